@@ -1,6 +1,13 @@
 // The table of contents of loosestep._core: one line a group, no loop and no formula here.
 #include <pybind11/pybind11.h>
 
+namespace py = pybind11;
+
+void bind_ops(py::module_& m);     // elementwise rules and reductions over flat buffers
+void bind_shared(py::module_& m);  // what workers share: Team (collectives), Center (elastic center)
+
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
+  bind_ops(m);
+  bind_shared(m);
 }

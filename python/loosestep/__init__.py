@@ -1,0 +1,1 @@
+"""Parallel SGD that need not march in lockstep."""
