@@ -1,0 +1,80 @@
+"""What can go wrong, in two families: the world failed (catch it), or the input was bad (mend it)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LoosestepError(Exception):
+    """The root of every error that is not plain bad input (which is ValueError or TypeError)."""
+
+
+class WorkerFailed(LoosestepError):  # noqa: N818 - says what happened, as PeerLost and TimedOut do
+    """A worker raised; chained to what it raised. `rank`, `round` and `during` say where."""
+
+    def __init__(self, rank: int, round_: int, during: str, cause: BaseException) -> None:
+        self.rank, self.round, self.during = rank, round_, during
+        what = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+        super().__init__(f"worker {rank} failed in round {round_}, at {during}: {what}")
+
+
+class TimedOut(LoosestepError):  # noqa: N818
+    """A worker waited past its deadline for one that showed no sign of life."""
+
+    def __init__(self, rank: int, during: str, missing: Sequence[str], seconds: float) -> None:
+        self.rank, self.during = rank, during
+        super().__init__(f"worker {rank} waited {seconds:g} s at {during} for " + "; ".join(missing))
+
+
+class Mismatch(LoosestepError):  # noqa: N818
+    """Two workers asked for different things of one communication."""
+
+
+class Deadlock(LoosestepError):  # noqa: N818
+    """In virtual time: nobody can go on. Names every stuck worker, its round and its request."""
+
+
+class Diverged(LoosestepError):  # noqa: N818
+    """A loss was not finite."""
+
+    def __init__(self, rank: int, step: int, loss: float) -> None:
+        self.rank, self.step, self.loss = rank, step, loss
+        super().__init__(
+            f"the loss of worker {rank} is {loss} at step {step}: the run diverged "
+            "(a smaller learning rate may help) or the data holds values that are not finite"
+        )
+
+
+class CheckpointError(LoosestepError):
+    """A checkpoint that cannot be read or written; names the file. The previous one is left in place."""
+
+
+class Aborted(BaseException):
+    """Ends a worker because another one failed; never reaches the caller."""
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuse `value` below `least` in one sentence that names it."""
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
+
+
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse anything but an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    at_least(name, value, least)
+
+
+def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse a word outside a closed set."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def positive(name: str, value: float, *, zero: bool = False) -> None:
+    """Refuse a number that is not above zero (or, with `zero`, not at least zero) and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (value >= 0 if zero else value > 0) or value == float("inf"):
+        raise ValueError(f"{name} must be {'at least 0' if zero else 'above 0'} and finite, got {value!r}")

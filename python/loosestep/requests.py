@@ -1,0 +1,247 @@
+"""What a strategy may ask for. Data only: a request performs nothing.
+
+Results land in the buffers that a request names, so nothing is sent back into a strategy. Requests are
+compared by identity and are their own handles: `Wait(request)` waits for what `Start(request)` began.
+Every communication takes `group`, the ranks that take part (None: all workers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Buffer: TypeAlias = "NDArray[Any]"
+Group: TypeAlias = "tuple[int, ...]"
+Reduction = Literal["mean", "sum", "max", "min"]
+
+
+class Request:
+    """Anything that can be yielded."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return describe(self)
+
+
+class Compute(Request):
+    """Performed by the adapter: it touches this worker alone."""
+
+    __slots__ = ()
+
+
+class Communication(Request):
+    """Performed by the transport, or lowered to what the transport performs."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bucket:
+    """A contiguous part of the gradient that is ready, and sent, as one."""
+
+    index: int
+    count: int  # how many buckets there are
+    grad: Buffer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shared:
+    """A variable that all workers share, by name; `store` belongs to the transport."""
+
+    name: str
+    size: int
+    dtype: np.dtype[Any]
+    store: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One row of a mixing matrix: the weight this worker gives to each rank, and who reads this worker."""
+
+    row: tuple[tuple[int, float], ...]  # (rank, weight), in rank order, own rank included
+    readers: tuple[int, ...]  # other ranks whose rows hold this worker
+
+
+# --- computation -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ready(Compute):
+    """Wait until this bucket's local gradient exists; the first of a step begins the step."""
+
+    bucket: Bucket
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Gradient(Compute):
+    """The whole local gradient, one step of this worker's clock."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Update(Compute):
+    """The local optimizer moves `params` by `grad`."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Local(Compute):
+    """That many local steps: `Gradient`, `Update`, repeated. A worker without data makes none."""
+
+    steps: int
+
+
+# --- communication -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Exchange(Communication):
+    """Post every send and every receive; done when all are.
+
+    `sends` and `recvs` are (rank, buffer) pairs. `note` travels in the header of every message and lands
+    in `notes`, one a receive; headers are not counted as bytes.
+    """
+
+    sends: Sequence[tuple[int, Buffer]] = ()
+    recvs: Sequence[tuple[int, Buffer]] = ()
+    note: float = 0.0
+    notes: Buffer | None = None
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fetch(Communication):
+    """Read a shared variable into a buffer."""
+
+    shared: Shared
+    into: Buffer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Add(Communication):
+    """Add a buffer into a shared variable."""
+
+    shared: Shared
+    delta: Buffer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Elastic(Communication):
+    """Buffer and shared variable move towards each other: d = rate (x - c); x -= d; c += d."""
+
+    buf: Buffer
+    shared: Shared
+    rate: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AllReduce(Communication):
+    """`buf` becomes the reduction over all workers: per element a left fold in rank order.
+
+    A mean is weighted by `weight` (workers of weight 0 are left out; equal weights: fold, one division).
+    Sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
+    """
+
+    buf: Buffer
+    op: Reduction = "mean"
+    weight: float = 1.0
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AllGather(Communication):
+    """`out` becomes every worker's `piece`, in rank order. Sends (n-1) d values in n-1 messages."""
+
+    piece: Buffer
+    out: Buffer
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Broadcast(Communication):
+    """`buf` becomes the root's (a rank of the group)."""
+
+    buf: Buffer
+    root: int = 0
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Barrier(Communication):
+    """Done when every worker has asked for it."""
+
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mix(Communication):
+    """`buf` becomes the weighted sum over neighbours: one row of W. Sends d values to each reader."""
+
+    buf: Buffer
+    weights: Weights
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Start(Communication):
+    """Begin a communication and go on; its buffer may be read, not written, until `Wait`.
+
+    Matched between workers by order of `Start` within a group."""
+
+    request: Communication
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Wait(Communication):
+    """Complete what `Start` began."""
+
+    request: Communication
+
+
+# --- asked by the driver and by wrappers, not by strategies ------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RollCall(Communication):
+    """Has any worker data for this round? `answer` gets one bool.
+
+    Answered at once where this worker has; one that has not waits until another has, or until none can.
+    """
+
+    round: int
+    present: bool
+    answer: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sleep(Communication):
+    """Let this much of the transport's time pass."""
+
+    seconds: float
+
+
+def describe(request: Request) -> str:
+    """One line for people: the request's name and the sizes that matter."""
+    name = type(request).__name__
+    if isinstance(request, (Start, Wait)):
+        return f"{name}({describe(request.request)})"
+    if isinstance(request, Exchange):
+        sends, recvs = ([rank for rank, _ in pairs] for pairs in (request.sends, request.recvs))
+        return f"Exchange(sends to {sends}, receives from {recvs})"
+    shown = [word for name in getattr(request, "__slots__", ()) if (word := _word(getattr(request, name)))]
+    return f"{name}({', '.join(shown)})"
+
+
+def _word(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.size} {value.dtype}"
+    if isinstance(value, Shared):
+        return repr(value.name)
+    if isinstance(value, Bucket):
+        return f"bucket {value.index + 1} of {value.count}"
+    return repr(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""

@@ -1,0 +1,54 @@
+"""Synchronous data-parallel SGD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from loosestep.errors import whole
+from loosestep.requests import AllReduce, Ready, Start, Update, Wait
+from loosestep.strategy import State, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Request
+    from loosestep.worker import Worker
+
+
+@dataclass(frozen=True, repr=False)
+class AllReduceSGD(Strategy):
+    """Mini-batch SGD on the union of all workers' batches: x <- x - eta * mean_i g_i(x).
+
+    The mean is weighted by the samples of each worker's batch, so unequal batches give the gradient of the
+    union. Buckets of the gradient are sent while later ones are still computed.
+
+    bucket_bytes: largest part of the gradient that is sent as one.
+
+    A round sends 2 (n-1)/n d values a worker, in 2 (n-1) messages a bucket.
+
+    >>> import loosestep as ls, numpy as np
+    >>> batches = lambda rank, size: iter([1.0 + rank] * 100)
+    >>> result = ls.run(ls.AllReduceSGD(), lambda x, b: x - b, np.zeros(3), batches, on=ls.Simulated(2))
+    >>> [round(float(v), 3) for v in result.params]
+    [1.5, 1.5, 1.5]
+
+    Reference: P. Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 3.
+    """
+
+    identity_at_one: ClassVar[bool] = True
+    bucket_bytes: int = 25 << 20
+
+    def __post_init__(self) -> None:
+        whole("bucket_bytes", self.bucket_bytes)
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        sent = []
+        for bucket in worker.buckets(self.bucket_bytes):
+            yield Ready(bucket)
+            request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
+            yield Start(request)
+            sent.append(request)
+        for request in sent:
+            yield Wait(request)
+        yield Update()

@@ -1,0 +1,54 @@
+"""What a parallel-SGD method is: a frozen description, explicit state, one round as a generator of requests."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from loosestep import ops
+from loosestep.requests import AllReduce
+from loosestep.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.worker import Worker
+
+
+class State(SimpleNamespace):
+    """All that must survive a crash: arrays, numbers, shared variables, nested States. Saved by name."""
+
+
+class Strategy(Value):
+    """Base of every method. A subclass is a frozen dataclass with defaults; it performs nothing itself.
+
+    `init(worker)` makes the state. `round(worker, state)` yields the requests of one round and returns; what
+    outlives the round is in `state`, never in the generator or in `self`. `consensus` yields what brings the
+    parameters to evaluate and to save into `out`.
+    """
+
+    synchronous: ClassVar[bool] = True  # all workers meet in every round
+    shares: ClassVar[tuple[str, ...]] = ()  # worker buffers that all workers of a host hold in common
+    identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
+    consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
+
+    @classmethod
+    def example(cls) -> Strategy:
+        """An instance for contract tests; override where a class has no complete defaults."""
+        return cls()
+
+    def init(self, worker: Worker) -> State:
+        """The state that must survive a crash."""
+        return State()
+
+    @abstractmethod
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        """The requests of one round, as the paper's pseudo-code."""
+
+    def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
+        """The mean of the replicas, the same on every worker."""
+        ops.copy(worker.params, out)
+        yield AllReduce(out, op="mean")

@@ -1,0 +1,1 @@
+"""One graph a file: which workers mix, and with what weights."""

@@ -1,0 +1,15 @@
+"""Everybody with everybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loosestep.topology import Topology
+
+
+@dataclass(frozen=True, repr=False)
+class Complete(Topology):
+    """w_ij = 1/n: one step is the exact mean. Degree n-1, spectral gap 1."""
+
+    def row(self, rank: int, size: int, step: int) -> dict[int, float]:
+        return {other: 1 / size for other in range(size)}

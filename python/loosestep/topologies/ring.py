@@ -1,0 +1,20 @@
+"""A circle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loosestep.topology import Topology
+
+
+@dataclass(frozen=True, repr=False)
+class Ring(Topology):
+    """Both neighbours and oneself, 1/3 each. Degree 2, spectral gap 2/3 (1 - cos(2 pi/n)) for n > 3.
+
+    lambda_min is -1/3 for even n, so CDSGD on an even ring loses a third of its step-size range. Two workers
+    weigh 1/2 each.
+    """
+
+    def row(self, rank: int, size: int, step: int) -> dict[int, float]:
+        around = {(rank - 1) % size, rank, (rank + 1) % size}
+        return dict.fromkeys(around, 1 / len(around))
