@@ -10,6 +10,8 @@
 // 4. A slot is reused safely because complete(t) ends only when every rank has completed ticket t - outstanding, and
 //    a post needs its ticket - outstanding completed on its own rank: together, everyone is through with the slot's
 //    previous ticket. Global collectives imply this; a rank in mixes with distant ranks may have to wait for it.
+// 5. After an abort or a mismatch a rank leaves at once, while others may still be at work on its arrays. They must
+//    stay allocated until every rank has left, and their values mean nothing; the binding holds references.
 #pragma once
 
 #include <algorithm>
@@ -120,9 +122,11 @@ class Team {
     slot.arrivals.store(0, std::memory_order_relaxed);
     if (std::string text = mismatch(slot.posts); !text.empty()) return fail(ticket, std::move(text));
     slot.prepare();
+    const bool mix = slot.posts.front().kind == Kind::mix;
+    // Before arming, while nobody else can claim a chunk: all of them are done when this returns.
+    if (!mix && slot.work_if_small()) slot.finished.store(ticket + 1, std::memory_order_seq_cst);
     slot.armed.store(ticket + 1, std::memory_order_seq_cst);
-    if (slot.posts.front().kind == Kind::mix) return;
-    if (slot.work_if_small()) slot.finished.store(ticket + 1, std::memory_order_seq_cst);
+    if (mix) return;
     wake_those_awaiting(Parker::everybody);
   }
 

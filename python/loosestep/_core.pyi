@@ -11,7 +11,7 @@ class Team:
     """Split-phase collectives for `size` ranks, one thread each, matched by order of posting.
 
     Sums are, per element, a left fold in rank order in the arrays' dtype (float32 or float64, C-contiguous).
-    Between a post and its complete an array belongs to the team; the owner of a mix's `buf` may still read it.
+    Between a post and its complete an array belongs to the team; the owner of a mix's `buf` may read it.
     """
 
     def __init__(self, size: int, outstanding: int = 32) -> None: ...
@@ -20,7 +20,11 @@ class Team:
     @property
     def outstanding(self) -> int: ...
     def post_all_reduce(
-        self, rank: int, buf: NDArray[Any], op: Literal["sum", "mean", "max", "min"] = "sum", weight: float = 1.0
+        self,
+        rank: int,
+        buf: NDArray[Any],
+        op: Literal["sum", "mean", "max", "min"] = "sum",
+        weight: float = 1.0,
     ) -> int: ...
     def post_broadcast(self, rank: int, buf: NDArray[Any], root: int = 0) -> int: ...
     def post_all_gather(self, rank: int, piece: NDArray[Any], out: NDArray[Any]) -> int: ...
@@ -39,7 +43,7 @@ class Team:
     def abort(self) -> None: ...
 
 class Center:
-    """The elastic center: a private copy of `initial` that many workers move, locked by chunks of `chunk` bytes."""
+    """The elastic center: a private copy of `initial` that many workers move, locked by `chunk` bytes."""
 
     def __init__(self, initial: NDArray[Any], chunk: int = 16384) -> None: ...
     def elastic(self, x: NDArray[Any], rate: float, rank: int = 0) -> int: ...
