@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep import ops
-from loosestep.buffers import address
+from loosestep.requests import address
 from loosestep.requests import (
     Add,
     AllGather,

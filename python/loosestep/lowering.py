@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from zlib import crc32
 
 from loosestep import collectives, ops
-from loosestep.buffers import address
+from loosestep.requests import address
 from loosestep.requests import (
     Add,
     AllGather,

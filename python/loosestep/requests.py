@@ -234,6 +234,11 @@ class Sleep(Communication):
     seconds: float
 
 
+def address(buf: Buffer) -> int:
+    """Where a buffer begins in memory."""
+    return int(buf.__array_interface__["data"][0])
+
+
 def describe(request: Request) -> str:
     """One line for people: the request's name and the sizes that matter."""
     name = type(request).__name__
