@@ -22,6 +22,7 @@ from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated
+from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
 

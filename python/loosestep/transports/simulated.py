@@ -60,13 +60,17 @@ class Simulated(Transport):
     """
 
     virtual: ClassVar[bool] = True
-    n: int = 4
+    n: int
     step_time: float = 1e-3
     latency: PerLink = 1e-5
     bandwidth: PerLink = 1.25e9
     center_bandwidth: float | None = None
     stragglers: Stragglers = field(default_factory=Constant)
     seed: int | None = None
+
+    @classmethod
+    def example(cls) -> Simulated:
+        return cls(4)
 
     def __post_init__(self) -> None:
         whole("n", self.n)
