@@ -13,8 +13,8 @@ SIZE = 24  # parameters
 class Quadratic:
     """Mean squared distance to samples; worker i has `counts[i]` batches of `samples[i]` samples each."""
 
-    def __init__(self, counts: list[int], samples: list[int] | None = None, noise: float = 0.0) -> None:
-        self.counts, self.noise = counts, noise
+    def __init__(self, counts: list[int], samples: list[int] | None = None, noise: float = 0.0, alike: bool = False) -> None:
+        self.counts, self.noise, self.alike = counts, noise, alike
         self.samples = samples or [2] * len(counts)
 
     def batches(self, rank: int, size: int) -> Iterator[Any]:
@@ -23,10 +23,9 @@ class Quadratic:
         for _ in range(self.counts[rank]):
             yield middle + self.noise * rng.standard_normal((self.samples[rank], SIZE))
 
-    @staticmethod
-    def middle(rank: int) -> Any:
+    def middle(self, rank: int) -> Any:
         """Where worker `rank`'s samples are."""
-        return np.random.default_rng(100 + rank).uniform(-1, 1, SIZE)
+        return np.random.default_rng(100 + (0 if self.alike else rank)).uniform(-1, 1, SIZE)
 
     def minimum(self) -> Any:
         """Of the mean loss over all samples."""

@@ -53,7 +53,8 @@ def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.floa
 @dtypes
 @pytest.mark.parametrize("kind", MANY)
 def test_reaches_the_minimum_of_a_quadratic(strategy: Strategy, dtype: type, kind: type[Transport]) -> None:
-    data = Quadratic([500] * 4)
+    alike = not (strategy.synchronous or kind.virtual)  # threads may run one after the other
+    data = Quadratic([500] * 4, alike=alike)
     result = go(strategy, data, kind(4), dtype, optimizer=ls.SGD(0.05))
     assert result.params.dtype == dtype
     assert np.abs(result.params - data.minimum()).max() < 0.12, "of a start at distance 3"
@@ -314,7 +315,7 @@ def test_evaluations_come_every_so_many_steps_and_at_the_end(strategy: Strategy,
     steps = [progress.step for progress in seen]
     assert tuple(seen) == result.history
     assert steps == sorted(set(steps)), "no step twice"
-    assert steps[-1] == 20
+    assert result.steps == 20 <= steps[-1], "a synchronous round goes on without data"
     assert len(steps) >= 2
     assert all(set(progress.metrics) == {"first"} for progress in seen)
     assert result.metrics == {"first": result.params[0]}
@@ -341,14 +342,15 @@ def test_evaluating_takes_no_virtual_time(strategy: Strategy, virtual: type[Tran
     plain = go(strategy, data, on)
     watched = go(strategy, data, on, every=1, evaluate=lambda x: 0.0)
     assert watched.seconds == plain.seconds
-    assert watched.waiting_share == plain.waiting_share
+    assert [worker.waiting for worker in watched.workers] == [worker.waiting for worker in plain.workers]
 
 
 @every_strategy
 @pytest.mark.parametrize("kind", MANY)
 def test_stop_ends_all_workers_at_one_step(strategy: Strategy, kind: type[Transport]) -> None:
     result = go(strategy, Quadratic([200] * 3), kind(3), every=4, stop=lambda progress: progress.step >= 8)
-    assert max(worker.steps for worker in result.workers) < 200
+    if strategy.synchronous or kind.virtual:  # else the others may be through before rank 0 looks
+        assert max(worker.steps for worker in result.workers) < 200
     if strategy.synchronous:
         assert len({worker.steps for worker in result.workers}) == 1
     assert result.history[-1].step == result.steps
