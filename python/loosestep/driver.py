@@ -243,7 +243,7 @@ class Job:
             step=step,
             seconds=seconds,
             samples=sum(other.model.samples for other in self.plan.programs),
-            loss=mean_loss([fresh]),
+            loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
             bytes_sent=sum(meter.bytes for meter in self.meters) // self.size,
             waiting_share=self.waiting_share(seconds),
             metrics=self.metrics(program.out.reshape(self.x0.shape)),
