@@ -23,10 +23,17 @@ def test_buffers_are_flat_zeroed_writable_and_aligned(make, dtype, n) -> None:
     x = make(n, dtype)
     assert (x.shape, x.dtype) == ((n,), dtype)
     assert x.flags.c_contiguous and x.flags.writeable
-    assert x.ctypes.data % (2 << 20 if x.nbytes >= 2 << 20 else 64) == 0
+    assert x.ctypes.data % 64 == 0
     assert not x.any()
     x[...] = np.arange(n)
     assert (x == np.arange(n, dtype=dtype)).all()
+
+
+def test_large_buffers_begin_at_different_places_of_their_pages() -> None:
+    made = [buffers.zeros(LARGE) for _ in range(16)]
+    places = [x.ctypes.data % (2 << 20) for x in made]
+    assert len({place % 4096 // 64 for place in places}) == 16
+    assert max(places) < 32 << 10
 
 
 def test_like_takes_length_and_type() -> None:
