@@ -6,29 +6,12 @@ import time
 
 import numpy as np
 import pytest
+from tests.native.threads import on_threads
 
 from loosestep import _core
 
 DTYPES = [np.float32, np.float64]
 LENGTHS = [0, 1, 15, 16, 17, 4096, 4097, 100_003]
-
-
-def on_threads(size, work):
-    errors = []
-
-    def guarded(rank):
-        try:
-            work(rank)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def values_of(center):
