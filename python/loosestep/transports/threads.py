@@ -43,6 +43,7 @@ from loosestep.rollcall import Roll
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
 
+PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 
@@ -122,7 +123,7 @@ class ThreadsSession(Stopwatch, Session):
             self.join(threads)
         except BaseException:
             self.abort()
-            self.join(threads, 5.0)
+            self.join(threads, PATIENCE)
             raise
         if self.failures:
             raise self.failures[0]
@@ -134,7 +135,7 @@ class ThreadsSession(Stopwatch, Session):
             while thread.ident is not None and thread.is_alive() and time.monotonic() < until:
                 thread.join(0.1)
                 if self.failures and until == float("inf"):
-                    until = time.monotonic() + 5.0  # a thread stuck in user code cannot be ended
+                    until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
         """One thread. The first failure is the one the caller sees; it stops all."""
