@@ -24,6 +24,11 @@ class Ask(ls.Strategy):
     """A round is whatever `script` yields, then a gradient, which uses up a batch."""
 
     script: Script
+    marching: bool = True
+
+    @property
+    def synchronous(self) -> bool:  # type: ignore[override]
+        return self.marching
 
     def round(self, worker: Worker, state: ls.State) -> Iterator[Request]:
         yield from self.script(worker)

@@ -334,6 +334,28 @@ def test_evaluating_changes_nothing(strategy: Strategy, kind: type[Transport]) -
     assert watched.bytes_sent == plain.bytes_sent
 
 
+@every_synchronous
+@every_virtual
+def test_checkpoints_take_no_virtual_time(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
+    """An asynchronous method with a center must wait until all has arrived there."""
+    on = virtual(4, stragglers=ls.LogNormal(0.5))
+    data = Quadratic([24] * 4)
+    plain, saved = go(strategy, data, on), go(strategy, data, on, checkpoint=tmp_path, checkpoint_every=3)
+    assert saved.seconds == plain.seconds
+    assert facts(saved) == facts(plain)
+
+
+@every_strategy
+@every_virtual
+def test_a_thousand_imaginary_workers(strategy: Strategy, virtual: type[Transport]) -> None:
+    if any(len(value.row(0, 1024, 0)) > 10 for value in vars(strategy).values() if isinstance(value, ls.Topology)):
+        pytest.skip("a million messages a round")
+    data = Quadratic([3] * 1024)
+    results = [go(strategy, data, virtual(1024), seed=7) for _ in range(2)]
+    assert facts(results[0]) == facts(results[1])
+    assert results[0].steps == 3
+
+
 @every_strategy
 @every_virtual
 def test_evaluating_takes_no_virtual_time(strategy: Strategy, virtual: type[Transport]) -> None:
