@@ -46,6 +46,12 @@ def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.floa
     return ls.run(strategy, data.gradient, start(dtype), data.batches, on=on, **options)
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk is tested with checkpoints; here it would only take time."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
 # --- what it computes --------------------------------------------------------------------------------------
 
 

@@ -54,8 +54,8 @@ def test_an_allreduce_costs_what_a_ring_costs(n: int) -> None:
 
     result = price(script, n, size=15 * n)
     wanted = 2 * (n - 1) * LATENCY + 2 * (n - 1) / n * 15 * n * 8 / BANDWIDTH
-    assert result.seconds == close(wanted, rel=1e-9)
-    assert ends(result) == close([wanted] * n, rel=1e-9)
+    assert result.seconds == close(wanted, rel=1e-9, abs=0)
+    assert ends(result) == close([wanted] * n, rel=1e-9, abs=0)
 
 
 def both_forms(script: Any, n: int, monkeypatch: pytest.MonkeyPatch, **network: Any) -> list[ls.Result]:
@@ -81,7 +81,7 @@ def test_the_closed_form_is_the_events(n: int, links: str, size: int, monkeypatc
         yield AllReduce(worker.params)
 
     closed, events = both_forms(script, n, monkeypatch, size=size, **network)
-    assert ends(closed) == close(ends(events), rel=1e-9)
+    assert ends(closed) == close(ends(events), rel=1e-9, abs=0)
     assert closed.params.tobytes() == events.params.tobytes()
     assert closed.bytes_sent == events.bytes_sent
     assert closed.messages == events.messages
@@ -99,7 +99,7 @@ def test_both_forms_let_buckets_queue_at_a_workers_link(n: int, monkeypatch: pyt
             yield Wait(part)
 
     for result in both_forms(script, n, monkeypatch, latency=0.0):
-        assert result.seconds == close(2 * (n - 1) / n * 64 * 8 / BANDWIDTH, rel=1e-9)
+        assert result.seconds == close(2 * (n - 1) / n * 64 * 8 / BANDWIDTH, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("n", [4, 68])
@@ -116,7 +116,7 @@ def test_buckets_hide_all_but_the_last(n: int, buckets: int) -> None:
         on=ls.Simulated(n, step_time=step, latency=0.0, bandwidth=bandwidth),
     )
     assert whole < step
-    assert result.seconds == close(3 * (step + whole / buckets), rel=1e-9)
+    assert result.seconds == close(3 * (step + whole / buckets), rel=1e-9, abs=0)
 
 
 # --- messages and the center -------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_a_message_takes_latency_and_bytes_and_a_worker_sends_one_at_a_time() ->
 
     first, second = 800 / BANDWIDTH, 400 / BANDWIDTH
     wanted = [first + second, first + LATENCY, first + second + LATENCY]
-    assert ends(price(script, 3)) == close(wanted, rel=1e-9)
+    assert ends(price(script, 3)) == close(wanted, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
@@ -142,8 +142,8 @@ def test_pushes_queue_at_the_centers_link(n: int) -> None:
         yield Add(worker.shared("center", like=worker.params), np.ones(64))
 
     result = price(script, n, center_bandwidth=center)
-    assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9), "a worker goes on when its own link is free"
-    assert result.seconds == close(LATENCY + n * 512 / center, rel=1e-9), "the end waits for what is on its way"
+    assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9, abs=0), "a worker goes on when its own link is free"
+    assert result.seconds == close(LATENCY + n * 512 / center, rel=1e-9, abs=0), "the end waits for what is on its way"
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
@@ -154,7 +154,7 @@ def test_pulls_queue_at_the_centers_link(n: int) -> None:
         yield Fetch(worker.shared("center", like=worker.params), into=worker.params)
 
     wanted = [2 * LATENCY + (rank + 1) * 512 / center for rank in range(n)]
-    assert ends(price(script, n, center_bandwidth=center)) == close(wanted, rel=1e-9)
+    assert ends(price(script, n, center_bandwidth=center)) == close(wanted, rel=1e-9, abs=0)
 
 
 def test_a_pull_sees_the_pushes_that_have_arrived() -> None:
@@ -199,7 +199,7 @@ def test_steps_take_what_the_stragglers_say(kind: type[Stragglers]) -> None:
         seed=11,
     )
     speeds = [stragglers.Speed(example, 2e-3, rank, 11) for rank in range(3)]
-    assert result.seconds == close(max(sum(speed.duration(step) for step in range(10)) for speed in speeds), rel=1e-9)
+    assert result.seconds == close(max(sum(speed.duration(step) for step in range(10)) for speed in speeds), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(
