@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POSITION = ("progress", "met_at", "looked_at")  # of a program
 COUNTS = ("clock", "round", "updates", "samples")  # of a worker
-TALLIES = ("bytes", "messages", "waiting", "requests")  # of a meter
+TALLIES = ("waiting", "requests")  # of a meter
 TOTALS = ("samples", "steps", "noted")  # of a model
 
 

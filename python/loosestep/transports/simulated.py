@@ -149,6 +149,9 @@ class SimulatedSession(Session):
     def now(self, rank: int) -> float:
         return self.time
 
+    def clock(self, rank: int) -> Callable[[], float]:
+        return lambda: self.time
+
     def resume(self, seconds: float) -> None:
         self.time = seconds
 

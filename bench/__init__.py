@@ -1,1 +1,0 @@
-"""Benchmarks: `python -m bench NAME`. One file is one benchmark; see `bench.harness`."""
