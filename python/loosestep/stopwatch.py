@@ -18,8 +18,8 @@ class Stopwatch:
         """Zero is now."""
         self._origin = perf_counter() - self._carried
 
-    def resume(self, seconds: float) -> None:
-        """Let the clock begin at `seconds`."""
+    def resume(self, rank: int, seconds: float) -> None:
+        """Let the clock, which is the same for all, begin at `seconds`."""
         self._carried = seconds
 
     def now(self, rank: int) -> float:

@@ -80,8 +80,8 @@ class Session(ABC):
         return requests
 
     @abstractmethod
-    def resume(self, seconds: float) -> None:
-        """Let the clocks begin at `seconds`."""
+    def resume(self, rank: int, seconds: float) -> None:
+        """Let this worker's clock begin at `seconds`."""
 
     @abstractmethod
     def pause(self) -> None:

@@ -42,8 +42,8 @@ class WrappedSession(Session):
     def run(self, tasks: Sequence[Task]) -> None:
         self.inner.run(tasks)
 
-    def resume(self, seconds: float) -> None:
-        self.inner.resume(seconds)
+    def resume(self, rank: int, seconds: float) -> None:
+        self.inner.resume(rank, seconds)
 
     def pause(self) -> None:
         self.inner.pause()
