@@ -35,13 +35,13 @@ void spread_shared(void (R::*)(A...) const, const R& rule, void* const* buffers,
 }
 
 template <class R, class T, auto store>
-void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end) {
+void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool) {
   spread_shared<R, T, store>(&R::operator(), made<R, T>(scalars), buffers, begin, end,
                              std::make_index_sequence<Arguments<R>::count>{});
 }
 
 template <class T>
-void snapshot(const double*, void* const* buffers, std::size_t begin, std::size_t end) {
+void snapshot(const double*, void* const* buffers, std::size_t begin, std::size_t end, bool) {
   T *shared = static_cast<T*>(buffers[0]), *out = static_cast<T*>(buffers[1]);
   for (std::size_t i = begin; i < end; ++i) out[i] = std::atomic_ref<T>(shared[i]).load(relaxed);
 }
