@@ -10,11 +10,13 @@ which checks a result, then times it beside its rivals and its limit:
         contestants = {"loosestep": ours, "numpy": theirs, "limit": stream}      # functions without arguments
         assert_equal(ours(), theirs())
         measured = measure(contestants, options)
-        yield from measured.rows("ops", "elastic", threads=2, n=n, amount=16 * n / 1e9, unit="GB/s", limits=["limit"])
+        amount = 16 * n / 1e9
+        yield from measured.rows("ops", "elastic", threads=2, amount=amount, unit="GB/s", limits=["limit"])
 
-`measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all of them; a ratio
-of medians is fair, a single time is not. It reads what others did to the processors meanwhile, repeats a disturbed
-measurement up to `options.attempts` times, keeps the quietest, and marks it where it was disturbed all the same.
+`measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all
+of them; a ratio of medians is fair, a single time is not. It reads what others did to the processors meanwhile,
+repeats a disturbed measurement up to `options.attempts` times, keeps the quietest, and marks it where it was
+disturbed all the same. `python -m bench NAME` finds the module, prints the rows and writes them as JSON.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Noise:
-    """What the machine did meanwhile: shares of one core, and the seconds of a cache line from core to core."""
+    """What the machine did meanwhile: shares of one core, and the seconds of a cache line between cores."""
 
     foreign: float
     steal: float
@@ -125,7 +127,18 @@ class Measured:
         for name, seconds in self.seconds.items():
             share = rates[name] / best if best else None
             yield Row(
-                bench, case, name, threads, seconds, rates[name], unit, share, checked, self.noise, n=n, bytes=bytes
+                bench=bench,
+                case=case,
+                library=name,
+                threads=threads,
+                seconds=seconds,
+                value=rates[name],
+                unit=unit,
+                limit_share=share,
+                checked=checked,
+                noise=self.noise,
+                n=n,
+                bytes=bytes,
             )
 
 
@@ -190,8 +203,8 @@ class _Busy:
     def until_now(self) -> Noise:
         end = _Busy.now()
         wall = end.clock - self.clock
-        foreign = max(0.0, (end.busy - self.busy) - (end.own - self.own) - 2 * TICK) / wall  # both ends are rounded
-        return Noise(foreign, (end.steal - self.steal) / wall, _core.streams.ping_pong())
+        foreign = (end.busy - self.busy) - (end.own - self.own) - 2 * TICK  # both ends are rounded
+        return Noise(max(0.0, foreign) / wall, (end.steal - self.steal) / wall, _core.streams.ping_pong())
 
 
 def _processors() -> tuple[float, float]:
@@ -217,5 +230,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _time(seconds: float) -> str:
-    unit, scale = next((u, k) for u, k in (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if seconds * k >= 1 or u == "ns")
-    return f"{seconds * scale:.3g} {unit}"
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"

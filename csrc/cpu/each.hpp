@@ -17,10 +17,13 @@
 namespace loosestep {
 namespace {
 
-// A rule's buffers, from the types of its arguments.
+template <class... A> struct Types {};
+
+// A rule's buffers, from the types of its arguments. (Its operator's type only: with an address taken, a copy of
+// the operator would be left for the linker.)
 template <class R> struct Arguments : Arguments<decltype(&R::operator())> {};
 template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
-  template <template <class...> class To> using as = To<A...>;
+  using types = Types<A...>;
   static constexpr int count = sizeof...(A);
   static constexpr unsigned written() {
     unsigned mask = 0, bit = 1;
@@ -55,7 +58,7 @@ template <class R, class... P> HD void loop(const R& rule, std::size_t begin, st
 template <class A, class T> using Pointee = std::conditional_t<std::is_reference_v<A>, T, const T>;
 
 template <class R, class T, class... A, std::size_t... I>
-HD void spread(void (R::*)(A...) const, const R& rule, void* const* buffers, std::size_t begin,
+HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t begin,
                std::size_t end, std::index_sequence<I...>) {
   loop(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
@@ -98,7 +101,7 @@ void each(const double* scalars, void* const* buffers, std::size_t begin, std::s
   if constexpr (OnlyWrites<R>::value)
     if (large && apart(buffers, count))
       return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end, std::make_index_sequence<count - 1>{});
-  spread<R, T>(&R::operator(), made<R, T>(scalars), buffers, begin, end, std::make_index_sequence<count>{});
+  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end, std::make_index_sequence<count>{});
 }
 
 }  // namespace

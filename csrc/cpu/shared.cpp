@@ -29,14 +29,14 @@ void update(const R& rule, std::size_t begin, std::size_t end, T* x, P*... p) {
 }
 
 template <class R, class T, auto store, class... A, std::size_t... I>
-void spread_shared(void (R::*)(A...) const, const R& rule, void* const* buffers, std::size_t begin,
+void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin,
                    std::size_t end, std::index_sequence<I...>) {
   update<R, T, store>(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 
 template <class R, class T, auto store>
 void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool) {
-  spread_shared<R, T, store>(&R::operator(), made<R, T>(scalars), buffers, begin, end,
+  spread_shared<R, T, store>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end,
                              std::make_index_sequence<Arguments<R>::count>{});
 }
 
