@@ -1,8 +1,8 @@
 """Code for one instruction set must not leak into another's path.
 
 Where two files define the same inline function, the linker keeps one: compiled for AVX-512, perhaps, and
-called on a machine without it. So files that are compiled once per instruction set may define nothing but what
-carries its name.
+called on a machine without it. So files that are compiled once per instruction set may define nothing but
+what carries its name.
 """
 
 from __future__ import annotations
