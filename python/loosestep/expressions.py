@@ -22,7 +22,9 @@ import inspect
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from difflib import get_close_matches
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from loosestep.value import Value
@@ -43,12 +45,8 @@ class ExpressionError(ValueError):
 def public(*modules: ModuleType) -> dict[str, type[Any]]:
     """The vocabulary of these modules: every concrete class there that a user writes down."""
     found = (value for module in modules for value in vars(module).values())
-    concrete = (
-        value
-        for value in found
-        if isinstance(value, type) and issubclass(value, Value) and not inspect.isabstract(value)
-    )
-    return {value.__name__: value for value in concrete if value is not Value}
+    values = (cls for cls in found if isinstance(cls, type) and issubclass(cls, Value))
+    return {cls.__name__: cls for cls in values if is_dataclass(cls)}  # a base class is none
 
 
 def of_kind(vocabulary: Vocabulary, kind: type[Any]) -> dict[str, type[Any]]:
@@ -116,6 +114,8 @@ class _Reader:
         if isinstance(node, (ast.Tuple, ast.List)):
             values = [self.value(element) for element in node.elts]
             return tuple(values) if isinstance(node, ast.Tuple) else values
+        if isinstance(node, ast.Name) and node.id == "inf":
+            return inf  # as floats print it
         if isinstance(node, (ast.Name, ast.Call)):
             return self.made(self.name_of(node), node, self.vocabulary, "name")
         return self.refuse(node, "an argument is a number, a string, True, False, None or a known name")
@@ -148,6 +148,8 @@ class _Reader:
         for keyword in call.keywords:
             if keyword.arg is None:
                 self.refuse(keyword.value, "stars cannot be written here")
+            if keyword.arg in named:
+                self.refuse(keyword.value, f"{keyword.arg} is given twice")
             named[keyword.arg] = self.value(keyword.value)
         return [self.value(node) for node in call.args], named
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,8 +35,9 @@ def parse(content: bytes, name: str) -> Array:
         began = content[:4].hex() or "nothing"
         raise ValueError(f"{name}: not an IDX file of unsigned bytes (it begins with {began})")
     start = 4 + 4 * content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start][: (start - 4) // 4 * 4], ">u4"))
-    if len(shape) < content[3] or len(content) - start != prod(shape):
-        found = max(0, len(content) - start)
-        raise ValueError(f"{name}: {found} bytes where the header promises shape {shape}")
+    if len(content) < start:
+        raise ValueError(f"{name}: ends within its header, after {len(content)} bytes")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    if len(content) - start != prod(shape):
+        raise ValueError(f"{name}: {len(content) - start} bytes where the header promises shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

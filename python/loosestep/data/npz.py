@@ -34,8 +34,10 @@ def read(path: Path) -> Dataset:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of the file that a data set is made of."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a complete .npz file (no archive of arrays)")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: _array(path, file, name) for name in file.files}
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         if str(error).startswith(str(path)):
