@@ -1,1 +1,28 @@
 """Parallel SGD that need not march in lockstep."""
+
+from loosestep import ops
+from loosestep.driver import run
+from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
+from loosestep.result import Interrupted, Progress, Result
+from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.hogwild import Hogwild
+from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.sync_easgd import SyncEASGD
+from loosestep.strategy import State, Strategy
+from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
+from loosestep.topologies.complete import Complete
+from loosestep.topologies.ring import Ring
+from loosestep.topologies.torus import Torus
+from loosestep.topology import Topology
+from loosestep.transports.delayed import Delayed
+from loosestep.transports.failing import Failing
+from loosestep.transports.metered import Metered
+from loosestep.transports.serial import Serial
+from loosestep.transports.simulated import Simulated
+
+__version__ = "0.1.0"
+
+__all__ = sorted(name for name in dir() if name[0].isupper()) + ["ops", "run"]

@@ -2,7 +2,7 @@
 
 Results land in the buffers that a request names, so nothing is sent back into a strategy. Requests are
 compared by identity and are their own handles: `Wait(request)` waits for what `Start(request)` began.
-Every communication takes `group`, the ranks that take part (None: all workers).
+Collectives take `group`, the ranks that take part (None: all workers).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,14 +105,15 @@ class Exchange(Communication):
     """Post every send and every receive; done when all are.
 
     `sends` and `recvs` are (rank, buffer) pairs. `note` travels in the header of every message and lands
-    in `notes`, one a receive; headers are not counted as bytes.
+    in `notes`, one a receive; headers are not counted as bytes. Messages of one `tag` between two workers
+    arrive in the order in which they were sent.
     """
 
     sends: Sequence[tuple[int, Buffer]] = ()
     recvs: Sequence[tuple[int, Buffer]] = ()
     note: float = 0.0
     notes: Buffer | None = None
-    group: Group | None = None
+    tag: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -189,7 +190,7 @@ class Mix(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Start(Communication):
-    """Begin a communication and go on; its buffer may be read, not written, until `Wait`.
+    """Begin a communication and go on; its buffers belong to it until `Wait` (a `Mix`'s may still be read).
 
     Matched between workers by order of `Start` within a group."""
 
@@ -219,15 +220,30 @@ class RollCall(Communication):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Script(Communication):
+    """A started request, lowered: its primitives run beside the worker's own."""
+
+    source: Communication
+    requests: Iterator[Communication]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Sleep(Communication):
     """Let this much of the transport's time pass."""
 
     seconds: float
 
 
+def address(buf: Buffer) -> int:
+    """Where a buffer begins in memory."""
+    return int(buf.__array_interface__["data"][0])
+
+
 def describe(request: Request) -> str:
     """One line for people: the request's name and the sizes that matter."""
     name = type(request).__name__
+    if isinstance(request, Script):
+        return describe(request.source)
     if isinstance(request, (Start, Wait)):
         return f"{name}({describe(request.request)})"
     if isinstance(request, Exchange):

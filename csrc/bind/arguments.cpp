@@ -1,0 +1,154 @@
+#include "bind/arguments.hpp"
+
+#include <sstream>
+
+namespace loosestep {
+namespace {
+
+constexpr int c_contiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
+constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int writable = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+
+const char* const type_names[] = {"float32", "float64"};
+
+std::vector<std::string> split(const char* parameters) {
+  std::vector<std::string> names;
+  std::istringstream text(parameters);
+  for (std::string name; std::getline(text >> std::ws, name, ',');) names.push_back(name);
+  return names;
+}
+
+bool is_array(PyObject* given) {
+  static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+  return Py_TYPE(given) == type || PyType_IsSubtype(Py_TYPE(given), type);
+}
+
+const py::detail::PyArray_Proxy* array(PyObject* given) { return py::detail::array_proxy(given); }
+
+// The two types are singletons; a copy of one (from a pickle) is compared by value.
+int dtype_of(PyObject* descriptor) {
+  static PyObject* const singles[] = {py::dtype::of<float>().release().ptr(),
+                                      py::dtype::of<double>().release().ptr()};
+  for (int i = 0; i < dtypes; ++i)
+    if (descriptor == singles[i] || PyObject_RichCompareBool(descriptor, singles[i], Py_EQ) == 1) return i;
+  PyErr_Clear();
+  return -1;
+}
+
+std::size_t size_of(const py::detail::PyArray_Proxy* a) {
+  std::size_t n = 1;
+  for (int i = 0; i < a->nd; ++i) n *= static_cast<std::size_t>(a->dimensions[i]);
+  return n;
+}
+
+std::string text_of(PyObject* object) { return py::str(py::handle(object)); }
+
+std::string type_of(PyObject* given) {
+  return is_array(given) ? text_of(array(given)->descr) : Py_TYPE(given)->tp_name;
+}
+
+std::string layout_of(PyObject* given) {
+  const auto* a = array(given);
+  const char* const how = !(a->flags & c_contiguous) ? "a strided "
+                          : !(a->flags & aligned)    ? "an unaligned "
+                                                     : "a read-only ";
+  return how + type_of(given) + " array";
+}
+
+std::string wanted(bool written, const Flat* other, const char* like) {
+  const std::string type = other ? type_names[other->dtype] : "float32 or float64";
+  const std::string how = written ? "a writable contiguous " : "a contiguous ";
+  return how + type + " array" + (other ? std::string(" like ") + like : "");
+}
+
+[[noreturn]] void refuse_argument(PyObject* error, const std::string& op, const std::string& name,
+                                  const std::string& want, const std::string& got) {
+  refuse(error, op + ": " + name + " must " + want + ", got " + got);
+}
+
+[[noreturn]] void refuse_length(const std::string& op, const std::string& name, std::size_t want,
+                                const char* like, std::size_t got) {
+  refuse_argument(PyExc_ValueError, op, name,
+                  "have " + std::to_string(want) + (want == 1 ? " element like " : " elements like ") + like,
+                  std::to_string(got));
+}
+
+int position(const Signature& signature, PyObject* keyword) {
+  for (std::size_t i = 0; i < signature.names.size(); ++i)
+    if (PyUnicode_CompareWithASCIIString(keyword, signature.names[i].c_str()) == 0) return static_cast<int>(i);
+  refuse(PyExc_TypeError, signature.op + ": unknown argument " + text_of(keyword));
+}
+
+void place_keywords(const Signature& signature, Given values, PyObject* keywords, PyObject** placed) {
+  for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(keywords); ++k) {
+    const int i = position(signature, PyTuple_GET_ITEM(keywords, k));
+    if (placed[i]) refuse(PyExc_TypeError, signature.op + ": " + signature.names[i] + " was given twice");
+    placed[i] = values[k];
+  }
+}
+
+bool may_coincide(const Signature& signature, const Flat* buffers, int i, int j) {
+  return buffers[i].data == buffers[j].data && (signature.names[i] == "out" || signature.names[j] == "out");
+}
+
+}  // namespace
+
+Signature::Signature(std::string op, const char* parameters, int buffers, unsigned written)
+    : op(std::move(op)), names(split(parameters)), buffers(buffers), written(written) {}
+
+void refuse(PyObject* type, const std::string& text) {
+  PyErr_SetString(type, text.c_str());
+  throw py::error_already_set();
+}
+
+void place(const Signature& signature, Given args, Py_ssize_t count, PyObject* keywords, PyObject** placed,
+           int least) {
+  const auto parameters = static_cast<Py_ssize_t>(signature.names.size());
+  if (count > parameters)
+    refuse(PyExc_TypeError, signature.op + ": takes " + std::to_string(parameters) + " arguments, got " +
+                                std::to_string(count));
+  for (Py_ssize_t i = 0; i < parameters; ++i) placed[i] = i < count ? args[i] : nullptr;
+  if (keywords) place_keywords(signature, args + count, keywords, placed);
+  for (int i = 0; i < least; ++i)
+    if (!placed[i]) refuse(PyExc_TypeError, signature.op + ": " + signature.names[i] + " is missing");
+}
+
+Flat flat(const std::string& op, const std::string& name, PyObject* given, bool written, const Flat* other,
+          const char* like) {
+  const int must = c_contiguous | aligned | (written ? writable : 0);
+  const auto* a = array(given);
+  const int dtype = is_array(given) ? dtype_of(a->descr) : -1;
+  if (dtype < 0 || (other && dtype != other->dtype))
+    refuse_argument(PyExc_TypeError, op, name, "be " + wanted(written, other, like), type_of(given));
+  if ((a->flags & must) != must)
+    refuse_argument(PyExc_ValueError, op, name, "be " + wanted(written, other, like), layout_of(given));
+  const Flat buffer{a->data, size_of(a), static_cast<Dtype>(dtype)};
+  if (other && buffer.n != other->n) refuse_length(op, name, other->n, like, buffer.n);
+  return buffer;
+}
+
+double number(const std::string& op, const std::string& name, PyObject* given) {
+  if (PyFloat_CheckExact(given)) return PyFloat_AS_DOUBLE(given);
+  const auto* methods = Py_TYPE(given)->tp_as_number;
+  const bool numeric = !is_array(given) && methods && (methods->nb_float || methods->nb_index);
+  if (!numeric) refuse_argument(PyExc_TypeError, op, name, "be a number", type_of(given));
+  const double value = PyFloat_AsDouble(given);
+  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
+bool overlap(const Flat& a, const Flat& b) {
+  const char *x = static_cast<const char*>(a.data), *y = static_cast<const char*>(b.data);
+  return x < y + b.bytes() && y < x + a.bytes();
+}
+
+void no_overlap(const Signature& signature, const Flat* buffers, int count) {
+  for (int i = 0; i < count; ++i)
+    for (int j = 0; j < i; ++j)
+      if ((signature.is_written(i) || signature.is_written(j)) && overlap(buffers[i], buffers[j]) &&
+          !may_coincide(signature, buffers, i, j))
+        refuse(PyExc_ValueError,
+               signature.op + ": " + signature.names[j] + " and " + signature.names[i] + " must not overlap");
+}
+
+}  // namespace loosestep

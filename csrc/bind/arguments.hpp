@@ -1,0 +1,83 @@
+// From Python objects to addresses and numbers: checks everything, converts nothing, and says what was wrong.
+// Called through CPython's vector call: on small buffers the call is the cost of an op.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.hpp"
+
+namespace loosestep {
+
+namespace py = pybind11;
+
+constexpr int most_arguments = 10;
+constexpr std::size_t release_from = 256 << 10;  // bytes: below, giving up the GIL (0.1 us) is no gain
+
+// What a call needs to know about an op. Buffers come first, then scalars.
+struct Signature {
+  Signature(std::string op, const char* parameters, int buffers, unsigned written);
+  bool is_written(int i) const { return written >> i & 1; }
+
+  std::string op;                  // as an error names it
+  std::vector<std::string> names;  // of its parameters
+  int buffers;                     // how many of them are buffers
+  unsigned written;                // bit i: buffer i is written
+};
+
+// A flat buffer of known type.
+struct Flat {
+  void* data;
+  std::size_t n;
+  Dtype dtype;
+  std::size_t bytes() const { return n * (dtype == float32 ? 4 : 8); }
+};
+
+using Given = PyObject* const*;
+
+// Puts positional and keyword arguments where their parameters are; `least` of them must be there.
+void place(const Signature& signature, Given args, Py_ssize_t count, PyObject* keywords, PyObject** placed,
+           int least);
+// A contiguous array of either type, or one like `other` (whose name is `like`).
+Flat flat(const std::string& op, const std::string& name, PyObject* given, bool written,
+          const Flat* other = nullptr, const char* like = nullptr);
+double number(const std::string& op, const std::string& name, PyObject* given);
+bool overlap(const Flat& a, const Flat& b);
+// Refuses buffers of which one is written and overlaps the other; an `out` may coincide with a read one.
+void no_overlap(const Signature& signature, const Flat* buffers, int count);
+[[noreturn]] void refuse(PyObject* type, const std::string& text);
+
+// The GIL, given up where the work is worth it.
+class Released {
+ public:
+  explicit Released(std::size_t bytes) : state(bytes >= release_from ? PyEval_SaveThread() : nullptr) {}
+  ~Released() {
+    if (state != nullptr) PyEval_RestoreThread(state);
+  }
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+
+ private:
+  PyThreadState* state;
+};
+
+// The edge of C++: an exception becomes Python's.
+template <class F> PyObject* guarded(F&& f) {
+  try {
+    return f();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+// CPython's METH_FASTCALL | METH_KEYWORDS.
+using Function = PyObject* (*)(PyObject* self, Given args, Py_ssize_t count, PyObject* keywords);
+// A built-in function of this module; its text can be set later by `document`.
+void add_function(py::module_& m, const std::string& name, const std::string& parameters, Function function);
+
+}  // namespace loosestep

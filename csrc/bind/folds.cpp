@@ -1,0 +1,193 @@
+// Averages of several buffers, and reductions of one or two to a number.
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "bind/functions.hpp"
+#include "cpu/threads.hpp"
+
+namespace loosestep {
+namespace {
+
+const Signature mean_signature("mean_of", "buffers, out, weights", 2, 2);
+const Signature sum_signature("weighted_sum", "buffers, weights, out", 3, 4);
+const Signature dot_signature("dot", "x, y", 2, 0);
+const Signature norm_signature("norm", "x", 1, 0);
+const Signature finite_signature("all_finite", "x", 1, 0);
+
+// A list or a tuple, taken apart.
+py::tuple items(const Signature& signature, int i, PyObject* given) {
+  if (!PySequence_Check(given) || PyUnicode_Check(given))
+    refuse(PyExc_TypeError, signature.op + ": " + signature.names[static_cast<std::size_t>(i)] +
+                                " must be a sequence, got " + Py_TYPE(given)->tp_name);
+  return py::reinterpret_steal<py::tuple>(PySequence_Tuple(given));
+}
+
+struct Inputs {
+  py::tuple held;
+  std::vector<Flat> buffers;
+  Flat out;
+};
+
+Inputs inputs(const Signature& s, PyObject* buffers, PyObject* out) {
+  Inputs all{items(s, 0, buffers), {}, flat(s.op, "out", out, true)};
+  if (all.held.empty()) refuse(PyExc_ValueError, s.op + ": buffers must hold at least 1 array, got 0");
+  for (std::size_t i = 0; i < all.held.size(); ++i)
+    all.buffers.push_back(
+        flat(s.op, "buffers[" + std::to_string(i) + "]", all.held[i].ptr(), false, &all.out, "out"));
+  return all;
+}
+
+// `out` may be one of the buffers where `same` says so, and never overlaps one in part.
+void check_out(const std::string& op, const Inputs& all, bool same) {
+  for (std::size_t i = 0; i < all.buffers.size(); ++i)
+    if (overlap(all.buffers[i], all.out) && !(same && all.buffers[i].data == all.out.data))
+      refuse(PyExc_ValueError, op + ": buffers[" + std::to_string(i) + "] and out must not overlap");
+}
+
+std::vector<double> numbers(const Signature& s, int argument, PyObject* given, std::size_t count) {
+  const py::tuple values = items(s, argument, given);
+  if (values.size() != count)
+    refuse(PyExc_ValueError, s.op + ": weights must be " + std::to_string(count) +
+                                 ", one for each buffer, got " + std::to_string(values.size()));
+  std::vector<double> all;
+  for (std::size_t i = 0; i < count; ++i)
+    all.push_back(number(s.op, "weights[" + std::to_string(i) + "]", values[i].ptr()));
+  return all;
+}
+
+void check_mean_weights(const std::vector<double>& weights) {
+  double sum = 0;
+  for (double weight : weights) {
+    if (!(weight >= 0) || std::isinf(weight))
+      refuse(PyExc_ValueError, "mean_of: weights must be finite and at least 0, got " + std::to_string(weight));
+    sum += weight;
+  }
+  if (sum == 0) refuse(PyExc_ValueError, "mean_of: weights must not all be 0");
+}
+
+bool all_equal(const std::vector<double>& values) {
+  for (double value : values)
+    if (value != values[0]) return false;
+  return true;
+}
+
+void run(const Table& table, const std::vector<const void*>& buffers, const std::vector<double>* weights,
+         double divisor, const Flat& out) {
+  const Fold job{buffers.data(), weights ? weights->data() : nullptr, buffers.size(), divisor, out.data};
+  const std::size_t bytes = out.bytes() * (buffers.size() + 1);
+  const Released released(bytes);
+  parallel(out.n, block, bytes,
+           [&](std::size_t begin, std::size_t end) { table.fold[out.dtype](job, begin, end); });
+}
+
+std::vector<const void*> addresses(const Inputs& all) {
+  std::vector<const void*> data;
+  for (const Flat& buffer : all.buffers) data.push_back(buffer.data);
+  return data;
+}
+
+void plain_mean(const Table& table, const Inputs& all) {
+  run(table, addresses(all), nullptr, static_cast<double>(all.buffers.size()), all.out);
+}
+
+// Buffers of weight 0 are not read.
+void weighted_mean(const Table& table, const Inputs& all, const std::vector<double>& weights) {
+  std::vector<const void*> data;
+  std::vector<double> positive;
+  double sum = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
+    data.push_back(all.buffers[i].data);
+    positive.push_back(weights[i]);
+    sum += weights[i];
+  }
+  run(table, data, &positive, sum, all.out);
+}
+
+PyObject* mean_of(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[3];
+  place(mean_signature, args, count, keywords, placed, 2);
+  const Inputs all = inputs(mean_signature, placed[0], placed[1]);
+  check_out(mean_signature.op, all, true);
+  if (!placed[2] || placed[2] == Py_None) {
+    plain_mean(table, all);
+    Py_RETURN_NONE;
+  }
+  const auto weights = numbers(mean_signature, 2, placed[2], all.buffers.size());
+  check_mean_weights(weights);
+  all_equal(weights) ? plain_mean(table, all) : weighted_mean(table, all, weights);
+  Py_RETURN_NONE;
+}
+
+PyObject* weighted_sum(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[3];
+  place(sum_signature, args, count, keywords, placed, 3);
+  const Inputs all = inputs(sum_signature, placed[0], placed[2]);
+  check_out(sum_signature.op, all, false);
+  const auto weights = numbers(sum_signature, 1, placed[1], all.buffers.size());
+  run(table, addresses(all), &weights, 0, all.out);
+  Py_RETURN_NONE;
+}
+
+double dot_of(const Table& table, const Flat& x, const Flat& y) {
+  std::vector<double> sums((x.n + block - 1) / block);
+  const Released released(2 * x.bytes());
+  parallel(x.n, block, 2 * x.bytes(), [&](std::size_t begin, std::size_t end) {
+    table.dot[x.dtype](x.data, y.data, sums.data(), begin, end);
+  });
+  double total = 0;
+  for (double sum : sums) total += sum;
+  return total;
+}
+
+PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[2];
+  place(dot_signature, args, count, keywords, placed, 2);
+  const Flat x = flat("dot", "x", placed[0], false), y = flat("dot", "y", placed[1], false, &x, "x");
+  return PyFloat_FromDouble(dot_of(table, x, y));
+}
+
+PyObject* norm(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[1];
+  place(norm_signature, args, count, keywords, placed, 1);
+  const Flat x = flat("norm", "x", placed[0], false);
+  return PyFloat_FromDouble(std::sqrt(dot_of(table, x, x)));
+}
+
+bool is_finite(const Table& table, const Flat& x) {
+  std::atomic<bool> finite{true};
+  const Released released(x.bytes());
+  parallel(x.n, block, x.bytes(), [&](std::size_t begin, std::size_t end) {
+    if (!table.finite[x.dtype](x.data, begin, end)) finite.store(false, std::memory_order_relaxed);
+  });
+  return finite;
+}
+
+PyObject* all_finite(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[1];
+  place(finite_signature, args, count, keywords, placed, 1);
+  return PyBool_FromLong(is_finite(table, flat("all_finite", "x", placed[0], false)));
+}
+
+template <std::size_t Set, auto function>
+PyObject* in_set(PyObject*, Given args, Py_ssize_t count, PyObject* keywords) {
+  static const Table& table = *available().begin[Set];
+  return guarded([&] { return function(table, args, count, keywords); });
+}
+
+template <std::size_t Set> void add_all(py::module_& m) {
+  add_function(m, "mean_of", ", buffers, out, weights=None", in_set<Set, mean_of>);
+  add_function(m, "weighted_sum", ", buffers, weights, out", in_set<Set, weighted_sum>);
+  add_function(m, "dot", ", x, y", in_set<Set, dot>);
+  add_function(m, "norm", ", x", in_set<Set, norm>);
+  add_function(m, "all_finite", ", x", in_set<Set, all_finite>);
+}
+
+}  // namespace
+
+void add_folds(py::module_& m, std::size_t set) {
+  with_set(set, [&](auto number) { add_all<number()>(m); });
+}
+
+}  // namespace loosestep

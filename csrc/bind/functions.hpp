@@ -1,0 +1,20 @@
+// The groups of functions that bind_ops puts together.
+#pragma once
+#include "bind/arguments.hpp"
+
+namespace loosestep {
+
+void add_elementwise(py::module_& m, std::size_t set);  // every rule, in the set-th best instruction set
+void add_folds(py::module_& m, std::size_t set);        // mean_of, weighted_sum, dot, norm, all_finite
+void add_updates(py::module_& m);                       // exact, racy, load
+void add_facts(py::module_& m);                         // threads, info, document
+void add_memory(py::module_& m);                        // allocate, streams
+
+// Calls f with the set's number as a type.
+template <class F> void with_set(std::size_t set, F&& f) {
+  if (set == 0) f(std::integral_constant<std::size_t, 0>{});
+  if (set == 1) f(std::integral_constant<std::size_t, 1>{});
+  if (set == 2) f(std::integral_constant<std::size_t, 2>{});
+}
+
+}  // namespace loosestep

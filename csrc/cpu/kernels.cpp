@@ -1,0 +1,30 @@
+// The table of one instruction set. Compiled once for each, with LOOSESTEP_ISA its name; everything but the
+// table has internal linkage or is always inlined.
+#include "cpu/kernels.hpp"
+
+#include "cpu/each.hpp"
+#include "cpu/fold.hpp"
+#include "cpu/reduce.hpp"
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+
+namespace loosestep {
+namespace {
+
+template <template <class> class... R> constexpr Table made_table(List<R...>) {
+  return {TEXT(LOOSESTEP_ISA),
+          {{each<R<float>, float>, each<R<double>, double>}...},
+          {fold<float>, fold<double>},
+          {dot<float>, dot<double>},
+          {finite<float>, finite<double>}};
+}
+
+}  // namespace
+
+namespace LOOSESTEP_ISA {
+extern const Table table;
+constexpr Table table = made_table(Elementwise{});
+}  // namespace LOOSESTEP_ISA
+
+}  // namespace loosestep

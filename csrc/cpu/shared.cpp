@@ -1,0 +1,67 @@
+// Rules on a vector that several threads update at once: its elements are accessed atomically, in no order.
+// A rule runs on a copy of the element; "racy" stores the result (an update in between is lost), "exact"
+// exchanges it, and where another thread was faster adds the rule's change to what is there now.
+#include <atomic>
+
+#include "cpu/each.hpp"
+
+namespace loosestep {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+template <class T> void racy_store(std::atomic_ref<T> x, T /*before*/, T after) { x.store(after, relaxed); }
+
+template <class T> void exact_store(std::atomic_ref<T> x, T before, T after) {
+  const T change = after - before;
+  while (!x.compare_exchange_weak(before, after, relaxed)) after = before + change;
+}
+
+template <class R, class T, auto store, class... P>
+void update(const R& rule, std::size_t begin, std::size_t end, T* x, P*... p) {
+  for (std::size_t i = begin; i < end; ++i) {
+    std::atomic_ref<T> shared(x[i]);
+    const T before = shared.load(relaxed);
+    T after = before;
+    rule(after, p[i]...);
+    store(shared, before, after);
+  }
+}
+
+template <class R, class T, auto store, class... A, std::size_t... I>
+void spread_shared(void (R::*)(A...) const, const R& rule, void* const* buffers, std::size_t begin,
+                   std::size_t end, std::index_sequence<I...>) {
+  update<R, T, store>(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
+}
+
+template <class R, class T, auto store>
+void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end) {
+  spread_shared<R, T, store>(&R::operator(), made<R, T>(scalars), buffers, begin, end,
+                             std::make_index_sequence<Arguments<R>::count>{});
+}
+
+template <class T>
+void snapshot(const double*, void* const* buffers, std::size_t begin, std::size_t end) {
+  T *shared = static_cast<T*>(buffers[0]), *out = static_cast<T*>(buffers[1]);
+  for (std::size_t i = begin; i < end; ++i) out[i] = std::atomic_ref<T>(shared[i]).load(relaxed);
+}
+
+template <template <class> class... R> constexpr Updates exact_updates(List<R...>) {
+  return {"exact",
+          {{each_shared<R<float>, float, exact_store<float>>,
+            each_shared<R<double>, double, exact_store<double>>}...}};
+}
+
+template <template <class> class... R> constexpr Updates racy_updates(List<R...>) {
+  return {"racy",
+          {{each_shared<R<float>, float, racy_store<float>>,
+            each_shared<R<double>, double, racy_store<double>>}...}};
+}
+
+}  // namespace
+
+constexpr Updates exact = exact_updates(Shared{});
+constexpr Updates racy = racy_updates(Shared{});
+constexpr Kernel load[dtypes] = {snapshot<float>, snapshot<double>};
+
+}  // namespace loosestep

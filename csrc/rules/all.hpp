@@ -1,0 +1,25 @@
+// The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
+#pragma once
+#include "rules/adam.hpp"
+#include "rules/axpy.hpp"
+#include "rules/copy.hpp"
+#include "rules/elastic.hpp"
+#include "rules/lerp.hpp"
+#include "rules/momentum.hpp"
+#include "rules/nesterov.hpp"
+#include "rules/nesterov_elastic.hpp"
+#include "rules/scale.hpp"
+#include "rules/sgd.hpp"
+#include "rules/subtract.hpp"
+
+namespace loosestep {
+
+template <template <class> class... Rules> struct List {
+  static constexpr int size = sizeof...(Rules);
+};
+
+using Elementwise =
+    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
+
+}  // namespace loosestep

@@ -1,0 +1,12 @@
+#pragma once
+#include "rules/rule.hpp"
+
+namespace loosestep {
+
+template <class T> struct Subtract {
+  static constexpr auto name = "subtract";
+  static constexpr auto parameters = "a, b, out";
+  HD void operator()(T a, T b, T& out) const { out = a - b; }
+};
+
+}  // namespace loosestep

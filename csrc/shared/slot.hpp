@@ -1,0 +1,188 @@
+// One ticket of a team: what every rank posted for it, and the work that it stands for, cut into chunks.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shared/folds.hpp"
+#include "shared/post.hpp"
+
+namespace loosestep::shared {
+
+using Ticket = std::uint64_t;
+
+// Elements of a chunk: large enough that claiming is free, small enough that late helpers find something left.
+inline constexpr std::size_t chunk_size = 32 * 1024;
+
+inline std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
+
+// How far one rank is with its own mix; only that rank's thread touches it.
+struct MixProgress {
+  std::size_t admitted = 0;  // in-neighbours whose posts were seen and checked
+  std::size_t computed = 0;  // elements in the scratch
+  bool announced = false;    // the others may overwrite their buffers
+  std::size_t awaited = 0;   // readers known to have finished
+  std::size_t copied = 0;    // elements back in buf
+  std::vector<void*> sources;
+};
+
+class Slot {
+ public:
+  explicit Slot(int size)
+      : posts(size), mixes(size), has_read(std::make_unique<std::atomic<Ticket>[]>(size)), buffers_(size), weights_(size) {}
+
+  // Counters hold ticket + 1, so that 0 means "nothing yet".
+  alignas(64) std::atomic<Ticket> armed{0};     // every rank has posted, and they agree
+  std::atomic<Ticket> finished{0};              // every chunk is done
+  std::atomic<int> arrivals{0};
+  std::vector<Post> posts;                      // by rank
+  std::vector<MixProgress> mixes;               // by rank
+  std::unique_ptr<std::atomic<Ticket>[]> has_read;  // by rank: its mix needs the others' buffers no more
+
+  void enter(int rank, Post what) {
+    if (what.kind == Kind::mix) {
+      MixProgress& mix = mixes[rank];
+      mix.admitted = mix.computed = mix.awaited = mix.copied = 0;
+      mix.announced = false;
+      mix.sources.resize(what.ranks.size());
+    }
+    posts[rank] = std::move(what);
+  }
+
+  // By the last rank to post, before it publishes `armed`.
+  void prepare() {
+    const Post& first = posts.front();
+    for (std::size_t k = 0; k < posts.size(); ++k) {
+      buffers_[k] = posts[k].buf;
+      weights_[k] = posts[k].weight;
+    }
+    chunks_ = work_chunks(first);
+    next_.store(0, std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+  }
+
+  // Waking a helper costs more than a few thousand additions. True when nothing is left to do.
+  bool work_if_small() {
+    if (chunks_ * posts.front().size > 4096) return false;
+    while (has_unclaimed()) help();
+    return true;
+  }
+
+  bool has_unclaimed() const { return next_.load(std::memory_order_relaxed) < chunks_; }
+
+  // Claims one chunk and does it. True for whoever finished the last one.
+  bool help() {
+    const std::size_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
+    if (chunk >= chunks_) return false;
+    work(chunk);
+    return done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_;
+  }
+
+  // One chunk of this rank's mix into its scratch.
+  void mix_compute(int rank) {
+    if (posts[rank].dtype == Dtype::float32) mix_compute_as<float>(rank);
+    else mix_compute_as<double>(rank);
+  }
+
+  // One chunk of the scratch into this rank's buffer.
+  void mix_copy(int rank) {
+    const Post& post = posts[rank];
+    MixProgress& mix = mixes[rank];
+    const std::size_t width = bytes_of(post.dtype), n = std::min(chunk_size, post.size - mix.copied);
+    const std::size_t from = mix.copied * width;
+    std::memcpy(static_cast<std::byte*>(post.buf) + from, static_cast<const std::byte*>(post.other) + from, n * width);
+    mix.copied += n;
+  }
+
+ private:
+  template <class T>
+  void mix_compute_as(int rank) {
+    const Post& post = posts[rank];
+    MixProgress& mix = mixes[rank];
+    const std::size_t end = std::min(mix.computed + chunk_size, post.size);
+    for (std::size_t n; mix.computed < end; mix.computed += n) {
+      n = std::min(tile, end - mix.computed);
+      weighted_sum(static_cast<T*>(post.other) + mix.computed, mix.sources, post.weights, mix.computed, n);
+    }
+  }
+
+  std::size_t work_chunks(const Post& first) const {
+    const std::size_t chunks = chunks_of(first.size);
+    switch (first.kind) {
+      case Kind::all_reduce: return nothing_weighs() ? 0 : chunks;
+      case Kind::broadcast: return chunks;
+      case Kind::all_gather: return chunks * posts.size();
+      default: return 0;
+    }
+  }
+
+  void work(std::size_t chunk) {
+    if (posts.front().dtype == Dtype::float32) work_as<float>(chunk);
+    else work_as<double>(chunk);
+  }
+
+  template <class T>
+  void work_as(std::size_t chunk) {
+    if (posts.front().kind == Kind::all_gather) return gather<T>(chunk);
+    const std::size_t begin = chunk * chunk_size, end = std::min(begin + chunk_size, posts.front().size);
+    if (posts.front().kind == Kind::broadcast) return broadcast<T>(begin, end);
+    reduce<T>(begin, end);
+  }
+
+  template <class T>
+  void reduce(std::size_t begin, std::size_t end) {
+    const Op op = posts.front().op;
+    if (op == Op::mean && !weigh_equally<T>())
+      return reduce_tiles<T>(buffers_, begin, end, [this, total = total<T>()](T* acc, std::size_t from, std::size_t n) {
+        weighted_mean_tile(acc, Buffers(buffers_), weights_, total, from, n);
+      });
+    reduce_tiles<T>(buffers_, begin, end, [this, op](T* acc, std::size_t from, std::size_t n) {
+      fold_tile(op, acc, Buffers(buffers_), from, n);
+    });
+  }
+
+  template <class T>
+  void broadcast(std::size_t begin, std::size_t end) {
+    const T* from = at<T>(buffers_, static_cast<std::size_t>(posts.front().root), begin);
+    for (std::size_t k = 0; k < buffers_.size(); ++k) copy(at<T>(buffers_, k, begin), from, end - begin);
+  }
+
+  template <class T>
+  void gather(std::size_t chunk) {
+    const std::size_t size = posts.front().size, per_rank = chunks_of(size), rank = chunk / per_rank;
+    const std::size_t begin = chunk % per_rank * chunk_size, n = std::min(chunk_size, size - begin);
+    for (const Post& post : posts) copy(static_cast<T*>(post.other) + rank * size + begin, at<T>(buffers_, rank, begin), n);
+  }
+
+  bool nothing_weighs() const {
+    const bool wide = posts.front().dtype == Dtype::float64;
+    for (const double weight : weights_)
+      if (wide ? weight != 0 : static_cast<float>(weight) != 0) return false;
+    return true;
+  }
+
+  template <class T>
+  bool weigh_equally() const {
+    for (const double weight : weights_)
+      if (static_cast<T>(weight) != static_cast<T>(weights_.front())) return false;
+    return true;
+  }
+
+  template <class T>
+  T total() const {
+    T sum = 0;  // 0 + w is w, so this is the left fold over the weights that are not 0
+    for (const double weight : weights_) sum += static_cast<T>(weight);
+    return sum;
+  }
+
+  std::vector<void*> buffers_;
+  std::vector<double> weights_;
+  std::size_t chunks_ = 0;
+  alignas(64) std::atomic<std::size_t> next_{0};
+  alignas(64) std::atomic<std::size_t> done_{0};
+};
+
+}  // namespace loosestep::shared

@@ -1,0 +1,183 @@
+"""Collectives as generators of `Exchange`, and what each request sends.
+
+Sums have one order: per element a left fold in rank order, whatever the transport. A chunk's owner receives
+every worker's part (reduce-scatter by direct exchange: the bytes and the time of a ring), folds, and passes
+the result on (allgather).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loosestep import ops
+from loosestep.requests import address
+from loosestep.requests import (
+    Add,
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Elastic,
+    Exchange,
+    Mix,
+    Script,
+    Start,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.worker import Worker
+
+
+def bounds(size: int, parts: int) -> list[int]:
+    """Where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
+    return [size * part // parts for part in range(parts + 1)]
+
+
+def members(request: Request, size: int) -> Sequence[int]:
+    """The ranks that take part in a request."""
+    group = getattr(request, "group", None)
+    return range(size) if group is None else group
+
+
+def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchange]:
+    """2 (n-1) messages of d/n values: time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth where all arrive at once."""
+    ranks = members(request, worker.size)
+    me, n = ranks.index(worker.rank), len(ranks)
+    edges = bounds(request.buf.size, n)
+    chunks = [request.buf[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    parts = incoming(request.buf, chunks[me], worker, me, n)
+    weights = np.full(n, request.weight)
+    for hop in range(1, n):
+        to, source = (me + hop) % n, (me - hop) % n
+        yield Exchange(
+            sends=((ranks[to], chunks[to]),),
+            recvs=((ranks[source], parts[source]),),
+            note=request.weight,
+            notes=weights[source : source + 1],
+            tag=tag,
+        )
+    fold(request.op, parts, chunks[me], weights.tolist())
+    for hop in range(1, n):
+        to, source = (me + hop) % n, (me - hop) % n
+        yield Exchange(((ranks[to], chunks[me]),), ((ranks[source], chunks[source]),), tag=tag)
+
+
+def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:
+    """Room for every worker's part of my chunk, in rank order; mine is the chunk itself."""
+    room = worker.scratch(("parts", address(buf)), np.empty(chunk.size * n, chunk.dtype)).reshape(n, -1)
+    return [chunk if rank == me else room[rank] for rank in range(n)]
+
+
+def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> None:
+    """The reduction, a left fold in rank order; `out` may be one of the parts. All weights 0: unchanged."""
+    if op == "mean":
+        if any(weights):
+            ops.mean_of(parts, out, weights)
+        return
+    total = parts[0].copy()
+    for part in parts[1:]:
+        if op == "sum":
+            ops.axpy(total, part, 1.0)
+        else:
+            (np.maximum if op == "max" else np.minimum)(total, part, out=total)
+    ops.copy(total, out)
+
+
+def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:
+    """n-1 messages of d values."""
+    ranks = members(request, worker.size)
+    me, n = ranks.index(worker.rank), len(ranks)
+    places = request.out.reshape(n, -1)
+    ops.copy(request.piece, places[me])
+    for hop in range(1, n):
+        to, source = (me + hop) % n, (me - hop) % n
+        yield Exchange(((ranks[to], places[me]),), ((ranks[source], places[source]),), tag=tag)
+
+
+def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange]:
+    """A binomial tree: about log2 n steps of d values."""
+    ranks = members(request, worker.size)
+    n, root = len(ranks), ranks.index(request.root)
+    mine = (ranks.index(worker.rank) - root) % n
+    reach = 1
+    while reach < n:
+        if mine < reach and mine + reach < n:
+            yield Exchange(sends=((ranks[(mine + reach + root) % n], request.buf),), tag=tag)
+        elif reach <= mine < 2 * reach:
+            yield Exchange(recvs=((ranks[(mine - reach + root) % n], request.buf),), tag=tag)
+        reach *= 2
+
+
+def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
+    """Dissemination: ceil(log2 n) empty messages."""
+    ranks = members(request, worker.size)
+    me, n = ranks.index(worker.rank), len(ranks)
+    empty = np.empty(0, np.float32)
+    reach = 1
+    while reach < n:
+        to, source = ranks[(me + reach) % n], ranks[(me - reach) % n]
+        yield Exchange(((to, empty),), ((source, empty),), tag=tag)
+        reach *= 2
+
+
+def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list[Buffer]]:
+    """The exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
+    sources = [rank for rank, _ in request.weights.row if rank != worker.rank]
+    place = address(request.buf)
+    room = {rank: worker.scratch(("mix", place, index), request.buf) for index, rank in enumerate(sources)}
+    parts = [request.buf if rank == worker.rank else room[rank] for rank, _ in request.weights.row]
+    sends = tuple((rank, request.buf) for rank in request.weights.readers)
+    return Exchange(sends, tuple(room.items()), tag=tag), parts
+
+
+def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
+    """buf <- sum_j w_ij x_j, a left fold in rank order."""
+    out = worker.scratch(("mixed", address(request.buf)), request.buf)
+    ops.weighted_sum(parts, [weight for _, weight in request.weights.row], out)
+    ops.copy(out, request.buf)
+
+
+# --- what is sent ------------------------------------------------------------------------------------------
+
+
+def _all_reduce_traffic(request: AllReduce, rank: int, size: int) -> tuple[int, int]:
+    ranks, total = members(request, size), request.buf.size
+    me, n = ranks.index(rank), len(ranks)
+    mine = total * (me + 1) // n - total * me // n
+    return (total + (n - 2) * mine) * request.buf.itemsize, 2 * (n - 1)
+
+
+def _broadcast_traffic(request: Broadcast, rank: int, size: int) -> tuple[int, int]:
+    ranks = members(request, size)
+    n = len(ranks)
+    mine = (ranks.index(rank) - ranks.index(request.root)) % n
+    sent = sum(1 for power in range(n.bit_length()) if mine < 1 << power and mine + (1 << power) < n)
+    return sent * request.buf.nbytes, sent
+
+
+TRAFFIC: dict[type[Request], Callable[..., tuple[int, int]]] = {
+    Exchange: lambda r, rank, size: (sum(buf.nbytes for _, buf in r.sends), len(r.sends)),
+    Add: lambda r, rank, size: (r.delta.nbytes, 1),
+    Elastic: lambda r, rank, size: (r.buf.nbytes, 1),
+    AllReduce: _all_reduce_traffic,
+    AllGather: lambda r, rank, size: (
+        (len(members(r, size)) - 1) * r.piece.nbytes,
+        len(members(r, size)) - 1,
+    ),
+    Broadcast: _broadcast_traffic,
+    Barrier: lambda r, rank, size: (0, (len(members(r, size)) - 1).bit_length()),
+    Start: lambda r, rank, size: traffic(r.request, rank, size),
+    Script: lambda r, rank, size: traffic(r.source, rank, size),
+    Mix: lambda r, rank, size: (len(r.weights.readers) * r.buf.nbytes, len(r.weights.readers)),
+}
+
+
+def traffic(request: Request, rank: int, size: int) -> tuple[int, int]:
+    """(bytes, messages) that this worker sends for a request, headers not counted."""
+    count = TRAFFIC.get(type(request))
+    return count(request, rank, size) if count else (0, 0)

@@ -1,0 +1,316 @@
+"""`run`: joins a strategy, a model and a transport."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep import buffers
+from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
+from loosestep.checkpoint import Folder
+from loosestep.errors import whole
+from loosestep.lowering import Lowering
+from loosestep.optimizers import SGD, Optimizer
+from loosestep.program import Plan, Program
+from loosestep.result import Interrupted, Progress, Result, WorkerResult, consensus_distance, mean_loss
+from loosestep.saving import restore_worker, save_worker
+from loosestep.strategy import Strategy
+from loosestep.transport import Task, Transport
+from loosestep.transports.metered import Metered
+from loosestep.transports.serial import Serial
+from loosestep.worker import Worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from loosestep.requests import Buffer, Request
+
+Evaluate = Callable[[Any], "Mapping[str, float] | float"]
+
+
+def run(
+    strategy: Strategy,
+    gradient: GradientFunction,
+    x0: Buffer,
+    batches: Batches,
+    *,
+    optimizer: Optimizer | None = None,
+    steps: int | None = None,
+    on: Transport | None = None,
+    seed: int = 0,
+    evaluate: Evaluate | None = None,
+    every: int | None = None,
+    stop: Callable[[Progress], bool] | None = None,
+    callback: Callable[[Progress], object] | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+) -> Result:
+    """Train `x0` with a strategy.
+
+    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
+    x0: float32 or float64 array, not changed; the start of every worker.
+    batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
+        have ended. A batch holds len(batch) samples (of a tuple: of its first part), which weigh averages.
+    optimizer: the local update, SGD(0.1) by default.
+    steps: local gradient steps of each worker (None: until the batches end).
+    on: the transport, Serial() by default.
+    seed: of whatever is random in the run: imaginary durations and delays. Data order belongs to `batches`.
+    evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
+        end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
+    checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
+        from what is there. Resumed runs meet the same batches if `batches` gives the same again.
+
+    Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
+    Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C
+    (the step is finished and saved; a second Ctrl-C ends at once).
+
+    >>> import loosestep as ls, numpy as np
+    >>> rows = np.eye(4)
+    >>> mean = lambda rank, size: iter([rows[rank::size]] * 200)
+    >>> result = ls.run(ls.LocalSGD(4), lambda x, b: x - b.mean(axis=0), np.zeros(4), mean, on=ls.Threads(2))
+    >>> [round(float(v), 3) for v in result.params]
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    check_kinds(strategy, optimizer, on)
+    for name, number in (("steps", steps), ("every", every), ("checkpoint_every", checkpoint_every)):
+        if number is not None:
+            whole(name, number)
+    whole("seed", seed, 0)
+    if checkpoint is None and (checkpoint_every is not None or resume):
+        raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
+    job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    job.evaluate, job.callback, job.stop = evaluate, callback, stop
+    job.build(gradient, batches, steps, every, checkpoint_every)
+    return job.carry_out()
+
+
+def check_kinds(strategy: object, optimizer: object, on: object) -> None:
+    """The three nouns of a run must be of their kinds, made and not classes."""
+    wanted = (("strategy", strategy, Strategy), ("optimizer", optimizer, Optimizer), ("on", on, Transport))
+    for name, value, kind in wanted:
+        if value is not None and not isinstance(value, kind):
+            hint = f", did you mean {value.__name__}()?" if isinstance(value, type) else ""
+            raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{hint}")
+    if strategy is None:
+        raise TypeError("strategy must be a Strategy, got None")
+
+
+def check_start(x0: Buffer) -> Buffer:
+    """x0 must be a float32 or float64 array of finite values."""
+    if not isinstance(x0, np.ndarray) or x0.dtype not in (np.float32, np.float64):
+        found = f"{x0.dtype} array" if isinstance(x0, np.ndarray) else repr(type(x0).__name__)
+        raise TypeError(f"x0 must be a float32 or float64 array, got {found}")
+    if x0.size == 0:
+        raise ValueError("x0 has no values")
+    if not np.isfinite(x0).all():
+        raise ValueError("x0 holds values that are not finite")
+    return x0
+
+
+@dataclass
+class Job:
+    """One run being carried out."""
+
+    strategy: Strategy
+    x0: Buffer
+    optimizer: Optimizer
+    on: Transport
+    seed: int
+    checkpoint: str | PathLike[str] | None
+    resume: bool
+    evaluate: Evaluate | None = None
+    callback: Callable[[Progress], object] | None = None
+    stop: Callable[[Progress], bool] | None = None
+    interrupted: bool = False
+    history: list[Progress] = field(default_factory=list)
+    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported
+
+    def build(
+        self,
+        gradient: GradientFunction,
+        batches: Batches,
+        steps: int | None,
+        every: int | None,
+        checkpoint_every: int | None,
+    ) -> None:
+        """Everything that the run needs, and where it stands if it is resumed."""
+        metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
+        self.session = metered.open(self.seed)
+        self.meters, self.size = self.session.meters, metered.size
+        self.folder = None if self.checkpoint is None else self.open_folder(self.checkpoint)
+        self.plan = Plan(
+            self.strategy, steps, every, checkpoint_every, self.report, self.save, self.commit, self.pause
+        )
+        shared = self.start() if "params" in self.strategy.shares else None
+        for rank in self.session.ranks:
+            self.plan.programs.append(self.program(rank, gradient, batches, shared))
+        if self.folder is not None:
+            self.restore(self.folder)
+        if all(program.model.feed.ended() for program in self.plan.programs) and not self.resume:
+            raise ValueError("the data is empty: no worker got a single batch")
+
+    def start(self) -> Buffer:
+        """A flat, aligned copy of x0."""
+        params = buffers.zeros(self.x0.size, self.x0.dtype)
+        params[:] = self.x0.reshape(-1)
+        return params
+
+    def program(
+        self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None
+    ) -> Program:
+        """One worker with its model and state."""
+        params = self.start() if shared is None else shared
+        moments = self.optimizer.init(params)
+        worker = Worker(rank, self.size, params, self.share_for(rank), moments)
+        adds = None if shared is None else getattr(self.strategy, "adds", "exact")
+        feed = Feed(batches, rank, self.size)
+        model = NumpyModel(worker, gradient, feed, self.optimizer, self.x0.shape, adds)
+        return Program(self.plan, worker, model, self.strategy.init(worker))
+
+    def share_for(self, rank: int) -> Callable[[str, Buffer], Any]:
+        return lambda name, like: self.session.share(rank, name, like)
+
+    def carry_out(self) -> Result:
+        """Run all programs to their end."""
+        with interruptible(self):
+            self.session.run([self.task(program) for program in self.plan.programs])
+        result = self.result()
+        if self.interrupted:
+            raise Interrupted(result)
+        return result
+
+    def task(self, program: Program) -> Task:
+        worker, model = program.worker, program.model
+        requests = Lowering(self.session.native | model.native, worker).lower(program.script())
+        return Task(worker, self.session.wrap(worker, requests), model.perform)
+
+    # --- quiesce points ----------------------------------------------------------------------------------
+
+    def pause(self, still: bool) -> None:
+        (self.session.pause if still else self.session.proceed)()
+
+    def save(self, program: Program, step: int) -> Iterator[Request]:
+        if self.folder is not None:
+            yield from save_worker(self.folder, program, self.meters[program.worker.rank], step)
+
+    def commit(self, step: int) -> None:
+        if self.folder is not None:
+            self.folder.commit(step, {"seconds": self.session.now(0), "told": self.told})
+
+    def open_folder(self, path: str | PathLike[str]) -> Folder:
+        signature = {
+            "strategy": repr(self.strategy),
+            "optimizer": repr(self.optimizer),
+            "workers": self.size,
+            "parameters": f"{self.x0.size} {self.x0.dtype}",
+        }
+        return Folder(path, signature, resume=self.resume)
+
+    def restore(self, folder: Folder) -> None:
+        """Go to the last complete checkpoint, if there is one."""
+        found = folder.read_manifest()
+        if found is None:
+            return
+        step, facts = found
+        for program in self.plan.programs:
+            restore_worker(folder, program, self.meters[program.worker.rank], self.session, step)
+        self.session.resume(facts["seconds"])
+        self.told = (facts["told"][0], facts["told"][1])
+
+    # --- reports -----------------------------------------------------------------------------------------
+
+    def report(self, program: Program) -> bool:
+        """Evaluate the consensus that rank 0 holds; whether the run should stop."""
+        self.history.append(self.progress(program))
+        if self.callback is not None:
+            self.callback(self.history[-1])
+        return self.stop is not None and self.stop(self.history[-1])
+
+    def progress(self, program: Program) -> Progress:
+        noted = self.noted()
+        fresh = (noted[0] - self.told[0], noted[1] - self.told[1])
+        self.told = noted
+        seconds = self.session.now(program.worker.rank)
+        return Progress(
+            step=program.worker.clock,
+            seconds=seconds,
+            samples=sum(other.model.samples for other in self.plan.programs),
+            loss=mean_loss([fresh]),
+            bytes_sent=sum(meter.bytes for meter in self.meters) // self.size,
+            waiting_share=self.waiting_share(seconds),
+            metrics=self.metrics(program.out.reshape(self.x0.shape)),
+        )
+
+    def noted(self) -> tuple[float, int]:
+        """Losses so far: (sum over samples, samples)."""
+        noted = [program.model.noted for program in self.plan.programs]
+        return sum(total for total, _ in noted), sum(samples for _, samples in noted)
+
+    def metrics(self, params: Buffer) -> dict[str, float]:
+        if self.evaluate is None:
+            return {}
+        answer = self.evaluate(params)
+        named = answer if isinstance(answer, Mapping) else {"value": answer}
+        return {name: float(number) for name, number in named.items()}
+
+    def waiting_share(self, seconds: float) -> float:
+        return sum(meter.waiting for meter in self.meters) / (self.size * seconds) if seconds else 0.0
+
+    def result(self) -> Result:
+        last = self.history[-1]
+        programs = self.plan.programs
+        return Result(
+            params=programs[0].out.reshape(self.x0.shape),
+            loss=last.loss,
+            seconds=last.seconds,
+            steps=max(program.model.steps for program in programs),
+            samples=last.samples,
+            bytes_sent=last.bytes_sent,
+            messages=sum(meter.messages for meter in self.meters) // self.size,
+            waiting_share=last.waiting_share,
+            consensus_distance=consensus_distance([program.worker.params for program in programs]),
+            metrics=last.metrics,
+            history=tuple(self.history),
+            workers=tuple(self.worker_result(program) for program in programs),
+        )
+
+    def worker_result(self, program: Program) -> WorkerResult:
+        worker, model, meter = program.worker, program.model, self.meters[program.worker.rank]
+        return WorkerResult(
+            rank=worker.rank,
+            params=worker.params.reshape(self.x0.shape),
+            steps=model.steps,
+            samples=model.samples,
+            loss=mean_loss([model.noted]),
+            bytes_sent=meter.bytes,
+            messages=meter.messages,
+            waiting=meter.waiting,
+        )
+
+
+@contextmanager
+def interruptible(job: Job) -> Iterator[None]:
+    """Ctrl-C finishes the step and saves; a second one ends now. The handler only sets a flag."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if job.interrupted:
+            raise KeyboardInterrupt
+        job.interrupted = True
+        job.plan.halt()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

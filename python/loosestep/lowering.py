@@ -1,0 +1,129 @@
+"""Rewriting requests into what a model and a transport perform natively. What they know passes untouched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+from zlib import crc32
+
+from loosestep import collectives, ops
+from loosestep.requests import address
+from loosestep.requests import (
+    Add,
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Elastic,
+    Fetch,
+    Gradient,
+    Local,
+    Mix,
+    Ready,
+    Script,
+    Start,
+    Update,
+    Wait,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loosestep.requests import Buffer, Communication, Exchange, Request
+    from loosestep.worker import Worker
+
+
+class Lowering:
+    """One worker's rewriter. `native` are the request types that model and transport perform themselves."""
+
+    def __init__(self, native: frozenset[type[Request]], worker: Worker) -> None:
+        self.native, self.worker = native - {Start, Wait}, worker  # these are always looked into
+        self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
+        self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
+        self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
+            Local: self.local,
+            Gradient: self.gradient,
+            Elastic: self.elastic,
+            AllReduce: self.all_reduce,
+            AllGather: lambda request: collectives.all_gather(request, worker, self.tag(request)),
+            Broadcast: lambda request: collectives.broadcast(request, worker, self.tag(request)),
+            Barrier: lambda request: collectives.barrier(request, worker, self.tag(request)),
+            Mix: self.mix,
+            Start: self.start,
+            Wait: self.wait,
+        }
+
+    def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same work in requests that are native."""
+        native, expansions = self.native, self.expansions
+        for request in requests:
+            kind = type(request)
+            if kind in native:
+                yield request
+            elif kind in expansions:
+                yield from expansions[kind](request)
+            else:
+                raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
+
+    def tag(self, request: Request) -> int:
+        """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
+        group = getattr(request, "group", None)
+        self.tags[group] += 1
+        return crc32(repr(group).encode()) << 32 | self.tags[group]
+
+    def local(self, request: Local) -> Iterator[Request]:
+        step = list(self.lower((Gradient(), Update())))
+        for _ in range(request.steps):
+            yield from step
+
+    def gradient(self, request: Gradient) -> Iterator[Request]:
+        for bucket in self.worker.buckets(self.worker.grad.nbytes):
+            yield Ready(bucket)
+
+    def elastic(self, request: Elastic) -> Iterator[Request]:
+        place = address(request.buf)
+        seen = self.worker.scratch(("center", place), request.buf)
+        move = self.worker.scratch(("move", place), request.buf)
+        yield Fetch(request.shared, into=seen)
+        ops.subtract(request.buf, seen, move)
+        ops.scale(move, request.rate)
+        ops.axpy(request.buf, move, -1.0)
+        yield Add(request.shared, move)
+
+    def all_reduce(self, request: AllReduce) -> Iterator[Request]:
+        if self.worker.offstage:  # unpriced: the transport meets at once
+            yield request
+        else:
+            yield from collectives.all_reduce(request, self.worker, self.tag(request))
+
+    def mix(self, request: Mix) -> Iterator[Request]:
+        exchange, parts = collectives.mix_exchange(request, self.worker, self.tag(request))
+        yield exchange
+        collectives.mix_finish(request, self.worker, parts)
+
+    def start(self, request: Start) -> Iterator[Request]:
+        asked = request.request
+        if type(asked) in self.native:
+            yield request
+        elif isinstance(asked, Mix):  # only its exchange runs beside; the buffer changes at Wait
+            pair = collectives.mix_exchange(asked, self.worker, self.tag(asked))
+            self.started[asked] = pair
+            yield Start(pair[0])
+        else:
+            lowered = cast("Iterator[Communication]", self.lower((asked,)))
+            self.started[asked] = script = Script(asked, lowered)
+            yield Start(script)
+
+    def wait(self, request: Wait) -> Iterator[Request]:
+        asked = request.request
+        if type(asked) in self.native:
+            yield request
+            return
+        begun = self.started.pop(asked, None)
+        if begun is None:
+            raise RuntimeError(f"worker {self.worker.rank} waits for {asked}, which it did not start")
+        if isinstance(begun, Script):
+            yield Wait(begun)
+        else:
+            yield Wait(begun[0])
+            collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])

@@ -1,0 +1,89 @@
+"""The imaginary network: what a message costs. A worker sends one message at a time; receiving is not limited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loosestep.errors import positive
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer
+
+PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
+
+
+def per_link(name: str, value: Any, size: int, *, zero: bool) -> NDArray[np.float64]:
+    """A number, or an n x n table (row: sender, column: receiver), as a table without copies."""
+    table = np.asarray(value, np.float64)
+    if table.ndim == 0 and not np.isinf(table):
+        positive(name, float(table), zero=zero)
+    if table.ndim not in (0, 2) or (table.ndim == 2 and table.shape != (size, size)):
+        raise ValueError(f"{name} must be a number or a {size} x {size} table, got shape {table.shape}")
+    if np.isnan(table).any() or (table < 0).any() or (not zero and (table == 0).any()):
+        raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0 on every link")
+    return np.broadcast_to(table, (size, size))
+
+
+class Network:
+    """Latency in seconds and bandwidth in bytes a second per link; the center's link is finite both ways."""
+
+    def __init__(self, size: int, latency: PerLink, bandwidth: PerLink, center_bandwidth: float) -> None:
+        self.size = size
+        self.latency = per_link("latency", latency, size, zero=True)
+        self.bandwidth = per_link("bandwidth", bandwidth, size, zero=False)
+        uniform = self.latency.strides == (0, 0) and self.bandwidth.strides == (0, 0)
+        self.uniform = (float(self.latency[0, 0]), float(self.bandwidth[0, 0])) if uniform else None
+        self.to_center = self.latency.max(axis=1).tolist()  # a table's center is as far as the farthest peer
+        self.center_bandwidth = center_bandwidth
+        self.worker_bandwidth = self.bandwidth.max(axis=1).tolist()
+        self.free = [0.0] * size  # when a worker's own link is free again
+        self.center_in = self.center_out = 0.0
+
+    def send(self, source: int, to: int, nbytes: int, now: float) -> tuple[float, float]:
+        """(when the sender is done, when the message has arrived)."""
+        if self.uniform:
+            latency, bandwidth = self.uniform
+        else:
+            latency, bandwidth = self.latency[source, to], self.bandwidth[source, to]
+        begin = self.free[source]
+        sent = (begin if begin > now else now) + nbytes / bandwidth
+        self.free[source] = sent
+        return sent, sent + latency
+
+    def push(self, source: int, nbytes: int, now: float) -> tuple[float, float]:
+        """A worker sends to the center: (when it is done, when the center has it all)."""
+        begin = max(now, self.free[source])
+        sent = self.free[source] = begin + nbytes / self.worker_bandwidth[source]
+        latency = self.to_center[source]
+        whole = max(self.center_in, begin + latency) + nbytes / self.center_bandwidth
+        self.center_in = max(whole, sent + latency)
+        return sent, self.center_in
+
+    def pull(self, nbytes: int, now: float) -> tuple[float, float]:
+        """The center answers a request that is there now: (when it reads the value, when all has left)."""
+        begin = max(now, self.center_out)
+        self.center_out = begin + nbytes / self.center_bandwidth
+        return begin, self.center_out
+
+    def all_reduce(
+        self, bufs: Sequence[Buffer], ranks: Sequence[int], arrivals: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """When each of `ranks` has the result: the event form's recursion over its 2 (n-1) hops.
+
+        hop k: member i sends to i + k and receives from i - k; it goes on when both are done.
+        """
+        n, rank = len(ranks), np.asarray(ranks)
+        edges = np.array([bufs[0].size * part // n for part in range(n + 1)])
+        chunk = np.diff(edges) * float(bufs[0].itemsize)
+        at, me = np.array(arrivals, np.float64), np.arange(n)
+        for gathering in (False, True):
+            for hop in range(1, n):
+                to, source = (me + hop) % n, (me - hop) % n
+                mine = chunk[me] if gathering else chunk[to]
+                sent = at + mine / self.bandwidth[rank, rank[to]]
+                at = np.maximum(sent, sent[source] + self.latency[rank[source], rank])
+        return at

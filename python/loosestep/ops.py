@@ -1,0 +1,219 @@
+"""Arithmetic on flat buffers, in place: the kernels by name.
+
+The body of an op is its specification. The public name is the native function itself (on small buffers a
+Python wrapper would cost more than the work); the body stays in `specification`, is what runs where the
+native core lacks the op, and gives the same bits.
+
+Buffers are contiguous numpy arrays, all float32 or all float64 and of one length, whatever their shape. Nothing
+is ever converted or copied: anything else is a `TypeError` or `ValueError`. Scalars are rounded to the
+buffers' type once. A buffer that is written overlaps no other, except that `out` may be one that is read.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loosestep import _core
+
+Buffer: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BLOCK = 4096
+"""Elements whose products a reduction sums by themselves."""
+LANES = 32
+"""Running sums inside a block."""
+
+specification: dict[str, Callable[..., Any]] = {}
+"""The numpy body of every op."""
+
+exact = _core.exact
+"""`axpy, sgd, momentum, nesterov, adam` on a vector (the first argument) that several threads update at once: it
+is accessed element by element, atomically, and every change is added: none is lost."""
+
+racy = _core.racy
+"""The same with an atomic load and an atomic store: faster, and a change by another thread in between is lost."""
+
+
+def op(body: Function) -> Function:
+    """Keeps the body as the specification and gives the native function its name, signature and text."""
+    name = body.__name__
+    specification[name] = body
+    native: Function | None = getattr(_core, name, None)
+    if native is None:
+        return body
+    _core.document(native, _text_signature(body), inspect.getdoc(body) or "")
+    return native
+
+
+def _text_signature(body: Callable[..., Any]) -> str:
+    bare = inspect.signature(body).replace(return_annotation=inspect.Signature.empty)
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in bare.parameters.values()]
+    return str(bare.replace(parameters=plain))
+
+
+@op
+def copy(x: Buffer, out: Buffer) -> None:
+    """out = x."""
+    out[...] = x
+
+
+@op
+def axpy(y: Buffer, x: Buffer, a: float) -> None:
+    """y += a x."""
+    y += a * x
+
+
+@op
+def scale(x: Buffer, a: float) -> None:
+    """x *= a."""
+    x *= a
+
+
+@op
+def subtract(a: Buffer, b: Buffer, out: Buffer) -> None:
+    """out = a - b."""
+    np.subtract(a, b, out=out)
+
+
+@op
+def lerp(x: Buffer, c: Buffer, rate: float) -> None:
+    """x moves towards c: x += rate (c - x)."""
+    x += rate * (c - x)
+
+
+@op
+def elastic(x: Buffer, c: Buffer, rate: float) -> None:
+    """x and c move towards each other: d = rate (x - c), x -= d, c += d."""
+    d = rate * (x - c)
+    x -= d
+    c += d
+
+
+@op
+def sgd(x: Buffer, g: Buffer, rate: float) -> None:
+    """x -= rate g."""
+    x -= rate * g
+
+
+@op
+def momentum(x: Buffer, v: Buffer, g: Buffer, rate: float, momentum: float) -> None:
+    """Heavy ball: v = momentum v - rate g, x += v."""
+    v[...] = momentum * v - rate * g
+    x += v
+
+
+@op
+def nesterov(x: Buffer, v: Buffer, g: Buffer, rate: float, momentum: float) -> None:
+    """Nesterov's momentum: v = momentum v - rate g, x += momentum v - rate g."""
+    step = rate * g
+    v[...] = momentum * v - step
+    x += momentum * v - step
+
+
+@op
+def adam(
+    x: Buffer,
+    m: Buffer,
+    v: Buffer,
+    g: Buffer,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    step: int,
+) -> None:
+    """Adam; `step` counts from 1. The bias corrections are made in double, once.
+
+    m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g g,
+    x -= rate / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon).
+    """
+    size = rate / (1 - math.pow(beta1, step))
+    inverse = 1 / math.sqrt(1 - math.pow(beta2, step))
+    m += (1 - beta1) * (g - m)
+    v[...] = beta2 * v + (1 - beta2) * g * g
+    x -= size * m / (np.sqrt(v) * inverse + epsilon)
+
+
+@op
+def nesterov_elastic(
+    x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
+) -> None:
+    """`nesterov(x, v, g, rate, momentum)`, then `elastic(x, c, moving_rate)`, in one pass through memory."""
+    specification["nesterov"](x, v, g, rate, momentum)
+    specification["elastic"](x, c, moving_rate)
+
+
+@op
+def mean_of(buffers: Sequence[Buffer], out: Buffer, weights: Sequence[float] | None = None) -> None:
+    """out = the mean of the buffers: their sum from left to right, divided once; `out` may be one of them.
+
+    With unequal weights: (sum of w x) / (sum of w). A buffer of weight 0 is not read, whatever it holds.
+    """
+    if weights is None or len(set(weights)) == 1:
+        total = buffers[0].copy()
+        for x in buffers[1:]:
+            total += x
+        np.divide(total, len(buffers), out=out)
+    else:
+        kept = [(float(w), x) for w, x in zip(weights, buffers, strict=True) if w != 0]
+        specification["weighted_sum"]([x for _, x in kept], [w for w, _ in kept], out)
+        out /= sum(w for w, _ in kept)
+
+
+@op
+def weighted_sum(buffers: Sequence[Buffer], weights: Sequence[float], out: Buffer) -> None:
+    """out = the sum of w x, from left to right; `out` is none of the buffers."""
+    total = weights[0] * buffers[0]
+    for w, x in zip(weights[1:], buffers[1:], strict=True):
+        total += w * x
+    out[...] = total
+
+
+@op
+def load(shared: Buffer, out: Buffer) -> None:
+    """out = a vector that other threads may be updating, each element read atomically."""
+    out[...] = shared
+
+
+@op
+def dot(x: Buffer, y: Buffer) -> float:
+    """The inner product, made and added in double, in one order for any instruction set and number of threads.
+
+    In a block of 4096 elements, running sum j (of 32) takes elements j, j + 32, ... from left to right; then
+    sum j takes sum j + 16, j + 8, ... j + 1. The blocks' sums are added from left to right.
+    """
+    products = np.zeros(-(-x.size // BLOCK) * BLOCK)
+    np.multiply(x.reshape(-1), y.reshape(-1), out=products[: x.size], dtype=np.float64)
+    rows = products.reshape(-1, BLOCK // LANES, LANES)
+    sums = np.zeros((len(rows), LANES))
+    for row in range(BLOCK // LANES):
+        sums += rows[:, row]
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return _left_fold(sums[:, 0])
+
+
+def _left_fold(values: NDArray[np.float64]) -> float:
+    total = 0.0
+    for value in values.tolist():
+        total += value
+    return total
+
+
+@op
+def norm(x: Buffer) -> float:
+    """The Euclidean norm: the root of `dot(x, x)`. Squares that overflow a double give infinity."""
+    return math.sqrt(specification["dot"](x, x))
+
+
+@op
+def all_finite(x: Buffer) -> bool:
+    """Whether x holds no infinity and no NaN."""
+    return bool(np.isfinite(x).all())

@@ -1,0 +1,202 @@
+"""One worker's whole run as a single stream of requests: rounds, quiesce points, evaluation, the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loosestep.requests import AllReduce, Gradient, Local, Request, RollCall, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from loosestep.adapters.numpy import NumpyModel
+    from loosestep.strategy import State, Strategy
+    from loosestep.worker import Worker
+
+GRADIENT, UPDATE = Gradient(), Update()
+
+
+@dataclass
+class Plan:
+    """What all programs of a run have in common."""
+
+    strategy: Strategy
+    steps: int | None  # local steps a worker; None: until its data ends
+    every: int | None  # steps between evaluations
+    checkpoint_every: int | None
+    evaluate: Callable[[Program], bool]  # by rank 0, after a consensus; True: stop
+    save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
+    commit: Callable[[int], None]  # by rank 0, when all parts are there
+    pause: Callable[[bool], None]  # real clocks stop and go on
+    programs: list[Program] = field(default_factory=list)
+    halt_at: int | None = None  # a quiesce point on request: stop there
+
+    def halt(self) -> None:
+        """Ask all workers to stop at one step that none of them has begun."""
+        going = [program.worker.clock for program in self.programs if not program.ended]
+        self.halt_at = max(going, default=0) + 1
+
+
+class Program:
+    """The requests of one worker, and all of its position that a checkpoint must keep.
+
+    Workers meet at quiesce points: every `checkpoint_every` steps, at evaluations of a collective consensus,
+    on request, and at the end. They are possible between rounds and inside a round's first `Local`, where
+    nothing else of the round has happened.
+    """
+
+    def __init__(self, plan: Plan, worker: Worker, model: NumpyModel, state: State) -> None:
+        self.plan, self.worker, self.model, self.state = plan, worker, model, state
+        self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
+        self.met_at = 0  # the step of the last quiesce point
+        self.looked_at = 0  # the step of the last evaluation without one
+        self.ended = False  # no more steps of its own
+        self.stopped = False
+        self.out = worker.copy_of_params()
+        self._board = np.zeros(3)
+        one_sided = plan.strategy.consensus_is == "one-sided"
+        self.looks = one_sided and plan.every is not None and worker.rank == 0
+        meets = (plan.checkpoint_every, None if one_sided else plan.every)
+        self.meets = tuple(period for period in meets if period is not None)
+
+    def script(self) -> Iterator[Request]:
+        """Everything."""
+        while not self.stopped:
+            going = yield from self.roll_call()
+            if going:
+                yield from self.round()
+            if not self.stopped and (not going or self.due()):
+                yield from self.meet()
+
+    def roll_call(self) -> Iterator[Request]:
+        """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
+        if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
+            self.ended = True
+            return False
+        present = not self.model.feed.ended()
+        self.ended = not present
+        if not self.plan.strategy.synchronous:
+            return present
+        call = RollCall(self.worker.round + (self.progress == 0), present)
+        yield call
+        return call.answer[0]
+
+    def round(self) -> Iterator[Request]:
+        """One round of the strategy; `Local` is unrolled here."""
+        if not self.progress:
+            self.worker.round += 1
+            self.worker.samples = 0
+        first = True
+        for request in self.plan.strategy.round(self.worker, self.state):
+            if type(request) is Local:
+                yield from self.local(request.steps, first)
+                if self.stopped:
+                    return
+            else:
+                yield request
+            first = False
+        self.progress = 0
+        yield from self.look()
+
+    def local(self, steps: int, first: bool) -> Iterator[Request]:
+        """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
+        worker, plan = self.worker, self.plan
+        done = self.progress if first else 0
+        last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
+        for step in range(done + 1, last + 1):
+            if not self.model.feed.ended():
+                yield GRADIENT
+                yield UPDATE
+            elif plan.strategy.synchronous:
+                worker.clock += 1
+            else:
+                return
+            if first and step < last:
+                yield from self.between(step)
+                if self.stopped:
+                    return
+
+    def between(self, step: int) -> Iterator[Request]:
+        """Between two steps of a round's first `Local`."""
+        yield from self.look()
+        if self.due():
+            self.progress = step
+            yield from self.meet()
+
+    # --- quiesce points ----------------------------------------------------------------------------------
+
+    def due(self) -> bool:
+        """Whether all workers meet now."""
+        clock, halt_at = self.worker.clock, self.plan.halt_at
+        if halt_at is not None and clock >= halt_at:
+            return True
+        return any(clock // period > self.met_at // period for period in self.meets)
+
+    def meet(self) -> Iterator[Request]:
+        """All workers are at one step: evaluate, save, decide whether to go on."""
+        plan, board = self.plan, self._board
+        self.worker.offstage = True
+        halting = plan.halt_at is not None and self.worker.clock >= plan.halt_at
+        board[:] = not self.ended, self.worker.clock, halting
+        yield AllReduce(board, op="max")
+        over, step, halting = not board[0], int(board[1]), bool(board[2])
+        self.pause(True)
+        last, self.met_at = self.met_at, step
+        evaluating = self.crossed(plan.every, last) and not self.one_sided()
+        wish = False
+        if over or halting or evaluating:
+            wish = yield from self.consensus()
+        saving = over or halting or self.crossed(plan.checkpoint_every, last)
+        board[:] = over or halting, wish, 0
+        if saving:
+            yield from plan.save(self, step)
+        yield AllReduce(board, op="max")
+        if saving and self.worker.rank == 0:
+            plan.commit(step)
+        self.stopped = bool(board[0] or board[1])
+        if board[1] and not saving:
+            yield from self.last_words(step)
+        self.pause(False)
+        self.worker.offstage = False
+
+    def last_words(self, step: int) -> Iterator[Request]:
+        """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
+        yield from self.plan.save(self, step)
+        yield AllReduce(self._board, op="max")
+        if self.worker.rank == 0:
+            self.plan.commit(step)
+
+    def pause(self, still: bool) -> None:
+        if self.worker.rank == 0:
+            self.plan.pause(still)
+
+    def crossed(self, period: int | None, last: int) -> bool:
+        return period is not None and self.met_at // period > last // period
+
+    def one_sided(self) -> bool:
+        return self.plan.strategy.consensus_is == "one-sided"
+
+    # --- evaluation --------------------------------------------------------------------------------------
+
+    def consensus(self) -> Iterator[Request]:
+        """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
+        if self.one_sided() and self.worker.rank != 0:
+            return False
+        yield from self.plan.strategy.consensus(self.worker, self.state, self.out)
+        return self.worker.rank == 0 and self.plan.evaluate(self)
+
+    def look(self) -> Iterator[Request]:
+        """Evaluate a one-sided consensus: rank 0 alone, while the others go on."""
+        if not self.looks:
+            return
+        every, clock = self.plan.every or 1, self.worker.clock
+        if clock // every > self.looked_at // every:
+            self.looked_at = clock
+            self.worker.offstage = True
+            wish = yield from self.consensus()
+            self.worker.offstage = False
+            if wish and self.plan.halt_at is None:
+                self.plan.halt()

@@ -1,0 +1,98 @@
+"""What a run reports, while it runs and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loosestep import ops
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluation: where the run stood, and what `evaluate` said of the consensus parameters.
+
+    seconds are virtual where time is; loss is the mean training loss over all workers since the previous
+    evaluation (nan if gradients come without losses); bytes_sent is the mean over workers.
+    """
+
+    step: int
+    seconds: float
+    samples: int
+    loss: float
+    bytes_sent: int
+    waiting_share: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """One worker's share in a run."""
+
+    rank: int
+    params: Buffer
+    steps: int
+    samples: int
+    loss: float
+    bytes_sent: int
+    messages: int
+    waiting: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `params` is the consensus: the center variable, or the mean of the replicas.
+
+    steps: of the worker that made most; samples: of all workers; bytes_sent, messages: mean over workers;
+    waiting_share: of the workers' time; consensus_distance: mean_i ||x_i - mean x||^2.
+    """
+
+    params: Buffer
+    loss: float
+    seconds: float
+    steps: int
+    samples: int
+    bytes_sent: int
+    messages: int
+    waiting_share: float
+    consensus_distance: float
+    metrics: dict[str, float]
+    history: tuple[Progress, ...]
+    workers: tuple[WorkerResult, ...]
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples of all workers by seconds."""
+        return self.samples / self.seconds if self.seconds else nan
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the step was finished and, with `checkpoint`, saved. `result` is what there was."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(f"interrupted after step {result.steps}")
+
+
+def mean_loss(noted: Sequence[tuple[float, int]]) -> float:
+    """The sample-weighted mean of what workers noted; nan where no gradient came with a loss."""
+    samples = sum(count for _, count in noted)
+    return sum(total for total, _ in noted) / samples if samples else nan
+
+
+def consensus_distance(replicas: Sequence[Buffer]) -> float:
+    """mean_i ||x_i - mean x||^2."""
+    mean, gap = np.empty_like(replicas[0]), np.empty_like(replicas[0])
+    ops.mean_of(replicas, mean)
+    total = 0.0
+    for replica in replicas:
+        ops.subtract(replica, mean, gap)
+        total += ops.norm(gap) ** 2
+    return total / len(replicas)

@@ -1,0 +1,102 @@
+"""What of a run goes into a checkpoint, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep.errors import CheckpointError
+from loosestep.requests import Fetch, Shared
+from loosestep.strategy import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.checkpoint import Facts, Folder
+    from loosestep.program import Program
+    from loosestep.requests import Buffer, Request
+    from loosestep.transport import Session
+    from loosestep.transports.metered import Meter
+
+POSITION = ("progress", "met_at", "looked_at")  # of a program
+COUNTS = ("clock", "round", "updates", "samples")  # of a worker
+TALLIES = ("bytes", "messages", "waiting", "requests")  # of a meter
+TOTALS = ("samples", "steps", "noted")  # of a model
+
+
+def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
+    """Every leaf of a state: (full name, the State that holds it, its key, its value)."""
+    for key, value in sorted(vars(state).items()):
+        if isinstance(value, State):
+            yield from pieces(value, f"{path}.{key}")
+        else:
+            yield f"{path}.{key}", state, key, value
+
+
+def save_worker(folder: Folder, program: Program, meter: Meter, step: int) -> Iterator[Request]:
+    """Write one worker's part; rank 0's holds what is shared."""
+    worker = program.worker
+    first = worker.rank == 0
+    tensors: dict[str, Buffer] = {}
+    numbers: dict[str, Any] = {}
+    if first or "params" not in program.plan.strategy.shares:
+        tensors["params"] = worker.params
+    tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
+    for name, _, _, value in pieces(program.state):
+        if isinstance(value, np.ndarray):
+            tensors[name] = value
+        elif not isinstance(value, Shared):
+            numbers[name] = value
+        elif first:
+            tensors[name] = np.empty(value.size, value.dtype)
+            yield Fetch(value, into=tensors[name])
+    folder.write(step, worker.rank, tensors, {"state": numbers, **position(program, meter)})
+
+
+def position(program: Program, meter: Meter) -> Facts:
+    """Where a worker stands: counters of the program, the worker, its data and its meters."""
+    facts: Facts = {"taken": program.model.feed.taken}
+    for group, owner, names in owners(program, meter):
+        facts[group] = {name: getattr(owner, name) for name in names}
+    return facts
+
+
+def owners(program: Program, meter: Meter) -> list[tuple[str, Any, tuple[str, ...]]]:
+    """Whose counters a checkpoint keeps."""
+    return [
+        ("program", program, POSITION),
+        ("worker", program.worker, COUNTS),
+        ("meter", meter, TALLIES),
+        ("model", program.model, TOTALS),
+    ]
+
+
+def restore_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> None:
+    """Bring a worker to where the checkpoint stood."""
+    worker = program.worker
+    tensors, facts = folder.read(step, worker.rank)
+    where = str(folder.part(step, worker.rank))
+    if "params" in tensors:
+        place(worker.params, tensors["params"], "params", where)
+    for number, moment in enumerate(worker.moments):
+        place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
+    for name, holder, key, value in pieces(program.state):
+        if isinstance(value, np.ndarray):
+            place(value, tensors.get(name), name, where)
+        elif not isinstance(value, Shared):
+            setattr(holder, key, facts["state"][name])
+        elif worker.rank == 0:
+            session.store(value, tensors[name])
+    for group, owner, names in owners(program, meter):
+        for name in names:
+            setattr(owner, name, facts[group][name])
+    program.model.feed.skip(facts["taken"])
+
+
+def place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
+    """Copy into the buffer that is there: addresses never change."""
+    if saved is None or saved.size != buffer.size or saved.dtype != buffer.dtype:
+        found = "is missing" if saved is None else f"holds {saved.size} {saved.dtype}"
+        raise CheckpointError(f"{where}: {name} {found}, wanted {buffer.size} {buffer.dtype}")
+    buffer[...] = saved

@@ -1,0 +1,113 @@
+"""How fast imaginary workers compute: distributions of the duration of a gradient step.
+
+Durations depend on (seed, rank, step) alone, so a resumed run meets the same ones.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loosestep.errors import positive, whole
+from loosestep.value import Value
+
+BLOCK = 256  # durations are drawn by the block
+
+
+class Stragglers(Value):
+    """Base of the speed distributions."""
+
+    @classmethod
+    def example(cls) -> Stragglers:
+        """An instance for contract tests."""
+        return cls()
+
+    @abstractmethod
+    def durations(
+        self, rank: int, step_time: float, count: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """`count` durations in seconds; always draws the same number from `rng`."""
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Stragglers):
+    """Every step of every worker takes `step_time`."""
+
+    def durations(
+        self, rank: int, step_time: float, count: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        return np.full(count, step_time)
+
+
+@dataclass(frozen=True, repr=False)
+class LogNormal(Stragglers):
+    """Durations are log-normal with mean `step_time`; sigma is the standard deviation of their logarithm."""
+
+    sigma: float = 0.3
+
+    def __post_init__(self) -> None:
+        positive("sigma", self.sigma, zero=True)
+
+    def durations(
+        self, rank: int, step_time: float, count: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        return step_time * np.exp(rng.normal(-(self.sigma**2) / 2, self.sigma, count))
+
+
+@dataclass(frozen=True, repr=False)
+class Slow(Stragglers):
+    """One worker is `factor` times slower than the others."""
+
+    rank: int = 0
+    factor: float = 3.0
+
+    def __post_init__(self) -> None:
+        whole("rank", self.rank, 0)
+        positive("factor", self.factor)
+
+    def durations(
+        self, rank: int, step_time: float, count: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        return np.full(count, step_time * (self.factor if rank == self.rank else 1.0))
+
+
+@dataclass(frozen=True, repr=False)
+class Pauses(Stragglers):
+    """Each step of each worker is, with `probability`, `seconds` longer."""
+
+    probability: float = 0.01
+    seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("probability", self.probability, zero=True)
+        positive("seconds", self.seconds, zero=True)
+        if self.probability > 1:
+            raise ValueError(f"probability must be at most 1, got {self.probability!r}")
+
+    def durations(
+        self, rank: int, step_time: float, count: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        return step_time + self.seconds * (rng.random(count) < self.probability)
+
+
+class Speed:
+    """One worker's durations by step, drawn when they are first asked for."""
+
+    block: ClassVar[int] = BLOCK
+
+    def __init__(self, stragglers: Stragglers, step_time: float, rank: int, seed: int) -> None:
+        self.stragglers, self.step_time, self.rank, self.seed = stragglers, step_time, rank, seed
+        self.drawn, self.values = -1, np.empty(0)
+
+    def duration(self, step: int) -> float:
+        """Seconds that this worker's step (0, 1, ...) takes."""
+        number, place = divmod(step, self.block)
+        if number != self.drawn:
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.rank, number])))
+            self.values = self.stragglers.durations(self.rank, self.step_time, self.block, rng)
+            self.drawn = number
+        return float(self.values[place])

@@ -1,0 +1,120 @@
+"""What a transport is: it carries the requests of all workers, in real or in virtual time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from loosestep.errors import Aborted, WorkerFailed
+from loosestep.requests import Compute
+from loosestep.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from loosestep.requests import Buffer, Request, Shared
+    from loosestep.worker import Worker
+
+
+@dataclass(eq=False)
+class Task:
+    """One worker's whole run: its requests, already lowered, and who performs those that compute.
+
+    `compute(request)` returns how many gradient steps it began; virtual time charges them.
+    """
+
+    worker: Worker
+    requests: Iterator[Request]
+    compute: Callable[[Request], int]
+
+
+class Transport(Value):
+    """Base of every transport: a value that says how workers are joined. `open()` makes what one run needs."""
+
+    virtual: ClassVar[bool] = False  # its seconds are simulated
+
+    @classmethod
+    def example(cls) -> Transport:
+        """An instance of about four workers for contract tests."""
+        return cls()
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many workers."""
+
+    @abstractmethod
+    def open(self, seed: int = 0) -> Session:
+        """Fresh resources for one run; `seed` is of whatever is random in it."""
+
+
+class Session(ABC):
+    """The resources of one run: shared variables, clocks, and whatever carries messages."""
+
+    native: frozenset[type[Request]]  # communications it performs itself; others are lowered
+    ranks: Sequence[int]  # the workers that live in this process
+
+    @abstractmethod
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        """The shared variable of that name; the first call makes it from `like`."""
+
+    @abstractmethod
+    def store(self, shared: Shared, values: Buffer) -> None:
+        """Set a shared variable while no worker runs (a checkpoint is being restored)."""
+
+    @abstractmethod
+    def now(self, rank: int) -> float:
+        """Seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Carry every task to its end, or raise what stopped the first that failed, all others stopped."""
+
+    def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        """What a wrapper does to the requests of a worker as they pass."""
+        return requests
+
+    def resume(self, seconds: float) -> None:
+        """Let the clocks begin at `seconds`."""
+
+    def pause(self) -> None:
+        """Real clocks stop: all workers are at a quiesce point."""
+
+    def proceed(self) -> None:
+        """Real clocks go on."""
+
+
+class Endpoint(ABC):
+    """One worker's end of a transport in real time: performs a request, blocking with a deadline."""
+
+    rank: int
+    doing: Request | None = None  # what the others name when this worker is late
+
+    @property
+    @abstractmethod
+    def handlers(self) -> dict[type[Request], Callable[..., object]]:
+        """What performs each type of communication."""
+
+
+def drive(task: Task, endpoint: Endpoint) -> None:
+    """The whole driver of a worker in real time."""
+    handlers, compute = endpoint.handlers, task.compute
+    for request in task.requests:
+        endpoint.doing = request
+        if isinstance(request, Compute):
+            compute(request)
+        else:
+            handlers[type(request)](request)
+
+
+def failure(worker: Worker, during: Request | None, cause: BaseException) -> BaseException:
+    """The error that the caller sees when `cause` stopped a worker: says who, when and where, once."""
+    if isinstance(cause, (WorkerFailed, Aborted, KeyboardInterrupt)):
+        return cause
+    where = "the start of a round" if during is None else str(during)
+    error = WorkerFailed(worker.rank, worker.round, where, cause)
+    error.__cause__ = cause
+    return error
+
+

@@ -1,0 +1,69 @@
+"""Makes communication slower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loosestep.errors import one_of, positive
+from loosestep.requests import Compute, Request, Sleep, Wait
+from loosestep.transport import Session, Transport
+from loosestep.transports.serial import Serial
+from loosestep.wrapping import WrappedSession
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from loosestep.worker import Worker
+
+
+@dataclass(frozen=True, repr=False)
+class Delayed(Transport):
+    """Every communication begins `seconds` late, in the time of what it wraps.
+
+    pattern: 'constant', or 'random': uniform in [0, 2 seconds), by seed and rank.
+    ranks: the workers that are delayed (None: all).
+    """
+
+    on: Transport = field(default_factory=Serial)
+    seconds: float = 0.001
+    pattern: Literal["constant", "random"] = "constant"
+    ranks: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        positive("seconds", self.seconds, zero=True)
+        one_of("pattern", self.pattern, ("constant", "random"))
+
+    @property
+    def size(self) -> int:
+        return self.on.size
+
+    @property
+    def virtual(self) -> bool:  # type: ignore[override]
+        return self.on.virtual
+
+    def open(self, seed: int = 0) -> DelayedSession:
+        return DelayedSession(self.on.open(seed), self, seed)
+
+
+class DelayedSession(WrappedSession):
+    """Puts a `Sleep` before every communication."""
+
+    def __init__(self, inner: Session, config: Delayed, seed: int) -> None:
+        super().__init__(inner)
+        self.config, self.seed = config, seed
+
+    def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        config = self.config
+        if config.ranks is not None and worker.rank not in config.ranks:
+            yield from requests
+            return
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, 0xDE1A, worker.rank])))
+        for request in requests:
+            if not (isinstance(request, (Compute, Wait)) or worker.offstage):
+                factor = 2 * rng.random() if config.pattern == "random" else 1.0
+                yield Sleep(config.seconds * factor)
+            yield request

@@ -1,0 +1,109 @@
+"""One worker, in the caller's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loosestep import ops
+from loosestep.buffers import like as buffer_like
+from loosestep.requests import (
+    Add,
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Buffer,
+    Elastic,
+    Exchange,
+    Fetch,
+    Mix,
+    Request,
+    RollCall,
+    Shared,
+    Sleep,
+    Start,
+    Wait,
+)
+from loosestep.stopwatch import Stopwatch
+from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
+
+
+@dataclass(frozen=True, repr=False)
+class Serial(Transport):
+    """One worker and no thread: the slow and honest way to step through a strategy in a debugger."""
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def open(self, seed: int = 0) -> Session:
+        return SerialSession()
+
+
+class SerialSession(Stopwatch, Session):
+    """The worker alone: every collective has nobody to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks = range(1)
+        self.variables: dict[str, Shared] = {}
+        self.endpoint = SerialEndpoint()
+        self.native = frozenset(self.endpoint.handlers)
+
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        if name not in self.variables:
+            values = buffer_like(like)
+            values[...] = like
+            self.variables[name] = Shared(name, values.size, values.dtype, values)
+        return self.variables[name]
+
+    def store(self, shared: Shared, values: Buffer) -> None:
+        shared.store[...] = values
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        self.begin()
+        for task in tasks:
+            try:
+                drive(task, self.endpoint)
+            except Exception as cause:
+                raise failure(task.worker, self.endpoint.doing, cause) from cause
+
+
+class SerialEndpoint(Endpoint):
+    """Performs each communication at once."""
+
+    rank = 0
+
+    def __init__(self) -> None:
+        self._handlers: dict[type[Request], Callable[[Any], object]] = {
+            Exchange: self.exchange,
+            Fetch: lambda request: ops.copy(request.shared.store, request.into),
+            Add: lambda request: ops.axpy(request.shared.store, request.delta, 1.0),
+            Elastic: lambda request: ops.elastic(request.buf, request.shared.store, request.rate),
+            AllReduce: lambda request: None,
+            AllGather: lambda request: ops.copy(request.piece, request.out),
+            Broadcast: lambda request: None,
+            Barrier: lambda request: None,
+            Mix: self.mix,
+            RollCall: lambda request: request.answer.append(request.present),
+            Sleep: lambda request: time.sleep(request.seconds),
+            Start: lambda request: None,
+            Wait: lambda request: self._handlers[type(request.request)](request.request),
+        }
+
+    @property
+    def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
+        return self._handlers
+
+    def exchange(self, request: Exchange) -> None:
+        """Messages to oneself arrive at once."""
+        for (_, sent), (_, received) in zip(request.sends, request.recvs, strict=True):
+            ops.copy(sent, received)
+
+    def mix(self, request: Mix) -> None:
+        ((_, weight),) = request.weights.row
+        if weight != 1.0:
+            ops.scale(request.buf, weight)

@@ -1,0 +1,395 @@
+"""All workers in one thread, real numbers, virtual time: the same strategies, priced."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loosestep import collectives, ops
+from loosestep.buffers import like as buffer_like
+from loosestep.errors import Deadlock, Mismatch, positive, whole
+from loosestep.network import Network, PerLink
+from loosestep.requests import (
+    Add,
+    AllReduce,
+    Buffer,
+    Communication,
+    Exchange,
+    Fetch,
+    Gradient,
+    Ready,
+    Request,
+    RollCall,
+    Script,
+    Shared,
+    Sleep,
+    Start,
+    Update,
+    Wait,
+    describe,
+)
+from loosestep.rollcall import Roll
+from loosestep.stragglers import Constant, Speed, Stragglers
+from loosestep.transport import Session, Task, Transport, failure
+
+if TYPE_CHECKING:
+    from loosestep.worker import Worker
+
+CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
+
+
+@dataclass(frozen=True, repr=False)
+class Simulated(Transport):
+    """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
+
+    n: workers.
+    step_time: seconds of one gradient step.
+    latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
+    center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
+        pushes and pulls queue there in the order in which they arrive.
+    stragglers: the distribution of step durations: Constant(), LogNormal(), Slow(), Pauses().
+    seed: of the durations (by default the run's).
+
+    A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. An
+    allreduce takes 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from when the last worker asks.
+    """
+
+    virtual: ClassVar[bool] = True
+    n: int = 4
+    step_time: float = 1e-3
+    latency: PerLink = 1e-5
+    bandwidth: PerLink = 1.25e9
+    center_bandwidth: float | None = None
+    stragglers: Stragglers = field(default_factory=Constant)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("n", self.n)
+        if self.seed is not None:
+            whole("seed", self.seed, 0)
+        positive("step_time", self.step_time, zero=True)
+        if self.center_bandwidth is not None and self.center_bandwidth != inf:
+            positive("center_bandwidth", self.center_bandwidth)
+        self.network()
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def network(self) -> Network:
+        """A fresh, idle network."""
+        network = Network(self.n, self.latency, self.bandwidth, 1.0)
+        network.center_bandwidth = self.center_bandwidth or float(network.bandwidth.max())
+        return network
+
+    def open(self, seed: int = 0) -> Session:
+        return SimulatedSession(self, seed if self.seed is None else self.seed)
+
+
+class Strand:
+    """A stream of requests that runs by itself: a worker's own, or one that it started."""
+
+    __slots__ = ("arrived", "done", "missing", "requests", "task", "waiter", "waiting")
+
+    def __init__(self, task: Task, requests: Iterator[Request]) -> None:
+        self.task, self.requests = task, requests
+        self.waiting: Request | None = None  # the request it is in
+        self.missing = 0  # messages that an Exchange still lacks
+        self.arrived = 0.0  # when the latest part of an Exchange is done
+        self.done: float | None = None
+        self.waiter: Strand | None = None
+
+
+class SimulatedSession(Session):
+    """A heap of (time, rank, number, what happens): the earliest goes first, ties in rank order."""
+
+    def __init__(self, config: Simulated, seed: int) -> None:
+        self.size = config.n
+        self.ranks = range(config.n)
+        self.network = config.network()
+        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
+        self.native = frozenset(primitives | ({AllReduce} if self.size > CLOSED_FORM_ABOVE else set()))
+        self.time = 0.0
+        self.heap: list[tuple[float, int, int, Strand | Callable[[], None]]] = []
+        self.number = count()
+        self.variables: dict[str, Shared] = {}
+        self.mail: dict[tuple[int, int, int], deque[Any]] = defaultdict(deque)
+        self.posted: dict[tuple[object, int], list[tuple[Strand, AllReduce]]] = defaultdict(list)
+        self.posts: Counter[tuple[object, int]] = Counter()
+        self.started: dict[Communication, Strand] = {}
+        self.roll = Roll(self.size)
+        self.speeds = [
+            Speed(config.stragglers, config.step_time, rank, seed) for rank in range(self.size)
+        ]
+        self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
+        self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
+            Gradient: self.gradient,
+            Ready: self.ready,
+            Update: self.update,
+            Exchange: self.exchange,
+            Fetch: self.fetch,
+            Add: self.add,
+            AllReduce: self.all_reduce,
+            Start: self.start,
+            Wait: self.wait,
+            RollCall: self.roll_call,
+            Sleep: lambda strand, request: self.time + request.seconds,
+        }
+
+    # --- the clock ---------------------------------------------------------------------------------------
+
+    def now(self, rank: int) -> float:
+        return self.time
+
+    def resume(self, seconds: float) -> None:
+        self.time = seconds
+
+    def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
+        """Let something happen at a time; events of the network itself have rank -1."""
+        heappush(self.heap, (time, rank, next(self.number), what))
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        strands = [Strand(task, task.requests) for task in tasks]
+        for strand in strands:
+            self.at(self.time, strand.task.worker.rank, strand)
+        heap = self.heap
+        while heap:
+            self.time, _, _, what = heappop(heap)
+            if isinstance(what, Strand):
+                self.advance(what)
+            else:
+                what()
+        stuck = [strand for strand in strands if strand.done is None]
+        if stuck:
+            raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
+
+    def where(self, strand: Strand) -> str:
+        """One stuck worker, for people."""
+        worker, request = strand.task.worker, strand.waiting
+        what = "its beginning" if request is None else describe(request)
+        return f"worker {worker.rank} in round {worker.round} at {what}"
+
+    def advance(self, strand: Strand) -> None:
+        """Perform requests until one takes time or must wait."""
+        handlers, now = self.handlers, self.time
+        try:
+            for request in strand.requests:
+                strand.waiting = request
+                until = handlers[type(request)](strand, request)
+                if until is None:
+                    return
+                if until > now:
+                    self.at(until, strand.task.worker.rank, strand)
+                    return
+        except Exception as cause:
+            raise failure(strand.task.worker, strand.waiting, cause) from cause
+        strand.done, strand.waiting = now, None
+        if strand.waiter is not None:
+            self.at(now, strand.task.worker.rank, strand.waiter)
+
+    # --- computation -------------------------------------------------------------------------------------
+
+    def step(self, strand: Strand, request: Request) -> bool:
+        """Compute; if that began a gradient step, note when and how long it takes."""
+        worker = strand.task.worker
+        clock = worker.clock
+        steps = strand.task.compute(request)
+        if steps:
+            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock))
+        return bool(steps)
+
+    def gradient(self, strand: Strand, request: Gradient) -> float:
+        if not self.step(strand, request):
+            return self.time
+        began, duration = self.begun[strand.task.worker.rank]
+        return began + duration
+
+    def ready(self, strand: Strand, request: Ready) -> float:
+        """Bucket k of m is ready at (k+1)/m of the step."""
+        bucket = request.bucket
+        if not self.step(strand, request) and bucket.index == 0:
+            self.begun[strand.task.worker.rank] = (self.time, 0.0)
+        began, duration = self.begun[strand.task.worker.rank]
+        return max(self.time, began + duration * (bucket.index + 1) / bucket.count)
+
+    def update(self, strand: Strand, request: Update) -> float:
+        strand.task.compute(request)
+        return self.time
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def exchange(self, strand: Strand, request: Exchange) -> float | None:
+        now, rank, tag = self.time, strand.task.worker.rank, request.tag
+        strand.missing, strand.arrived = 0, now
+        for to, buf in request.sends:
+            sent, arrival = self.network.send(rank, to, buf.nbytes, now)
+            strand.arrived = max(strand.arrived, sent)
+            self.deliver((rank, to, tag), buf, request.note, arrival)
+        for place, (source, buf) in enumerate(request.recvs):
+            box = self.mail[source, rank, tag]
+            if box and not isinstance(box[0][0], Strand):
+                arrival, content, note = box.popleft()
+                self.receive(strand, request, place, content, note, arrival)
+                self.tidy((source, rank, tag))
+            else:
+                strand.missing += 1
+                box.append((strand, request, place))
+        return None if strand.missing else strand.arrived
+
+    def deliver(self, key: tuple[int, int, int], buf: Buffer, note: float, arrival: float) -> None:
+        """Hand a message to the receive that waits for it, or keep a copy until one does."""
+        box = self.mail[key]
+        if not (box and isinstance(box[0][0], Strand)):
+            box.append((arrival, buf.copy(), note))
+            return
+        strand, request, place = box.popleft()
+        self.receive(strand, request, place, buf, note, arrival)
+        self.tidy(key)
+        strand.missing -= 1
+        if not strand.missing:
+            self.at(max(strand.arrived, self.time), strand.task.worker.rank, strand)
+
+    def tidy(self, key: tuple[int, int, int]) -> None:
+        """Tags are used once: forget empty boxes."""
+        if not self.mail[key]:
+            del self.mail[key]
+
+    def receive(
+        self, strand: Strand, request: Exchange, place: int, content: Buffer, note: float, arrival: float
+    ) -> None:
+        source, into = request.recvs[place]
+        if into.size != content.size or into.dtype != content.dtype:
+            worker = strand.task.worker
+            raise Mismatch(
+                f"worker {source} sent {content.size} {content.dtype} to worker {worker.rank}, which expects "
+                f"{into.size} {into.dtype} in round {worker.round}"
+            )
+        into[...] = content
+        if request.notes is not None:
+            request.notes[place] = note
+        strand.arrived = max(strand.arrived, arrival)
+
+    # --- shared variables --------------------------------------------------------------------------------
+
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        if name not in self.variables:
+            values = buffer_like(like)
+            values[...] = like
+            self.variables[name] = Shared(name, values.size, values.dtype, values)
+        return self.variables[name]
+
+    def store(self, shared: Shared, values: Buffer) -> None:
+        shared.store[...] = values
+
+    def fetch(self, strand: Strand, request: Fetch) -> float | None:
+        check_shared(strand.task.worker, request.shared, request.into)
+        rank = strand.task.worker.rank
+        if strand.task.worker.offstage:
+            request.into[...] = request.shared.store
+            return self.time
+        latency = self.network.to_center[rank]
+        self.at(self.time + latency, -1, lambda: self.ask(strand, request))
+        return None
+
+    def ask(self, strand: Strand, request: Fetch) -> None:
+        """The request has reached the center, whose link may be busy."""
+        begin, left = self.network.pull(request.into.nbytes, self.time)
+        if begin > self.time:
+            self.at(begin, -1, lambda: self.answer(strand, request, left))
+        else:
+            self.answer(strand, request, left)
+
+    def answer(self, strand: Strand, request: Fetch, left: float) -> None:
+        request.into[...] = request.shared.store
+        rank = strand.task.worker.rank
+        self.at(left + self.network.to_center[rank], rank, strand)
+
+    def add(self, strand: Strand, request: Add) -> float:
+        check_shared(strand.task.worker, request.shared, request.delta)
+        sent, whole_at = self.network.push(strand.task.worker.rank, request.delta.nbytes, self.time)
+        if whole_at <= self.time:
+            ops.axpy(request.shared.store, request.delta, 1.0)
+        else:
+            delta = request.delta.copy()
+            self.at(whole_at, -1, lambda: ops.axpy(request.shared.store, delta, 1.0))
+        return sent
+
+    # --- collectives -------------------------------------------------------------------------------------
+
+    def all_reduce(self, strand: Strand, request: AllReduce) -> None:
+        """Of many workers, or offstage: all meet, and each goes on when the recursion says."""
+        worker, group = strand.task.worker, request.group
+        self.posts[group, worker.rank] += 1
+        meeting = self.posted[group, self.posts[group, worker.rank]]
+        meeting.append((strand, request))
+        strand.arrived = self.time
+        if len(meeting) == len(collectives.members(request, self.size)):
+            del self.posted[group, self.posts[group, worker.rank]]
+            self.meet(sorted(meeting, key=lambda pair: pair[0].task.worker.rank))
+
+    def meet(self, meeting: list[tuple[Strand, AllReduce]]) -> None:
+        strands, requests = zip(*meeting, strict=True)
+        check_alike(strands, requests)
+        bufs = [request.buf for request in requests]
+        collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests])
+        for buf in bufs[1:]:
+            ops.copy(bufs[0], buf)
+        times = [max(self.time, self.network.center_in)] * len(strands)  # offstage: when nothing is in flight
+        if not strands[0].task.worker.offstage:
+            ranks = [strand.task.worker.rank for strand in strands]
+            times = self.network.all_reduce(bufs, ranks, [strand.arrived for strand in strands]).tolist()
+        for strand, time in zip(strands, times, strict=True):
+            self.at(time, strand.task.worker.rank, strand)
+
+    # --- overlap, roll call ------------------------------------------------------------------------------
+
+    def start(self, strand: Strand, request: Start) -> float:
+        asked = request.request
+        requests: Iterator[Request] = asked.requests if isinstance(asked, Script) else iter((asked,))
+        child = Strand(strand.task, requests)
+        self.started[asked] = child
+        self.advance(child)
+        return self.time
+
+    def wait(self, strand: Strand, request: Wait) -> float | None:
+        child = self.started.pop(request.request, None)
+        if child is None:
+            raise RuntimeError(f"{describe(request)} waits for what was not started")
+        if child.done is None:
+            child.waiter = strand
+            return None
+        return self.time
+
+    def roll_call(self, strand: Strand, request: RollCall) -> float | None:
+        rank = strand.task.worker.rank
+        known = [waiting for waiting, _ in self.roll.say(rank, request, strand)]
+        for waiting in known:
+            if waiting is not strand:
+                self.at(self.time, waiting.task.worker.rank, waiting)
+        return self.time if strand in known else None
+
+
+def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
+    """A shared variable and the buffer that meets it must be alike."""
+    if shared.size != buf.size or shared.dtype != buf.dtype:
+        raise Mismatch(
+            f"worker {worker.rank} met {shared.name!r} ({shared.size} {shared.dtype}) with {buf.size} "
+            f"{buf.dtype} in round {worker.round}"
+        )
+
+
+def check_alike(strands: Sequence[Strand], requests: Sequence[AllReduce]) -> None:
+    """All members of a collective must ask for the same."""
+    first = requests[0]
+    for strand, request in zip(strands, requests, strict=True):
+        if (request.buf.size, request.buf.dtype, request.op) != (first.buf.size, first.buf.dtype, first.op):
+            one, other = strands[0].task.worker, strand.task.worker
+            raise Mismatch(
+                f"worker {other.rank} asked for {describe(request)}, worker {one.rank} for {describe(first)} "
+                f"in round {one.round}"
+            )

@@ -1,0 +1,49 @@
+"""A session inside a session: what every wrapper of a transport shares."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from loosestep.transport import Session, Task
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer, Request, Shared
+    from loosestep.worker import Worker
+
+
+class WrappedSession(Session):
+    """Passes everything on to `inner`, and rewrites requests as they pass."""
+
+    def __init__(self, inner: Session) -> None:
+        self.inner = inner
+        self.native, self.ranks = inner.native, inner.ranks
+
+    @abstractmethod
+    def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        """The requests of one worker, changed."""
+
+    def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        return self.inner.wrap(worker, self.rewrite(worker, requests))
+
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        return self.inner.share(rank, name, like)
+
+    def store(self, shared: Shared, values: Buffer) -> None:
+        self.inner.store(shared, values)
+
+    def now(self, rank: int) -> float:
+        return self.inner.now(rank)
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        self.inner.run(tasks)
+
+    def resume(self, seconds: float) -> None:
+        self.inner.resume(seconds)
+
+    def pause(self) -> None:
+        self.inner.pause()
+
+    def proceed(self) -> None:
+        self.inner.proceed()
