@@ -122,24 +122,29 @@ class Classifier:
         """The mean cross-entropy of a batch, and its gradient."""
         inputs, labels = batch
         layers = self.layers(params)
-        seen = self._forward(layers, inputs)
-        losses, delta = _cross_entropy(seen.pop(), labels)
-        delta /= len(labels)
         grad = np.empty_like(params)
-        self._backward(layers, seen, delta, grad)
-        return float(losses.mean()) + self._penalty(layers), grad
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a loss that is not finite is the caller's to judge
+            seen = self._forward(layers, inputs)
+            losses, delta = _cross_entropy(seen.pop(), labels)
+            delta /= len(labels)
+            self._backward(layers, seen, delta, grad)
+            return float(losses.mean()) + self._penalty(layers), grad
 
     def evaluate(self, params: Array, data: tuple[Array, Array]) -> dict[str, float]:
         """`test_accuracy` and `loss` of the parameters on (inputs, labels)."""
         inputs, labels = data
         layers = self.layers(params)
         right, loss = 0, 0.0
-        for start in range(0, len(labels), BLOCK):
-            scores = self._forward(layers, inputs[start : start + BLOCK])[-1]
-            expected = labels[start : start + BLOCK]
-            right += int((scores.argmax(axis=1) == expected).sum())
-            loss += float(_cross_entropy(scores, expected)[0].sum(dtype=np.float64))
-        return {"test_accuracy": right / len(labels), "loss": loss / len(labels) + self._penalty(layers)}
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(labels), BLOCK):
+                scores = self._forward(layers, inputs[start : start + BLOCK])[-1]
+                expected = labels[start : start + BLOCK]
+                right += int((scores.argmax(axis=1) == expected).sum())
+                loss += float(_cross_entropy(scores, expected)[0].sum(dtype=np.float64))
+            penalty = self._penalty(layers)
+        return {"test_accuracy": right / len(labels), "loss": loss / len(labels) + penalty}
 
     def _forward(self, layers: Sequence[tuple[Array, Array]], inputs: Array) -> list[Array]:
         """What each layer was given, and last the scores."""

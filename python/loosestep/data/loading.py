@@ -1,4 +1,4 @@
-"""Data sets by name. A set is a module in `sets` with `read(folder)`; a new one is found by its name."""
+"""Data sets by name. A set is a module in `sets` with `FILES` and `read(folder)`; a new one is found by its name."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def names() -> list[str]:
 def find(name: str, folder: str | Path | None = None) -> Callable[[], Dataset]:
     """What reads the data set, when called; says at once if there is none of that name."""
     if name.endswith(".npz"):
+        if folder is not None:
+            raise ValueError(f"{name} is a file itself and is read from no folder, got {folder}")
         if not Path(name).is_file():
             raise ValueError(f"there is no file {name}")
         return partial(npz.read, Path(name))
@@ -33,6 +35,8 @@ def find(name: str, folder: str | Path | None = None) -> Callable[[], Dataset]:
         known = ", ".join(names())
         raise ValueError(f"unknown data set {name!r} (there are {known}, and FILE.npz){near}")
     module = import_module(f"{sets.__name__}.{name.replace('-', '_')}")
+    if folder is not None and not module.FILES:
+        raise ValueError(f"{name} has no files that could be in a folder, got {folder}")
     return partial(module.read, None if folder is None else Path(folder))
 
 

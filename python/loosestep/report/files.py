@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
 
 
-def write_json(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A list of objects."""
-    replace(Path(file), (json.dumps(list(rows), indent=2, allow_nan=False) + "\n").encode())
+def dumped(content: Any) -> str:
+    """Any content as JSON, to be read by people too."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def write_json(file: str, content: Any) -> None:
+    """Any content as JSON."""
+    replace(Path(file), dumped(content).encode())
 
 
 def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from loosestep.report.files import replace
@@ -16,13 +17,10 @@ if TYPE_CHECKING:
 MARKS = "osD^vP*X<>"  # so that lines can be told apart without colour
 
 
-def missing() -> str | None:
-    """How to get what drawing needs, where it is missing."""
-    try:
-        import matplotlib.figure  # noqa: F401 - asked for, not used
-    except ImportError:
-        return 'the picture needs matplotlib: pip install "loosestep[demo]"'
-    return None
+def check() -> None:
+    """Say, before there is anything to draw, that what draws is missing."""
+    if find_spec("matplotlib") is None:
+        raise ImportError('the picture of --out needs matplotlib: pip install "loosestep[demo]"')
 
 
 def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
