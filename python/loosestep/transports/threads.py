@@ -1,0 +1,371 @@
+"""n workers in n threads of this process, sharing memory.
+
+Collectives are lock-free: workers post the addresses of their buffers, and whoever waits claims chunks of the
+work (four threads on two cores must not wait for each other's turn). The center is locked by chunks of 16 KiB:
+inside a lock the exchange runs at full vector width and x + c is conserved exactly; element-wise
+compare-exchange would be about ten times slower. Hogwild's parameters are relaxed atomics without any lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loosestep import _core
+from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
+from loosestep.requests import (
+    Add,
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Buffer,
+    Communication,
+    Compute,
+    Elastic,
+    Exchange,
+    Fetch,
+    Group,
+    Mix,
+    Request,
+    RollCall,
+    Shared,
+    Sleep,
+    Start,
+    Wait,
+    describe,
+)
+from loosestep.rollcall import Roll
+from loosestep.stopwatch import Stopwatch
+from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
+
+LOOK = 0.5  # seconds between two looks at whether those awaited are alive
+
+
+@dataclass(frozen=True, repr=False)
+class Threads(Transport):
+    """n workers in threads. Gradients run side by side where they release the GIL, as numpy and torch do.
+
+    n: workers.
+    deadline: seconds for which a worker that others wait for may show no sign of life (no new request).
+    """
+
+    n: int
+    deadline: float = 600.0
+
+    @classmethod
+    def example(cls) -> Threads:
+        return cls(4)
+
+    def __post_init__(self) -> None:
+        whole("n", self.n)
+        positive("deadline", self.deadline)
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    def open(self, seed: int = 0) -> Session:
+        return ThreadsSession(self)
+
+
+class ThreadsSession(Stopwatch, Session):
+    """What the threads of one run share."""
+
+    def __init__(self, config: Threads) -> None:
+        super().__init__()
+        self.ranks, self.deadline = range(config.n), config.deadline
+        self.variables: dict[str, Shared] = {}
+        self.teams: dict[Group, _core.Team] = {}
+        self.lock = threading.Lock()
+        self.changed = threading.Condition()  # guards mail and roll
+        self.mail: dict[tuple[int, int, int], deque[tuple[Buffer, float]]] = defaultdict(deque)
+        self.roll = Roll(config.n)
+        self.aborted = False
+        self.failures: list[BaseException] = []
+        self.endpoints = [ThreadsEndpoint(self, rank) for rank in self.ranks]
+        self.native = frozenset(self.endpoints[0].handlers)
+
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        with self.lock:
+            if name not in self.variables:
+                self.variables[name] = Shared(name, like.size, like.dtype, _core.Center(like))
+            return self.variables[name]
+
+    def store(self, shared: Shared, values: Buffer) -> None:
+        shared.store.store(values)
+
+    def team(self, group: Group) -> _core.Team:
+        """The collectives of one group, made when it first meets."""
+        with self.lock:
+            if group not in self.teams:
+                self.teams[group] = _core.Team(len(group))
+                if self.aborted:
+                    self.teams[group].abort()
+            return self.teams[group]
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        threads = [
+            threading.Thread(target=self.work, args=(task,), name=f"worker {task.worker.rank}", daemon=True)
+            for task in tasks
+        ]
+        self.begin()
+        try:
+            for thread in threads:
+                thread.start()
+            self.join(threads)
+        except BaseException:
+            self.abort()
+            self.join(threads, 5.0)
+            raise
+        if self.failures:
+            raise self.failures[0]
+
+    def join(self, threads: Sequence[threading.Thread], seconds: float = float("inf")) -> None:
+        """Wait for threads in short naps, so that signals are seen."""
+        until = time.monotonic() + seconds
+        for thread in threads:
+            while thread.ident is not None and thread.is_alive() and time.monotonic() < until:
+                thread.join(0.1)
+                if self.failures and until == float("inf"):
+                    until = time.monotonic() + 5.0  # a thread stuck in user code cannot be ended
+
+    def work(self, task: Task) -> None:
+        """One thread. The first failure is the one the caller sees; it stops all."""
+        endpoint = self.endpoints[task.worker.rank]
+        endpoint.worker = task.worker
+        try:
+            endpoint.barrier(Barrier())()  # all begin together
+            drive(task, endpoint)
+        except Aborted:
+            pass
+        except BaseException as cause:
+            with self.lock:
+                self.failures.append(failure(task.worker, endpoint.doing, cause))
+            self.abort()
+        finally:
+            endpoint.done = True
+
+    def abort(self) -> None:
+        """Every wait, now and later, ends."""
+        self.aborted = True
+        with self.lock:
+            teams = list(self.teams.values())
+        for team in teams:
+            team.abort()
+        with self.changed:
+            self.changed.notify_all()
+
+
+class ThreadsEndpoint(Endpoint):
+    """One worker's end: posts and completes, in one or in two steps."""
+
+    def __init__(self, session: ThreadsSession, rank: int) -> None:
+        self.session, self.rank = session, rank
+        self.worker: Any = None
+        self.done = False
+        self.world = tuple(session.ranks)
+        self.scratch: dict[Any, Buffer] = {}
+        self.begun: dict[Communication, Callable[[], None]] = {}
+        self._teams: dict[Group, tuple[_core.Team, int]] = {}
+        self.posts: dict[type[Request], Callable[[Any], Callable[[], None]]] = {
+            AllReduce: self.all_reduce,
+            AllGather: self.all_gather,
+            Broadcast: self.broadcast,
+            Barrier: self.barrier,
+            Mix: self.mix,
+            Exchange: self.exchange,
+        }
+        self._handlers: dict[type[Request], Callable[[Any], object]] = {
+            **{kind: self.at_once(post) for kind, post in self.posts.items()},
+            Fetch: lambda request: request.shared.store.fetch(request.into, self.rank),
+            Add: lambda request: request.shared.store.add(request.delta, self.rank),
+            Elastic: lambda request: request.shared.store.elastic(request.buf, request.rate, self.rank),
+            Start: self.start,
+            Wait: self.wait,
+            RollCall: self.roll_call,
+            Sleep: self.sleep,
+        }
+
+    @property
+    def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
+        return self._handlers
+
+    @staticmethod
+    def at_once(post: Callable[[Any], Callable[[], None]]) -> Callable[[Any], None]:
+        """Post and complete."""
+        return lambda request: post(request)()
+
+    # --- overlap -----------------------------------------------------------------------------------------
+
+    def start(self, request: Start) -> None:
+        """Post now, complete at `Wait`; what needs nobody else is done now."""
+        asked = request.request
+        post = self.posts.get(type(asked))
+        self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
+
+    def nothing(self, _: object) -> Callable[[], None]:
+        return lambda: None
+
+    def wait(self, request: Wait) -> None:
+        complete = self.begun.pop(request.request, None)
+        if complete is None:
+            raise RuntimeError(f"{describe(request)} waits for what was not started")
+        complete()
+
+    # --- collectives -------------------------------------------------------------------------------------
+
+    def team(self, group: Group | None) -> tuple[_core.Team, int]:
+        """The team of a group, and this worker's number in it."""
+        ranks = self.world if group is None else group
+        if ranks not in self._teams:
+            self._teams[ranks] = self.session.team(ranks), ranks.index(self.rank)
+        return self._teams[ranks]
+
+    def all_reduce(self, request: AllReduce) -> Callable[[], None]:
+        team, me = self.team(request.group)
+        ticket = team.post_all_reduce(me, request.buf, request.op, request.weight)
+        return lambda: self.complete(request, team, me, ticket)
+
+    def all_gather(self, request: AllGather) -> Callable[[], None]:
+        team, me = self.team(request.group)
+        ticket = team.post_all_gather(me, request.piece, request.out)
+        return lambda: self.complete(request, team, me, ticket)
+
+    def broadcast(self, request: Broadcast) -> Callable[[], None]:
+        team, me = self.team(request.group)
+        ranks = self.world if request.group is None else request.group
+        ticket = team.post_broadcast(me, request.buf, ranks.index(request.root))
+        return lambda: self.complete(request, team, me, ticket)
+
+    def barrier(self, request: Barrier) -> Callable[[], None]:
+        team, me = self.team(request.group)
+        ticket = team.post_barrier(me)
+        return lambda: self.complete(request, team, me, ticket)
+
+    def mix(self, request: Mix) -> Callable[[], None]:
+        team, me = self.team(None)
+        ranks, weights = zip(*request.weights.row, strict=True)
+        scratch = self.worker.scratch(("mixed", id(request.buf)), request.buf)
+        ticket = team.post_mix(me, request.buf, scratch, ranks, weights, request.weights.readers)
+        return lambda: self.complete(request, team, me, ticket)
+
+    def complete(self, request: Request, team: _core.Team, me: int, ticket: int) -> None:
+        """Wait for a post to be answered, as long as those who are late show signs of life."""
+        watch: Watch | None = None
+        while (status := self.complete_once(request, team, me, ticket)) != "done":
+            if status == "aborted":
+                raise Aborted
+            watch = watch or Watch(self, request)
+            watch.check(team.missing(ticket))
+
+    def complete_once(self, request: Request, team: _core.Team, me: int, ticket: int) -> str:
+        try:
+            return team.complete(me, ticket, min(LOOK, self.session.deadline / 4))
+        except _core.Mismatch as error:
+            raise Mismatch(f"{error}, in round {self.worker.round}") from error
+
+    # --- messages, roll call -----------------------------------------------------------------------------
+
+    def exchange(self, request: Exchange) -> Callable[[], None]:
+        """Sends are copied now; receives are filled at completion."""
+        session = self.session
+        with session.changed:
+            for to, buf in request.sends:
+                session.mail[self.rank, to, request.tag].append((buf.copy(), request.note))
+            session.changed.notify_all()
+        return lambda: self.receive(request)
+
+    def receive(self, request: Exchange) -> None:
+        for source, into in request.recvs:
+            content, note = self.pick(request, (source, self.rank, request.tag))
+            if into.size != content.size or into.dtype != content.dtype:
+                raise Mismatch(
+                    f"worker {source} sent {content.size} {content.dtype} to worker {self.rank}, which expects "
+                    f"{into.size} {into.dtype} in round {self.worker.round}"
+                )
+            into[...] = content
+            if request.notes is not None:
+                request.notes[source] = note
+
+    def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
+        """The next message of a sender, waited for."""
+        session = self.session
+        self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
+        with session.changed:
+            message = session.mail[key].popleft()
+            if not session.mail[key]:
+                del session.mail[key]
+        return message
+
+    def roll_call(self, request: RollCall) -> None:
+        session = self.session
+        with session.changed:
+            if len(session.roll.say(self.rank, request, self)) > 1:
+                session.changed.notify_all()
+        if not request.answer:
+            others = [rank for rank in self.world if rank != self.rank]
+            self.until(request, lambda: bool(request.answer), lambda: others)
+
+    def sleep(self, request: Sleep) -> None:
+        """In the transport's time, but not past an abort."""
+        until = time.monotonic() + request.seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.session.aborted:
+                raise Aborted
+            time.sleep(min(left, 0.1))
+
+    def until(self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]) -> None:
+        """Wait until something under `changed` is ready."""
+        watch: Watch | None = None
+        while True:
+            with self.session.changed:
+                if self.session.changed.wait_for(
+                    lambda: ready() or self.session.aborted, min(LOOK, self.session.deadline / 4)
+                ):
+                    if ready():
+                        return
+                    raise Aborted
+            watch = watch or Watch(self, request)
+            watch.check(missing())
+
+
+class Watch:
+    """Tells late workers that are alive from those that hang: a new request is a sign of life."""
+
+    def __init__(self, endpoint: ThreadsEndpoint, request: Request) -> None:
+        self.endpoint, self.request = endpoint, request
+        self.seen: dict[int, tuple[object, float]] = {}
+
+    def check(self, missing: Sequence[int]) -> None:
+        """Raise if every one of those missing has been still for the deadline, or has ended."""
+        session, now = self.endpoint.session, time.monotonic()
+        late = []
+        for rank in missing:
+            other = session.endpoints[rank]
+            sign = (id(other.doing), getattr(other.worker, "clock", 0), other.done)
+            if rank not in self.seen or self.seen[rank][0] != sign:
+                self.seen[rank] = (sign, now)
+            if now - self.seen[rank][1] >= session.deadline:
+                late.append(rank)
+        if late and len(late) == len(missing):
+            words = [self.words(rank) for rank in self.culprits(late)]
+            raise TimedOut(self.endpoint.rank, describe(self.request), words, session.deadline)
+
+    def culprits(self, late: Sequence[int]) -> Sequence[int]:
+        """Those who compute hold up those who wait for them; else those who are late."""
+        others = [other for other in self.endpoint.session.endpoints if other is not self.endpoint]
+        return [other.rank for other in others if isinstance(other.doing, Compute) and not other.done] or late
+
+    def words(self, rank: int) -> str:
+        other = self.endpoint.session.endpoints[rank]
+        if other.done:
+            return f"worker {rank}, which has ended"
+        what = "its start" if other.doing is None else describe(other.doing)
+        return f"worker {rank}, which is at {what} in round {getattr(other.worker, 'round', 0)}"
