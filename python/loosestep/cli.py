@@ -59,7 +59,7 @@ def cli() -> None:
     """
 
 
-class Expression(click.ParamType):
+class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Text of the Python API, of one kind; `many` of them separated by commas."""
 
     def __init__(self, kind: type[Any], *, many: bool = False) -> None:
@@ -85,7 +85,7 @@ SHARED = (
     click.option("--workers", type=at_least_one, help="How many; 4, or as --on says."),
     click.option("--on", type=Expression(Transport), metavar="TRANSPORT",
                  help="What joins the workers; by default Threads(workers)."),
-    click.option("--optimizer", type=Expression(Optimizer), default="SGD(0.1)", show_default=True,
+    click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.02)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
     click.option("--batch", type=at_least_one, default=8, show_default=True, help="Rows in a worker's batch."),
     click.option("--epochs", type=at_least_one, default=10, show_default=True, help="Times through the data."),

@@ -112,7 +112,7 @@ class Comparison:
         """The parameters of the last result, as safetensors, by layer."""
         if self.result is None:
             return
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for index, (weights, biases) in enumerate(self.experiment.classifier.layers(self.result.params)):
             arrays |= {f"weights.{index}": weights, f"biases.{index}": biases}
         facts = self.experiment.facts() | {"strategy": self.outcomes[-1].strategy}

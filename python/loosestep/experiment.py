@@ -69,7 +69,7 @@ class Experiment:
     def facts(self) -> dict[str, str]:
         """What it consists of, in words."""
         size, together = self.classifier.size, self.batch * self.on.size
-        rate = self.optimizer.rate
+        rate, steps = self.optimizer.rate, self.steps_per_epoch
         dealt = ", dealt by label" if self.by_label else ""
         return {
             "data": str(self.data) + dealt,
@@ -77,7 +77,7 @@ class Experiment:
             "workers": f"{self.on.size} on {self.on!r}, CPU"
             + ("; seconds are virtual" if self.on.virtual else ""),
             "batch": f"{self.batch} a worker, {together} together",
-            "length": f"{units.times(self.epochs, 'epoch')} of {units.times(self.steps_per_epoch, 'local step')}",
-            "optimizer": f"{self.optimizer!r}, learning rate {'a schedule' if callable(rate) else f'{rate:g}'}",
+            "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
+            "optimizer": f"{self.optimizer!r}, learning rate {rate}",
             "seed": str(self.seed),
         }

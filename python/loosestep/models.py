@@ -123,9 +123,7 @@ class Classifier:
         inputs, labels = batch
         layers = self.layers(params)
         grad = np.empty_like(params)
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # a loss that is not finite is the caller's to judge
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is the caller's to judge
             seen = self._forward(layers, inputs)
             losses, delta = _cross_entropy(seen.pop(), labels)
             delta /= len(labels)

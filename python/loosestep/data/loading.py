@@ -1,4 +1,4 @@
-"""Data sets by name. A set is a module in `sets` with `FILES` and `read(folder)`; a new one is found by its name."""
+"""Data sets by name. A set is a module in `sets` with `FILES` and `read(folder)`; a new one is found there."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 def told(at: Any) -> str:
     """A `Progress` in words."""
     rate = at.samples / at.seconds if at.seconds else 0.0
-    parts = [f"{units.seconds(at.seconds)} s", f"train loss {at.loss:.4f}"]
+    parts = [f"{units.seconds(at.seconds)} s"]
+    if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
+        parts.append(f"train loss {at.loss:.4f}")
     parts += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in at.metrics.items() if name != "loss"]
     parts += [
         f"{rate:,.0f} samples/s",
@@ -61,8 +64,7 @@ class Live:
     def show(self, method: str, at: Any) -> None:
         """It has come this far."""
         if self.bars:
-            self.bars.update(self.bars.task_ids[-1], completed=at.step, description=told(at))
+            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=told(at))
         else:
-            self.console.print(
-                f"{method:{self.width}}  step {at.step}/{self.steps}  {told(at)}", soft_wrap=True
-            )
+            step = f"step {min(at.step, self.steps)}/{self.steps}"
+            self.console.print(f"{method:{self.width}}  {step}  {told(at)}", markup=False, soft_wrap=True)

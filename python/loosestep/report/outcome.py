@@ -53,7 +53,7 @@ class Outcome:
             "test_accuracy": self.test_accuracy,
             "loss": self.loss,
         }
-        row["train_loss"] = self.value("loss")
+        row["train_loss"] = next((at.loss for at in reversed(self.history) if math.isfinite(at.loss)), None)
         for name in ("seconds", "samples_per_second", "bytes_sent", "waiting_share", "consensus_distance"):
             row[name] = self.value(name)
         return row | {"virtual": self.virtual, "problem": self.problem}
@@ -64,7 +64,7 @@ class Outcome:
 
 def finite(value: float | None) -> float | None:
     """The number, or None for what JSON and tables cannot show."""
-    return None if value is None or not math.isfinite(value) else float(value)
+    return None if value is None or not math.isfinite(value) else value
 
 
 def line(strategy: str, at: Any) -> dict[str, Any]:

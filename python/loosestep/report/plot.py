@@ -36,9 +36,7 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     right.set(xlabel="bytes sent by a worker", xscale="log")
     _name_silent(right, outcomes)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False)
     figure.suptitle(title)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)

@@ -73,8 +73,7 @@ def _starred(
     winner = best(there) if len(there) > 1 else None
     stars = ["*" if value == winner and value is not None else " " for value in values]
     return [
-        ABSENT + " " if value is None else shown(value) + star
-        for value, star in zip(values, stars, strict=True)
+        ABSENT + " " if value is None else shown(value) + star for value, star in zip(values, stars, strict=True)
     ]
 
 

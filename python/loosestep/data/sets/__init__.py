@@ -1,1 +1,1 @@
-"""One data set a file: `read(folder) -> Dataset`, `FILES` (its own, by name). The file's name is the set's."""
+"""One data set a file, with `read(folder)` and `FILES`, the files it reads; the file's name is the set's."""

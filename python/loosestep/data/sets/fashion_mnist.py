@@ -8,10 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import numpy as np
-
 from loosestep.data import idx
-from loosestep.data.dataset import Dataset
+from loosestep.data.dataset import Dataset, standardized
 
 # As the authors publish them: the MD5 of each file as it is downloaded.
 FILES = {
@@ -29,16 +27,11 @@ WAYS = (
 
 
 def read(folder: Path | None) -> Dataset:
-    """Pixels from 0 to 1, from `folder`, else Debian's place, else this user's cache, else the network."""
+    """Pixels standardized, from `folder`, else Debian's place, else this user's cache, else the network."""
     place = _given(folder) if folder is not None else _found()
     x_train, y_train, x_test, y_test = (idx.read(place / name) for name in FILES)
-    return Dataset("fashion-mnist", _scaled(x_train), y_train, _scaled(x_test), y_test)
-
-
-def _scaled(pixels: idx.Array) -> idx.Array:
-    scaled: idx.Array = pixels.reshape(len(pixels), -1).astype(np.float32)
-    scaled /= 255
-    return scaled
+    x_train, x_test = standardized(x_train, x_test)
+    return Dataset("fashion-mnist", x_train, y_train, x_test, y_test)
 
 
 def _given(folder: Path) -> Path:
