@@ -19,7 +19,7 @@ def one_thread() -> Iterator[str]:
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        yield "as it is (with threadpoolctl installed: one a worker)"
+        yield "not limited, which is slow: pip install threadpoolctl"
         return
     with threadpool_limits(limits=1, user_api="blas"):
         yield "one a worker"

@@ -31,14 +31,14 @@ FORESEEN = (LoosestepError, ValueError, TypeError, OSError, ImportError)  # thei
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code: 0, 1 for a failure, 2 for wrong use, 130 after Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         return int(cli.main(given, prog_name="loosestep", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        click.echo(f"Error: {error.format_message()}", err=True)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
-        click.echo(f"Interrupted: {error}" if str(error) else "Interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted", err=True)
         return INTERRUPTED
     except Exception as error:
         if "--debug" in given:
@@ -227,7 +227,8 @@ def finish(comparison: Comparison, json_file: str | None, target: float | None =
     write_json(json_file, comparison.rows(target))
     comparison.draw()
     if comparison.interrupted:
-        raise KeyboardInterrupt("the step was finished; what is above is what there was")
+        click.echo("Interrupted: the step was finished, and what it came to is shown above", err=True)
+        return INTERRUPTED
     return 0 if any(outcome.finished for outcome in comparison.outcomes) else 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loosestep import blas
-from loosestep.errors import Diverged
+from loosestep.errors import Diverged, LoosestepError
 from loosestep.report import opening, plot
 from loosestep.report.files import Lines, write_tensors
 from loosestep.report.live import Live
@@ -81,9 +81,12 @@ class Comparison:
             self.result = self.experiment.run(strategy, note, **options)
         except Interrupted as stopped:
             self.result, self.interrupted = stopped.result, True
-        except Diverged as error:
-            self.outcomes.append(Outcome(name, virtual, None, history, str(error)))
-            raise
+        except LoosestepError as error:
+            found = divergence(error)
+            if found is None:
+                raise
+            self.outcomes.append(Outcome(name, virtual, None, history, str(found)))
+            raise found from error
         self.outcomes.append(Outcome(name, virtual, self.result, history))
 
     def attempt(self, strategy: Strategy) -> None:
@@ -115,8 +118,7 @@ class Comparison:
         arrays: dict[str, Any] = {}
         for index, (weights, biases) in enumerate(self.experiment.classifier.layers(self.result.params)):
             arrays |= {f"weights.{index}": weights, f"biases.{index}": biases}
-        facts = self.experiment.facts() | {"strategy": self.outcomes[-1].strategy}
-        write_tensors(file, arrays, facts)
+        write_tensors(file, arrays, {"strategy": self.outcomes[-1].strategy, **self.experiment.facts()})
         self.console.print(f"wrote {file}", soft_wrap=True)
 
     def rows(self, target: float | None = None) -> list[dict[str, Any]]:
@@ -134,3 +136,10 @@ class Comparison:
         sentences = {repr(strategy): opening.sentence(strategy) for strategy in self.strategies}
         self.console.print(opening.block(sentences), markup=False, soft_wrap=True)
         self.console.print()
+
+
+def divergence(error: BaseException | None) -> Diverged | None:
+    """The divergence that an error is, or that made a worker fail."""
+    while error is not None and not isinstance(error, Diverged):
+        error = error.__cause__
+    return error

@@ -26,10 +26,11 @@ def write_json(file: str, content: Any) -> None:
 
 
 def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> None:
-    """Arrays by name, as safetensors."""
+    """Arrays by name, as safetensors. The same content gives the same bytes."""
     from safetensors.numpy import save  # not needed by anything else here
 
-    replace(Path(file), save(dict(arrays), dict(about)))
+    described = {"loosestep": json.dumps(about)}  # one entry, for the library writes several in any order
+    replace(Path(file), save(dict(arrays), described))
 
 
 def replace(path: Path, content: bytes) -> None:
