@@ -4,6 +4,7 @@ from loosestep import ops
 from loosestep.driver import run
 from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
 from loosestep.result import Interrupted, Progress, Result
+from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.downpour import Downpour
@@ -12,7 +13,6 @@ from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
-from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.topologies.complete import Complete
 from loosestep.topologies.ring import Ring
 from loosestep.topologies.torus import Torus
@@ -26,4 +26,37 @@ from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
 
-__all__ = sorted(name for name in dir() if name[0].isupper()) + ["ops", "run"]
+__all__ = [
+    "CDSGD",
+    "EASGD",
+    "SGD",
+    "Adam",
+    "AllReduceSGD",
+    "Complete",
+    "Constant",
+    "Delayed",
+    "Downpour",
+    "Failing",
+    "Hogwild",
+    "Interrupted",
+    "LocalSGD",
+    "LogNormal",
+    "Metered",
+    "Momentum",
+    "Nesterov",
+    "Pauses",
+    "Progress",
+    "Result",
+    "Ring",
+    "Serial",
+    "Simulated",
+    "Slow",
+    "State",
+    "Strategy",
+    "SyncEASGD",
+    "Threads",
+    "Topology",
+    "Torus",
+    "ops",
+    "run",
+]

@@ -62,8 +62,7 @@ def document(function: Callable[..., Any], signature: str, text: str) -> None: .
 
 # ---- what worker threads share: csrc/bind/shared.cpp ----
 
-
-class Mismatch(RuntimeError):  # noqa: N818
+class Mismatch(RuntimeError):
     """Ranks posted different requests under one ticket; the message names both ranks and both requests."""
 
 class Team:

@@ -1,4 +1,5 @@
 """Flat aligned buffers."""
+
 import numpy as np
 
 

@@ -34,7 +34,9 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], signature: Facts, *, resume: bool) -> None:
         self.path, self.signature = Path(path), signature
         if self.manifest.exists() and not resume:
-            raise ValueError(f"{self.path} holds a checkpoint: pass resume=True to go on from it, or another folder")
+            raise ValueError(
+                f"{self.path} holds a checkpoint: pass resume=True to go on from it, or another folder"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"checkpoint must be a folder, but {self.path} is a file")
 

@@ -7,12 +7,12 @@ the result on (allgather).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loosestep import ops
-from loosestep.requests import address
 from loosestep.requests import (
     Add,
     AllGather,
@@ -24,6 +24,7 @@ from loosestep.requests import (
     Mix,
     Script,
     Start,
+    address,
 )
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def members(request: Request, size: int) -> Sequence[int]:
 
 
 def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """2 (n-1) messages of d/n values: time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth where all arrive at once."""
+    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     edges = bounds(request.buf.size, n)
-    chunks = [request.buf[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    chunks = [request.buf[low:high] for low, high in pairwise(edges)]
     parts = incoming(request.buf, chunks[me], worker, me, n)
     weights = np.full(n, request.weight)
     for hop in range(1, n):

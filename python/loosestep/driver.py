@@ -159,13 +159,11 @@ class Job:
 
     def start(self) -> Buffer:
         """A flat, aligned copy of x0."""
-        params = buffers.zeros(self.x0.size, self.x0.dtype)
+        params: Buffer = buffers.zeros(self.x0.size, self.x0.dtype)
         params[:] = self.x0.reshape(-1)
         return params
 
-    def program(
-        self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None
-    ) -> Program:
+    def program(self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None) -> Program:
         """One worker with its model and state."""
         params = self.start() if shared is None else shared
         moments = self.optimizer.init(params)

@@ -9,7 +9,7 @@ class LoosestepError(Exception):
     """The root of every error that is not plain bad input (which is ValueError or TypeError)."""
 
 
-class WorkerFailed(LoosestepError):  # noqa: N818 - says what happened, as PeerLost and TimedOut do
+class WorkerFailed(LoosestepError):
     """A worker raised; chained to what it raised. `rank`, `round` and `during` say where."""
 
     def __init__(self, rank: int, round_: int, during: str, cause: BaseException) -> None:
@@ -18,7 +18,7 @@ class WorkerFailed(LoosestepError):  # noqa: N818 - says what happened, as PeerL
         super().__init__(f"worker {rank} failed in round {round_}, at {during}: {what}")
 
 
-class TimedOut(LoosestepError):  # noqa: N818
+class TimedOut(LoosestepError):
     """A worker waited past its deadline for one that showed no sign of life."""
 
     def __init__(self, rank: int, during: str, missing: Sequence[str], seconds: float) -> None:
@@ -26,15 +26,15 @@ class TimedOut(LoosestepError):  # noqa: N818
         super().__init__(f"worker {rank} waited {seconds:g} s at {during} for " + "; ".join(missing))
 
 
-class Mismatch(LoosestepError):  # noqa: N818
+class Mismatch(LoosestepError):
     """Two workers asked for different things of one communication."""
 
 
-class Deadlock(LoosestepError):  # noqa: N818
+class Deadlock(LoosestepError):
     """In virtual time: nobody can go on. Names every stuck worker, its round and its request."""
 
 
-class Diverged(LoosestepError):  # noqa: N818
+class Diverged(LoosestepError):
     """A loss was not finite."""
 
     def __init__(self, rank: int, step: int, loss: float) -> None:

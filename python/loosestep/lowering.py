@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 from zlib import crc32
 
 from loosestep import collectives, ops
-from loosestep.requests import address
 from loosestep.requests import (
     Add,
     AllGather,
@@ -24,6 +23,7 @@ from loosestep.requests import (
     Start,
     Update,
     Wait,
+    address,
 )
 
 if TYPE_CHECKING:

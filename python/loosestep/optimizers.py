@@ -70,8 +70,6 @@ class Optimizer(Value):
         positive("weight_decay", self.weight_decay, zero=True)
 
 
-
-
 @dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """x <- x - rate g."""

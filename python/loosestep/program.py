@@ -10,7 +10,7 @@ import numpy as np
 from loosestep.requests import AllReduce, Gradient, Local, Request, RollCall, Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from loosestep.adapters.numpy import NumpyModel
     from loosestep.strategy import State, Strategy
@@ -71,7 +71,7 @@ class Program:
             if not self.stopped and (not going or self.due()):
                 yield from self.meet()
 
-    def roll_call(self) -> Iterator[Request]:
+    def roll_call(self) -> Generator[Request, None, bool]:
         """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
             self.ended = True
@@ -181,7 +181,7 @@ class Program:
 
     # --- evaluation --------------------------------------------------------------------------------------
 
-    def consensus(self) -> Iterator[Request]:
+    def consensus(self) -> Generator[Request, None, bool]:
         """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
         if self.one_sided() and self.worker.rank != 0:
             return False

@@ -27,9 +27,7 @@ class Stragglers(Value):
         return cls()
 
     @abstractmethod
-    def durations(
-        self, rank: int, step_time: float, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """`count` durations in seconds; always draws the same number from `rng`."""
 
 
@@ -37,9 +35,7 @@ class Stragglers(Value):
 class Constant(Stragglers):
     """Every step of every worker takes `step_time`."""
 
-    def durations(
-        self, rank: int, step_time: float, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return np.full(count, step_time)
 
 
@@ -52,10 +48,9 @@ class LogNormal(Stragglers):
     def __post_init__(self) -> None:
         positive("sigma", self.sigma, zero=True)
 
-    def durations(
-        self, rank: int, step_time: float, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        return step_time * np.exp(rng.normal(-(self.sigma**2) / 2, self.sigma, count))
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        logarithms = rng.normal(-(self.sigma**2) / 2, self.sigma, count)
+        return np.asarray(step_time * np.exp(logarithms), np.float64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,9 +64,7 @@ class Slow(Stragglers):
         whole("rank", self.rank, 0)
         positive("factor", self.factor)
 
-    def durations(
-        self, rank: int, step_time: float, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return np.full(count, step_time * (self.factor if rank == self.rank else 1.0))
 
 
@@ -88,9 +81,7 @@ class Pauses(Stragglers):
         if self.probability > 1:
             raise ValueError(f"probability must be at most 1, got {self.probability!r}")
 
-    def durations(
-        self, rank: int, step_time: float, count: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return step_time + self.seconds * (rng.random(count) < self.probability)
 
 

@@ -75,12 +75,15 @@ class Session(ABC):
         """What a wrapper does to the requests of a worker as they pass."""
         return requests
 
+    @abstractmethod
     def resume(self, seconds: float) -> None:
         """Let the clocks begin at `seconds`."""
 
+    @abstractmethod
     def pause(self) -> None:
         """Real clocks stop: all workers are at a quiesce point."""
 
+    @abstractmethod
     def proceed(self) -> None:
         """Real clocks go on."""
 
@@ -116,5 +119,3 @@ def failure(worker: Worker, during: Request | None, cause: BaseException) -> Bas
     error = WorkerFailed(worker.rank, worker.round, where, cause)
     error.__cause__ = cause
     return error
-
-

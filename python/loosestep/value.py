@@ -16,7 +16,7 @@ class Value:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        shown = []
+        shown: list[str] = []
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             default = field.default if field.default_factory is MISSING else field.default_factory()

@@ -49,7 +49,7 @@ class Worker:
 
     def copy_of_params(self) -> Buffer:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
-        copy = buffers.like(self.params)
+        copy: Buffer = buffers.like(self.params)
         copy[:] = self.params
         return copy
 

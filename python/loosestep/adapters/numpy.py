@@ -152,4 +152,3 @@ class NumpyModel:
             rules=self.rules,
         )
         return 0
-

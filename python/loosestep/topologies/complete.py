@@ -12,4 +12,4 @@ class Complete(Topology):
     """w_ij = 1/n: one step is the exact mean. Degree n-1, spectral gap 1."""
 
     def row(self, rank: int, size: int, step: int) -> dict[int, float]:
-        return {other: 1 / size for other in range(size)}
+        return dict.fromkeys(range(size), 1 / size)

@@ -24,9 +24,7 @@ class Meter:
         self.waiting = 0.0
         self.requests: dict[str, list[int]] = {}  # by type: [requests, messages, bytes]
 
-    def watch(
-        self, worker: Worker, requests: Iterator[Request], now: Callable[[int], float]
-    ) -> Iterator[Request]:
+    def watch(self, worker: Worker, requests: Iterator[Request], now: Callable[[int], float]) -> Iterator[Request]:
         """The same requests; time between asking for a communication and its end is waiting."""
         rank = worker.rank
         for request in requests:

@@ -65,11 +65,11 @@ class SerialSession(Stopwatch, Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         self.begin()
-        for task in tasks:
-            try:
-                drive(task, self.endpoint)
-            except Exception as cause:
-                raise failure(task.worker, self.endpoint.doing, cause) from cause
+        (task,) = tasks
+        try:
+            drive(task, self.endpoint)
+        except Exception as cause:
+            raise failure(task.worker, self.endpoint.doing, cause) from cause
 
 
 class SerialEndpoint(Endpoint):

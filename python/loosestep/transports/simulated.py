@@ -127,9 +127,7 @@ class SimulatedSession(Session):
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Strand] = {}
         self.roll = Roll(self.size)
-        self.speeds = [
-            Speed(config.stragglers, config.step_time, rank, seed) for rank in range(self.size)
-        ]
+        self.speeds = [Speed(config.stragglers, config.step_time, rank, seed) for rank in range(self.size)]
         self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
             Gradient: self.gradient,
@@ -152,6 +150,12 @@ class SimulatedSession(Session):
 
     def resume(self, seconds: float) -> None:
         self.time = seconds
+
+    def pause(self) -> None:
+        """Nothing: virtual time stands still by itself."""
+
+    def proceed(self) -> None:
+        """Nothing, likewise."""
 
     def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
         """Let something happen at a time; events of the network itself have rank -1."""
@@ -234,7 +238,7 @@ class SimulatedSession(Session):
             sent, arrival = self.network.send(rank, to, buf.nbytes, now)
             strand.arrived = max(strand.arrived, sent)
             self.deliver((rank, to, tag), buf, request.note, arrival)
-        for place, (source, buf) in enumerate(request.recvs):
+        for place, (source, _) in enumerate(request.recvs):
             box = self.mail[source, rank, tag]
             if box and not isinstance(box[0][0], Strand):
                 arrival, content, note = box.popleft()

@@ -112,9 +112,7 @@ class ThreadsSession(Stopwatch, Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         threads = [
-            threading.Thread(
-                target=self.work, args=(task,), name=f"worker {task.worker.rank}", daemon=True
-            )
+            threading.Thread(target=self.work, args=(task,), name=f"worker {task.worker.rank}", daemon=True)
             for task in tasks
         ]
         self.begin()
@@ -325,9 +323,7 @@ class ThreadsEndpoint(Endpoint):
                 raise Aborted
             time.sleep(min(left, 0.1))
 
-    def until(
-        self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]
-    ) -> None:
+    def until(self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]) -> None:
         """Wait until something under `changed` is ready."""
         watch: Watch | None = None
         while True:
