@@ -137,6 +137,13 @@ def around(limit: float) -> Array:
     return np.array([0.98, 1.02]) * limit
 
 
+def falls(path: Array) -> bool:
+    """Every column's largest value of the last quarter is well below that of the second quarter, or nothing."""
+    quarter = len(path) // 4
+    early, late = np.abs(path[quarter : 2 * quarter]).max(axis=0), np.abs(path[-quarter:]).max(axis=0)
+    return bool((late < np.maximum(0.8 * early, 1e-100)).all())
+
+
 def growth(path: Array) -> Array:
     """Per column: the largest value of the last quarter by that of the second quarter."""
     quarter = len(path) // 4

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.papers.problems import difference, quadratics, trace
 
 import loosestep as ls
-from tests.papers.problems import difference, quadratics, trace
 
 torch = pytest.importorskip("torch")
 

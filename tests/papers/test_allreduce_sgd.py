@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
-from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 PROBLEM = quadratics()
 ROWS = np.random.default_rng(3).normal(size=(60, 4))

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-
-import loosestep as ls
 from tests.papers.problems import (
     EQUAL,
     RATE,
@@ -22,6 +20,8 @@ from tests.papers.problems import (
     sgd,
     trace,
 )
+
+import loosestep as ls
 
 PROBLEM = quadratics()
 TRANSPORTS = [in_turn(4), ls.Threads(4)]

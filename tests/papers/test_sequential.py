@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import loosestep as ls
 from tests.papers.problems import (
     EQUAL,
     RATE,
@@ -18,6 +16,8 @@ from tests.papers.problems import (
     sgd,
     trace,
 )
+
+import loosestep as ls
 
 ALONE = quadratics(1)
 S_SGD = ls.AllReduceSGD()

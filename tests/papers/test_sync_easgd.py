@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import loosestep as ls
 from tests.papers.problems import (
     EQUAL,
     RATE,
@@ -19,6 +17,8 @@ from tests.papers.problems import (
     quadratics,
     trace,
 )
+
+import loosestep as ls
 
 PROBLEM = quadratics()
 TRANSPORTS = [in_turn(4), ls.Threads(4)]
