@@ -28,6 +28,8 @@ import loosestep as ls
 from loosestep.requests import Request, Sleep
 
 PROBLEM = quadratics()
+TRANSPORTS = [in_turn(4), ls.Simulated(4, stragglers=ls.LogNormal(0.5)), ls.Threads(4)]
+PUBLISHED = [(1, 2.0), (2, 1.0), (3, 0.618), (4, 0.445), (8, 0.209), (16, 0.101)]
 
 
 @dataclass(frozen=True, repr=False)
