@@ -122,4 +122,5 @@ void bind_ops(pybind11::module_& m) {
   add_folds(m, 0);
   add_updates(m);
   add_facts(m);
+  add_memory(m);
 }

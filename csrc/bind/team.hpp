@@ -116,8 +116,8 @@ class Team {
   Ticket enter(int rank, Post post, py::object arrays) {
     check_rank(rank, "rank");
     const auto [ticket, entered] = core_.post(rank, std::move(post));
-    const std::size_t place = ticket % core_.slots() * static_cast<std::size_t>(size()) + static_cast<std::size_t>(rank);
-    if (entered) std::swap(held_[place], arrays);
+    const auto ranks = static_cast<std::size_t>(size()), place = ticket % core_.slots() * ranks;
+    if (entered) std::swap(held_[place + static_cast<std::size_t>(rank)], arrays);
     return ticket;
   }
 
@@ -138,10 +138,12 @@ class Team {
     return weight;
   }
 
-  void check_edges(const std::vector<int>& ranks, const std::vector<double>& weights, const std::vector<int>& readers) const {
+  void check_edges(const std::vector<int>& ranks, const std::vector<double>& weights,
+                   const std::vector<int>& readers) const {
+    const std::string count = std::to_string(ranks.size());
     if (ranks.empty()) refuse("ranks", "at least one rank");
     if (weights.size() != ranks.size())
-      refuse("weights", "as many as ranks (" + std::to_string(ranks.size()) + "), got " + std::to_string(weights.size()));
+      refuse("weights", "as many as ranks (" + count + "), got " + std::to_string(weights.size()));
     check_distinct(ranks, "ranks");
     check_distinct(readers, "readers");
     for (const double weight : weights)
@@ -152,8 +154,9 @@ class Team {
     std::vector<bool> seen(static_cast<std::size_t>(size()));
     for (const int rank : ranks) {
       check_rank(rank, argument);
-      if (seen[static_cast<std::size_t>(rank)]) refuse(argument, "different ranks, got " + std::to_string(rank) + " twice");
-      seen[static_cast<std::size_t>(rank)] = true;
+      const auto place = static_cast<std::size_t>(rank);
+      if (seen[place]) refuse(argument, "different ranks, got " + std::to_string(rank) + " twice");
+      seen[place] = true;
     }
   }
 

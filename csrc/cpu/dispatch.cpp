@@ -1,48 +1,58 @@
 // Which instruction sets this processor runs.
 #include "cpu/kernels.hpp"
+#include "cpu/streams.hpp"
 
 namespace loosestep {
 
 #if defined(LOOSESTEP_X86)
 namespace avx512 {
 extern const Table table;
+extern const Streams streams;
 }
 namespace avx2 {
 extern const Table table;
+extern const Streams streams;
 }
 #endif
 namespace LOOSESTEP_BASELINE {
 extern const Table table;
+extern const Streams streams;
 }
 
 namespace {
 
 struct Found {
   const Table* tables[3];
+  const Streams* streams[3];
   std::size_t count = 0;
-  void add(bool runs, const Table& table) {
-    if (runs) tables[count++] = &table;
+  void add(bool runs, const Table& table, const Streams& hand_written) {
+    if (!runs) return;
+    tables[count] = &table;
+    streams[count++] = &hand_written;
   }
 };
 
 Found found() {
-  Found all;
+  Found sets;
 #if defined(LOOSESTEP_X86)
   __builtin_cpu_init();
-  all.add(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+  sets.add(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"),
-          avx512::table);
-  all.add(__builtin_cpu_supports("avx2"), avx2::table);
+          avx512::table, avx512::streams);
+  sets.add(__builtin_cpu_supports("avx2"), avx2::table, avx2::streams);
 #endif
-  all.add(true, LOOSESTEP_BASELINE::table);
-  return all;
+  sets.add(true, LOOSESTEP_BASELINE::table, LOOSESTEP_BASELINE::streams);
+  return sets;
+}
+
+const Found& all() {
+  static const Found sets = found();
+  return sets;
 }
 
 }  // namespace
 
-Tables available() {
-  static const Found all = found();
-  return {all.tables, all.count};
-}
+Tables available() { return {all().tables, all().count}; }
+const Streams& streams() { return *all().streams[0]; }
 
 }  // namespace loosestep

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -62,17 +63,54 @@ void remember_thread() {
 #if defined(_OPENMP)
 bool has_openmp() { return true; }
 
+namespace {
+
+constexpr std::size_t bite = std::size_t(1) << 20;  // bytes of traffic: what a thread takes at a time
+
+// What is left of one thread's share, in grains.
+struct alignas(64) Share {
+  std::atomic<std::size_t> next{0};
+  std::size_t end = 0;
+};
+
+struct Job {
+  std::size_t n, grain, grains_a_bite;
+  Part part;
+  void* context;
+};
+
+void finish(Share& share, const Job& job) {
+  for (;;) {
+    const std::size_t begin = share.next.fetch_add(job.grains_a_bite, std::memory_order_relaxed);
+    if (begin >= share.end) return;
+    const std::size_t end = std::min(begin + job.grains_a_bite, share.end);
+    job.part(job.context, begin * job.grain, std::min(job.n, end * job.grain));
+  }
+}
+
+std::vector<Share> shares(std::size_t team, std::size_t grains) {
+  std::vector<Share> all(team);
+  for (std::size_t rank = 0; rank < team; ++rank) {
+    all[rank].next = grains * rank / team;
+    all[rank].end = grains * (rank + 1) / team;
+  }
+  return all;
+}
+
+}  // namespace
+
+// Every thread works through its own share first, the same at every call, so that memory stays near it; then it
+// helps the others, one of which may have lost its core to somebody else.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context) {
   const std::size_t grains = (n + grain - 1) / grain;
-  const int team = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads()), grains));
+  const std::size_t team = std::min(static_cast<std::size_t>(threads()), grains);
   if (team < 2 || bytes < worth_it || !at_home()) return part(context, 0, n);
-#pragma omp parallel num_threads(team)
+  const Job job{n, grain, std::max<std::size_t>(1, grains / (bytes / bite)), part, context};
+  std::vector<Share> all = shares(team, grains);
+#pragma omp parallel num_threads(static_cast<int>(team))
   {
-    const auto size = static_cast<std::size_t>(omp_get_num_threads());
     const auto rank = static_cast<std::size_t>(omp_get_thread_num());
-    const std::size_t begin = grains * rank / size * grain;
-    const std::size_t end = std::min(n, grains * (rank + 1) / size * grain);
-    part(context, begin, end);
+    for (std::size_t i = 0; i < team; ++i) finish(all[(rank + i) % team], job);
   }
 }
 #else

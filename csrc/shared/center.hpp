@@ -41,7 +41,11 @@ class Center {
  public:
   // `chunk` is the number of elements under one lock.
   Center(const T* initial, std::size_t size, std::size_t chunk)
-      : size_(size), chunk_(chunk), chunks_((size + chunk - 1) / chunk), values_(allocate(size)), locks_(std::make_unique<SpinLock[]>(chunks_)) {
+      : size_(size),
+        chunk_(chunk),
+        chunks_((size + chunk - 1) / chunk),
+        values_(allocate(size)),
+        locks_(std::make_unique<SpinLock[]>(chunks_)) {
     std::copy_n(initial, size, values_.get());
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -20,24 +21,36 @@ void copy(T* to, const T* from, std::size_t n) {
 }
 
 template <class T>
-void add(T* acc, const T* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) acc[i] += x[i];
+void add(T* acc, const T* a, const T* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = a[i] + b[i];
 }
 
 // Not std::max: a NaN on any rank must show, as in numpy.maximum.
 template <class T>
-void greater(T* acc, const T* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) acc[i] = (acc[i] > x[i] || acc[i] != acc[i]) ? acc[i] : x[i];
+void greater(T* acc, const T* a, const T* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = (a[i] > b[i] || a[i] != a[i]) ? a[i] : b[i];
 }
 
 template <class T>
-void smaller(T* acc, const T* x, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) acc[i] = (acc[i] < x[i] || acc[i] != acc[i]) ? acc[i] : x[i];
+void smaller(T* acc, const T* a, const T* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = (a[i] < b[i] || a[i] != a[i]) ? a[i] : b[i];
+}
+
+template <class T>
+void scale(T* acc, T by, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] *= by;
 }
 
 template <class T>
 void divide(T* acc, T by, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] /= by;
+}
+
+// Division is slower than the memory; a power of two has an exact inverse, which gives the same bits.
+template <class T>
+void divide_by_count(T* acc, std::size_t count, std::size_t n) {
+  if (std::has_single_bit(count)) scale(acc, T(1) / static_cast<T>(count), n);
+  else divide(acc, static_cast<T>(count), n);
 }
 
 template <class T>
@@ -67,14 +80,15 @@ void weighted_sum(T* acc, Buffers xs, std::span<const double> weights, std::size
 
 template <class T>
 void fold_tile(Op op, T* acc, Buffers xs, std::size_t begin, std::size_t n) {
-  copy(acc, at<T>(xs, 0, begin), n);
-  for (std::size_t k = 1; k < xs.size(); ++k) {
+  const T* so_far = at<T>(xs, 0, begin);
+  if (xs.size() == 1) copy(acc, so_far, n);
+  for (std::size_t k = 1; k < xs.size(); ++k, so_far = acc) {
     const T* x = at<T>(xs, k, begin);
-    if (op == Op::max) greater(acc, x, n);
-    else if (op == Op::min) smaller(acc, x, n);
-    else add(acc, x, n);
+    if (op == Op::max) greater(acc, so_far, x, n);
+    else if (op == Op::min) smaller(acc, so_far, x, n);
+    else add(acc, so_far, x, n);
   }
-  if (op == Op::mean) divide(acc, static_cast<T>(xs.size()), n);
+  if (op == Op::mean && xs.size() > 1) divide_by_count(acc, xs.size(), n);
 }
 
 // (sum_k w_k x_k) / sum_k w_k over the ranks that weigh something: a NaN on a rank of weight 0 is never read.

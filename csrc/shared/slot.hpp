@@ -32,7 +32,11 @@ struct MixProgress {
 class Slot {
  public:
   explicit Slot(int size)
-      : posts(size), mixes(size), has_read(std::make_unique<std::atomic<Ticket>[]>(size)), buffers_(size), weights_(size) {}
+      : posts(size),
+        mixes(size),
+        has_read(std::make_unique<std::atomic<Ticket>[]>(size)),
+        buffers_(size),
+        weights_(size) {}
 
   // Counters hold ticket + 1, so that 0 means "nothing yet".
   alignas(64) std::atomic<Ticket> armed{0};     // every rank has posted, and they agree
@@ -111,6 +115,7 @@ class Slot {
 
   std::size_t work_chunks(const Post& first) const {
     const std::size_t chunks = chunks_of(first.size);
+    if (posts.size() == 1 && first.kind != Kind::all_gather) return 0;  // one rank agrees with itself
     switch (first.kind) {
       case Kind::all_reduce: return nothing_weighs() ? 0 : chunks;
       case Kind::broadcast: return chunks;
@@ -154,7 +159,8 @@ class Slot {
   void gather(std::size_t chunk) {
     const std::size_t size = posts.front().size, per_rank = chunks_of(size), rank = chunk / per_rank;
     const std::size_t begin = chunk % per_rank * chunk_size, n = std::min(chunk_size, size - begin);
-    for (const Post& post : posts) copy(static_cast<T*>(post.other) + rank * size + begin, at<T>(buffers_, rank, begin), n);
+    const T* piece = at<T>(buffers_, rank, begin);
+    for (const Post& post : posts) copy(static_cast<T*>(post.other) + rank * size + begin, piece, n);
   }
 
   bool nothing_weighs() const {

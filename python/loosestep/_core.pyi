@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
+import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.ops import Buffer
@@ -59,8 +60,17 @@ def threads() -> int: ...
 def set_threads(n: int) -> None: ...
 def info() -> Info: ...
 def document(function: Callable[..., Any], signature: str, text: str) -> None: ...
+def allocate(bytes: int) -> NDArray[np.uint8]: ...
+
+class Streams:
+    def update(self, x: Buffer, y: Buffer, streaming: bool = False) -> None: ...
+    def copy(self, x: Buffer, out: Buffer, streaming: bool = False) -> None: ...
+    def ping_pong(self) -> float: ...
+
+streams: Streams
 
 # ---- what worker threads share: csrc/bind/shared.cpp ----
+
 
 class Mismatch(RuntimeError):
     """Ranks posted different requests under one ticket; the message names both ranks and both requests."""
@@ -69,7 +79,8 @@ class Team:
     """Split-phase collectives for `size` ranks, one thread each, matched by order of posting.
 
     Sums are, per element, a left fold in rank order in the arrays' dtype (float32 or float64, C-contiguous).
-    Between a post and its complete an array belongs to the team; the owner of a mix's `buf` may read it.
+    A post returns its ticket (0, 1, 2, ... on each rank) and never blocks; `outstanding` tickets may be open.
+    Between a post and its complete the arrays belong to the team; the owner of a mix's `buf` may read it.
     """
 
     def __init__(self, size: int, outstanding: int = 32) -> None: ...
@@ -83,7 +94,9 @@ class Team:
         buf: NDArray[Any],
         op: Literal["sum", "mean", "max", "min"] = "sum",
         weight: float = 1.0,
-    ) -> int: ...
+    ) -> int:
+        """In place on all ranks. Unequal weights: sum(w x) / sum(w), a rank of weight 0 is never read."""
+
     def post_broadcast(self, rank: int, buf: NDArray[Any], root: int = 0) -> int: ...
     def post_all_gather(self, rank: int, piece: NDArray[Any], out: NDArray[Any]) -> int: ...
     def post_barrier(self, rank: int) -> int: ...
@@ -95,21 +108,34 @@ class Team:
         ranks: Sequence[int],
         weights: Sequence[float],
         readers: Sequence[int],
-    ) -> int: ...
-    def complete(self, rank: int, ticket: int, seconds: float) -> Literal["done", "waiting", "aborted"]: ...
-    def missing(self, ticket: int) -> list[int]: ...
-    def abort(self) -> None: ...
+    ) -> int:
+        """buf becomes sum_k weights[k] * buf of ranks[k]; `readers`: whose mix names this rank."""
+
+    def complete(self, rank: int, ticket: int, seconds: float) -> Literal["done", "waiting", "aborted"]:
+        """Completes this rank's tickets up to this one; "waiting" when the time is up. Raises Mismatch."""
+
+    def missing(self, ticket: int) -> list[int]:
+        """The ranks that have not posted this ticket."""
+
+    def abort(self) -> None:
+        """Every present and future complete() returns "aborted"; later posts do nothing."""
 
 class Center:
     """The elastic center: a private copy of `initial` that many workers move, locked by `chunk` bytes."""
 
     def __init__(self, initial: NDArray[Any], chunk: int = 16384) -> None: ...
-    def elastic(self, x: NDArray[Any], rate: float, rank: int = 0) -> int: ...
-    def fetch(self, out: NDArray[Any], rank: int = 0) -> int: ...
+    def elastic(self, x: NDArray[Any], rate: float, rank: int = 0) -> int:
+        """d = rate * (x - c); x -= d; c += d. Returns the version after it."""
+
+    def fetch(self, out: NDArray[Any], rank: int = 0) -> int:
+        """Copies the center into out. Returns a version whose additions are all in it, if not more."""
+
     def add(self, delta: NDArray[Any], rank: int = 0) -> int: ...
     def store(self, values: NDArray[Any]) -> None: ...
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """How many calls of elastic() and add() have completed."""
+
     @property
     def size(self) -> int: ...
     @property

@@ -52,20 +52,15 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchang
     edges = bounds(request.buf.size, n)
     chunks = [request.buf[low:high] for low, high in pairwise(edges)]
     parts = incoming(request.buf, chunks[me], worker, me, n)
-    weights = np.full(n, request.weight)
+    whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
+    weights = {worker.rank: float(request.weight)}
+    for hop in range(1, n):
+        sends, recvs = (whole[(me + hop) % n],), (places[(me - hop) % n],)
+        yield Exchange(sends, recvs, request.weight, weights, tag)
+    fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
     for hop in range(1, n):
         to, source = (me + hop) % n, (me - hop) % n
-        yield Exchange(
-            sends=((ranks[to], chunks[to]),),
-            recvs=((ranks[source], parts[source]),),
-            note=request.weight,
-            notes=weights[source : source + 1],
-            tag=tag,
-        )
-    fold(request.op, parts, chunks[me], weights.tolist())
-    for hop in range(1, n):
-        to, source = (me + hop) % n, (me - hop) % n
-        yield Exchange(((ranks[to], chunks[me]),), ((ranks[source], chunks[source]),), tag=tag)
+        yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
 
 
 def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:

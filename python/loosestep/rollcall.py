@@ -12,28 +12,28 @@ class Roll:
     """Who has data for which round, and who waits to know."""
 
     def __init__(self, size: int) -> None:
-        self.latest = [0] * size  # the last round for which this worker had data
+        self.size = size
+        self.latest = 0  # the last round for which any worker had data
         self.ended: set[int] = set()
         self.waiting: list[tuple[Any, RollCall]] = []
 
     def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
-        """Note one worker's word; returns those who now know."""
+        """Note one worker's word; returns those who now know, the speaker among them if so."""
         if request.present:
-            self.latest[rank] = request.round
             request.answer[:] = [True]
-            if not self.waiting:
-                return [(who, request)]
-        else:
-            self.ended.add(rank)
+            news = request.round > self.latest
+            self.latest = max(self.latest, request.round)
+            return [(who, request), *(self.release() if news and self.waiting else ())]
+        self.ended.add(rank)
         self.waiting.append((who, request))
-        known = [(who, asked) for who, asked in self.waiting if self.knows(asked)]
-        self.waiting = [pair for pair in self.waiting if pair not in known]
-        return known
+        knows = self.latest >= request.round or len(self.ended) == self.size
+        return self.release() if knows else []
 
-    def knows(self, asked: RollCall) -> bool:
-        """Whether the answer is out; if so, it is written."""
-        some = asked.present or any(latest >= asked.round for latest in self.latest)
-        if some or len(self.ended) == len(self.latest):
-            asked.answer[:] = [some]
-            return True
-        return False
+    def release(self) -> list[tuple[Any, RollCall]]:
+        """Answer those who wait for a round that is decided."""
+        over = len(self.ended) == self.size
+        known = [pair for pair in self.waiting if over or self.latest >= pair[1].round]
+        for _, asked in known:
+            asked.answer[:] = [self.latest >= asked.round]
+        self.waiting = [pair for pair in self.waiting if not pair[1].answer]
+        return known

@@ -43,7 +43,8 @@ Post post_of(Kind kind, std::vector<T>& buf) {
 }
 
 void finish(Team& team, int rank, Ticket ticket) {
-  check(team.complete(rank, ticket, deadline_after(120)) == Outcome::done, "a ticket is done", rank, static_cast<long>(ticket));
+  const Outcome outcome = team.complete(rank, ticket, deadline_after(120));
+  check(outcome == Outcome::done, "a ticket is done", rank, static_cast<long>(ticket));
 }
 
 template <class T>
@@ -86,7 +87,8 @@ struct Round {
         check(gathered[static_cast<std::size_t>(r) * n + i] == value<T>(r, round, i), "all_gather", r, round);
       }
       check(sum[i] == total, "all_reduce(sum)", round, static_cast<long>(i));
-      check(mean[i] == (size == 1 ? value<T>(0, round, i) : heavy / weights), "all_reduce(mean)", round, static_cast<long>(i));
+      const T expected = size == 1 ? value<T>(0, round, i) : heavy / weights;
+      check(mean[i] == expected, "all_reduce(mean)", round, static_cast<long>(i));
       check(cast[i] == value<T>(root, round, i), "broadcast", round, static_cast<long>(i));
     }
   }
@@ -231,11 +233,13 @@ void center(int size, int rounds, std::size_t n) {
   });
   std::vector<T> c(n);
   const auto version = shared.fetch(c.data(), 0);
-  check(version == static_cast<std::uint64_t>(size * (rounds + std::min(rounds, 3))), "version", static_cast<long>(version));
+  const auto moves = static_cast<std::uint64_t>(size * (rounds + std::min(rounds, 3)));
+  check(version == moves, "version", static_cast<long>(version));
   for (std::size_t i = 0; i < n; ++i) {
     double sum = static_cast<double>(c[i]);
     for (const auto& x : xs) sum += static_cast<double>(x[i]);
-    check(std::abs(sum - 1024.0 * size) <= (sizeof(T) == 4 ? 0.01 : 1e-9), "c + sum of x is conserved", static_cast<long>(i));
+    const double rounding = sizeof(T) == 4 ? 0.01 : 1e-9;
+    check(std::abs(sum - 1024.0 * size) <= rounding, "c + sum of x is conserved", static_cast<long>(i));
   }
 }
 

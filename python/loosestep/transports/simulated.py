@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -98,10 +98,10 @@ class Simulated(Transport):
 class Strand:
     """A stream of requests that runs by itself: a worker's own, or one that it started."""
 
-    __slots__ = ("arrived", "done", "missing", "requests", "task", "waiter", "waiting")
+    __slots__ = ("arrived", "done", "missing", "rank", "requests", "task", "waiter", "waiting")
 
     def __init__(self, task: Task, requests: Iterator[Request]) -> None:
-        self.task, self.requests = task, requests
+        self.task, self.requests, self.rank = task, requests, task.worker.rank
         self.waiting: Request | None = None  # the request it is in
         self.missing = 0  # messages that an Exchange still lacks
         self.arrived = 0.0  # when the latest part of an Exchange is done
@@ -122,7 +122,8 @@ class SimulatedSession(Session):
         self.heap: list[tuple[float, int, int, Strand | Callable[[], None]]] = []
         self.number = count()
         self.variables: dict[str, Shared] = {}
-        self.mail: dict[tuple[int, int, int], deque[Any]] = defaultdict(deque)
+        self.mail: dict[tuple[int, int, int], list[Any]] = {}  # (from, to, tag): messages that came first
+        self.awaited: dict[tuple[int, int, int], list[Any]] = {}  # ... and receives that came first
         self.posted: dict[tuple[object, int], list[tuple[Strand, AllReduce]]] = defaultdict(list)
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Strand] = {}
@@ -164,7 +165,7 @@ class SimulatedSession(Session):
     def run(self, tasks: Sequence[Task]) -> None:
         strands = [Strand(task, task.requests) for task in tasks]
         for strand in strands:
-            self.at(self.time, strand.task.worker.rank, strand)
+            self.at(self.time, strand.rank, strand)
         heap = self.heap
         while heap:
             self.time, _, _, what = heappop(heap)
@@ -192,13 +193,13 @@ class SimulatedSession(Session):
                 if until is None:
                     return
                 if until > now:
-                    self.at(until, strand.task.worker.rank, strand)
+                    heappush(self.heap, (until, strand.rank, next(self.number), strand))
                     return
         except Exception as cause:
             raise failure(strand.task.worker, strand.waiting, cause) from cause
         strand.done, strand.waiting = now, None
         if strand.waiter is not None:
-            self.at(now, strand.task.worker.rank, strand.waiter)
+            self.at(now, strand.rank, strand.waiter)
 
     # --- computation -------------------------------------------------------------------------------------
 
@@ -214,15 +215,15 @@ class SimulatedSession(Session):
     def gradient(self, strand: Strand, request: Gradient) -> float:
         if not self.step(strand, request):
             return self.time
-        began, duration = self.begun[strand.task.worker.rank]
+        began, duration = self.begun[strand.rank]
         return began + duration
 
     def ready(self, strand: Strand, request: Ready) -> float:
         """Bucket k of m is ready at (k+1)/m of the step."""
         bucket = request.bucket
         if not self.step(strand, request) and bucket.index == 0:
-            self.begun[strand.task.worker.rank] = (self.time, 0.0)
-        began, duration = self.begun[strand.task.worker.rank]
+            self.begun[strand.rank] = (self.time, 0.0)
+        began, duration = self.begun[strand.rank]
         return max(self.time, began + duration * (bucket.index + 1) / bucket.count)
 
     def update(self, strand: Strand, request: Update) -> float:
@@ -232,40 +233,31 @@ class SimulatedSession(Session):
     # --- messages ----------------------------------------------------------------------------------------
 
     def exchange(self, strand: Strand, request: Exchange) -> float | None:
-        now, rank, tag = self.time, strand.task.worker.rank, request.tag
-        strand.missing, strand.arrived = 0, now
+        now, rank, tag, mail, send = self.time, strand.rank, request.tag, self.mail, self.network.send
+        strand.missing, strand.arrived = len(request.recvs), now
         for to, buf in request.sends:
-            sent, arrival = self.network.send(rank, to, buf.nbytes, now)
-            strand.arrived = max(strand.arrived, sent)
+            sent, arrival = send(rank, to, buf.nbytes, now)
+            if sent > strand.arrived:
+                strand.arrived = sent
             self.deliver((rank, to, tag), buf, request.note, arrival)
         for place, (source, _) in enumerate(request.recvs):
-            box = self.mail[source, rank, tag]
-            if box and not isinstance(box[0][0], Strand):
-                arrival, content, note = box.popleft()
+            key = (source, rank, tag)
+            if key in mail:
+                arrival, content, note = take(mail, key)
                 self.receive(strand, request, place, content, note, arrival)
-                self.tidy((source, rank, tag))
             else:
-                strand.missing += 1
-                box.append((strand, request, place))
+                self.awaited.setdefault(key, []).append((strand, request, place))
         return None if strand.missing else strand.arrived
 
     def deliver(self, key: tuple[int, int, int], buf: Buffer, note: float, arrival: float) -> None:
         """Hand a message to the receive that waits for it, or keep a copy until one does."""
-        box = self.mail[key]
-        if not (box and isinstance(box[0][0], Strand)):
-            box.append((arrival, buf.copy(), note))
+        if key not in self.awaited:
+            self.mail.setdefault(key, []).append((arrival, buf.copy(), note))
             return
-        strand, request, place = box.popleft()
+        strand, request, place = take(self.awaited, key)
         self.receive(strand, request, place, buf, note, arrival)
-        self.tidy(key)
-        strand.missing -= 1
         if not strand.missing:
-            self.at(max(strand.arrived, self.time), strand.task.worker.rank, strand)
-
-    def tidy(self, key: tuple[int, int, int]) -> None:
-        """Tags are used once: forget empty boxes."""
-        if not self.mail[key]:
-            del self.mail[key]
+            self.at(strand.arrived, strand.rank, strand)
 
     def receive(
         self, strand: Strand, request: Exchange, place: int, content: Buffer, note: float, arrival: float
@@ -279,8 +271,10 @@ class SimulatedSession(Session):
             )
         into[...] = content
         if request.notes is not None:
-            request.notes[place] = note
-        strand.arrived = max(strand.arrived, arrival)
+            request.notes[source] = note
+        strand.missing -= 1
+        if arrival > strand.arrived:
+            strand.arrived = arrival
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -296,7 +290,7 @@ class SimulatedSession(Session):
 
     def fetch(self, strand: Strand, request: Fetch) -> float | None:
         check_shared(strand.task.worker, request.shared, request.into)
-        rank = strand.task.worker.rank
+        rank = strand.rank
         if strand.task.worker.offstage:
             request.into[...] = request.shared.store
             return self.time
@@ -314,12 +308,12 @@ class SimulatedSession(Session):
 
     def answer(self, strand: Strand, request: Fetch, left: float) -> None:
         request.into[...] = request.shared.store
-        rank = strand.task.worker.rank
+        rank = strand.rank
         self.at(left + self.network.to_center[rank], rank, strand)
 
     def add(self, strand: Strand, request: Add) -> float:
         check_shared(strand.task.worker, request.shared, request.delta)
-        sent, whole_at = self.network.push(strand.task.worker.rank, request.delta.nbytes, self.time)
+        sent, whole_at = self.network.push(strand.rank, request.delta.nbytes, self.time)
         if whole_at <= self.time:
             ops.axpy(request.shared.store, request.delta, 1.0)
         else:
@@ -338,7 +332,7 @@ class SimulatedSession(Session):
         strand.arrived = self.time
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
-            self.meet(sorted(meeting, key=lambda pair: pair[0].task.worker.rank))
+            self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
 
     def meet(self, meeting: list[tuple[Strand, AllReduce]]) -> None:
         strands, requests = zip(*meeting, strict=True)
@@ -349,10 +343,10 @@ class SimulatedSession(Session):
             ops.copy(bufs[0], buf)
         times = [max(self.time, self.network.center_in)] * len(strands)  # offstage: when nothing is in flight
         if not strands[0].task.worker.offstage:
-            ranks = [strand.task.worker.rank for strand in strands]
+            ranks = [strand.rank for strand in strands]
             times = self.network.all_reduce(bufs, ranks, [strand.arrived for strand in strands]).tolist()
         for strand, time in zip(strands, times, strict=True):
-            self.at(time, strand.task.worker.rank, strand)
+            self.at(time, strand.rank, strand)
 
     # --- overlap, roll call ------------------------------------------------------------------------------
 
@@ -374,12 +368,21 @@ class SimulatedSession(Session):
         return self.time
 
     def roll_call(self, strand: Strand, request: RollCall) -> float | None:
-        rank = strand.task.worker.rank
+        rank = strand.rank
         known = [waiting for waiting, _ in self.roll.say(rank, request, strand)]
         for waiting in known:
             if waiting is not strand:
-                self.at(self.time, waiting.task.worker.rank, waiting)
+                self.at(self.time, waiting.rank, waiting)
         return self.time if strand in known else None
+
+
+def take(boxes: dict[Any, list[Any]], key: tuple[int, int, int]) -> Any:
+    """The oldest entry of a box; an empty box is forgotten, for tags are used once."""
+    box = boxes[key]
+    if len(box) > 1:
+        return box.pop(0)
+    del boxes[key]
+    return box[0]
 
 
 def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:

@@ -283,7 +283,7 @@ class ThreadsEndpoint(Endpoint):
         return lambda: self.receive(request)
 
     def receive(self, request: Exchange) -> None:
-        for place, (source, into) in enumerate(request.recvs):
+        for source, into in request.recvs:
             content, note = self.pick(request, (source, self.rank, request.tag))
             if into.size != content.size or into.dtype != content.dtype:
                 raise Mismatch(
@@ -292,7 +292,7 @@ class ThreadsEndpoint(Endpoint):
                 )
             into[...] = content
             if request.notes is not None:
-                request.notes[place] = note
+                request.notes[source] = note
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
         """The next message of a sender, waited for."""
@@ -308,8 +308,6 @@ class ThreadsEndpoint(Endpoint):
         session = self.session
         with session.changed:
             if len(session.roll.say(self.rank, request, self)) > 1:
-                session.changed.notify_all()
-            if not request.answer and len(session.roll.ended) == len(self.world):
                 session.changed.notify_all()
         if not request.answer:
             others = [rank for rank in self.world if rank != self.rank]

@@ -1,0 +1,51 @@
+"""`python -m bench NAME [--json FILE] [--smoke]`: runs a benchmark of this folder, or `all` of them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import bench
+from bench.harness import Options, Row, table
+
+
+def names() -> list[str]:
+    """Every module here but the machinery is a benchmark."""
+    found = (module.name for module in pkgutil.iter_modules(bench.__path__))
+    return sorted(name for name in found if name not in ("harness", "__main__"))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", choices=[*names(), "all"])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, a few seconds: does it run?")
+    parser.add_argument("--rounds", type=int, default=15, help="alternated runs (at least 15)")
+    parser.add_argument("--attempts", type=int, default=3, help="at most so many times while others disturb")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name holds this")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    options = Options(given.smoke, given.rounds, given.attempts, given.only)
+    rows: list[Row] = []
+    for name in names() if given.name == "all" else [given.name]:
+        module = importlib.import_module(f"bench.{name}")
+        case: list[Row] = []
+        for row in module.rows(options):
+            if case and row.case != case[0].case:
+                print("\n".join(table(case)), flush=True)
+                case = []
+            case.append(row)
+            rows.append(row)
+        print("\n".join(table(case)), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""How every benchmark here measures.
+
+A benchmark is a module in this folder with a docstring and
+
+    def rows(options: Options) -> Iterator[Row]
+
+which checks a result, then times it beside its rivals and its limit:
+
+    def rows(options):
+        contestants = {"loosestep": ours, "numpy": theirs, "limit": stream}      # functions without arguments
+        assert_equal(ours(), theirs())
+        measured = measure(contestants, options)
+        yield from measured.rows("ops", "elastic", threads=2, n=n, amount=16 * n / 1e9, unit="GB/s", limits=["limit"])
+
+`measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all of them; a ratio
+of medians is fair, a single time is not. It reads what others did to the processors meanwhile, repeats a disturbed
+measurement up to `options.attempts` times, keeps the quietest, and marks it where it was disturbed all the same.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loosestep import _core
+
+Contestant = Callable[[], object]
+QUIET = 0.12
+"""Processor time of others, as a share of one core, up to which a measurement counts as undisturbed."""
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: how finely the system counts them."""
+
+
+@dataclass(frozen=True)
+class Options:
+    smoke: bool = False
+    rounds: int = 15
+    attempts: int = 3
+    only: str = ""
+    """Run only the cases whose name holds this."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    min: float
+    median: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the machine did meanwhile: shares of one core, and the seconds of a cache line from core to core."""
+
+    foreign: float
+    steal: float
+    ping_pong: float
+
+    @property
+    def dirty(self) -> bool:
+        return self.foreign > QUIET or self.steal > QUIET
+
+    def __str__(self) -> str:
+        mark = ", DISTURBED" if self.dirty else ""
+        text = f"others {self.foreign:.0%} of a core, steal {self.steal:.0%}"
+        return f"{text}, ping-pong {self.ping_pong * 1e9:.0f} ns{mark}"
+
+
+@dataclass(frozen=True)
+class Row:
+    bench: str
+    case: str
+    library: str
+    threads: int
+    seconds: Seconds
+    value: float
+    unit: str
+    limit_share: float | None
+    checked: bool
+    noise: Noise
+    n: int | None = None
+    bytes: int | None = None
+
+    def as_json(self) -> dict[str, object]:
+        fields = asdict(self)
+        fields["noise"]["dirty"] = self.noise.dirty
+        return {key: value for key, value in fields.items() if key not in ("n", "bytes") or value is not None}
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: Mapping[str, Seconds]
+    noise: Noise
+
+    def ratio(self, one: str, other: str) -> float:
+        """How many times faster `one` is."""
+        return self.seconds[other].median / self.seconds[one].median
+
+    def rows(
+        self,
+        bench: str,
+        case: str,
+        *,
+        threads: int,
+        amount: float | Mapping[str, float],
+        unit: str,
+        n: int | None = None,
+        bytes: int | None = None,  # noqa: A002  (the name that the rows carry)
+        limits: Sequence[str] = (),
+        checked: bool = True,
+    ) -> Iterator[Row]:
+        """A row for each contestant: `amount` of work (each its own, where they differ) a second.
+
+        The limit is the best of the contestants named by `limits`.
+        """
+        amounts = amount if isinstance(amount, Mapping) else dict.fromkeys(self.seconds, amount)
+        rates = {name: amounts[name] / s.median for name, s in self.seconds.items()}
+        best = max((rates[name] for name in limits), default=None)
+        for name, seconds in self.seconds.items():
+            share = rates[name] / best if best else None
+            yield Row(
+                bench, case, name, threads, seconds, rates[name], unit, share, checked, self.noise, n=n, bytes=bytes
+            )
+
+
+def measure(contestants: Mapping[str, Contestant], options: Options, at_least: float = 2e-4) -> Measured:
+    """Times the contestants alternately; short ones are repeated until a sample takes `at_least` seconds."""
+    repeats = {name: _repeats(run, at_least) for name, run in contestants.items()}
+    best: Measured | None = None
+    for _ in range(1 if options.smoke else options.attempts):
+        found = _attempt(contestants, repeats, 3 if options.smoke else max(15, options.rounds))
+        if best is None or found.noise.foreign + found.noise.steal < best.noise.foreign + best.noise.steal:
+            best = found
+        if not best.noise.dirty:
+            break
+    assert best is not None
+    return best
+
+
+def _attempt(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], rounds: int) -> Measured:
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    before = _Busy.now()
+    gc.disable()
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            samples[name].append(_sample(contestants[name], repeats[name]))
+    gc.enable()
+    noise = before.until_now()
+    return Measured({name: _summary(times) for name, times in samples.items()}, noise)
+
+
+def _sample(run: Contestant, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def _repeats(run: Contestant, at_least: float) -> int:
+    run()
+    return max(1, round(at_least / max(_sample(run, 3), 1e-9)))
+
+
+def _summary(times: list[float]) -> Seconds:
+    return Seconds(min(times), statistics.median(times), max(times))
+
+
+@dataclass(frozen=True)
+class _Busy:
+    """Seconds so far: the clock's, all processors', the hypervisor's, our own."""
+
+    clock: float
+    busy: float
+    steal: float
+    own: float
+
+    @classmethod
+    def now(cls) -> _Busy:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        busy, steal = _processors()
+        return cls(time.perf_counter(), busy, steal, own.ru_utime + own.ru_stime)
+
+    def until_now(self) -> Noise:
+        end = _Busy.now()
+        wall = end.clock - self.clock
+        foreign = max(0.0, (end.busy - self.busy) - (end.own - self.own) - 2 * TICK) / wall  # both ends are rounded
+        return Noise(foreign, (end.steal - self.steal) / wall, _core.streams.ping_pong())
+
+
+def _processors() -> tuple[float, float]:
+    """Busy and stolen seconds of all processors; zeros where the system does not tell."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0, 0.0
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) * TICK, steal * TICK
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """One line a row, with a line above each case."""
+    case = None
+    for row in rows:
+        if row.case != case:
+            case = row.case
+            yield f"\n{row.bench} {case}, {row.threads} thread(s) [{row.noise}]"
+        s = row.seconds
+        share = "" if row.limit_share is None else f"{row.limit_share:6.2f} of the limit"
+        times = " ".join(f"{_time(t):>8}" for t in (s.min, s.median, s.max))
+        yield f"  {row.library:28} {times} {row.value:10.4g} {row.unit} {share}".rstrip()
+
+
+def _time(seconds: float) -> str:
+    unit, scale = next((u, k) for u, k in (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if seconds * k >= 1 or u == "ns")
+    return f"{seconds * scale:.3g} {unit}"

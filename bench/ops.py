@@ -1,0 +1,360 @@
+"""Elementwise ops: in memory (64 Mi float32), in cache (64 KiB), and the cost of a call (16 elements).
+
+The limit is the better of two hand-written in-place updates of two arrays (with ordinary and with streaming
+stores), by bytes moved. Rivals are numpy with `out=`, torch in place, and torch's `foreach` and `fused`
+optimizers, all on the same aligned buffers in huge pages. Every contestant is first checked against the op's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.harness import Contestant, Options, Row, measure
+from loosestep import _core, buffers, ops
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+Arrays = Mapping[str, Any]
+Maker = Callable[[Arrays], Contestant]
+
+RATE, MOMENTUM, MOVING_RATE = 0.01, 0.9, 0.1
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+NUMPY_BLOCK = 8192
+
+# Contestants: each makes, from named arrays, a function that performs one step on them.
+
+
+def ours_elastic(a: Arrays) -> Contestant:
+    return lambda: ops.elastic(a["x"], a["c"], MOVING_RATE)
+
+
+def numpy_elastic(a: Arrays) -> Contestant:
+    x, c, d = a["x"], a["c"], buffers.like(a["x"])
+
+    def run() -> None:
+        np.subtract(x, c, out=d)
+        np.multiply(d, MOVING_RATE, out=d)
+        np.subtract(x, d, out=x)
+        np.add(c, d, out=c)
+
+    return run
+
+
+def numpy_blocked_elastic(a: Arrays) -> Contestant:
+    x, c = a["x"], a["c"]
+    parts = [
+        numpy_elastic({"x": x[i : i + NUMPY_BLOCK], "c": c[i : i + NUMPY_BLOCK]}) for i in range(0, x.size, NUMPY_BLOCK)
+    ]
+
+    def run() -> None:
+        for part in parts:
+            part()
+
+    return run
+
+
+def torch_elastic(a: Arrays) -> Contestant:
+    x, c, d = (torch.from_numpy(v) for v in (a["x"], a["c"], buffers.like(a["x"])))
+
+    def run() -> None:
+        torch.sub(x, c, out=d)
+        x.sub_(d, alpha=MOVING_RATE)
+        c.add_(d, alpha=MOVING_RATE)
+
+    return run
+
+
+def torch_lerp_elastic(a: Arrays) -> Contestant:
+    """The same move by algebra, with other roundings, and only where the rate is not 1: x first, then c from it."""
+    x, c = torch.from_numpy(a["x"]), torch.from_numpy(a["c"])
+    back = MOVING_RATE / (1 - MOVING_RATE)
+
+    def run() -> None:
+        x.lerp_(c, MOVING_RATE)
+        c.lerp_(x, back)
+
+    return run
+
+
+def torch_foreach_elastic(a: Arrays) -> Contestant:
+    x, c = [torch.from_numpy(a["x"])], [torch.from_numpy(a["c"])]
+
+    def run() -> None:
+        d = torch._foreach_sub(x, c)
+        torch._foreach_add_(x, d, alpha=-MOVING_RATE)
+        torch._foreach_add_(c, d, alpha=MOVING_RATE)
+
+    return run
+
+
+def ours_nesterov(a: Arrays) -> Contestant:
+    return lambda: ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
+
+
+def numpy_nesterov(a: Arrays) -> Contestant:
+    x, v, g, d, e = a["x"], a["v"], a["g"], buffers.like(a["x"]), buffers.like(a["x"])
+
+    def run() -> None:
+        np.multiply(g, RATE, out=d)
+        np.multiply(v, MOMENTUM, out=v)
+        np.subtract(v, d, out=v)
+        np.multiply(v, MOMENTUM, out=e)
+        np.subtract(e, d, out=e)
+        np.add(x, e, out=x)
+
+    return run
+
+
+def torch_nesterov(a: Arrays) -> Contestant:
+    x, v, g = (torch.from_numpy(a[k]) for k in "xvg")
+
+    def run() -> None:
+        v.mul_(MOMENTUM).sub_(g, alpha=RATE)
+        x.add_(v, alpha=MOMENTUM).sub_(g, alpha=RATE)
+
+    return run
+
+
+def torch_optimizer(kind: str, state: Mapping[str, str], **options: Any) -> Maker:
+    """A step of torch's own optimizer, its state moved into our buffers."""
+
+    def maker(a: Arrays) -> Contestant:
+        x = torch.nn.Parameter(torch.from_numpy(a["x"]))
+        x.grad = torch.from_numpy(a["g"])
+        optimizer = getattr(torch.optim, kind)([x], **options)
+        optimizer.step()
+        for theirs, ours in state.items():
+            kept = torch.from_numpy(a[ours])
+            kept.copy_(optimizer.state[x][theirs])
+            optimizer.state[x][theirs] = kept
+        return optimizer.step  # type: ignore[no-any-return]
+
+    return maker
+
+
+def torch_nesterov_optimizer(**options: Any) -> Maker:
+    return torch_optimizer(
+        "SGD", {"momentum_buffer": "v"}, lr=RATE, momentum=MOMENTUM, nesterov=True, **options
+    )
+
+
+def torch_adam_optimizer(**options: Any) -> Maker:
+    return torch_optimizer(
+        "Adam", {"exp_avg": "m", "exp_avg_sq": "v"}, lr=RATE, betas=(BETA1, BETA2), eps=EPSILON, **options
+    )
+
+
+def ours_adam(a: Arrays) -> Contestant:
+    step = 0
+
+    def run() -> None:
+        nonlocal step
+        step += 1
+        ops.adam(a["x"], a["m"], a["v"], a["g"], RATE, BETA1, BETA2, EPSILON, step)
+
+    return run
+
+
+def ours_nesterov_elastic(a: Arrays) -> Contestant:
+    return lambda: ops.nesterov_elastic(a["x"], a["v"], a["g"], a["c"], RATE, MOMENTUM, MOVING_RATE)
+
+
+def ours_two_ops(a: Arrays) -> Contestant:
+    def run() -> None:
+        ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
+        ops.elastic(a["x"], a["c"], MOVING_RATE)
+
+    return run
+
+
+def ours_copy(a: Arrays) -> Contestant:
+    return lambda: ops.copy(a["x"], a["c"])
+
+
+def ours_subtract(a: Arrays) -> Contestant:
+    return lambda: ops.subtract(a["x"], a["g"], a["c"])
+
+
+def ours_mean(a: Arrays) -> Contestant:
+    return lambda: ops.mean_of([a["x"], a["v"], a["g"]], a["c"])
+
+
+def numpy_mean(a: Arrays) -> Contestant:
+    def run() -> None:
+        np.add(a["x"], a["v"], out=a["c"])
+        np.add(a["c"], a["g"], out=a["c"])
+        np.divide(a["c"], 3, out=a["c"])
+
+    return run
+
+
+def torch_mean(a: Arrays) -> Contestant:
+    x, v, g, c = (torch.from_numpy(a[k]) for k in "xvgc")
+
+    def run() -> None:
+        torch.add(x, v, out=c)
+        c.add_(g).div_(3)
+
+    return run
+
+
+def ours_dot(a: Arrays) -> Contestant:
+    return lambda: ops.dot(a["x"], a["g"])
+
+
+def numpy_dot(a: Arrays) -> Contestant:
+    return lambda: np.dot(a["x"], a["g"])
+
+
+def torch_dot(a: Arrays) -> Contestant:
+    x, g = torch.from_numpy(a["x"]), torch.from_numpy(a["g"])
+    return lambda: torch.dot(x, g)
+
+
+# Cases: the bytes that an element costs, the arrays that a step changes, and the contestants.
+
+CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
+    "elastic": (
+        16,
+        "xc",
+        {
+            "loosestep": ours_elastic,
+            "numpy out=": numpy_elastic,
+            "numpy blocked": numpy_blocked_elastic,
+            "torch in place": torch_elastic,
+            "torch two lerps": torch_lerp_elastic,
+            "torch foreach": torch_foreach_elastic,
+        },
+    ),
+    "nesterov": (
+        20,
+        "x",
+        {
+            "loosestep": ours_nesterov,
+            "numpy out=": numpy_nesterov,
+            "torch in place": torch_nesterov,
+            "torch foreach": torch_nesterov_optimizer(foreach=True),
+            "torch fused": torch_nesterov_optimizer(fused=True),
+        },
+    ),
+    "adam": (
+        28,
+        "x",
+        {
+            "loosestep": ours_adam,
+            "torch foreach": torch_adam_optimizer(foreach=True),
+            "torch fused": torch_adam_optimizer(fused=True),
+        },
+    ),
+    "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
+    "copy": (
+        8,
+        "c",
+        {
+            "loosestep": ours_copy,
+            "numpy out=": lambda a: lambda: np.copyto(a["c"], a["x"]),
+            "torch in place": lambda a: lambda: torch.from_numpy(a["c"]).copy_(torch.from_numpy(a["x"])),
+        },
+    ),
+    "subtract": (
+        12,
+        "c",
+        {
+            "loosestep": ours_subtract,
+            "numpy out=": lambda a: lambda: np.subtract(a["x"], a["g"], out=a["c"]),
+            "torch in place": lambda a: lambda: torch.sub(*map(torch.from_numpy, (a["x"], a["g"])), out=torch.from_numpy(a["c"])),
+        },
+    ),
+    "mean_of three": (16, "c", {"loosestep": ours_mean, "numpy out=": numpy_mean, "torch in place": torch_mean}),
+    "dot": (8, "", {"loosestep": ours_dot, "numpy out=": numpy_dot, "torch in place": torch_dot}),
+}
+
+
+def present(makers: Mapping[str, Maker]) -> dict[str, Maker]:
+    return {name: maker for name, maker in makers.items() if torch is not None or not name.startswith("torch")}
+
+
+def arrays(n: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    made = {name: buffers.zeros(n) for name in "xcvgm"}
+    for name in "xcg":
+        rng.standard_normal(out=made[name], dtype=np.float32)
+    return made
+
+
+def check(case: str) -> None:
+    """Every contestant's first step from zero state is the same up to rounding."""
+    _, changed, makers = CASES[case]
+    results = {name: first_step(maker, changed) for name, maker in present(makers).items()}
+    for name, found in results.items():
+        for got, want in zip(found, results["loosestep"], strict=True):
+            np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f"{case}: {name}")
+
+
+def first_step(maker: Maker, changed: str) -> list[Any]:
+    start = arrays(1003)
+    run = maker(start)
+    result = None
+    if not hasattr(run, "__self__"):  # a torch optimizer has made its first step already
+        result = run()
+    return [start[name] for name in changed] if changed else [float(result)]  # type: ignore[arg-type]
+
+
+def limits(a: Arrays) -> dict[str, Contestant]:
+    update = _core.streams.update
+    return {
+        "limit": lambda: update(a["c"], a["g"]),
+        "limit, streaming": lambda: update(a["c"], a["g"], streaming=True),
+    }
+
+
+def copy_limits(a: Arrays) -> dict[str, Contestant]:
+    copy = _core.streams.copy
+    return {
+        "limit": lambda: copy(a["x"], a["c"]),
+        "limit, streaming": lambda: copy(a["x"], a["c"], streaming=True),
+    }
+
+
+def rows_of(case: str, where: str, n: int, threads: int, options: Options) -> Iterator[Row]:
+    cost, _, makers = CASES[case]
+    a = arrays(n)
+    streams = copy_limits(a) if case == "copy" else limits(a)
+    contestants = {name: maker(a) for name, maker in present(makers).items()}
+    measured = measure(contestants | streams, options)
+    amount = dict.fromkeys(contestants, cost * n / 1e9) | dict.fromkeys(streams, (8 if case == "copy" else 16) * n / 1e9)
+    yield from measured.rows(
+        "ops", f"{case}, {where}", threads=threads, n=n, amount=amount, unit="GB/s", limits=list(streams)
+    )
+
+
+def call_rows(options: Options) -> Iterator[Row]:
+    a = arrays(16)
+    contestants = {name: maker(a) for name, maker in present(CASES["elastic"][2]).items() if name != "numpy blocked"}
+    x, c, elastic = a["x"], a["c"], ops.elastic
+    contestants["loosestep"] = lambda: elastic(x, c, MOVING_RATE)
+    measured = measure(contestants, options)
+    yield from measured.rows("ops", "elastic, a call", threads=1, n=16, amount=1e-6, unit="M calls/s")
+
+
+def rows(options: Options) -> Iterator[Row]:
+    threads = _core.threads()
+    if torch is None:
+        print("torch is not here: its rows are left out (pip install 'loosestep[bench]')")
+    else:
+        torch.set_num_threads(threads)
+    sizes = {"small": 1 << 12} if options.smoke else {"in memory": 64 << 20, "in cache": 16 << 10}
+    for case in CASES:
+        check(case)
+    for where, n in sizes.items():
+        for case in CASES:
+            if options.only in f"{case}, {where}":
+                yield from rows_of(case, where, n, threads, options)
+    if options.only in "elastic, a call":
+        yield from call_rows(options)

@@ -1,0 +1,68 @@
+// Memory for flat buffers, and this machine's own limits.
+#include "cpu/memory.hpp"
+
+#include "bind/functions.hpp"
+#include "cpu/streams.hpp"
+#include "cpu/threads.hpp"
+
+namespace loosestep {
+namespace {
+
+struct Memory {
+  void* start;
+  std::size_t bytes;
+};
+
+void free_memory(void* held) {
+  const auto* memory = static_cast<Memory*>(held);
+  release(memory->start, memory->bytes);
+  delete memory;
+}
+
+// An array that owns its memory through a capsule: freed with the last view of it.
+py::array allocated(std::size_t bytes) {
+  void* start = nullptr;
+  {
+    const Released released(bytes);
+    start = allocate(bytes);
+  }
+  const py::capsule owner(new Memory{start, bytes}, free_memory);
+  return py::array(py::dtype::of<unsigned char>(), {bytes}, {std::size_t(1)}, start, owner);
+}
+
+Flat stream_buffer(const char* name, const py::object& given, const Flat* other) {
+  const Flat buffer = flat("streams", name, given.ptr(), true, other, "x");
+  if (buffer.dtype != float32 || buffer.n % 16 || reinterpret_cast<std::uintptr_t>(buffer.data) % 64)
+    refuse(PyExc_ValueError, std::string("streams: ") + name +
+                                 " must be 64-byte aligned float32 with a multiple of 16 elements");
+  return buffer;
+}
+
+void run(Stream stream, const py::object& first, const py::object& second) {
+  const Flat x = stream_buffer("x", first, nullptr), y = stream_buffer("out", second, &x);
+  const Released released(2 * x.bytes());
+  parallel(x.n, block, 2 * x.bytes(), [&](std::size_t begin, std::size_t end) {
+    stream(static_cast<float*>(x.data), static_cast<float*>(y.data), begin, end);
+  });
+}
+
+void add_streams(py::module_ m) {
+  m.def("update", [](const py::object& x, const py::object& y, bool streaming) {
+    run(streams().update[streaming], x, y);
+  }, py::arg("x"), py::arg("y"), py::arg("streaming") = false,
+  "x and y change places: two arrays read and written in place, 16 bytes an element.");
+  m.def("copy", [](const py::object& x, const py::object& out, bool streaming) {
+    run(streams().copy[streaming], x, out);
+  }, py::arg("x"), py::arg("out"), py::arg("streaming") = false, "out = x, 8 bytes an element.");
+  m.def("ping_pong", &ping_pong, py::call_guard<py::gil_scoped_release>(),
+        "Seconds that a cache line takes one way between two threads; infinite where they never ran together.");
+}
+
+}  // namespace
+
+void add_memory(py::module_& m) {
+  m.def("allocate", &allocated, py::arg("bytes"), "Zeroed aligned memory as an array of bytes.");
+  add_streams(m.def_submodule("streams", "Hand-written streams: what this machine's memory can do."));
+}
+
+}  // namespace loosestep
