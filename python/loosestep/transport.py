@@ -106,7 +106,8 @@ class Endpoint(ABC):
 
 def drive(task: Task, endpoint: Endpoint) -> None:
     """The whole driver of a worker in real time."""
-    handlers = {**dict.fromkeys(Compute.__subclasses__(), task.compute), **endpoint.handlers}
+    handlers: dict[type[Request], Callable[..., object]] = dict(endpoint.handlers)
+    handlers.update(dict.fromkeys(Compute.__subclasses__(), task.compute))
     for request in task.requests:
         endpoint.doing = request
         handlers[type(request)](request)
