@@ -58,7 +58,8 @@ def run(
     gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
     x0: float32 or float64 array, not changed; the start of every worker.
     batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
-        have ended. A batch holds len(batch) samples (of a tuple: of its first part), which weigh averages.
+        have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
+        weigh averages.
     optimizer: the local update, SGD(0.1) by default.
     steps: local gradient steps of each worker (None: until the batches end).
     on: the transport, Serial() by default.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 
@@ -24,6 +25,10 @@ class Stopwatch:
     def now(self, rank: int) -> float:
         """Seconds, the same for all workers."""
         return (perf_counter() if self._paused is None else self._paused) - self._origin
+
+    def clock(self, rank: int) -> Callable[[], float]:
+        """The real clock, for differences."""
+        return perf_counter
 
     def pause(self) -> None:
         """Stand still."""

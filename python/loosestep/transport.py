@@ -68,6 +68,10 @@ class Session(ABC):
         """Seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
 
     @abstractmethod
+    def clock(self, rank: int) -> Callable[[], float]:
+        """A cheap clock of this worker, good for differences only."""
+
+    @abstractmethod
     def run(self, tasks: Sequence[Task]) -> None:
         """Carry every task to its end, or raise what stopped the first that failed, all others stopped."""
 
@@ -102,13 +106,11 @@ class Endpoint(ABC):
 
 def drive(task: Task, endpoint: Endpoint) -> None:
     """The whole driver of a worker in real time."""
-    handlers, compute = endpoint.handlers, task.compute
+    handlers: dict[type[Request], Callable[..., object]] = dict(endpoint.handlers)
+    handlers.update(dict.fromkeys(Compute.__subclasses__(), task.compute))
     for request in task.requests:
         endpoint.doing = request
-        if isinstance(request, Compute):
-            compute(request)
-        else:
-            handlers[type(request)](request)
+        handlers[type(request)](request)
 
 
 SAYS_WHERE = (WorkerFailed, TimedOut, Mismatch, Diverged, CheckpointError, Aborted, KeyboardInterrupt)

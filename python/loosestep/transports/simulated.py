@@ -150,6 +150,9 @@ class SimulatedSession(Session):
     def now(self, rank: int) -> float:
         return self.clocks[rank]
 
+    def clock(self, rank: int) -> Callable[[], float]:
+        return lambda: self.time
+
     def resume(self, rank: int, seconds: float) -> None:
         self.clocks[rank] = seconds
 
