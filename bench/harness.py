@@ -16,7 +16,8 @@ which checks a result, then times it beside its rivals and its limit:
 `measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all
 of them; a ratio of medians is fair, a single time is not. It waits a while for the machine to be quiet, reads
 what others did to the processors meanwhile, repeats a disturbed measurement up to `options.attempts` times,
-keeps the quietest, and marks it where it was disturbed all the same. `python -m bench NAME` finds the module, prints the rows and writes them as JSON.
+keeps the quietest, and marks it where it was disturbed all the same. `python -m bench NAME` finds the module,
+prints the rows and writes them as JSON.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class Row:
     def as_json(self) -> dict[str, object]:
         fields = asdict(self)
         fields["noise"]["dirty"] = self.noise.dirty
+        if not math.isfinite(self.noise.ping_pong):
+            fields["noise"]["ping_pong"] = None  # JSON has no infinity
         return {key: value for key, value in fields.items() if key not in ("n", "bytes") or value is not None}
 
 

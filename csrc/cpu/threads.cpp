@@ -20,7 +20,7 @@
 namespace loosestep {
 namespace {
 
-constexpr std::size_t worth_it = std::size_t(1) << 20;  // bytes: below, waking threads costs what they save
+[[maybe_unused]] constexpr std::size_t worth_it = std::size_t(1) << 20;  // bytes: below, waking threads costs what they save
 
 std::thread::id home_thread;
 pid_t home_process = 0;
@@ -47,7 +47,7 @@ std::atomic<int>& chosen() {
   return n;
 }
 
-bool at_home() { return std::this_thread::get_id() == home_thread && getpid() == home_process; }
+[[maybe_unused]] bool at_home() { return std::this_thread::get_id() == home_thread && getpid() == home_process; }
 
 }  // namespace
 
