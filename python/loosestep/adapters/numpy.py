@@ -24,7 +24,9 @@ GradientFunction = Callable[[Any, Any], Any]
 def samples_in(batch: Any) -> int:
     """How many samples a batch holds: the length of its first part, or its own, or 1."""
     first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    return len(first) if hasattr(first, "__len__") and np.ndim(first) > 0 else 1
+    if hasattr(first, "__len__") and np.ndim(first) > 0:
+        return len(first)
+    return len(batch) if isinstance(batch, list) else 1
 
 
 class Feed:
