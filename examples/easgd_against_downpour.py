@@ -199,8 +199,8 @@ medians of {seeds} seeds. Untrained, the accuracy is about 0.1 and the loss 2.3.
 
 {table}
 
-Downpour sums the steps of all workers: at period 1 that takes it further than EASGD in as many steps, at
-period 16 and 64 it never learns. EASGD hardly notices the period.
+Downpour sums the steps of all workers: at period 1 that takes it further than EASGD in as many steps; at
+periods 16 and 64 it does not learn at this rate. EASGD hardly notices the period.
 
 ![training loss by steps]({name}.png)
 
