@@ -25,13 +25,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, a few seconds: does it run?")
     parser.add_argument("--rounds", type=int, default=15, help="alternated runs (at least 15)")
     parser.add_argument("--attempts", type=int, default=3, help="at most so many times while others disturb")
+    parser.add_argument("--patience", type=float, default=10, help="seconds to wait for a quiet machine")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name holds this")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
-    options = Options(given.smoke, given.rounds, given.attempts, given.only)
+    options = Options(given.smoke, given.rounds, given.attempts, given.patience, given.only)
     rows: list[Row] = []
     for name in names() if given.name == "all" else [given.name]:
         module = importlib.import_module(f"bench.{name}")

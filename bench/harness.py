@@ -10,22 +10,25 @@ which checks a result, then times it beside its rivals and its limit:
         contestants = {"loosestep": ours, "numpy": theirs, "limit": stream}      # functions without arguments
         assert_equal(ours(), theirs())
         measured = measure(contestants, options)
-        yield from measured.rows("ops", "elastic", threads=2, n=n, amount=16 * n / 1e9, unit="GB/s", limits=["limit"])
+        amount = 16 * n / 1e9
+        yield from measured.rows("ops", "elastic", threads=2, amount=amount, unit="GB/s", limits=["limit"])
 
-`measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all of them; a ratio
-of medians is fair, a single time is not. It reads what others did to the processors meanwhile, repeats a disturbed
-measurement up to `options.attempts` times, keeps the quietest, and marks it where it was disturbed all the same.
+`measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all
+of them; a ratio of medians is fair, a single time is not. It waits a while for the machine to be quiet, reads
+what others did to the processors meanwhile, repeats a disturbed measurement up to `options.attempts` times,
+keeps the quietest, and marks it where it was disturbed all the same. `python -m bench NAME` finds the module, prints the rows and writes them as JSON.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loosestep import _core
@@ -43,6 +46,8 @@ class Options:
     smoke: bool = False
     rounds: int = 15
     attempts: int = 3
+    patience: float = 10.0
+    """Seconds to wait, before each attempt, for others to leave the processors."""
     only: str = ""
     """Run only the cases whose name holds this."""
 
@@ -56,11 +61,11 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Noise:
-    """What the machine did meanwhile: shares of one core, and the seconds of a cache line from core to core."""
+    """What the machine did meanwhile: shares of one core, and the seconds of a cache line between cores."""
 
     foreign: float
     steal: float
-    ping_pong: float
+    ping_pong: float = math.nan
 
     @property
     def dirty(self) -> bool:
@@ -125,7 +130,18 @@ class Measured:
         for name, seconds in self.seconds.items():
             share = rates[name] / best if best else None
             yield Row(
-                bench, case, name, threads, seconds, rates[name], unit, share, checked, self.noise, n=n, bytes=bytes
+                bench=bench,
+                case=case,
+                library=name,
+                threads=threads,
+                seconds=seconds,
+                value=rates[name],
+                unit=unit,
+                limit_share=share,
+                checked=checked,
+                noise=self.noise,
+                n=n,
+                bytes=bytes,
             )
 
 
@@ -134,6 +150,7 @@ def measure(contestants: Mapping[str, Contestant], options: Options, at_least: f
     repeats = {name: _repeats(run, at_least) for name, run in contestants.items()}
     best: Measured | None = None
     for _ in range(1 if options.smoke else options.attempts):
+        _await_quiet(0 if options.smoke else options.patience)
         found = _attempt(contestants, repeats, 3 if options.smoke else max(15, options.rounds))
         if best is None or found.noise.foreign + found.noise.steal < best.noise.foreign + best.noise.steal:
             best = found
@@ -141,6 +158,15 @@ def measure(contestants: Mapping[str, Contestant], options: Options, at_least: f
             break
     assert best is not None
     return best
+
+
+def _await_quiet(patience: float) -> None:
+    end = time.perf_counter() + patience
+    while time.perf_counter() < end:
+        before = _Busy.now()
+        time.sleep(0.25)
+        if not before.until_now().dirty:
+            return
 
 
 def _attempt(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], rounds: int) -> Measured:
@@ -152,7 +178,7 @@ def _attempt(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], 
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             samples[name].append(_sample(contestants[name], repeats[name]))
     gc.enable()
-    noise = before.until_now()
+    noise = replace(before.until_now(), ping_pong=_core.streams.ping_pong())
     return Measured({name: _summary(times) for name, times in samples.items()}, noise)
 
 
@@ -190,8 +216,8 @@ class _Busy:
     def until_now(self) -> Noise:
         end = _Busy.now()
         wall = end.clock - self.clock
-        foreign = max(0.0, (end.busy - self.busy) - (end.own - self.own) - 2 * TICK) / wall  # both ends are rounded
-        return Noise(foreign, (end.steal - self.steal) / wall, _core.streams.ping_pong())
+        foreign = (end.busy - self.busy) - (end.own - self.own) - 2 * TICK  # both ends are rounded
+        return Noise(max(0.0, foreign) / wall, (end.steal - self.steal) / wall)
 
 
 def _processors() -> tuple[float, float]:
@@ -217,5 +243,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _time(seconds: float) -> str:
-    unit, scale = next((u, k) for u, k in (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)) if seconds * k >= 1 or u == "ns")
-    return f"{seconds * scale:.3g} {unit}"
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"

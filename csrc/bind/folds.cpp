@@ -1,4 +1,5 @@
 // Averages of several buffers, and reductions of one or two to a number.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <vector>
@@ -74,8 +75,10 @@ bool all_equal(const std::vector<double>& values) {
 
 void run(const Table& table, const std::vector<const void*>& buffers, const std::vector<double>* weights,
          double divisor, const Flat& out) {
-  const Fold job{buffers.data(), weights ? weights->data() : nullptr, buffers.size(), divisor, out.data};
   const std::size_t bytes = out.bytes() * (buffers.size() + 1);
+  const bool apart = std::find(buffers.begin(), buffers.end(), out.data) == buffers.end();
+  const Fold job{buffers.data(), weights ? weights->data() : nullptr, buffers.size(), divisor, out.data,
+                 apart && bytes >= large_from};
   const Released released(bytes);
   parallel(out.n, block, bytes,
            [&](std::size_t begin, std::size_t end) { table.fold[out.dtype](job, begin, end); });

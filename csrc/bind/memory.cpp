@@ -61,7 +61,7 @@ void add_streams(py::module_ m) {
 }  // namespace
 
 void add_memory(py::module_& m) {
-  m.def("allocate", &allocated, py::arg("bytes"), "Zeroed aligned memory as an array of bytes.");
+  m.def("allocate", &allocated, py::arg("size"), "Zeroed aligned memory as an array of bytes.");
   add_streams(m.def_submodule("streams", "Hand-written streams: what this machine's memory can do."));
 }
 

@@ -38,7 +38,7 @@ void apply(Kernel kernel, const double* scalars, const Flat* buffers, int count)
   const std::size_t bytes = buffers[0].bytes() * static_cast<std::size_t>(count);
   const Released released(bytes);
   parallel(buffers[0].n, block, bytes,
-           [&](std::size_t begin, std::size_t end) { kernel(scalars, data, begin, end); });
+           [&](std::size_t begin, std::size_t end) { kernel(scalars, data, begin, end, bytes >= large_from); });
 }
 
 PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py_ssize_t count,

@@ -29,19 +29,19 @@ void update(const R& rule, std::size_t begin, std::size_t end, T* x, P*... p) {
 }
 
 template <class R, class T, auto store, class... A, std::size_t... I>
-void spread_shared(void (R::*)(A...) const, const R& rule, void* const* buffers, std::size_t begin,
+void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin,
                    std::size_t end, std::index_sequence<I...>) {
   update<R, T, store>(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 
 template <class R, class T, auto store>
-void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end) {
-  spread_shared<R, T, store>(&R::operator(), made<R, T>(scalars), buffers, begin, end,
+void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool) {
+  spread_shared<R, T, store>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end,
                              std::make_index_sequence<Arguments<R>::count>{});
 }
 
 template <class T>
-void snapshot(const double*, void* const* buffers, std::size_t begin, std::size_t end) {
+void snapshot(const double*, void* const* buffers, std::size_t begin, std::size_t end, bool) {
   T *shared = static_cast<T*>(buffers[0]), *out = static_cast<T*>(buffers[1]);
   for (std::size_t i = begin; i < end; ++i) out[i] = std::atomic_ref<T>(shared[i]).load(relaxed);
 }

@@ -1,9 +1,9 @@
 """Flat buffers whose addresses never change: parameters, gradients and strategy state live in them.
 
-They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where the
-system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on ops of
-four buffers), and the threads that ops use touch them first. The memory goes when the last array that looks at
-it goes.
+They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where
+the system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on
+ops of four buffers), and the threads that ops use touch them first. The memory goes when the last array that
+looks at it goes.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str], signature: Facts, *, resume: bool) -> None:
         self.path, self.signature = Path(path), signature
+        self.current = ""  # the name of the folder that counts
         if self.manifest.exists() and not resume:
             raise ValueError(
                 f"{self.path} holds a checkpoint: pass resume=True to go on from it, or another folder"
@@ -44,15 +45,20 @@ class Folder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
-    def part(self, step: int, rank: int) -> Path:
-        """Where a worker's part of the checkpoint at a step is."""
-        return self.path / f"step-{step:09d}" / f"rank-{rank:05d}.safetensors"
+    def part(self, folder: str, rank: int) -> Path:
+        """Where a worker's part of a checkpoint is."""
+        return self.path / folder / f"rank-{rank:05d}.safetensors"
+
+    def fresh(self, step: int) -> str:
+        """The folder for a new checkpoint: never the one that counts, even where its step is the same."""
+        name = f"step-{step:09d}"
+        return name if name != self.current else f"{name}-again"
 
     # --- writing -----------------------------------------------------------------------------------------
 
     def write(self, step: int, rank: int, tensors: dict[str, Buffer], facts: Facts) -> None:
         """One worker's part; it counts only after `commit`."""
-        part = self.part(step, rank)
+        part = self.part(self.fresh(step), rank)
         checks = {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
         metadata = {"facts": json.dumps(facts), "checks": json.dumps(checks)}
         try:
@@ -65,15 +71,17 @@ class Folder:
 
     def commit(self, step: int, facts: Facts) -> None:
         """All parts are there: make them the checkpoint, and remove older ones."""
-        content = {"format": FORMAT, "step": step, "signature": self.signature, "facts": facts}
+        name = self.fresh(step)
+        content = {"format": FORMAT, "step": step, "folder": name, "signature": self.signature, "facts": facts}
         try:
             replace(self.manifest, json.dumps(content, indent=1).encode())
         except OSError as error:
             raise CheckpointError(
                 f"cannot write {self.manifest}: {error.strerror or error}; the previous checkpoint stays"
             ) from error
+        self.current = name
         for folder in self.path.glob("step-*"):
-            if folder.name < self.part(step, 0).parent.name:
+            if folder.name != name:
                 shutil.rmtree(folder, ignore_errors=True)
 
     # --- reading -----------------------------------------------------------------------------------------
@@ -85,6 +93,7 @@ class Folder:
         try:
             content = json.loads(self.manifest.read_text())
             step, facts, signature = int(content["step"]), content["facts"], content["signature"]
+            folder = str(content["folder"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.manifest} is not a checkpoint's manifest: {error}") from error
         if content.get("format") != FORMAT:
@@ -94,11 +103,12 @@ class Folder:
                 raise CheckpointError(
                     f"{self.path} was written with {name} {signature.get(name)}, this run has {wanted}"
                 )
+        self.current = folder
         return step, facts
 
-    def read(self, step: int, rank: int) -> tuple[dict[str, NDArray[Any]], Facts]:
+    def read(self, rank: int) -> tuple[dict[str, NDArray[Any]], Facts]:
         """One worker's part, checked."""
-        part = self.part(step, rank)
+        part = self.part(self.current, rank)
         try:
             with safe_open(part, framework="numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

@@ -8,7 +8,7 @@ the result on (allgather).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -142,10 +142,16 @@ def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
 
 
 def _all_reduce_traffic(request: AllReduce, rank: int, size: int) -> tuple[int, int]:
-    ranks, total = members(request, size), request.buf.size
-    me, n = ranks.index(rank), len(ranks)
+    total, itemsize, me, n = request.buf.size, request.buf.itemsize, rank, size
+    if request.group is not None:
+        me, n = request.group.index(rank), len(request.group)
     mine = total * (me + 1) // n - total * me // n
-    return (total + (n - 2) * mine) * request.buf.itemsize, 2 * (n - 1)
+    return (total + (n - 2) * mine) * itemsize, 2 * (n - 1)
+
+
+def _all_gather_traffic(request: AllGather, rank: int, size: int) -> tuple[int, int]:
+    others = len(members(request, size)) - 1
+    return others * request.piece.nbytes, others
 
 
 def _broadcast_traffic(request: Broadcast, rank: int, size: int) -> tuple[int, int]:
@@ -156,20 +162,32 @@ def _broadcast_traffic(request: Broadcast, rank: int, size: int) -> tuple[int, i
     return sent * request.buf.nbytes, sent
 
 
-TRAFFIC: dict[type[Request], Callable[..., tuple[int, int]]] = {
-    Exchange: lambda r, rank, size: (sum(buf.nbytes for _, buf in r.sends), len(r.sends)),
-    Add: lambda r, rank, size: (r.delta.nbytes, 1),
-    Elastic: lambda r, rank, size: (r.buf.nbytes, 1),
+def _barrier_traffic(request: Barrier, rank: int, size: int) -> tuple[int, int]:
+    return 0, ((size if request.group is None else len(request.group)) - 1).bit_length()
+
+
+def _mix_traffic(request: Mix, rank: int, size: int) -> tuple[int, int]:
+    readers = len(request.weights.readers)
+    return readers * request.buf.nbytes, readers
+
+
+def _exchange_traffic(request: Exchange, rank: int, size: int) -> tuple[int, int]:
+    return sum(buf.nbytes for _, buf in request.sends), len(request.sends)
+
+
+Cost: TypeAlias = "Callable[..., tuple[int, int]]"  # (request, rank, size) -> (bytes, messages)
+
+TRAFFIC: dict[type[Request], Cost] = {
+    Exchange: _exchange_traffic,
+    Add: lambda request, rank, size: (request.delta.nbytes, 1),
+    Elastic: lambda request, rank, size: (request.buf.nbytes, 1),
     AllReduce: _all_reduce_traffic,
-    AllGather: lambda r, rank, size: (
-        (len(members(r, size)) - 1) * r.piece.nbytes,
-        len(members(r, size)) - 1,
-    ),
+    AllGather: _all_gather_traffic,
     Broadcast: _broadcast_traffic,
-    Barrier: lambda r, rank, size: (0, (len(members(r, size)) - 1).bit_length()),
-    Start: lambda r, rank, size: traffic(r.request, rank, size),
-    Script: lambda r, rank, size: traffic(r.source, rank, size),
-    Mix: lambda r, rank, size: (len(r.weights.readers) * r.buf.nbytes, len(r.weights.readers)),
+    Barrier: _barrier_traffic,
+    Mix: _mix_traffic,
+    Start: lambda request, rank, size: traffic(request.request, rank, size),
+    Script: lambda request, rank, size: traffic(request.source, rank, size),
 }
 
 

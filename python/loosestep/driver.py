@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ class Job:
     stop: Callable[[Progress], bool] | None = None
     interrupted: bool = False
     history: list[Progress] = field(default_factory=list)
-    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported
+    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def build(
         self,
@@ -198,11 +198,11 @@ class Job:
 
     def save(self, program: Program, step: int) -> Iterator[Request]:
         if self.folder is not None:
-            yield from save_worker(self.folder, program, self.meters[program.worker.rank], step)
+            yield from save_worker(self.folder, program, self.meters[program.worker.rank], self.session, step)
 
     def commit(self, step: int) -> None:
         if self.folder is not None:
-            self.folder.commit(step, {"seconds": self.session.now(0), "told": self.told})
+            self.folder.commit(step, {"told": self.told, "history": [asdict(seen) for seen in self.history]})
 
     def open_folder(self, path: str | PathLike[str]) -> Folder:
         signature = {
@@ -218,31 +218,33 @@ class Job:
         found = folder.read_manifest()
         if found is None:
             return
-        step, facts = found
+        _, facts = found
         for program in self.plan.programs:
-            restore_worker(folder, program, self.meters[program.worker.rank], self.session, step)
-        self.session.resume(facts["seconds"])
+            restore_worker(folder, program, self.meters[program.worker.rank], self.session)
+        self.history = [Progress(**seen) for seen in facts["history"]]
         self.told = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
 
-    def report(self, program: Program) -> bool:
-        """Evaluate the consensus that rank 0 holds; whether the run should stop."""
-        self.history.append(self.progress(program))
+    def report(self, program: Program, step: int) -> bool:
+        """Evaluate the consensus that rank 0 holds, once at a step; whether the run should stop."""
+        if self.history and self.history[-1].step == step:
+            return False
+        self.history.append(self.progress(program, step))
         if self.callback is not None:
             self.callback(self.history[-1])
         return self.stop is not None and self.stop(self.history[-1])
 
-    def progress(self, program: Program) -> Progress:
+    def progress(self, program: Program, step: int) -> Progress:
         noted = self.noted()
         fresh = (noted[0] - self.told[0], noted[1] - self.told[1])
         self.told = noted
-        seconds = self.session.now(program.worker.rank)
+        seconds = max(map(self.session.now, self.session.ranks))
         return Progress(
-            step=program.worker.clock,
+            step=step,
             seconds=seconds,
             samples=sum(other.model.samples for other in self.plan.programs),
-            loss=mean_loss([fresh]),
+            loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
             bytes_sent=sum(meter.bytes for meter in self.meters) // self.size,
             waiting_share=self.waiting_share(seconds),
             metrics=self.metrics(program.out.reshape(self.x0.shape)),

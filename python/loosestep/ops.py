@@ -4,9 +4,9 @@ The body of an op is its specification. The public name is the native function i
 Python wrapper would cost more than the work); the body stays in `specification`, is what runs where the
 native core lacks the op, and gives the same bits.
 
-Buffers are contiguous numpy arrays, all float32 or all float64 and of one length, whatever their shape. Nothing
-is ever converted or copied: anything else is a `TypeError` or `ValueError`. Scalars are rounded to the
-buffers' type once. A buffer that is written overlaps no other, except that `out` may be one that is read.
+Buffers are contiguous numpy arrays, all float32 or all float64 and of one length, whatever their shape.
+Nothing is ever converted or copied: anything else is a `TypeError` or `ValueError`. Scalars are rounded to
+the buffers' type once. A buffer that is written overlaps no other, except that `out` may be one that is read.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
 
 exact = _core.exact
-"""`axpy, sgd, momentum, nesterov, adam` on a vector (the first argument) that several threads update at once: it
-is accessed element by element, atomically, and every change is added: none is lost."""
+"""`axpy, sgd, momentum, nesterov, adam` on a vector (the first argument) that several threads update at once:
+it is accessed element by element, atomically, and every change is added: none is lost."""
 
 racy = _core.racy
-"""The same with an atomic load and an atomic store: faster, and a change by another thread in between is lost."""
+"""The same with an atomic load and an atomic store: faster; a change by another thread in between is lost."""
 
 
 def op(body: Function) -> Function:
@@ -183,7 +183,7 @@ def load(shared: Buffer, out: Buffer) -> None:
 
 @op
 def dot(x: Buffer, y: Buffer) -> float:
-    """The inner product, made and added in double, in one order for any instruction set and number of threads.
+    """The inner product, made and added in double, in one order for all instruction sets and thread counts.
 
     In a block of 4096 elements, running sum j (of 32) takes elements j, j + 32, ... from left to right; then
     sum j takes sum j + 16, j + 8, ... j + 1. The blocks' sums are added from left to right.

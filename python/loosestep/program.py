@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,17 +28,31 @@ class Plan:
     steps: int | None  # local steps a worker; None: until its data ends
     every: int | None  # steps between evaluations
     checkpoint_every: int | None
-    evaluate: Callable[[Program], bool]  # by rank 0, after a consensus; True: stop
+    evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
     save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
     commit: Callable[[int], None]  # by rank 0, when all parts are there
     pause: Callable[[bool], None]  # real clocks stop and go on
     programs: list[Program] = field(default_factory=list)
-    halt_at: int | None = None  # a quiesce point on request: stop there
+    halting: bool = False  # a quiesce point was asked for; `halt_at` follows
+    halt_at: int | None = None  # stop there
 
     def halt(self) -> None:
-        """Ask all workers to stop at one step that none of them has begun."""
-        going = [program.worker.clock for program in self.programs if not program.ended]
-        self.halt_at = max(going, default=0) + 1
+        """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
+
+        1. Before a step a worker says which one (`heading`), then looks at `halting`.
+        2. So whoever went on unseen said so before `halting` was set, and the maximum below knows it.
+        3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
+        """
+        if not self.halting:
+            self.halting = True
+            marching = self.strategy.synchronous  # in lockstep, even those whose data ended
+            self.halt_at = max((p.heading for p in self.programs if marching or not p.ended), default=0)
+
+    def halts(self, clock: int) -> bool:
+        """Whether a worker at `clock` has come to where all stop."""
+        while self.halting and self.halt_at is None:
+            time.sleep(0)
+        return self.halt_at is not None and clock >= self.halt_at
 
 
 class Program:
@@ -53,12 +68,13 @@ class Program:
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
         self.met_at = 0  # the step of the last quiesce point
         self.looked_at = 0  # the step of the last evaluation without one
+        self.heading = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.out = worker.copy_of_params()
         self._board = np.zeros(3)
         one_sided = plan.strategy.consensus_is == "one-sided"
-        self.looks = one_sided and plan.every is not None and worker.rank == 0
+        self.looks = plan.every if one_sided and worker.rank == 0 else None  # the period of looks
         meets = (plan.checkpoint_every, None if one_sided else plan.every)
         self.meets = tuple(period for period in meets if period is not None)
 
@@ -73,6 +89,8 @@ class Program:
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
+        if self.progress:  # resumed inside a round, which all finish
+            return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
             self.ended = True
             return False
@@ -80,7 +98,7 @@ class Program:
         self.ended = not present
         if not self.plan.strategy.synchronous:
             return present
-        call = RollCall(self.worker.round + (self.progress == 0), present)
+        call = RollCall(self.worker.round + 1, present)
         yield call
         return call.answer[0]
 
@@ -130,17 +148,15 @@ class Program:
 
     def due(self) -> bool:
         """Whether all workers meet now."""
-        clock, halt_at = self.worker.clock, self.plan.halt_at
-        if halt_at is not None and clock >= halt_at:
-            return True
-        return any(clock // period > self.met_at // period for period in self.meets)
+        clock = self.worker.clock
+        self.heading = clock + 1
+        return self.plan.halts(clock) or any(clock // period > self.met_at // period for period in self.meets)
 
     def meet(self) -> Iterator[Request]:
         """All workers are at one step: evaluate, save, decide whether to go on."""
         plan, board = self.plan, self._board
         self.worker.offstage = True
-        halting = plan.halt_at is not None and self.worker.clock >= plan.halt_at
-        board[:] = not self.ended, self.worker.clock, halting
+        board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock)
         yield AllReduce(board, op="max")
         over, step, halting = not board[0], int(board[1]), bool(board[2])
         self.pause(True)
@@ -148,7 +164,7 @@ class Program:
         evaluating = self.crossed(plan.every, last) and not self.one_sided()
         wish = False
         if over or halting or evaluating:
-            wish = yield from self.consensus()
+            wish = yield from self.consensus(step)
         saving = over or halting or self.crossed(plan.checkpoint_every, last)
         board[:] = over or halting, wish, 0
         if saving:
@@ -181,22 +197,25 @@ class Program:
 
     # --- evaluation --------------------------------------------------------------------------------------
 
-    def consensus(self) -> Generator[Request, None, bool]:
+    def consensus(self, step: int) -> Generator[Request, None, bool]:
         """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
         if self.one_sided() and self.worker.rank != 0:
             return False
         yield from self.plan.strategy.consensus(self.worker, self.state, self.out)
-        return self.worker.rank == 0 and self.plan.evaluate(self)
+        return self.worker.rank == 0 and self.plan.evaluate(self, step)
 
     def look(self) -> Iterator[Request]:
-        """Evaluate a one-sided consensus: rank 0 alone, while the others go on."""
-        if not self.looks:
+        """Evaluate a one-sided consensus: rank 0 alone, while the others go on. Its last step is left to the end."""
+        plan, clock = self.plan, self.worker.clock
+        if not self.looks or clock // self.looks == self.looked_at // self.looks or self.is_last(clock):
             return
-        every, clock = self.plan.every or 1, self.worker.clock
-        if clock // every > self.looked_at // every:
-            self.looked_at = clock
-            self.worker.offstage = True
-            wish = yield from self.consensus()
-            self.worker.offstage = False
-            if wish and self.plan.halt_at is None:
-                self.plan.halt()
+        self.looked_at = clock
+        self.worker.offstage = True
+        wish = yield from self.consensus(clock)
+        self.worker.offstage = False
+        if wish:
+            plan.halt()
+
+    def is_last(self, clock: int) -> bool:
+        """Whether this worker makes no further step, so that the evaluation at the end is at hand."""
+        return clock == self.plan.steps or self.plan.halts(clock) or self.model.feed.ended()

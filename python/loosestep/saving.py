@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POSITION = ("progress", "met_at", "looked_at")  # of a program
 COUNTS = ("clock", "round", "updates", "samples")  # of a worker
-TALLIES = ("bytes", "messages", "waiting", "requests")  # of a meter
+TALLIES = ("waiting", "requests")  # of a meter
 TOTALS = ("samples", "steps", "noted")  # of a model
 
 
@@ -34,7 +34,9 @@ def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str,
             yield f"{path}.{key}", state, key, value
 
 
-def save_worker(folder: Folder, program: Program, meter: Meter, step: int) -> Iterator[Request]:
+def save_worker(
+    folder: Folder, program: Program, meter: Meter, session: Session, step: int
+) -> Iterator[Request]:
     """Write one worker's part; rank 0's holds what is shared."""
     worker = program.worker
     first = worker.rank == 0
@@ -51,7 +53,8 @@ def save_worker(folder: Folder, program: Program, meter: Meter, step: int) -> It
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
-    folder.write(step, worker.rank, tensors, {"state": numbers, **position(program, meter)})
+    facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
+    folder.write(step, worker.rank, tensors, facts)
 
 
 def position(program: Program, meter: Meter) -> Facts:
@@ -72,11 +75,11 @@ def owners(program: Program, meter: Meter) -> list[tuple[str, Any, tuple[str, ..
     ]
 
 
-def restore_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> None:
+def restore_worker(folder: Folder, program: Program, meter: Meter, session: Session) -> None:
     """Bring a worker to where the checkpoint stood."""
     worker = program.worker
-    tensors, facts = folder.read(step, worker.rank)
-    where = str(folder.part(step, worker.rank))
+    tensors, facts = folder.read(worker.rank)
+    where = str(folder.part(folder.current, worker.rank))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
     for number, moment in enumerate(worker.moments):
@@ -91,6 +94,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     for group, owner, names in owners(program, meter):
         for name in names:
             setattr(owner, name, facts[group][name])
+    session.resume(worker.rank, facts["seconds"])
     program.model.feed.skip(facts["taken"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 
@@ -17,13 +18,17 @@ class Stopwatch:
         """Zero is now."""
         self._origin = perf_counter() - self._carried
 
-    def resume(self, seconds: float) -> None:
-        """Let the clock begin at `seconds`."""
+    def resume(self, rank: int, seconds: float) -> None:
+        """Let the clock, which is the same for all, begin at `seconds`."""
         self._carried = seconds
 
     def now(self, rank: int) -> float:
         """Seconds, the same for all workers."""
         return (perf_counter() if self._paused is None else self._paused) - self._origin
+
+    def clock(self, rank: int) -> Callable[[], float]:
+        """The real clock, for differences."""
+        return perf_counter
 
     def pause(self) -> None:
         """Stand still."""

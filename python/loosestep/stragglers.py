@@ -49,8 +49,7 @@ class LogNormal(Stragglers):
         positive("sigma", self.sigma, zero=True)
 
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        logarithms: NDArray[np.float64] = rng.normal(-(self.sigma**2) / 2, self.sigma, count)
-        return np.exp(logarithms) * step_time
+        return step_time * np.asarray(rng.lognormal(-(self.sigma**2) / 2, self.sigma, count), np.float64)
 
 
 @dataclass(frozen=True, repr=False)

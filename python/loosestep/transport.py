@@ -68,6 +68,10 @@ class Session(ABC):
         """Seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
 
     @abstractmethod
+    def clock(self, rank: int) -> Callable[[], float]:
+        """A cheap clock of this worker, good for differences only."""
+
+    @abstractmethod
     def run(self, tasks: Sequence[Task]) -> None:
         """Carry every task to its end, or raise what stopped the first that failed, all others stopped."""
 
@@ -76,8 +80,8 @@ class Session(ABC):
         return requests
 
     @abstractmethod
-    def resume(self, seconds: float) -> None:
-        """Let the clocks begin at `seconds`."""
+    def resume(self, rank: int, seconds: float) -> None:
+        """Let this worker's clock begin at `seconds`."""
 
     @abstractmethod
     def pause(self) -> None:
@@ -102,13 +106,10 @@ class Endpoint(ABC):
 
 def drive(task: Task, endpoint: Endpoint) -> None:
     """The whole driver of a worker in real time."""
-    handlers, compute = endpoint.handlers, task.compute
+    handlers = {**dict.fromkeys(Compute.__subclasses__(), task.compute), **endpoint.handlers}
     for request in task.requests:
         endpoint.doing = request
-        if isinstance(request, Compute):
-            compute(request)
-        else:
-            handlers[type(request)](request)
+        handlers[type(request)](request)
 
 
 def failure(worker: Worker, during: Request | None, cause: BaseException) -> BaseException:

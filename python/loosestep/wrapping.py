@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from loosestep.transport import Session, Task
@@ -36,11 +36,14 @@ class WrappedSession(Session):
     def now(self, rank: int) -> float:
         return self.inner.now(rank)
 
+    def clock(self, rank: int) -> Callable[[], float]:
+        return self.inner.clock(rank)
+
     def run(self, tasks: Sequence[Task]) -> None:
         self.inner.run(tasks)
 
-    def resume(self, seconds: float) -> None:
-        self.inner.resume(seconds)
+    def resume(self, rank: int, seconds: float) -> None:
+        self.inner.resume(rank, seconds)
 
     def pause(self) -> None:
         self.inner.pause()

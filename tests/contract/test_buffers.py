@@ -22,7 +22,8 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_buffers_are_flat_zeroed_writable_and_aligned(make, dtype, n) -> None:
     x = make(n, dtype)
     assert (x.shape, x.dtype) == ((n,), dtype)
-    assert x.flags.c_contiguous and x.flags.writeable
+    assert x.flags.c_contiguous
+    assert x.flags.writeable
     assert x.ctypes.data % 64 == 0
     assert not x.any()
     x[...] = np.arange(n)

@@ -38,13 +38,16 @@ class LocalSGD(Strategy):
     Parallel Restarted SGD, arXiv:1807.06629; for 'average': H. Yu et al., arXiv:1905.03817.
     """
 
-    identity_at_one: ClassVar[bool] = True
     period: int = 8
     momentum: Literal["keep", "reset", "average"] = "keep"
 
     def __post_init__(self) -> None:
         whole("period", self.period)
         one_of("momentum", self.momentum, ("keep", "reset", "average"))
+
+    @property
+    def identity_at_one(self) -> bool:  # type: ignore[override]
+        return self.momentum != "reset"
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)

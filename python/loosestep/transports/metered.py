@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.collectives import traffic
+from loosestep.collectives import TRAFFIC, Cost
 from loosestep.requests import Compute, Request
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
@@ -20,30 +20,41 @@ class Meter:
     """What one worker sent and how long it waited."""
 
     def __init__(self) -> None:
-        self.bytes = self.messages = 0
         self.waiting = 0.0
         self.requests: dict[str, list[int]] = {}  # by type: [requests, messages, bytes]
 
-    def watch(self, worker: Worker, requests: Iterator[Request], now: Callable[[int], float]) -> Iterator[Request]:
+    @property
+    def messages(self) -> int:
+        """Messages sent."""
+        return sum(tally[1] for tally in self.requests.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes sent, headers not counted."""
+        return sum(tally[2] for tally in self.requests.values())
+
+    def watch(
+        self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]
+    ) -> Iterator[Request]:
         """The same requests; time between asking for a communication and its end is waiting."""
-        rank = worker.rank
+        rank, size = worker.rank, worker.size
+        tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
         for request in requests:
-            if isinstance(request, Compute) or worker.offstage:
+            if worker.offstage or isinstance(request, Compute):
                 yield request
                 continue
-            begin = now(rank)
+            begin = clock()
             yield request
-            self.waiting += now(rank) - begin
-            self.count(request, worker)
-
-    def count(self, request: Request, worker: Worker) -> None:
-        """Note one request that was performed."""
-        nbytes, messages = traffic(request, worker.rank, worker.size)
-        self.bytes += nbytes
-        self.messages += messages
-        tally = self.requests.setdefault(type(request).__name__, [0, 0, 0])
-        for place, more in enumerate((1, messages, nbytes)):
-            tally[place] += more
+            self.waiting += clock() - begin
+            kind = type(request)
+            if kind not in tallies:
+                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), TRAFFIC.get(kind)
+            tally, cost = tallies[kind]
+            tally[0] += 1
+            if cost is not None:
+                nbytes, messages = cost(request, rank, size)
+                tally[1] += messages
+                tally[2] += nbytes
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,4 +88,4 @@ class MeteredSession(WrappedSession):
         self.meters = list(meters)
 
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        return self.meters[worker.rank].watch(worker, requests, self.now)
+        return self.meters[worker.rank].watch(worker, requests, self.clock(worker.rank))

@@ -118,7 +118,8 @@ class SimulatedSession(Session):
         self.network = config.network()
         primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
         self.native = frozenset(primitives | ({AllReduce} if self.size > CLOSED_FORM_ABOVE else set()))
-        self.time = 0.0
+        self.time = 0.0  # of what happens now
+        self.clocks = [0.0] * self.size  # when each worker last did something
         self.heap: list[tuple[float, int, int, Strand | Callable[[], None]]] = []
         self.number = count()
         self.variables: dict[str, Shared] = {}
@@ -147,10 +148,13 @@ class SimulatedSession(Session):
     # --- the clock ---------------------------------------------------------------------------------------
 
     def now(self, rank: int) -> float:
-        return self.time
+        return self.clocks[rank]
 
-    def resume(self, seconds: float) -> None:
-        self.time = seconds
+    def clock(self, rank: int) -> Callable[[], float]:
+        return lambda: self.time
+
+    def resume(self, rank: int, seconds: float) -> None:
+        self.clocks[rank] = seconds
 
     def pause(self) -> None:
         """Nothing: virtual time stands still by itself."""
@@ -165,7 +169,7 @@ class SimulatedSession(Session):
     def run(self, tasks: Sequence[Task]) -> None:
         strands = [Strand(task, task.requests) for task in tasks]
         for strand in strands:
-            self.at(self.time, strand.rank, strand)
+            self.at(self.clocks[strand.rank], strand.rank, strand)
         heap = self.heap
         while heap:
             self.time, _, _, what = heappop(heap)
@@ -186,6 +190,7 @@ class SimulatedSession(Session):
     def advance(self, strand: Strand) -> None:
         """Perform requests until one takes time or must wait."""
         handlers, now = self.handlers, self.time
+        self.clocks[strand.rank] = now
         try:
             for request in strand.requests:
                 strand.waiting = request
@@ -341,10 +346,11 @@ class SimulatedSession(Session):
         collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests])
         for buf in bufs[1:]:
             ops.copy(bufs[0], buf)
-        times = [max(self.time, self.network.center_in)] * len(strands)  # offstage: when nothing is in flight
+        times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
         if not strands[0].task.worker.offstage:
-            ranks = [strand.rank for strand in strands]
-            times = self.network.all_reduce(bufs, ranks, [strand.arrived for strand in strands]).tolist()
+            times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
+        elif self.variables:  # what was pushed must have arrived: a barrier in time
+            times = [max(self.time, self.network.center_in)] * len(strands)
         for strand, time in zip(strands, times, strict=True):
             self.at(time, strand.rank, strand)
 

@@ -1,0 +1,7 @@
+"""`python -m loosestep` is `loosestep`."""
+
+import sys
+
+from loosestep.cli import main
+
+sys.exit(main())

@@ -1,0 +1,25 @@
+"""How many threads numpy's linear algebra takes. A command asks for it, and says so; an import never does."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def one_thread() -> Iterator[str]:
+    """One BLAS thread a worker, for the time being; yields what was done, in words.
+
+    Workers are threads already: more under them only take the processors from each other. And one thread has
+    one order of summation, so that every transport gives the same bits.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield "not limited, which is slow: pip install threadpoolctl"
+        return
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield "one a worker"

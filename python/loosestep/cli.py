@@ -1,0 +1,240 @@
+"""The command line: `loosestep compare`, `loosestep train`, `loosestep info`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+import loosestep
+from loosestep import data, inspection, models
+from loosestep.comparison import Comparison
+from loosestep.errors import LoosestepError
+from loosestep.experiment import Experiment
+from loosestep.expressions import ExpressionError, of_kind, parse, parse_list, public
+from loosestep.optimizers import Optimizer
+from loosestep.report import files, plot
+from loosestep.strategy import Strategy
+from loosestep.transport import Transport
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+WORDS = public(loosestep, models)
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+PLAIN_WIDTH = 130  # columns where the output is no terminal
+FORESEEN = (LoosestepError, ValueError, TypeError, OSError, ImportError)  # their texts are sentences
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code: 0, 1 for a failure, 2 for wrong use, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        return int(cli.main(given, prog_name="loosestep", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        known = isinstance(error, FORESEEN) and str(error)
+        click.echo(f"Error: {error if known else f'{type(error).__name__}: {error}'}", err=True)
+        return 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(loosestep.__version__)
+def cli() -> None:
+    """Parallel SGD that need not march in lockstep.
+
+    Strategies, models, optimizers and transports are written as in the Python API: 'EASGD(period=10)',
+    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'. Files that a command writes
+    replace those of the same name.
+    """
+
+
+class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Text of the Python API, of one kind; `many` of them separated by commas."""
+
+    def __init__(self, kind: type[Any], *, many: bool = False) -> None:
+        self.kind, self.many, self.name = kind, many, kind.__name__.lower()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return (parse_list if self.many else parse)(value, WORDS, self.kind)
+        except ExpressionError as error:
+            return self.fail(str(error), param, ctx)
+
+
+at_least_one = click.IntRange(min=1)
+debug = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
+SHARED = (
+    click.option("--data", "source", default="digits", show_default=True, metavar="NAME|FILE.npz",
+                 help="digits, fashion-mnist, or a file with x_train, y_train, x_test, y_test (or x, y)."),
+    click.option("--data-folder", metavar="DIR", help="Where the files of fashion-mnist are."),
+    click.option("--model", type=Expression(models.Model), default="MLP(64)", show_default=True, metavar="MODEL",
+                 help="MLP(...) with the widths of its hidden layers, or Softmax()."),
+    click.option("--workers", type=at_least_one, help="How many; 4, or as --on says."),
+    click.option("--on", type=Expression(Transport), metavar="TRANSPORT",
+                 help="What joins the workers; by default Threads(workers)."),
+    click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.02)", show_default=True,
+                 metavar="OPTIMIZER", help="The local update."),
+    click.option("--batch", type=at_least_one, default=8, show_default=True, help="Rows in a worker's batch."),
+    click.option("--epochs", type=at_least_one, default=10, show_default=True, help="Times through the data."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                 help="Of the start, the order of the rows, and all that is random in the run."),
+    click.option("--by-label", is_flag=True, help="Deal rows sorted by label: workers see different classes."),
+    click.option("--json", "json_file", metavar="FILE", help="Write the rows of the table; - is standard output."),
+    click.option("--out", metavar="DIR", help="Write metrics.jsonl and accuracy.png there."),
+    debug,
+)  # fmt: skip
+
+
+def shared_options(command: Command) -> Command:
+    """What `compare` and `train` have in common."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(SHARED), command)
+
+
+@cli.command()
+@click.option("--strategies", type=Expression(Strategy, many=True), metavar="LIST",
+              help="Which to compare, separated by commas; by default all there are.")  # fmt: skip
+@click.option("--target", type=click.FloatRange(0, 1), help="Also show the seconds to this test accuracy.")
+@shared_options
+def compare(
+    strategies: list[Strategy] | None,
+    target: float | None,
+    json_file: str | None,
+    out: str | None,
+    **options: Any,
+) -> int:
+    """Train one model with several strategies, and say which did best.
+
+    With no options: all strategies, on handwritten digits, with four worker threads. A strategy that
+    diverges gets a row that says so.
+    """
+    strategies = all_strategies() if strategies is None else strategies
+    check_files(json_file, out)
+    with Comparison(experiment(**options), strategies, console(json_file), out) as comparison:
+        for strategy in strategies:
+            comparison.attempt(strategy)
+            if comparison.interrupted:
+                break
+    return finish(comparison, json_file, target)
+
+
+@cli.command()
+@click.option("--strategy", type=Expression(Strategy), required=True, metavar="STRATEGY",
+              help="Such as 'EASGD(period=10)'.")  # fmt: skip
+@click.option("--checkpoint", metavar="DIR", help="Save there, so that --resume can go on.")
+@click.option(
+    "--checkpoint-every", type=at_least_one, metavar="N", help="Local steps between; by default an epoch."
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
+@click.option("--save", metavar="FILE", help="Write the trained parameters, as safetensors.")
+@shared_options
+def train(
+    strategy: Strategy,
+    checkpoint: str | None,
+    checkpoint_every: int | None,
+    resume: bool,
+    save: str | None,
+    json_file: str | None,
+    out: str | None,
+    **options: Any,
+) -> int:
+    """Train a model with one strategy."""
+    if checkpoint is None and (checkpoint_every or resume):
+        raise click.UsageError("--checkpoint-every and --resume need --checkpoint DIR, the folder to save to")
+    check_files(json_file, out, save)
+    described = experiment(**options)
+    with Comparison(described, [strategy], console(json_file), out, more=resume) as training:
+        every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
+        training.carry_out(strategy, checkpoint=checkpoint, checkpoint_every=every, resume=resume)
+    if save is not None:
+        training.save(save)
+    return finish(training, json_file)
+
+
+@cli.command()
+@click.option("--json", "json_file", metavar="FILE", help="Write what was found; - is standard output.")
+@debug
+def info(json_file: str | None) -> int:
+    """What this machine offers, what is installed, and whether the native core works."""
+    check_files(json_file)
+    found = inspection.inspect_machine()
+    console(json_file).print(inspection.told(found), markup=False, soft_wrap=True)
+    write_json(json_file, found)
+    return 1 if found["self_test"]["failed"] else 0
+
+
+def all_strategies() -> list[Strategy]:
+    """One of each kind, with its defaults."""
+    return [cls.example() for cls in of_kind(WORDS, Strategy).values()]
+
+
+def experiment(
+    source: str, data_folder: str | None, workers: int | None, on: Transport | None, **options: Any
+) -> Experiment:
+    """What the options describe; wrong use is told before anything is read."""
+    on = transport(workers, on)
+    try:
+        read = data.find(source, data_folder)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return Experiment(data=read(), on=on, **options)
+
+
+def transport(workers: int | None, on: Transport | None) -> Transport:
+    """What joins the workers; --workers and --on must agree."""
+    if on is None:
+        threads: Transport = parse(f"Threads({workers or 4})", WORDS, Transport)
+        return threads
+    if workers not in (None, on.size):
+        raise click.UsageError(f"--workers {workers} contradicts --on {on!r}, which has {on.size} workers")
+    return on
+
+
+def check_files(json_file: str | None, out: str | None = None, save: str | None = None) -> None:
+    """Say before a run, not after it, what cannot be written."""
+    for file in (json_file, save):
+        if file not in (None, "-") and not Path(str(file)).parent.is_dir():
+            raise click.UsageError(f"cannot write {file}: there is no folder {Path(str(file)).parent}")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise click.UsageError(f"cannot write to --out {out}: it is no folder")
+    if out is not None:
+        plot.check()
+
+
+def console(json_file: str | None) -> Console:
+    """Where people read: standard output, unless the JSON goes there."""
+    there = Console(stderr=json_file == "-", highlight=False)
+    if not there.is_terminal:
+        there.width = PLAIN_WIDTH
+    return there
+
+
+def finish(comparison: Comparison, json_file: str | None, target: float | None = None) -> int:
+    """Show and write what came out; the exit code."""
+    comparison.tell(target)
+    write_json(json_file, comparison.rows(target))
+    comparison.draw()
+    if comparison.interrupted:
+        click.echo("Interrupted: the step was finished, and what it came to is shown above", err=True)
+        return INTERRUPTED
+    return 0 if any(outcome.finished for outcome in comparison.outcomes) else 1
+
+
+def write_json(file: str | None, content: Any) -> None:
+    """The content as JSON: to a file, or for - to standard output."""
+    if file == "-":
+        click.echo(files.dumped(content), nl=False)
+    elif file is not None:
+        files.write_json(file, content)

@@ -1,0 +1,7 @@
+"""Data sets for classifiers, and how they are dealt to workers."""
+
+from loosestep.data.dataset import Dataset
+from loosestep.data.loading import find, load, names
+from loosestep.data.sharding import shards, steps_per_epoch
+
+__all__ = ["Dataset", "find", "load", "names", "shards", "steps_per_epoch"]

@@ -1,0 +1,83 @@
+"""A model, data, workers and an optimizer, for any strategy: what the command line runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from loosestep.data import shards, steps_per_epoch
+from loosestep.driver import run
+from loosestep.report import units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from loosestep.data import Dataset
+    from loosestep.models import Classifier, Model
+    from loosestep.optimizers import Optimizer
+    from loosestep.result import Progress, Result
+    from loosestep.strategy import Strategy
+    from loosestep.transport import Transport
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything but the strategy. Rows are dealt anew every epoch; an evaluation ends each epoch."""
+
+    data: Dataset
+    model: Model
+    on: Transport
+    optimizer: Optimizer
+    batch: int
+    epochs: int
+    seed: int
+    by_label: bool = False
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model for this data."""
+        return self.model.build(self.data.features, self.data.classes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Local steps of the worker that has most rows."""
+        return steps_per_epoch(len(self.data.y_train), self.batch, self.on.size)
+
+    @property
+    def steps(self) -> int:
+        """Local steps in all."""
+        return self.epochs * self.steps_per_epoch
+
+    def run(self, strategy: Strategy, callback: Callable[[Progress], object], **options: Any) -> Result:
+        """Train with a strategy; `options` are those of `loosestep.run` for checkpoints."""
+        return run(
+            strategy,
+            self.classifier.gradient,
+            self.classifier.init(self.seed),
+            shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label),
+            optimizer=self.optimizer,
+            on=self.on,
+            seed=self.seed,
+            evaluate=lambda params: self.classifier.evaluate(params, self.data.test),
+            every=self.steps_per_epoch,
+            callback=callback,
+            **options,
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What it consists of, in words."""
+        size, together = self.classifier.size, self.batch * self.on.size
+        rate, steps = self.optimizer.rate, self.steps_per_epoch
+        dealt = ", dealt by label" if self.by_label else ""
+        return {
+            "data": str(self.data) + dealt,
+            "model": f"{self.model!r}, {units.times(size, 'parameter')}, {units.size(4 * size)}",
+            "workers": f"{self.on.size} on {self.on!r}, CPU"
+            + ("; seconds are virtual" if self.on.virtual else ""),
+            "batch": f"{self.batch} a worker, {together} together",
+            "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
+            "optimizer": f"{self.optimizer!r}, learning rate {rate}",
+            "seed": str(self.seed),
+        }

@@ -1,0 +1,70 @@
+"""What a run leaves on disk. Files of the same name are replaced, and never left half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def dumped(content: Any) -> str:
+    """Any content as JSON, to be read by people too."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def write_json(file: str, content: Any) -> None:
+    """Any content as JSON."""
+    replace(Path(file), dumped(content).encode())
+
+
+def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> None:
+    """Arrays by name, as safetensors. The same content gives the same bytes."""
+    from safetensors.numpy import save  # not needed by anything else here
+
+    described = {"loosestep": json.dumps(about)}  # one entry, for the library writes several in any order
+    replace(Path(file), save(dict(arrays), described))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a whole file, or leave what was there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Lines:
+    """JSON lines, each one on disk as soon as it is written; without a folder, nothing."""
+
+    def __init__(self, folder: str | None, *, more: bool = False) -> None:
+        self.path = Path(folder) / "metrics.jsonl" if folder else None
+        self.mode = "a" if more else "w"
+        self.file: IO[str] | None = None
+
+    def __enter__(self) -> Lines:
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open(self.mode, encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.file:
+            self.file.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more line."""
+        if self.file:
+            self.file.write(json.dumps(row, allow_nan=False) + "\n")
+            self.file.flush()

@@ -1,0 +1,70 @@
+"""What is seen while a run goes on: a moving line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from loosestep.report import units
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+
+
+def told(at: Any) -> str:
+    """A `Progress` in words."""
+    rate = at.samples / at.seconds if at.seconds else 0.0
+    parts = [f"{units.seconds(at.seconds)} s"]
+    if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
+        parts.append(f"train loss {at.loss:.4f}")
+    parts += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in at.metrics.items() if name != "loss"]
+    parts += [
+        f"{rate:,.0f} samples/s",
+        f"{units.size(at.bytes_sent)} sent",
+        f"{units.share(at.waiting_share)} waiting",
+    ]
+    return "  ".join(parts)
+
+
+class Live:
+    """Progress of several methods, one after another, of `steps` steps each."""
+
+    def __init__(self, console: Console, steps: int, width: int) -> None:
+        self.console, self.steps, self.width = console, steps, width
+        self.bars: Progress | None = None
+        if console.is_terminal:
+            self.bars = Progress(
+                TextColumn(f"{{task.fields[method]:{width}}}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}"),
+                console=console,
+            )
+
+    def __enter__(self) -> Live:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def begin(self, method: str) -> None:
+        """The next method starts."""
+        if self.bars:
+            self.bars.add_task("", total=self.steps, method=method)
+
+    def show(self, method: str, at: Any) -> None:
+        """It has come this far."""
+        if self.bars:
+            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=told(at))
+        else:
+            step = f"step {min(at.step, self.steps)}/{self.steps}"
+            self.console.print(f"{method:{self.width}}  {step}  {told(at)}", markup=False, soft_wrap=True)
