@@ -26,7 +26,7 @@ def example() -> ModuleType:
 
 def end(example: ModuleType, method: str, period: int) -> tuple[float, float]:
     """(training loss, test accuracy) of the center after 512 steps of each of 4 workers."""
-    _, loss, accuracy = example.curve(example.Digits(), method, 4, period, RATE, 0, steps=512)[-1]
+    _, loss, accuracy = example.curve(example.load("digits"), method, 4, period, RATE, 0, steps=512)[-1]
     return loss, accuracy
 
 
