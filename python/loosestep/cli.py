@@ -74,6 +74,7 @@ class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return self.fail(str(error), param, ctx)
 
 
+SMALL, LARGE, MANY = 8, 32, 10_000  # rows of a batch for small and for large data, and what is large
 at_least_one = click.IntRange(min=1)
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
 SHARED = (
@@ -87,7 +88,8 @@ SHARED = (
                  help="What joins the workers; by default Threads(workers)."),
     click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.02)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
-    click.option("--batch", type=at_least_one, default=8, show_default=True, help="Rows in a worker's batch."),
+    click.option("--batch", type=at_least_one,
+                 help=f"Rows in a worker's batch; {SMALL}, or {LARGE} from {MANY:,} rows on."),
     click.option("--epochs", type=at_least_one, default=10, show_default=True, help="Times through the data."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Of the start, the order of the rows, and all that is random in the run."),
@@ -181,7 +183,12 @@ def all_strategies() -> list[Strategy]:
 
 
 def experiment(
-    source: str, data_folder: str | None, workers: int | None, on: Transport | None, **options: Any
+    source: str,
+    data_folder: str | None,
+    workers: int | None,
+    on: Transport | None,
+    batch: int | None,
+    **options: Any,
 ) -> Experiment:
     """What the options describe; wrong use is told before anything is read."""
     on = transport(workers, on)
@@ -189,7 +196,9 @@ def experiment(
         read = data.find(source, data_folder)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return Experiment(data=read(), on=on, **options)
+    rows = read()
+    batch = batch or (SMALL if len(rows.y_train) < MANY else LARGE)
+    return Experiment(data=rows, on=on, batch=batch, **options)
 
 
 def transport(workers: int | None, on: Transport | None) -> Transport:

@@ -86,7 +86,7 @@ class Comparison:
             if found is None:
                 raise
             self.outcomes.append(Outcome(name, virtual, None, history, str(found)))
-            raise found from error
+            raise found from None
         self.outcomes.append(Outcome(name, virtual, self.result, history))
 
     def attempt(self, strategy: Strategy) -> None:
