@@ -225,9 +225,7 @@ def taken(size: int, batch: int, epochs: int = 1, rows: int = 20, **options: int
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 8), st.integers(0, 3), st.booleans())
-def test_each_row_goes_to_one_worker_once_an_epoch(
-    rows: int, size: int, batch: int, seed: int, by: bool
-) -> None:
+def test_each_row_goes_to_one_worker_once_an_epoch(rows: int, size: int, batch: int, seed: int, by: bool) -> None:
     dealt = taken(size, batch, rows=rows, seed=seed, by_label=by)
     counts = [sum(map(len, worker)) for worker in dealt]
     assert max(counts) - min(counts) <= 1

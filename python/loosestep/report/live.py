@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from loosestep.report import units
 
@@ -17,17 +18,28 @@ if TYPE_CHECKING:
 
 def told(at: Any) -> str:
     """A `Progress` in words."""
-    rate = at.samples / at.seconds if at.seconds else 0.0
     parts = [f"{units.seconds(at.seconds)} s"]
     if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
         parts.append(f"train loss {at.loss:.4f}")
     parts += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in at.metrics.items() if name != "loss"]
     parts += [
-        f"{rate:,.0f} samples/s",
+        f"{_rate(at):,.0f} samples/s",
         f"{units.size(at.bytes_sent)} sent",
         f"{units.share(at.waiting_share)} waiting",
     ]
     return "  ".join(parts)
+
+
+def short(at: Any) -> str:
+    """A `Progress` in as few words as a terminal has room for, what matters most first."""
+    accuracy = f"accuracy {at.metrics['test_accuracy']:.4f}" if "test_accuracy" in at.metrics else ""
+    loss = f"loss {at.loss:.4f}" if math.isfinite(at.loss) else ""
+    sent = f"{units.share(at.waiting_share)} waiting  {units.size(at.bytes_sent)} sent"
+    return "  ".join(filter(None, (accuracy, loss, f"{_rate(at):,.0f}/s", sent)))
+
+
+def _rate(at: Any) -> float:
+    return at.samples / at.seconds if at.seconds else 0.0
 
 
 class Live:
@@ -37,13 +49,8 @@ class Live:
         self.console, self.steps, self.width = console, steps, width
         self.bars: Progress | None = None
         if console.is_terminal:
-            self.bars = Progress(
-                TextColumn(f"{{task.fields[method]:{width}}}"),
-                BarColumn(20),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                console=console,
-            )
+            name = TextColumn("{task.fields[method]}", table_column=Column(no_wrap=True, min_width=min(width, 24)))
+            self.bars = Progress(name, BarColumn(12), TextColumn("{task.description}"), console=console)
 
     def __enter__(self) -> Live:
         if self.bars:
@@ -64,7 +71,7 @@ class Live:
     def show(self, method: str, at: Any) -> None:
         """It has come this far."""
         if self.bars:
-            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=told(at))
+            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=short(at))
         else:
             step = f"step {min(at.step, self.steps)}/{self.steps}"
             self.console.print(f"{method:{self.width}}  {step}  {told(at)}", markup=False, soft_wrap=True)
