@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, a few seconds: does it run?")
     parser.add_argument("--rounds", type=int, default=15, help="alternated runs (at least 15)")
-    parser.add_argument("--attempts", type=int, default=3, help="at most so many times while others disturb")
+    parser.add_argument("--attempts", type=int, default=4, help="at most so many times the rounds")
     parser.add_argument("--patience", type=float, default=10, help="seconds to wait for a quiet machine")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name holds this")
     return parser.parse_args()

@@ -14,9 +14,10 @@ which checks a result, then times it beside its rivals and its limit:
         yield from measured.rows("ops", "elastic", threads=2, amount=amount, unit="GB/s", limits=["limit"])
 
 `measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all
-of them; a ratio of medians is fair, a single time is not. It waits a while for the machine to be quiet, reads
-what others did to the processors meanwhile, repeats a disturbed measurement up to `options.attempts` times,
-keeps the quietest, and marks it where it was disturbed all the same. `python -m bench NAME` finds the module, prints the rows and writes them as JSON.
+of them; a ratio of medians is fair, a single time is not. It waits a while for the machine to be quiet,
+reads what others did to the processors in each round, replaces disturbed rounds (at most `options.attempts` times
+as many as are wanted), keeps the quietest, and marks the result where even these were disturbed.
+`python -m bench NAME` finds the module, prints the rows and writes them as JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loosestep import _core
@@ -45,9 +46,10 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 class Options:
     smoke: bool = False
     rounds: int = 15
-    attempts: int = 3
+    attempts: int = 4
+    """At most so many times `rounds`, to replace those that others disturbed."""
     patience: float = 10.0
-    """Seconds to wait, before each attempt, for others to leave the processors."""
+    """Seconds to wait, at first, for others to leave the processors."""
     only: str = ""
     """Run only the cases whose name holds this."""
 
@@ -95,6 +97,8 @@ class Row:
     def as_json(self) -> dict[str, object]:
         fields = asdict(self)
         fields["noise"]["dirty"] = self.noise.dirty
+        if not math.isfinite(self.noise.ping_pong):
+            fields["noise"]["ping_pong"] = None  # JSON has no infinity
         return {key: value for key, value in fields.items() if key not in ("n", "bytes") or value is not None}
 
 
@@ -145,19 +149,51 @@ class Measured:
             )
 
 
-def measure(contestants: Mapping[str, Contestant], options: Options, at_least: float = 2e-4) -> Measured:
+def measure(contestants: Mapping[str, Contestant], options: Options, at_least: float = 2e-3) -> Measured:
     """Times the contestants alternately; short ones are repeated until a sample takes `at_least` seconds."""
     repeats = {name: _repeats(run, at_least) for name, run in contestants.items()}
-    best: Measured | None = None
-    for _ in range(1 if options.smoke else options.attempts):
-        _await_quiet(0 if options.smoke else options.patience)
-        found = _attempt(contestants, repeats, 3 if options.smoke else max(15, options.rounds))
-        if best is None or found.noise.foreign + found.noise.steal < best.noise.foreign + best.noise.steal:
-            best = found
-        if not best.noise.dirty:
+    wanted = 3 if options.smoke else max(15, options.rounds)
+    rounds: list[_Round] = []
+    _await_quiet(0 if options.smoke else options.patience)
+    for turn in range(wanted if options.smoke else wanted * options.attempts):
+        rounds.append(_round(contestants, repeats, turn))
+        if sum(not each.noise.dirty for each in rounds) >= wanted:
             break
-    assert best is not None
-    return best
+    return _summary(list(contestants), sorted(rounds, key=lambda each: each.foreign / each.wall)[:wanted])
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Each contestant once: its seconds, and the processor seconds of others meanwhile."""
+
+    seconds: Mapping[str, float]
+    wall: float
+    foreign: float
+    steal: float
+
+    @property
+    def noise(self) -> Noise:
+        return Noise(max(0.0, self.foreign) / self.wall, self.steal / self.wall)
+
+
+def _round(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], turn: int) -> _Round:
+    names = list(contestants)
+    first = turn % len(names)
+    seconds = {}
+    before = _Busy.now()
+    gc.disable()
+    for name in names[first:] + names[:first]:
+        seconds[name] = _sample(contestants[name], repeats[name])
+    gc.enable()
+    return before.until_now(seconds)
+
+
+def _summary(names: Sequence[str], rounds: Sequence[_Round]) -> Measured:
+    wall = sum(each.wall for each in rounds)
+    foreign, steal = (sum(getattr(each, what) for each in rounds) for what in ("foreign", "steal"))
+    noise = Noise(max(0.0, foreign) / wall, steal / wall, _core.streams.ping_pong())
+    times = {name: [each.seconds[name] for each in rounds] for name in names}
+    return Measured({name: Seconds(min(t), statistics.median(t), max(t)) for name, t in times.items()}, noise)
 
 
 def _await_quiet(patience: float) -> None:
@@ -165,21 +201,8 @@ def _await_quiet(patience: float) -> None:
     while time.perf_counter() < end:
         before = _Busy.now()
         time.sleep(0.25)
-        if not before.until_now().dirty:
+        if not before.until_now({}).noise.dirty:
             return
-
-
-def _attempt(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], rounds: int) -> Measured:
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
-    before = _Busy.now()
-    gc.disable()
-    for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            samples[name].append(_sample(contestants[name], repeats[name]))
-    gc.enable()
-    noise = replace(before.until_now(), ping_pong=_core.streams.ping_pong())
-    return Measured({name: _summary(times) for name, times in samples.items()}, noise)
 
 
 def _sample(run: Contestant, repeats: int) -> float:
@@ -192,10 +215,6 @@ def _sample(run: Contestant, repeats: int) -> float:
 def _repeats(run: Contestant, at_least: float) -> int:
     run()
     return max(1, round(at_least / max(_sample(run, 3), 1e-9)))
-
-
-def _summary(times: list[float]) -> Seconds:
-    return Seconds(min(times), statistics.median(times), max(times))
 
 
 @dataclass(frozen=True)
@@ -213,11 +232,10 @@ class _Busy:
         busy, steal = _processors()
         return cls(time.perf_counter(), busy, steal, own.ru_utime + own.ru_stime)
 
-    def until_now(self) -> Noise:
+    def until_now(self, seconds: Mapping[str, float]) -> _Round:
         end = _Busy.now()
-        wall = end.clock - self.clock
-        foreign = (end.busy - self.busy) - (end.own - self.own) - 2 * TICK  # both ends are rounded
-        return Noise(max(0.0, foreign) / wall, (end.steal - self.steal) / wall)
+        foreign = (end.busy - self.busy) - (end.own - self.own)
+        return _Round(seconds, end.clock - self.clock, foreign, end.steal - self.steal)
 
 
 def _processors() -> tuple[float, float]:

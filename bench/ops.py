@@ -139,9 +139,7 @@ def torch_optimizer(kind: str, state: Mapping[str, str], **options: Any) -> Make
 
 
 def torch_nesterov_optimizer(**options: Any) -> Maker:
-    return torch_optimizer(
-        "SGD", {"momentum_buffer": "v"}, lr=RATE, momentum=MOMENTUM, nesterov=True, **options
-    )
+    return torch_optimizer("SGD", {"momentum_buffer": "v"}, lr=RATE, momentum=MOMENTUM, nesterov=True, **options)
 
 
 def torch_adam_optimizer(**options: Any) -> Maker:

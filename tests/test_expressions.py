@@ -48,12 +48,8 @@ WORDS = {"Circle": Circle, "Pair": Pair, "MLP": models.MLP, "Softmax": models.So
 floats = st.floats(allow_nan=False)
 circles = st.builds(Circle, floats, st.none() | st.text(), st.integers(1), st.booleans())
 literals = st.none() | st.booleans() | st.integers() | floats | st.text()
-extras = st.recursive(
-    literals, lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple)
-)
-shapes = st.recursive(
-    circles, lambda inner: st.builds(Pair, inner, inner, st.sampled_from(["and", "or"]), extras)
-)
+extras = st.recursive(literals, lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple))
+shapes = st.recursive(circles, lambda inner: st.builds(Pair, inner, inner, st.sampled_from(["and", "or"]), extras))
 
 
 @given(shapes)
@@ -130,9 +126,7 @@ def test_bad_texts_are_refused_in_a_sentence(text: str) -> None:
         parse(text, WORDS)
 
 
-@pytest.mark.parametrize(
-    "text", ["(" * 5_000, "-" * 9_000 + "1", "Circle(" + "[" * 3_000, "9" * 20_000, "\0"]
-)
+@pytest.mark.parametrize("text", ["(" * 5_000, "-" * 9_000 + "1", "Circle(" + "[" * 3_000, "9" * 20_000, "\0"])
 def test_absurd_texts_end_in_a_sentence(text: str) -> None:
     with pytest.raises(ExpressionError):
         parse(text, WORDS)

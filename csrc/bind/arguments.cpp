@@ -75,7 +75,8 @@ std::string wanted(bool written, const Flat* other, const char* like) {
 
 int position(const Signature& signature, PyObject* keyword) {
   for (std::size_t i = 0; i < signature.names.size(); ++i)
-    if (PyUnicode_CompareWithASCIIString(keyword, signature.names[i].c_str()) == 0) return static_cast<int>(i);
+    if (PyUnicode_CompareWithASCIIString(keyword, signature.names[i].c_str()) == 0)
+      return static_cast<int>(i);
   refuse(PyExc_TypeError, signature.op + ": unknown argument " + text_of(keyword));
 }
 

@@ -1,5 +1,4 @@
 // What was chosen here (instruction sets, threads), and built-in functions whose text comes from Python.
-#include <deque>
 #include <map>
 
 #include "bind/functions.hpp"
@@ -53,7 +52,8 @@ py::dict info() {
 
 void add_sets(py::module_& m) {
   for (std::size_t i = 0; i < available().count; ++i) {
-    py::module_ set = m.def_submodule(available().begin[i]->name, "The ops in one instruction set, for tests.");
+    py::module_ set =
+        m.def_submodule(available().begin[i]->name, "The ops in one instruction set, for tests.");
     add_elementwise(set, i);
     add_folds(set, i);
   }
@@ -77,8 +77,9 @@ void add_function(py::module_& m, const std::string& name, const std::string& pa
 void add_facts(py::module_& m) {
   add_sets(m);
   m.def("isas", &isas, "Instruction sets that this processor runs, best first.");
-  m.def("isa", [m](const std::string& name) { return isa(m, name); }, py::arg("name"),
-        "The ops in one instruction set.");
+  m.def(
+      "isa", [m](const std::string& name) { return isa(m, name); }, py::arg("name"),
+      "The ops in one instruction set.");
   m.def("threads", &threads, "Threads that a large call uses.");
   m.def("set_threads", &change_threads, py::arg("n"));
   m.def("info", &info, "What was chosen on this machine.");

@@ -61,7 +61,8 @@ void check_mean_weights(const std::vector<double>& weights) {
   double sum = 0;
   for (double weight : weights) {
     if (!(weight >= 0) || std::isinf(weight))
-      refuse(PyExc_ValueError, "mean_of: weights must be finite and at least 0, got " + std::to_string(weight));
+      refuse(PyExc_ValueError,
+             "mean_of: weights must be finite and at least 0, got " + std::to_string(weight));
     sum += weight;
   }
   if (sum == 0) refuse(PyExc_ValueError, "mean_of: weights must not all be 0");
@@ -77,8 +78,8 @@ void run(const Table& table, const std::vector<const void*>& buffers, const std:
          double divisor, const Flat& out) {
   const std::size_t bytes = out.bytes() * (buffers.size() + 1);
   const bool apart = std::find(buffers.begin(), buffers.end(), out.data) == buffers.end();
-  const Fold job{buffers.data(), weights ? weights->data() : nullptr, buffers.size(), divisor, out.data,
-                 apart && bytes >= large_from};
+  const Fold job{buffers.data(), weights ? weights->data() : nullptr, buffers.size(), divisor,
+                 out.data,       apart && bytes >= large_from};
   const Released released(bytes);
   parallel(out.n, block, bytes,
            [&](std::size_t begin, std::size_t end) { table.fold[out.dtype](job, begin, end); });

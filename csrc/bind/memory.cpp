@@ -47,15 +47,22 @@ void run(Stream stream, const py::object& first, const py::object& second) {
 }
 
 void add_streams(py::module_ m) {
-  m.def("update", [](const py::object& x, const py::object& y, bool streaming) {
-    run(streams().update[streaming], x, y);
-  }, py::arg("x"), py::arg("y"), py::arg("streaming") = false,
-  "x and y change places: two arrays read and written in place, 16 bytes an element.");
-  m.def("copy", [](const py::object& x, const py::object& out, bool streaming) {
-    run(streams().copy[streaming], x, out);
-  }, py::arg("x"), py::arg("out"), py::arg("streaming") = false, "out = x, 8 bytes an element.");
-  m.def("ping_pong", &ping_pong, py::call_guard<py::gil_scoped_release>(),
-        "Seconds that a cache line takes one way between two threads; infinite where they never ran together.");
+  m.def(
+      "update",
+      [](const py::object& x, const py::object& y, bool streaming) {
+        run(streams().update[streaming], x, y);
+      },
+      py::arg("x"), py::arg("y"), py::arg("streaming") = false,
+      "x and y change places: two arrays read and written in place, 16 bytes an element.");
+  m.def(
+      "copy",
+      [](const py::object& x, const py::object& out, bool streaming) {
+        run(streams().copy[streaming], x, out);
+      },
+      py::arg("x"), py::arg("out"), py::arg("streaming") = false, "out = x, 8 bytes an element.");
+  m.def(
+      "ping_pong", &ping_pong, py::call_guard<py::gil_scoped_release>(),
+      "Seconds that a cache line takes one way between two threads; infinite where they never ran together.");
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ void check_step(const Signature& signature, double last) {
 // Reads the buffers, each of the first one's type and length.
 void read_buffers(const Signature& s, PyObject** placed, Flat* buffers) {
   for (int i = 0; i < s.buffers; ++i)
-    buffers[i] = flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
+    buffers[i] =
+        flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
   no_overlap(s, buffers, s.buffers);
 }
 
@@ -37,8 +38,9 @@ void apply(Kernel kernel, const double* scalars, const Flat* buffers, int count)
   for (int i = 0; i < count; ++i) data[i] = buffers[i].data;
   const std::size_t bytes = buffers[0].bytes() * static_cast<std::size_t>(count);
   const Released released(bytes);
-  parallel(buffers[0].n, block, bytes,
-           [&](std::size_t begin, std::size_t end) { kernel(scalars, data, begin, end, bytes >= large_from); });
+  parallel(buffers[0].n, block, bytes, [&](std::size_t begin, std::size_t end) {
+    kernel(scalars, data, begin, end, bytes >= large_from);
+  });
 }
 
 PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py_ssize_t count,
@@ -90,8 +92,7 @@ void add(py::module_& m, const Signature& signature, Function function) {
   add_function(m, name, parameters, function);
 }
 
-template <std::size_t Set, std::size_t... Rule>
-void add_rules(py::module_& m, std::index_sequence<Rule...>) {
+template <std::size_t Set, std::size_t... Rule> void add_rules(py::module_& m, std::index_sequence<Rule...>) {
   (add(m, elementwise()[Rule], elementwise_function<Rule, Set>), ...);
 }
 

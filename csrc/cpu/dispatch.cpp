@@ -8,16 +8,16 @@ namespace loosestep {
 namespace avx512 {
 extern const Table table;
 extern const Streams streams;
-}
+}  // namespace avx512
 namespace avx2 {
 extern const Table table;
 extern const Streams streams;
-}
+}  // namespace avx2
 #endif
 namespace LOOSESTEP_BASELINE {
 extern const Table table;
 extern const Streams streams;
-}
+}  // namespace LOOSESTEP_BASELINE
 
 namespace {
 
@@ -37,8 +37,8 @@ Found found() {
 #if defined(LOOSESTEP_X86)
   __builtin_cpu_init();
   sets.add(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"),
-          avx512::table, avx512::streams);
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"),
+           avx512::table, avx512::streams);
   sets.add(__builtin_cpu_supports("avx2"), avx2::table, avx2::streams);
 #endif
   sets.add(true, LOOSESTEP_BASELINE::table, LOOSESTEP_BASELINE::streams);

@@ -19,8 +19,8 @@ namespace {
 
 template <class... A> struct Types {};
 
-// A rule's buffers, from the types of its arguments. (Its operator's type only: with an address taken, a copy of
-// the operator would be left for the linker.)
+// A rule's buffers, from the types of its arguments. (Its operator's type only: with an address taken, a copy
+// of the operator would be left for the linker.)
 template <class R> struct Arguments : Arguments<decltype(&R::operator())> {};
 template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
   using types = Types<A...>;
@@ -35,8 +35,7 @@ template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
 template <class R, class = void> struct HasFrom : std::false_type {};
 template <class R> struct HasFrom<R, std::void_t<decltype(R::from(nullptr))>> : std::true_type {};
 
-template <class R, class T, std::size_t... I>
-HD R fields(const double* scalars, std::index_sequence<I...>) {
+template <class R, class T, std::size_t... I> HD R fields(const double* scalars, std::index_sequence<I...>) {
   return R{T(scalars[I])...};
 }
 
@@ -58,8 +57,8 @@ template <class R, class... P> HD void loop(const R& rule, std::size_t begin, st
 template <class A, class T> using Pointee = std::conditional_t<std::is_reference_v<A>, T, const T>;
 
 template <class R, class T, class... A, std::size_t... I>
-HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t begin,
-               std::size_t end, std::index_sequence<I...>) {
+HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
+               std::index_sequence<I...>) {
   loop(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 
@@ -67,7 +66,8 @@ HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t beg
 template <class R, class = void> struct OnlyWrites : std::false_type {};
 template <class R> struct OnlyWrites<R, std::void_t<decltype(R::only_writes)>> : std::true_type {};
 
-// A line at a time: made in registers, stored past the caches. The ends of out that are no whole line are stored.
+// A line at a time: made in registers, stored past the caches. The ends of out that are no whole line are
+// stored.
 template <class R, class T, class... P>
 HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out, const P*... p) {
   constexpr std::size_t line = line_bytes / sizeof(T);
@@ -85,7 +85,8 @@ HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out
 template <class R, class T, std::size_t... I>
 HD void spread_streaming(const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
                          std::index_sequence<I...>) {
-  streaming_loop(rule, begin, end, static_cast<T*>(buffers[sizeof...(I)]), static_cast<const T*>(buffers[I])...);
+  streaming_loop(rule, begin, end, static_cast<T*>(buffers[sizeof...(I)]),
+                 static_cast<const T*>(buffers[I])...);
 }
 
 // Whether the last buffer is none of those before it: one that is read anyway is stored to as usual.
@@ -100,8 +101,10 @@ void each(const double* scalars, void* const* buffers, std::size_t begin, std::s
   constexpr int count = Arguments<R>::count;
   if constexpr (OnlyWrites<R>::value)
     if (large && apart(buffers, count))
-      return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end, std::make_index_sequence<count - 1>{});
-  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end, std::make_index_sequence<count>{});
+      return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end,
+                                    std::make_index_sequence<count - 1>{});
+  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end,
+               std::make_index_sequence<count>{});
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace loosestep {
 enum Dtype : int { float32, float64, dtypes };
 
 // A rule on elements [begin, end) of its buffers. The whole call is large where no cache would keep it.
-using Kernel = void (*)(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool large);
+using Kernel = void (*)(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end,
+                        bool large);
 inline constexpr std::size_t large_from = std::size_t(32) << 20;  // bytes of traffic
 
 // out = (sum of w x, or of x where there are no weights) / divisor; a divisor of 0 means no division.

@@ -16,9 +16,9 @@ namespace {
 constexpr std::size_t huge_page = std::size_t(2) << 20;
 constexpr std::size_t small_page = 4096;
 
-// Buffers that begin at the same place in their pages fight for the same cache ways and memory banks: an op on
-// four or five of them lost up to a fifth of its speed (docs/results/ops.md). So each begins 17 lines after where the
-// one before it began, sixteen in turn.
+// Buffers that begin at the same place in their pages fight for the same cache ways and memory banks: an op
+// on four or five of them lost up to a fifth of its speed (docs/results/ops.md). So each begins 17 lines
+// after where the one before it began, sixteen in turn.
 constexpr std::size_t stagger = 17 * 64, turns = 16;
 
 std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }

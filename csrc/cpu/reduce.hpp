@@ -27,8 +27,7 @@ template <class T> HD double block_dot(const T* x, const T* y, std::size_t n) {
 }
 
 // The sums of the blocks of [begin, end); begin is a multiple of the block.
-template <class T>
-void dot(const void* x, const void* y, double* sums, std::size_t begin, std::size_t end) {
+template <class T> void dot(const void* x, const void* y, double* sums, std::size_t begin, std::size_t end) {
   const T *a = static_cast<const T*>(x), *b = static_cast<const T*>(y);
   for (std::size_t at = begin; at < end; at += block)
     sums[at / block] = block_dot(a + at, b + at, end - at < block ? end - at : block);

@@ -29,8 +29,8 @@ void update(const R& rule, std::size_t begin, std::size_t end, T* x, P*... p) {
 }
 
 template <class R, class T, auto store, class... A, std::size_t... I>
-void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin,
-                   std::size_t end, std::index_sequence<I...>) {
+void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
+                   std::index_sequence<I...>) {
   update<R, T, store>(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 

@@ -1,5 +1,5 @@
-// Stores that pass the caches by, for large results that are not read: without them the processor first fetches
-// every line that it is about to overwrite (a third of the traffic of a copy). Per instruction set.
+// Stores that pass the caches by, for large results that are not read: without them the processor first
+// fetches every line that it is about to overwrite (a third of the traffic of a copy). Per instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,8 @@
 namespace loosestep {
 namespace {
 
-inline constexpr std::size_t result_block = 256;  // elements: small, so that all inputs are read side by side (2048: 0.4 of the speed)
+inline constexpr std::size_t result_block =
+    256;  // elements: small, so that all inputs are read side by side (2048: 0.4 of the speed)
 inline constexpr std::size_t line_bytes = 64;
 
 HD void stream_line([[maybe_unused]] void* out, [[maybe_unused]] const void* from) {
@@ -38,7 +39,9 @@ HD void settle() {
 #endif
 }
 
-HD bool starts_line(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % line_bytes == 0; }
+HD bool starts_line(const void* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % line_bytes == 0;
+}
 
 // Whole lines of out are streamed, the rest at either end is stored.
 template <class T> HD void stream_out(T* out, const T* from, std::size_t n) {

@@ -1,6 +1,7 @@
 // What memory can do, written by hand: the limits that ops are measured against. Two arrays updated in place
 // (they change places, so that no value ever overflows), and one copied, each with ordinary stores and with
-// streaming ones. Compiled once for each instruction set. Addresses are 64-byte aligned, lengths multiples of 16.
+// streaming ones. Compiled once for each instruction set. Addresses are 64-byte aligned, lengths multiples
+// of 16.
 #include "cpu/streams.hpp"
 
 #if defined(__SSE2__)

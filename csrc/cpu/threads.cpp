@@ -20,7 +20,8 @@
 namespace loosestep {
 namespace {
 
-constexpr std::size_t worth_it = std::size_t(1) << 20;  // bytes: below, waking threads costs what they save
+// Bytes of traffic below which waking threads costs what they save.
+[[maybe_unused]] constexpr std::size_t worth_it = std::size_t(1) << 20;
 
 std::thread::id home_thread;
 pid_t home_process = 0;
@@ -47,7 +48,9 @@ std::atomic<int>& chosen() {
   return n;
 }
 
-bool at_home() { return std::this_thread::get_id() == home_thread && getpid() == home_process; }
+[[maybe_unused]] bool at_home() {
+  return std::this_thread::get_id() == home_thread && getpid() == home_process;
+}
 
 }  // namespace
 
@@ -99,8 +102,8 @@ std::vector<Share> shares(std::size_t team, std::size_t grains) {
 
 }  // namespace
 
-// Every thread works through its own share first, the same at every call, so that memory stays near it; then it
-// helps the others, one of which may have lost its core to somebody else.
+// Every thread works through its own share first, the same at every call, so that memory stays near it; then
+// it helps the others, one of which may have lost its core to somebody else.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context) {
   const std::size_t grains = (n + grain - 1) / grain;
   const std::size_t team = std::min(static_cast<std::size_t>(threads()), grains);

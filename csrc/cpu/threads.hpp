@@ -15,7 +15,8 @@ void set_threads(int n);
 void remember_thread();
 
 using Part = void (*)(void* context, std::size_t begin, std::size_t end);
-// Calls part on [0, n) cut at multiples of `grain`, in several threads where that pays for `bytes` of traffic.
+// Calls part on [0, n) cut at multiples of `grain`, in several threads where that pays for `bytes` of
+// traffic.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context);
 
 template <class F> void parallel(std::size_t n, std::size_t grain, std::size_t bytes, F&& f) {

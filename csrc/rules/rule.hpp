@@ -4,7 +4,8 @@
 //   name        the op's name                        parameters  its arguments, buffers before scalars
 //   fields      the scalars, in that order           operator()  T& is a written buffer, T a read one
 //
-// `only_writes` marks one that does not read its last buffer. A rule whose fields are not its scalars has `static from(const double* scalars)` as well.
+// `only_writes` marks a rule that does not read its last buffer. One whose fields are not its scalars has
+// `static from(const double* scalars)` as well.
 #pragma once
 
 #if defined(__CUDACC__)

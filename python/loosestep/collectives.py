@@ -57,7 +57,8 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchang
     for hop in range(1, n):
         sends, recvs = (whole[(me + hop) % n],), (places[(me - hop) % n],)
         yield Exchange(sends, recvs, request.weight, weights, tag)
-    fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
+    if not fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks]):
+        return  # as everybody knows: nobody passes anything on
     for hop in range(1, n):
         to, source = (me + hop) % n, (me - hop) % n
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
@@ -69,12 +70,12 @@ def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> lis
     return [chunk if rank == me else room[rank] for rank in range(n)]
 
 
-def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> None:
-    """The reduction, a left fold in rank order; `out` may be one of the parts. All weights 0: unchanged."""
+def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
+    """The reduction, a left fold in rank order; `out` may be one of the parts. All weights 0: False, nothing done."""
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
-        return
+        return any(weights)
     total = parts[0].copy()
     for part in parts[1:]:
         if op == "sum":
@@ -82,6 +83,7 @@ def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]
         else:
             (np.maximum if op == "max" else np.minimum)(total, part, out=total)
     ops.copy(total, out)
+    return True
 
 
 def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:

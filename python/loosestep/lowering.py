@@ -69,7 +69,8 @@ class Lowering:
         """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
         group = getattr(request, "group", None)
         self.tags[group] += 1
-        return crc32(repr(group).encode()) << 32 | self.tags[group]
+        kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
+        return crc32(kind.encode()) << 32 | self.tags[group]
 
     def local(self, request: Local) -> Iterator[Request]:
         step = list(self.lower((Gradient(), Update())))

@@ -74,16 +74,21 @@ class Network:
     ) -> NDArray[np.float64]:
         """When each of `ranks` has the result: the event form's recursion over its 2 (n-1) hops.
 
-        hop k: member i sends to i + k and receives from i - k; it goes on when both are done.
+        hop k: member i sends to i + k and receives from i - k; it goes on when both are done. What a worker
+        still has to send of an earlier one goes first (in the event form the two take turns).
         """
         n, rank = len(ranks), np.asarray(ranks)
         edges = np.array([bufs[0].size * part // n for part in range(n + 1)])
         chunk = np.diff(edges) * float(bufs[0].itemsize)
-        at, me = np.array(arrivals, np.float64), np.arange(n)
+        at, me = np.maximum(np.array(arrivals, np.float64), [self.free[one] for one in ranks]), np.arange(n)
+        free = at.copy()
         for gathering in (False, True):
             for hop in range(1, n):
                 to, source = (me + hop) % n, (me - hop) % n
                 mine = chunk[me] if gathering else chunk[to]
-                sent = at + mine / self.bandwidth[rank, rank[to]]
+                busy = mine / self.bandwidth[rank, rank[to]]
+                sent, free = at + busy, free + busy
                 at = np.maximum(sent, sent[source] + self.latency[rank[source], rank])
+        for one, until in zip(ranks, free.tolist(), strict=True):
+            self.free[one] = until
         return at

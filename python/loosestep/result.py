@@ -20,7 +20,8 @@ class Progress:
     """One evaluation: where the run stood, and what `evaluate` said of the consensus parameters.
 
     seconds are virtual where time is; loss is the mean training loss over all workers since the previous
-    evaluation, or that one's where there were no samples since (nan if gradients come without losses); bytes_sent is the mean over workers.
+    evaluation, or that one's where there were no samples since (nan if gradients come without losses);
+    bytes_sent is the mean over workers.
     """
 
     step: int

@@ -34,9 +34,7 @@ def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str,
             yield f"{path}.{key}", state, key, value
 
 
-def save_worker(
-    folder: Folder, program: Program, meter: Meter, session: Session, step: int
-) -> Iterator[Request]:
+def save_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> Iterator[Request]:
     """Write one worker's part; rank 0's holds what is shared."""
     worker = program.worker
     first = worker.rank == 0

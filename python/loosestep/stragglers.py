@@ -49,7 +49,7 @@ class LogNormal(Stragglers):
         positive("sigma", self.sigma, zero=True)
 
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        return step_time * np.asarray(rng.lognormal(-(self.sigma**2) / 2, self.sigma, count), np.float64)
+        return step_time * rng.lognormal(-(self.sigma**2) / 2, self.sigma, count)
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +81,7 @@ class Pauses(Stragglers):
             raise ValueError(f"probability must be at most 1, got {self.probability!r}")
 
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        return step_time + self.seconds * (rng.random(count) < self.probability)
+        return np.where(rng.random(count) < self.probability, step_time + self.seconds, step_time)
 
 
 class Speed:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import Aborted, WorkerFailed
+from loosestep.errors import Aborted, CheckpointError, Diverged, Mismatch, TimedOut, WorkerFailed
 from loosestep.requests import Compute
 from loosestep.value import Value
 
@@ -106,15 +106,20 @@ class Endpoint(ABC):
 
 def drive(task: Task, endpoint: Endpoint) -> None:
     """The whole driver of a worker in real time."""
-    handlers = {**dict.fromkeys(Compute.__subclasses__(), task.compute), **endpoint.handlers}
+    handlers: dict[type[Request], Callable[..., object]] = dict(endpoint.handlers)
+    handlers.update(dict.fromkeys(Compute.__subclasses__(), task.compute))
     for request in task.requests:
         endpoint.doing = request
         handlers[type(request)](request)
 
 
+SAYS_WHERE = (WorkerFailed, TimedOut, Mismatch, Diverged, CheckpointError, Aborted, KeyboardInterrupt)
+"""Errors that name the worker or the file themselves."""
+
+
 def failure(worker: Worker, during: Request | None, cause: BaseException) -> BaseException:
     """The error that the caller sees when `cause` stopped a worker: says who, when and where, once."""
-    if isinstance(cause, (WorkerFailed, Aborted, KeyboardInterrupt)):
+    if isinstance(cause, SAYS_WHERE):
         return cause
     where = "the start of a round" if during is None else str(during)
     error = WorkerFailed(worker.rank, worker.round, where, cause)

@@ -34,7 +34,9 @@ def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
     }
-    return sorted((cls for cls in classes if not inspect.isabstract(cls) and cls is not base), key=lambda c: c.__name__)
+    return sorted(
+        (cls for cls in classes if not inspect.isabstract(cls) and cls is not base), key=lambda c: c.__name__
+    )
 
 
 def variants(cls: type[Any]) -> Iterator[Any]:

@@ -13,7 +13,9 @@ SIZE = 24  # parameters
 class Quadratic:
     """Mean squared distance to samples; worker i has `counts[i]` batches of `samples[i]` samples each."""
 
-    def __init__(self, counts: list[int], samples: list[int] | None = None, noise: float = 0.0, alike: bool = False) -> None:
+    def __init__(
+        self, counts: list[int], samples: list[int] | None = None, noise: float = 0.0, alike: bool = False
+    ) -> None:
         self.counts, self.noise, self.alike = counts, noise, alike
         self.samples = samples or [2] * len(counts)
 

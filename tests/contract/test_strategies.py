@@ -46,6 +46,12 @@ def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.floa
     return ls.run(strategy, data.gradient, start(dtype), data.batches, on=on, **options)
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk is tested with checkpoints; here it would only take time."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
 # --- what it computes --------------------------------------------------------------------------------------
 
 
@@ -103,7 +109,9 @@ CRASHES = [3, 8, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 41, 60]
 """Requests of one worker at which it dies: many in a row, so that some are just before or after a checkpoint."""
 
 
-def crashed_and_resumed(strategy: Strategy, on: Transport, where: int, folder: Path, **options: Any) -> ls.Result | None:
+def crashed_and_resumed(
+    strategy: Strategy, on: Transport, where: int, folder: Path, **options: Any
+) -> ls.Result | None:
     data = Quadratic([17, 14, 17], [2, 1, 3], noise=1.0)
     options = {"checkpoint_every": 3, "optimizer": ls.Nesterov(0.05), "checkpoint": folder, **options}
     if where:
@@ -218,7 +226,9 @@ class OverheardSession(WrappedSession):
 def test_means_are_weighted_by_samples(strategy: Strategy) -> None:
     on = Overheard(ls.Threads(3))
     go(strategy, Quadratic([11, 0, 7], [1, 4, 2]), on)
-    asked = [(request.request if isinstance(request, Start) else request, samples) for request, samples in on.heard]
+    asked = [
+        (request.request if isinstance(request, Start) else request, samples) for request, samples in on.heard
+    ]
     means = [(request.weight, samples) for request, samples in asked if isinstance(request, AllReduce)]
     assert all(weight == samples for weight, samples in means)
 
@@ -237,12 +247,17 @@ def test_a_limit_on_steps_holds_inside_a_round(strategy: Strategy, kind: type[Tr
 
 def degree(strategy: Strategy, n: int) -> float:
     """Neighbours of a worker, on average."""
-    topology = next(value for item in fields(strategy) if isinstance(value := getattr(strategy, item.name), ls.Topology))
+    topology = next(
+        value for item in fields(strategy) if isinstance(value := getattr(strategy, item.name), ls.Topology)
+    )
     return sum(len(topology.readers(rank, n, 0)) for rank in range(n)) / n
 
 
 SENTENCES = {
-    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages": lambda strategy, n: (2 * (n - 1) / n, 2 * (n - 1)),
+    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages": lambda strategy, n: (
+        2 * (n - 1) / n,
+        2 * (n - 1),
+    ),
     r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
     r"sends d values in 1 message\b": lambda strategy, n: (1, 1),
     r"No messages": lambda strategy, n: (0, 0),
@@ -297,7 +312,9 @@ def test_it_asks_in_the_vocabulary_and_performs_nothing_before(strategy: Strateg
     requests = list(asked)
     assert requests
     assert all(isinstance(request, Request) for request in requests)
-    assert all(isinstance(request, Request) for request in strategy.consensus(worker, state, worker.copy_of_params()))
+    assert all(
+        isinstance(request, Request) for request in strategy.consensus(worker, state, worker.copy_of_params())
+    )
     assert worker.clock == 0
     assert all(str(request) for request in requests)
 
@@ -332,6 +349,28 @@ def test_evaluating_changes_nothing(strategy: Strategy, kind: type[Transport]) -
     watched = go(strategy, data, kind(3), every=3, evaluate=lambda x: 0.0)
     assert watched.params.tobytes() == plain.params.tobytes()
     assert watched.bytes_sent == plain.bytes_sent
+
+
+@every_synchronous
+@every_virtual
+def test_checkpoints_take_no_virtual_time(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
+    """An asynchronous method with a center must wait until all has arrived there."""
+    on = virtual(4, stragglers=ls.LogNormal(0.5))
+    data = Quadratic([24] * 4)
+    plain, saved = go(strategy, data, on), go(strategy, data, on, checkpoint=tmp_path, checkpoint_every=3)
+    assert saved.seconds == plain.seconds
+    assert facts(saved) == facts(plain)
+
+
+@every_strategy
+@every_virtual
+def test_a_thousand_imaginary_workers(strategy: Strategy, virtual: type[Transport]) -> None:
+    if any(len(value.row(0, 1024, 0)) > 10 for value in vars(strategy).values() if isinstance(value, ls.Topology)):
+        pytest.skip("a million messages a round")
+    data = Quadratic([3] * 1024)
+    results = [go(strategy, data, virtual(1024), seed=7) for _ in range(2)]
+    assert facts(results[0]) == facts(results[1])
+    assert results[0].steps == 3
 
 
 @every_strategy

@@ -33,9 +33,7 @@ class Meter:
         """Bytes sent, headers not counted."""
         return sum(tally[2] for tally in self.requests.values())
 
-    def watch(
-        self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]
-    ) -> Iterator[Request]:
+    def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
         """The same requests; time between asking for a communication and its end is waiting."""
         rank, size = worker.rank, worker.size
         tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}

@@ -16,6 +16,7 @@ from loosestep.requests import (
     Barrier,
     Broadcast,
     Buffer,
+    Communication,
     Elastic,
     Exchange,
     Fetch,
@@ -26,6 +27,7 @@ from loosestep.requests import (
     Sleep,
     Start,
     Wait,
+    describe,
 )
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
@@ -78,6 +80,7 @@ class SerialEndpoint(Endpoint):
     rank = 0
 
     def __init__(self) -> None:
+        self.started: set[Communication] = set()
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             Exchange: self.exchange,
             Fetch: lambda request: ops.copy(request.shared.store, request.into),
@@ -90,8 +93,8 @@ class SerialEndpoint(Endpoint):
             Mix: self.mix,
             RollCall: lambda request: request.answer.append(request.present),
             Sleep: lambda request: time.sleep(request.seconds),
-            Start: lambda request: None,
-            Wait: lambda request: self._handlers[type(request.request)](request.request),
+            Start: lambda request: self.started.add(request.request),
+            Wait: self.wait,
         }
 
     @property
@@ -102,6 +105,13 @@ class SerialEndpoint(Endpoint):
         """Messages to oneself arrive at once."""
         for (_, sent), (_, received) in zip(request.sends, request.recvs, strict=True):
             ops.copy(sent, received)
+
+    def wait(self, request: Wait) -> None:
+        """What was started is performed now."""
+        if request.request not in self.started:
+            raise RuntimeError(f"{describe(request)} waits for what was not started")
+        self.started.remove(request.request)
+        self._handlers[type(request.request)](request.request)
 
     def mix(self, request: Mix) -> None:
         ((_, weight),) = request.weights.row

@@ -343,9 +343,9 @@ class SimulatedSession(Session):
         strands, requests = zip(*meeting, strict=True)
         check_alike(strands, requests)
         bufs = [request.buf for request in requests]
-        collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests])
-        for buf in bufs[1:]:
-            ops.copy(bufs[0], buf)
+        if collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests]):
+            for buf in bufs[1:]:
+                ops.copy(bufs[0], buf)
         times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
         if not strands[0].task.worker.offstage:
             times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()

@@ -43,6 +43,8 @@ from loosestep.rollcall import Roll
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
 
+PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
+ROOM = 30  # requests that a worker has under way at once; a team has room for 32
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 
@@ -122,7 +124,7 @@ class ThreadsSession(Stopwatch, Session):
             self.join(threads)
         except BaseException:
             self.abort()
-            self.join(threads, 5.0)
+            self.join(threads, PATIENCE)
             raise
         if self.failures:
             raise self.failures[0]
@@ -134,7 +136,7 @@ class ThreadsSession(Stopwatch, Session):
             while thread.ident is not None and thread.is_alive() and time.monotonic() < until:
                 thread.join(0.1)
                 if self.failures and until == float("inf"):
-                    until = time.monotonic() + 5.0  # a thread stuck in user code cannot be ended
+                    until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
         """One thread. The first failure is the one the caller sees; it stops all."""
@@ -173,6 +175,7 @@ class ThreadsEndpoint(Endpoint):
         self.world = tuple(session.ranks)
         self.scratch: dict[Any, Buffer] = {}
         self.begun: dict[Communication, Callable[[], None]] = {}
+        self.early: set[Communication] = set()  # started, and complete before they were waited for
         self._teams: dict[Group, tuple[_core.Team, int]] = {}
         self.posts: dict[type[Request], Callable[[Any], Callable[[], None]]] = {
             AllReduce: self.all_reduce,
@@ -208,16 +211,28 @@ class ThreadsEndpoint(Endpoint):
         """Post now, complete at `Wait`; what needs nobody else is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
+        if len(self.begun) >= ROOM:
+            self.make_room()
         self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
+
+    def make_room(self) -> None:
+        """Complete the oldest collective; all members do, for they start in one order. A `Mix` may still be read."""
+        oldest = next((asked for asked in self.begun if type(asked) in (AllReduce, AllGather, Broadcast)), None)
+        if oldest is not None:
+            self.begun.pop(oldest)()
+            self.early.add(oldest)
 
     def nothing(self, _: object) -> Callable[[], None]:
         return lambda: None
 
     def wait(self, request: Wait) -> None:
-        complete = self.begun.pop(request.request, None)
-        if complete is None:
+        asked = request.request
+        if asked in self.begun:
+            self.begun.pop(asked)()
+        elif asked in self.early:
+            self.early.remove(asked)
+        else:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
-        complete()
 
     # --- collectives -------------------------------------------------------------------------------------
 

@@ -1,0 +1,88 @@
+"""Arguments for every op, made from the signature of its body."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loosestep import _core, ops
+
+LENGTHS = [0, 1, 15, 16, 17, 4095, 4096, 4097, 10**6 + 3]
+DTYPES = [np.float32, np.float64]
+SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam"]
+names = pytest.mark.parametrize("name", ops.specification)
+isas = pytest.mark.parametrize("isa", _core.isas())
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def parameters(name: str) -> dict[str, str]:
+    found = inspect.signature(ops.specification[name]).parameters
+    return {p.name: str(p.annotation) for p in found.values()}
+
+
+def native(isa: str, name: str) -> Callable[..., Any]:
+    """Every op exists in every instruction set, but those that read element by element."""
+    return getattr(_core.isa(isa), name, None) or getattr(_core, name)
+
+
+def buffer(rng: np.random.Generator, n: int, dtype: type, offset: int = 0) -> np.ndarray:
+    """Values of very different sizes, `offset` elements after a 64-byte boundary."""
+    room = np.empty(n + 32, dtype)
+    start = -room.ctypes.data % 64 // room.itemsize + offset
+    out = room[start : start + n]
+    out[:] = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
+    return out
+
+
+def arguments(name: str, n: int, dtype: type, offset: int = 0, seed: int = 0) -> dict[str, Any]:
+    """Arguments of each kind that a signature names; with an offset, each buffer at another alignment."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Any] = {}
+    for position, (parameter, kind) in enumerate(parameters(name).items()):
+        if kind == "Buffer":
+            made[parameter] = buffer(rng, n, dtype, offset * (position + 1) % 16)
+        elif kind == "Sequence[Buffer]":
+            made[parameter] = [buffer(rng, n, dtype, offset) for _ in range(3)]
+        elif kind.startswith("Sequence[float]"):
+            made[parameter] = [0.3, 0.0, 1.7]
+        else:
+            made[parameter] = 3 if kind == "int" else 0.1 + 0.09 * position
+    if name == "adam":
+        np.abs(made["v"], out=made["v"])
+    return made
+
+
+def buffers_of(given: dict[str, Any]) -> list[np.ndarray]:
+    lists = [value if isinstance(value, list) else [value] for value in given.values()]
+    return [each for values in lists for each in values if isinstance(each, np.ndarray)]
+
+
+def assert_same(name: str, function: Callable[..., Any], given: dict[str, Any]) -> None:
+    wanted = copy.deepcopy(given)
+    result, want = function(**given), ops.specification[name](**wanted)
+    assert repr(result) == repr(want)
+    for got, expected in zip(buffers_of(given), buffers_of(wanted), strict=True):
+        assert got.tobytes() == expected.tobytes()
+
+
+def replaced(given: dict[str, Any], parameter: str, bad: Any) -> dict[str, Any]:
+    """The arguments with one buffer, or the second of a sequence of them, replaced."""
+    value = given[parameter]
+    return {**given, parameter: [value[0], bad, *value[2:]] if isinstance(value, list) else bad}
+
+
+def each_buffer(name: str) -> list[str]:
+    return [p for p, kind in parameters(name).items() if "Buffer" in kind]
+
+
+def written(name: str) -> list[str]:
+    """The buffers that the body changes."""
+    given = arguments(name, 33, np.float32)
+    before = copy.deepcopy(given)
+    ops.specification[name](**given)
+    return [p for p in each_buffer(name) if not np.array_equal(given[p], before[p])]

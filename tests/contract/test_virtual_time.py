@@ -1,0 +1,220 @@
+"""What imaginary workers pay: closed forms, to 1e-9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loosestep as ls
+from loosestep import stragglers
+from loosestep.requests import Add, AllReduce, Exchange, Fetch, Gradient, Request, Sleep, Start, Wait
+from loosestep.stragglers import Stragglers
+from loosestep.transports import simulated
+from loosestep.worker import Worker
+from tests.contract.asking import Ask
+from tests.contract.discovery import discover
+
+LATENCY, BANDWIDTH = 3e-5, 2e8
+close = pytest.approx
+
+
+def price(
+    script: Callable[[Worker], Iterator[Request]], n: int, size: int = 64, *, marching: bool = False, **network: Any
+) -> ls.Result:
+    """A run of one round in which only communication takes time."""
+    network = {"latency": LATENCY, "bandwidth": BANDWIDTH, "step_time": 0.0, **network}
+    return ls.run(
+        Ask(script, marching),
+        lambda x, batch: np.zeros_like(x),
+        np.zeros(size),
+        lambda rank, size: iter([0.0]),
+        on=ls.Simulated(n, **network),
+    )
+
+
+def ends(result: ls.Result) -> list[float]:
+    """When each worker was through: all its time was communication."""
+    return [worker.waiting for worker in result.workers]
+
+
+def table(n: int, low: float, high: float, seed: int) -> Any:
+    return np.random.default_rng(seed).uniform(low, high, (n, n)).tolist()
+
+
+# --- allreduce ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 16, 32, 64, 65, 96, 128])
+def test_an_allreduce_costs_what_a_ring_costs(n: int) -> None:
+    def script(worker: Worker) -> Iterator[Request]:
+        yield AllReduce(worker.params)
+
+    result = price(script, n, size=15 * n)
+    wanted = 2 * (n - 1) * LATENCY + 2 * (n - 1) / n * 15 * n * 8 / BANDWIDTH
+    assert result.seconds == close(wanted, rel=1e-9, abs=0)
+    assert ends(result) == close([wanted] * n, rel=1e-9, abs=0)
+
+
+def both_forms(script: Any, n: int, monkeypatch: pytest.MonkeyPatch, **network: Any) -> list[ls.Result]:
+    results = []
+    for above in (0, 10**6):
+        monkeypatch.setattr(simulated, "CLOSED_FORM_ABOVE", above)
+        results.append(price(script, n, **network))
+    return results
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 13])
+@pytest.mark.parametrize("links", ["alike", "a table"])
+@pytest.mark.parametrize("size", [1, 64, 1001])
+def test_the_closed_form_is_the_events(n: int, links: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays = np.random.default_rng(n).uniform(0, 1e-3, n)
+    network = {}
+    if links == "a table":
+        network = {"latency": table(n, 1e-6, 1e-3, 1), "bandwidth": table(n, 1e6, 1e9, 2)}
+
+    def script(worker: Worker) -> Iterator[Request]:
+        worker.params[:] = worker.rank + 0.1
+        yield Sleep(float(delays[worker.rank]))
+        yield AllReduce(worker.params)
+
+    closed, events = both_forms(script, n, monkeypatch, size=size, **network)
+    assert ends(closed) == close(ends(events), rel=1e-9, abs=0)
+    assert closed.params.tobytes() == events.params.tobytes()
+    assert closed.bytes_sent == events.bytes_sent
+    assert closed.messages == events.messages
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_both_forms_let_buckets_queue_at_a_workers_link(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without latency the links are never idle, so together the buckets cost what one costs."""
+
+    def script(worker: Worker) -> Iterator[Request]:
+        parts = [AllReduce(worker.params[place : place + 16]) for place in range(0, 64, 16)]
+        for part in parts:
+            yield Start(part)
+        for part in parts:
+            yield Wait(part)
+
+    for result in both_forms(script, n, monkeypatch, latency=0.0):
+        assert result.seconds == close(2 * (n - 1) / n * 64 * 8 / BANDWIDTH, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("n", [4, 68])
+@pytest.mark.parametrize("buckets", [1, 2, 4, 8])
+def test_buckets_hide_all_but_the_last(n: int, buckets: int) -> None:
+    """Communication shorter than a step: only the last bucket's is left after the gradient is complete."""
+    size, step, bandwidth = 8 * n, 1e-3, 1e8
+    whole = 2 * (n - 1) / n * size * 8 / bandwidth
+    result = ls.run(
+        ls.AllReduceSGD(bucket_bytes=size * 8 // buckets),
+        lambda x, batch: np.zeros_like(x),
+        np.zeros(size),
+        lambda rank, n: iter([0.0] * 3),
+        on=ls.Simulated(n, step_time=step, latency=0.0, bandwidth=bandwidth),
+    )
+    assert whole < step
+    assert result.seconds == close(3 * (step + whole / buckets), rel=1e-9, abs=0)
+
+
+# --- messages and the center -------------------------------------------------------------------------------
+
+
+def test_a_message_takes_latency_and_bytes_and_a_worker_sends_one_at_a_time() -> None:
+    def script(worker: Worker) -> Iterator[Request]:
+        if worker.rank == 0:
+            yield Exchange(sends=[(1, np.ones(100)), (2, np.ones(50))])
+        else:
+            yield Exchange(recvs=[(0, np.empty(100 if worker.rank == 1 else 50))])
+
+    first, second = 800 / BANDWIDTH, 400 / BANDWIDTH
+    wanted = [first + second, first + LATENCY, first + second + LATENCY]
+    assert ends(price(script, 3)) == close(wanted, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_pushes_queue_at_the_centers_link(n: int) -> None:
+    center = BANDWIDTH / 4
+
+    def script(worker: Worker) -> Iterator[Request]:
+        yield Add(worker.shared("center", like=worker.params), np.ones(64))
+
+    result = price(script, n, center_bandwidth=center)
+    assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9, abs=0), "a worker goes on when its own link is free"
+    assert result.seconds == close(LATENCY + n * 512 / center, rel=1e-9, abs=0), "the end waits for what is on its way"
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_pulls_queue_at_the_centers_link(n: int) -> None:
+    center = BANDWIDTH / 4
+
+    def script(worker: Worker) -> Iterator[Request]:
+        yield Fetch(worker.shared("center", like=worker.params), into=worker.params)
+
+    wanted = [2 * LATENCY + (rank + 1) * 512 / center for rank in range(n)]
+    assert ends(price(script, n, center_bandwidth=center)) == close(wanted, rel=1e-9, abs=0)
+
+
+def test_a_pull_sees_the_pushes_that_have_arrived() -> None:
+    def script(worker: Worker) -> Iterator[Request]:
+        shared = worker.shared("center", like=np.zeros(64))
+        if worker.rank == 0:
+            yield Add(shared, np.ones(64))
+        else:
+            yield Sleep(early if worker.rank == 1 else late)
+            yield Fetch(shared, into=worker.params)
+
+    arrives = LATENCY + 512 / BANDWIDTH
+    early, late = (arrives - LATENCY) * 0.99, (arrives - LATENCY) * 1.01
+    before, after = (worker.params for worker in price(script, 3).workers[1:])
+    assert (before == 0).all()
+    assert (after == 1).all()
+
+
+def test_a_bandwidth_without_limit_costs_nothing() -> None:
+    def script(worker: Worker) -> Iterator[Request]:
+        yield AllReduce(worker.params)
+
+    assert price(script, 4, bandwidth=float("inf"), latency=0.0).seconds == 0
+
+
+# --- steps -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", discover(stragglers, Stragglers))
+def test_steps_take_what_the_stragglers_say(kind: type[Stragglers]) -> None:
+    def script(worker: Worker) -> Iterator[Request]:
+        for _ in range(9):
+            yield Gradient()
+
+    example = kind.example()
+    result = ls.run(
+        Ask(script),
+        lambda x, batch: np.zeros_like(x),
+        np.zeros(2),
+        lambda rank, n: iter([0.0] * 10),
+        on=ls.Simulated(3, step_time=2e-3, stragglers=example),
+        seed=11,
+    )
+    speeds = [stragglers.Speed(example, 2e-3, rank, 11) for rank in range(3)]
+    assert result.seconds == close(max(sum(speed.duration(step) for step in range(10)) for speed in speeds), rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("latency", -1.0, "latency must be at least 0 and finite, got -1.0"),
+        ("bandwidth", 0.0, "bandwidth must be above 0 and finite, got 0.0"),
+        ("bandwidth", [[1.0, 2.0]], "bandwidth must be a number or a 3 x 3 table, got shape (1, 2)"),
+        ("latency", float("nan"), "latency must be at least 0 and finite, got nan"),
+        ("step_time", -1.0, "step_time must be at least 0 and finite, got -1.0"),
+        ("center_bandwidth", 0.0, "center_bandwidth must be above 0 and finite, got 0.0"),
+        ("seed", -1, "seed must be at least 0, got -1"),
+    ],
+)
+def test_a_bad_network_is_refused(option: str, value: Any, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole sentence is compared
+        ls.Simulated(3, **{option: value})
+    assert str(caught.value) == sentence
