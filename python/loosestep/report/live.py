@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Column
 
 from loosestep.report import units
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from loosestep.result import Progress
 
-def told(at: Any) -> str:
+
+def told(at: Progress) -> str:
     """A `Progress` in words."""
     parts = [f"{units.seconds(at.seconds)} s"]
     if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
@@ -30,7 +33,7 @@ def told(at: Any) -> str:
     return "  ".join(parts)
 
 
-def short(at: Any) -> str:
+def short(at: Progress) -> str:
     """A `Progress` in as few words as a terminal has room for, what matters most first."""
     accuracy = f"accuracy {at.metrics['test_accuracy']:.4f}" if "test_accuracy" in at.metrics else ""
     loss = f"loss {at.loss:.4f}" if math.isfinite(at.loss) else ""
@@ -38,7 +41,7 @@ def short(at: Any) -> str:
     return "  ".join(filter(None, (accuracy, loss, f"{_rate(at):,.0f}/s", sent)))
 
 
-def _rate(at: Any) -> float:
+def _rate(at: Progress) -> float:
     return at.samples / at.seconds if at.seconds else 0.0
 
 
@@ -47,10 +50,10 @@ class Live:
 
     def __init__(self, console: Console, steps: int, width: int) -> None:
         self.console, self.steps, self.width = console, steps, width
-        self.bars: Progress | None = None
+        self.bars: Bars | None = None
         if console.is_terminal:
             name = TextColumn("{task.fields[method]}", table_column=Column(no_wrap=True, min_width=min(width, 24)))
-            self.bars = Progress(name, BarColumn(12), TextColumn("{task.description}"), console=console)
+            self.bars = Bars(name, BarColumn(12), TextColumn("{task.description}"), console=console)
 
     def __enter__(self) -> Live:
         if self.bars:
@@ -68,7 +71,7 @@ class Live:
         if self.bars:
             self.bars.add_task("", total=self.steps, method=method)
 
-    def show(self, method: str, at: Any) -> None:
+    def show(self, method: str, at: Progress) -> None:
         """It has come this far."""
         if self.bars:
             self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=short(at))
