@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.contract.discovery import cases, discover, is_many
+from tests.contract.problem import SIZE, Quadratic, facts, start
 
 import loosestep as ls
 from loosestep import buffers, optimizers, strategies, transports
@@ -24,8 +26,6 @@ from loosestep.transport import Session, Transport
 from loosestep.transports.failing import InjectedFailure
 from loosestep.worker import Worker
 from loosestep.wrapping import WrappedSession
-from tests.contract.discovery import cases, discover, is_many
-from tests.contract.problem import SIZE, Quadratic, facts, start
 
 ALL = cases(strategies, Strategy)
 EXAMPLES = [cls.example() for cls in discover(strategies, Strategy)]
