@@ -8,7 +8,7 @@ which the tests compare with the ops' numpy bodies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,32 +121,33 @@ def torch_nesterov(a: Arrays) -> Contestant:
     return run
 
 
-def torch_optimizer(kind: str, state: Mapping[str, str], **options: Any) -> Maker:
-    """A step of torch's own optimizer, its state moved into our buffers."""
+def torch_optimizer(kind: str, state: Sequence[str], **options: Any) -> Maker:
+    """A step of torch's own optimizer, its state in buffers like ours.
+
+    After the first, checked step its gradient is zero: `foreach` adds the momentum to the gradient itself, so
+    that repeated steps on one gradient would overflow.
+    """
 
     def maker(a: Arrays) -> Contestant:
         x = torch.nn.Parameter(torch.from_numpy(a["x"]))
         x.grad = torch.from_numpy(a["g"])
         optimizer = getattr(torch.optim, kind)([x], **options)
         optimizer.step()
-        for theirs, ours in state.items():
-            kept = torch.from_numpy(a[ours])
-            kept.copy_(optimizer.state[x][theirs])
-            optimizer.state[x][theirs] = kept
+        x.grad = torch.from_numpy(buffers.like(a["g"]))
+        for theirs in state:
+            optimizer.state[x][theirs] = torch.from_numpy(buffers.like(a["x"]))
         return optimizer.step  # type: ignore[no-any-return]
 
     return maker
 
 
 def torch_nesterov_optimizer(**options: Any) -> Maker:
-    return torch_optimizer(
-        "SGD", {"momentum_buffer": "v"}, lr=RATE, momentum=MOMENTUM, nesterov=True, **options
-    )
+    return torch_optimizer("SGD", ["momentum_buffer"], lr=RATE, momentum=MOMENTUM, nesterov=True, **options)
 
 
 def torch_adam_optimizer(**options: Any) -> Maker:
     return torch_optimizer(
-        "Adam", {"exp_avg": "m", "exp_avg_sq": "v"}, lr=RATE, betas=(BETA1, BETA2), eps=EPSILON, **options
+        "Adam", ["exp_avg", "exp_avg_sq"], lr=RATE, betas=(BETA1, BETA2), eps=EPSILON, **options
     )
 
 
