@@ -9,6 +9,7 @@ which the tests compare with the ops' numpy bodies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -361,18 +362,31 @@ def call_rows(options: Options) -> Iterator[Row]:
     yield from measured.rows("ops", "elastic, a call", threads=1, n=16, amount=1e-6, unit="M calls/s")
 
 
+@contextmanager
+def using(threads: int) -> Iterator[None]:
+    """So many threads for everyone."""
+    before = _core.threads()
+    for set_threads in (_core.set_threads, *([torch.set_num_threads] if torch else [])):
+        set_threads(threads)
+    yield
+    _core.set_threads(before)
+
+
 def rows(options: Options) -> Iterator[Row]:
-    threads = _core.threads()
     if torch is None:
         print("torch is not here: its rows are left out (pip install 'loosestep[bench]')")
-    else:
-        torch.set_num_threads(threads)
-    sizes = {"small": 1 << 12} if options.smoke else {"in memory": 64 << 20, "in cache": 16 << 10}
+    all_threads = _core.threads()
+    places = {
+        "in memory": (64 << 20, all_threads),
+        "in cache": (16 << 10, 1),
+    }  # on 64 KiB more threads only cost
     for case in CASES:
         check(case)
-    for where, n in sizes.items():
+    for where, (n, threads) in ({"small": (1 << 12, 1)} if options.smoke else places).items():
         for case in CASES:
             if options.only in f"{case}, {where}":
-                yield from rows_of(case, where, n, threads, options)
+                with using(threads):
+                    yield from rows_of(case, where, n, threads, options)
     if options.only in "elastic, a call":
-        yield from call_rows(options)
+        with using(1):
+            yield from call_rows(options)
