@@ -15,8 +15,8 @@ which checks a result, then times it beside its rivals and its limit:
 
 `measure` runs the contestants alternately, at least 15 times each, so that a change of the machine hits all
 of them; a ratio of medians is fair, a single time is not. It waits a while for the machine to be quiet,
-reads what others did to the processors in each round, replaces disturbed rounds (at most `options.attempts` times
-as many as are wanted), keeps the quietest, and marks the result where even these were disturbed.
+reads what others did to the processors in each round, replaces disturbed rounds (at most `options.attempts`
+times as many as are wanted), keeps the quietest, and marks the result where even these were disturbed.
 `python -m bench NAME` finds the module, prints the rows and writes them as JSON.
 """
 

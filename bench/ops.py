@@ -8,7 +8,8 @@ which the tests compare with the ops' numpy bodies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -121,30 +122,33 @@ def torch_nesterov(a: Arrays) -> Contestant:
     return run
 
 
-def torch_optimizer(kind: str, state: Mapping[str, str], **options: Any) -> Maker:
-    """A step of torch's own optimizer, its state moved into our buffers."""
+def torch_optimizer(kind: str, state: Sequence[str], **options: Any) -> Maker:
+    """A step of torch's own optimizer, its state in buffers like ours.
+
+    After the first, checked step its gradient is zero: `foreach` adds the momentum to the gradient itself, so
+    that repeated steps on one gradient would overflow.
+    """
 
     def maker(a: Arrays) -> Contestant:
         x = torch.nn.Parameter(torch.from_numpy(a["x"]))
         x.grad = torch.from_numpy(a["g"])
         optimizer = getattr(torch.optim, kind)([x], **options)
         optimizer.step()
-        for theirs, ours in state.items():
-            kept = torch.from_numpy(a[ours])
-            kept.copy_(optimizer.state[x][theirs])
-            optimizer.state[x][theirs] = kept
+        x.grad = torch.from_numpy(buffers.like(a["g"]))
+        for theirs in state:
+            optimizer.state[x][theirs] = torch.from_numpy(buffers.like(a["x"]))
         return optimizer.step  # type: ignore[no-any-return]
 
     return maker
 
 
 def torch_nesterov_optimizer(**options: Any) -> Maker:
-    return torch_optimizer("SGD", {"momentum_buffer": "v"}, lr=RATE, momentum=MOMENTUM, nesterov=True, **options)
+    return torch_optimizer("SGD", ["momentum_buffer"], lr=RATE, momentum=MOMENTUM, nesterov=True, **options)
 
 
 def torch_adam_optimizer(**options: Any) -> Maker:
     return torch_optimizer(
-        "Adam", {"exp_avg": "m", "exp_avg_sq": "v"}, lr=RATE, betas=(BETA1, BETA2), eps=EPSILON, **options
+        "Adam", ["exp_avg", "exp_avg_sq"], lr=RATE, betas=(BETA1, BETA2), eps=EPSILON, **options
     )
 
 
@@ -358,18 +362,31 @@ def call_rows(options: Options) -> Iterator[Row]:
     yield from measured.rows("ops", "elastic, a call", threads=1, n=16, amount=1e-6, unit="M calls/s")
 
 
+@contextmanager
+def using(threads: int) -> Iterator[None]:
+    """So many threads for everyone."""
+    before = _core.threads()
+    for set_threads in (_core.set_threads, *([torch.set_num_threads] if torch else [])):
+        set_threads(threads)
+    yield
+    _core.set_threads(before)
+
+
 def rows(options: Options) -> Iterator[Row]:
-    threads = _core.threads()
     if torch is None:
         print("torch is not here: its rows are left out (pip install 'loosestep[bench]')")
-    else:
-        torch.set_num_threads(threads)
-    sizes = {"small": 1 << 12} if options.smoke else {"in memory": 64 << 20, "in cache": 16 << 10}
+    all_threads = _core.threads()
+    places = {
+        "in memory": (64 << 20, all_threads),
+        "in cache": (16 << 10, 1),
+    }  # on 64 KiB more threads only cost
     for case in CASES:
         check(case)
-    for where, n in sizes.items():
+    for where, (n, threads) in ({"small": (1 << 12, 1)} if options.smoke else places).items():
         for case in CASES:
             if options.only in f"{case}, {where}":
-                yield from rows_of(case, where, n, threads, options)
+                with using(threads):
+                    yield from rows_of(case, where, n, threads, options)
     if options.only in "elastic, a call":
-        yield from call_rows(options)
+        with using(1):
+            yield from call_rows(options)
