@@ -99,7 +99,10 @@ def killed(folder: Path, strategy: ls.Strategy, fatal: int) -> int:
 
 @pytest.mark.parametrize(
     ("strategy", "fatal"),
-    [*((STRATEGIES[0], fatal) for fatal in (1, 6, 16, 19, 21, 26, 29, 33)), *((STRATEGIES[1], at) for at in (17, 20, 31))],
+    [
+        *((STRATEGIES[0], fatal) for fatal in (1, 6, 16, 19, 21, 26, 29, 33)),
+        *((STRATEGIES[1], at) for at in (17, 20, 31)),
+    ],
 )
 def test_killed_at_any_write_it_resumes(strategy: ls.Strategy, fatal: int, tmp_path: Path) -> None:
     assert killed(tmp_path / "run", strategy, fatal) == 41

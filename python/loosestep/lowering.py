@@ -110,9 +110,9 @@ class Lowering:
             self.started[asked] = pair
             yield Start(pair[0])
         else:
-            expand = self.expansions.get(type(asked), lambda other: self.lower((other,)))  # lower refuses it
-            lowered = cast("Iterator[Communication]", expand(asked))
-            self.started[asked] = script = Script(asked, lowered)
+            expand = self.expansions.get(type(asked))
+            lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
+            self.started[asked] = script = Script(asked, cast("Iterator[Communication]", lowered))
             yield Start(script)
 
     def wait(self, request: Wait) -> Iterator[Request]:

@@ -9,11 +9,11 @@ from math import cos, pi
 
 import numpy as np
 import pytest
+from tests.contract.discovery import discover
 
 import loosestep as ls
 from loosestep import topologies
 from loosestep.topology import Topology
-from tests.contract.discovery import discover
 
 KINDS = discover(topologies, Topology)
 every_topology = pytest.mark.parametrize("topology", [kind.example() for kind in KINDS], ids=repr)
