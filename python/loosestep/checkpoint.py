@@ -60,7 +60,9 @@ class Folder:
         """One worker's part; it counts only after `commit`."""
         part = self.part(self.fresh(step), rank)
         checks = {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
-        metadata = {"facts": json.dumps(facts), "checks": json.dumps(checks)}
+        written = json.dumps(facts)
+        checks["facts"] = crc32(written.encode())
+        metadata = {"facts": written, "checks": json.dumps(checks)}
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             replace(part, save(tensors, metadata=metadata))
@@ -114,10 +116,12 @@ class Folder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 metadata = file.metadata() or {}
             facts, checks = json.loads(metadata["facts"]), json.loads(metadata["checks"])
+            content = {"facts": metadata["facts"].encode()}
+            content.update((name, np.ascontiguousarray(tensor).data) for name, tensor in tensors.items())
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{part} cannot be read as a checkpoint: {error}") from error
         for name, check in checks.items():
-            if name not in tensors or crc32(np.ascontiguousarray(tensors[name]).data) != check:
+            if name not in content or crc32(content[name]) != check:
                 raise CheckpointError(f"{part} is damaged: {name} does not match its checksum")
         return tensors, facts
 

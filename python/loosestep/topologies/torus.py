@@ -10,7 +10,9 @@ from loosestep.topology import Topology
 
 @dataclass(frozen=True, repr=False)
 class Torus(Topology):
-    """Four neighbours and oneself, 1/5 each, on the most nearly square grid of n. Spectral gap O(1/n).
+    """Four neighbours and oneself, 1/5 each, on the most nearly square grid of n.
+
+    Spectral gap 2/5 (1 - cos(2 pi/c)) for c >= 3 columns, the longer side: O(1/n) where n is nearly a square.
 
     Neighbours that coincide (a side of 1 or 2) add their weights, so W stays doubly stochastic; a prime n is
     a ring with weights 3/5 for oneself (its two vertical neighbours) and 1/5 for each side.

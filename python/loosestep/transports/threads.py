@@ -122,9 +122,9 @@ class ThreadsSession(Stopwatch, Session):
             for thread in threads:
                 thread.start()
             self.join(threads)
-        except BaseException:
+        except BaseException as error:
             self.abort()
-            self.join(threads, PATIENCE)
+            self.join(threads, 0.5 if isinstance(error, KeyboardInterrupt) else PATIENCE)
             raise
         if self.failures:
             raise self.failures[0]

@@ -1,0 +1,88 @@
+"""What every local optimizer promises."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loosestep as ls
+from loosestep import ops, optimizers
+from loosestep.optimizers import Optimizer
+from tests.contract.discovery import discover
+
+KINDS = discover(optimizers, Optimizer)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def descend(optimizer: Optimizer, dtype: type, steps: int, rules: Any = ops) -> Any:
+    """Steps on x . h x / 2 from ones."""
+    curvature = np.linspace(0.5, 1.0, 37).astype(dtype)
+    x = np.ones(37, dtype)
+    moments = optimizer.init(x)
+    assert len(moments) == optimizer.moments
+    assert all(moment.dtype == dtype and moment.size == 37 and not moment.any() for moment in moments)
+    for step in range(steps):
+        optimizer.update(x, curvature * x, moments, step, step + 1, rules=rules)
+    return x
+
+
+@every_kind
+@dtypes
+def test_descends(kind: type[Optimizer], dtype: type) -> None:
+    assert np.abs(descend(kind(rate=0.02), dtype, 2000)).max() < 1e-3
+    assert descend(kind(rate=0.02), dtype, 1).max() < 1
+
+
+@every_kind
+@dtypes
+@pytest.mark.parametrize("rules", [ops.exact, ops.racy], ids=["exact", "racy"])
+def test_shared_memory_gives_the_same_bits_to_one_thread(kind: type[Optimizer], dtype: type, rules: Any) -> None:
+    """`x += d` may round once more than the fused rule, so to a few units in the last place."""
+    plain, shared = descend(kind.example(), dtype, 20), descend(kind.example(), dtype, 20, rules)
+    assert np.abs(plain - shared).max() < 40 * np.finfo(dtype).eps
+
+
+@every_kind
+def test_a_rate_may_depend_on_the_step(kind: type[Optimizer]) -> None:
+    asked: list[int] = []
+
+    def rate(step: int) -> float:
+        asked.append(step)
+        return 0.1 if step < 3 else 0.0
+
+    first = descend(kind(rate=rate), np.float64, 3)
+    assert asked == [0, 1, 2]
+    assert first.tobytes() == descend(kind(rate=0.1), np.float64, 3).tobytes()
+
+
+@every_kind
+def test_weight_decay_is_part_of_the_gradient(kind: type[Optimizer]) -> None:
+    optimizer, plain = kind(weight_decay=0.5), kind()
+    x, y = np.full(5, 2.0), np.full(5, 2.0)
+    optimizer.update(x, np.ones(5), optimizer.init(x), 0, 1)
+    plain.update(y, np.ones(5) + 0.5 * y, plain.init(y), 0, 1)
+    assert x.tobytes() == y.tobytes()
+
+
+@every_kind
+def test_numbers_are_checked(kind: type[Optimizer]) -> None:
+    for field in fields(kind):
+        with pytest.raises(ValueError, match=f"^{field.name} must be at least 0 and finite, got -1.0$"):
+            kind(**{field.name: -1.0})
+        with pytest.raises(ValueError, match=f"^{field.name} must be at least 0 and finite, got nan$"):
+            kind(**{field.name: float("nan")})
+        with pytest.raises(TypeError, match=f"^{field.name} must be a number, got '0.1'$"):
+            kind(**{field.name: "0.1"})
+
+
+@every_kind
+def test_it_is_a_value(kind: type[Optimizer]) -> None:
+    optimizer = kind(rate=0.25)
+    assert repr(optimizer) == f"{kind.__name__}(rate=0.25)"
+    assert eval(repr(optimizer), vars(ls).copy()) == optimizer
+    assert pickle.loads(pickle.dumps(optimizer)) == optimizer

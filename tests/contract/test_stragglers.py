@@ -1,0 +1,58 @@
+"""What every distribution of step durations promises."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import loosestep as ls
+from loosestep import stragglers
+from loosestep.stragglers import Speed, Stragglers
+from tests.contract.discovery import discover
+
+every_kind = pytest.mark.parametrize("kind", discover(stragglers, Stragglers))
+
+
+@every_kind
+def test_durations_depend_on_seed_rank_and_step_alone(kind: type[Stragglers]) -> None:
+    example = kind.example()
+    forward = [Speed(example, 1e-3, 2, 5).duration(step) for step in range(600)]
+    speed = Speed(example, 1e-3, 2, 5)
+    assert [speed.duration(step) for step in reversed(range(600))] == forward[::-1]
+    assert min(forward) > 0
+
+
+@every_kind
+def test_what_is_random_differs_by_seed_rank_and_block(kind: type[Stragglers]) -> None:
+    def drawn(rank: int, seed: int) -> list[float]:
+        return [Speed(kind.example(), 1e-3, rank, seed).duration(step) for step in range(512)]
+
+    first = drawn(1, 0)
+    if len(set(first)) > 1:
+        assert first != drawn(1, 1)
+        assert first != drawn(2, 0)
+        assert first[:256] != first[256:]
+
+
+@every_kind
+def test_it_scales_with_the_step_or_adds_to_it(kind: type[Stragglers]) -> None:
+    durations = [
+        kind.example().durations(0, step_time, 4096, np.random.default_rng(0)) for step_time in (1e-3, 2e-3, 3e-3)
+    ]
+    assert np.allclose(durations[2] - durations[1], durations[1] - durations[0])
+    assert all(len(some) == 4096 for some in durations)
+
+
+def test_a_lognormal_keeps_the_mean() -> None:
+    drawn = ls.LogNormal(0.5).durations(0, 1e-3, 200_000, np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(1e-3, rel=0.01)
+    assert np.log(drawn).std() == pytest.approx(0.5, rel=0.01)
+
+
+@every_kind
+def test_it_is_a_value(kind: type[Stragglers]) -> None:
+    example = kind.example()
+    assert eval(repr(example), vars(ls).copy()) == example
+    assert pickle.loads(pickle.dumps(example)) == example

@@ -1,0 +1,285 @@
+"""A checkpoint is whole or it is not one: killed writers, full disks, damaged and foreign files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loosestep as ls
+from loosestep.errors import CheckpointError, WorkerFailed
+
+STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
+
+
+def go(folder: Path | None, strategy: ls.Strategy | None = None, steps: int = 20, **options: Any) -> ls.Result:
+    """Twenty steps of two imaginary workers, saved every four."""
+    options = {"on": ls.Simulated(2, stragglers=ls.LogNormal()), "checkpoint_every": folder and 4, **options}
+
+    def batches(rank: int, size: int) -> Iterator[Any]:
+        rng = np.random.default_rng(rank)
+        return (rng.standard_normal((3, 8)) for _ in range(steps))
+
+    return ls.run(
+        strategy or ls.LocalSGD(4),
+        lambda x, batch: x - batch.mean(axis=0),
+        options.pop("x0", np.ones(8)),
+        batches,
+        optimizer=options.pop("optimizer", ls.Momentum(0.05)),
+        checkpoint=folder,
+        **options,
+    )
+
+
+def parts(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("step-*/rank-*.safetensors"))
+    assert len(found) == 2
+    return found
+
+
+def same(one: ls.Result, other: ls.Result) -> bool:
+    return one.params.tobytes() == other.params.tobytes() and all(
+        mine.params.tobytes() == yours.params.tobytes() and mine.samples == yours.samples
+        for mine, yours in zip(one.workers, other.workers, strict=True)
+    )
+
+
+def test_only_the_last_complete_checkpoint_stays(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("step-*"))) == 1
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["step"] == 20
+    assert (tmp_path / "run" / manifest["folder"]).is_dir()
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+# --- killed while writing ----------------------------------------------------------------------------------
+
+KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+folder, name, fatal = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+from loosestep import checkpoint
+from tests.test_checkpoint import STRATEGIES, go
+calls = 0
+
+def dying(function):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == fatal:
+            os._exit(41)
+        return function(*arguments, **options)
+    return call
+
+os.fsync = dying(lambda file: None)
+Path.replace = dying(Path.replace)
+Path.mkdir = dying(Path.mkdir)
+Path.open = dying(Path.open)
+checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
+go(folder, next(s for s in STRATEGIES if repr(s) == name))
+print(calls)
+"""
+
+
+def killed(folder: Path, strategy: ls.Strategy, fatal: int) -> int:
+    """Run in a process of its own that exits at its `fatal`-th touch of the disk; its exit code."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", KILLED, str(root), str(folder), repr(strategy), str(fatal)]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fatal"),
+    [*((STRATEGIES[0], fatal) for fatal in (1, 6, 16, 19, 21, 26, 29, 33)), *((STRATEGIES[1], at) for at in (17, 20, 31))],
+)
+def test_killed_at_any_write_it_resumes(strategy: ls.Strategy, fatal: int, tmp_path: Path) -> None:
+    assert killed(tmp_path / "run", strategy, fatal) == 41
+    resumed = go(tmp_path / "run", strategy, resume=True)
+    assert same(resumed, go(tmp_path / "whole", strategy))
+
+
+# --- a disk that refuses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", range(1, 19))
+def test_a_full_disk_leaves_the_previous_checkpoint(
+    refused: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each checkpoint is three files: the tenth write is of the fourth checkpoint."""
+    writes, fsync = iter(range(1, 10**6)), os.fsync
+
+    def full(file: int) -> None:
+        if next(writes) == refused:
+            raise OSError(28, "No space left on device")
+        fsync(file)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        CheckpointError, match=r"^cannot write .*/run/.*: No space left on device; the previous checkpoint stays$"
+    ):
+        go(tmp_path / "run")
+    monkeypatch.undo()
+    assert same(go(tmp_path / "run", resume=True), go(tmp_path / "whole"))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, where the system lets us mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
+    with pytest.raises(CheckpointError, match="No space left on device; the previous checkpoint stays$"):
+        go(tiny_disk / "run", x0=np.ones((512, 8)))
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    part = parts(tmp_path / "run")[1]
+    whole = part.read_bytes()
+    for place in range(0, len(whole), 37):
+        part.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            result = go(tmp_path / "run", resume=True)
+        except CheckpointError as error:
+            assert str(part) in str(error)
+        else:
+            pytest.fail(f"byte {place} was changed unseen: {result.steps}")
+
+
+@pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
+def test_a_truncated_part_is_refused(left: int, tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    part = parts(tmp_path / "run")[0]
+    part.write_bytes(part.read_bytes()[:left])
+    with pytest.raises(CheckpointError, match="rank-00000.safetensors cannot be read as a checkpoint: "):
+        go(tmp_path / "run", resume=True)
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    parts(tmp_path / "run")[1].unlink()
+    with pytest.raises(CheckpointError, match="rank-00001.safetensors cannot be read as a checkpoint: "):
+        go(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "step": "x"}', "\0"])
+def test_a_manifest_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match="manifest.json is not a checkpoint's manifest: "):
+        go(tmp_path / "run", resume=True)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
+    with pytest.raises(CheckpointError, match="manifest.json has format 99, this is format 1$"):
+        go(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"strategy": ls.LocalSGD(5)}, r"strategy LocalSGD\(period=4\), this run has LocalSGD\(period=5\)"),
+        ({"optimizer": ls.SGD(0.05)}, r"optimizer Momentum\(rate=0.05\), this run has SGD\(rate=0.05\)"),
+        ({"on": ls.Simulated(3)}, "workers 2, this run has 3"),
+        ({"x0": np.ones(8, np.float32)}, "parameters 8 float64, this run has 8 float32"),
+    ],
+    ids=["strategy", "optimizer", "workers", "parameters"],
+)
+def test_a_checkpoint_of_another_run_is_refused(change: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    with pytest.raises(CheckpointError, match=f"/run was written with {sentence}$"):
+        go(tmp_path / "run", resume=True, **change)
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+
+
+def test_data_that_is_shorter_than_what_was_used_is_refused(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    with pytest.raises(ValueError, match="^the batches of worker 0 end after 7, but the checkpoint had used 20$"):
+        go(tmp_path / "run", resume=True, steps=7)
+
+
+def test_a_checkpoint_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    with pytest.raises(ValueError, match="/run holds a checkpoint: pass resume=True to go on from it, or another"):
+        go(tmp_path / "run")
+
+
+def test_the_place_must_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(ValueError, match="^checkpoint must be a folder, but .*/run is a file$"):
+        go(tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_an_empty_folder_is_a_fresh_start(tmp_path: Path) -> None:
+    assert same(go(tmp_path, resume=True), go(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("options", [{"checkpoint_every": 4}, {"resume": True}])
+def test_options_that_need_a_folder_say_so(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="^checkpoint_every and resume need checkpoint, the folder to write to$"):
+        go(None, **{"checkpoint_every": None, **options})
+
+
+# --- what is in it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", [ls.LocalSGD(4), ls.EASGD(3), ls.Hogwild()], ids=repr)
+def test_a_finished_run_goes_on_with_more_data(strategy: ls.Strategy, tmp_path: Path) -> None:
+    go(tmp_path / "run", strategy, steps=12)
+    assert same(go(tmp_path / "run", strategy, resume=True), go(tmp_path / "whole", strategy))
+
+
+def test_a_failed_round_is_not_saved(tmp_path: Path) -> None:
+    on = ls.Failing(ls.Simulated(2), rank=1, at_request=30)
+    with pytest.raises(WorkerFailed):
+        go(tmp_path / "run", on=on)
+    step = json.loads((tmp_path / "run" / "manifest.json").read_text())["step"]
+    assert step % 4 == 0
+    assert 0 < step < 20
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shapes_and_types_come_back(dtype: type, tmp_path: Path) -> None:
+    x0 = np.ones((2, 4), dtype)
+
+    def gradient(x: Any, batch: Any) -> Any:
+        assert x.shape == (2, 4)
+        return x * dtype(0.5)
+
+    def run(resume: bool) -> ls.Result:
+        return ls.run(
+            ls.LocalSGD(3), gradient, x0, lambda r, n: iter([0] * 5), checkpoint=tmp_path, resume=resume,
+            optimizer=ls.Adam(), on=ls.Threads(2),
+        )  # fmt: skip
+
+    first = run(False)
+    again = run(True)
+    assert again.params.shape == (2, 4)
+    assert again.params.dtype == dtype
+    assert again.params.tobytes() == first.params.tobytes()
