@@ -74,7 +74,7 @@ class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return self.fail(str(error), param, ctx)
 
 
-SMALL, LARGE, MANY = 8, 32, 10_000  # rows of a batch for small and for large data, and what is large
+SMALL, LARGE, MANY = 8, 64, 10_000  # rows of a batch for small and for large data, and what is large
 at_least_one = click.IntRange(min=1)
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
 SHARED = (
@@ -86,7 +86,7 @@ SHARED = (
     click.option("--workers", type=at_least_one, help="How many; 4, or as --on says."),
     click.option("--on", type=Expression(Transport), metavar="TRANSPORT",
                  help="What joins the workers; by default Threads(workers)."),
-    click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.02)", show_default=True,
+    click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.03)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
     click.option("--batch", type=at_least_one,
                  help=f"Rows in a worker's batch; {SMALL}, or {LARGE} from {MANY:,} rows on."),

@@ -77,7 +77,7 @@ def test_the_start_block_and_the_table_say_what_was_done(command: object, rows: 
     assert "MLP(64), 386 parameters, 1.54 kB" in ended.out
     assert "3 on Threads(3), CPU" in ended.out
     assert "8 a worker, 24 together" in ended.out
-    assert "learning rate 0.02" in ended.out
+    assert "learning rate 0.03" in ended.out
     assert "EASGD(period=2)  Elastic averaging" in ended.out
     table = ended.out[ended.out.index(" method ") :]
     assert re.search(r"\d\.\d{4}\*", table)
