@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loosestep import collectives, ops
 from loosestep.buffers import like as buffer_like
-from loosestep.errors import Deadlock, Mismatch, positive, whole
+from loosestep.errors import Deadlock, Mismatch, of_kind, positive, whole
 from loosestep.network import Network, PerLink
 from loosestep.requests import (
     Add,
@@ -74,6 +74,7 @@ class Simulated(Transport):
 
     def __post_init__(self) -> None:
         whole("n", self.n)
+        of_kind("stragglers", self.stragglers, Stragglers)
         if self.seed is not None:
             whole("seed", self.seed, 0)
         positive("step_time", self.step_time, zero=True)
