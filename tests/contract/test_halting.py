@@ -1,4 +1,4 @@
-"""Ctrl-C at any gradient, while some workers' data has ended: all stop at one step, and resume to the same bits."""
+"""Ctrl-C at any gradient, also when some data has ended: all stop at one step, and resume to the same bits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.discovery import cases, discover, is_many
+from tests.contract.problem import Quadratic, facts, start
 
 import loosestep as ls
 from loosestep import strategies, transports
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport
-from tests.contract.discovery import cases, discover, is_many
-from tests.contract.problem import Quadratic, facts, start
 
 ALL = cases(strategies, Strategy)
 MANY = [cls for cls in discover(transports, Transport) if is_many(cls)]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.contract.discovery import discover
 
 import loosestep as ls
 from loosestep import ops, optimizers
 from loosestep.optimizers import Optimizer
-from tests.contract.discovery import discover
 
 KINDS = discover(optimizers, Optimizer)
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -6,11 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.contract.discovery import discover
 
 import loosestep as ls
 from loosestep import stragglers
 from loosestep.stragglers import Speed, Stragglers
-from tests.contract.discovery import discover
 
 every_kind = pytest.mark.parametrize("kind", discover(stragglers, Stragglers))
 

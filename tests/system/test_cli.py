@@ -294,7 +294,6 @@ def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypa
 def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "ELEMENTS", 1000)
 
-
     def scale(x: Buffer, a: float) -> None:
         """Something else."""
 
