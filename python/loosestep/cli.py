@@ -153,8 +153,7 @@ def train(
     **options: Any,
 ) -> int:
     """Train a model with one strategy."""
-    if checkpoint is None and (checkpoint_every or resume):
-        raise click.UsageError("--checkpoint-every and --resume need --checkpoint DIR, the folder to save to")
+    check_checkpoint(checkpoint, checkpoint_every, resume)
     check_files(json_file, out, save)
     described = experiment(**options)
     with Comparison(described, [strategy], console(json_file), out, more=resume) as training:
@@ -209,6 +208,14 @@ def transport(workers: int | None, on: Transport | None) -> Transport:
     if workers not in (None, on.size):
         raise click.UsageError(f"--workers {workers} contradicts --on {on!r}, which has {on.size} workers")
     return on
+
+
+def check_checkpoint(folder: str | None, every: int | None, resume: bool) -> None:
+    """Say before a run what makes no sense of the three options together."""
+    if folder is None and (every or resume):
+        raise click.UsageError("--checkpoint-every and --resume need --checkpoint DIR, the folder to save to")
+    if folder is not None and not resume and Path(folder, "manifest.json").exists():
+        raise click.UsageError(f"{folder} holds a checkpoint: give --resume to go on from it, or another folder")
 
 
 def check_files(json_file: str | None, out: str | None = None, save: str | None = None) -> None:

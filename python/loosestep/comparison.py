@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.measure import Measurement
+
 from loosestep import blas
 from loosestep.errors import Diverged, LoosestepError
 from loosestep.report import opening, plot
@@ -99,7 +101,10 @@ class Comparison:
     def tell(self, target: float | None = None) -> None:
         """The table, and what it cannot hold."""
         self.console.print()
-        self.console.print(table(self.outcomes, target))
+        shown = table(self.outcomes, target, self.console.width)
+        least = Measurement.get(self.console, self.console.options.update(width=10_000), shown).minimum
+        self.console.width = max(self.console.width, least)  # better wrapped by the terminal than cut
+        self.console.print(shown)
         for note in notes(self.outcomes):
             self.console.print(note, soft_wrap=True)
 

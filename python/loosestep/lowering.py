@@ -93,9 +93,8 @@ class Lowering:
 
     def all_reduce(self, request: AllReduce) -> Iterator[Request]:
         if self.worker.offstage:  # unpriced: the transport meets at once
-            yield request
-        else:
-            yield from collectives.all_reduce(request, self.worker, self.tag(request))
+            return iter((request,))
+        return collectives.all_reduce(request, self.worker, self.tag(request))
 
     def mix(self, request: Mix) -> Iterator[Request]:
         exchange, parts = collectives.mix_exchange(request, self.worker, self.tag(request))
@@ -111,7 +110,8 @@ class Lowering:
             self.started[asked] = pair
             yield Start(pair[0])
         else:
-            lowered = cast("Iterator[Communication]", self.lower((asked,)))
+            expand = self.expansions.get(type(asked), lambda other: self.lower((other,)))  # lower refuses it
+            lowered = cast("Iterator[Communication]", expand(asked))
             self.started[asked] = script = Script(asked, lowered)
             yield Start(script)
 

@@ -1,4 +1,4 @@
-"""Every method at the settings where it must be another: the table of `is`, run by one test."""
+"""Every method at the settings where it must be another: one table, run by one test."""
 
 from __future__ import annotations
 

@@ -131,8 +131,8 @@ def test_it_is_stable_up_to_the_limit_on_beta(alpha: float, eta_h: float) -> Non
 def late_growth(alpha: float, beta: float | None, workers: int, eta_h: float) -> float:
     strategy = ls.SyncEASGD(1, alpha, center_rate=beta, order="published")
     problem = homogeneous(np.array([eta_h]), workers)
-    found = trace(strategy, problem, 400, optimizer=ls.SGD(1.0), every=1)
-    return float(growth(found.centers)[0])
+    found = trace(strategy, problem, 400, optimizer=ls.SGD(1.0))
+    return float(growth(found.points[0])[0])
 
 
 def test_with_a_center_at_rest_it_is_stable_up_to_eta_h_plus_alpha_2() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
 
 from loosestep.report import units
 
@@ -14,20 +16,33 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from loosestep.result import Progress
 
-def told(at: Any) -> str:
+
+def told(at: Progress) -> str:
     """A `Progress` in words."""
-    rate = at.samples / at.seconds if at.seconds else 0.0
     parts = [f"{units.seconds(at.seconds)} s"]
     if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
         parts.append(f"train loss {at.loss:.4f}")
     parts += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in at.metrics.items() if name != "loss"]
     parts += [
-        f"{rate:,.0f} samples/s",
+        f"{_rate(at):,.0f} samples/s",
         f"{units.size(at.bytes_sent)} sent",
         f"{units.share(at.waiting_share)} waiting",
     ]
     return "  ".join(parts)
+
+
+def short(at: Progress) -> str:
+    """A `Progress` in as few words as a terminal has room for, what matters most first."""
+    accuracy = f"accuracy {at.metrics['test_accuracy']:.4f}" if "test_accuracy" in at.metrics else ""
+    loss = f"loss {at.loss:.4f}" if math.isfinite(at.loss) else ""
+    sent = f"{units.share(at.waiting_share)} waiting  {units.size(at.bytes_sent)} sent"
+    return "  ".join(filter(None, (accuracy, loss, f"{_rate(at):,.0f}/s", sent)))
+
+
+def _rate(at: Progress) -> float:
+    return at.samples / at.seconds if at.seconds else 0.0
 
 
 class Live:
@@ -35,15 +50,10 @@ class Live:
 
     def __init__(self, console: Console, steps: int, width: int) -> None:
         self.console, self.steps, self.width = console, steps, width
-        self.bars: Progress | None = None
+        self.bars: Bars | None = None
         if console.is_terminal:
-            self.bars = Progress(
-                TextColumn(f"{{task.fields[method]:{width}}}"),
-                BarColumn(20),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                console=console,
-            )
+            name = TextColumn("{task.fields[method]}", table_column=Column(no_wrap=True, min_width=min(width, 24)))
+            self.bars = Bars(name, BarColumn(12), TextColumn("{task.description}"), console=console)
 
     def __enter__(self) -> Live:
         if self.bars:
@@ -61,10 +71,10 @@ class Live:
         if self.bars:
             self.bars.add_task("", total=self.steps, method=method)
 
-    def show(self, method: str, at: Any) -> None:
+    def show(self, method: str, at: Progress) -> None:
         """It has come this far."""
         if self.bars:
-            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=told(at))
+            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=short(at))
         else:
             step = f"step {min(at.step, self.steps)}/{self.steps}"
             self.console.print(f"{method:{self.width}}  {step}  {told(at)}", markup=False, soft_wrap=True)

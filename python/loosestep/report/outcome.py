@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from loosestep.result import Progress, Result
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -16,8 +18,8 @@ class Outcome:
 
     strategy: str  # as it prints
     virtual: bool  # its seconds are simulated
-    result: Any = None
-    history: Sequence[Any] = field(default=(), repr=False)
+    result: Result | None = None
+    history: Sequence[Progress] = field(default=(), repr=False)
     problem: str | None = None
 
     @property
@@ -37,9 +39,7 @@ class Outcome:
 
     def value(self, name: str) -> float | None:
         """A number of the result; None where there is none, or it is not finite (JSON knows no NaN)."""
-        if not self.finished:
-            return None
-        return finite(getattr(self.result, name))
+        return None if self.result is None else finite(getattr(self.result, name))
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Seconds until an evaluation first showed that test accuracy."""
@@ -59,7 +59,7 @@ class Outcome:
         return row | {"virtual": self.virtual, "problem": self.problem}
 
     def _metric(self, name: str) -> float | None:
-        return finite(self.result.metrics.get(name)) if self.finished else None
+        return None if self.result is None else finite(self.result.metrics.get(name))
 
 
 def finite(value: float | None) -> float | None:
@@ -67,7 +67,7 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def line(strategy: str, at: Any) -> dict[str, Any]:
+def line(strategy: str, at: Progress) -> dict[str, Any]:
     """A `Progress` as an object in JSON lines; `loss` is on the test rows, `train_loss` on the batches."""
     numbers = {"seconds": at.seconds, "samples": at.samples, "train_loss": at.loss, **at.metrics}
     numbers |= {"bytes_sent": at.bytes_sent, "waiting_share": at.waiting_share}

@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from loosestep.report.outcome import Outcome
 
 ABSENT = "-"
+ROOMY = 100  # columns of a terminal from which on there is room for margins
 NUMBERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("samples/s", "samples_per_second", lambda value: f"{value:,.0f}"),
-    ("sent a worker", "bytes_sent", units.size),
+    ("sent by\na worker", "bytes_sent", units.size),
     ("waiting", "waiting_share", units.share),
-    ("consensus distance", "consensus_distance", lambda value: f"{value:.2g}"),
+    ("consensus\ndistance", "consensus_distance", lambda value: f"{value:.2g}"),
 )
 
 
-def table(outcomes: Sequence[Outcome], target: float | None = None) -> Table:
+def table(outcomes: Sequence[Outcome], target: float | None = None, width: int = 100) -> Table:
     """A row a method, the best of a column with a star; a method that diverged says so in its row."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("method", overflow="fold")
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if width >= ROOMY else 0, 0, 0))
     columns = [*_ranked(outcomes, target), *_plain(outcomes)]
+    shown.add_column("method", overflow="fold", vertical="bottom", min_width=12)
     for title, _ in columns:
-        shown.add_column(title, justify="right", overflow="fold")
+        shown.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     for index, outcome in enumerate(outcomes):
         shown.add_row(outcome.strategy, *(cells[index] for _, cells in columns))
     return shown
@@ -45,16 +46,16 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _ranked(outcomes: Sequence[Outcome], target: float | None) -> list[tuple[str, list[str]]]:
     """Columns in which one is best."""
-    unit = " (v)" if any(outcome.virtual for outcome in outcomes) else ""
+    unit = "\n(v)" if any(outcome.virtual for outcome in outcomes) else ""
     accuracies = [outcome.test_accuracy for outcome in outcomes]
     columns = [
-        ("test accuracy", _starred(accuracies, lambda value: f"{value:.4f}", max)),
+        ("test\naccuracy", _starred(accuracies, lambda value: f"{value:.4f}", max)),
         ("loss", _starred([outcome.loss for outcome in outcomes], lambda value: f"{value:.4f}", min)),
         ("seconds" + unit, _starred([outcome.value("seconds") for outcome in outcomes], units.seconds, min)),
     ]
     if target is not None:
         reached = [outcome.seconds_to(target) for outcome in outcomes]
-        columns.append((f"seconds{unit} to {target:g}", _starred(reached, units.seconds, min)))
+        columns.append((f"seconds\nto {target:g}", _starred(reached, units.seconds, min)))
     _say_diverged(columns[0][1], outcomes)
     return columns
 

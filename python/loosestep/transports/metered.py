@@ -38,14 +38,15 @@ class Meter:
         """The same requests; time between asking for a communication and its end is waiting."""
         rank, size = worker.rank, worker.size
         tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
+        computing = frozenset(Compute.__subclasses__())
         for request in requests:
-            if worker.offstage or isinstance(request, Compute):
+            kind = type(request)
+            if kind in computing or worker.offstage:
                 yield request
                 continue
             begin = clock()
             yield request
             self.waiting += clock() - begin
-            kind = type(request)
             if kind not in tallies:
                 tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), TRAFFIC.get(kind)
             tally, cost = tallies[kind]
