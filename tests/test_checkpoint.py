@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,7 +150,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
-    with pytest.raises(CheckpointError, match="No space left on device; the previous checkpoint stays$"):
+    with pytest.raises(CheckpointError, match=r"No space left on device; the previous checkpoint stays$"):
         go(tiny_disk / "run", x0=np.ones((512, 8)))
 
 
@@ -162,12 +163,8 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
     whole = part.read_bytes()
     for place in range(0, len(whole), 37):
         part.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        try:
-            result = go(tmp_path / "run", resume=True)
-        except CheckpointError as error:
-            assert str(part) in str(error)
-        else:
-            pytest.fail(f"byte {place} was changed unseen: {result.steps}")
+        with pytest.raises(CheckpointError, match=re.escape(str(part))):
+            go(tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
@@ -175,14 +172,14 @@ def test_a_truncated_part_is_refused(left: int, tmp_path: Path) -> None:
     go(tmp_path / "run")
     part = parts(tmp_path / "run")[0]
     part.write_bytes(part.read_bytes()[:left])
-    with pytest.raises(CheckpointError, match="rank-00000.safetensors cannot be read as a checkpoint: "):
+    with pytest.raises(CheckpointError, match=r"rank-00000.safetensors cannot be read as a checkpoint: "):
         go(tmp_path / "run", resume=True)
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     go(tmp_path / "run")
     parts(tmp_path / "run")[1].unlink()
-    with pytest.raises(CheckpointError, match="rank-00001.safetensors cannot be read as a checkpoint: "):
+    with pytest.raises(CheckpointError, match=r"rank-00001.safetensors cannot be read as a checkpoint: "):
         go(tmp_path / "run", resume=True)
 
 
@@ -190,7 +187,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 def test_a_manifest_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     go(tmp_path / "run")
     (tmp_path / "run" / "manifest.json").write_text(text)
-    with pytest.raises(CheckpointError, match="manifest.json is not a checkpoint's manifest: "):
+    with pytest.raises(CheckpointError, match=r"manifest.json is not a checkpoint's manifest: "):
         go(tmp_path / "run", resume=True)
 
 
@@ -198,7 +195,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     go(tmp_path / "run")
     manifest = tmp_path / "run" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match="manifest.json has format 99, this is format 1$"):
+    with pytest.raises(CheckpointError, match=r"manifest.json has format 99, this is format 1$"):
         go(tmp_path / "run", resume=True)
 
 
@@ -222,19 +219,21 @@ def test_a_checkpoint_of_another_run_is_refused(change: dict[str, Any], sentence
 
 def test_data_that_is_shorter_than_what_was_used_is_refused(tmp_path: Path) -> None:
     go(tmp_path / "run")
-    with pytest.raises(ValueError, match="^the batches of worker 0 end after 7, but the checkpoint had used 20$"):
+    with pytest.raises(ValueError, match=r"^the batches of worker 0 end after 7, but the checkpoint had used 20$"):
         go(tmp_path / "run", resume=True, steps=7)
 
 
 def test_a_checkpoint_is_not_overwritten_unasked(tmp_path: Path) -> None:
     go(tmp_path / "run")
-    with pytest.raises(ValueError, match="/run holds a checkpoint: pass resume=True to go on from it, or another"):
+    with pytest.raises(
+        ValueError, match=r"/run holds a checkpoint: pass resume=True to go on from it, or another"
+    ):
         go(tmp_path / "run")
 
 
 def test_the_place_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(ValueError, match="^checkpoint must be a folder, but .*/run is a file$"):
+    with pytest.raises(ValueError, match=r"^checkpoint must be a folder, but .*/run is a file$"):
         go(tmp_path / "run")
     assert (tmp_path / "run").read_text() == "mine"
 
@@ -245,7 +244,7 @@ def test_an_empty_folder_is_a_fresh_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"checkpoint_every": 4}, {"resume": True}])
 def test_options_that_need_a_folder_say_so(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="^checkpoint_every and resume need checkpoint, the folder to write to$"):
+    with pytest.raises(ValueError, match=r"^checkpoint_every and resume need checkpoint, the folder to write to$"):
         go(None, **{"checkpoint_every": None, **options})
 
 

@@ -71,7 +71,7 @@ def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> lis
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """The reduction, a left fold in rank order; `out` may be one of the parts. All weights 0: False, nothing done."""
+    """The reduction, a left fold in rank order; `out` may be a part. All weights 0: False, nothing done."""
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)

@@ -15,7 +15,7 @@ import numpy as np
 from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.checkpoint import Folder
-from loosestep.errors import whole
+from loosestep.errors import function, of_kind, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer
 from loosestep.program import Plan, Program
@@ -81,6 +81,7 @@ def run(
     [0.25, 0.25, 0.25, 0.25]
     """
     check_kinds(strategy, optimizer, on)
+    check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
     for name, number in (("steps", steps), ("every", every), ("checkpoint_every", checkpoint_every)):
         if number is not None:
             whole(name, number)
@@ -95,13 +96,20 @@ def run(
 
 def check_kinds(strategy: object, optimizer: object, on: object) -> None:
     """The three nouns of a run must be of their kinds, made and not classes."""
-    wanted = (("strategy", strategy, Strategy), ("optimizer", optimizer, Optimizer), ("on", on, Transport))
-    for name, value, kind in wanted:
-        if value is not None and not isinstance(value, kind):
-            hint = f", did you mean {value.__name__}()?" if isinstance(value, type) else ""
-            raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{hint}")
-    if strategy is None:
-        raise TypeError("strategy must be a Strategy, got None")
+    of_kind("strategy", strategy, Strategy)
+    if optimizer is not None:
+        of_kind("optimizer", optimizer, Optimizer)
+    if on is not None:
+        of_kind("on", on, Transport)
+
+
+def check_functions(gradient: object, batches: object, optional: Mapping[str, object]) -> None:
+    """What the user gives to be called must be callable."""
+    function("gradient", gradient, " of (x, batch)")
+    function("batches", batches, " of (rank, size)")
+    for name, value in optional.items():
+        if value is not None:
+            function(name, value)
 
 
 def check_start(x0: Buffer) -> Buffer:

@@ -66,6 +66,27 @@ def whole(name: str, value: object, least: int = 1) -> None:
     at_least(name, value, least)
 
 
+def below(name: str, rank: object, size: int) -> None:
+    """Refuse what is no rank of `size` workers."""
+    whole(name, rank, 0)
+    if rank >= size:  # type: ignore[operator]
+        raise ValueError(f"{name} must be below {size}, the number of workers, got {rank}")
+
+
+def of_kind(name: str, value: object, kind: type) -> None:
+    """Refuse what is not an instance of `kind`; its class instead is a slip that deserves a hint."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        hint = f", did you mean {value.__name__}()?" if isinstance(value, type) else ""
+        raise TypeError(f"{name} must be {article} {kind.__name__}, got {value!r}{hint}")
+
+
+def function(name: str, value: object, of: str = "") -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function{of}, got {value!r}")
+
+
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
     """Refuse a word outside a closed set."""
     if value not in allowed:

@@ -205,7 +205,7 @@ class Program:
         return self.worker.rank == 0 and self.plan.evaluate(self, step)
 
     def look(self) -> Iterator[Request]:
-        """Evaluate a one-sided consensus: rank 0 alone, while the others go on. Its last step is left to the end."""
+        """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
         plan, clock = self.plan, self.worker.clock
         if not self.looks or clock // self.looks == self.looked_at // self.looks or self.is_last(clock):
             return

@@ -25,9 +25,8 @@ T = TypeVar("T")
 
 def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
     """Every concrete subclass of `base` that the files of a package (or one module) define, in order of name."""
-    modules = [package]
-    for found in iter_modules(getattr(package, "__path__", ()), package.__name__ + "."):
-        modules.append(import_module(found.name))
+    files = iter_modules(getattr(package, "__path__", ()), package.__name__ + ".")
+    modules = [package, *(import_module(file.name) for file in files)]
     classes = {
         value
         for module in modules

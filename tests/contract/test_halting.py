@@ -1,4 +1,4 @@
-"""Ctrl-C at any gradient, while some workers' data has ended: all stop at one step, and resume to the same bits."""
+"""Ctrl-C at any gradient, also when some data has ended: all stop at one step, and resume to the same bits."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_readers_are_those_whose_rows_hold_a_worker(topology: Topology, n: int) 
     for rank in range(n):
         weights = topology.weights(rank, n)
         assert weights.readers == tuple(other for other in range(n) if other != rank and mixing[other, rank])
-        assert [other for other, _ in weights.row] == sorted(set(other for other, _ in weights.row))
+        assert [other for other, _ in weights.row] == sorted({other for other, _ in weights.row})
         assert dict(weights.row) == {other: mixing[rank, other] for other in np.flatnonzero(mixing[rank])}
 
 
@@ -85,5 +85,5 @@ def test_a_gap_that_is_wrong_shows() -> None:
 def test_it_is_a_value(topology: Topology) -> None:
     assert eval(repr(topology), vars(ls).copy()) == topology
     assert pickle.loads(pickle.dumps(topology)) == topology
-    with pytest.raises(ValueError, match="^size must be at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^size must be at least 1, got 0$"):
         topology.matrix(0)

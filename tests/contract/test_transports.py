@@ -96,10 +96,11 @@ def test_all_reduce(on: Transport, op: Any, dtype: type, size: int) -> None:
     check(ask(script, on, size, dtype), [FOLDS[op](beginnings(on.size, size, dtype))] * on.size)
 
 
+WEIGHTS = [[2, 2, 2, 2, 2], [1, 3, 0, 2, 5], [0, 4, 0, 0, 0], [0.5, 0.25, 3, 1, 1]]
+
+
 @each(2, 3, 5)
-@pytest.mark.parametrize(
-    "weights", [[2, 2, 2, 2, 2], [1, 3, 0, 2, 5], [0, 4, 0, 0, 0], [0.5, 0.25, 3, 1, 1]], ids=str
-)
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
 def test_a_weighted_mean_does_not_read_those_without_weight(on: Transport, weights: list[float]) -> None:
     used = weights[: on.size]
 
@@ -144,16 +145,14 @@ def test_all_gather(on: Transport, size: int) -> None:
         got[worker.rank] = out
 
     ask(script, on)
-    check(
-        [got[rank] for rank in range(on.size)], [np.concatenate([x[:size] for x in beginnings(on.size)])] * on.size
-    )
+    gathered = np.concatenate([x[:size] for x in beginnings(on.size)])
+    check([got[rank] for rank in range(on.size)], [gathered] * on.size)
 
 
 @each(1, 2, 3, 5)
-@pytest.mark.parametrize("root", range(5))
-def test_broadcast_from_every_root(on: Transport, root: int) -> None:
-    if root >= on.size:
-        pytest.skip("there is no such worker")
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_broadcast_from_every_root(on: Transport, place: int) -> None:
+    root = place % on.size
 
     def script(worker: Worker) -> Iterator[Request]:
         yield Broadcast(worker.params, root)
@@ -420,9 +419,8 @@ def test_a_worker_that_raises_stops_all(on: Transport, at: str) -> None:
         yield Start(mix := Mix(worker.params, ls.Ring().weights(worker.rank, worker.size)))
         yield Wait(mix)
 
-    with pytest.raises(
-        WorkerFailed, match=f"^worker {on.size - 1} failed in round .*OverflowError: too much$"
-    ) as caught:
+    sentence = f"^worker {on.size - 1} failed in round .*OverflowError: too much$"
+    with pytest.raises(WorkerFailed, match=sentence) as caught:
         ask(script, on, rounds=5)
     assert isinstance(caught.value.__cause__, OverflowError)
     assert caught.value.rank == on.size - 1
@@ -463,9 +461,7 @@ def test_a_worker_that_hangs_ends_the_job(kind: Any, waiting: str, monkeypatch: 
     monkeypatch.setattr("loosestep.transports.threads.PATIENCE", 0.5)
     began = time.monotonic()
     try:
-        with pytest.raises(
-            TimedOut, match=r"^worker [02] waited 1 s at .* for worker 1, which is at .*Gradient|Ready"
-        ):
+        with pytest.raises(TimedOut, match=r"^worker [02] waited 1 s at .* for worker 1, which is at Gradient"):
             ls.run(Ask(script), gradient, np.zeros(3), lambda rank, n: iter([rank]), on=kind(3, deadline=1.0))
         assert time.monotonic() - began < 20
     finally:
@@ -482,10 +478,11 @@ def test_a_message_that_nobody_sends_ends_the_job(kind: Any) -> None:
         if worker.rank == 0:
             yield Exchange(recvs=[(1, np.empty(3))])
 
-    with pytest.raises(
-        TimedOut,
-        match=r"^worker . waited 1 s at .*worker ., .*receives from \[1\]|receives from \[1\]\) for worker 1, which",
-    ):
+    alone, asked = (
+        r"^worker 0 waited 1 s at Exchange\(.* for worker 1, ",
+        r"^worker 1 waited 1 s at .* worker 0, .* at Exchange",
+    )
+    with pytest.raises(TimedOut, match=f"{alone}|{asked}"):
         ask(script, kind(2, deadline=1.0))
     nobody_is_left()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Ask
+from tests.contract.asking import Ask, Script
 from tests.contract.discovery import discover
 
 import loosestep as ls
@@ -21,14 +21,7 @@ LATENCY, BANDWIDTH = 3e-5, 2e8
 close = pytest.approx
 
 
-def price(
-    script: Callable[[Worker], Iterator[Request]],
-    n: int,
-    size: int = 64,
-    *,
-    marching: bool = False,
-    **network: Any,
-) -> ls.Result:
+def price(script: Script, n: int, size: int = 64, *, marching: bool = False, **network: Any) -> ls.Result:
     """A run of one round in which only communication takes time."""
     network = {"latency": LATENCY, "bandwidth": BANDWIDTH, "step_time": 0.0, **network}
     return ls.run(
@@ -147,12 +140,8 @@ def test_pushes_queue_at_the_centers_link(n: int) -> None:
         yield Add(worker.shared("center", like=worker.params), np.ones(64))
 
     result = price(script, n, center_bandwidth=center)
-    assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9, abs=0), (
-        "a worker goes on when its own link is free"
-    )
-    assert result.seconds == close(LATENCY + n * 512 / center, rel=1e-9, abs=0), (
-        "the end waits for what is on its way"
-    )
+    assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9, abs=0), "who has sent goes on"
+    assert result.seconds == close(LATENCY + n * 512 / center, rel=1e-9, abs=0), "the end waits for arrivals"
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
@@ -208,9 +197,8 @@ def test_steps_take_what_the_stragglers_say(kind: type[Stragglers]) -> None:
         seed=11,
     )
     speeds = [stragglers.Speed(example, 2e-3, rank, 11) for rank in range(3)]
-    assert result.seconds == close(
-        max(sum(speed.duration(step) for step in range(10)) for speed in speeds), rel=1e-9, abs=0
-    )
+    totals = [sum(speed.duration(step) for step in range(10)) for speed in speeds]
+    assert result.seconds == close(max(totals), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,13 @@ def samples_in(batch: Any) -> int:
     return len(batch) if isinstance(batch, list) else 1
 
 
+def kind(value: Any) -> str:
+    """What was returned instead of an array of the right size."""
+    if isinstance(value, np.ndarray):
+        return f"shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 class Feed:
     """One worker's batches, one looked ahead, so that it is known when the data has ended."""
 
@@ -131,8 +138,9 @@ class NumpyModel:
         """Copy the gradient to its place."""
         grad = self.worker.grad
         if not isinstance(gradient, np.ndarray) or gradient.size != grad.size:
-            found = f"shape {np.shape(gradient)}" if isinstance(gradient, np.ndarray) else repr(type(gradient))
-            raise ValueError(f"gradient must return an array of {grad.size} values like x0, got {found}")
+            raise ValueError(f"gradient must return an array of {grad.size} values like x0, got {kind(gradient)}")
+        if gradient.dtype.kind not in "fiu":
+            raise TypeError(f"gradient must return real numbers, got {gradient.dtype}")
         np.copyto(grad, gradient.reshape(-1), casting="same_kind")
 
     def note_loss(self, loss: float, count: int) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep.errors import of_kind
 from loosestep.requests import Gradient, Mix, Start, Update, Wait
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.ring import Ring
+from loosestep.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.topology import Topology
     from loosestep.worker import Worker
 
 
@@ -43,6 +44,9 @@ class CDSGD(Strategy):
 
     identity_at_one: ClassVar[bool] = True
     topology: Topology = field(default_factory=Ring)
+
+    def __post_init__(self) -> None:
+        of_kind("topology", self.topology, Topology)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         weights = self.topology.weights(worker.rank, worker.size, worker.round)

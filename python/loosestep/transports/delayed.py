@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loosestep.errors import one_of, positive
+from loosestep.errors import below, of_kind, one_of, positive
 from loosestep.requests import Compute, Request, Sleep, Wait
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
@@ -34,6 +34,9 @@ class Delayed(Transport):
     ranks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        of_kind("on", self.on, Transport)
+        for rank in self.ranks or ():
+            below("ranks", rank, self.on.size)
         positive("seconds", self.seconds, zero=True)
         one_of("pattern", self.pattern, ("constant", "random"))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.errors import LoosestepError, whole
+from loosestep.errors import LoosestepError, below, of_kind, whole
 from loosestep.requests import Request
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
@@ -34,10 +34,9 @@ class Failing(Transport):
         return cls(at_request=10**9)
 
     def __post_init__(self) -> None:
-        whole("rank", self.rank, 0)
+        of_kind("on", self.on, Transport)
         whole("at_request", self.at_request)
-        if self.rank >= self.on.size:
-            raise ValueError(f"rank must be below {self.on.size}, the number of workers, got {self.rank}")
+        below("rank", self.rank, self.on.size)
 
     @property
     def size(self) -> int:

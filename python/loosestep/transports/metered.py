@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loosestep.collectives import TRAFFIC, Cost
+from loosestep.errors import of_kind
 from loosestep.requests import Compute, Request
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
@@ -65,6 +66,9 @@ class Metered(Transport):
 
     on: Transport = field(default_factory=Serial)
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        of_kind("on", self.on, Transport)
 
     @property
     def size(self) -> int:

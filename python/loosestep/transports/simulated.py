@@ -11,8 +11,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loosestep import collectives, ops
+from loosestep.agreement import check_alike, check_message, check_shared
 from loosestep.buffers import like as buffer_like
-from loosestep.errors import Deadlock, Mismatch, positive, whole
+from loosestep.errors import Deadlock, of_kind, positive, whole
 from loosestep.network import Network, PerLink
 from loosestep.requests import (
     Add,
@@ -38,7 +39,7 @@ from loosestep.stragglers import Constant, Speed, Stragglers
 from loosestep.transport import Session, Task, Transport, failure
 
 if TYPE_CHECKING:
-    from loosestep.worker import Worker
+    pass
 
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
 
@@ -74,6 +75,7 @@ class Simulated(Transport):
 
     def __post_init__(self) -> None:
         whole("n", self.n)
+        of_kind("stragglers", self.stragglers, Stragglers)
         if self.seed is not None:
             whole("seed", self.seed, 0)
         positive("step_time", self.step_time, zero=True)
@@ -268,12 +270,7 @@ class SimulatedSession(Session):
         self, strand: Strand, request: Exchange, place: int, content: Buffer, note: float, arrival: float
     ) -> None:
         source, into = request.recvs[place]
-        if into.size != content.size or into.dtype != content.dtype:
-            worker = strand.task.worker
-            raise Mismatch(
-                f"worker {source} sent {content.size} {content.dtype} to worker {worker.rank}, which expects "
-                f"{into.size} {into.dtype} in round {worker.round}"
-            )
+        check_message(source, content, strand.task.worker, into)
         into[...] = content
         if request.notes is not None:
             request.notes[source] = note
@@ -341,7 +338,7 @@ class SimulatedSession(Session):
 
     def meet(self, meeting: list[tuple[Strand, AllReduce]]) -> None:
         strands, requests = zip(*meeting, strict=True)
-        check_alike(strands, requests)
+        check_alike([strand.task.worker for strand in strands], requests)
         bufs = [request.buf for request in requests]
         if collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests]):
             for buf in bufs[1:]:
@@ -389,24 +386,3 @@ def take(boxes: dict[Any, list[Any]], key: tuple[int, int, int]) -> Any:
         return box.pop(0)
     del boxes[key]
     return box[0]
-
-
-def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
-    """A shared variable and the buffer that meets it must be alike."""
-    if shared.size != buf.size or shared.dtype != buf.dtype:
-        raise Mismatch(
-            f"worker {worker.rank} met {shared.name!r} ({shared.size} {shared.dtype}) with {buf.size} "
-            f"{buf.dtype} in round {worker.round}"
-        )
-
-
-def check_alike(strands: Sequence[Strand], requests: Sequence[AllReduce]) -> None:
-    """All members of a collective must ask for the same."""
-    first = requests[0]
-    for strand, request in zip(strands, requests, strict=True):
-        if (request.buf.size, request.buf.dtype, request.op) != (first.buf.size, first.buf.dtype, first.op):
-            one, other = strands[0].task.worker, strand.task.worker
-            raise Mismatch(
-                f"worker {other.rank} asked for {describe(request)}, worker {one.rank} for {describe(first)} "
-                f"in round {one.round}"
-            )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loosestep import _core
+from loosestep.agreement import check_message
 from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
 from loosestep.requests import (
     Add,
@@ -216,7 +217,7 @@ class ThreadsEndpoint(Endpoint):
         self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
 
     def make_room(self) -> None:
-        """Complete the oldest collective; all members do, for they start in one order. A `Mix` may still be read."""
+        """Complete the oldest collective (its members start in one order). A `Mix` may still be read."""
         oldest = next((asked for asked in self.begun if type(asked) in (AllReduce, AllGather, Broadcast)), None)
         if oldest is not None:
             self.begun.pop(oldest)()
@@ -300,11 +301,7 @@ class ThreadsEndpoint(Endpoint):
     def receive(self, request: Exchange) -> None:
         for source, into in request.recvs:
             content, note = self.pick(request, (source, self.rank, request.tag))
-            if into.size != content.size or into.dtype != content.dtype:
-                raise Mismatch(
-                    f"worker {source} sent {content.size} {content.dtype} to worker {self.rank}, which expects "
-                    f"{into.size} {into.dtype} in round {self.worker.round}"
-                )
+            check_message(source, content, self.worker, into)
             into[...] = content
             if request.notes is not None:
                 request.notes[source] = note

@@ -1,0 +1,43 @@
+"""What two workers ask of one communication must fit together; else the job ends, and says who and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loosestep.errors import Mismatch
+from loosestep.requests import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loosestep.requests import AllReduce, Buffer, Shared
+    from loosestep.worker import Worker
+
+
+def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) -> None:
+    """A message and the buffer that receives it must be alike."""
+    if into.size != content.size or into.dtype != content.dtype:
+        raise Mismatch(
+            f"worker {source} sent {content.size} {content.dtype} to worker {worker.rank}, which expects "
+            f"{into.size} {into.dtype} in round {worker.round}"
+        )
+
+
+def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
+    """A shared variable and the buffer that meets it must be alike."""
+    if shared.size != buf.size or shared.dtype != buf.dtype:
+        raise Mismatch(
+            f"worker {worker.rank} met {shared.name!r} ({shared.size} {shared.dtype}) with {buf.size} "
+            f"{buf.dtype} in round {worker.round}"
+        )
+
+
+def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> None:
+    """All members of a collective must ask for the same."""
+    first = requests[0]
+    for worker, request in zip(workers, requests, strict=True):
+        if (request.buf.size, request.buf.dtype, request.op) != (first.buf.size, first.buf.dtype, first.op):
+            raise Mismatch(
+                f"worker {worker.rank} asked for {describe(request)}, worker {workers[0].rank} for "
+                f"{describe(first)} in round {worker.round}"
+            )

@@ -1,0 +1,279 @@
+"""The shape of the source: arrows point one way, frameworks stay in their place, files and functions stay small.
+
+An exception is a line with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import pytest
+from tests.contract.discovery import discover
+
+from loosestep import strategies
+from loosestep.strategy import Strategy
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "loosestep"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = [
+    "_core",
+    "errors value blas stopwatch ops",
+    "buffers requests",
+    "worker result topology optimizers stragglers checkpoint data expressions models",
+    "topologies",
+    "strategy network rollcall agreement",
+    "strategies collectives",
+    "lowering transport",
+    "wrapping",
+    "transports",
+    "adapters",
+    "program",
+    "saving",
+    "driver",
+    "report",
+    "inspection",
+    "experiment",
+    "comparison",
+    "loosestep",
+    "cli",
+    "__main__",
+]
+"""From the bottom up. A file imports what is below it, or of its own folder; `loosestep` is the whole package."""
+
+PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
+
+STRATEGIES_SEE = {
+    "requests", "worker", "strategy", "ops", "topologies", "topology", "codecs", "optimizers", "errors", "value",
+}  # fmt: skip
+STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections"}
+
+THIRD_PARTY = {
+    "numpy": "",  # everywhere
+    "safetensors": "checkpoint report",
+    "rich": "cli comparison report",
+    "click": "cli",
+    "sklearn": "data",
+    "matplotlib": "report",
+    "threadpoolctl": "blas",
+    "mpi4py": "transports/mpi",
+    "torch": "adapters/torch torch",
+    "cupy": "adapters/cupy",
+    "jax": "adapters/jax jax",
+}
+"""Where a framework may be imported: nowhere else."""
+
+LONG_FILES = {
+    "python/loosestep/__init__.py": 100,  # every public name twice: imported, and listed for type checkers
+}
+LONG_FUNCTIONS: dict[str, int] = {}
+LONG_SOURCES: dict[str, int] = {}
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def name(file: Path) -> str:
+    """Dotted, below the package: 'transports.threads', 'loosestep' for the package itself."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts) or "loosestep"
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file imports, also for types alone and inside functions."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: imports are absolute"
+            module = node.module or ""
+            if module == "loosestep":
+                yield from (f"loosestep.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def inner(file: Path) -> list[str]:
+    """What of this package a file imports, dotted."""
+    found = [module.removeprefix("loosestep.") for module in imports(file) if module.split(".")[0] == "loosestep"]
+    return [module if module.split(".")[0] in PLACE else "loosestep" for module in found]
+
+
+each_file = pytest.mark.parametrize("file", FILES, ids=name)
+
+
+# --- arrows ------------------------------------------------------------------------------------------------
+
+
+@each_file
+def test_a_file_has_a_layer(file: Path) -> None:
+    assert name(file).split(".")[0] in PLACE, "say in LAYERS where it belongs"
+
+
+@each_file
+def test_imports_point_down(file: Path) -> None:
+    mine = name(file).split(".")[0]
+    for module in inner(file):
+        other = module.split(".")[0]
+        if other != mine:
+            assert PLACE[other] < PLACE[mine], f"{name(file)} imports {module}, which is not below it"
+
+
+@each_file
+def test_files_of_a_family_do_not_know_each_other(file: Path) -> None:
+    """One strategy, topology or adapter a file; only a default may be another's."""
+    family, *rest = name(file).split(".")
+    if rest and family in ("strategies", "topologies", "adapters"):
+        assert not [module for module in inner(file) if module.split(".")[0] == family]
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "strategies").glob("*.py")), ids=name)
+def test_strategies_see_requests_and_arithmetic_only(file: Path) -> None:
+    for module in imports(file):
+        first, *rest = module.split(".")
+        assert (rest[0] in STRATEGIES_SEE) if first == "loosestep" else first in STRATEGIES_IMPORT, module
+
+
+@each_file
+def test_frameworks_are_imported_in_their_place(file: Path) -> None:
+    here = name(file).replace(".", "/")
+    for module in imports(file):
+        first = module.split(".")[0]
+        if first in sys.stdlib_module_names or first == "loosestep":
+            continue
+        assert first in THIRD_PARTY, f"{first} is new: say in THIRD_PARTY where it may be imported"
+        places = THIRD_PARTY[first].split()
+        assert not places or any(here == place or here.startswith(f"{place}/") for place in places), module
+
+
+def test_only_the_driver_joins_strategy_model_and_transport() -> None:
+    joining = []
+    for file in FILES:
+        seen = {module.split(".")[0] for module in inner(file)}
+        if {"lowering", "transports", "adapters"} <= seen:
+            joining.append(name(file))
+    assert joining == ["driver"]
+
+
+def test_importing_it_imports_no_framework() -> None:
+    code = "import sys, loosestep; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = run_python(code).split()
+    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "matplotlib", "rich", "click"} & set(loaded)
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+# --- native sources ----------------------------------------------------------------------------------------
+
+SOURCES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".hpp", ".cpp"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) -> None:
+    text, folder = source.read_text(), source.relative_to(ROOT / "csrc").parts[0]
+    limit = LONG_SOURCES.get(str(source.relative_to(ROOT)), 250)
+    assert len(text.splitlines()) <= limit
+    if folder != "bind":
+        assert "pybind11" not in text
+        assert "Python.h" not in text
+    assert "mpi.h" not in text
+    if folder == "rules":
+        assert not [line for line in text.splitlines() if line.strip().startswith(("for ", "for(", "while "))]
+
+
+# --- sizes -------------------------------------------------------------------------------------------------
+
+
+@each_file
+def test_a_file_is_small(file: Path) -> None:
+    limit = LONG_FILES.get(str(file.relative_to(ROOT)), 60 if file.name == "__init__.py" else 400)
+    assert len(file.read_text().splitlines()) <= limit
+
+
+def lengths() -> dict[str, int]:
+    """Lines of every function, docstrings and decorators left out."""
+    found = {}
+    for file in FILES:
+        for node in ast.walk(tree(file)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[0]
+                said = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+                doc = (first.end_lineno or 0) - first.lineno + 1 if said and ast.get_docstring(node) else 0
+                found[f"{name(file)}.{node.name}:{node.lineno}"] = (node.end_lineno or 0) - node.lineno + 1 - doc
+    return found
+
+
+def test_functions_are_small() -> None:
+    found = lengths()
+    assert median(found.values()) <= 8
+    assert quantiles(found.values(), n=10)[-1] <= 25
+    long = {where: lines for where, lines in found.items() if lines > LONG_FUNCTIONS.get(where.split(":")[0], 60)}
+    assert not long
+
+
+def test_the_measure_measures() -> None:
+    assert len(lengths()) > 300
+    assert max(lengths().values()) > 20
+
+
+@pytest.mark.parametrize("word", ["utils", "helpers", "common", "misc", "base_impl"])
+def test_no_drawers(word: str) -> None:
+    assert not list(PACKAGE.rglob(f"*{word}*"))
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+@each_file
+def test_a_file_says_what_it_is_for(file: Path) -> None:
+    text = ast.get_docstring(tree(file)) or ""
+    assert text
+    assert text.splitlines()[0].endswith((".", "?", ":"))
+
+
+@pytest.mark.parametrize("kind", discover(strategies, Strategy))
+def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: type[Strategy]) -> None:
+    text = inspect.getdoc(kind) or ""
+    assert "<-" in text, "the formula"
+    assert "A round sends" in text or "No messages" in text
+    assert ">>> import loosestep as ls" in text
+    assert "\nReference: " in text
+    for field in fields(kind):
+        assert f"\n{field.name}: " in text, f"what {field.name} means"
+
+
+def examples() -> list[Any]:
+    modules = ["loosestep" if name(file) == "loosestep" else f"loosestep.{name(file)}" for file in FILES]
+    finder, found = doctest.DocTestFinder(), []
+    for module in modules:
+        if module != "loosestep.__main__":
+            found += [test for test in finder.find(importlib.import_module(module)) if test.examples]
+    return found
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+def test_examples_run_as_written(example: doctest.DocTest) -> None:
+    outcome = doctest.DocTestRunner(optionflags=doctest.FAIL_FAST).run(example)
+    assert outcome.attempted
+    assert not outcome.failed
+
+
+def test_every_strategy_has_an_example_that_runs() -> None:
+    told = {test.name.rsplit(".", 1)[-1] for test in examples()}
+    assert {kind.__name__ for kind in discover(strategies, Strategy)} <= told
