@@ -210,7 +210,9 @@ class Job:
 
     def commit(self, step: int) -> None:
         if self.folder is not None:
-            self.folder.commit(step, {"told": self.told, "history": [asdict(seen) for seen in self.history]})
+            coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
+            history = [asdict(seen) for seen in self.history]
+            self.folder.commit(step, {"told": self.told, "history": history, "halt_at": coming})
 
     def open_folder(self, path: str | PathLike[str]) -> Folder:
         signature = {
@@ -230,6 +232,8 @@ class Job:
         for program in self.plan.programs:
             restore_worker(folder, program, self.meters[program.worker.rank], self.session)
         self.history = [Progress(**seen) for seen in facts["history"]]
+        self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
+        self.plan.halting = self.plan.halt_at is not None
         self.told = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
