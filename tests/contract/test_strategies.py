@@ -166,7 +166,7 @@ def test_killed_and_resumed_is_as_never_killed_in_virtual_time(
 @every_strategy
 @every_virtual
 def test_a_stop_outlives_a_crash(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
-    """Worker 0 is slow: when it has seen enough, the others are ahead, and it has checkpoints to make until there."""
+    """Worker 0 is slow: when it has seen enough, the others are ahead, and checkpoint until there."""
     on = virtual(3, stragglers=ls.Slow(0, 4.0))
     options = {"every": 3, "stop": lambda seen: seen.step >= 6}
     check_crashes(strategy, on, tmp_path, list(range(16, 31)), least=1, **options)
