@@ -1,12 +1,13 @@
 """The native core."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.ops import Buffer
+from loosestep.requests import Exchange
 
 # Elementwise ops, reductions and facts (csrc/bind/ops.cpp). What each op does is in loosestep/ops.py.
 
@@ -141,3 +142,38 @@ class Center:
     def dtype(self) -> Literal["float32", "float64"]: ...
 
 # ---- end of what worker threads share ----
+
+# ---- the simulator ----
+
+class Calendar:
+    """What happens when: the earliest first; ties in rank order, then in the order in which they were pushed."""
+
+    @property
+    def now(self) -> float:
+        """The time of what `next` gave last."""
+
+    def push(self, time: float, rank: int, what: Any, /) -> None: ...
+    def next(self) -> Any:
+        """What is first; None if nothing is left."""
+
+    def clear(self) -> None: ...
+
+class Mail:
+    """Messages between workers, priced: latency + bytes/bandwidth each, and a worker sends one at a time.
+
+    latency, bandwidth: tables (sender, receiver). free: when each worker's link is free again, kept there.
+    check(source, content, strand, into) raises where a message and its receive are not alike.
+    """
+
+    def __init__(
+        self,
+        calendar: Calendar,
+        latency: NDArray[np.float64],
+        bandwidth: NDArray[np.float64],
+        free: MutableSequence[float],
+        check: Callable[[int, NDArray[Any], Any, NDArray[Any]], None],
+    ) -> None: ...
+    def exchange(self, strand: Any, exchange: Exchange, /) -> float | None:
+        """When it is done; None: `strand` will be in the calendar then. Sent is what the buffers hold now."""
+
+    def clear(self) -> None: ...

@@ -54,13 +54,12 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchang
     parts = incoming(request.buf, chunks[me], worker, me, n)
     whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
     weights = {worker.rank: float(request.weight)}
-    for hop in range(1, n):
-        sends, recvs = (whole[(me + hop) % n],), (places[(me - hop) % n],)
-        yield Exchange(sends, recvs, request.weight, weights, tag)
+    weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
+    for to, source in zip(after, reversed(after), strict=True):
+        yield Exchange((whole[to],), (places[source],), weight, weights, tag)
     if not fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks]):
         return  # as everybody knows: nobody passes anything on
-    for hop in range(1, n):
-        to, source = (me + hop) % n, (me - hop) % n
+    for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,24 +36,11 @@ class Network:
         self.size = size
         self.latency = per_link("latency", latency, size, zero=True)
         self.bandwidth = per_link("bandwidth", bandwidth, size, zero=False)
-        uniform = self.latency.strides == (0, 0) and self.bandwidth.strides == (0, 0)
-        self.uniform = (float(self.latency[0, 0]), float(self.bandwidth[0, 0])) if uniform else None
         self.to_center = self.latency.max(axis=1).tolist()  # a table's center is as far as the farthest peer
         self.center_bandwidth = center_bandwidth
         self.worker_bandwidth = self.bandwidth.max(axis=1).tolist()
-        self.free = [0.0] * size  # when a worker's own link is free again
+        self.free = array("d", bytes(8 * size))  # when a worker's own link is free again
         self.center_in = self.center_out = 0.0
-
-    def send(self, source: int, to: int, nbytes: int, now: float) -> tuple[float, float]:
-        """(when the sender is done, when the message has arrived)."""
-        if self.uniform:
-            latency, bandwidth = self.uniform
-        else:
-            latency, bandwidth = self.latency[source, to], self.bandwidth[source, to]
-        begin = self.free[source]
-        sent = (begin if begin > now else now) + nbytes / bandwidth
-        self.free[source] = sent
-        return sent, sent + latency
 
     def push(self, source: int, nbytes: int, now: float) -> tuple[float, float]:
         """A worker sends to the center: (when it is done, when the center has it all)."""

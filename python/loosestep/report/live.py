@@ -50,6 +50,7 @@ class Live:
 
     def __init__(self, console: Console, steps: int, width: int) -> None:
         self.console, self.steps, self.width = console, steps, width
+        self.shown = ("", 0)
         self.bars: Bars | None = None
         if console.is_terminal:
             name = TextColumn("{task.fields[method]}", table_column=Column(no_wrap=True, min_width=min(width, 24)))
@@ -73,8 +74,10 @@ class Live:
 
     def show(self, method: str, at: Progress) -> None:
         """It has come this far."""
+        step = min(at.step, self.steps)  # workers without data pass the steps that are left of a round
         if self.bars:
-            self.bars.update(self.bars.task_ids[-1], completed=min(at.step, self.steps), description=short(at))
-        else:
-            step = f"step {min(at.step, self.steps)}/{self.steps}"
-            self.console.print(f"{method:{self.width}}  {step}  {told(at)}", markup=False, soft_wrap=True)
+            self.bars.update(self.bars.task_ids[-1], completed=step, description=short(at))
+        elif self.shown != (method, step):
+            line = f"{method:{self.width}}  step {step}/{self.steps}  {told(at)}"
+            self.console.print(line, markup=False, soft_wrap=True)
+        self.shown = (method, step)

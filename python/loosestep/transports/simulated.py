@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from loosestep import collectives, ops
+from loosestep._core import Calendar, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
 from loosestep.buffers import like as buffer_like
 from loosestep.errors import Deadlock, of_kind, positive, whole
@@ -37,9 +36,6 @@ from loosestep.requests import (
 from loosestep.rollcall import Roll
 from loosestep.stragglers import Constant, Speed, Stragglers
 from loosestep.transport import Session, Task, Transport, failure
-
-if TYPE_CHECKING:
-    pass
 
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
 
@@ -100,19 +96,18 @@ class Simulated(Transport):
 class Strand:
     """A stream of requests that runs by itself: a worker's own, or one that it started."""
 
-    __slots__ = ("arrived", "done", "missing", "rank", "requests", "task", "waiter", "waiting")
+    __slots__ = ("arrived", "done", "rank", "requests", "task", "waiter", "waiting")
 
     def __init__(self, task: Task, requests: Iterator[Request]) -> None:
         self.task, self.requests, self.rank = task, requests, task.worker.rank
         self.waiting: Request | None = None  # the request it is in
-        self.missing = 0  # messages that an Exchange still lacks
-        self.arrived = 0.0  # when the latest part of an Exchange is done
+        self.arrived = 0.0  # at the meeting of an AllReduce
         self.done: float | None = None
         self.waiter: Strand | None = None
 
 
 class SimulatedSession(Session):
-    """A heap of (time, rank, number, what happens): the earliest goes first, ties in rank order."""
+    """A calendar of what happens when: the earliest goes first, ties in rank order. It and the mail are native."""
 
     def __init__(self, config: Simulated, seed: int) -> None:
         self.size = config.n
@@ -120,13 +115,13 @@ class SimulatedSession(Session):
         self.network = config.network()
         primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
         self.native = frozenset(primitives | ({AllReduce} if self.size > CLOSED_FORM_ABOVE else set()))
+        self.calendar = Calendar()
+        self.mail = Mail(
+            self.calendar, self.network.latency, self.network.bandwidth, self.network.free, check_mail
+        )
         self.time = 0.0  # of what happens now
         self.clocks = [0.0] * self.size  # when each worker last did something
-        self.heap: list[tuple[float, int, int, Strand | Callable[[], None]]] = []
-        self.number = count()
         self.variables: dict[str, Shared] = {}
-        self.mail: dict[tuple[int, int, int], list[Any]] = {}  # (from, to, tag): messages that came first
-        self.awaited: dict[tuple[int, int, int], list[Any]] = {}  # ... and receives that came first
         self.posted: dict[tuple[object, int], list[tuple[Strand, AllReduce]]] = defaultdict(list)
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Strand] = {}
@@ -137,7 +132,7 @@ class SimulatedSession(Session):
             Gradient: self.gradient,
             Ready: self.ready,
             Update: self.update,
-            Exchange: self.exchange,
+            Exchange: self.mail.exchange,
             Fetch: self.fetch,
             Add: self.add,
             AllReduce: self.all_reduce,
@@ -166,22 +161,30 @@ class SimulatedSession(Session):
 
     def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
         """Let something happen at a time; events of the network itself have rank -1."""
-        heappush(self.heap, (time, rank, next(self.number), what))
+        self.calendar.push(time, rank, what)
 
     def run(self, tasks: Sequence[Task]) -> None:
         strands = [Strand(task, task.requests) for task in tasks]
         for strand in strands:
             self.at(self.clocks[strand.rank], strand.rank, strand)
-        heap = self.heap
-        while heap:
-            self.time, _, _, what = heappop(heap)
-            if isinstance(what, Strand):
-                self.advance(what)
-            else:
-                what()
+        try:
+            self.go_through()
+        finally:
+            self.mail.clear()  # what is left after a failure refers to this session, and it to that
+            self.calendar.clear()
         stuck = [strand for strand in strands if strand.done is None]
         if stuck:
             raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
+
+    def go_through(self) -> None:
+        """All that is in the calendar."""
+        calendar = self.calendar
+        while (what := calendar.next()) is not None:
+            self.time = calendar.now
+            if type(what) is Strand:
+                self.advance(what)
+            else:
+                what()
 
     def where(self, strand: Strand) -> str:
         """One stuck worker, for people."""
@@ -200,7 +203,7 @@ class SimulatedSession(Session):
                 if until is None:
                     return
                 if until > now:
-                    heappush(self.heap, (until, strand.rank, next(self.number), strand))
+                    self.calendar.push(until, strand.rank, strand)
                     return
         except Exception as cause:
             raise failure(strand.task.worker, strand.waiting, cause) from cause
@@ -236,47 +239,6 @@ class SimulatedSession(Session):
     def update(self, strand: Strand, request: Update) -> float:
         strand.task.compute(request)
         return self.time
-
-    # --- messages ----------------------------------------------------------------------------------------
-
-    def exchange(self, strand: Strand, request: Exchange) -> float | None:
-        now, rank, tag, mail, send = self.time, strand.rank, request.tag, self.mail, self.network.send
-        strand.missing, strand.arrived = len(request.recvs), now
-        for to, buf in request.sends:
-            sent, arrival = send(rank, to, buf.nbytes, now)
-            if sent > strand.arrived:
-                strand.arrived = sent
-            self.deliver((rank, to, tag), buf, request.note, arrival)
-        for place, (source, _) in enumerate(request.recvs):
-            key = (source, rank, tag)
-            if key in mail:
-                arrival, content, note = take(mail, key)
-                self.receive(strand, request, place, content, note, arrival)
-            else:
-                self.awaited.setdefault(key, []).append((strand, request, place))
-        return None if strand.missing else strand.arrived
-
-    def deliver(self, key: tuple[int, int, int], buf: Buffer, note: float, arrival: float) -> None:
-        """Hand a message to the receive that waits for it, or keep a copy until one does."""
-        if key not in self.awaited:
-            self.mail.setdefault(key, []).append((arrival, buf.copy(), note))
-            return
-        strand, request, place = take(self.awaited, key)
-        self.receive(strand, request, place, buf, note, arrival)
-        if not strand.missing:
-            self.at(strand.arrived, strand.rank, strand)
-
-    def receive(
-        self, strand: Strand, request: Exchange, place: int, content: Buffer, note: float, arrival: float
-    ) -> None:
-        source, into = request.recvs[place]
-        check_message(source, content, strand.task.worker, into)
-        into[...] = content
-        if request.notes is not None:
-            request.notes[source] = note
-        strand.missing -= 1
-        if arrival > strand.arrived:
-            strand.arrived = arrival
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -379,10 +341,6 @@ class SimulatedSession(Session):
         return self.time if strand in known else None
 
 
-def take(boxes: dict[Any, list[Any]], key: tuple[int, int, int]) -> Any:
-    """The oldest entry of a box; an empty box is forgotten, for tags are used once."""
-    box = boxes[key]
-    if len(box) > 1:
-        return box.pop(0)
-    del boxes[key]
-    return box[0]
+def check_mail(source: int, content: Buffer, strand: Strand, into: Buffer) -> None:
+    """Refuse a message that does not fit."""
+    check_message(source, content, strand.task.worker, into)

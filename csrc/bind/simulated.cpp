@@ -1,0 +1,200 @@
+// The parts of the simulator that every message passes: its calendar and its mail.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "simulated/boxes.hpp"
+#include "simulated/calendar.hpp"
+
+namespace py = pybind11;
+using namespace loosestep::simulated;
+
+namespace {
+
+// The calendar that Python sees, and the time of what was taken from it last.
+struct Schedule {
+  Calendar<py::object> calendar;
+  double now = 0;
+
+  py::object next() {
+    if (calendar.empty()) return py::none();
+    auto [time, what] = calendar.pop();
+    now = time;
+    return what;
+  }
+};
+
+// One worker's link to another: a worker sends one message at a time.
+class Links {
+ public:
+  Links(const py::array_t<double>& latency, const py::array_t<double>& bandwidth, const py::buffer& free)
+      : latency(latency), bandwidth(bandwidth), free(free.request(true)) {}
+
+  // When the sender is done, and when the message has arrived.
+  std::pair<double, double> send(std::uint32_t from, std::uint32_t to, py::ssize_t bytes, double now) {
+    double& free_at = static_cast<double*>(free.ptr)[from];
+    free_at = std::max(free_at, now) + static_cast<double>(bytes) / bandwidth.at(from, to);
+    return {free_at, free_at + latency.at(from, to)};
+  }
+
+ private:
+  py::array_t<double> latency, bandwidth;  // tables (sender, receiver)
+  py::buffer_info free;                    // by worker: when its own link is free again
+};
+
+// An exchange under way.
+struct Pending {
+  py::object strand;  // who goes on when it is done
+  py::object recvs;   // keeps their buffers
+  py::object notes;
+  int rank;
+  py::ssize_t missing;
+  double arrived;  // when its latest part is done
+};
+
+struct Receive {
+  std::shared_ptr<Pending> pending;
+  py::object into;
+};
+
+// What is in a message's array, which may change once it is sent.
+struct Message {
+  Message(const py::array& array, double note, double arrival, bool keep)
+      : dtype(array.dtype()), size(array.size()), data(array.data()), note(note), arrival(arrival) {
+    if (!keep) return;
+    const auto* begin = static_cast<const char*>(data);
+    kept.assign(begin, begin + array.nbytes());
+    data = kept.data();
+  }
+  Message(Message&&) = default;
+
+  py::dtype dtype;
+  py::ssize_t size;
+  const void* data;
+  double note, arrival;
+  std::vector<char> kept;
+};
+
+py::object attribute(py::handle object, PyObject* name) {
+  PyObject* found = PyObject_GetAttr(object.ptr(), name);
+  if (found == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(found);
+}
+
+py::array contiguous(py::handle given) {
+  if (!py::isinstance<py::array>(given)) throw py::type_error("a message must be a numpy array");
+  auto array = py::reinterpret_borrow<py::array>(given);
+  if (!(array.flags() & py::array::c_style)) throw py::value_error("a message must be a contiguous array");
+  return array;
+}
+
+std::uint32_t rank_of(PyObject* number) {
+  const long rank = PyLong_AsLong(number);
+  if (rank == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return static_cast<std::uint32_t>(rank);
+}
+
+// f(rank, buffer) for the pairs of an Exchange.
+template <class F> void each_peer(py::handle pairs, F&& f) {
+  const auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(pairs.ptr(), "an Exchange's peers"));
+  if (!fast) throw py::error_already_set();
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i) {
+    PyObject* pair = PySequence_Fast_GET_ITEM(fast.ptr(), i);
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
+      throw py::type_error("a peer is a pair (rank, buffer)");
+    f(rank_of(PyTuple_GET_ITEM(pair, 0)), py::handle(PyTuple_GET_ITEM(pair, 1)));
+  }
+}
+
+// Exchanges: prices every message, matches it with its receive, and lets workers go on.
+class Mail {
+ public:
+  // check(source, content, strand, into) raises if the two are not alike.
+  Mail(Schedule& schedule, Links links, py::function check)
+      : schedule(schedule), links(std::move(links)), check(std::move(check)) {}
+
+  // When the exchange is done, or None: its strand will be put into the calendar.
+  py::object exchange(const py::object& strand, const py::object& request) {
+    const std::uint32_t own = rank_of(attribute(strand, rank).ptr());
+    const std::uint64_t tagged = PyLong_AsUnsignedLongLongMask(attribute(request, tag).ptr());
+    auto pending = std::make_shared<Pending>(strand, attribute(request, recvs), attribute(request, notes),
+                                             static_cast<int>(own), 0, schedule.now);
+    const double said = PyFloat_AsDouble(attribute(request, note).ptr());
+    each_peer(attribute(request, sends), [&](std::uint32_t to, py::handle buf) {
+      deliver({own, to, tagged}, contiguous(buf), said, *pending);
+    });
+    each_peer(pending->recvs, [&](std::uint32_t source, py::handle into) {
+      ++pending->missing;
+      expect({source, own, tagged}, {pending, py::reinterpret_borrow<py::object>(into)});
+    });
+    return pending->missing ? py::none() : py::object(py::float_(pending->arrived));
+  }
+
+  void clear() {
+    messages.clear();
+    receives.clear();
+  }
+
+ private:
+  void deliver(const Address& address, const py::array& content, double said, Pending& sender) {
+    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), schedule.now);
+    sender.arrived = std::max(sender.arrived, sent);
+    const auto receive = receives.take(address);
+    if (!receive) return messages.put(address, {content, said, arrival, true});
+    accept(address, *receive, {content, said, arrival, false});
+    Pending& done = *receive->pending;
+    if (!done.missing) schedule.calendar.push(done.arrived, done.rank, done.strand);
+  }
+
+  void expect(const Address& address, const Receive& receive) {
+    const auto message = messages.take(address);
+    if (!message) return receives.put(address, receive);
+    accept(address, receive, *message);
+  }
+
+  void accept(const Address& address, const Receive& receive, const Message& message) {
+    Pending& pending = *receive.pending;
+    py::array into = contiguous(receive.into);
+    if (into.size() != message.size || !into.dtype().is(message.dtype))
+      check(address.from, py::array(message.dtype, {message.size}, message.data), pending.strand, into);
+    std::memcpy(into.mutable_data(), message.data, static_cast<std::size_t>(into.nbytes()));
+    if (!pending.notes.is_none()) pending.notes[py::int_(address.from)] = message.note;
+    --pending.missing;
+    pending.arrived = std::max(pending.arrived, message.arrival);
+  }
+
+  Schedule& schedule;
+  Links links;
+  py::function check;
+  Boxes<Message> messages;
+  Boxes<Receive> receives;
+  PyObject *rank = PyUnicode_InternFromString("rank"), *tag = PyUnicode_InternFromString("tag"),
+           *sends = PyUnicode_InternFromString("sends"), *recvs = PyUnicode_InternFromString("recvs"),
+           *note = PyUnicode_InternFromString("note"), *notes = PyUnicode_InternFromString("notes");
+};
+
+}  // namespace
+
+void bind_simulated(py::module_& m) {
+  py::class_<Schedule>(m, "Calendar")
+      .def(py::init<>())
+      .def_readonly("now", &Schedule::now)
+      .def("push", [](Schedule& schedule, double time, int rank,
+                      py::object what) { schedule.calendar.push(time, rank, std::move(what)); })
+      .def("next", &Schedule::next)
+      .def("clear", [](Schedule& schedule) { schedule.calendar.clear(); });
+  py::class_<Mail>(m, "Mail")
+      .def(py::init([](Schedule& schedule, const py::array_t<double>& latency,
+                       const py::array_t<double>& bandwidth, const py::buffer& free, py::function check) {
+             return std::make_unique<Mail>(schedule, Links(latency, bandwidth, free), std::move(check));
+           }),
+           py::keep_alive<1, 2>(), py::arg("calendar"), py::arg("latency").noconvert(),
+           py::arg("bandwidth").noconvert(), py::arg("free"), py::arg("check"))
+      .def("exchange", &Mail::exchange)
+      .def("clear", &Mail::clear);
+}

@@ -1,0 +1,118 @@
+"""The simulator's native parts: the order of events, the price of a message, and what is refused."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loosestep._core import Calendar, Mail
+from loosestep.requests import Exchange
+
+LATENCY, BANDWIDTH = 0.5, 8.0  # so that two float32 take a second
+
+
+@dataclass
+class Strand:
+    rank: int
+
+
+class Office:
+    """Mail of three workers."""
+
+    def __init__(self) -> None:
+        self.calendar, self.free = Calendar(), array("d", [0.0, 0.0, 0.0])
+        table = np.broadcast_to(np.array(LATENCY), (3, 3)), np.broadcast_to(np.array(BANDWIDTH), (3, 3))
+        self.mail = Mail(self.calendar, *table, self.free, self.check)
+
+    def check(self, source: int, content: Any, strand: Strand, into: Any) -> None:
+        if content.shape != into.shape or content.dtype != into.dtype:
+            raise ValueError(f"{source} to {strand.rank}: {content.size} {content.dtype}")
+
+    def send(self, to: int, buf: Any, note: float = 0.0) -> float | None:
+        return self.mail.exchange(Strand(0), Exchange(sends=((to, buf),), note=note))
+
+    def receive(self, rank: int, into: Any, notes: dict[int, float] | None = None) -> float | None:
+        return self.mail.exchange(Strand(rank), Exchange(recvs=((0, into),), notes=notes))
+
+
+def test_events_come_by_time_then_rank_then_number() -> None:
+    calendar = Calendar()
+    for time, rank, what in ((2.0, 0, "d"), (1.0, 1, "b"), (1.0, 0, "a"), (1.0, 1, "c")):
+        calendar.push(time, rank, what)
+    assert [(calendar.next(), calendar.now) for _ in range(4)] == [("a", 1.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)]
+    assert calendar.next() is None
+
+
+def test_a_worker_sends_one_message_at_a_time() -> None:
+    office, buf = Office(), np.zeros(2, np.float32)
+    assert [office.send(1, buf), office.send(2, buf)] == [1.0, 2.0]
+    assert office.free.tolist() == [2.0, 0.0, 0.0]
+    assert office.receive(2, buf) == 2.0 + LATENCY
+
+
+def test_a_message_is_what_was_in_the_buffer_then() -> None:
+    office, buf, into, notes = Office(), np.array([1, 2], np.float32), np.zeros(2, np.float32), {}
+    office.send(1, buf, note=3.0)
+    buf[:] = 9
+    assert office.receive(1, into, notes) == 1.0 + LATENCY
+    assert (into.tolist(), notes) == ([1, 2], {0: 3.0})
+
+
+def test_who_came_first_goes_on_when_the_message_has_arrived() -> None:
+    office, into = Office(), np.zeros(2, np.float32)
+    assert office.receive(1, into) is None
+    office.send(1, np.array([1, 2], np.float32))
+    assert into.tolist() == [1, 2]
+    assert (office.calendar.next().rank, office.calendar.now) == (1, 1.0 + LATENCY)
+
+
+@pytest.mark.parametrize("receive_first", [False, True])
+def test_messages_of_a_tag_keep_their_order(receive_first: bool) -> None:
+    office, places = Office(), [np.zeros(2, np.float32) for _ in range(5)]
+    post = lambda: [office.receive(1, into) for into in places]  # noqa: E731
+    if receive_first:
+        post()
+    for number in range(5):
+        office.send(1, np.full(2, number, np.float32))
+    if not receive_first:
+        post()
+    assert [into[0] for into in places] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("receive_first", [False, True])
+@pytest.mark.parametrize("into", [np.zeros(3, np.float32), np.zeros(2)], ids=["size", "dtype"])
+def test_what_does_not_fit_is_refused_and_not_written(receive_first: bool, into: Any) -> None:
+    office, buf = Office(), np.ones(2, np.float32)
+    first, second = (lambda: office.receive(1, into)), (lambda: office.send(1, buf))
+    if not receive_first:
+        first, second = second, first
+    first()
+    with pytest.raises(ValueError, match="0 to 1: 2 float32"):
+        second()
+    assert not into.any()
+
+
+READ_ONLY = np.zeros(2, np.float32)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("into", "sentence"),
+    [(np.zeros(4, np.float32)[::2], "contiguous"), ([0.0, 0.0], "numpy array"), (READ_ONLY, "writeable")],
+    ids=["strided", "list", "read-only"],
+)
+def test_what_is_no_flat_array_is_refused(into: Any, sentence: str) -> None:
+    office = Office()
+    office.send(1, np.ones(2, np.float32))
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        office.receive(1, into)
+
+
+@pytest.mark.parametrize("rank", [3, -1])
+def test_a_worker_that_is_not_there_is_refused(rank: int) -> None:
+    with pytest.raises(IndexError):
+        Office().send(rank, np.ones(2, np.float32))
