@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -162,7 +161,8 @@ class Mail {
     py::array into = contiguous(receive.into);
     if (into.size() != message.size || !into.dtype().is(message.dtype))
       check(address.from, py::array(message.dtype, {message.size}, message.data), pending.strand, into);
-    std::memcpy(into.mutable_data(), message.data, static_cast<std::size_t>(into.nbytes()));
+    std::copy_n(static_cast<const char*>(message.data), into.nbytes(),
+                static_cast<char*>(into.mutable_data()));
     if (!pending.notes.is_none()) pending.notes[py::int_(address.from)] = message.note;
     --pending.missing;
     pending.arrived = std::max(pending.arrived, message.arrival);
