@@ -160,6 +160,7 @@ def test_autocast_and_a_scaler(strategy: ls.Strategy, dtype: Any, clip: float | 
     assert plain[-1] < 2.0**120  # it did overflow
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 @each_strategy
 def test_compiled_models(strategy: ls.Strategy) -> None:
     def make() -> nn.Module:

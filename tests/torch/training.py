@@ -64,7 +64,7 @@ class Training:
         """Train; returns all parameters and buffers, and the state of the optimizer."""
         torch.manual_seed(0)
         net = self.make()
-        inner = self.optimizer([param for param in net.parameters()])
+        inner = self.optimizer(list(net.parameters()))
         if strategy is None:
             self.loop(net, inner, None)
         else:
