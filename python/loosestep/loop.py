@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from loosestep.agreement import check_facts
 from loosestep.errors import of_kind
 from loosestep.lowering import Lowering
 from loosestep.program import GRADIENT, UPDATE, Plan, Program
@@ -58,7 +59,11 @@ class Joined:
     def compute_with(self, model: Model) -> None:
         """From now on `model` performs what computes."""
         self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
-        self.lowering = Lowering(self.session.native | model.native, self.worker)
+        self.lowering = Lowering(self.session.native | model.native, self.worker, self.session.unpriced)
+
+    def agree(self, facts: dict[str, str]) -> None:
+        """All processes must have been asked for the same run."""
+        check_facts(self.session.surveying("run", lambda: facts)())
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
         """What `drive` would be given."""
@@ -89,6 +94,7 @@ class Loop:
         )
         self.program = Program(plan, self.worker, model, strategy.init(self.worker))
         plan.programs.append(self.program)
+        plan.apart = self.worker.size > 1
         self.over = False
         self.restart()
 
@@ -201,7 +207,6 @@ class Loop:
         while self.pending is not None:
             self.advance()
         self.begun = False
-        self.consensus()
 
     def leave(self, error: BaseException | None, last: Iterable[Request] = ()) -> None:
         """End this worker, `last` after all else; with an error at once, and the others as the transport says."""

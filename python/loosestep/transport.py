@@ -81,9 +81,6 @@ class Session(ABC):
         name = type(self).__name__.removesuffix("Session")
         raise TypeError(f"{name} has no place for a loop of your own, which needs a process for each worker")
 
-    def leave(self, error: BaseException | None = None) -> None:  # noqa: B027  (most have nothing to do)
-        """A worker that joined has ended; `error` is what ended it too early."""
-
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         """What a wrapper does to the requests of a worker as they pass."""
         return requests

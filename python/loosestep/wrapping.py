@@ -46,9 +46,6 @@ class WrappedSession(Session):
     def join(self, worker: Worker) -> Endpoint:
         return self.inner.join(worker)
 
-    def leave(self, error: BaseException | None = None) -> None:
-        self.inner.leave(error)
-
     def resume(self, rank: int, seconds: float) -> None:
         self.inner.resume(rank, seconds)
 

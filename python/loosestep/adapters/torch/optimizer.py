@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from loosestep.adapters.torch.saving import restored, saved
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
 from loosestep.transport import Transport
+from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def parallel(
 def launched() -> Transport:
     """MPI() where an MPI launcher started this process, else Serial()."""
     if any(name in os.environ for name in LAUNCHERS):
-        on: Transport = import_module("loosestep.transports.mpi").MPI()
-        return on
+        return MPI()
     return Serial()
 
 
@@ -115,16 +114,13 @@ class Parallel(torch.optim.Optimizer):
     ) -> None:
         held = [param for group in inner.param_groups for param in group["params"]]
         self.layout = Layout(trained(model, held))
-        self.joined = joined = Joined(on, self.layout.params)
-        self.worker, self.meter = joined.worker, joined.meter
+        self.joined = Joined(on, self.layout.params)
+        self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, strategy.synchronous, accumulate)
-        joined.compute_with(self.model)
-        joined.aside(broadcast(self.layout, model))
-        self.statistics = statistics
-        self.loop = Loop(strategy, joined, self.model)
-        self.inner, self.accumulate = inner, accumulate
+        self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
+        self.begin(model, strategy)
         scale(inner, SCALES[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
@@ -132,6 +128,26 @@ class Parallel(torch.optim.Optimizer):
         for slot in self.layout.slots:
             slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
         self._built = True
+
+    def begin(self, model: nn.Module, strategy: Strategy) -> None:
+        """All workers find that they do the same, and start from rank 0's values."""
+        try:
+            self.joined.compute_with(self.model)
+            self.joined.agree(self.facts(strategy))
+            self.joined.aside(broadcast(self.layout, model))
+            self.loop = Loop(strategy, self.joined, self.model)
+        except BaseException as error:
+            self.joined.session.leave(error)
+            raise
+
+    def facts(self, strategy: Strategy) -> dict[str, str]:
+        """What every worker must have alike."""
+        facts = {"strategy": repr(strategy), "optimizer": type(self.inner).__name__}
+        facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
+        for number, slot in enumerate(self.layout.slots):
+            param = slot.param
+            facts[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+        return facts
 
     def _share(self) -> None:
         """One state and one list of groups, so that a scheduler of ours sets the rates of the user's."""
