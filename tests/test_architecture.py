@@ -43,7 +43,7 @@ LAYERS = [
     "saving",
     "driver",
     "report",
-    "inspection",
+    "inspection launching",
     "experiment",
     "comparison",
     "loosestep",
