@@ -20,6 +20,7 @@ from loosestep.topology import Topology
 from loosestep.transports.delayed import Delayed
 from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
+from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated
 from loosestep.transports.threads import Threads
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CDSGD",
     "EASGD",
+    "MPI",
     "SGD",
     "Adam",
     "AllReduceSGD",

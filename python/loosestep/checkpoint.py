@@ -72,7 +72,7 @@ class Folder:
             ) from error
 
     def commit(self, step: int, facts: Facts) -> None:
-        """All parts are there: make them the checkpoint, and remove older ones."""
+        """All parts are there: make them the checkpoint, and remove older ones. For rank 0; others `follow`."""
         name = self.fresh(step)
         content = {"format": FORMAT, "step": step, "folder": name, "signature": self.signature, "facts": facts}
         try:
@@ -85,6 +85,10 @@ class Folder:
         for folder in self.path.glob("step-*"):
             if folder.name != name:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def follow(self, step: int) -> None:
+        """Another process makes it the checkpoint."""
+        self.current = self.fresh(step)
 
     # --- reading -----------------------------------------------------------------------------------------
 

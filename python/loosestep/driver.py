@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
 from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.checkpoint import Folder
-from loosestep.errors import function, of_kind, whole
+from loosestep.errors import Mismatch, function, of_kind, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer
 from loosestep.program import Plan, Program
-from loosestep.result import Interrupted, Progress, Result, WorkerResult, consensus_distance, mean_loss
+from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
 from loosestep.strategy import Strategy
 from loosestep.transport import Task, Transport
@@ -90,8 +91,7 @@ def run(
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
     job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    job.build(gradient, batches, steps, every, checkpoint_every)
-    return job.carry_out()
+    return job.carry_out(gradient, batches, Lengths(steps, every, checkpoint_every))
 
 
 def check_kinds(strategy: object, optimizer: object, on: object) -> None:
@@ -124,6 +124,14 @@ def check_start(x0: Buffer) -> Buffer:
     return x0
 
 
+class Lengths(NamedTuple):
+    """Steps: of the run, between evaluations, between checkpoints."""
+
+    steps: int | None
+    every: int | None
+    checkpoint_every: int | None
+
+
 @dataclass
 class Job:
     """One run being carried out."""
@@ -142,28 +150,57 @@ class Job:
     history: list[Progress] = field(default_factory=list)
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
-    def build(
-        self,
-        gradient: GradientFunction,
-        batches: Batches,
-        steps: int | None,
-        every: int | None,
-        checkpoint_every: int | None,
-    ) -> None:
-        """Everything that the run needs, and where it stands if it is resumed."""
+    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
+        """The whole run; whatever ends it, the session is left."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
         self.meters, self.size = self.session.meters, metered.size
+        try:
+            self.build(gradient, batches, lengths)
+            with interruptible(self):
+                self.session.run([self.task(program) for program in self.plan.programs])
+            result = self.result()
+        except BaseException as error:
+            self.session.leave(error)
+            raise
+        self.session.leave(None)
+        if self.interrupted:
+            raise Interrupted(result)
+        return result
+
+    def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
+        """Everything that the run needs, and where it stands if it is resumed."""
+        self.agree(lengths)
         self.folder = None if self.checkpoint is None else self.open_folder(self.checkpoint)
-        self.plan = Plan(
-            self.strategy, steps, every, checkpoint_every, self.report, self.save, self.commit, self.pause
-        )
+        self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
+        self.plan.apart = len(self.session.ranks) < self.size
+        self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
+        self.totals = self.session.surveying("totals", self.local_totals)
+        self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
+        if self.strategy.shares and self.plan.apart:
+            raise ValueError(
+                f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
+            )
         shared = self.start() if "params" in self.strategy.shares else None
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, shared))
         if self.folder is not None:
             self.restore(self.folder)
-        if all(program.model.feed.ended() for program in self.plan.programs) and not self.resume:
+        self.refuse_no_data()
+
+    def agree(self, lengths: Lengths) -> None:
+        """All processes must have been asked for the same run."""
+        facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
+        facts |= {"checkpoint": self.checkpoint is not None, "x0 (checksum)": crc32(self.x0.tobytes())}
+        first, *others = self.session.surveying("run", lambda: facts)()
+        for rank, other in enumerate(others, 1):
+            for name, value in first.items():
+                if other[name] != value:
+                    raise Mismatch(f"worker {rank} has {name} {other[name]}, worker 0 has {name} {value}")
+
+    def refuse_no_data(self) -> None:
+        ended = all(program.model.feed.ended() for program in self.plan.programs)
+        if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def start(self) -> Buffer:
@@ -185,18 +222,11 @@ class Job:
     def share_for(self, rank: int) -> Callable[[str, Buffer], Any]:
         return lambda name, like: self.session.share(rank, name, like)
 
-    def carry_out(self) -> Result:
-        """Run all programs to their end."""
-        with interruptible(self):
-            self.session.run([self.task(program) for program in self.plan.programs])
-        result = self.result()
-        if self.interrupted:
-            raise Interrupted(result)
-        return result
-
     def task(self, program: Program) -> Task:
         worker, model = program.worker, program.model
-        requests = Lowering(self.session.native | model.native, worker).lower(program.script())
+        requests = Lowering(self.session.native | model.native, worker, self.session.unpriced).lower(
+            program.script()
+        )
         return Task(worker, self.session.wrap(worker, requests), model.perform)
 
     # --- quiesce points ----------------------------------------------------------------------------------
@@ -209,19 +239,25 @@ class Job:
             yield from save_worker(self.folder, program, self.meters[program.worker.rank], self.session, step)
 
     def commit(self, step: int) -> None:
-        if self.folder is not None:
-            coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
-            history = [asdict(seen) for seen in self.history]
-            self.folder.commit(step, {"told": self.told, "history": history, "halt_at": coming})
+        if self.folder is None:
+            return
+        if 0 not in self.session.ranks:
+            self.folder.follow(step)
+            return
+        coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
+        history = [asdict(seen) for seen in self.history]
+        self.folder.commit(step, {"told": self.told, "history": history, "halt_at": coming})
 
     def open_folder(self, path: str | PathLike[str]) -> Folder:
-        signature = {
+        return Folder(path, self.signature(), resume=self.resume)
+
+    def signature(self) -> dict[str, Any]:
+        return {
             "strategy": repr(self.strategy),
             "optimizer": repr(self.optimizer),
             "workers": self.size,
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }
-        return Folder(path, signature, resume=self.resume)
 
     def restore(self, folder: Folder) -> None:
         """Go to the last complete checkpoint, if there is one."""
@@ -248,24 +284,32 @@ class Job:
         return self.stop is not None and self.stop(self.history[-1])
 
     def progress(self, program: Program, step: int) -> Progress:
-        noted = self.noted()
-        fresh = (noted[0] - self.told[0], noted[1] - self.told[1])
-        self.told = noted
-        seconds = max(map(self.session.now, self.session.ranks))
+        totals = Totals.of(self.totals())
+        fresh = (totals.loss - self.told[0], totals.noted - self.told[1])
+        self.told = totals.loss, totals.noted
         return Progress(
             step=step,
-            seconds=seconds,
-            samples=sum(other.model.samples for other in self.plan.programs),
+            seconds=totals.seconds,
+            samples=totals.samples,
             loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
-            bytes_sent=sum(meter.bytes for meter in self.meters) // self.size,
-            waiting_share=self.waiting_share(seconds),
+            bytes_sent=totals.bytes_sent // self.size,
+            waiting_share=totals.waiting_share(self.size),
             metrics=self.metrics(program.out.reshape(self.x0.shape)),
         )
 
-    def noted(self) -> tuple[float, int]:
-        """Losses so far: (sum over samples, samples)."""
-        noted = [program.model.noted for program in self.plan.programs]
-        return sum(total for total, _ in noted), sum(samples for _, samples in noted)
+    def local_totals(self) -> dict[str, Any]:
+        """Counts of the workers in this process."""
+        models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
+        return Totals(
+            loss=sum(model.noted[0] for model in models),
+            noted=sum(model.noted[1] for model in models),
+            samples=sum(model.samples for model in models),
+            steps=max(model.steps for model in models),
+            bytes_sent=sum(meter.bytes for meter in meters),
+            messages=sum(meter.messages for meter in meters),
+            waiting=sum(meter.waiting for meter in meters),
+            seconds=max(map(self.session.now, self.session.ranks)),
+        )._asdict()
 
     def metrics(self, params: Buffer) -> dict[str, float]:
         if self.evaluate is None:
@@ -274,24 +318,25 @@ class Job:
         named = answer if isinstance(answer, Mapping) else {"value": answer}
         return {name: float(number) for name, number in named.items()}
 
-    def waiting_share(self, seconds: float) -> float:
-        return sum(meter.waiting for meter in self.meters) / (self.size * seconds) if seconds else 0.0
-
     def result(self) -> Result:
-        last = self.history[-1]
-        programs = self.plan.programs
+        totals = Totals.of(self.totals())
+        history = tuple(Progress(**seen) for seen in self.histories()[0])
+        last, programs = history[-1], self.plan.programs
+        apart = float(programs[0].distance[0])
         return Result(
             params=programs[0].out.reshape(self.x0.shape),
             loss=last.loss,
             seconds=last.seconds,
-            steps=max(program.model.steps for program in programs),
+            steps=totals.steps,
             samples=last.samples,
             bytes_sent=last.bytes_sent,
-            messages=sum(meter.messages for meter in self.meters) // self.size,
+            messages=totals.messages // self.size,
             waiting_share=last.waiting_share,
-            consensus_distance=consensus_distance([program.worker.params for program in programs]),
+            consensus_distance=apart
+            if self.plan.apart
+            else consensus_distance([p.worker.params for p in programs]),
             metrics=last.metrics,
-            history=tuple(self.history),
+            history=history,
             workers=tuple(self.worker_result(program) for program in programs),
         )
 

@@ -18,6 +18,14 @@ class WorkerFailed(LoosestepError):
         super().__init__(f"worker {rank} failed in round {round_}, at {during}: {what}")
 
 
+class PeerFailed(LoosestepError):
+    """Another worker, in another process, has failed: with these words, or without a word."""
+
+    def __init__(self, rank: int, words: str) -> None:
+        self.rank = rank
+        super().__init__(words if words.startswith("worker ") else f"worker {rank} failed: {words}")
+
+
 class TimedOut(LoosestepError):
     """A worker waited past its deadline for one that showed no sign of life."""
 

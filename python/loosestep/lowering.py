@@ -34,9 +34,19 @@ if TYPE_CHECKING:
 
 
 class Lowering:
-    """One worker's rewriter. `native` are the request types that model and transport perform themselves."""
+    """One worker's rewriter.
 
-    def __init__(self, native: frozenset[type[Request]], worker: Worker) -> None:
+    native: request types that model and transport perform themselves. unpriced: those that the transport also
+    performs, at once, for a worker that is offstage.
+    """
+
+    def __init__(
+        self,
+        native: frozenset[type[Request]],
+        worker: Worker,
+        unpriced: frozenset[type[Request]] = frozenset(),
+    ) -> None:
+        self.unpriced = unpriced
         self.native, self.worker = native - {Start, Wait}, worker  # these are always looked into
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
@@ -92,7 +102,7 @@ class Lowering:
         yield Add(request.shared, move)
 
     def all_reduce(self, request: AllReduce) -> Iterator[Request]:
-        if self.worker.offstage:  # unpriced: the transport meets at once
+        if self.worker.offstage and AllReduce in self.unpriced:
             return iter((request,))
         return collectives.all_reduce(request, self.worker, self.tag(request))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loosestep.requests import AllReduce, Gradient, Local, Request, RollCall, Update
+from loosestep import ops
+from loosestep.requests import AllReduce, Broadcast, Gradient, Local, Request, RollCall, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,8 +31,10 @@ class Plan:
     checkpoint_every: int | None
     evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
     save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
-    commit: Callable[[int], None]  # by rank 0, when all parts are there
+    commit: Callable[[int], None]  # once in a process, when all parts are there
     pause: Callable[[bool], None]  # real clocks stop and go on
+    apart: bool = False  # workers live in several processes
+    begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
@@ -44,9 +47,17 @@ class Plan:
         3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
         """
         if not self.halting:
-            self.halting = True
-            marching = self.strategy.synchronous  # in lockstep, even those whose data ended
-            self.halt_at = max((p.heading for p in self.programs if marching or not p.ended), default=0)
+            self.begin_halt()
+
+    def prepare(self) -> int:
+        """Hold the workers of this process; the step that none of them has passed."""
+        self.halting = True
+        marching = self.strategy.synchronous  # in lockstep, even those whose data ended
+        return max((p.heading for p in self.programs if marching or not p.ended), default=0)
+
+    def decide(self, step: int) -> None:
+        """All stop there."""
+        self.halt_at = step
 
     def halts(self, clock: int) -> bool:
         """Whether a worker at `clock` has come to where all stop."""
@@ -73,6 +84,7 @@ class Program:
         self.stopped = False
         self.out = worker.copy_of_params()
         self._board = np.zeros(3)
+        self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
         one_sided = plan.strategy.consensus_is == "one-sided"
         self.looks = plan.every if one_sided and worker.rank == 0 else None  # the period of looks
         meets = (plan.checkpoint_every, None if one_sided else plan.every)
@@ -86,6 +98,19 @@ class Program:
                 yield from self.round()
             if not self.stopped and (not going or self.due()):
                 yield from self.meet()
+        if self.plan.apart:
+            yield from self.farewell()
+
+    def farewell(self) -> Iterator[Request]:
+        """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
+        self.worker.offstage = True
+        yield Broadcast(self.out)
+        mean = self.worker.copy_of_params()
+        yield AllReduce(mean)
+        ops.subtract(self.worker.params, mean, mean)
+        self.distance[:] = ops.norm(mean) ** 2
+        yield AllReduce(self.distance)
+        self.worker.offstage = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
@@ -170,7 +195,7 @@ class Program:
         if saving:
             yield from plan.save(self, step)
         yield AllReduce(board, op="max")
-        if saving and self.worker.rank == 0:
+        if saving and self is plan.programs[0]:
             plan.commit(step)
         self.stopped = bool(board[0] or board[1])
         if board[1] and not saving:
@@ -182,7 +207,7 @@ class Program:
         """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
         yield from self.plan.save(self, step)
         yield AllReduce(self._board, op="max")
-        if self.worker.rank == 0:
+        if self is self.plan.programs[0]:
             self.plan.commit(step)
 
     def pause(self, still: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,30 @@ class Progress:
     metrics: dict[str, float]
 
 
+class Totals(NamedTuple):
+    """Counts of some workers: sums, but for `steps` and `seconds`, which are those of the one that has most."""
+
+    loss: float  # over all samples whose loss was noted
+    noted: int  # ... and how many those are
+    samples: int
+    steps: int
+    bytes_sent: int
+    messages: int
+    waiting: float
+    seconds: float
+
+    @classmethod
+    def of(cls, parts: Sequence[dict[str, Any]]) -> Totals:
+        """Of the workers of several processes."""
+        columns = {name: [part[name] for part in parts] for name in cls._fields}
+        most = ("steps", "seconds")
+        return cls(**{name: max(column) if name in most else sum(column) for name, column in columns.items()})
+
+    def waiting_share(self, size: int) -> float:
+        """Of the time of all `size` workers."""
+        return self.waiting / (size * self.seconds) if self.seconds else 0.0
+
+
 @dataclass(frozen=True)
 class WorkerResult:
     """One worker's share in a run."""
@@ -52,7 +76,8 @@ class Result:
     """A finished run. `params` is the consensus: the center variable, or the mean of the replicas.
 
     steps: of the worker that made most; samples: of all workers; bytes_sent, messages: mean over workers;
-    waiting_share: of the workers' time; consensus_distance: mean_i ||x_i - mean x||^2.
+    waiting_share: of the workers' time; consensus_distance: mean_i ||x_i - mean x||^2. `workers` are those that
+    live in this process.
     """
 
     params: Buffer

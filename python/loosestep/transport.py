@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from loosestep.errors import Aborted, CheckpointError, Diverged, Mismatch, TimedOut, WorkerFailed
+from loosestep.errors import Aborted, CheckpointError, Diverged, Mismatch, PeerFailed, TimedOut, WorkerFailed
 from loosestep.requests import Compute
 from loosestep.value import Value
 
@@ -53,6 +53,7 @@ class Session(ABC):
     """The resources of one run: shared variables, clocks, and whatever carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
+    unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
     ranks: Sequence[int]  # the workers that live in this process
 
     @abstractmethod
@@ -91,6 +92,20 @@ class Session(ABC):
     def proceed(self) -> None:
         """Real clocks go on."""
 
+    # --- where workers live in several processes ---------------------------------------------------------
+
+    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        """A function that asks every process `mine` (JSON) at any time; answers in the order of ranks."""
+        return lambda: [mine()]
+
+    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        """A function that begins a halt: every process prepares, all decide the largest answer. Never waits."""
+        return lambda: decide(prepare())
+
+    def leave(self, error: BaseException | None) -> None:
+        """The run is over here, or `error` ended it: nothing more is asked of this session."""
+        return
+
 
 class Endpoint(ABC):
     """One worker's end of a transport in real time: performs a request, blocking with a deadline."""
@@ -113,7 +128,7 @@ def drive(task: Task, endpoint: Endpoint) -> None:
         handlers[type(request)](request)
 
 
-SAYS_WHERE = (WorkerFailed, TimedOut, Mismatch, Diverged, CheckpointError, Aborted, KeyboardInterrupt)
+SAYS_WHERE = (WorkerFailed, PeerFailed, TimedOut, Mismatch, Diverged, CheckpointError, Aborted, KeyboardInterrupt)
 """Errors that name the worker or the file themselves."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loosestep.transport import Session, Task
 
@@ -18,7 +18,7 @@ class WrappedSession(Session):
 
     def __init__(self, inner: Session) -> None:
         self.inner = inner
-        self.native, self.ranks = inner.native, inner.ranks
+        self.native, self.unpriced, self.ranks = inner.native, inner.unpriced, inner.ranks
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
@@ -50,3 +50,12 @@ class WrappedSession(Session):
 
     def proceed(self) -> None:
         self.inner.proceed()
+
+    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return self.inner.surveying(topic, mine)
+
+    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        return self.inner.halting(prepare, decide)
+
+    def leave(self, error: BaseException | None) -> None:
+        self.inner.leave(error)

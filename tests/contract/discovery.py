@@ -68,6 +68,14 @@ def is_wrapper(cls: type[Transport]) -> bool:
     return bool(fields(cls)) and fields(cls)[0].name == "on"
 
 
+def is_installed(cls: type[Transport]) -> bool:
+    """A transport whose library is there; without it, it is tested by nobody, as pytest's skips say elsewhere."""
+    try:
+        return cls.example().size > 0
+    except ImportError:
+        return False
+
+
 def is_many(cls: type[Transport]) -> bool:
     """A transport of as many workers as its first field, `n`, says."""
     return bool(fields(cls)) and fields(cls)[0].name == "n"

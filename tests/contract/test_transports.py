@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract.asking import Ask, Primitive, ask, beginning
-from tests.contract.discovery import discover, is_many, is_wrapper
+from tests.contract.discovery import discover, is_installed, is_many, is_wrapper
 
 import loosestep as ls
 from loosestep import transports
@@ -36,7 +36,7 @@ from loosestep.requests import (
 from loosestep.transport import Transport
 from loosestep.worker import Worker
 
-KINDS = discover(transports, Transport)
+KINDS = [kind for kind in discover(transports, Transport) if is_installed(kind)]
 MANY = [kind for kind in KINDS if is_many(kind)]
 WRAPPERS = [kind for kind in KINDS if is_wrapper(kind)]
 

@@ -115,6 +115,7 @@ class SimulatedSession(Session):
         self.network = config.network()
         primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
         self.native = frozenset(primitives | ({AllReduce} if self.size > CLOSED_FORM_ABOVE else set()))
+        self.unpriced = frozenset({AllReduce})
         self.calendar = Calendar()
         self.mail = Mail(
             self.calendar, self.network.latency, self.network.bandwidth, self.network.free, check_mail

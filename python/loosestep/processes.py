@@ -1,0 +1,211 @@
+"""One worker in each of several processes, over a wire: the session and its endpoint."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from loosestep.errors import PeerFailed
+from loosestep.post import Post, Strand
+from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.stopwatch import Stopwatch
+from loosestep.transport import Endpoint, Session, Task, drive, failure
+from loosestep.watch import Watch
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer, Communication, Request
+    from loosestep.wire import Wire
+    from loosestep.worker import Worker
+
+SPINS = 200  # turns without news before a waiting worker naps
+NAP = 5e-5  # seconds
+LAST_WORDS = 1.0  # seconds for the others to hear of a failure
+
+
+class ProcessSession(Stopwatch, Session):
+    """This process's part of a run."""
+
+    def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
+        super().__init__()
+        self.silence, self.deadline, self.post = silence, deadline, Post(wire)
+        self.failed = False
+        self.size, self.ranks = wire.size, (wire.rank,)
+        self.endpoint = ProcessEndpoint(self)
+        self.native = frozenset(self.endpoint.handlers)
+        self.post.answer("state", lambda _: self.endpoint.state())
+        self.post.helper.start()
+
+    # --- shared variables --------------------------------------------------------------------------------
+
+    def share(self, rank: int, name: str, like: Buffer) -> Shared:
+        """Every rank keeps a piece; rank 0's values are the start."""
+        shared: Shared = self.post.pieces.share(name, like)
+        self.meet(f"share {name}")
+        if rank == 0:
+            self.store(shared, like)
+        self.meet(f"shared {name}")
+        return shared
+
+    def store(self, shared: Shared, values: Buffer) -> None:
+        pending = self.post.pieces.store(shared, values)
+        self.endpoint.until(f"storing {shared.name!r}", lambda: not pending.left)
+
+    # --- agreement ---------------------------------------------------------------------------------------
+
+    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        self.post.answer(topic, lambda _: mine())
+        return lambda: self.inquire(topic)
+
+    def inquire(self, topic: str, argument: Any = None) -> list[Any]:
+        """What every rank says, in rank order."""
+        said: dict[int, Any] = {}
+        self.post.ask_all(topic, argument, said)
+        self.endpoint.until(f"asking for {topic!r}", lambda: len(said) == self.size)
+        return [said[rank] for rank in range(self.size)]
+
+    def meet(self, topic: str) -> None:
+        """Nobody goes on before all are here."""
+        self.surveying(topic, lambda: True)()
+
+    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        """Rank 0 keeps it to one halt. Signal handlers only leave an errand."""
+        post = self.post
+        begun: list[bool] = []
+
+        def halt(_: object) -> None:
+            headings: dict[int, int] = {}
+            if not begun:
+                begun.append(True)
+                post.ask_all(
+                    "heading", None, headings, lambda: post.ask_all("halt at", max(headings.values()), {})
+                )
+
+        post.answer("heading", lambda _: prepare())
+        post.answer("halt at", decide)
+        post.answer("halt", halt)
+        return lambda: post.errands.append(lambda: post.ask(0, "halt", None, lambda _: None))
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    def join(self, worker: Worker) -> Endpoint:
+        self.endpoint.worker = worker
+        self.meet("begin")
+        self.begin()
+        return self.endpoint
+
+    def leave(self, error: BaseException | None) -> None:
+        """Serve the others until all have left; after an error, tell them and go."""
+        if error is None:
+            self.post.leave()
+            self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
+        else:
+            self.tell(error)
+        self.post.close(orderly=error is None)
+
+    def tell(self, error: BaseException) -> None:
+        """Everybody's error names this worker; who heard of another's failure passes nothing on."""
+        self.failed = True
+        until = time.monotonic() + LAST_WORDS
+        try:
+            if not isinstance(error, PeerFailed):
+                self.post.fail(str(error))
+            self.post.leave()
+            while len(self.post.left) < self.size and time.monotonic() < until:
+                self.post.turn()
+        except PeerFailed:
+            return  # a dead one hears nothing, and `error` is what is raised
+
+    def check(self) -> None:
+        """Raise if another worker has failed, or the helper thread."""
+        if self.post.failed is not None:
+            raise PeerFailed(*self.post.failed)
+        if self.post.broken is not None:
+            raise self.post.broken
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        (task,) = tasks
+        try:
+            drive(task, self.join(task.worker))
+        except BaseException as cause:
+            error = failure(task.worker, self.endpoint.doing, cause)
+            raise error from (cause if error is not cause else error.__cause__)
+
+
+class ProcessEndpoint(Endpoint):
+    """Performs requests: begins them at the post, and turns until they are done."""
+
+    def __init__(self, session: ProcessSession) -> None:
+        self.session, self.post, self.rank = session, session.post, session.post.rank
+        self.worker: Any = None
+        self.waiting = ""  # for what, while it waits
+        self.turns = 0  # requests performed
+        self.strands: dict[Communication, Strand] = {}
+        self._handlers: dict[type[Request], Callable[[Any], object]] = {
+            Exchange: self.perform,
+            Fetch: self.perform,
+            Add: self.perform,
+            RollCall: self.perform,
+            Sleep: self.sleep,
+            Start: self.start,
+            Wait: self.wait,
+        }
+
+    @property
+    def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
+        return self._handlers
+
+    def perform(self, request: Communication) -> None:
+        pending = self.post.begin(request, self.worker)
+        self.turns += 1
+        if pending.left:
+            self.until(describe(request), lambda: not pending.left)
+
+    def start(self, request: Start) -> None:
+        self.strands[request.request] = self.post.start(request.request, self.worker)
+
+    def wait(self, request: Wait) -> None:
+        strand = self.strands.pop(request.request, None)
+        if strand is None:
+            raise RuntimeError(f"{describe(request)} waits for what was not started")
+        self.until(describe(request), lambda: not strand.pending.left)
+        if strand.error is not None:
+            raise strand.error
+
+    def sleep(self, request: Sleep) -> None:
+        until = time.monotonic() + request.seconds
+        self.until(describe(request), lambda: time.monotonic() >= until, watched=False)
+
+    def until(self, what: str, ready: Callable[[], bool], *, watched: bool = True) -> None:
+        """Turn until something is ready; look after the others meanwhile."""
+        watch, idle = Watch(self.post, what, self.session.silence, self.session.deadline), 0
+        self.waiting = what if watched else ""
+        try:
+            while not ready():
+                idle = 0 if self.post.turn() else idle + 1
+                if idle > SPINS:
+                    self.session.check()
+                    time.sleep(NAP)
+                    if watched:
+                        watch.look()
+        finally:
+            self.waiting = ""
+
+    def state(self) -> dict[str, Any]:
+        """How this worker is, for those who wait for it."""
+        return {
+            "round": getattr(self.worker, "round", 0),
+            "doing": "its start" if self.doing is None else describe(self.doing),
+            "waiting": self.waiting,
+            "turns": self.turns,
+            "busy": self.post.wire.busy,
+            "line": "" if self.waiting else line(),
+        }
+
+
+def line() -> str:
+    """Where the main thread is."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

@@ -1,0 +1,175 @@
+"""Workers in processes, over MPI (mpi4py). MPI carries bytes; matching, sums, centers and liveness are ours.
+
+MPI is never trusted to notice: raw, it returns wrong sums for unequal sizes and waits for ever for a process that
+raised. Here every message says what it is, and who waits asks those who are late how they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep.errors import PeerFailed, TimedOut, positive
+from loosestep.processes import ProcessSession
+from loosestep.transport import Session, Transport
+from loosestep.wire import FORMAT, Header, Wire, pack, unpack
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer
+
+HEADERS, PAYLOADS = 1, 2  # MPI tags
+INLINE = 4096  # bytes: shorter payloads travel with their header
+CHUNK = 4 << 20  # bytes: longer payloads are cut, so that progress can be seen
+NAP = 1e-4  # seconds
+BEGINNING = 60.0  # seconds for all processes to begin
+
+
+def world() -> Any:
+    """MPI's world of processes."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(f"on=MPI() needs an MPI: pip install 'loosestep[mpi]' ({error})") from error
+    return MPI.COMM_WORLD
+
+
+def own(parent: Any) -> Any:
+    """A communicator of our own, so that nobody else's messages are met."""
+    comm, request = parent.Idup()
+    until = time.monotonic() + BEGINNING
+    while not request.Test():
+        if time.monotonic() > until:
+            raise TimedOut(parent.rank, "its beginning", ["all others to begin"], BEGINNING)
+        time.sleep(NAP)
+    return comm
+
+
+@dataclass(frozen=True, repr=False)
+class MPI(Transport):
+    """The processes that `mpiexec -n N` or `loosestep run -n N` started, one worker each.
+
+    deadline: seconds for which a worker may compute while others wait for it.
+    silence: seconds without any sign of life after which a worker counts as dead.
+    """
+
+    deadline: float = 600.0
+    silence: float = 10.0
+
+    def __post_init__(self) -> None:
+        positive("deadline", self.deadline)
+        positive("silence", self.silence)
+
+    @property
+    def size(self) -> int:
+        found: int = world().size
+        wanted = os.environ.get("LOOSESTEP_RANKS")
+        if wanted is not None and int(wanted) != found:
+            raise RuntimeError(
+                f"started {wanted} ranks, but MPI knows of {found}: mpiexec and mpi4py belong to different MPIs"
+            )
+        return found
+
+    def open(self, seed: int = 0) -> Session:
+        return ProcessSession(Messages(world(), self.size), self.silence, self.deadline)
+
+
+class Messages(Wire):
+    """Bytes by nonblocking MPI: a header, and a longer payload in chunks behind it."""
+
+    def __init__(self, parent: Any, size: int) -> None:
+        from mpi4py import MPI as binding  # noqa: N811 - our own MPI is in this file
+
+        self.binding = binding
+        self.comm = own(parent)
+        self.comm.Set_errhandler(binding.ERRORS_RETURN)
+        self.rank, self.size = self.comm.rank, size
+        self.requests: list[Any] = []
+        self.ends: list[tuple[int, Any, Callable[[], None] | None]] = []  # (peer, what MPI uses, what follows)
+        self.signs = [time.monotonic()] * size
+        self.status = binding.Status()
+
+    def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
+        content = pack(header)
+        if payload is not None and payload.nbytes <= INLINE:
+            content += payload.tobytes()
+        self.track(to, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
+        if payload is not None and payload.nbytes > INLINE:
+            self.in_chunks(payload, done, lambda chunk: (to, self.comm.Isend(chunk, to, PAYLOADS)))
+        elif done is not None:
+            done()
+
+    def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
+        self.in_chunks(into, done, lambda chunk: (source, self.comm.Irecv(chunk, source, PAYLOADS)))
+
+    def in_chunks(
+        self, buf: Buffer, done: Callable[[], None] | None, begin: Callable[[Any], tuple[int, Any]]
+    ) -> None:
+        """MPI keeps the order between two processes, so chunks need no number."""
+        whole = buf.reshape(-1).view(np.uint8)
+        for low in range(0, whole.size, CHUNK):
+            chunk = [whole[low : low + CHUNK], self.binding.BYTE]
+            last = low + CHUNK >= whole.size
+            peer, request = begin(chunk)
+            self.track(peer, chunk, request, done if last else None)
+
+    def track(self, peer: int, content: Any, request: Any, done: Callable[[], None] | None) -> None:
+        self.requests.append(request)
+        self.ends.append((peer, content, done))
+
+    def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
+        try:
+            yield from self.progress()
+        except self.binding.Exception as error:
+            raise PeerFailed(self.lost(), f"without a word ({error.Get_error_string()})") from error
+
+    def lost(self) -> int:
+        """A rank that MPI knows to be dead; -1 where it does not say."""
+        try:
+            dead = self.comm.Get_failed()
+            ranks = self.binding.Group.Translate_ranks(dead, list(range(dead.size)), self.comm.Get_group())
+        except (self.binding.Exception, NotImplementedError, AttributeError):
+            return -1
+        return int(ranks[0]) if len(ranks) else -1
+
+    def progress(self) -> Iterator[tuple[int, Header, bytes | None]]:
+        self.settle()
+        while self.comm.Iprobe(self.binding.ANY_SOURCE, HEADERS, self.status):
+            source, count = self.status.Get_source(), self.status.Get_count(self.binding.BYTE)
+            content = bytearray(count)
+            self.comm.Recv([content, self.binding.BYTE], source, HEADERS)
+            self.signs[source] = time.monotonic()
+            header = unpack(content)
+            short = not header.size or count > FORMAT.size
+            yield source, header, bytes(content[FORMAT.size :]) if short else None
+
+    def settle(self) -> None:
+        """What has come to its end."""
+        if not self.requests:
+            return
+        ended = self.binding.Request.Testsome(self.requests)
+        if not ended:
+            return
+        follow = [self.ends[place] for place in sorted(ended)]
+        gone = set(ended)
+        self.requests = [request for place, request in enumerate(self.requests) if place not in gone]
+        self.ends = [end for place, end in enumerate(self.ends) if place not in gone]
+        for peer, _, done in follow:
+            self.signs[peer] = time.monotonic()
+            if done is not None:
+                done()
+
+    @property
+    def busy(self) -> int:
+        return len(self.requests)
+
+    def heard(self, rank: int) -> float:
+        return self.signs[rank]
+
+    def close(self, *, orderly: bool) -> None:
+        if orderly:
+            self.comm.Free()
