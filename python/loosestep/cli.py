@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -167,15 +168,18 @@ def train(
 @cli.command(context_settings={"allow_interspersed_args": False})
 @click.option("-n", "ranks", type=at_least_one, required=True, metavar="N", help="How many ranks.")
 @click.option("--hosts", metavar="LIST", help="Where, and how many on each, as in 'one:4,two:4'; here by default.")
-@click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="S",
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="S",
               help="End the job after that many seconds, with exit code 124.")  # fmt: skip
+@click.option("--linger", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
+              help="Seconds for the other ranks after one failed; inf lets them go on.")  # fmt: skip
 @click.option("--tag", is_flag=True, help="Begin each line of output with its rank.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module instead of a script.")
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
 def run(
     ranks: int,
     hosts: str | None,
-    deadline: float | None,
+    deadline: float,
+    linger: float,
     tag: bool,
     module: str | None,
     program: tuple[str, ...],
@@ -191,7 +195,7 @@ def run(
         raise click.UsageError(f"there is no script {program[0]}")
     python = [sys.executable, *(["-m", module] if module else []), *program]
     try:
-        return launching.launch(python, ranks, hosts, deadline, tag)
+        return launching.launch(python, ranks, hosts, tag, launching.Limits(deadline, linger))
     except launching.NoMpi as error:
         raise click.UsageError(str(error)) from error
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,18 +68,21 @@ class Running:
 
 def processes(mark: str) -> dict[int, str]:
     """Of the living processes, those with the mark in their environment."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended, or is another's
-            continue
-    return found
+    folders = {int(folder.name): folder for folder in Path("/proc").glob("[0-9]*")}
+    marked = [pid for pid, folder in folders.items() if f"{MARK}={mark}".encode() in content(folder / "environ")]
+    return {pid: content(folders[pid] / "cmdline").replace(b"\0", b" ").decode() for pid in marked}
+
+
+def content(file: Path) -> bytes:
+    """Of a process's file; nothing if it has ended, or is another user's."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager
-def started(*arguments: object, environment: dict[str, str] | None = None):
+def started(*arguments: object, environment: dict[str, str] | None = None) -> Iterator[Running]:
     """`loosestep run` with these arguments; whatever is left of it in the end is killed."""
     mark = uuid.uuid4().hex
     kept = {

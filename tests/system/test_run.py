@@ -187,6 +187,16 @@ def test_a_job_past_its_deadline_is_ended(tmp_path: Path) -> None:
     assert "the job took longer than its deadline of 3 s and was ended" in job.err
 
 
+@needs_mpi
+def test_ranks_that_outlive_one_that_failed_have_so_long(tmp_path: Path) -> None:
+    if not launching.find().survives:
+        pytest.skip("this MPI ends all ranks at once")
+    text = ENDING.format(how="os.kill(os.getpid(), 9)")
+    job = ended("-n", 3, "--linger", 2, script(tmp_path, text, ["time.sleep(100)"]), seconds=30)
+    assert job.process.returncode == 137
+    assert "the other ranks had 2 s to end by themselves, and were ended" in job.err
+
+
 # --- signals and orphans -----------------------------------------------------------------------------------
 
 

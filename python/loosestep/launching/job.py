@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,20 @@ FAILED = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: of the whole job; and of the other ranks after one has failed."""
+
+    deadline: float = math.inf
+    linger: float = 60.0
+
+
 class Job:
     """A command of mpiexec, run once."""
 
-    def __init__(self, mpi: Mpi, command: list[str], environment: dict[str, str], deadline: float | None) -> None:
-        self.mpi, self.command, self.environment = mpi, command, environment
-        self.deadline = math.inf if deadline is None else deadline
+    def __init__(self, mpi: Mpi, command: list[str], environment: dict[str, str], limits: Limits) -> None:
+        self.mpi, self.command, self.environment, self.limits = mpi, command, environment, limits
+        self.until = math.inf
         self.asked: list[int] = []  # signals that came, in order
         self.passed = 0  # how many of them were acted on
         self.failed = 0  # the exit code of the first rank that failed
@@ -45,15 +54,22 @@ class Job:
     def carry_out(self) -> int:
         """Run to the end; the exit code: 0 if every rank's was, 128 + its number after a signal."""
         with self.listening(), self.started():
-            until = time.monotonic() + self.deadline
+            self.until = time.monotonic() + self.limits.deadline
             while self.process.poll() is None:
                 self.hear(LOOK)
                 self.obey()
-                if time.monotonic() > until:
-                    self.overdue = True
-                    say(f"the job took longer than its deadline of {self.deadline:g} s and was ended")
-                    self.stop()
+                self.watch_the_clock()
         return self.exit_code()
+
+    def watch_the_clock(self) -> None:
+        if time.monotonic() < self.until:
+            return
+        if self.failed:
+            say(f"the other ranks had {self.limits.linger:g} s to end by themselves, and were ended")
+        else:
+            self.overdue = True
+            say(f"the job took longer than its deadline of {self.limits.deadline:g} s and was ended")
+        self.stop()
 
     # --- signals -----------------------------------------------------------------------------------------
 
@@ -128,6 +144,7 @@ class Job:
         found = FAILED.search(self.tail)
         if found and not self.failed:
             self.failed = int(found[2]) + (128 if b"signal" in found[1] else 0)
+            self.until = min(self.until, time.monotonic() + self.limits.linger)
 
     def exit_code(self) -> int:
         code = self.process.returncode

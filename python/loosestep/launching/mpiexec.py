@@ -88,6 +88,13 @@ class Mpich(Mpi):
         return {"PYTHONUNBUFFERED": "1", **crowded}  # its ranks write to pipes, which Python fills by blocks
 
 
+BANNERS: dict[type[Mpi], str] = {
+    OpenMpi: r"\((?:Open MPI|OpenRTE)\) ([\d.]+)",
+    Mpich: r"HYDRA build details:\s+Version:\s+([\d.]+)",
+}
+"""In what `mpiexec --version` prints: the kind, and its version."""
+
+
 def cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -114,10 +121,7 @@ def banner(path: str) -> str:
 
 def identify(path: str, text: str) -> Mpi:
     """The kind and version that the text tells."""
-    for kind, pattern in (
-        (OpenMpi, r"\((?:Open MPI|OpenRTE)\) ([\d.]+)"),
-        (Mpich, r"HYDRA[^$]*?Version:\s+([\d.]+)"),
-    ):
+    for kind, pattern in BANNERS.items():
         found = re.search(pattern, text)
         if found:
             version = tuple(int(part) for part in found[1].strip(".").split("."))
