@@ -119,3 +119,24 @@ def script(folder: Path, text: str, lines: Sequence[str] = ()) -> Path:
     file = folder / "script.py"
     file.write_text(text + "\n".join(lines) + "\n")
     return file
+
+
+def parent(pid: int) -> int:
+    """Of a living process; 0 if it has ended."""
+    fields = content(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def mpiexec_of(job: Running) -> int:
+    """The process that the launcher started."""
+    (pid,) = [pid for pid in processes(job.mark) if parent(pid) == job.process.pid]
+    return pid
+
+
+def wait_for_file(file: Path, job: Running, seconds: float = 30) -> None:
+    """Until a job has written a file."""
+    until = time.monotonic() + seconds
+    while not file.exists():
+        assert job.process.poll() is None, job.process.communicate()
+        assert time.monotonic() < until, f"there is no {file} after {seconds} s"
+        time.sleep(0.05)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.mpi.jobs import ended, needs_mpi, processes, script, started
+from tests.mpi.jobs import ended, mpiexec_of, needs_mpi, script, started
 
 from loosestep import launching
 from loosestep.cli import main
@@ -222,18 +222,14 @@ def test_a_second_interrupt_ends_ranks_that_do_not_heed_the_first(tmp_path: Path
         assert job.left() == []
 
 
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
 @needs_mpi
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize("victims", [["launcher"], ["mpiexec"], ["launcher", "mpiexec"]], ids="-".join)
 def test_nothing_outlives_what_was_killed(victims: list[str], tmp_path: Path) -> None:
     with started("-n", 2, script(tmp_path, WAITING), "stubborn") as job:
         job.wait_for("up", 2)
-        (started_mpiexec,) = [pid for pid in processes(job.mark) if parent(pid) == job.process.pid]
+        pids = {"launcher": job.process.pid, "mpiexec": mpiexec_of(job)}
         for victim in victims:
-            os.kill({"launcher": job.process.pid, "mpiexec": started_mpiexec}[victim], signal.SIGKILL)
+            os.kill(pids[victim], signal.SIGKILL)
         assert job.end(30) == (137 if victims == ["mpiexec"] else -9)
         assert job.left() == []

@@ -13,10 +13,13 @@ import ctypes
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 MEANT = {signal.SIGURG: signal.SIGINT, signal.SIGWINCH: signal.SIGTERM}  # as the launcher's `passes` say
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGURG, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+LAST_WORDS = 1.5  # seconds: mpiexec ends all ranks at the first exit code but 0, and they have yet to say why
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
@@ -50,7 +53,8 @@ def pass_on(child: int) -> set[int]:
     def handle(number: int, _: object) -> None:
         meant = MEANT.get(signal.Signals(number), number)
         handed.add(int(meant))
-        os.kill(child, meant)
+        with suppress(ProcessLookupError):  # it has just ended, which is about to be noticed
+            os.kill(child, meant)
 
     for number in PASSED:
         signal.signal(number, handle)
@@ -72,8 +76,12 @@ def main() -> None:
     child = start(program)
     handed = pass_on(child)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for number in PASSED:
+        signal.signal(number, signal.SIG_DFL)
     if code and -code not in handed:
         os.write(2, told(code, child).encode())
+    if code > 0:
+        time.sleep(LAST_WORDS)
     if code < 0 and end == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(code if code >= 0 else 128 - code)
