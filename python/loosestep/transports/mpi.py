@@ -89,7 +89,8 @@ class Messages(Wire):
         self.comm.Set_errhandler(binding.ERRORS_RETURN)
         self.rank, self.size = self.comm.rank, size
         self.requests: list[Any] = []
-        self.ends: list[tuple[int, Any, Callable[[], None] | None]] = []  # (peer, what MPI uses, what follows)
+        # (peer whose life the end shows, what MPI uses, what follows)
+        self.ends: list[tuple[int | None, Any, Callable[[], None] | None]] = []
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
 
@@ -97,7 +98,8 @@ class Messages(Wire):
         content = pack(header)
         if payload is not None and payload.nbytes <= INLINE:
             content += payload.tobytes()
-        self.track(to, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
+        # no sign of life when it ends: MPI takes a short message whether or not anybody reads it
+        self.track(None, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
         if payload is not None and payload.nbytes > INLINE:
             self.in_chunks(payload, done, lambda chunk: (to, self.comm.Isend(chunk, to, PAYLOADS)))
         elif done is not None:
@@ -117,7 +119,7 @@ class Messages(Wire):
             peer, request = begin(chunk)
             self.track(peer, chunk, request, done if last else None)
 
-    def track(self, peer: int, content: Any, request: Any, done: Callable[[], None] | None) -> None:
+    def track(self, peer: int | None, content: Any, request: Any, done: Callable[[], None] | None) -> None:
         self.requests.append(request)
         self.ends.append((peer, content, done))
 
@@ -159,7 +161,8 @@ class Messages(Wire):
         self.requests = [request for place, request in enumerate(self.requests) if place not in gone]
         self.ends = [end for place, end in enumerate(self.ends) if place not in gone]
         for peer, _, done in follow:
-            self.signs[peer] = time.monotonic()
+            if peer is not None:
+                self.signs[peer] = time.monotonic()
             if done is not None:
                 done()
 
