@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -43,10 +43,12 @@ LAYERS = [
     "processes",
     "wrapping",
     "transports",
-    "adapters",
     "program",
     "saving",
+    "loop",
+    "adapters",
     "driver",
+    "torch",
     "report",
     "inspection launching",
     "experiment",
@@ -143,7 +145,8 @@ def test_files_of_a_family_do_not_know_each_other(file: Path) -> None:
     """One strategy, topology or adapter a file; only a default may be another's."""
     family, *rest = name(file).split(".")
     if rest and family in ("strategies", "topologies", "adapters"):
-        assert not [module for module in inner(file) if module.split(".")[0] == family]
+        others = [module.split(".")[1] for module in inner(file) if module.split(".")[0] == family]
+        assert set(others) <= {rest[0]} - {file.stem}, "a folder is one adapter"
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "strategies").glob("*.py")), ids=name)
@@ -263,11 +266,18 @@ def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: t
         assert f"\n{field.name}: " in text, f"what {field.name} means"
 
 
+def can_import(file: Path) -> bool:
+    """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
+    wanted = {module.split(".")[0] for module in imports(file)}
+    mine = "torch" if "torch" in name(file).split(".") else ""
+    return all(importlib.util.find_spec(each) for each in ({"torch", "mpi4py"} & wanted) | {mine} - {""})
+
+
 def examples() -> list[Any]:
     modules = ["loosestep" if name(file) == "loosestep" else f"loosestep.{name(file)}" for file in FILES]
     finder, found = doctest.DocTestFinder(), []
-    for module in modules:
-        if module != "loosestep.__main__":
+    for file, module in zip(FILES, modules, strict=True):
+        if module != "loosestep.__main__" and can_import(file):
             found += [test for test in finder.find(importlib.import_module(module)) if test.examples]
     return found
 

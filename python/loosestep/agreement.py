@@ -8,10 +8,19 @@ from loosestep.errors import Mismatch
 from loosestep.requests import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from loosestep.requests import AllReduce, Buffer, Shared
     from loosestep.worker import Worker
+
+
+def check_facts(facts: Sequence[Mapping[str, object]]) -> None:
+    """What workers say of their run, in rank order, must be the same; else the first difference is named."""
+    first, *others = facts
+    for rank, other in enumerate(others, 1):
+        for name in (*first, *other):
+            if (mine := other.get(name)) != (wanted := first.get(name)):
+                raise Mismatch(f"worker {rank} has {name} {mine}, worker 0 has {name} {wanted}")
 
 
 def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -14,11 +14,39 @@ from loosestep.requests import AllReduce, Broadcast, Gradient, Local, Request, R
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from loosestep.adapters.numpy import NumpyModel
     from loosestep.strategy import State, Strategy
     from loosestep.worker import Worker
 
 GRADIENT, UPDATE = Gradient(), Update()
+
+
+class Data(Protocol):
+    """Where a worker's batches come from."""
+
+    taken: int  # batches consumed
+
+    def ended(self) -> bool:
+        """Whether there is no further batch."""
+
+    def skip(self, taken: int) -> None:
+        """Go to where a checkpoint stood."""
+
+
+class Model(Protocol):
+    """What computes gradients and applies updates for one worker, and what it has counted."""
+
+    samples: int
+    steps: int
+    noted: tuple[float, int]  # losses: (sum over samples, samples)
+
+    native: ClassVar[frozenset[type[Request]]]  # what it performs itself
+
+    @property
+    def feed(self) -> Data:
+        """Its data."""
+
+    def perform(self, request: Request) -> int:
+        """Carry out a compute request; returns how many gradient steps it began."""
 
 
 @dataclass
@@ -74,7 +102,7 @@ class Program:
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, model: NumpyModel, state: State) -> None:
+    def __init__(self, plan: Plan, worker: Worker, model: Model, state: State) -> None:
         self.plan, self.worker, self.model, self.state = plan, worker, model, state
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
         self.met_at = 0  # the step of the last quiesce point
@@ -125,6 +153,7 @@ class Program:
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
+        self.ended = self.model.feed.ended()  # a loop of the user's may have ended while it was called
         return call.answer[0]
 
     def round(self) -> Iterator[Request]:

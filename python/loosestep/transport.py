@@ -76,6 +76,11 @@ class Session(ABC):
     def run(self, tasks: Sequence[Task]) -> None:
         """Carry every task to its end, or raise what stopped the first that failed, all others stopped."""
 
+    def join(self, worker: Worker) -> Endpoint:
+        """Let a loop that belongs to the user perform this worker's communications; the clock begins."""
+        name = type(self).__name__.removesuffix("Session")
+        raise TypeError(f"{name} has no place for a loop of your own, which needs a process for each worker")
+
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         """What a wrapper does to the requests of a worker as they pass."""
         return requests

@@ -10,6 +10,7 @@ from loosestep.transport import Session, Task
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request, Shared
+    from loosestep.transport import Endpoint
     from loosestep.worker import Worker
 
 
@@ -41,6 +42,9 @@ class WrappedSession(Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         self.inner.run(tasks)
+
+    def join(self, worker: Worker) -> Endpoint:
+        return self.inner.join(worker)
 
     def resume(self, rank: int, seconds: float) -> None:
         self.inner.resume(rank, seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loosestep import ops
 from loosestep.buffers import like as buffer_like
@@ -31,6 +31,9 @@ from loosestep.requests import (
 )
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
+
+if TYPE_CHECKING:
+    from loosestep.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +67,10 @@ class SerialSession(Stopwatch, Session):
 
     def store(self, shared: Shared, values: Buffer) -> None:
         shared.store[...] = values
+
+    def join(self, worker: Worker) -> Endpoint:
+        self.begin()
+        return self.endpoint
 
     def run(self, tasks: Sequence[Task]) -> None:
         self.begin()

@@ -122,15 +122,15 @@ class ThreadsSession(Stopwatch, Session):
         try:
             for thread in threads:
                 thread.start()
-            self.join(threads)
+            self.await_all(threads)
         except BaseException as error:
             self.abort()
-            self.join(threads, 0.5 if isinstance(error, KeyboardInterrupt) else PATIENCE)
+            self.await_all(threads, 0.5 if isinstance(error, KeyboardInterrupt) else PATIENCE)
             raise
         if self.failures:
             raise self.failures[0]
 
-    def join(self, threads: Sequence[threading.Thread], seconds: float = float("inf")) -> None:
+    def await_all(self, threads: Sequence[threading.Thread], seconds: float = float("inf")) -> None:
         """Wait for threads in short naps, so that signals are seen."""
         until = time.monotonic() + seconds
         for thread in threads:

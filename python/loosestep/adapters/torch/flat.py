@@ -1,0 +1,144 @@
+"""A network's parameters as views of one flat buffer, and their gradients as views of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from loosestep import buffers
+from loosestep.requests import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from loosestep.requests import Buffer
+
+DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One parameter's place, as elements [start, stop) of the flat buffers."""
+
+    name: str
+    param: nn.Parameter
+    start: int
+    stop: int
+    value: Tensor  # the view of the flat parameters
+    grad: Tensor = field(init=False)  # the view of the flat gradient
+    passes: int = 0  # backward passes that reached it in this step
+    defined: bool = False  # plain torch would have a gradient here, and not None
+
+
+def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that the optimizer holds and that are trained, by name, each once."""
+    names = {param: name for name, param in model.named_parameters()}
+    wanted = list(held)
+    strange = [str(tuple(param.shape)) for param in wanted if param not in names]
+    if strange:
+        raise ValueError(
+            f"the optimizer holds parameters that are not the model's, of shapes {', '.join(strange)}"
+        )
+    kept = set(wanted)
+    return [(name, param) for param, name in names.items() if param in kept and param.requires_grad]
+
+
+def check(named: list[tuple[str, nn.Parameter]]) -> None:
+    """One flat buffer holds numbers of one type, in the memory of this machine."""
+    if not named:
+        raise ValueError("the optimizer holds no parameter that requires a gradient")
+    first, kind = named[0][0], named[0][1].dtype
+    for name, param in named:
+        if param.device.type != "cpu":
+            raise TypeError(f"parameters must be on the CPU, got {name!r} on {param.device}")
+        if param.dtype not in DTYPES:
+            raise TypeError(f"parameters must be float32 or float64, got {name!r} of {param.dtype}")
+        if param.dtype != kind:
+            raise TypeError(
+                f"parameters must be of one dtype, got {first!r} of {kind} and {name!r} of {param.dtype}: "
+                "freeze one kind, or use autocast instead of converting layers"
+            )
+
+
+class Layout:
+    """All parameters in one buffer, in the order of the model: slots begin at 64-byte boundaries.
+
+    Strides are kept, so a channels_last weight stays one. The padding is zero for ever: it is in no norm, but it
+    travels with the rest (under 64 bytes a parameter).
+    """
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
+        check(named)
+        self.params, views = buffers.flat([in_memory_order(param).numpy() for _, param in named])
+        self.slots = [self.slot(name, param, view) for (name, param), view in zip(named, views, strict=True)]
+        self.grad: Tensor  # the flat gradient
+
+    def slot(self, name: str, param: nn.Parameter, view: Buffer) -> Slot:
+        start = (address(view) - address(self.params)) // view.itemsize
+        value = torch.from_numpy(view).as_strided(param.shape, strides(param))
+        param.data = value
+        return Slot(name, param, start, start + view.size, value)
+
+    def attach(self, grad: Buffer) -> None:
+        """Gradients land in `grad` from now on."""
+        self.grad = torch.from_numpy(grad)
+        for slot in self.slots:
+            place = self.grad[slot.start : slot.stop]
+            slot.grad = place.as_strided(slot.param.shape, slot.param.stride(), slot.start).data
+            slot.param.grad = slot.grad
+
+    def check_home(self) -> None:
+        """Someone may have replaced a parameter's memory: then nothing here would move it."""
+        for slot in self.slots:
+            if slot.param.data_ptr() != slot.value.data_ptr():
+                raise RuntimeError(
+                    f"the memory of parameter {slot.name!r} was replaced after parallel(): convert or move the "
+                    "model before, and load with load_state_dict(assign=False)"
+                )
+
+    def zero_grad(self, forget: bool) -> None:
+        """Zeros everywhere; with `forget`, as if each were None."""
+        self.grad.zero_()
+        for slot in self.slots:
+            slot.param.grad = slot.grad
+            slot.defined = slot.defined and not forget
+            slot.passes = 0
+
+    def in_bucket(self, bucket: Buffer) -> list[Slot]:
+        """The slots that a part of the flat gradient touches."""
+        first = (address(bucket) - self.grad.data_ptr()) // bucket.itemsize
+        last = first + bucket.size
+        return [slot for slot in self.slots if slot.start < last and slot.stop > first]
+
+
+def settle(slot: Slot) -> None:
+    """Bring a gradient home that torch or the user put elsewhere; None becomes zero."""
+    found = slot.param.grad
+    if found is slot.grad:
+        return
+    if found is None:
+        slot.grad.zero_()
+        slot.defined = False
+    else:
+        slot.grad.copy_(found.detach())
+        slot.defined = True
+    slot.param.grad = slot.grad
+
+
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """The elements as they lie in memory, in one dimension."""
+    dense = tensor.detach() if is_dense(tensor) else tensor.detach().contiguous()
+    return dense.as_strided((dense.numel(),), (1,))
+
+
+def strides(tensor: Tensor) -> tuple[int, ...]:
+    """Those of the tensor where its elements fill their memory, else those of a contiguous one."""
+    return tuple((tensor if is_dense(tensor) else tensor.contiguous()).stride())
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill a stretch of memory, in whatever order."""
+    return bool(torch.empty_like(tensor).stride() == tensor.stride())

@@ -1,0 +1,177 @@
+"""One worker's gradients and updates, made by the user's own backward passes and torch optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from loosestep.adapters.torch.flat import settle
+from loosestep.program import UPDATE
+from loosestep.requests import Gradient, Ready, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+    from loosestep.adapters.torch.flat import Layout, Slot
+    from loosestep.requests import Bucket, Request
+    from loosestep.worker import Worker
+
+
+class Attendance:
+    """Whether the user is still in the loop."""
+
+    def __init__(self) -> None:
+        self.taken, self.left = 0, False
+
+    def ended(self) -> bool:
+        """Whether no further step will come."""
+        return self.left
+
+    def skip(self, taken: int) -> None:
+        """The user's loader stands where the user puts it."""
+        self.taken = taken
+
+
+class TorchModel:
+    """Performs `Gradient`, `Ready` and `Update` for one worker.
+
+    A step of a worker that is in its loop weighs 1 in averages, whatever its batch. Where gradients are averaged,
+    a parameter that no backward pass reached counts with gradient zero; in local steps it stays out of the
+    update, as torch leaves out a gradient that is None.
+    """
+
+    native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
+
+    def __init__(
+        self, layout: Layout, worker: Worker, inner: torch.optim.Optimizer, synchronous: bool, accumulate: int
+    ) -> None:
+        self.layout, self.worker, self.inner = layout, worker, inner
+        self.synchronous, self.accumulate = synchronous, accumulate
+        self.feed = Attendance()
+        self.samples = self.steps = 0
+        self.noted = (0.0, 0)
+        self.begun = False  # a gradient was taken that no update has used
+        self.idle = False  # it holds nothing of this worker
+        self.skipping = False  # the gradient overflowed
+        self.missing: dict[Bucket, set[Slot]] = {}  # what has not arrived, of the bucket that is asked for
+        self.touched: dict[Bucket, list[Slot]] = {}
+        self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
+        self.handlers: dict[type[Request], Callable[..., None]] = {
+            Gradient: self.gradient,
+            Ready: self.ready,
+            Update: self.update,
+        }
+
+    def perform(self, request: Request) -> int:
+        """Carry out a compute request."""
+        self.handlers[type(request)](request)
+        return 0
+
+    # --- gradients ---------------------------------------------------------------------------------------
+
+    def arrive(self, slot: Slot) -> None:
+        """A backward pass has added to this gradient."""
+        settle(slot)
+        slot.defined = True
+        slot.passes += 1
+        if slot.passes > self.accumulate:
+            raise RuntimeError(
+                f"backward reached {slot.name!r} {slot.passes} times since the last step: "
+                f"say parallel(..., accumulate={slot.passes}), which is {self.accumulate}"
+            )
+        if slot.passes == self.accumulate:
+            for missing in self.missing.values():
+                missing.discard(slot)
+
+    def filled(self, request: Ready) -> bool:
+        """Whether every gradient of that bucket is there."""
+        bucket = request.bucket
+        if bucket not in self.missing:
+            late = [slot for slot in self.slots_of(bucket) if slot.passes < self.accumulate]
+            self.missing = {bucket: set(late)}
+        return not self.missing[bucket]
+
+    def slots_of(self, bucket: Bucket) -> list[Slot]:
+        if bucket not in self.touched:
+            self.touched[bucket] = self.layout.in_bucket(bucket.grad)
+        return self.touched[bucket]
+
+    def ready(self, request: Ready) -> None:
+        if request.bucket.index == 0:
+            self.begin()
+        self.missing = {}
+        slots = self.slots_of(request.bucket)
+        self.complete(slots)
+        for slot in slots if self.worker.size > 1 else ():
+            self.sent[slot] = slot.grad._version
+
+    def gradient(self, request: Gradient) -> None:
+        self.begin()
+        self.complete(self.layout.slots)
+
+    def begin(self) -> None:
+        """One step of this worker's clock."""
+        worker = self.worker
+        if self.begun:
+            raise TypeError("a loop of your own makes one gradient a step, and the strategy asks for two: use run")
+        self.begun, self.idle = True, self.feed.left
+        worker.clock += 1
+        if not self.idle:
+            worker.samples += 1
+            self.samples += 1
+            self.steps += 1
+
+    def complete(self, slots: list[Slot]) -> None:
+        """What backward did not reach is zero; so is everything once the user has left."""
+        for slot in slots:
+            settle(slot)
+            if self.idle:
+                slot.grad.zero_()
+
+    def check_sent(self) -> None:
+        """Nobody may have written what was on its way to other workers."""
+        for slot, version in self.sent.items():
+            if slot.grad._version != version:
+                raise RuntimeError(
+                    f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
+                    "call optimizer.synchronize() before you clip or unscale"
+                )
+        self.sent.clear()
+
+    # --- updates -----------------------------------------------------------------------------------------
+
+    def update(self, request: Update) -> None:
+        self.begun = False
+        if self.idle and (request is UPDATE or not self.synchronous):
+            return
+        if not self.skipping:
+            self.worker.updates += 1
+            self.step(self.unreached(request))
+        for slot in self.layout.slots:
+            slot.passes = 0
+
+    def unreached(self, request: Request | None) -> list[Slot]:
+        """Whose gradient the inner optimizer shall see as None: only where no other worker's is in it."""
+        alone = request is UPDATE or self.worker.size == 1
+        return [slot for slot in self.layout.slots if not slot.defined] if alone else []
+
+    def step(self, without: list[Slot]) -> None:
+        """The user's optimizer, which skips a gradient that is None."""
+        try:
+            hide(without)
+            self.inner.step()
+        finally:
+            for slot in without:
+                slot.param.grad = slot.grad
+
+    def gradients(self) -> list[Tensor]:
+        """Every gradient, where it lies."""
+        return [slot.grad for slot in self.layout.slots]
+
+
+def hide(slots: list[Slot]) -> None:
+    """Let these gradients be None."""
+    for slot in slots:
+        slot.param.grad = None

@@ -1,0 +1,259 @@
+"""`parallel`: a user's PyTorch loop made parallel, and still his loop and his optimizer."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from loosestep.adapters.torch import shard
+from loosestep.adapters.torch.buffers import Statistics, broadcast
+from loosestep.adapters.torch.flat import Layout, trained
+from loosestep.adapters.torch.model import TorchModel, hide
+from loosestep.adapters.torch.saving import restored, saved
+from loosestep.errors import of_kind, one_of, whole
+from loosestep.loop import Joined, Loop, check_strategy
+from loosestep.transport import Transport
+from loosestep.transports.mpi import MPI
+from loosestep.transports.serial import Serial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from loosestep.adapters.torch.flat import Slot
+    from loosestep.strategy import Strategy
+
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
+"""What an MPI's launcher leaves in the environment of the processes that it starts."""
+
+SCALES: dict[str, Callable[[int], float]] = {"none": lambda n: 1.0, "sqrt": lambda n: n**0.5, "linear": float}
+
+
+def parallel(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    strategy: Strategy,
+    on: Transport | None = None,
+    *,
+    accumulate: int = 1,
+    buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
+    scale_rate: Literal["none", "sqrt", "linear"] = "none",
+) -> Parallel:
+    """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
+
+    model, optimizer: as in a single process; `optimizer` may be any of torch's that steps without a closure.
+        Parameters must be float32 or float64, all alike, on the CPU; rank 0's values, and its buffers', are the
+        start of all. Make learning-rate schedulers afterwards, on what is returned.
+    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise.
+    accumulate: backward passes to a step.
+    buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
+        `consensus()` evaluates with: the 'average' over workers, those of 'rank0', each worker's 'own', or
+        'recompute'd from the batches that are given to it. By default 'average' where the strategy's consensus is
+        collective and 'own' where it is one-sided. While training each worker keeps its own.
+    scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root, or by nothing.
+
+        optimizer = loosestep.torch.parallel(model, optimizer, loosestep.EASGD(period=10))
+        with optimizer:
+            for x, y in DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64)):
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                optimizer.step()
+
+    Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
+    """
+    check_strategy(strategy)
+    of_kind("model", model, nn.Module)
+    of_kind("optimizer", optimizer, torch.optim.Optimizer)
+    if on is not None:
+        of_kind("on", on, Transport)
+    whole("accumulate", accumulate)
+    one_of("scale_rate", scale_rate, tuple(SCALES))
+    statistics = Statistics(model, strategy, buffers)
+    return Parallel(model, optimizer, strategy, on or launched(), accumulate, statistics, scale_rate)
+
+
+def launched() -> Transport:
+    """MPI() where an MPI launcher started this process, else Serial()."""
+    if any(name in os.environ for name in LAUNCHERS):
+        return MPI()
+    return Serial()
+
+
+def scale(inner: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply every learning rate."""
+    if factor == 1.0:
+        return
+    for group in inner.param_groups:
+        if "initial_lr" in group:
+            raise ValueError("scale_rate comes before a scheduler: make the scheduler on what parallel() returns")
+        group["lr"] = group["lr"] * factor
+
+
+class Parallel(torch.optim.Optimizer):
+    """A torch optimizer whose step is a strategy's. Made by `parallel`.
+
+    `rank` and `size` say who this worker is, `meter` what it sent.
+    """
+
+    _built = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner: torch.optim.Optimizer,
+        strategy: Strategy,
+        on: Transport,
+        accumulate: int,
+        statistics: Statistics,
+        scale_rate: str,
+    ) -> None:
+        held = [param for group in inner.param_groups for param in group["params"]]
+        self.layout = Layout(trained(model, held))
+        self.joined = Joined(on, self.layout.params)
+        self.worker, self.meter = self.joined.worker, self.joined.meter
+        self.rank, self.size = self.worker.rank, self.worker.size
+        self.layout.attach(self.worker.grad)
+        self.model = TorchModel(self.layout, self.worker, inner, strategy.synchronous, accumulate)
+        self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
+        self.begin(model, strategy)
+        scale(inner, SCALES[scale_rate](self.size))
+        super().__init__(inner.param_groups, inner.defaults)
+        self._share()
+        inner.register_load_state_dict_post_hook(lambda loaded: self._share())
+        for slot in self.layout.slots:
+            slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
+        self._built = True
+
+    def begin(self, model: nn.Module, strategy: Strategy) -> None:
+        """All workers find that they do the same, and start from rank 0's values."""
+        try:
+            self.joined.compute_with(self.model)
+            self.joined.agree(self.facts(strategy))
+            self.joined.aside(broadcast(self.layout, model))
+            self.loop = Loop(strategy, self.joined, self.model)
+        except BaseException as error:
+            self.joined.session.leave(error)
+            raise
+
+    def facts(self, strategy: Strategy) -> dict[str, str]:
+        """What every worker must have alike."""
+        facts = {"strategy": repr(strategy), "optimizer": type(self.inner).__name__}
+        facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
+        for number, slot in enumerate(self.layout.slots):
+            param = slot.param
+            facts[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+        return facts
+
+    def _share(self) -> None:
+        """One state and one list of groups, so that a scheduler of ours sets the rates of the user's."""
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+
+    def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
+        self.model.arrive(slot)
+        if slot.passes == self.accumulate and not self.loop.over:
+            self.loop.early(self.model.filled)
+
+    # --- what every torch optimizer has ------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the flat buffers, and what other workers know of them, are made."""
+        if self._built:
+            raise TypeError("add_param_group() comes before parallel(): all workers have agreed on the parameters")
+        super().add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Gradients become zero, in one pass; they stay views. With `set_to_none` a step leaves out those that
+        no backward pass reaches, as torch does."""
+        if self.model.begun:
+            raise RuntimeError(
+                "zero_grad() between backward() and step() would erase gradients that are being sent"
+            )
+        self.layout.zero_grad(set_to_none)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of the strategy: gradients meet if it says so, the inner optimizer moves, parameters meet."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.layout.check_home()
+        self.meet()
+        self.unscale()
+        self.loop.finish()
+        return loss
+
+    def synchronize(self) -> None:
+        """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them by
+        hand. A gradient that no backward pass reached becomes None in local steps."""
+        self.meet()
+        hide(self.model.unreached(self.loop.pending))
+
+    def meet(self) -> None:
+        """Go on to the update."""
+        self.loop.before_update()
+        self.model.check_sent()
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Asked by GradScaler.step before it looks for an overflow. Gradients meet first, so that all workers find
+        the same; and step() is called whatever it finds, so that no worker misses a round."""
+        self.synchronize()
+        return True
+
+    def unscale(self) -> None:
+        """What GradScaler.step leaves to do."""
+        found, factor = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+        self.model.skipping = found is not None and bool(found.item())
+        if factor is not None:
+            torch._foreach_mul_(self.model.gradients(), factor.double().reciprocal().float())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's state, and this worker's: the strategy's state, counters, the center on rank 0.
+
+        Parameters and buffers are in the model's own state_dict. Every rank saves its own; one that gets another's
+        is refused. Raises RuntimeError inside a step, and inside a round that has already communicated.
+        """
+        return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
+        restored(self.loop, state_dict["loosestep"])
+        self.inner.load_state_dict(state_dict["optimizer"])
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Parallel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """This worker has no further batch: it answers the others until all have ended."""
+        self.model.feed.left = True
+        self.loop.leave(error, self.statistics.meet())
+
+    @contextmanager
+    def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:
+        """Inside, the model holds the parameters to evaluate and to save: the mean, or the center.
+
+        Of a strategy whose consensus is collective all workers must come here at the same step; with a
+        one-sided one any worker may come alone. `batches`, for buffers='recompute', are inputs of the model.
+        """
+        with self.statistics.consensus(self.loop, self.layout, batches) as model:
+            yield model
+
+    def shard(self, data: Any, batch_size: int = 1, *, seed: int = 0, shuffle: bool = True) -> Any:
+        """This worker's part of `data`: a batch sampler of a data set or a length, or an IterableDataset of one.
+
+        DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64))
+        DataLoader(optimizer.shard(stream), batch_size=64)
+        """
+        return shard.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)

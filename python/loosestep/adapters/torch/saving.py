@@ -1,0 +1,70 @@
+"""One worker's part of a run as a torch state dict, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from loosestep import buffers
+from loosestep.errors import CheckpointError
+from loosestep.requests import AllReduce, Fetch, Shared
+from loosestep.saving import TOTALS, pieces, place
+
+if TYPE_CHECKING:
+    from loosestep.loop import Loop
+
+Saved = dict[str, Any]
+
+
+def identity(loop: Loop) -> Saved:
+    """What a saved state must have in common with the run that loads it."""
+    return {"strategy": repr(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+
+
+def saved(loop: Loop) -> Saved:
+    """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
+    tensors, numbers = {}, {}
+    position = loop.position()
+    for name, _, _, value in pieces(loop.program.state):
+        if isinstance(value, np.ndarray):
+            tensors[name] = torch.tensor(value)
+        elif not isinstance(value, Shared):
+            numbers[name] = value
+        elif loop.worker.rank == 0:
+            tensors[name] = torch.from_numpy(fetched(loop, value))
+    totals = {name: getattr(loop.model, name) for name in TOTALS}
+    return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
+
+
+def fetched(loop: Loop, shared: Shared) -> Any:
+    """A shared variable as it is now."""
+    if loop.over:
+        raise RuntimeError(
+            f"the run has ended, and {shared.name!r} with it: call state_dict() inside `with optimizer:`"
+        )
+    values = buffers.zeros(shared.size, shared.dtype)
+    loop.joined.aside([Fetch(shared, into=values)])
+    return values
+
+
+def restored(loop: Loop, state: Saved) -> None:
+    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+    for name, wanted in identity(loop).items():
+        if state[name] != wanted:
+            raise CheckpointError(
+                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
+            )
+    for name, holder, key, value in pieces(loop.program.state):
+        found = state["tensors"].get(name)
+        if isinstance(value, np.ndarray):
+            place(value, None if found is None else found.numpy(), name, "the state dict")
+        elif not isinstance(value, Shared):
+            setattr(holder, key, state["numbers"][name])
+        elif loop.worker.rank == 0:
+            loop.joined.session.store(value, found.numpy())
+    for name in TOTALS:
+        setattr(loop.model, name, state["totals"][name])
+    loop.joined.aside([AllReduce(np.zeros(1), op="max")])
+    loop.go_to(state["position"])

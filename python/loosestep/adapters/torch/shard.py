@@ -1,0 +1,99 @@
+"""How data is dealt to workers in a loop of the user's: by the library, so that it knows where each stands."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
+
+from loosestep.errors import CheckpointError, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.worker import Worker
+
+
+def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
+    """A batch sampler of a data set or a length; of an IterableDataset, one that holds this worker's items."""
+    if isinstance(data, IterableDataset):
+        return Stride(data, worker.rank, worker.size)
+    rows = data if isinstance(data, int) else len(data)
+    whole("batch_size", batch_size)
+    whole("seed", seed, 0)
+    if rows < worker.size:
+        raise ValueError(f"data must hold at least a row for each of {worker.size} workers, got {rows}")
+    return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
+
+
+class Shard(Sampler[list[int]]):
+    """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
+
+    Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
+    Every pass begins the next epoch. `state_dict` says how many batches of the epoch were consumed, by the
+    steps that were made since it began, each of `accumulate` batches: a loader that reads ahead does not matter.
+    """
+
+    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> None:
+        self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
+        self.worker, self.accumulate = worker, accumulate
+        self.epoch = 0  # of the pass under way, or of the next
+        self.first = 0  # batches of that epoch that an earlier run consumed
+        self.began: int | None = None  # the worker's clock when the pass began
+
+    def __len__(self) -> int:
+        return -(-(self.rows // self.worker.size) // self.batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.began is not None:  # the loop before was left early
+            self.next_epoch()
+        self.began = self.worker.clock
+        own = self.own_rows()
+        for start in range(self.first * self.batch, len(own), self.batch):
+            yield own[start : start + self.batch].tolist()
+
+    def own_rows(self) -> Any:
+        """This worker's rows in this epoch, in order."""
+        order = np.arange(self.rows)
+        if self.shuffle:
+            np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).shuffle(order)
+        size = self.worker.size
+        return order[self.worker.rank : self.rows // size * size : size]
+
+    def next_epoch(self) -> None:
+        self.epoch, self.first, self.began = self.epoch + 1, 0, None
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the data stands."""
+        since = 0 if self.began is None else self.worker.clock - self.began
+        epoch, taken = self.epoch, self.first + since * self.accumulate
+        if taken >= len(self):
+            epoch, taken = epoch + 1, 0
+        return {"seed": self.seed, "rows": self.rows, "batch_size": self.batch, "epoch": epoch, "taken": taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass begins there."""
+        for name, value in (("seed", self.seed), ("rows", self.rows), ("batch_size", self.batch)):
+            if state[name] != value:
+                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
+        self.epoch, self.first, self.began = state["epoch"], state["taken"], None
+
+
+class Stride(IterableDataset[Any]):
+    """Every n-th item of a stream, from this worker's on; the last, incomplete stride is left out.
+
+    A loader's processes share the items of their worker. Its position is not known: a resumed run begins the
+    stream again.
+    """
+
+    def __init__(self, data: Any, rank: int, size: int) -> None:
+        self.data, self.rank, self.size = data, rank, size
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        process, processes = (0, 1) if info is None else (info.id, info.num_workers)
+        items, mine = iter(self.data), self.rank * processes + process
+        while len(stride := list(islice(items, self.size * processes))) == self.size * processes:
+            yield stride[mine]

@@ -1,0 +1,229 @@
+"""A run whose loop belongs to the user: one worker's stream of requests, pumped by hand.
+
+`drive` pulls requests until there are none. Here the user's code stands between two of them: whatever waits for
+a gradient stays pending until his backward pass has made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from loosestep.agreement import check_facts
+from loosestep.errors import of_kind
+from loosestep.lowering import Lowering
+from loosestep.program import GRADIENT, UPDATE, Plan, Program
+from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
+from loosestep.strategy import Strategy
+from loosestep.transport import Transport
+from loosestep.transports.metered import Metered
+from loosestep.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loosestep.program import Model
+    from loosestep.requests import Buffer, Request
+
+EARLY = frozenset({RollCall, Start})
+"""What a worker with data never waits at, so that it may be performed while backward runs."""
+
+FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
+"""What stays pending between two steps: only the next backward, or the end, says how it goes on."""
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Refuse what needs more than a loop of the user's can give."""
+    of_kind("strategy", strategy, Strategy)
+    missing = {"own_update": "an update of its own", "own_batches": "to choose the size of its batches"}
+    for need in sorted(strategy.needs):
+        what = missing.get(need, need)
+        raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
+    if strategy.shares:
+        what = " and ".join(strategy.shares)
+        raise TypeError(f"{strategy} keeps {what} in memory that workers share: use loosestep.run(on=Threads(n))")
+
+
+class Joined:
+    """One worker of a transport, before its run begins: it can communicate."""
+
+    def __init__(self, on: Transport, params: Buffer) -> None:
+        metered = on if isinstance(on, Metered) else Metered(on)
+        self.session = metered.open()
+        (rank,) = self.session.ranks[:1]
+        self.worker = Worker(rank, metered.size, params, lambda name, like: self.session.share(rank, name, like))
+        self.meter = self.session.meters[rank]
+        self.endpoint = self.session.join(self.worker)
+        self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
+
+    def compute_with(self, model: Model) -> None:
+        """From now on `model` performs what computes."""
+        self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
+        self.lowering = Lowering(self.session.native | model.native, self.worker, self.session.unpriced)
+
+    def agree(self, facts: dict[str, str]) -> None:
+        """All processes must have been asked for the same run."""
+        check_facts(self.session.surveying("run", lambda: facts)())
+
+    def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """What `drive` would be given."""
+        return self.session.wrap(self.worker, self.lowering.lower(requests))
+
+    def perform(self, request: Request) -> None:
+        self.endpoint.doing = request
+        self.handlers[type(request)](request)
+
+    def aside(self, requests: Iterable[Request]) -> None:
+        """Perform requests between two steps: none of them is metered."""
+        before, self.worker.offstage = self.worker.offstage, True
+        try:
+            for request in self.lower(requests):
+                self.perform(request)
+        finally:
+            self.worker.offstage = before
+
+
+class Loop:
+    """Pumps one worker's program. `begun`: the next step's communication has begun, or its gradient is taken."""
+
+    def __init__(self, strategy: Strategy, joined: Joined, model: Model) -> None:
+        self.joined, self.worker, self.model = joined, joined.worker, model
+        self.clock = joined.session.clock(self.worker.rank)
+        plan = Plan(
+            strategy, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
+        )
+        self.program = Program(plan, self.worker, model, strategy.init(self.worker))
+        plan.programs.append(self.program)
+        plan.apart = self.worker.size > 1
+        self.over = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin where the program's position says."""
+        self.begun = False
+        self.round, self.done, self.local = self.worker.round, self.program.progress, True
+        self.requests = self.joined.lower(self.program.script())
+        self.pending = next(self.requests, None)
+        self.left = self.clock()
+
+    def pause(self, still: bool) -> None:
+        (self.joined.session.pause if still else self.joined.session.proceed)()
+
+    # --- pumping -----------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Perform what is pending, and see what comes next."""
+        request = self.pending
+        if request is None:
+            raise RuntimeError("the run has ended: step() belongs inside the `with optimizer:` that began it")
+        self.note(request)
+        self.joined.perform(request)
+        self.pending = next(self.requests, None)
+
+    def note(self, request: Request) -> None:
+        """How far the round is, for checkpoints: steps done, and whether there was nothing but local ones."""
+        if self.worker.round != self.round:
+            self.round, self.done, self.local = self.worker.round, 0, True
+        if request is UPDATE:
+            self.done += 1
+        elif request is not GRADIENT and type(request) is not RollCall:
+            self.local = False
+
+    def early(self, filled: Callable[[Ready], bool]) -> None:
+        """While backward runs: go on as far as nothing can wait."""
+        self.enter()
+        while type(self.pending) in EARLY or (isinstance(self.pending, Ready) and filled(self.pending)):
+            self.begun = True
+            self.advance()
+        self.left = self.clock()
+
+    def before_update(self) -> None:
+        """The gradient becomes what the optimizer is to see."""
+        self.enter()
+        self.begun = True
+        while type(self.pending) is not Update:
+            self.advance()
+        self.left = self.clock()
+
+    def finish(self) -> None:
+        """The update, and all communication that follows it."""
+        self.before_update()
+        self.advance()
+        while type(self.pending) not in FROM_THE_USER and self.pending is not None:
+            self.advance()
+        self.begun = False
+        self.left = self.clock()
+
+    def enter(self) -> None:
+        """Time in the user's code is no waiting, though a request was pending."""
+        if isinstance(self.pending, Communication):
+            self.joined.meter.waiting -= self.clock() - self.left
+        self.left = self.clock()
+
+    # --- between steps -----------------------------------------------------------------------------------
+
+    def between_steps(self, what: str) -> None:
+        """Refuse what must not happen while a step is under way."""
+        if self.begun:
+            raise RuntimeError(f"{what} belongs between steps: after step(), before the next backward()")
+
+    def consensus(self) -> Buffer:
+        """The parameters to evaluate, on this worker; of a collective consensus every worker asks at one step."""
+        if not self.over:
+            self.between_steps("consensus()")
+            self.joined.aside(
+                self.program.plan.strategy.consensus(self.worker, self.program.state, self.program.out)
+            )
+        return self.program.out
+
+    def position(self) -> dict[str, int]:
+        """Where a run can begin again: between rounds, or after some steps of a round's first local ones."""
+        self.between_steps("state_dict()")
+        worker, begun = self.worker, type(self.pending) is not RollCall and self.pending is not None
+        fresh = worker.round != self.round  # nothing of its round was performed
+        if begun and not fresh and not self.local:
+            raise RuntimeError(
+                f"worker {worker.rank} is inside round {worker.round}, after its communication: "
+                "call state_dict() where a round begins"
+            )
+        counts = {"clock": worker.clock, "updates": worker.updates, "samples": worker.samples}
+        progress = self.done if begun and not fresh else 0
+        return {**counts, "round": worker.round - (begun and fresh), "progress": progress}
+
+    def go_to(self, position: dict[str, int]) -> None:
+        """Begin again at a position."""
+        self.program.progress = position["progress"]
+        for name in ("clock", "updates", "samples", "round"):
+            setattr(self.worker, name, position[name])
+        self.restart()
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The data has ended: stay as long as the strategy wants this worker."""
+        self.enter()
+        if isinstance(self.pending, RollCall):  # asked when there might have been data
+            self.pending = replace(self.pending, present=False)
+        while self.pending is not None:
+            self.advance()
+        self.begun = False
+
+    def leave(self, error: BaseException | None, last: Iterable[Request] = ()) -> None:
+        """End this worker, `last` after all else; with an error at once, and the others as the transport says."""
+        if self.over:
+            return
+        try:
+            if error is None:
+                self.drain()
+                self.joined.aside(last)
+        except BaseException as failed:
+            error = failed
+            raise
+        finally:
+            self.over, self.pending = True, None
+            self.joined.session.leave(error)
+
+
+def nothing(program: Program, step: int) -> Iterator[Request]:
+    """No checkpoint: the user's script saves."""
+    return iter(())

@@ -1,0 +1,104 @@
+"""The same training, in plain torch and under a strategy: what both leave behind can be compared bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import loosestep as ls
+import loosestep.torch
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+
+
+def momentum(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, 0.1, momentum=0.9, weight_decay=1e-3)
+
+
+def nesterov(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+
+
+def adamw(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, 0.01)
+
+
+OPTIMIZERS: dict[str, MakeOptimizer] = {"momentum": momentum, "nesterov": nesterov, "adamw": adamw}
+
+
+def batches(count: int, shape: tuple[int, ...] = (5,), rows: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+    """Always the same random ones, of three classes."""
+    random = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        yield torch.randn(rows, *shape, generator=random), torch.randint(0, 3, (rows,), generator=random)
+
+
+def loss_of(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(net(x), y)
+
+
+@dataclass
+class Training:
+    """One network, one optimizer, and how they are used."""
+
+    make: Callable[[], nn.Module] = mlp
+    optimizer: MakeOptimizer = momentum
+    shape: tuple[int, ...] = (5,)
+    steps: int = 10
+    accumulate: int = 1
+    clip: float | None = None
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = loss_of
+    set_to_none: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, strategy: ls.Strategy | None = None) -> list[Tensor]:
+        """Train; returns all parameters and buffers, and the state of the optimizer."""
+        torch.manual_seed(0)
+        net = self.make()
+        inner = self.optimizer(list(net.parameters()))
+        if strategy is None:
+            self.loop(net, inner, None)
+        else:
+            options = {"accumulate": self.accumulate, **self.options}
+            ours = loosestep.torch.parallel(net, inner, strategy, ls.Serial(), **options)
+            with ours:
+                self.loop(net, ours, ours)
+        return left_behind(net, inner)
+
+    def loop(self, net: nn.Module, optimizer: torch.optim.Optimizer, ours: Any) -> None:
+        scheduler = self.scheduler(optimizer) if self.scheduler else None
+        data = batches(self.steps * self.accumulate, self.shape)
+        for _ in range(self.steps):
+            optimizer.zero_grad(set_to_none=self.set_to_none)
+            for _ in range(self.accumulate):
+                (self.loss(net, *next(data)) / self.accumulate).backward()
+            if self.clip is not None:
+                if ours is not None:
+                    ours.synchronize()
+                nn.utils.clip_grad_norm_(net.parameters(), self.clip)
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+
+
+def left_behind(net: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    tensors = [tensor.detach().clone() for tensor in net.state_dict().values()]
+    for state in optimizer.state_dict()["state"].values():
+        tensors += [value.clone() for _, value in sorted(state.items()) if isinstance(value, Tensor)]
+    return tensors
+
+
+def assert_same_bits(one: list[Tensor], other: list[Tensor]) -> None:
+    assert len(one) == len(other)
+    for number, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b), f"tensor {number}: {(a - b).abs().max()} apart"
