@@ -125,7 +125,7 @@ class ProcessSession(Stopwatch, Session):
             return  # a dead one hears nothing, and `error` is what is raised
 
     def end_unheard(self, words: str) -> None:
-        """Another worker has failed, and this one computes on: it is stuck in the user's code, and nobody waits."""
+        """Another worker has failed, and this one is stuck in code of the user."""
         print(f"worker {self.post.rank} ends at {line()}, because {words}", file=sys.stderr, flush=True)
         os._exit(1)
 
