@@ -3,9 +3,12 @@
 
 #include <system_error>
 
+#include "bind/host_center.hpp"
+
 namespace py = pybind11;
 using namespace py::literals;
 using loosestep::bind::Host;
+using loosestep::bind::HostCenter;
 
 namespace {
 
@@ -15,6 +18,8 @@ void translate(std::exception_ptr thrown) {
     if (thrown) std::rethrow_exception(thrown);
   } catch (const std::system_error& error) {
     PyErr_SetObject(PyExc_OSError, py::make_tuple(error.code().value(), error.what()).ptr());
+  } catch (const loosestep::host::TimedOut& error) {
+    PyErr_SetString(PyExc_TimeoutError, error.what());
   }
 }
 
@@ -37,9 +42,27 @@ void bind_host_collectives(py::module_& m) {
       .def("close", &Host::close);
 }
 
+void bind_host_center(py::module_& m) {
+  py::class_<HostCenter>(m, "HostCenter", "The elastic center in memory that the processes of a host map.")
+      .def(py::init<const py::object&, std::size_t, const std::string&, bool, const py::object&>(), "path"_a,
+           "size"_a, "dtype"_a, "create"_a, "initial"_a = py::none())
+      .def_static("needed", &HostCenter::needed, "size"_a, "dtype"_a, "The bytes that such a center takes.")
+      .def("elastic", &HostCenter::elastic, "x"_a, "rate"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("fetch", &HostCenter::fetch, "out"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("add", &HostCenter::add, "delta"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("store", &HostCenter::store, "values"_a, "seconds"_a = 60.0)
+      .def_property_readonly("version", &HostCenter::version,
+                             "How many times elastic() or add() has completed.")
+      .def_property_readonly("size", &HostCenter::size)
+      .def_property_readonly("dtype", &HostCenter::dtype)
+      .def("close", &HostCenter::close);
+}
+
 }  // namespace
 
 void bind_host(py::module_& m) {
   py::register_local_exception_translator(translate);
+  py::register_exception<loosestep::host::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
   bind_host_collectives(m);
+  bind_host_center(m);
 }

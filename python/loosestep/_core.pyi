@@ -245,4 +245,41 @@ class Host:
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in a collective."""
 
+class OwnerDied(RuntimeError):
+    """A process died inside a call on a HostCenter: a part of its values is half changed, and stays refused."""
+
+class HostCenter:
+    """The elastic center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
+
+    elastic, fetch, add and store raise OwnerDied on every process where one died holding a part, and TimeoutError
+    where a part was not free within `seconds` of the call: parts before it are done then, and x + c conserved.
+    Any number of threads may call. Other errors as Host.
+    """
+
+    def __init__(
+        self, path: str | int, size: int, dtype: str, create: bool, initial: NDArray[Any] | None = None
+    ) -> None:
+        """`path` and `create` as for Host, `needed(size, dtype)` bytes. initial: with create; None: zeros."""
+
+    @staticmethod
+    def needed(size: int, dtype: str) -> int: ...
+    def elastic(self, x: NDArray[Any], rate: float, rank: int = 0, seconds: float = 60.0) -> int:
+        """d = rate * (x - c); x -= d; c += d. Returns the version after it."""
+
+    def fetch(self, out: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int:
+        """Copies the center into out. Returns a version whose additions are all in it, if not more."""
+
+    def add(self, delta: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int: ...
+    def store(self, values: NDArray[Any], seconds: float = 60.0) -> None: ...
+    @property
+    def version(self) -> int:
+        """How many calls of elastic() and add() have completed."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def dtype(self) -> Literal["float32", "float64"]: ...
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in a call."""
+
 # ---- end of what processes share ----

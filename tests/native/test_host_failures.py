@@ -162,7 +162,7 @@ def test_memory_that_is_not_ours_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="shared memory cannot be opened at"):
         _core.Host(str(path), 2, 1, False)
     path.write_bytes(b"x" * 10)
-    with pytest.raises(OSError, match="holds 10 bytes, wanted"):
+    with pytest.raises(ValueError, match="holds 10 bytes, wanted"):
         _core.Host(str(path), 2, 1, False)
     with pytest.raises(FileExistsError, match="shared memory cannot be made at"):
         _core.Host(str(path), 2, 0, True)
