@@ -138,7 +138,7 @@ def test_what_belongs_between_steps() -> None:
         pass
     with pytest.raises(RuntimeError, match=r"state_dict\(\) belongs between steps"):
         optimizer.state_dict()
-    with pytest.raises(RuntimeError, match="would erase gradients that are being sent"):
+    with pytest.raises(RuntimeError, match="erases gradients that are being sent"):
         optimizer.zero_grad()
 
 
@@ -154,15 +154,14 @@ def test_an_error_inside_leaves_at_once() -> None:
 # --- memory ------------------------------------------------------------------------------------------------
 
 
-def test_parameters_and_gradients_are_views_of_aligned_slots() -> None:
+def test_parameters_are_views_of_aligned_slots() -> None:
     net = mlp()
     optimizer = made(net)
     steps(net, optimizer, batches(3))
     worker, layout = optimizer.worker, optimizer.layout
     for slot in layout.slots:
         assert slot.param.data_ptr() == worker.params.ctypes.data + slot.start * 4
-        assert slot.param.grad.data_ptr() == worker.grad.ctypes.data + slot.start * 4
-        assert slot.param.data_ptr() % 64 == slot.param.grad.data_ptr() % 64 == 0
+        assert slot.param.data_ptr() % 64 == 0
     inside = {place for slot in layout.slots for place in range(slot.start, slot.stop)}
     padding = [place for place in range(worker.params.size) if place not in inside]
     assert padding
