@@ -50,7 +50,7 @@ LAYERS = [
     "driver",
     "torch",
     "report",
-    "inspection",
+    "inspection launching",
     "experiment",
     "comparison",
     "loosestep",

@@ -1,7 +1,8 @@
-"""The command line: `loosestep compare`, `loosestep train`, `loosestep info`."""
+"""The command line: `loosestep compare`, `loosestep train`, `loosestep run`, `loosestep info`."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 
 import loosestep
-from loosestep import data, inspection, models
+from loosestep import data, inspection, launching, models
 from loosestep.comparison import Comparison
 from loosestep.errors import LoosestepError
 from loosestep.experiment import Experiment
@@ -162,6 +163,41 @@ def train(
     if save is not None:
         training.save(save)
     return finish(training, json_file)
+
+
+@cli.command(context_settings={"allow_interspersed_args": False})
+@click.option("-n", "ranks", type=at_least_one, required=True, metavar="N", help="How many ranks.")
+@click.option("--hosts", metavar="LIST", help="Where, and how many on each, as in 'one:4,two:4'; here by default.")
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="S",
+              help="End the job after that many seconds, with exit code 124.")  # fmt: skip
+@click.option("--linger", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
+              help="Seconds for the other ranks after one failed; inf lets them go on.")  # fmt: skip
+@click.option("--tag", is_flag=True, help="Begin each line of output with its rank.")
+@click.option("-m", "module", metavar="MODULE", help="Run a module instead of a script.")
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
+def run(
+    ranks: int,
+    hosts: str | None,
+    deadline: float,
+    linger: float,
+    tag: bool,
+    module: str | None,
+    program: tuple[str, ...],
+) -> int:
+    """Run a Python script on N ranks, joined by MPI.
+
+    Finds the MPI of this environment, else the one on the PATH. Ctrl-C reaches the ranks once, so that they
+    finish and save; a second one ends them. The exit code is 0 if every rank's was.
+    """
+    if module is None and not program:
+        raise click.UsageError("what is to run? Give a SCRIPT, or -m MODULE")
+    if module is None and not Path(program[0]).is_file():
+        raise click.UsageError(f"there is no script {program[0]}")
+    python = [sys.executable, *(["-m", module] if module else []), *program]
+    try:
+        return launching.launch(python, ranks, hosts, tag, launching.Limits(deadline, linger))
+    except launching.NoMpi as error:
+        raise click.UsageError(str(error)) from error
 
 
 @cli.command()

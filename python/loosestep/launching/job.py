@@ -1,0 +1,162 @@
+"""One mpiexec, from its start to its exit code: signals pass through, and nothing outlives it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from loosestep.launching import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.launching.mpiexec import Mpi
+
+LOOK = 0.1  # seconds between two looks at signals and the clock
+GRACE = 5.0  # seconds that mpiexec has to end its ranks before it is killed, and they with it
+OVERDUE = 124  # the exit code of a job that took longer than its deadline, as timeout(1) has it
+LONGEST = 500  # bytes of a guard's line, which may come in two pieces
+FAILED = re.compile(
+    rb"loosestep run: rank \d+ on \S+ \(process \d+\) (ended with exit code|was killed by signal) (\d+)"
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: of the whole job; and of the other ranks after one has failed."""
+
+    deadline: float = math.inf
+    linger: float = 60.0
+
+
+class Job:
+    """A command of mpiexec, run once."""
+
+    def __init__(self, mpi: Mpi, command: list[str], environment: dict[str, str], limits: Limits) -> None:
+        self.mpi, self.command, self.environment, self.limits = mpi, command, environment, limits
+        self.until = math.inf
+        self.asked: list[int] = []  # signals that came, in order
+        self.passed = 0  # how many of them were acted on
+        self.failed = 0  # the exit code of the first rank that failed
+        self.overdue = False
+        self.tail = b""
+
+    def carry_out(self) -> int:
+        """Run to the end; the exit code: 0 if every rank's was, 128 + its number after a signal."""
+        with self.listening(), self.started():
+            self.until = time.monotonic() + self.limits.deadline
+            while self.process.poll() is None:
+                self.hear(LOOK)
+                self.obey()
+                self.watch_the_clock()
+        return self.exit_code()
+
+    def watch_the_clock(self) -> None:
+        if time.monotonic() < self.until:
+            return
+        if self.failed:
+            say(f"the other ranks had {self.limits.linger:g} s to end by themselves, and were ended")
+        else:
+            self.overdue = True
+            say(f"the job took longer than its deadline of {self.limits.deadline:g} s and was ended")
+        self.stop()
+
+    # --- signals -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals are noted while the job runs; the handlers do nothing else."""
+        note = lambda number, _: self.asked.append(number)  # noqa: E731
+        before = {number: signal.signal(number, note) for number in self.mpi.passes}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def obey(self) -> None:
+        """Pass the first signal on to the ranks; a second one ends the job now."""
+        if len(self.asked) == self.passed:
+            return
+        first, self.passed = self.passed == 0, len(self.asked)
+        if first and self.passed == 1:
+            self.process.send_signal(self.mpi.passes[self.asked[0]])
+        else:
+            self.stop()
+
+    # --- the process -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """mpiexec in a session of its own, so that Ctrl-C at the terminal reaches it through us alone."""
+        entry: Any = subprocess.DEVNULL if sys.stdin is None or sys.stdin.isatty() else None  # not ours to read
+        with subprocess.Popen(
+            self.command,
+            env=self.environment,
+            stdin=entry,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=partial(guard.die_with, os.getpid()),
+        ) as self.process:
+            try:
+                yield
+            finally:
+                self.stop()
+                while self.hear(LOOK):
+                    pass
+
+    def stop(self) -> None:
+        """End mpiexec, which ends its ranks; their guards end them where it cannot."""
+        self.process.terminate()
+        until = time.monotonic() + GRACE
+        while self.process.poll() is None:
+            self.hear(LOOK)
+            if time.monotonic() > until:
+                self.process.kill()
+                self.process.wait()
+
+    def hear(self, seconds: float) -> bool:
+        """Pass what comes on standard error through, and note who failed; False if nothing came."""
+        pipe: Any = self.process.stderr
+        if not select.select([pipe], [], [], seconds)[0]:
+            return False
+        text = os.read(pipe.fileno(), 1 << 16)
+        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.flush()
+        self.tail = (self.tail + text)[-LONGEST - len(text) :]
+        self.note()
+        if not text:
+            time.sleep(seconds)  # closed before the end: there is nothing to wait for
+        return bool(text)
+
+    def note(self) -> None:
+        """Open MPI's exit code is 0 when a rank dies and the others end well: the guards know better."""
+        found = FAILED.search(self.tail)
+        if found and not self.failed:
+            self.failed = int(found[2]) + (128 if b"signal" in found[1] else 0)
+            self.until = min(self.until, time.monotonic() + self.limits.linger)
+
+    def exit_code(self) -> int:
+        code = self.process.returncode
+        if self.overdue:
+            return OVERDUE
+        if self.asked:
+            return self.failed or 128 + self.asked[0]
+        if code < 0:
+            say(f"{self.command[0]} was killed by signal {-code} ({signal.strsignal(-code)})")
+        return self.failed or (code if code >= 0 else 128 - code)
+
+
+def say(sentence: str) -> None:
+    """One line on standard error."""
+    print(f"loosestep run: {sentence}", file=sys.stderr, flush=True)

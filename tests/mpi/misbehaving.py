@@ -1,0 +1,82 @@
+"""A job in which rank 1 misbehaves at its 20th step: python misbehaving.py HOW FOLDER STEPS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import loosestep as ls
+
+how, folder, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+WIDTH, AT, STEP = 64, 20, 0.01
+rank, done = -1, 0
+
+
+def stop_for_a_while() -> None:
+    me = os.getpid()
+    subprocess.Popen(["sh", "-c", f"sleep 20; kill -CONT {me}"])
+    os.kill(me, signal.SIGSTOP)
+
+
+def fail() -> None:
+    raise ArithmeticError("boo")
+
+
+def allocate_too_much() -> None:
+    np.ones(1 << 60, np.uint8)
+
+
+ACTS = {
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stopped": stop_for_a_while,
+    "busy": lambda: time.sleep(15),
+    "raises": fail,
+    "exits": lambda: sys.exit(3),
+    "no memory": allocate_too_much,
+}
+
+
+def batches(mine: int, size: int) -> Any:
+    global rank
+    rank = mine
+    random = np.random.default_rng(rank)
+    return (random.standard_normal((2, WIDTH + (how == "longer" and rank == 1))) for _ in range(steps))
+
+
+def gradient(x: Any, batch: Any) -> Any:
+    global done
+    done += 1
+    time.sleep(STEP)
+    if done == 1:
+        print("going", flush=True)
+    if rank == 1 and done == AT and how in ACTS:
+        ACTS[how]()
+    return x - batch.mean(axis=0)
+
+
+def forget_the_launcher() -> None:
+    """Every process is a world of its own, as when mpiexec and mpi4py belong to different MPIs."""
+    for name in [name for name in os.environ if name.startswith(("OMPI_", "PMI", "PRTE_", "HYDRA_", "MPIR_"))]:
+        del os.environ[name]
+
+
+def is_rank_1() -> bool:
+    return os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK")) == "1"
+
+
+odd = is_rank_1()
+if how == "alone":
+    forget_the_launcher()
+start = np.ones(WIDTH + (how == "longer" and odd), np.float32 if how == "other type" and odd else np.float64)
+period = 5 if how == "skips" and odd else 4
+result = ls.run(
+    ls.LocalSGD(period), gradient, start, batches, optimizer=ls.SGD(0.05), on=ls.MPI(silence=10),
+    checkpoint=folder, checkpoint_every=8, resume=True,
+)  # fmt: skip
+print("done", result.steps, flush=True)

@@ -1,0 +1,102 @@
+"""The failure table: rank 1 of three misbehaves, and nobody hangs, everybody says who it was, and the run resumes.
+
+pytest -m failures
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from tests.mpi.jobs import Running, ended, mpiexec_of, needs_mpi, started, wait_for_file
+
+pytestmark = [needs_mpi, pytest.mark.failures]
+
+SCRIPT = Path(__file__).parents[1] / "mpi" / "misbehaving.py"
+LIMIT = 40  # seconds: the job's deadline, which no row may need
+ALL, OTHERS = (0, 1, 2), (0, 2)
+
+ROWS = {
+    "killed": (137, OTHERS, "worker 1 failed: without a word"),
+    "raises": (1, ALL, "worker 1 failed in round 5, at Gradient(): ArithmeticError: boo"),
+    "exits": (1, ALL, "worker 1 failed in round 5, at Gradient(): SystemExit: 3"),
+    "no memory": (1, ALL, "worker 1 failed in round 5, at Gradient(): MemoryError: Unable to allocate 1.00 EiB"),
+    "stopped": (1, OTHERS, "worker 1, which shows no sign of life (dead, stopped, or cut off)"),
+}
+"""For how rank 1 fails in its 20th step: the job's exit code, and what which ranks say."""
+
+UNEQUAL = {
+    "longer": "worker 1 has parameters 65 float64, worker 0 has parameters 64 float64",
+    "other type": "worker 1 has parameters 64 float32, worker 0 has parameters 64 float64",
+    "skips": "worker 1 has strategy LocalSGD(period=5), worker 0 has strategy LocalSGD(period=4)",
+    "alone": "started 3 ranks, but MPI knows of 1: mpiexec and mpi4py belong to different MPIs",
+}
+"""For what is wrong from the start: what every rank says."""
+
+
+def arguments(how: str, folder: Path, steps: int = 60) -> list[object]:
+    return ["-n", 3, "--tag", "--deadline", LIMIT, SCRIPT, how, folder / "checkpoint", steps]
+
+
+def said(job: Running, rank: int) -> str:
+    """What a rank wrote to standard error."""
+    lines = [line for line in job.err.splitlines() if line.startswith(f"[{rank}]")]
+    return "\n".join(re.sub(r"^\[\d+\](<stderr>:)? ?", "", line) for line in lines)
+
+
+def check_resumes(folder: Path) -> None:
+    """The last checkpoint is whole: a run that nothing happens to goes on from it."""
+    assert (folder / "checkpoint" / "manifest.json").exists()
+    job = ended(*arguments("none", folder), seconds=LIMIT + 10)
+    assert job.process.returncode == 0, job.err
+    assert job.out.count("done 60") == 3
+
+
+@pytest.mark.parametrize("how", ROWS)
+def test_a_rank_that_fails_in_the_middle(how: str, tmp_path: Path) -> None:
+    code, ranks, words = ROWS[how]
+    job = ended(*arguments(how, tmp_path), seconds=LIMIT + 10)
+    assert job.process.returncode == code, job.err
+    for rank in ranks:
+        assert words in said(job, rank), f"rank {rank}: {job.err}"
+    assert "done" not in job.out
+    check_resumes(tmp_path)
+
+
+@pytest.mark.parametrize("how", UNEQUAL)
+def test_ranks_that_do_not_fit_together(how: str, tmp_path: Path) -> None:
+    job = ended(*arguments(how, tmp_path), seconds=LIMIT + 10)
+    assert job.process.returncode == 1, job.err
+    for rank in ALL:
+        assert UNEQUAL[how] in said(job, rank), f"rank {rank}: {job.err}"
+    assert "going" not in job.out
+
+
+def test_a_rank_that_is_long_in_the_users_code_ends_nothing(tmp_path: Path) -> None:
+    job = ended(*arguments("busy", tmp_path), seconds=LIMIT + 10)
+    assert job.process.returncode == 0, job.err
+    assert job.out.count("done 60") == 3
+
+
+def test_an_interrupted_run_is_saved_and_resumes(tmp_path: Path) -> None:
+    with started(*arguments("none", tmp_path, 10_000)) as job:
+        job.wait_for("going", 3)
+        job.process.send_signal(signal.SIGINT)
+        assert job.end(LIMIT) in (1, 130)
+        assert job.left() == []
+    for rank in ALL:
+        assert "loosestep.result.Interrupted" in said(job, rank), job.err
+    check_resumes(tmp_path)
+
+
+def test_killing_mpiexec_leaves_no_rank_and_a_checkpoint(tmp_path: Path) -> None:
+    with started(*arguments("none", tmp_path, 10_000)) as job:
+        job.wait_for("going", 3)
+        wait_for_file(tmp_path / "checkpoint" / "manifest.json", job)
+        os.kill(mpiexec_of(job), signal.SIGKILL)
+        assert job.end(LIMIT) == 137
+        assert job.left() == []
+    check_resumes(tmp_path)
