@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.adapters.torch.optimizer import LAUNCHERS, launched  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
@@ -149,6 +151,37 @@ def test_an_error_inside_leaves_at_once() -> None:
         raise KeyError
     with pytest.raises(RuntimeError, match="the run has ended"):
         optimizer.step()
+
+
+def test_sparse_gradients_are_local_only() -> None:
+    def run(strategy: ls.Strategy) -> None:
+        net = nn.Embedding(6, 3, sparse=True)
+        optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 1.0), strategy, ls.Serial())
+        before = net.weight.detach().clone()
+        net(torch.tensor([1, 4])).sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(before - net.weight, torch.eye(6)[[1, 4]].sum(0)[:, None].expand(6, 3))
+
+    run(ls.LocalSGD(2))
+    with pytest.raises(TypeError, match="the gradient of 'weight' is sparse"):
+        run(ls.SyncEASGD(2, order="published"))
+
+
+def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    assert launched() == ls.Serial()
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert repr(launched()) == "MPI()"
+
+
+def test_shards_of_an_optimizer_follow_its_clock() -> None:
+    net = mlp()
+    optimizer = made(net)
+    sampler = optimizer.shard(40, batch_size=8, seed=3)
+    rows, labels = torch.randn(40, 5), torch.zeros(40, dtype=torch.long)
+    steps(net, optimizer, ((rows[batch], labels[batch]) for batch in itertools.islice(sampler, 3)))
+    assert sampler.state_dict() == {"seed": 3, "rows": 40, "batch_size": 8, "epoch": 0, "taken": 3}
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -109,6 +109,10 @@ def bring_home(slot: Slot) -> None:
     found = slot.param.grad
     if found is slot.grad:
         return
+    if found is not None and found.layout is not torch.strided:
+        raise TypeError(
+            f"the gradient of {slot.name!r} is sparse, and averages are of dense ones: say sparse=False"
+        )
     if found is None:
         slot.grad.zero_()
     else:

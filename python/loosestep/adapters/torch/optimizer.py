@@ -64,6 +64,9 @@ def parallel(
                 loss(model(x), y).backward()
                 optimizer.step()
 
+    Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
+    Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
+
     Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
     """
     check_strategy(strategy)
