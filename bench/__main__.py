@@ -15,7 +15,7 @@ from bench.harness import Options, Row, table
 def names() -> list[str]:
     """Every module here but the machinery is a benchmark."""
     found = (module.name for module in pkgutil.iter_modules(bench.__path__))
-    return sorted(name for name in found if name not in ("harness", "__main__"))
+    return sorted(name for name in found if name not in ("harness", "ranks", "__main__"))
 
 
 def arguments() -> argparse.Namespace:
@@ -27,12 +27,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--attempts", type=int, default=4, help="at most so many times the rounds")
     parser.add_argument("--patience", type=float, default=10, help="seconds to wait for a quiet machine")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name holds this")
+    parser.add_argument("--mpich", default="", metavar="PYTHON", help="collectives: an interpreter with MPICH")
     return parser.parse_args()
 
 
 def main() -> None:
     given = arguments()
-    options = Options(given.smoke, given.rounds, given.attempts, given.patience, given.only)
+    options = Options(given.smoke, given.rounds, given.attempts, given.patience, given.only, given.mpich)
     rows: list[Row] = []
     for name in names() if given.name == "all" else [given.name]:
         module = importlib.import_module(f"bench.{name}")

@@ -28,13 +28,31 @@ import os
 import resource
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from loosestep import _core
 
 Contestant = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Sample:
+    seconds: float
+    """Of one call, the mean of a sample."""
+    processor: float = 0.0
+    """Seconds that other processes of ours computed for the whole sample: they are not strangers."""
+
+
+class Elsewhere(ABC):
+    """A contestant that runs and is timed in other processes."""
+
+    @abstractmethod
+    def sample(self, repeats: int) -> Sample: ...
+
+
 QUIET = 0.12
 """Processor time of others, as a share of one core, up to which a measurement counts as undisturbed."""
 
@@ -52,6 +70,8 @@ class Options:
     """Seconds to wait, at first, for others to leave the processors."""
     only: str = ""
     """Run only the cases whose name holds this."""
+    mpich: str = ""
+    """Another interpreter, whose MPI is MPICH: two MPIs cannot live in one environment."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +169,9 @@ class Measured:
             )
 
 
-def measure(contestants: Mapping[str, Contestant], options: Options, at_least: float = 2e-3) -> Measured:
+def measure(
+    contestants: Mapping[str, Contestant | Elsewhere], options: Options, at_least: float = 2e-3
+) -> Measured:
     """Times the contestants alternately; short ones are repeated until a sample takes `at_least` seconds."""
     repeats = {name: _repeats(run, at_least) for name, run in contestants.items()}
     wanted = 3 if options.smoke else max(15, options.rounds)
@@ -176,16 +198,17 @@ class _Round:
         return Noise(max(0.0, self.foreign) / self.wall, self.steal / self.wall)
 
 
-def _round(contestants: Mapping[str, Contestant], repeats: Mapping[str, int], turn: int) -> _Round:
+def _round(contestants: Mapping[str, Contestant | Elsewhere], repeats: Mapping[str, int], turn: int) -> _Round:
     names = list(contestants)
     first = turn % len(names)
-    seconds = {}
+    samples = {}
     before = _Busy.now()
     gc.disable()
     for name in names[first:] + names[:first]:
-        seconds[name] = _sample(contestants[name], repeats[name])
+        samples[name] = _sample(contestants[name], repeats[name])
     gc.enable()
-    return before.until_now(seconds)
+    round_ = before.until_now({name: sample.seconds for name, sample in samples.items()})
+    return replace(round_, foreign=round_.foreign - sum(sample.processor for sample in samples.values()))
 
 
 def _summary(names: Sequence[str], rounds: Sequence[_Round]) -> Measured:
@@ -205,16 +228,18 @@ def _await_quiet(patience: float) -> None:
             return
 
 
-def _sample(run: Contestant, repeats: int) -> float:
+def _sample(run: Contestant | Elsewhere, repeats: int) -> Sample:
+    if isinstance(run, Elsewhere):
+        return run.sample(repeats)
     start = time.perf_counter()
     for _ in range(repeats):
         run()
-    return (time.perf_counter() - start) / repeats
+    return Sample((time.perf_counter() - start) / repeats)
 
 
-def _repeats(run: Contestant, at_least: float) -> int:
-    run()
-    return max(1, round(at_least / max(_sample(run, 3), 1e-9)))
+def _repeats(run: Contestant | Elsewhere, at_least: float) -> int:
+    _sample(run, 1)
+    return max(1, round(at_least / max(_sample(run, 3).seconds, 1e-9)))
 
 
 @dataclass(frozen=True)

@@ -5,33 +5,15 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "bind/arrays.hpp"
-#include "shared/team.hpp"
+#include "bind/posts.hpp"
 
 namespace loosestep::bind {
 
-using shared::Kind;
-using shared::Op;
-using shared::Post;
 using shared::Ticket;
-
-inline Op op_named(const std::string& name) {
-  if (name == "sum") return Op::sum;
-  if (name == "mean") return Op::mean;
-  if (name == "max") return Op::max;
-  if (name == "min") return Op::min;
-  throw py::value_error("op must be 'sum', 'mean', 'max' or 'min', got '" + name + "'");
-}
-
-inline int at_least_one(int value, const char* argument) {
-  if (value < 1) refuse(argument, "at least 1, got " + std::to_string(value));
-  return value;
-}
 
 class Team {
  public:
@@ -44,31 +26,16 @@ class Team {
   int outstanding() const { return outstanding_; }
 
   Ticket all_reduce(int rank, const py::object& buf, const std::string& op, double weight) {
-    const Array array = writable(buf, "buf");
-    Post post = post_of(Kind::all_reduce, array);
-    post.op = op_named(op);
-    post.weight = checked_weight(post, weight);
-    return enter(rank, std::move(post), buf);
+    return enter(rank, all_reduce_post(buf, op, weight), buf);
   }
 
   Ticket broadcast(int rank, const py::object& buf, int root) {
-    check_rank(root, "root");
-    Post post = post_of(Kind::broadcast, rank == root ? readable(buf, "buf") : writable(buf, "buf"));
-    post.root = root;
-    return enter(rank, std::move(post), buf);
+    return enter(rank, broadcast_post(buf, root, rank, size()), buf);
   }
 
   Ticket all_gather(int rank, const py::object& piece, const py::object& out) {
     check_rank(rank, "rank");
-    const Array from = readable(piece, "piece"), to = writable(out, "out");
-    require_dtype(to, "out", from.dtype, "piece");
-    require_size(to, "out", from.size * static_cast<std::size_t>(size()), "one piece for each rank");
-    const auto place = static_cast<char*>(to.data) + static_cast<std::size_t>(rank) * from.bytes();
-    if (from.data != place && shared::overlap(from.data, from.bytes(), to.data, to.bytes()))
-      refuse("piece", "outside out, or exactly this rank's place in it");
-    Post post = post_of(Kind::all_gather, from);
-    post.other = to.data;
-    return enter(rank, std::move(post), py::make_tuple(piece, out));
+    return enter(rank, all_gather_post(piece, out, rank, size()), py::make_tuple(piece, out));
   }
 
   Ticket barrier(int rank) { return enter(rank, Post{}, py::none()); }
@@ -90,8 +57,7 @@ class Team {
 
   const char* complete(int rank, Ticket ticket, double seconds) {
     check_rank(rank, "rank");
-    if (std::isnan(seconds) || seconds < 0) refuse("seconds", "at least 0, got " + std::to_string(seconds));
-    const auto deadline = shared::deadline_after(seconds);
+    const auto deadline = shared::deadline_after(checked_seconds(seconds));
     if (core_.settled(rank, ticket)) return word_for(core_.complete(rank, ticket, deadline));
     const py::gil_scoped_release release;
     return word_for(core_.complete(rank, ticket, deadline));
@@ -101,17 +67,6 @@ class Team {
   void abort() { core_.abort(); }
 
  private:
-  static const char* word_for(shared::Outcome outcome) {
-    if (outcome == shared::Outcome::done) return "done";
-    return outcome == shared::Outcome::waiting ? "waiting" : "aborted";
-  }
-
-  static Post post_of(Kind kind, const Array& array) {
-    Post post;
-    post.kind = kind, post.dtype = array.dtype, post.size = array.size, post.buf = array.data;
-    return post;
-  }
-
   // The slot keeps the arrays alive until it is used again; by then no rank is at work on them.
   Ticket enter(int rank, Post post, py::object arrays) {
     check_rank(rank, "rank");
@@ -121,22 +76,7 @@ class Team {
     return ticket;
   }
 
-  void check_rank(int rank, const char* argument) const {
-    if (rank >= 0 && rank < size()) return;
-    refuse(argument, "between 0 and " + std::to_string(size() - 1) + ", got " + std::to_string(rank));
-  }
-
-  static bool is_finite(const Post& post, double weight) {
-    return std::abs(weight) <= (post.dtype == Dtype::float32 ? std::numeric_limits<float>::max()
-                                                             : std::numeric_limits<double>::max());
-  }
-
-  static double checked_weight(const Post& post, double weight) {
-    if (!(weight >= 0) || !is_finite(post, weight))
-      refuse("weight", "finite and at least 0, got " + std::to_string(weight));
-    if (post.op != Op::mean && weight != 1) refuse("weight", "1 unless op is 'mean', got " + std::to_string(weight));
-    return weight;
-  }
+  void check_rank(int rank, const char* argument) const { checked_rank(rank, argument, size()); }
 
   void check_edges(const std::vector<int>& ranks, const std::vector<double>& weights,
                    const std::vector<int>& readers) const {

@@ -9,6 +9,7 @@
 
 #include "shared/folds.hpp"
 #include "shared/post.hpp"
+#include "shared/reduction.hpp"
 
 namespace loosestep::shared {
 
@@ -139,13 +140,9 @@ class Slot {
 
   template <class T>
   void reduce(std::size_t begin, std::size_t end) {
-    const Op op = posts.front().op;
-    if (op == Op::mean && !weigh_equally<T>())
-      return reduce_tiles<T>(buffers_, begin, end, [this, total = total<T>()](T* acc, std::size_t from, std::size_t n) {
-        weighted_mean_tile(acc, Buffers(buffers_), weights_, total, from, n);
-      });
-    reduce_tiles<T>(buffers_, begin, end, [this, op](T* acc, std::size_t from, std::size_t n) {
-      fold_tile(op, acc, Buffers(buffers_), from, n);
+    const Reduction<T> reduction(posts.front().op, weights_);
+    reduce_tiles<T>(buffers_, begin, end, [&](T* acc, std::size_t from, std::size_t n) {
+      reduction(acc, buffers_, from, n);
     });
   }
 
@@ -165,23 +162,7 @@ class Slot {
 
   bool nothing_weighs() const {
     const bool wide = posts.front().dtype == Dtype::float64;
-    for (const double weight : weights_)
-      if (wide ? weight != 0 : static_cast<float>(weight) != 0) return false;
-    return true;
-  }
-
-  template <class T>
-  bool weigh_equally() const {
-    for (const double weight : weights_)
-      if (static_cast<T>(weight) != static_cast<T>(weights_.front())) return false;
-    return true;
-  }
-
-  template <class T>
-  T total() const {
-    T sum = 0;  // 0 + w is w, so this is the left fold over the weights that are not 0
-    for (const double weight : weights_) sum += static_cast<T>(weight);
-    return sum;
+    return wide ? Reduction<double>::nothing_weighs(weights_) : Reduction<float>::nothing_weighs(weights_);
   }
 
   std::vector<void*> buffers_;

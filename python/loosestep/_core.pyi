@@ -177,3 +177,109 @@ class Mail:
         """When it is done; None: `strand` will be in the calendar then. Sent is what the buffers hold now."""
 
     def clear(self) -> None: ...
+
+# ---- what the processes of one host share (Linux): csrc/bind/host.cpp ----
+
+Said = Literal["done", "waiting", "aborted"]
+
+class Host:
+    """Collectives between the `size` processes of one host, over memory that all of them map.
+
+    A collective gives "done"; or "waiting" when `seconds` are over: the same call must be repeated to go on; or
+    "aborted" once any process has called abort(). Arrays are private, float32 or float64, C-contiguous; sums are,
+    per element, a left fold in rank order. One thread of a process at a time is in a collective.
+    Raises Mismatch on every rank, now and ever after, where ranks differ in kind, op, size, dtype or root.
+    OSError: the memory cannot be made, is too small or cannot be mapped. ValueError: memory made for other than
+    `size` ranks, an argument, or a closed Host. RuntimeError: in a fork of the process that opened it.
+    """
+
+    def __init__(self, path: str | int, size: int, rank: int, create: bool) -> None:
+        """`path`: a descriptor from `make`, or a path (/proc/PID/fd/N of another process of the same user).
+
+        create: lay the memory out, and make the file if `path` is a path (it must be new); the other ranks open it
+        after that. All of it is reserved at once: `needed(size)` bytes.
+        """
+
+    @staticmethod
+    def make(bytes: int) -> int:  # noqa: A002
+        """A descriptor of nameless memory, reserved; the caller closes it, mappings outlive it."""
+
+    @staticmethod
+    def needed(size: int) -> int:
+        """The bytes that a Host of so many ranks takes: 1 MiB a rank, and a little."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    def all_reduce(
+        self,
+        buf: NDArray[Any],
+        op: Literal["sum", "mean", "max", "min"],
+        weight: float,
+        seconds: float,
+    ) -> Said:
+        """In place on all ranks. Unequal weights: sum(w x) / sum(w), without ranks of weight 0."""
+
+    def broadcast(self, buf: NDArray[Any], root: int, seconds: float) -> Said: ...
+    def all_gather(self, piece: NDArray[Any], out: NDArray[Any], seconds: float) -> Said:
+        """out: every rank's piece, in rank order; `piece` may be this rank's place in it."""
+
+    def barrier(self, seconds: float) -> Said: ...
+    def missing(self) -> list[int]:
+        """The ranks that have not come to this rank's step of the collective it is in; empty outside of one."""
+
+    def abort(self) -> None:
+        """Every present and future wait of every process returns "aborted", within 20 ms."""
+
+    def beat_age(self, rank: int) -> float:
+        """Seconds since that process's last sign of life, one every 0.2 s; infinity: it never came.
+
+        A thread of the core gives it, also while Python is in a long call; SIGSTOP, SIGKILL and close() end it.
+        """
+
+    def note(self, text: str) -> None:
+        """Says what this rank is doing: the first 160 bytes of the text (UTF-8)."""
+
+    def noted(self, rank: int) -> str: ...
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in a collective."""
+
+class OwnerDied(RuntimeError):
+    """A process died inside a call on a HostCenter: a part of its values is half changed, and stays refused."""
+
+class HostCenter:
+    """The elastic center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
+
+    elastic, fetch, add and store raise OwnerDied on every process where one died holding a part, and TimeoutError
+    where a part was not free within `seconds` of the call: parts before it are done then, and x + c conserved.
+    Any number of threads may call. Other errors as Host.
+    """
+
+    def __init__(
+        self, path: str | int, size: int, dtype: str, create: bool, initial: NDArray[Any] | None = None
+    ) -> None:
+        """`path` and `create` as for Host, `needed(size, dtype)` bytes. initial: with create; None: zeros."""
+
+    @staticmethod
+    def needed(size: int, dtype: str) -> int: ...
+    def elastic(self, x: NDArray[Any], rate: float, rank: int = 0, seconds: float = 60.0) -> int:
+        """d = rate * (x - c); x -= d; c += d. Returns the version after it."""
+
+    def fetch(self, out: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int:
+        """Copies the center into out. Returns a version whose additions are all in it, if not more."""
+
+    def add(self, delta: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int: ...
+    def store(self, values: NDArray[Any], seconds: float = 60.0) -> None: ...
+    @property
+    def version(self) -> int:
+        """How many calls of elastic() and add() have completed."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def dtype(self) -> Literal["float32", "float64"]: ...
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in a call."""
+
+# ---- end of what processes share ----

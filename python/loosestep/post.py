@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 PAUSE = 1e-3  # seconds between two turns of the helper thread
+PATIENCE = 2.0  # seconds for the worker to hear that another has failed
 
 
 class Strand:
@@ -63,6 +65,8 @@ class Post(Mail):
         self.errands: deque[Callable[[], None]] = deque()  # of signal handlers, which must not touch the wire
         self.left: set[int] = set()
         self.failed: tuple[int, str] | None = None
+        self.failed_at = 0.0
+        self.unheard: Callable[[str], None] = lambda words: None  # the worker does not look at `failed`
         self.broken: BaseException | None = None  # what went wrong in the helper thread
         self.closing = threading.Event()
         self.helper = threading.Thread(target=self.help, name="loosestep post", daemon=True)
@@ -88,6 +92,8 @@ class Post(Mail):
         try:
             while not self.closing.wait(PAUSE):
                 self.turn_if_free()
+                if self.failed is not None and time.monotonic() - self.failed_at > PATIENCE:
+                    self.unheard(self.failed[1])
         except BaseException as error:  # raised again where the worker waits
             self.broken = error
 
@@ -226,7 +232,9 @@ class Post(Mail):
 
     def told_of_failure(self, source: int, header: Header, content: bytes | None) -> None:
         def note(words: str) -> None:
-            self.failed = self.failed or (source, words)
+            if self.failed is None:
+                self.failed_at = time.monotonic()
+                self.failed = source, words
 
         self.read(source, header, content, note)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loosestep.errors import PeerFailed
+from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
 from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
 from loosestep.stopwatch import Stopwatch
@@ -16,6 +17,8 @@ from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from loosestep.requests import Buffer, Communication, Request
     from loosestep.wire import Wire
     from loosestep.worker import Worker
@@ -36,6 +39,8 @@ class ProcessSession(Stopwatch, Session):
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
+        self.hook = LastHook(wire.end_job)
+        self.post.unheard = self.end_unheard
         self.post.helper.start()
 
     # --- shared variables --------------------------------------------------------------------------------
@@ -101,6 +106,7 @@ class ProcessSession(Stopwatch, Session):
         if error is None:
             self.post.leave()
             self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
+            self.hook.remove()
         else:
             self.tell(error)
         self.post.close(orderly=error is None)
@@ -118,6 +124,11 @@ class ProcessSession(Stopwatch, Session):
         except PeerFailed:
             return  # a dead one hears nothing, and `error` is what is raised
 
+    def end_unheard(self, words: str) -> None:
+        """Another worker has failed, and this one is stuck in code of the user."""
+        print(f"worker {self.post.rank} ends at {line()}, because {words}", file=sys.stderr, flush=True)
+        os._exit(1)
+
     def check(self) -> None:
         """Raise if another worker has failed, or the helper thread."""
         if self.post.failed is not None:
@@ -132,6 +143,28 @@ class ProcessSession(Stopwatch, Session):
         except BaseException as cause:
             error = failure(task.worker, self.endpoint.doing, cause)
             raise error from (cause if error is not cause else error.__cause__)
+
+
+class LastHook:
+    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed."""
+
+    def __init__(self, end_job: Callable[[], None]) -> None:
+        self.end_job, self.before, self.process = end_job, sys.excepthook, os.getpid()
+        sys.excepthook = self.hook
+
+    def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self.before(kind, error, trace)
+        if os.getpid() == self.process:  # a forked one is not the worker
+            sys.stdout.flush()
+            sys.stderr.flush()
+            time.sleep(LAST_WORDS)
+            if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
+                self.end_job()
+            os._exit(1)  # MPI's own end waits for those who are dead
+
+    def remove(self) -> None:
+        if sys.excepthook == self.hook:
+            sys.excepthook = self.before
 
 
 class ProcessEndpoint(Endpoint):

@@ -90,3 +90,7 @@ class Wire(ABC):
     @abstractmethod
     def close(self, *, orderly: bool) -> None:
         """Give back what it holds; after a failure without asking anybody."""
+
+    @abstractmethod
+    def end_job(self) -> None:
+        """End every process, this one too, whatever state it is in."""

@@ -8,14 +8,16 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -pthread -I$root/csrc"
 
-check() { # NAME SANITIZERS [SCALE]
-  echo "== $1"
+check() { # PROGRAM NAME SANITIZERS [SCALE]
+  echo "== $1, $2"
   # shellcheck disable=SC2086
-  "${CXX:-g++}" $flags "-fsanitize=$2" -fno-sanitize-recover=all "$here/shared_stress.cpp" -o "$out/$1"
-  "$out/$1" "${3:-1}"
+  "${CXX:-g++}" $flags "-fsanitize=$3" -fno-sanitize-recover=all "$here/$1.cpp" -o "$out/$1-$2"
+  "$out/$1-$2" "${4:-1}"
 }
 
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66" UBSAN_OPTIONS=print_stacktrace=1
-check thread thread "${1:-1}"
-check address-undefined address,undefined,float-cast-overflow "${1:-1}"
+for program in shared_stress host_stress; do
+  check "$program" thread thread "${1:-1}"
+  check "$program" address-undefined address,undefined,float-cast-overflow "${1:-1}"
+done
 echo "sanitizers: clean"

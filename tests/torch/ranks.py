@@ -1,7 +1,8 @@
-"""One rank of a job under mpiexec: `python ranks.py CASE` runs a case and says `rank R: ok` at its end."""
+"""One rank of a job under mpiexec: `python ranks.py CASE` runs a case and says `rank R: CASE ok` at its end."""
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,244 @@ def union() -> int:
     return optimizer.rank
 
 
-CASES: dict[str, Callable[[], int]] = {case.__name__: case for case in (union,)}
+def rank() -> int:
+    from mpi4py import MPI
+
+    return int(MPI.COMM_WORLD.rank)
+
+
+def values(optimizer: Any) -> Any:
+    return torch.from_numpy(optimizer.layout.params).clone()
+
+
+def local_means() -> int:
+    """After every third step all replicas are the same; between, they differ."""
+    net = seeded(rank())
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(period=3))
+    with optimizer:
+        for step, (x, y) in enumerate(batches(7, rows=ROWS), 1):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(
+                net(x[optimizer.rank :: optimizer.size]), y[optimizer.rank :: optimizer.size]
+            ).backward()
+            optimizer.step()
+            apart = spread(optimizer)
+            assert (apart == 0) == (step % 3 == 0), (step, apart)
+        mine = values(optimizer)
+        with optimizer.consensus():
+            assert spread(optimizer) == 0
+            assert not torch.equal(values(optimizer), mine)
+        assert torch.equal(values(optimizer), mine)
+    return optimizer.rank
+
+
+def spread(optimizer: Any) -> float:
+    """How far replicas are apart, by MPI alone."""
+    from mpi4py import MPI
+
+    every = MPI.COMM_WORLD.allgather(optimizer.layout.params.copy())
+    return float(max(abs(other - every[0]).max() for other in every))
+
+
+def uneven(strategy: ls.Strategy) -> int:
+    """Rank r makes 5 + 3 r steps; whoever leaves early answers until all have left, and all know the consensus."""
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy)
+    with optimizer:
+        for x, y in batches(5 + 3 * optimizer.rank):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        assert optimizer.model.steps == 5 + 3 * optimizer.rank
+    with optimizer.consensus():
+        assert spread(optimizer) == 0
+        assert torch.isfinite(values(optimizer)).all()
+    return optimizer.rank
+
+
+def uneven_allreduce() -> int:
+    return uneven(ls.AllReduceSGD())
+
+
+def uneven_local() -> int:
+    return uneven(ls.LocalSGD(period=4))
+
+
+def uneven_elastic() -> int:
+    return uneven(ls.EASGD(period=3))
+
+
+def uneven_published() -> int:
+    return uneven(ls.SyncEASGD(period=3, order="published"))
+
+
+def uneven_gossip() -> int:
+    return uneven(ls.CDSGD(topology=ls.Complete()))
+
+
+def uneven_downpour() -> int:
+    return uneven(ls.Downpour(period=2))
+
+
+def one_sided() -> int:
+    """Rank 0 evaluates the center alone; nobody waits for it."""
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.EASGD(period=2))
+    with optimizer:
+        for number, (x, y) in enumerate(batches(6)):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+            if optimizer.rank == 0 and number % 2:
+                mine = values(optimizer)
+                with optimizer.consensus() as model:
+                    assert model is net
+                    assert not torch.equal(values(optimizer), mine)
+                assert torch.equal(values(optimizer), mine)
+    return optimizer.rank
+
+
+def statistics() -> int:
+    """BatchNorm's statistics: each rank's own while training, their mean in a consensus."""
+    from mpi4py import MPI
+
+    net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(period=2))
+    with optimizer:
+        for x, y in batches(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
+            optimizer.step()
+        own = net[1].running_mean.clone()
+        every = MPI.COMM_WORLD.allgather(own.numpy())
+        with optimizer.consensus():
+            torch.testing.assert_close(net[1].running_mean, torch.tensor(sum(every) / len(every)))
+        assert torch.equal(net[1].running_mean, own)
+        assert abs(every[0] - every[-1]).max() > 0.01
+    return optimizer.rank
+
+
+def overflow() -> int:
+    """One rank overflows: under AllReduceSGD all skip that step, and all scales stay the same."""
+    from mpi4py import MPI
+
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    with optimizer:
+        for step, (x, y) in enumerate(batches(6)):
+            before = values(optimizer)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(x), y)
+            bad = step == 2 and optimizer.rank == optimizer.size - 1
+            scaler.scale(loss * float("inf") if bad else loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            assert torch.equal(before, values(optimizer)) == (step == 2)
+            assert spread(optimizer) == 0
+    assert MPI.COMM_WORLD.allgather(scaler.get_scale()) == [4.0] * optimizer.size
+    return optimizer.rank
+
+
+def unused() -> int:
+    """Each rank uses another branch: the mean counts the other's gradient as zero."""
+    torch.manual_seed(0)
+    net = nn.ModuleList([nn.Linear(5, 3, bias=False) for _ in range(2)])
+    optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 1.0), ls.AllReduceSGD(64))
+    before = [branch.weight.detach().clone() for branch in net]
+    with optimizer:
+        ((x, y),) = batches(1)
+        mine = min(optimizer.rank, 1)
+        nn.functional.cross_entropy(net[mine](x), y).backward()
+        gradient = net[mine].weight.grad.clone()
+        optimizer.step()
+        users = 1 if mine == 0 else optimizer.size - 1
+        moved = before[mine] - net[mine].weight.detach()
+        torch.testing.assert_close(moved, gradient * users / optimizer.size, rtol=1e-5, atol=1e-6)
+        assert spread(optimizer) == 0
+    return optimizer.rank
+
+
+def clipped_too_early() -> int:
+    """Gradients written while they are on their way are an error on the rank that did it."""
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
+    ((x, y),) = batches(1)
+    nn.functional.cross_entropy(net(x), y).backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 1e-3)
+    try:
+        optimizer.step()
+    except RuntimeError as error:
+        assert "call optimizer.synchronize() before you clip" in str(error)  # noqa: PT017
+        optimizer.close()
+        return optimizer.rank
+    raise AssertionError("nobody noticed")
+
+
+def unlike() -> int:
+    """Networks that differ are refused on every rank, by the first difference."""
+    net = nn.Linear(5, 3 + (rank() == 1))
+    try:
+        loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
+    except ls.errors.LoosestepError as error:
+        assert "worker 1 has parameter 0 'weight': (4, 5)" in str(error)  # noqa: PT017
+        return rank()
+    raise AssertionError("nobody noticed")
+
+
+def resumed() -> int:
+    """Saved in the middle of a round and loaded into a fresh job: the same bits as without a break."""
+    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4)):
+        whole = resume(strategy, seeded(0), range(10))[2]
+        state, model, _ = resume(strategy, seeded(0), range(6))
+        net = seeded(5)
+        net.load_state_dict(model)
+        for a, b in zip(resume(strategy, net, range(6, 10), state)[2], whole, strict=True):
+            assert torch.equal(a, b), strategy
+    return rank()
+
+
+def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = None) -> tuple[Any, Any, list[Any]]:
+    """Some of the steps; what was saved at their end, and what they left behind."""
+    inner = momentum(net.parameters())
+    mine = {key: value.clone() for key, value in net.state_dict().items()}
+    optimizer = loosestep.torch.parallel(net, inner, strategy)
+    with optimizer:
+        if state is not None:
+            net.load_state_dict(mine)
+            optimizer.load_state_dict(state)
+        for number, (x, y) in enumerate(batches(steps.stop, rows=ROWS)):
+            if number in steps:
+                optimizer.zero_grad()
+                x, y = x[optimizer.rank :: optimizer.size], y[optimizer.rank :: optimizer.size]
+                nn.functional.cross_entropy(net(x), y).backward()
+                optimizer.step()
+        saved = copy.deepcopy((optimizer.state_dict(), net.state_dict()))
+        left = left_behind(net, inner)
+    return *saved, left
+
+
+CASES: dict[str, Callable[[], int]] = {
+    case.__name__: case
+    for case in (
+        union,
+        local_means,
+        uneven_allreduce,
+        uneven_local,
+        uneven_elastic,
+        uneven_published,
+        uneven_gossip,
+        uneven_downpour,
+        one_sided,
+        statistics,
+        overflow,
+        unused,
+        clipped_too_early,
+        resumed,
+        unlike,  # the last one: it ends the job's session with an error
+    )
+}
 
 if __name__ == "__main__":
-    print(f"rank {CASES[sys.argv[1]]()}: ok", flush=True)
+    for case in sys.argv[1:] or CASES:
+        print(f"rank {CASES[case]()}: {case} ok", flush=True)

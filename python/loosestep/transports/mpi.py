@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer
 
 HEADERS, PAYLOADS = 1, 2  # MPI tags
+NOBODY = -1
 INLINE = 4096  # bytes: shorter payloads travel with their header
 CHUNK = 4 << 20  # bytes: longer payloads are cut, so that progress can be seen
 NAP = 1e-4  # seconds
@@ -89,8 +90,9 @@ class Messages(Wire):
         self.comm.Set_errhandler(binding.ERRORS_RETURN)
         self.rank, self.size = self.comm.rank, size
         self.requests: list[Any] = []
-        # (peer whose life the end shows, what MPI uses, what follows)
-        self.ends: list[tuple[int | None, Any, Callable[[], None] | None]] = []
+        self.ends: list[
+            tuple[int, Any, Callable[[], None] | None]
+        ] = []  # (a sign of whose life, what MPI uses, what follows)
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
 
@@ -98,30 +100,28 @@ class Messages(Wire):
         content = pack(header)
         if payload is not None and payload.nbytes <= INLINE:
             content += payload.tobytes()
-        # no sign of life when it ends: MPI takes a short message whether or not anybody reads it
-        self.track(None, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
+        self.track(NOBODY, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
         if payload is not None and payload.nbytes > INLINE:
-            self.in_chunks(payload, done, lambda chunk: (to, self.comm.Isend(chunk, to, PAYLOADS)))
+            for chunk, last in self.chunks(payload):
+                whole = chunk[0].size == CHUNK  # too long to leave before the other side takes it: a sign of life
+                request = self.comm.Isend(chunk, to, PAYLOADS)
+                self.track(to if whole else NOBODY, chunk, request, done if last else None)
         elif done is not None:
             done()
 
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
-        self.in_chunks(into, done, lambda chunk: (source, self.comm.Irecv(chunk, source, PAYLOADS)))
+        for chunk, last in self.chunks(into):
+            self.track(source, chunk, self.comm.Irecv(chunk, source, PAYLOADS), done if last else None)
 
-    def in_chunks(
-        self, buf: Buffer, done: Callable[[], None] | None, begin: Callable[[Any], tuple[int, Any]]
-    ) -> None:
-        """MPI keeps the order between two processes, so chunks need no number."""
+    def chunks(self, buf: Buffer) -> Iterator[tuple[list[Any], bool]]:
+        """(part, is it the last). MPI keeps the order between two processes, so parts need no number."""
         whole = buf.reshape(-1).view(np.uint8)
         for low in range(0, whole.size, CHUNK):
-            chunk = [whole[low : low + CHUNK], self.binding.BYTE]
-            last = low + CHUNK >= whole.size
-            peer, request = begin(chunk)
-            self.track(peer, chunk, request, done if last else None)
+            yield [whole[low : low + CHUNK], self.binding.BYTE], low + CHUNK >= whole.size
 
-    def track(self, peer: int | None, content: Any, request: Any, done: Callable[[], None] | None) -> None:
+    def track(self, sign_of: int, content: Any, request: Any, done: Callable[[], None] | None) -> None:
         self.requests.append(request)
-        self.ends.append((peer, content, done))
+        self.ends.append((sign_of, content, done))
 
     def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
         try:
@@ -161,7 +161,7 @@ class Messages(Wire):
         self.requests = [request for place, request in enumerate(self.requests) if place not in gone]
         self.ends = [end for place, end in enumerate(self.ends) if place not in gone]
         for peer, _, done in follow:
-            if peer is not None:
+            if peer != NOBODY:
                 self.signs[peer] = time.monotonic()
             if done is not None:
                 done()
@@ -176,3 +176,6 @@ class Messages(Wire):
     def close(self, *, orderly: bool) -> None:
         if orderly:
             self.comm.Free()
+
+    def end_job(self) -> None:
+        self.binding.COMM_WORLD.Abort(1)

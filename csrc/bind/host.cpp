@@ -1,0 +1,68 @@
+// Python's names for what the processes of one host share.
+#include "bind/host.hpp"
+
+#include <system_error>
+
+#include "bind/host_center.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+using loosestep::bind::Host;
+using loosestep::bind::HostCenter;
+
+namespace {
+
+// An errno of the system becomes Python's OSError, with our sentence.
+void translate(std::exception_ptr thrown) {
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const std::system_error& error) {
+    PyErr_SetObject(PyExc_OSError, py::make_tuple(error.code().value(), error.what()).ptr());
+  } catch (const loosestep::host::TimedOut& error) {
+    PyErr_SetString(PyExc_TimeoutError, error.what());
+  }
+}
+
+void bind_host_collectives(py::module_& m) {
+  py::class_<Host>(m, "Host", "Collectives between the processes of one host, over memory that they all map.")
+      .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
+      .def_static("make", &Host::make, "bytes"_a, "A descriptor of new memory, all of it reserved.")
+      .def_static("needed", &Host::needed, "size"_a, "The bytes that a Host of so many ranks takes.")
+      .def_property_readonly("size", &Host::size)
+      .def_property_readonly("rank", &Host::rank)
+      .def("all_reduce", &Host::all_reduce, "buf"_a, "op"_a, "weight"_a, "seconds"_a)
+      .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
+      .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
+      .def("barrier", &Host::barrier, "seconds"_a)
+      .def("missing", &Host::missing, "The ranks that have not come to the step this rank is in.")
+      .def("abort", &Host::abort, "Every present and future wait of every process returns 'aborted'.")
+      .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last sign of life.")
+      .def("note", &Host::note, "text"_a, "Says what this rank is doing, in up to 160 bytes.")
+      .def("noted", &Host::noted, "rank"_a)
+      .def("close", &Host::close);
+}
+
+void bind_host_center(py::module_& m) {
+  py::class_<HostCenter>(m, "HostCenter", "The elastic center in memory that the processes of a host map.")
+      .def(py::init<const py::object&, std::size_t, const std::string&, bool, const py::object&>(), "path"_a,
+           "size"_a, "dtype"_a, "create"_a, "initial"_a = py::none())
+      .def_static("needed", &HostCenter::needed, "size"_a, "dtype"_a, "The bytes that such a center takes.")
+      .def("elastic", &HostCenter::elastic, "x"_a, "rate"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("fetch", &HostCenter::fetch, "out"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("add", &HostCenter::add, "delta"_a, "rank"_a = 0, "seconds"_a = 60.0)
+      .def("store", &HostCenter::store, "values"_a, "seconds"_a = 60.0)
+      .def_property_readonly("version", &HostCenter::version,
+                             "How many times elastic() or add() has completed.")
+      .def_property_readonly("size", &HostCenter::size)
+      .def_property_readonly("dtype", &HostCenter::dtype)
+      .def("close", &HostCenter::close);
+}
+
+}  // namespace
+
+void bind_host(py::module_& m) {
+  py::register_local_exception_translator(translate);
+  py::register_exception<loosestep::host::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
+  bind_host_collectives(m);
+  bind_host_center(m);
+}

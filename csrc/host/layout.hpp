@@ -1,0 +1,108 @@
+// What lies where in the memory that the ranks of a host share: a head, a lane a rank, two pieces of data a
+// rank.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "host/note.hpp"
+#include "host/waiting.hpp"
+#include "shared/post.hpp"
+
+namespace loosestep::host {
+
+// Small pieces cost a meeting each, large ones leave the cache (measured: docs/results/collectives.md).
+inline constexpr std::size_t piece_bytes = 512 * 1024;
+
+// What a rank asks for, small enough to travel on the line of its counter.
+struct Call {
+  std::uint64_t size = 0;
+  double weight = 1;
+  std::uint8_t kind = 0, op = 0, dtype = 0;
+  std::int32_t root = 0;
+
+  static Call of(const shared::Post& post) {
+    const auto byte = [](auto word) { return static_cast<std::uint8_t>(word); };
+    return {post.size, post.weight, byte(post.kind), byte(post.op), byte(post.dtype), post.root};
+  }
+
+  // Without the buffers, which are that rank's alone.
+  shared::Post post() const {
+    shared::Post post;
+    post.kind = static_cast<shared::Kind>(kind), post.op = static_cast<shared::Op>(op);
+    post.dtype = static_cast<shared::Dtype>(dtype), post.root = root, post.size = size;
+    return post;
+  }
+};
+
+struct Lane {
+  alignas(
+      128) Counter published;   // pieces that this rank has put out, an empty one where it has nothing to say
+  std::array<Call, 2> calls{};  // for which call: of the last two pieces
+  alignas(128) std::atomic<std::int64_t> beaten{
+      0};  // nanoseconds of CLOCK_MONOTONIC; 0: this rank never came
+  std::atomic<std::uint64_t> beats{0};
+  alignas(64) Note note;
+};
+static_assert(sizeof(Counter) + 2 * sizeof(Call) <= 64, "one line from core to core tells all");
+
+struct Head {
+  static constexpr std::uint64_t ready = 0x6c6f6f7365000001;  // changes with the layout
+
+  alignas(64) std::atomic<std::uint64_t> mark{0};  // written last
+  std::uint64_t ranks = 0, piece = 0;
+  alignas(64) std::atomic<bool> aborted{false};
+};
+
+class Layout {
+ public:
+  static std::size_t bytes(int size) { return data(size) + 2 * piece_bytes * static_cast<std::size_t>(size); }
+
+  // The creator writes the head; the others find it as they need it, or are told why not.
+  Layout(std::byte* memory, int size, bool create) : memory_(memory), size_(size) {
+    if (create)
+      make();
+    else
+      check();
+  }
+
+  Head& head() const { return *std::launder(reinterpret_cast<Head*>(memory_)); }
+  Lane& lane(int rank) const {
+    return *std::launder(reinterpret_cast<Lane*>(memory_ + lanes + place(rank) * sizeof(Lane)));
+  }
+  std::byte* piece(int rank, std::uint32_t number) const {
+    return memory_ + data(size_) + (2 * place(rank) + number % 2) * piece_bytes;
+  }
+
+ private:
+  static constexpr std::size_t page = 4096, lanes = 256;
+  static_assert(sizeof(Head) <= lanes);
+
+  static std::size_t place(int rank) { return static_cast<std::size_t>(rank); }
+  static std::size_t data(int size) { return (lanes + place(size) * sizeof(Lane) + page - 1) / page * page; }
+
+  void make() {
+    Head* const head = new (memory_) Head;
+    head->ranks = place(size_), head->piece = piece_bytes;
+    for (int rank = 0; rank < size_; ++rank) new (memory_ + lanes + place(rank) * sizeof(Lane)) Lane;
+    head->mark.store(Head::ready, std::memory_order_release);
+  }
+
+  void check() const {
+    if (head().mark.load(std::memory_order_acquire) != Head::ready || head().piece != piece_bytes)
+      throw std::invalid_argument("this shared memory was not made by Host(create=True) of the same version");
+    if (head().ranks != place(size_))
+      throw std::invalid_argument("this shared memory is for " + std::to_string(head().ranks) +
+                                  " ranks, wanted " + std::to_string(size_));
+  }
+
+  std::byte* memory_;
+  int size_;
+};
+
+}  // namespace loosestep::host

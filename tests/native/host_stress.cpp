@@ -1,0 +1,156 @@
+// Hammers Ranks, Note and the center of processes from std::threads over one mapping;
+// tests/native/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan. Prints one
+// line and returns 0, or says what was wrong.
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "host/center.hpp"
+#include "host/heart.hpp"
+#include "host/mapping.hpp"
+#include "host/ranks.hpp"
+
+using namespace loosestep::host;
+using loosestep::shared::deadline_after;
+using loosestep::shared::Dtype;
+using loosestep::shared::Op;
+
+namespace {
+
+void check(bool fine, const char* what, long a = 0, long b = 0) {
+  if (fine) return;
+  std::fprintf(stderr, "FAILED: %s (%ld, %ld)\n", what, a, b);
+  std::exit(1);
+}
+
+void on_threads(int size, const std::function<void(int)>& work) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank) threads.emplace_back(work, rank);
+  for (std::thread& thread : threads) thread.join();
+}
+
+struct Memory : Mapping {
+  explicit Memory(std::size_t bytes) : Memory(File(make_memory(bytes)), bytes) {}
+
+ private:
+  Memory(File file, std::size_t bytes) : Mapping(file.get(), bytes, "memory") {}
+};
+
+void dawdle(std::mt19937& random) {
+  if (random() % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+}
+
+// In pieces of time, as a caller that looks at the others between does it.
+void finish(Ranks& ranks, const Post& post, std::mt19937& random) {
+  Outcome outcome = Outcome::waiting;
+  for (int turn = 0; outcome == Outcome::waiting && turn < 1000000; ++turn) {
+    outcome = ranks.run(post, deadline_after(random() % 2 ? 0.05 : 0));
+    dawdle(random);
+  }
+  check(outcome == Outcome::done, "a call is done");
+}
+
+Post post_of(Kind kind, std::vector<double>& buf) {
+  Post post;
+  post.kind = kind, post.size = buf.size(), post.buf = buf.data(), post.dtype = Dtype::float64;
+  return post;
+}
+
+// A sum of whole numbers, a broadcast and a gather of what came out, then a barrier.
+void round_of(Ranks& ranks, int rank, int size, int round, std::size_t n, std::mt19937& random) {
+  std::vector<double> x(n), all(n * static_cast<std::size_t>(size));
+  for (std::size_t i = 0; i < n; ++i) x[i] = rank + round + static_cast<double>(i % 7);
+  finish(ranks, post_of(Kind::all_reduce, x), random);
+  const double base = size * (size - 1) / 2.0 + size * round;
+  for (std::size_t i = 0; i < n; ++i)
+    check(x[i] == base + size * static_cast<double>(i % 7), "a sum", round, static_cast<long>(i));
+  if (n > 0) x[0] = rank;
+  Post gather = post_of(Kind::all_gather, x), cast = post_of(Kind::broadcast, x);
+  gather.other = all.data();
+  finish(ranks, gather, random);
+  for (int r = 0; n > 0 && r < size; ++r)
+    check(all[static_cast<std::size_t>(r) * n] == r, "a gather", r, round);
+  cast.root = round % size;
+  finish(ranks, cast, random);
+  check(n == 0 || x[0] == round % size, "a broadcast", round);
+  finish(ranks, Post{}, random);
+}
+
+void collectives(int size, int rounds) {
+  const Memory memory(Layout::bytes(size));
+  std::vector<std::unique_ptr<Ranks>> all;
+  for (int rank = 0; rank < size; ++rank)
+    all.push_back(std::make_unique<Ranks>(memory.memory(), size, rank, rank == 0));
+  on_threads(size, [&](int rank) {
+    Ranks& ranks = *all[static_cast<std::size_t>(rank)];
+    const Heart heart(ranks.mine());
+    std::mt19937 random(static_cast<unsigned>(rank)), common(7);
+    for (int round = 0; round < rounds; ++round) {
+      const std::size_t n = common() % 8 == 0 ? common() % 200000 : common() % 50;
+      ranks.mine().note.write(round % 2 ? "odd" : "even");
+      round_of(ranks, rank, size, round, n, random);
+      const std::string text = ranks.lane((rank + 1) % size).note.read();
+      check(text.empty() || text == "odd" || text == "even", "a note is whole");
+      check(beat_age(ranks.lane(rank)) < 60 && ranks.missing().empty(), "a rank lives", rank);
+    }
+  });
+}
+
+void aborts(int size, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    const Memory memory(Layout::bytes(size));
+    std::vector<std::unique_ptr<Ranks>> all;
+    for (int rank = 0; rank < size; ++rank)
+      all.push_back(std::make_unique<Ranks>(memory.memory(), size, rank, rank == 0));
+    on_threads(size, [&](int rank) {
+      Ranks& ranks = *all[static_cast<std::size_t>(rank)];
+      if (rank == 0) return ranks.abort();
+      check(ranks.run(Post{}, deadline_after(60)) == Outcome::aborted, "an abort arrives", rank, round);
+    });
+  }
+}
+
+void mismatches(int size) {
+  const Memory memory(Layout::bytes(size));
+  std::vector<std::unique_ptr<Ranks>> all;
+  for (int rank = 0; rank < size; ++rank)
+    all.push_back(std::make_unique<Ranks>(memory.memory(), size, rank, rank == 0));
+  on_threads(size, [&](int rank) {
+    std::vector<double> x(rank == 1 ? 300000 : 5);
+    bool thrown = false;
+    try {
+      all[static_cast<std::size_t>(rank)]->run(post_of(Kind::all_reduce, x), deadline_after(60));
+    } catch (const Mismatch&) {
+      thrown = true;
+    }
+    check(thrown, "a mismatch is everybody's", rank);
+  });
+}
+
+void centers(int size, int rounds, std::size_t n) {
+  const Memory memory(Center<double>::bytes(n));
+  Center<double> made = Center<double>::made(memory.memory(), n, nullptr);
+  on_threads(size, [&](int rank) {
+    Center<double> center = Center<double>::found(memory.memory(), n);
+    const std::vector<double> one(n, 1.0);
+    for (int round = 0; round < rounds; ++round) center.add(one.data(), rank, deadline_after(60));
+  });
+  std::vector<double> out(n);
+  made.fetch(out.data(), 0, deadline_after(60));
+  for (const double value : out)
+    check(value == size * rounds, "no addition is lost", static_cast<long>(value));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int scale = argc > 1 ? std::atoi(argv[1]) : 1;
+  for (const int size : {1, 2, 3, 5}) collectives(size, 60 * scale);
+  aborts(4, 20 * scale);
+  mismatches(3);
+  centers(3, 50 * scale, 10000);
+  std::puts("host stress: fine");
+}

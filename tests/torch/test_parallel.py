@@ -1,0 +1,294 @@
+"""What `parallel` refuses, keeps and restores, with one worker."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.torch.training import assert_same_bits, batches, left_behind, mlp, momentum  # noqa: E402
+from torch import nn  # noqa: E402
+
+import loosestep as ls  # noqa: E402
+import loosestep.torch  # noqa: E402
+
+
+def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
+    net = net or mlp()
+    return loosestep.torch.parallel(
+        net, momentum(net.parameters()), strategy or ls.LocalSGD(4), ls.Serial(), **options
+    )
+
+
+def steps(net: nn.Module, optimizer: Any, data: Any) -> None:
+    for x, y in data:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Greedy(ls.Strategy):
+    needs: ClassVar[frozenset[str]] = frozenset({"own_update"})
+
+    def round(self, worker: Any, state: Any) -> Iterator[Any]:
+        yield ls.requests.Local(1)
+
+
+@dataclass(frozen=True, repr=False)
+class Twice(ls.Strategy):
+    def round(self, worker: Any, state: Any) -> Iterator[Any]:
+        yield ls.requests.Gradient()
+        yield ls.requests.Gradient()
+        yield ls.requests.Update()
+
+
+def mixed() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3).double())
+
+
+def frozen() -> nn.Module:
+    return mlp().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "change"),
+    [
+        (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
+        (TypeError, "Hogwild() keeps params in memory that workers share", {"strategy": ls.Hogwild()}),
+        (TypeError, "'0.weight' of torch.float32 and '1.weight' of torch.float64", {"net": mixed()}),
+        (TypeError, "must be float32 or float64, got '0.weight' of torch.bfloat16", {"net": mlp().bfloat16()}),
+        (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),
+        (ValueError, "accumulate must be at least 1, got 0", {"accumulate": 0}),
+        (ValueError, "scale_rate must be one of 'none', 'sqrt', 'linear', got 'cubic'", {"scale_rate": "cubic"}),
+        (ValueError, "buffers must be one of 'average', 'rank0', 'recompute', 'own', got 'x'", {"buffers": "x"}),
+        (ValueError, "one evaluates EASGD() alone", {"strategy": ls.EASGD(), "buffers": "average"}),
+        (TypeError, "strategy must be a Strategy", {"strategy": ls.LocalSGD}),
+    ],
+)
+def test_bad_input(kind: type[Exception], said: str, change: dict[str, Any]) -> None:
+    with pytest.raises(kind) as caught:
+        made(**change)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("on", [ls.Threads(1), ls.Simulated(1)], ids=repr)
+def test_transports_that_have_no_place(on: ls.Transport) -> None:
+    net = mlp()
+    with pytest.raises(TypeError, match="has no place for a loop of your own"):
+        loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(), on)
+
+
+def test_an_optimizer_of_another_model() -> None:
+    with pytest.raises(ValueError, match="parameters that are not the model's, of shapes"):
+        loosestep.torch.parallel(mlp(), momentum(mlp().parameters()), ls.LocalSGD())
+
+
+def test_more_parameters_later() -> None:
+    with pytest.raises(TypeError, match="comes before parallel"):
+        made().add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+
+
+def test_more_backward_passes_than_said() -> None:
+    net = mlp()
+    optimizer = made(net)
+    nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    with pytest.raises(RuntimeError, match="2 times since the last step: say parallel"):
+        nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    assert optimizer.accumulate == 1
+
+
+def test_a_strategy_that_wants_two_gradients() -> None:
+    net = mlp()
+    with pytest.raises(TypeError, match="makes one gradient a step, and the strategy asks for two"):
+        steps(net, made(net, Twice()), batches(1))
+
+
+def test_a_model_that_was_moved() -> None:
+    net = mlp()
+    optimizer = made(net)
+    net.double()
+    with pytest.raises(RuntimeError, match=r"the memory of parameter '0.weight' was replaced"):
+        optimizer.step()
+
+
+def test_a_step_after_the_end() -> None:
+    net = mlp()
+    optimizer = made(net)
+    with optimizer:
+        steps(net, optimizer, batches(2))
+    with pytest.raises(RuntimeError, match="the run has ended"):
+        steps(net, optimizer, batches(1))
+
+
+def test_what_belongs_between_steps() -> None:
+    net = mlp()
+    optimizer = made(net, ls.AllReduceSGD())
+    nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    with pytest.raises(RuntimeError, match=r"consensus\(\) belongs between steps"), optimizer.consensus():
+        pass
+    with pytest.raises(RuntimeError, match=r"state_dict\(\) belongs between steps"):
+        optimizer.state_dict()
+    with pytest.raises(RuntimeError, match="would erase gradients that are being sent"):
+        optimizer.zero_grad()
+
+
+def test_an_error_inside_leaves_at_once() -> None:
+    net = mlp()
+    optimizer = made(net)
+    with pytest.raises(KeyError), optimizer:
+        raise KeyError
+    with pytest.raises(RuntimeError, match="the run has ended"):
+        optimizer.step()
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+
+def test_parameters_and_gradients_are_views_of_aligned_slots() -> None:
+    net = mlp()
+    optimizer = made(net)
+    steps(net, optimizer, batches(3))
+    worker, layout = optimizer.worker, optimizer.layout
+    for slot in layout.slots:
+        assert slot.param.data_ptr() == worker.params.ctypes.data + slot.start * 4
+        assert slot.param.grad.data_ptr() == worker.grad.ctypes.data + slot.start * 4
+        assert slot.param.data_ptr() % 64 == slot.param.grad.data_ptr() % 64 == 0
+    inside = {place for slot in layout.slots for place in range(slot.start, slot.stop)}
+    padding = [place for place in range(worker.params.size) if place not in inside]
+    assert padding
+    assert not worker.params[padding].any()
+
+
+def test_loading_a_model_keeps_the_views() -> None:
+    net, other = mlp(), mlp()
+    optimizer = made(net)
+    net.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(optimizer.worker.params[:35], other[0].weight.detach().numpy().reshape(-1))
+    steps(net, optimizer, batches(1))
+
+
+def test_scaled_rates() -> None:
+    net = mlp()
+    optimizer = made(net, scale_rate="linear")
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1]
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    steps(net, optimizer, batches(1))
+    scheduler.step()
+    assert optimizer.inner.param_groups[0]["lr"] == 0.05
+
+
+# --- saving ------------------------------------------------------------------------------------------------
+
+STRATEGIES = [ls.AllReduceSGD(), ls.LocalSGD(4), ls.CDSGD(), ls.EASGD(4), ls.Downpour(4), ls.SyncEASGD(4)]
+
+
+@pytest.mark.parametrize("at", [4, 6])
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_a_resumed_run_has_the_same_bits(strategy: ls.Strategy, at: int) -> None:
+    torch.manual_seed(0)
+    net = mlp()
+    optimizer = made(net, strategy)
+    data = list(batches(11))
+    steps(net, optimizer, data[:at])
+    saved = copy.deepcopy((optimizer.state_dict(), net.state_dict()))
+    steps(net, optimizer, data[at:])
+
+    other = mlp()
+    resumed = made(other, strategy)
+    other.load_state_dict(saved[1])
+    resumed.load_state_dict(saved[0])
+    assert resumed.worker.clock == at
+    steps(other, resumed, data[at:])
+    assert_same_bits(left_behind(other, resumed.inner), left_behind(net, optimizer.inner))
+    assert resumed.worker.round == optimizer.worker.round
+    with optimizer.consensus(), resumed.consensus():
+        np.testing.assert_array_equal(resumed.worker.params, optimizer.worker.params)
+
+
+def test_inside_a_round_that_has_communicated() -> None:
+    net = mlp()
+    optimizer = made(net, ls.EASGD(3, order="published"))
+    steps(net, optimizer, batches(1))
+    with pytest.raises(RuntimeError, match="worker 0 is inside round 1, after its communication"):
+        optimizer.state_dict()
+    steps(net, optimizer, batches(2))
+    assert optimizer.state_dict()["loosestep"]["position"]["round"] == 1
+
+
+def test_another_strategys_state_is_refused() -> None:
+    state = made(strategy=ls.EASGD(4)).state_dict()
+    with pytest.raises(ls.errors.CheckpointError, match=r"of strategy EASGD\(period=4\), and this worker's"):
+        made(strategy=ls.EASGD(5)).load_state_dict(state)
+
+
+# --- consensus ---------------------------------------------------------------------------------------------
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+def test_statistics_recomputed_from_batches() -> None:
+    torch.manual_seed(0)
+    net = normed()
+    optimizer = made(net, ls.EASGD(2), buffers="recompute")
+    steps(net, optimizer, batches(4))
+    kept = [tensor.clone() for tensor in net.buffers()]
+    with (
+        pytest.raises(ValueError, match=r"consensus\(batches\) goes with buffers='recompute'"),
+        optimizer.consensus(),
+    ):
+        pass
+    rows = torch.randn(64, 5)
+    with optimizer.consensus([rows]):
+        torch.testing.assert_close(net[1].running_mean, net[0](rows).mean(0).detach())
+    assert_same_bits(list(net.buffers()), kept)
+
+
+def test_consensus_after_the_end() -> None:
+    net = normed()
+    optimizer = made(net, ls.EASGD(2))
+    with optimizer:
+        steps(net, optimizer, batches(4))
+    mine = optimizer.worker.params.copy()
+    with optimizer.consensus():
+        assert (optimizer.worker.params != mine).any()
+    np.testing.assert_array_equal(optimizer.worker.params, mine)
+
+
+# --- networks in loops of the library's ----------------------------------------------------------------------
+
+
+def test_a_network_in_run_equals_the_users_loop() -> None:
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return mlp()
+
+    model = loosestep.torch.Model(make, lambda net, batch: nn.functional.cross_entropy(net(batch[0]), batch[1]))
+    feed = lambda rank, size: batches(12)  # noqa: E731
+    options: dict[str, Any] = {"optimizer": ls.SGD(0.1)}
+    result = ls.run(ls.LocalSGD(4), model.gradient, model.x0, feed, **options)
+    net = make()
+    plain = torch.optim.SGD(net.parameters(), 0.1)
+    steps(net, plain, batches(12))
+    for ours, theirs in zip(model.module(result.params).parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    for on in (ls.Threads(2), ls.Simulated(2)):  # both workers do the same, so their mean is each
+        other = ls.run(ls.LocalSGD(4), model.gradient, model.x0, feed, on=on, **options)
+        np.testing.assert_array_equal(other.params, result.params)
+
+
+@pytest.mark.parametrize("factory", [mixed, lambda: 3], ids=["mixed", "3"])
+def test_what_is_no_network(factory: Any) -> None:
+    with pytest.raises(TypeError, match="factory must return|must be of one dtype"):
+        loosestep.torch.Model(factory, lambda net, batch: 0)

@@ -1,0 +1,39 @@
+"""Several ranks under mpiexec: the cases of `ranks.py`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mpi4py")
+
+from tests.torch.ranks import CASES
+
+SCRIPT = Path(__file__).with_name("ranks.py")
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+ALONE = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "OMP_NUM_THREADS": "1",
+}
+"""What a small machine and a container need; MPIs that do not know a name pass it by."""
+
+
+@pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
+@pytest.mark.parametrize("size", [2, 4])
+def test_every_case_ends_well_on_every_rank(size: int) -> None:
+    command = [str(MPIEXEC), "-n", str(size), sys.executable, str(SCRIPT)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=os.environ | ALONE, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for case in CASES:
+        said = [line for line in ended.stdout.splitlines() if line.endswith(f": {case} ok")]
+        assert sorted(said) == [f"rank {rank}: {case} ok" for rank in range(size)], ended.stdout
