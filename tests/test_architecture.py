@@ -41,6 +41,7 @@ LAYERS = [
     "post",
     "watch",
     "processes",
+    "commons",
     "wrapping",
     "transports",
     "program",

@@ -224,10 +224,9 @@ class Job:
 
     def task(self, program: Program) -> Task:
         worker, model = program.worker, program.model
-        requests = Lowering(self.session.native | model.native, worker, self.session.unpriced).lower(
-            program.script()
-        )
-        return Task(worker, self.session.wrap(worker, requests), model.perform)
+        session, native = self.session, self.session.native | model.native
+        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped)
+        return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
 
     # --- quiesce points ----------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class Joined:
     def compute_with(self, model: Model) -> None:
         """From now on `model` performs what computes."""
         self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
-        self.lowering = Lowering(self.session.native | model.native, self.worker, self.session.unpriced)
+        native, session = self.session.native | model.native, self.session
+        self.lowering = Lowering(native, self.worker, session.unpriced, grouped=session.grouped)
 
     def agree(self, facts: dict[str, str]) -> None:
         """All processes must have been asked for the same run."""

@@ -37,7 +37,7 @@ class Lowering:
     """One worker's rewriter.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage.
+    performs, at once, for a worker that is offstage. grouped: native collectives take groups.
     """
 
     def __init__(
@@ -45,8 +45,10 @@ class Lowering:
         native: frozenset[type[Request]],
         worker: Worker,
         unpriced: frozenset[type[Request]] = frozenset(),
+        *,
+        grouped: bool = True,
     ) -> None:
-        self.unpriced = unpriced
+        self.unpriced, self.grouped = unpriced, grouped
         self.native, self.worker = native - {Start, Wait}, worker  # these are always looked into
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
@@ -65,15 +67,19 @@ class Lowering:
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
         """The same work in requests that are native."""
-        native, expansions = self.native, self.expansions
+        native, grouped, expansions = self.native, self.grouped, self.expansions
         for request in requests:
             kind = type(request)
-            if kind in native:
+            if kind in native and (grouped or getattr(request, "group", None) is None):
                 yield request
             elif kind in expansions:
                 yield from expansions[kind](request)
             else:
                 raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
+
+    def performs(self, request: Request) -> bool:
+        """Whether the transport performs it itself."""
+        return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
 
     def tag(self, request: Request) -> int:
         """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
@@ -113,7 +119,7 @@ class Lowering:
 
     def start(self, request: Start) -> Iterator[Request]:
         asked = request.request
-        if type(asked) in self.native:
+        if self.performs(asked):
             yield request
         elif isinstance(asked, Mix):  # only its exchange runs beside; the buffer changes at Wait
             pair = collectives.mix_exchange(asked, self.worker, self.tag(asked))
@@ -127,7 +133,7 @@ class Lowering:
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request
-        if type(asked) in self.native:
+        if self.performs(asked):
             yield request
             return
         begun = self.started.pop(asked, None)

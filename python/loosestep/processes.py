@@ -124,6 +124,10 @@ class ProcessSession(Stopwatch, Session):
         except PeerFailed:
             return  # a dead one hears nothing, and `error` is what is raised
 
+    def heard(self, rank: int) -> float:
+        """When (time.monotonic) a sign of life of that worker came last."""
+        return self.post.wire.heard(rank)
+
     def end_unheard(self, words: str) -> None:
         """Another worker has failed, and this one is stuck in code of the user."""
         print(f"worker {self.post.rank} ends at {line()}, because {words}", file=sys.stderr, flush=True)
@@ -173,7 +177,7 @@ class ProcessEndpoint(Endpoint):
     def __init__(self, session: ProcessSession) -> None:
         self.session, self.post, self.rank = session, session.post, session.post.rank
         self.worker: Any = None
-        self.waiting = ""  # for what, while it waits
+        self.waiting: str | Request = ""  # for what, while it waits
         self.turns = 0  # requests performed
         self.strands: dict[Communication, Strand] = {}
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
@@ -194,7 +198,7 @@ class ProcessEndpoint(Endpoint):
         pending = self.post.begin(request, self.worker)
         self.turns += 1
         if pending.left:
-            self.until(describe(request), lambda: not pending.left)
+            self.until(request, lambda: not pending.left)
 
     def start(self, request: Start) -> None:
         self.strands[request.request] = self.post.start(request.request, self.worker)
@@ -203,7 +207,7 @@ class ProcessEndpoint(Endpoint):
         strand = self.strands.pop(request.request, None)
         if strand is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
-        self.until(describe(request), lambda: not strand.pending.left)
+        self.until(request, lambda: not strand.pending.left)
         if strand.error is not None:
             raise strand.error
 
@@ -211,15 +215,16 @@ class ProcessEndpoint(Endpoint):
         until = time.monotonic() + request.seconds
         self.until(describe(request), lambda: time.monotonic() >= until, watched=False)
 
-    def until(self, what: str, ready: Callable[[], bool], *, watched: bool = True) -> None:
+    def until(self, what: str | Request, ready: Callable[[], bool], *, watched: bool = True) -> None:
         """Turn until something is ready; look after the others meanwhile."""
-        watch, idle = Watch(self.post, what, self.session.silence, self.session.deadline), 0
+        session, idle = self.session, 0
+        watch = Watch(self.post, what, session.heard, session.silence, session.deadline)
         self.waiting = what if watched else ""
         try:
             while not ready():
                 idle = 0 if self.post.turn() else idle + 1
                 if idle > SPINS:
-                    self.session.check()
+                    session.check()
                     time.sleep(NAP)
                     if watched:
                         watch.look()
@@ -231,7 +236,7 @@ class ProcessEndpoint(Endpoint):
         return {
             "round": getattr(self.worker, "round", 0),
             "doing": "its start" if self.doing is None else describe(self.doing),
-            "waiting": self.waiting,
+            "waiting": str(self.waiting),
             "turns": self.turns,
             "busy": self.post.wire.busy,
             "line": "" if self.waiting else line(),

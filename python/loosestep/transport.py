@@ -54,6 +54,7 @@ class Session(ABC):
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
+    grouped: bool = True  # its own collectives take groups; else those of a group are lowered
     ranks: Sequence[int]  # the workers that live in this process
 
     @abstractmethod

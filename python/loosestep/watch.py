@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from loosestep.errors import Mismatch, TimedOut
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loosestep.post import Post
+    from loosestep.requests import Request
 
 LOOK = 1.0  # seconds between two questions
 STILL = 3  # looks at which nothing moved anywhere before that counts as a mismatch
@@ -23,8 +26,16 @@ class Watch:
     stays so. Busy: in the user's code; waited for, for `deadline` seconds, with a line now and then.
     """
 
-    def __init__(self, post: Post, what: str, silence: float, deadline: float) -> None:
-        self.post, self.what, self.silence, self.deadline = post, what, silence, deadline
+    def __init__(
+        self,
+        post: Post,
+        what: str | Request,
+        heard: Callable[[int], float],
+        silence: float,
+        deadline: float,
+    ) -> None:
+        self.post, self.what, self.heard = post, str(what), heard
+        self.silence, self.deadline = silence, deadline
         self.began = self.asked = time.monotonic()
         self.told = self.began
         self.states: dict[int, Any] = {}
@@ -45,7 +56,7 @@ class Watch:
 
     def refuse_the_dead(self, now: float) -> None:
         others = (rank for rank in range(self.post.size) if rank != self.post.rank)
-        dead = [rank for rank in others if now - max(self.began, self.post.wire.heard(rank)) > self.silence]
+        dead = [rank for rank in others if now - max(self.began, self.heard(rank)) > self.silence]
         if dead:
             words = [f"worker {rank}, which shows no sign of life (dead, stopped, or cut off)" for rank in dead]
             raise TimedOut(self.post.rank, self.what, words, self.silence)

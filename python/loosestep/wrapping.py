@@ -20,6 +20,7 @@ class WrappedSession(Session):
     def __init__(self, inner: Session) -> None:
         self.inner = inner
         self.native, self.unpriced, self.ranks = inner.native, inner.unpriced, inner.ranks
+        self.grouped = inner.grouped
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:

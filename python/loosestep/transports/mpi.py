@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loosestep.commons import HostSession
 from loosestep.errors import PeerFailed, TimedOut, positive
 from loosestep.processes import ProcessSession
 from loosestep.transport import Session, Transport
@@ -56,10 +57,12 @@ class MPI(Transport):
 
     deadline: seconds for which a worker may compute while others wait for it.
     silence: seconds without any sign of life after which a worker counts as dead.
+    apart: use messages also where all processes are on one host and could share memory.
     """
 
     deadline: float = 600.0
     silence: float = 10.0
+    apart: bool = False
 
     def __post_init__(self) -> None:
         positive("deadline", self.deadline)
@@ -76,7 +79,9 @@ class MPI(Transport):
         return found
 
     def open(self, seed: int = 0) -> Session:
-        return ProcessSession(Messages(world(), self.size), self.silence, self.deadline)
+        wire = Messages(world(), self.size)
+        kind = HostSession if wire.one_host() and not self.apart else ProcessSession
+        return kind(wire, self.silence, self.deadline)
 
 
 class Messages(Wire):
@@ -95,6 +100,13 @@ class Messages(Wire):
         ] = []  # (a sign of whose life, what MPI uses, what follows)
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
+
+    def one_host(self) -> bool:
+        """Whether all processes can map each other's memory."""
+        near = self.comm.Split_type(self.binding.COMM_TYPE_SHARED)
+        alone: bool = near.size == self.size
+        near.Free()
+        return alone
 
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
         content = pack(header)
