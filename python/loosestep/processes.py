@@ -34,7 +34,6 @@ class ProcessSession(Stopwatch, Session):
     def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
         super().__init__()
         self.silence, self.deadline, self.post = silence, deadline, Post(wire)
-        self.failed = False
         self.size, self.ranks = wire.size, (wire.rank,)
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
@@ -113,7 +112,6 @@ class ProcessSession(Stopwatch, Session):
 
     def tell(self, error: BaseException) -> None:
         """Everybody's error names this worker; who heard of another's failure passes nothing on."""
-        self.failed = True
         until = time.monotonic() + LAST_WORDS
         try:
             if not isinstance(error, PeerFailed):
