@@ -16,6 +16,9 @@ namespace loosestep::bind {
 namespace py = pybind11;
 
 inline std::string name_of_memory(const py::object& path) {
+  if (!py::isinstance<py::int_>(path) && !py::isinstance<py::str>(path))
+    throw py::type_error("path must be a descriptor or a path, got " +
+                         std::string(py::str(py::type::of(path))));
   return py::isinstance<py::int_>(path) ? "fd " + std::string(py::str(path)) : std::string(py::str(path));
 }
 

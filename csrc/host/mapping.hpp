@@ -91,8 +91,9 @@ class Mapping {
   Mapping(int fd, std::size_t bytes, const std::string& name) : bytes_(bytes) {
     const std::size_t found = size_of(fd, name);
     if (found < bytes)
-      throw std::invalid_argument("shared memory " + name + " holds " + std::to_string(found) + " bytes, wanted " +
-                                  std::to_string(bytes) + ": it was made for something else");
+      throw std::invalid_argument("shared memory " + name + " holds " + std::to_string(found) +
+                                  " bytes, wanted " + std::to_string(bytes) +
+                                  ": it was made for something else");
     void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) fail(errno, "shared memory " + name + " cannot be mapped");
     memory_ = static_cast<std::byte*>(memory);

@@ -125,8 +125,9 @@ class Ranks {
     patience_.begin();
     while (!other.reached(put_out_)) {
       if (aborted()) return Outcome::aborted;
-      if (patience_.lasts()) continue;
+      if (patience_.spin()) continue;
       if (Clock::now() >= deadline) return Outcome::waiting;
+      if (patience_.yield()) continue;
       other.sleep_until(put_out_, deadline);
     }
     patience_.end();

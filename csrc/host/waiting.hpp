@@ -65,11 +65,15 @@ class Patience {
 
   void begin() { tried_ = 0; }
 
-  // False when it is over and the caller should sleep.
-  bool lasts() {
-    if (++tried_ <= spins_) return shared::cpu_relax(), true;
-    if (tried_ <= spins_ + yields_) return std::this_thread::yield(), true;
-    return false;
+  // False when it is over, and the caller should look at the clock and then yield() or sleep.
+  bool spin() {
+    if (tried_ >= spins_) return false;
+    return ++tried_, shared::cpu_relax(), true;
+  }
+
+  bool yield() {
+    if (tried_ >= spins_ + yields_) return false;
+    return ++tried_, std::this_thread::yield(), true;
   }
 
   void end() {
