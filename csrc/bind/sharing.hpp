@@ -32,8 +32,7 @@ inline host::Mapping mapped(const py::object& path, std::size_t bytes, bool crea
   return host::Mapping(fd, bytes, name);
 }
 
-// What belongs to the process that made it: a fork has the Python object but neither the memory nor the
-// thread.
+// What belongs to the process that made it: a fork has the Python object, but not the memory or the thread.
 template <class T> class Owned {
  public:
   explicit Owned(std::unique_ptr<T> what) : what_(std::move(what)) {}

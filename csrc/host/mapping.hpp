@@ -61,8 +61,7 @@ inline std::size_t available_memory() {
   return std::numeric_limits<std::size_t>::max();
 }
 
-// Nameless memory has no limit of its own: asking for more than there is would have the system kill
-// processes.
+// Nameless memory has no limit of its own: for more than there is, the system would kill processes.
 inline void require_available(std::size_t bytes) {
   if (const std::size_t left = available_memory(); bytes > left)
     fail(ENOMEM, "no room for " + std::to_string(bytes) + " bytes of shared memory, the system has " +

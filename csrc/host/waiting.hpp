@@ -1,5 +1,4 @@
-// How one process waits for another's counter: spin, then yield, then sleep until the counter's owner wakes
-// it.
+// How one process waits for another's counter: spin, then yield, then sleep until its owner wakes it.
 #pragma once
 
 #include <linux/futex.h>
@@ -21,8 +20,7 @@ using shared::Clock;
 using Word = std::atomic<std::uint32_t>;
 static_assert(Word::is_always_lock_free && sizeof(Word) == sizeof(std::uint32_t));
 
-// Whoever should have woken us may have been killed just before, and abort() wakes nobody: look again this
-// often.
+// Whoever should have woken us may have been killed just before, and abort() wakes nobody: so look again.
 inline constexpr std::chrono::nanoseconds longest_sleep = std::chrono::milliseconds(20);
 
 inline long futex(Word& word, int what, std::uint32_t value, const timespec* timeout) {
