@@ -4,7 +4,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,21 @@
 #include "host/ranks.hpp"
 
 namespace loosestep::bind {
+
+// One thread of a rank at a time, and no close() under it.
+class Turn {
+ public:
+  Turn(std::atomic_flag& busy, int rank) : busy_(busy) {
+    if (busy_.test_and_set(std::memory_order_acquire))
+      throw std::runtime_error("rank " + std::to_string(rank) + " is already in a call on another thread");
+  }
+  ~Turn() { busy_.clear(std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic_flag& busy_;
+};
 
 class Host {
  public:
@@ -49,8 +66,7 @@ class Host {
         PyUnicode_DecodeUTF8(text.data(), py::ssize_t(text.size()), "replace"));
   }
   void close() {
-    if (!open_.usable()) return open_.close();
-    const host::Turn nobody(open().ranks.busy(), rank_);
+    const Turn nobody(busy_, rank_);
     open_.close();
   }
 
@@ -74,12 +90,13 @@ class Host {
   const char* run(const Post& post, double seconds) {
     host::Ranks& ranks = open().ranks;
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    const host::Turn turn(ranks.busy(), rank_);  // with the GIL still held, so that close() sees it
+    const Turn turn(busy_, rank_);  // with the GIL still held, so that close() sees it
     const py::gil_scoped_release release;
     return word_for(ranks.run(post, deadline));
   }
 
   int size_, rank_;
+  std::atomic_flag busy_;
   Owned<Open> open_;
 };
 

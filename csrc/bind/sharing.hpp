@@ -16,6 +16,9 @@ namespace loosestep::bind {
 namespace py = pybind11;
 
 inline std::string name_of_memory(const py::object& path) {
+  if (!py::isinstance<py::int_>(path) && !py::isinstance<py::str>(path))
+    throw py::type_error("path must be a descriptor or a path, got " +
+                         std::string(py::str(py::type::of(path))));
   return py::isinstance<py::int_>(path) ? "fd " + std::string(py::str(path)) : std::string(py::str(path));
 }
 
@@ -29,8 +32,7 @@ inline host::Mapping mapped(const py::object& path, std::size_t bytes, bool crea
   return host::Mapping(fd, bytes, name);
 }
 
-// What belongs to the process that made it: a fork has the Python object but neither the memory nor the
-// thread.
+// What belongs to the process that made it: a fork has the Python object, but not the memory or the thread.
 template <class T> class Owned {
  public:
   explicit Owned(std::unique_ptr<T> what) : what_(std::move(what)) {}

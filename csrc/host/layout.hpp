@@ -1,5 +1,4 @@
-// What lies where in the memory that the ranks of a host share: a head, a lane a rank, two pieces of data a
-// rank.
+// What lies where in the memory that the ranks of a host share: a head, then a lane and two rooms a rank.
 #pragma once
 
 #include <array>
@@ -41,11 +40,11 @@ struct Call {
 };
 
 struct Lane {
-  alignas(
-      128) Counter published;   // pieces that this rank has put out, an empty one where it has nothing to say
-  std::array<Call, 2> calls{};  // for which call: of the last two pieces
-  alignas(128) std::atomic<std::int64_t> beaten{
-      0};  // nanoseconds of CLOCK_MONOTONIC; 0: this rank never came
+  // The pieces that this rank has put out, empty ones where it has nothing to say, and the last two's calls.
+  alignas(128) Counter published;
+  std::array<Call, 2> calls{};
+  // The last sign of life, in nanoseconds of CLOCK_MONOTONIC; 0: this rank never came.
+  alignas(128) std::atomic<std::int64_t> beaten{0};
   std::atomic<std::uint64_t> beats{0};
   alignas(64) Note note;
 };

@@ -61,8 +61,7 @@ inline std::size_t available_memory() {
   return std::numeric_limits<std::size_t>::max();
 }
 
-// Nameless memory has no limit of its own: asking for more than there is would have the system kill
-// processes.
+// Nameless memory has no limit of its own: for more than there is, the system would kill processes.
 inline void require_available(std::size_t bytes) {
   if (const std::size_t left = available_memory(); bytes > left)
     fail(ENOMEM, "no room for " + std::to_string(bytes) + " bytes of shared memory, the system has " +
@@ -91,8 +90,9 @@ class Mapping {
   Mapping(int fd, std::size_t bytes, const std::string& name) : bytes_(bytes) {
     const std::size_t found = size_of(fd, name);
     if (found < bytes)
-      throw std::invalid_argument("shared memory " + name + " holds " + std::to_string(found) + " bytes, wanted " +
-                                  std::to_string(bytes) + ": it was made for something else");
+      throw std::invalid_argument("shared memory " + name + " holds " + std::to_string(found) +
+                                  " bytes, wanted " + std::to_string(bytes) +
+                                  ": it was made for something else");
     void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) fail(errno, "shared memory " + name + " cannot be mapped");
     memory_ = static_cast<std::byte*>(memory);

@@ -4,8 +4,7 @@
 // says p + 1. A step is: put out my piece, wait until everybody has, take what I need. So
 // - room p mod 2 is free for piece p + 2: whoever has put out p + 1 is through with taking p;
 // - every piece travels with its call, compared by every rank before it takes: all see the same mismatch at
-// the same
-//   step, none goes on, and no length but one's own is ever believed;
+//   the same step, none goes on, and no length but one's own is ever believed;
 // - a call is a number of steps and may be left between any two and gone on with (Outcome::waiting).
 #pragma once
 
@@ -28,21 +27,6 @@ using shared::Mismatch;
 using shared::Outcome;
 using shared::Post;
 
-// One thread of a rank at a time: two would race on the state of the call.
-class Turn {
- public:
-  Turn(std::atomic_flag& busy, int rank) : busy_(busy) {
-    if (busy_.test_and_set(std::memory_order_acquire))
-      throw std::runtime_error("rank " + std::to_string(rank) + " is already in a call on another thread");
-  }
-  ~Turn() { busy_.clear(std::memory_order_release); }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  std::atomic_flag& busy_;
-};
-
 class Ranks {
  public:
   Ranks(std::byte* memory, int size, int rank, bool create)
@@ -56,10 +40,8 @@ class Ranks {
   Lane& lane(int rank) const { return layout_.lane(rank); }
   Lane& mine() const { return lane(rank_); }
 
-  std::atomic_flag& busy() { return busy_; }
-
-  // Begins a collective, or goes on with the one that an earlier call left when its time was up. Under a
-  // Turn.
+  // Begins a collective, or goes on with the one that an earlier call left when its time was up. One thread
+  // at a time: two would race on the state of the call.
   Outcome run(const Post& post, Clock::time_point deadline) {
     if (aborted()) return Outcome::aborted;
     if (!failure_.empty()) throw Mismatch(failure_);
@@ -125,8 +107,9 @@ class Ranks {
     patience_.begin();
     while (!other.reached(put_out_)) {
       if (aborted()) return Outcome::aborted;
-      if (patience_.lasts()) continue;
+      if (patience_.spin()) continue;
       if (Clock::now() >= deadline) return Outcome::waiting;
+      if (patience_.yield()) continue;
       other.sleep_until(put_out_, deadline);
     }
     patience_.end();
@@ -167,7 +150,6 @@ class Ranks {
   Layout layout_;
   int size_, rank_;
   Patience patience_;
-  std::atomic_flag busy_;
   std::uint32_t put_out_, first_ = 0;  // pieces that this rank has put out; when the call began
   Post post_;
   std::size_t step_ = 0, steps_ = 0;

@@ -55,8 +55,9 @@ class alignas(64) RobustLock {
   int taken_until(Clock::time_point deadline) {
     for (Patience patience(true);;) {
       if (const int error = ::pthread_mutex_trylock(&mutex_); error != EBUSY) return error;
-      if (patience.lasts()) continue;
+      if (patience.spin()) continue;
       if (Clock::now() >= deadline) return ETIMEDOUT;
+      if (patience.yield()) continue;
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   }

@@ -1,5 +1,4 @@
-// How one process waits for another's counter: spin, then yield, then sleep until the counter's owner wakes
-// it.
+// How one process waits for another's counter: spin, then yield, then sleep until its owner wakes it.
 #pragma once
 
 #include <linux/futex.h>
@@ -21,8 +20,7 @@ using shared::Clock;
 using Word = std::atomic<std::uint32_t>;
 static_assert(Word::is_always_lock_free && sizeof(Word) == sizeof(std::uint32_t));
 
-// Whoever should have woken us may have been killed just before, and abort() wakes nobody: look again this
-// often.
+// Whoever should have woken us may have been killed just before, and abort() wakes nobody: so look again.
 inline constexpr std::chrono::nanoseconds longest_sleep = std::chrono::milliseconds(20);
 
 inline long futex(Word& word, int what, std::uint32_t value, const timespec* timeout) {
@@ -65,11 +63,15 @@ class Patience {
 
   void begin() { tried_ = 0; }
 
-  // False when it is over and the caller should sleep.
-  bool lasts() {
-    if (++tried_ <= spins_) return shared::cpu_relax(), true;
-    if (tried_ <= spins_ + yields_) return std::this_thread::yield(), true;
-    return false;
+  // False when it is over, and the caller should look at the clock and then yield() or sleep.
+  bool spin() {
+    if (tried_ >= spins_) return false;
+    return ++tried_, shared::cpu_relax(), true;
+  }
+
+  bool yield() {
+    if (tried_ >= spins_ + yields_) return false;
+    return ++tried_, std::this_thread::yield(), true;
   }
 
   void end() {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/stream_out.hpp"
 #include "host/layout.hpp"
 #include "shared/reduction.hpp"
 
@@ -49,7 +50,7 @@ template <class T> class Work {
     if (step_.second()) return fold_share();
     if (step_.post.kind == Kind::barrier) return;
     if (step_.post.kind == Kind::broadcast && step_.post.root != step_.rank) return;
-    shared::copy(piece(step_.rank), buf_ + begin_, n_);
+    put(piece(step_.rank), buf_ + begin_, n_);
   }
 
   void take() const {
@@ -66,6 +67,16 @@ template <class T> class Work {
   }
 
  private:
+  // Lines that another core has just read are slow to write, and from a distant core slow to read: large
+  // pieces go past the caches (measured: docs/results/collectives.md).
+  static void put(T* to, const T* from, std::size_t n) {
+    if (n * sizeof(T) < worth_streaming) return shared::copy(to, from, n);
+    stream_out(to, from, n);
+    settle();
+  }
+
+  static constexpr std::size_t worth_streaming = 256 * 1024;
+
   static std::size_t place(int rank) { return static_cast<std::size_t>(rank); }
 
   T* piece(int rank, std::uint32_t back = 0) const {
