@@ -20,7 +20,8 @@ rank, done = -1, 0
 
 def stop_for_a_while() -> None:
     me = os.getpid()
-    subprocess.Popen(["sh", "-c", f"sleep 20; kill -CONT {me}"])
+    bare = {"PATH": os.environ["PATH"]}  # it outlives a job that does not wait, and is no process of it
+    subprocess.Popen(["sh", "-c", f"sleep 20; kill -CONT {me}"], env=bare)
     os.kill(me, signal.SIGSTOP)
 
 
