@@ -1,20 +1,32 @@
-"""What a strategy adds to a step of a torch loop, with one worker: the limit is the same loop in bare torch.
+"""What a strategy adds to a step of a torch loop: the limit is the same loop in bare torch.
 
-Each contestant trains a network of its own, from the same start, on the same batch. The target is at most 2% or
-100 microseconds more than bare torch, whichever is more.
+Each contestant trains a network of its own, from the same start. With one worker the target is at most 2% or 100
+microseconds more than bare torch, whichever is more. With two, each on a core of its own, the limit is two bare
+loops side by side, and the rivals are torch's DDP and PostLocalSGD over Gloo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import loosestep as ls
 import loosestep.torch
+from bench.collectives import Group, listening, started
 from bench.harness import Options, Row, measure
+from bench.torch_ranks import RIVALS, STEPS
+from bench.torch_ranks import STRATEGIES as WITH_OTHERS
 
 STRATEGIES = (ls.AllReduceSGD(), ls.LocalSGD(10), ls.EASGD(10), ls.SyncEASGD(10), ls.CDSGD(), ls.Downpour(10))
 
@@ -40,6 +52,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def rows(options: Options) -> Iterator[Row]:
+    yield from one_worker(options)
+    yield from two_workers(options)
+
+
+def one_worker(options: Options) -> Iterator[Row]:
     for case, (make, shape) in CASES.items():
         if options.only not in case:
             continue
@@ -50,6 +67,48 @@ def rows(options: Options) -> Iterator[Row]:
         yield from measured.rows(
             "torch_step", case, threads=torch.get_num_threads(), amount=1, unit="steps/s", limits=["bare torch"]
         )
+
+
+def two_workers(options: Options) -> Iterator[Row]:
+    """Ten steps a call, on two ranks."""
+    if importlib.util.find_spec("mpi4py") is None:
+        print("mpi4py is not here: two workers are left out (pip install 'loosestep[mpi]')")
+        return
+    for case in CASES:
+        if options.only in f"{case}, 2 ranks":
+            yield from two_ranks(case, options)
+
+
+def two_ranks(case: str, options: Options) -> Iterator[Row]:
+    with ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory())
+        listener = stack.enter_context(listening(f"{place}/bench"))
+        groups = {
+            name: stack.enter_context(started(name, commands(name, case, place), listener))
+            for name in (*RIVALS, *WITH_OTHERS)
+        }
+        check_alike(groups)
+        measured = measure(groups, options, at_least=0.05)
+    yield from measured.rows(
+        "torch_step", f"{case}, 2 ranks", threads=1, amount=STEPS, unit="steps/s", limits=RIVALS[:1]
+    )
+
+
+def commands(name: str, case: str, place: str) -> list[list[str]]:
+    """What starts a contestant: a command for both ranks, or one each."""
+    start = [sys.executable, "-m", "bench.torch_ranks", f"{place}/bench", case, name]
+    if name in WITH_OTHERS:
+        mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        return [[mpiexec or "mpiexec", "--bind-to", "none", "--oversubscribe", "-n", "2", *start]]
+    return [[*start, str(rank), "2", f"{place}/{name}"] for rank in range(2)]
+
+
+def check_alike(groups: Mapping[str, Group]) -> None:
+    """Every contestant trains, and what is the same method has the same losses."""
+    losses = {name: group.ask(("loss",)) for name, group in groups.items()}
+    np.testing.assert_allclose(losses["AllReduceSGD()"], losses[RIVALS[1]], rtol=1e-4, err_msg="not DDP's losses")
+    local = f"LocalSGD(period={STEPS})"  # torch averages after the first step of ten, not after the last
+    np.testing.assert_allclose(losses[local], losses[RIVALS[2]], rtol=1e-2, err_msg="not PostLocalSGD's losses")
 
 
 def check(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:

@@ -132,11 +132,11 @@ class Loop:
 
     def early(self, filled: Callable[[Ready], bool]) -> None:
         """While backward runs: go on as far as nothing can wait."""
-        self.enter()
         while type(self.pending) in EARLY or (isinstance(self.pending, Ready) and filled(self.pending)):
+            self.enter()
             self.begun = True
             self.advance()
-        self.left = self.clock()
+            self.left = self.clock()
 
     def before_update(self) -> None:
         """The gradient becomes what the optimizer is to see."""

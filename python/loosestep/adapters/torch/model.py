@@ -57,7 +57,7 @@ class TorchModel:
         self.begun = False  # a gradient was taken that no update has used
         self.idle = False  # it holds nothing of this worker
         self.skipping = False  # the gradient overflowed
-        self.fresh: list[Slot] = []  # arrived since the last look
+        self.fresh: list[Slot] = []  # arrived before a bucket was asked for
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
@@ -74,27 +74,31 @@ class TorchModel:
 
     # --- gradients ---------------------------------------------------------------------------------------
 
-    def arrive(self, slot: Slot) -> None:
-        """A backward pass has added to this gradient."""
+    def arrive(self, slot: Slot) -> bool:
+        """A backward pass has added to this gradient; whether more may be asked for now."""
         slot.passes += 1
         if slot.passes > self.accumulate:
             raise RuntimeError(
                 f"backward reached {slot.name!r} {slot.passes} times since the last step: "
                 f"say parallel(..., accumulate={slot.passes}), which is {self.accumulate}"
             )
-        if slot.passes == self.accumulate:
+        if slot.passes < self.accumulate:
+            return False
+        if self.missing is None:
             self.fresh.append(slot)
+            return True
+        if self.copies:  # while it is warm
+            bring_home(slot)
+        self.missing.discard(slot)
+        return not self.missing
 
     def filled(self, request: Ready) -> bool:
-        """Whether every gradient of that bucket is there. What has arrived is copied while it is warm."""
-        bucket = request.bucket
+        """Whether every gradient of that bucket is there."""
         if self.missing is None:
-            late = [slot for slot in self.slots_of(bucket) if slot.passes < self.accumulate]
-            self.missing = set(late)
-        self.missing.difference_update(self.fresh)
-        for slot in self.fresh if self.copies else ():
-            bring_home(slot)
-        self.fresh.clear()
+            slots = self.slots_of(request.bucket)
+            self.missing = {slot for slot in slots if slot.passes < self.accumulate}
+            self.complete(self.fresh)
+            self.fresh.clear()
         return not self.missing
 
     def slots_of(self, bucket: Bucket) -> list[Slot]:

@@ -157,8 +157,7 @@ class Parallel(torch.optim.Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        self.model.arrive(slot)
-        if slot.passes == self.accumulate and not self.loop.over:
+        if self.model.arrive(slot) and not self.loop.over:
             self.loop.early(self.model.filled)
 
     # --- what every torch optimizer has ------------------------------------------------------------------
