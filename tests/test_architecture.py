@@ -41,7 +41,7 @@ LAYERS = [
     "post",
     "watch",
     "processes",
-    "commons",
+    "hosting",
     "wrapping",
     "transports",
     "program",

@@ -16,8 +16,9 @@ import numpy as np
 
 from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
+from loosestep.agreement import check_facts
 from loosestep.checkpoint import Folder
-from loosestep.errors import Mismatch, function, of_kind, whole
+from loosestep.errors import function, of_kind, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer
 from loosestep.program import Plan, Program
@@ -193,11 +194,7 @@ class Job:
         """All processes must have been asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {"checkpoint": self.checkpoint is not None, "x0 (checksum)": crc32(self.x0.tobytes())}
-        first, *others = self.session.surveying("run", lambda: facts)()
-        for rank, other in enumerate(others, 1):
-            for name, value in first.items():
-                if other[name] != value:
-                    raise Mismatch(f"worker {rank} has {name} {other[name]}, worker 0 has {name} {value}")
+        check_facts(self.session.surveying("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
         ended = all(program.model.feed.ended() for program in self.plan.programs)

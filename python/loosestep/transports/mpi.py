@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loosestep.commons import HostSession
 from loosestep.errors import PeerFailed, TimedOut, positive
+from loosestep.hosting import HostSession
 from loosestep.processes import ProcessSession
 from loosestep.transport import Session, Transport
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack

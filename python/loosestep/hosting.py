@@ -29,7 +29,7 @@ class HostSession(ProcessSession):
     def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
         super().__init__(wire, silence, deadline)
         needed = _core.Host.needed(self.size)
-        self.host = self.map("commons", needed, lambda path, new: _core.Host(path, self.size, wire.rank, new))
+        self.host = self.map("hosting", needed, lambda path, new: _core.Host(path, self.size, wire.rank, new))
         self.centers: list[_core.HostCenter] = []
         self.endpoint = HostEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
