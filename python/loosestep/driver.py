@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -252,8 +253,8 @@ class Job:
 
     def signature(self) -> dict[str, Any]:
         return {
-            "strategy": repr(self.strategy),
-            "optimizer": repr(self.optimizer),
+            "strategy": written(self.strategy),
+            "optimizer": written(self.optimizer),
             "workers": self.size,
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }
@@ -351,6 +352,11 @@ class Job:
             messages=meter.messages,
             waiting=meter.waiting,
         )
+
+
+def written(value: object) -> str:
+    """As it prints, without the addresses of functions in it: those differ between processes and runs."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 @contextmanager

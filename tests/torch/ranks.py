@@ -205,9 +205,11 @@ def unused() -> int:
     with optimizer:
         ((x, y),) = batches(1)
         mine = min(optimizer.rank, 1)
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(net[mine](x), y), net[mine].weight)
         nn.functional.cross_entropy(net[mine](x), y).backward()
-        gradient = net[mine].weight.grad.clone()
         optimizer.step()
+        for slot in optimizer.layout.slots:
+            assert slot.param.grad.data_ptr() == optimizer.worker.grad.ctypes.data + slot.start * 4
         users = 1 if mine == 0 else optimizer.size - 1
         moved = before[mine] - net[mine].weight.detach()
         torch.testing.assert_close(moved, gradient * users / optimizer.size, rtol=1e-5, atol=1e-6)

@@ -116,10 +116,10 @@ def test_channels_last_and_batch_norm(strategy: ls.Strategy) -> None:
 def test_strides_are_kept() -> None:
     net = convolution()
     before = {name: param.stride() for name, param in net.named_parameters()}
-    loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(), ls.Serial())
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(), ls.Serial())
+    assert all(slot.grad.stride() == slot.param.stride() for slot in optimizer.layout.slots)
     assert {name: param.stride() for name, param in net.named_parameters()} == before
     assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert all(param.grad.stride() == param.stride() for param in net.parameters())
 
 
 @each_strategy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.adapters.torch.optimizer import LAUNCHERS, launched  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
@@ -138,7 +140,7 @@ def test_what_belongs_between_steps() -> None:
         pass
     with pytest.raises(RuntimeError, match=r"state_dict\(\) belongs between steps"):
         optimizer.state_dict()
-    with pytest.raises(RuntimeError, match="would erase gradients that are being sent"):
+    with pytest.raises(RuntimeError, match="erases gradients that are being sent"):
         optimizer.zero_grad()
 
 
@@ -151,18 +153,48 @@ def test_an_error_inside_leaves_at_once() -> None:
         optimizer.step()
 
 
+def test_sparse_gradients_are_local_only() -> None:
+    def run(strategy: ls.Strategy) -> None:
+        net = nn.Embedding(6, 3, sparse=True)
+        optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 1.0), strategy, ls.Serial())
+        before = net.weight.detach().clone()
+        net(torch.tensor([1, 4])).sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(before - net.weight, torch.eye(6)[[1, 4]].sum(0)[:, None].expand(6, 3))
+
+    run(ls.LocalSGD(2))
+    with pytest.raises(TypeError, match="the gradient of 'weight' is sparse"):
+        run(ls.SyncEASGD(2, order="published"))
+
+
+def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    assert launched() == ls.Serial()
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert repr(launched()) == "MPI()"
+
+
+def test_shards_of_an_optimizer_follow_its_clock() -> None:
+    net = mlp()
+    optimizer = made(net)
+    sampler = optimizer.shard(40, batch_size=8, seed=3)
+    rows, labels = torch.randn(40, 5), torch.zeros(40, dtype=torch.long)
+    steps(net, optimizer, ((rows[batch], labels[batch]) for batch in itertools.islice(sampler, 3)))
+    assert sampler.state_dict() == {"seed": 3, "rows": 40, "batch_size": 8, "epoch": 0, "taken": 3}
+
+
 # --- memory ------------------------------------------------------------------------------------------------
 
 
-def test_parameters_and_gradients_are_views_of_aligned_slots() -> None:
+def test_parameters_are_views_of_aligned_slots() -> None:
     net = mlp()
     optimizer = made(net)
     steps(net, optimizer, batches(3))
     worker, layout = optimizer.worker, optimizer.layout
     for slot in layout.slots:
         assert slot.param.data_ptr() == worker.params.ctypes.data + slot.start * 4
-        assert slot.param.grad.data_ptr() == worker.grad.ctypes.data + slot.start * 4
-        assert slot.param.data_ptr() % 64 == slot.param.grad.data_ptr() % 64 == 0
+        assert slot.param.data_ptr() % 64 == 0
     inside = {place for slot in layout.slots for place in range(slot.start, slot.stop)}
     padding = [place for place in range(worker.params.size) if place not in inside]
     assert padding

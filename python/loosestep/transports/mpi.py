@@ -78,6 +78,12 @@ class MPI(Transport):
             )
         return found
 
+    @property
+    def rank(self) -> int:
+        """Of this process: who prints."""
+        mine: int = world().rank
+        return mine
+
     def open(self, seed: int = 0) -> Session:
         wire = Messages(world(), self.size)
         kind = HostSession if wire.one_host() and not self.apart else ProcessSession

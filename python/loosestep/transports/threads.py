@@ -174,7 +174,7 @@ class ThreadsEndpoint(Endpoint):
         self.worker: Any = None
         self.done = False
         self.world = tuple(session.ranks)
-        self.scratch: dict[Any, Buffer] = {}
+        self.expected: dict[tuple[int, int, int], deque[tuple[Exchange, int, Buffer]]] = defaultdict(deque)
         self.begun: dict[Communication, Callable[[], None]] = {}
         self.early: set[Communication] = set()  # started, and complete before they were waited for
         self._teams: dict[Group, tuple[_core.Team, int]] = {}
@@ -290,21 +290,28 @@ class ThreadsEndpoint(Endpoint):
     # --- messages, roll call -----------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> Callable[[], None]:
-        """Sends are copied now; receives are filled at completion."""
+        """Sends are copied now; receives are filled at completion, in the order in which they were begun."""
         session = self.session
         with session.changed:
             for to, buf in request.sends:
                 session.mail[self.rank, to, request.tag].append((buf.copy(), request.note))
             session.changed.notify_all()
-        return lambda: self.receive(request)
-
-    def receive(self, request: Exchange) -> None:
+        missing = {(source, self.rank, request.tag) for source, _ in request.recvs}
         for source, into in request.recvs:
-            content, note = self.pick(request, (source, self.rank, request.tag))
-            check_message(source, content, self.worker, into)
-            into[...] = content
-            if request.notes is not None:
-                request.notes[source] = note
+            self.expected[source, self.rank, request.tag].append((request, source, into))
+        return lambda: self.receive(request, missing)
+
+    def receive(self, request: Exchange, keys: set[tuple[int, int, int]]) -> None:
+        for key in keys:
+            while any(asked is request for asked, _, _ in self.expected[key]):
+                content, note = self.pick(request, key)
+                asked, source, into = self.expected[key].popleft()
+                check_message(source, content, self.worker, into)
+                into[...] = content
+                if asked.notes is not None:
+                    asked.notes[source] = note
+            if not self.expected[key]:
+                del self.expected[key]
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
         """The next message of a sender, waited for."""

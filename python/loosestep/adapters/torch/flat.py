@@ -1,4 +1,4 @@
-"""A network's parameters as views of one flat buffer, and their gradients as views of another."""
+"""A network's parameters as views of one flat buffer, and places for their gradients in another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Slot:
     value: Tensor  # the view of the flat parameters
     grad: Tensor = field(init=False)  # the view of the flat gradient
     passes: int = 0  # backward passes that reached it in this step
-    defined: bool = False  # plain torch would have a gradient here, and not None
 
 
 def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
@@ -83,12 +82,11 @@ class Layout:
         return Slot(name, param, start, start + view.size, value)
 
     def attach(self, grad: Buffer) -> None:
-        """Gradients land in `grad` from now on."""
+        """Gradients have their places in `grad`."""
         self.grad = torch.from_numpy(grad)
         for slot in self.slots:
             place = self.grad[slot.start : slot.stop]
             slot.grad = place.as_strided(slot.param.shape, slot.param.stride(), slot.start).data
-            slot.param.grad = slot.grad
 
     def check_home(self) -> None:
         """Someone may have replaced a parameter's memory: then nothing here would move it."""
@@ -99,14 +97,6 @@ class Layout:
                     "model before, and load with load_state_dict(assign=False)"
                 )
 
-    def zero_grad(self, forget: bool) -> None:
-        """Zeros everywhere; with `forget`, as if each were None."""
-        self.grad.zero_()
-        for slot in self.slots:
-            slot.param.grad = slot.grad
-            slot.defined = slot.defined and not forget
-            slot.passes = 0
-
     def in_bucket(self, bucket: Buffer) -> list[Slot]:
         """The slots that a part of the flat gradient touches."""
         first = (address(bucket) - self.grad.data_ptr()) // bucket.itemsize
@@ -114,17 +104,19 @@ class Layout:
         return [slot for slot in self.slots if slot.start < last and slot.stop > first]
 
 
-def settle(slot: Slot) -> None:
-    """Bring a gradient home that torch or the user put elsewhere; None becomes zero."""
+def bring_home(slot: Slot) -> None:
+    """Let a gradient that torch made lie in the flat buffer; None becomes zero."""
     found = slot.param.grad
     if found is slot.grad:
         return
+    if found is not None and found.layout is not torch.strided:
+        raise TypeError(
+            f"the gradient of {slot.name!r} is sparse, and averages are of dense ones: say sparse=False"
+        )
     if found is None:
         slot.grad.zero_()
-        slot.defined = False
     else:
         slot.grad.copy_(found.detach())
-        slot.defined = True
     slot.param.grad = slot.grad
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.adapters.torch.flat import settle
-from loosestep.program import UPDATE
+from loosestep.adapters.torch.flat import bring_home
+from loosestep.program import GRADIENT, UPDATE
 from loosestep.requests import Gradient, Ready, Update
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from loosestep.adapters.torch.flat import Layout, Slot
     from loosestep.requests import Bucket, Request
+    from loosestep.strategy import Strategy
     from loosestep.worker import Worker
 
 
@@ -37,25 +38,27 @@ class Attendance:
 class TorchModel:
     """Performs `Gradient`, `Ready` and `Update` for one worker.
 
-    A step of a worker that is in its loop weighs 1 in averages, whatever its batch. Where gradients are averaged,
-    a parameter that no backward pass reached counts with gradient zero; in local steps it stays out of the
-    update, as torch leaves out a gradient that is None.
+    A step of a worker that is in its loop weighs 1 in averages, whatever its batch. Gradients stay where torch
+    made them, unless the strategy itself asks for one: then they are copied into the flat buffer, where a
+    parameter that no backward pass reached has gradient zero (torch leaves it out of an update that is local).
     """
 
     native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
 
     def __init__(
-        self, layout: Layout, worker: Worker, inner: torch.optim.Optimizer, synchronous: bool, accumulate: int
+        self, layout: Layout, worker: Worker, inner: torch.optim.Optimizer, strategy: Strategy, accumulate: int
     ) -> None:
         self.layout, self.worker, self.inner = layout, worker, inner
-        self.synchronous, self.accumulate = synchronous, accumulate
+        self.synchronous, self.accumulate = strategy.synchronous, accumulate
+        self.copies = worker.size > 1 or not strategy.identity_at_one
         self.feed = Attendance()
         self.samples = self.steps = 0
         self.noted = (0.0, 0)
         self.begun = False  # a gradient was taken that no update has used
         self.idle = False  # it holds nothing of this worker
         self.skipping = False  # the gradient overflowed
-        self.missing: dict[Bucket, set[Slot]] = {}  # what has not arrived, of the bucket that is asked for
+        self.fresh: list[Slot] = []  # arrived since the last look
+        self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
         self.handlers: dict[type[Request], Callable[..., None]] = {
@@ -73,8 +76,6 @@ class TorchModel:
 
     def arrive(self, slot: Slot) -> None:
         """A backward pass has added to this gradient."""
-        settle(slot)
-        slot.defined = True
         slot.passes += 1
         if slot.passes > self.accumulate:
             raise RuntimeError(
@@ -82,16 +83,19 @@ class TorchModel:
                 f"say parallel(..., accumulate={slot.passes}), which is {self.accumulate}"
             )
         if slot.passes == self.accumulate:
-            for missing in self.missing.values():
-                missing.discard(slot)
+            self.fresh.append(slot)
 
     def filled(self, request: Ready) -> bool:
-        """Whether every gradient of that bucket is there."""
+        """Whether every gradient of that bucket is there. What has arrived is copied while it is warm."""
         bucket = request.bucket
-        if bucket not in self.missing:
+        if self.missing is None:
             late = [slot for slot in self.slots_of(bucket) if slot.passes < self.accumulate]
-            self.missing = {bucket: set(late)}
-        return not self.missing[bucket]
+            self.missing = set(late)
+        self.missing.difference_update(self.fresh)
+        for slot in self.fresh if self.copies else ():
+            bring_home(slot)
+        self.fresh.clear()
+        return not self.missing
 
     def slots_of(self, bucket: Bucket) -> list[Slot]:
         if bucket not in self.touched:
@@ -101,7 +105,7 @@ class TorchModel:
     def ready(self, request: Ready) -> None:
         if request.bucket.index == 0:
             self.begin()
-        self.missing = {}
+        self.missing = None
         slots = self.slots_of(request.bucket)
         self.complete(slots)
         for slot in slots if self.worker.size > 1 else ():
@@ -109,7 +113,8 @@ class TorchModel:
 
     def gradient(self, request: Gradient) -> None:
         self.begin()
-        self.complete(self.layout.slots)
+        if request is not GRADIENT:
+            self.complete(self.layout.slots)
 
     def begin(self) -> None:
         """One step of this worker's clock."""
@@ -125,8 +130,8 @@ class TorchModel:
 
     def complete(self, slots: list[Slot]) -> None:
         """What backward did not reach is zero; so is everything once the user has left."""
-        for slot in slots:
-            settle(slot)
+        for slot in slots if self.copies or self.idle else ():
+            bring_home(slot)
             if self.idle:
                 slot.grad.zero_()
 
@@ -148,30 +153,16 @@ class TorchModel:
             return
         if not self.skipping:
             self.worker.updates += 1
-            self.step(self.unreached(request))
+            self.inner.step()
+        self.reset()
+
+    def reset(self) -> None:
+        """The next step begins with no backward pass."""
+        self.missing = None
+        self.fresh.clear()
         for slot in self.layout.slots:
             slot.passes = 0
 
-    def unreached(self, request: Request | None) -> list[Slot]:
-        """Whose gradient the inner optimizer shall see as None: only where no other worker's is in it."""
-        alone = request is UPDATE or self.worker.size == 1
-        return [slot for slot in self.layout.slots if not slot.defined] if alone else []
-
-    def step(self, without: list[Slot]) -> None:
-        """The user's optimizer, which skips a gradient that is None."""
-        try:
-            hide(without)
-            self.inner.step()
-        finally:
-            for slot in without:
-                slot.param.grad = slot.grad
-
     def gradients(self) -> list[Tensor]:
-        """Every gradient, where it lies."""
-        return [slot.grad for slot in self.layout.slots]
-
-
-def hide(slots: list[Slot]) -> None:
-    """Let these gradients be None."""
-    for slot in slots:
-        slot.param.grad = None
+        """Every gradient that there is."""
+        return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from loosestep import buffers
-from loosestep.adapters.torch.flat import Layout
+from loosestep.adapters.torch.flat import Layout, bring_home
 from loosestep.errors import function
 
 if TYPE_CHECKING:
@@ -69,9 +69,11 @@ class Model:
         """The loss on a batch, and its gradient at x."""
         replica = self.replica()
         module = replica.load(x)
-        replica.layout.zero_grad(forget=True)
+        module.zero_grad()
         loss = self.loss(module, batch)
         loss.backward()
+        for slot in replica.layout.slots:
+            bring_home(slot)
         return float(loss.detach()), replica.grad
 
     def module(self, x: Buffer) -> nn.Module:

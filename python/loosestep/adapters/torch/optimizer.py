@@ -13,7 +13,7 @@ from torch import nn
 from loosestep.adapters.torch import shard
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
-from loosestep.adapters.torch.model import TorchModel, hide
+from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.saving import restored, saved
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
@@ -63,6 +63,9 @@ def parallel(
                 optimizer.zero_grad()
                 loss(model(x), y).backward()
                 optimizer.step()
+
+    Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
+    Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
 
     Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
     """
@@ -118,7 +121,7 @@ class Parallel(torch.optim.Optimizer):
         self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
         self.layout.attach(self.worker.grad)
-        self.model = TorchModel(self.layout, self.worker, inner, strategy.synchronous, accumulate)
+        self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
         self.begin(model, strategy)
         scale(inner, SCALES[scale_rate](self.size))
@@ -167,13 +170,11 @@ class Parallel(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Gradients become zero, in one pass; they stay views. With `set_to_none` a step leaves out those that
-        no backward pass reaches, as torch does."""
+        """As the inner optimizer does."""
         if self.model.begun:
-            raise RuntimeError(
-                "zero_grad() between backward() and step() would erase gradients that are being sent"
-            )
-        self.layout.zero_grad(set_to_none)
+            raise RuntimeError("zero_grad() between backward() and step() erases gradients that are being sent")
+        self.inner.zero_grad(set_to_none)
+        self.model.reset()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the strategy: gradients meet if it says so, the inner optimizer moves, parameters meet."""
@@ -182,19 +183,13 @@ class Parallel(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.layout.check_home()
-        self.meet()
+        self.synchronize()
         self.unscale()
         self.loop.finish()
         return loss
 
     def synchronize(self) -> None:
-        """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them by
-        hand. A gradient that no backward pass reached becomes None in local steps."""
-        self.meet()
-        hide(self.model.unreached(self.loop.pending))
-
-    def meet(self) -> None:
-        """Go on to the update."""
+        """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
         self.loop.before_update()
         self.model.check_sent()
 

@@ -1,0 +1,224 @@
+"""Run by every rank: what the same requests and strategies give in processes, against threads in each of them."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.contract.asking import Ask, beginning
+from tests.contract.discovery import cases
+from tests.contract.problem import Quadratic, start
+
+import loosestep as ls
+from loosestep import strategies
+from loosestep.errors import LoosestepError
+from loosestep.requests import (
+    Add,
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Exchange,
+    Fetch,
+    Mix,
+    Request,
+    Start,
+    Wait,
+    Weights,
+)
+from loosestep.strategy import Strategy
+from loosestep.transport import Transport
+from loosestep.transports.mpi import world
+from loosestep.worker import Worker
+
+FORMS = (ls.MPI(), ls.MPI(apart=True))
+RANK, SIZE = world().rank, FORMS[0].size
+
+
+def ask(script: Any, on: Transport, size: int) -> list[Any]:
+    """The parameters, after a script, of the workers that live here."""
+
+    def first(worker: Worker) -> Iterator[Request]:
+        worker.params[:] = beginning(worker.rank, size)
+        yield from script(worker)
+
+    zero = lambda x, batch: np.zeros_like(x)  # noqa: E731
+    result = ls.run(Ask(first), zero, np.zeros(size), lambda rank, n: iter([0.0]), on=on)
+    return [worker.params for worker in result.workers]
+
+
+# --- requests ----------------------------------------------------------------------------------------------
+
+
+def reductions(worker: Worker) -> Iterator[Request]:
+    for op in ("sum", "mean", "max", "min"):
+        yield AllReduce(worker.params, op=op)
+        worker.params[:] += worker.rank
+    yield AllReduce(worker.params, weight=float(worker.rank))
+
+
+def groups(worker: Worker) -> Iterator[Request]:
+    half = worker.size // 2
+    group = tuple(range(half)) if worker.rank < half else tuple(range(half, worker.size))
+    yield AllReduce(worker.params, op="sum", group=group)
+    yield Broadcast(worker.params, root=group[-1], group=group)
+    yield Barrier(group)
+
+
+def gathering(worker: Worker) -> Iterator[Request]:
+    piece, out = worker.params[: worker.params.size // worker.size].copy(), worker.params.copy()
+    whole = out[: piece.size * worker.size]
+    yield AllGather(piece, whole)
+    worker.params[: whole.size] = whole
+    yield Broadcast(worker.params, root=worker.size - 1)
+
+
+def mixing(worker: Worker) -> Iterator[Request]:
+    n, me = worker.size, worker.rank
+    row = tuple(sorted({((me + step) % n, 1 / 3) for step in (0, 1, n - 1)}))
+    yield Mix(worker.params, Weights(row, tuple(sorted({(me + 1) % n, (me - 1) % n} - {me}))))
+
+
+def messages(worker: Worker) -> Iterator[Request]:
+    """Three of one tag to the next worker arrive in order; what is sent is what it was."""
+    n, me = worker.size, worker.rank
+    sent = [worker.params * scale for scale in (1.0, 2.0, 3.0)]
+    come = [np.zeros_like(worker.params) for _ in sent]
+    requests = [
+        Exchange((((me + 1) % n, buf),), ((((me - 1) % n), into),)) for buf, into in zip(sent, come, strict=True)
+    ]
+    for request in requests:
+        yield Start(request)
+    for request in reversed(requests):
+        yield Wait(request)
+    worker.params[:] = come[0] - come[1] / 4 + come[2] / 9
+
+
+def started(worker: Worker) -> Iterator[Request]:
+    """Two collectives under way at once, waited for in the other order."""
+    first, second = worker.params.copy(), worker.params * 2
+    one, two = AllReduce(first, op="sum"), AllReduce(second, op="max")
+    yield Start(one)
+    yield Start(two)
+    yield Wait(two)
+    yield Wait(one)
+    worker.params[:] = first + second
+
+
+def sharing(worker: Worker) -> Iterator[Request]:
+    """No addition is lost."""
+    center = worker.shared("total", np.zeros_like(worker.params))
+    for _ in range(5):
+        yield Add(center, np.ones_like(worker.params))
+    yield Barrier()
+    yield Fetch(center, into=worker.params)
+    worker.params[:] = np.minimum(
+        worker.params, 5 * worker.size
+    )  # others may still be adding: their own are there
+    yield Barrier()
+    yield Fetch(center, into=worker.params)
+
+
+SCRIPTS = [reductions, groups, gathering, mixing, messages, started, sharing]
+
+
+def requests_agree() -> None:
+    for size in (SIZE, 12, 4099, 3_000_000):
+        for script in SCRIPTS:
+            wanted = ask(script, ls.Threads(SIZE), size)[RANK]
+            for on in FORMS:
+                (got,) = ask(script, on, size)
+                assert got.tobytes() == wanted.tobytes(), (script.__name__, size, on, got[:4], wanted[:4])
+
+
+# --- strategies --------------------------------------------------------------------------------------------
+
+
+def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> ls.Result:
+    data = Quadratic(counts)
+    return ls.run(strategy, data.gradient, start(), data.batches, optimizer=ls.Nesterov(0.1), on=on, **options)
+
+
+def strategies_agree() -> None:
+    """Synchronous ones bit for bit, with workers whose data ends early; byte for byte too."""
+    counts = [30, 17, 24, 9, 28][:SIZE]
+    for case in cases(strategies, Strategy):
+        strategy = case.values[0]
+        if strategy.shares:
+            continue
+        wanted = go(strategy, ls.Threads(SIZE), counts, every=7)
+        for on in FORMS:
+            got = go(strategy, on, counts, every=7)
+            assert got.samples == wanted.samples, (strategy, on)
+            if strategy.synchronous:
+                same(got, wanted, (strategy, on))
+
+
+def same(got: ls.Result, wanted: ls.Result, where: object) -> None:
+    assert got.params.tobytes() == wanted.params.tobytes(), where
+    assert got.workers[0].params.tobytes() == wanted.workers[RANK].params.tobytes(), where
+    assert got.consensus_distance == wanted.consensus_distance, where
+    assert (got.bytes_sent, got.messages) == (wanted.bytes_sent, wanted.messages), where
+    steps = [(seen.step, seen.samples, seen.loss) for seen in got.history]
+    assert steps == [(seen.step, seen.samples, seen.loss) for seen in wanted.history], where
+
+
+def asynchronous_ones_arrive() -> None:
+    data = Quadratic([400] * SIZE, alike=True)
+    for cls in (case.values[0] for case in cases(strategies, Strategy) if not case.values[0].synchronous):
+        for on in FORMS:
+            if not cls.shares:
+                end = ls.run(cls, data.gradient, start(), data.batches, optimizer=ls.SGD(0.1), on=on).params
+                assert abs(end - data.minimum()).max() < 0.05, (cls, on, end, data.minimum())
+
+
+# --- halting, checkpoints ----------------------------------------------------------------------------------
+
+
+def stops_together() -> None:
+    """At 12 where all march; where they do not, long before the end, since a step takes time."""
+    data = Quadratic([1000] * SIZE)
+
+    def slow(x: Any, batch: Any) -> Any:
+        time.sleep(0.002)
+        return data.gradient(x, batch)
+
+    for strategy in (ls.LocalSGD(3), ls.EASGD(period=3)):
+        for on in FORMS:
+            stop = lambda seen: seen.step >= 12  # noqa: E731
+            end = ls.run(strategy, slow, start(), data.batches, on=on, every=6, stop=stop)
+            assert end.steps == 12 if strategy.synchronous else 12 <= end.steps < 1000, (strategy, on, end.steps)
+
+
+def resumes(folder: Path) -> None:
+    """Killed in the middle and resumed: the bits of a run that was not."""
+    counts = [30] * SIZE
+    for number, (strategy, on) in enumerate((s, on) for s in (ls.AllReduceSGD(), ls.LocalSGD(4)) for on in FORMS):
+        here = folder / str(number)
+        whole = go(strategy, on, counts, checkpoint=here / "whole", checkpoint_every=5)
+        try:
+            go(strategy, ls.Failing(on, at_request=60), counts, checkpoint=here / "cut", checkpoint_every=5)
+            raise AssertionError("it should have failed")
+        except LoosestepError:
+            pass
+        again = go(strategy, on, counts, checkpoint=here / "cut", checkpoint_every=5, resume=True)
+        assert again.params.tobytes() == whole.params.tobytes(), (strategy, on)
+
+
+def main() -> None:
+    shared = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
+    requests_agree()
+    strategies_agree()
+    asynchronous_ones_arrive()
+    stops_together()
+    resumes(shared)
+    print(f"rank {RANK} of {SIZE}: all agrees", flush=True)
+
+
+if __name__ == "__main__":
+    main()
