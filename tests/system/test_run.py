@@ -137,6 +137,15 @@ def test_ranks_are_joined_and_get_their_arguments(tmp_path: Path) -> None:
 
 
 @needs_mpi
+def test_lines_come_out_whole_and_all_of_them(tmp_path: Path) -> None:
+    text = 'import os\nfor n in range(2000):\n    print("line", n, "of", os.getpid())\nprint("end", end="")'
+    job = ended("-n", 3, script(tmp_path, text))
+    assert job.process.returncode == 0, job.err
+    assert len(re.findall(r"^line \d+ of \d+$", job.out, re.MULTILINE)) == 6000
+    assert job.out.count("end") == 3
+
+
+@needs_mpi
 def test_a_module_runs_and_tags_say_which_rank(tmp_path: Path) -> None:
     script(tmp_path, HELLO)
     job = ended(

@@ -2,7 +2,8 @@
 
 It ends the program when mpiexec goes, passes signals on, says on standard error how the program failed, and exits
 with its exit code. Of a program that a signal killed, `die` makes a guard that SIGKILL killed, so that Open MPI
-tells the other ranks; `tell` makes the exit code 128 + signal.
+tells the other ranks; `tell` makes the exit code 128 + signal. Where standard output is a pipe, as under MPICH,
+the program gets a terminal instead, so that lines come out one by one and whole.
 
 It is a script of its own, without imports of this package, so that it costs a rank 15 ms and 8 MB.
 """
@@ -10,15 +11,20 @@ It is a script of its own, without imports of this package, so that it costs a r
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import select
 import signal
+import stat
 import sys
 import time
+import tty
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 MEANT = {signal.SIGURG: signal.SIGINT, signal.SIGWINCH: signal.SIGTERM}  # as the launcher's `passes` say
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGURG, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+LOOK = 0.05  # seconds between two looks at whether the program has ended
 LAST_WORDS = 1.5  # seconds: mpiexec ends all ranks at the first exit code but 0, and they have yet to say why
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
@@ -31,19 +37,61 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(program: list[str]) -> int:
+def terminal() -> tuple[int, int]:
+    """Two ends: what is written to the second can be read, unchanged, from the first."""
+    near, far = os.openpty()
+    tty.setraw(far)
+    return near, far
+
+
+def start(program: list[str], out: int) -> int:
     """The program in a child with a process group of its own: a signal to ours reaches it once, from us."""
     guard = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
+        os.dup2(out, 1)
         os.setpgid(0, 0)
         die_with(guard)
         os.execvp(program[0], program)
     except OSError as error:
         os.write(2, f"loosestep run: cannot start {program[0]}: {error}\n".encode())
     os._exit(127)
+
+
+def copy(child: int, near: int) -> None:
+    """What the program writes goes to our standard output by whole lines, until the program has ended."""
+    begun, ended = b"", False
+    while True:
+        text = arrived(near)
+        if text:
+            *lines, begun = (begun + text).split(b"\n")
+            write(1, b"".join(line + b"\n" for line in lines))
+            continue
+        write(1, begun)  # a line that is not ended, such as a question
+        begun = b""
+        if ended:
+            return
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def arrived(near: int) -> bytes:
+    """What can be read within a moment; nothing after the end, which Linux calls an error."""
+    if not select.select([near], [], [], LOOK)[0]:
+        return b""
+    try:
+        return os.read(near, 4096)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        time.sleep(LOOK)
+        return b""
+
+
+def write(file: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(file, text) :]
 
 
 def pass_on(child: int) -> set[int]:
@@ -73,8 +121,13 @@ def told(code: int, child: int) -> str:
 def main() -> None:
     die_with(os.getppid())
     end, *program = sys.argv[1:]
-    child = start(program)
+    piped = stat.S_ISFIFO(os.fstat(1).st_mode)
+    near, far = terminal() if piped else (-1, 1)
+    child = start(program, far)
     handed = pass_on(child)
+    if piped:
+        os.close(far)
+        copy(child, near)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     for number in PASSED:
         signal.signal(number, signal.SIG_DFL)

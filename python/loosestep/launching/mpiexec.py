@@ -84,8 +84,7 @@ class Mpich(Mpi):
         return ["-n", str(ranks), *there, *(["-prepend-rank"] if tag else [])]
 
     def settings(self, ranks: int) -> dict[str, str]:
-        crowded = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if ranks > cores() else {}
-        return {"PYTHONUNBUFFERED": "1", **crowded}  # its ranks write to pipes, which Python fills by blocks
+        return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if ranks > cores() else {}  # else waiting ranks spin
 
 
 BANNERS: dict[type[Mpi], str] = {
