@@ -17,14 +17,13 @@ from torch import nn
 import loosestep as ls
 import loosestep.torch
 
-WIDTH = 1_000  # two square layers: 2 M parameters
+WIDTH, DEPTH = 500, 8  # square layers: 2 M parameters, whose gradients come one after the other
 
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10)
-    )
+    square = [layer for _ in range(DEPTH) for layer in (nn.Linear(WIDTH, WIDTH), nn.Tanh())]
+    return nn.Sequential(*square, nn.Linear(WIDTH, 10))
 
 
 def sent() -> int:
