@@ -12,6 +12,7 @@
 #include "host/heart.hpp"
 #include "host/mapping.hpp"
 #include "host/ranks.hpp"
+#include "stress.hpp"
 
 using namespace loosestep::host;
 using loosestep::shared::deadline_after;
@@ -19,18 +20,6 @@ using loosestep::shared::Dtype;
 using loosestep::shared::Op;
 
 namespace {
-
-void check(bool fine, const char* what, long a = 0, long b = 0) {
-  if (fine) return;
-  std::fprintf(stderr, "FAILED: %s (%ld, %ld)\n", what, a, b);
-  std::exit(1);
-}
-
-void on_threads(int size, const std::function<void(int)>& work) {
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank) threads.emplace_back(work, rank);
-  for (std::thread& thread : threads) thread.join();
-}
 
 struct Memory : Mapping {
   explicit Memory(std::size_t bytes) : Memory(File(make_memory(bytes)), bytes) {}
@@ -79,11 +68,16 @@ void round_of(Ranks& ranks, int rank, int size, int round, std::size_t n, std::m
   finish(ranks, Post{}, random);
 }
 
-void collectives(int size, int rounds) {
-  const Memory memory(Layout::bytes(size));
+std::vector<std::unique_ptr<Ranks>> all_ranks(const Memory& memory, int size) {
   std::vector<std::unique_ptr<Ranks>> all;
   for (int rank = 0; rank < size; ++rank)
     all.push_back(std::make_unique<Ranks>(memory.memory(), size, rank, rank == 0));
+  return all;
+}
+
+void collectives(int size, int rounds) {
+  const Memory memory(Layout::bytes(size));
+  const auto all = all_ranks(memory, size);
   on_threads(size, [&](int rank) {
     Ranks& ranks = *all[static_cast<std::size_t>(rank)];
     const Heart heart(ranks.mine());
@@ -102,9 +96,7 @@ void collectives(int size, int rounds) {
 void aborts(int size, int rounds) {
   for (int round = 0; round < rounds; ++round) {
     const Memory memory(Layout::bytes(size));
-    std::vector<std::unique_ptr<Ranks>> all;
-    for (int rank = 0; rank < size; ++rank)
-      all.push_back(std::make_unique<Ranks>(memory.memory(), size, rank, rank == 0));
+    const auto all = all_ranks(memory, size);
     on_threads(size, [&](int rank) {
       Ranks& ranks = *all[static_cast<std::size_t>(rank)];
       if (rank == 0) return ranks.abort();
