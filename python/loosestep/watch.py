@@ -34,7 +34,7 @@ class Watch:
         silence: float,
         deadline: float,
     ) -> None:
-        self.post, self.what, self.heard = post, str(what), heard
+        self.post, self.what, self.heard = post, what, heard  # in words only where they are said: a wait is short
         self.silence, self.deadline = silence, deadline
         self.began = self.asked = time.monotonic()
         self.told = self.began
@@ -59,7 +59,7 @@ class Watch:
         dead = [rank for rank in others if now - max(self.began, self.heard(rank)) > self.silence]
         if dead:
             words = [f"worker {rank}, which shows no sign of life (dead, stopped, or cut off)" for rank in dead]
-            raise TimedOut(self.post.rank, self.what, words, self.silence)
+            raise TimedOut(self.post.rank, str(self.what), words, self.silence)
 
     def refuse_a_mismatch(self) -> None:
         """Everybody waits, and nothing moved since the look before."""
@@ -76,7 +76,7 @@ class Watch:
         late = {rank: state for rank, state in self.states.items() if not state["waiting"]}
         words = [f"worker {rank}, which is at {state['doing']} ({state['line']})" for rank, state in late.items()]
         if late and now - self.began > self.deadline:
-            raise TimedOut(self.post.rank, self.what, words, self.deadline)
+            raise TimedOut(self.post.rank, str(self.what), words, self.deadline)
         if late and now - self.told > NOTICE:
             self.told = now
             waited = f"worker {self.post.rank} has waited {now - self.began:.0f} s at {self.what} for "
