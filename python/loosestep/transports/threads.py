@@ -18,6 +18,7 @@ from typing import Any
 from loosestep import _core
 from loosestep.agreement import check_message
 from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
+from loosestep.mail import pop
 from loosestep.requests import (
     Add,
     AllGather,
@@ -303,25 +304,20 @@ class ThreadsEndpoint(Endpoint):
 
     def receive(self, request: Exchange, keys: set[tuple[int, int, int]]) -> None:
         for key in keys:
-            while any(asked is request for asked, _, _ in self.expected[key]):
+            while any(asked is request for asked, _, _ in self.expected.get(key, ())):
                 content, note = self.pick(request, key)
-                asked, source, into = self.expected[key].popleft()
+                asked, source, into = pop(self.expected, key)
                 check_message(source, content, self.worker, into)
                 into[...] = content
                 if asked.notes is not None:
                     asked.notes[source] = note
-            if not self.expected[key]:
-                del self.expected[key]
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
         """The next message of a sender, waited for."""
         session = self.session
         self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
         with session.changed:
-            message = session.mail[key].popleft()
-            if not session.mail[key]:
-                del session.mail[key]
-        return message
+            return pop(session.mail, key)  # type: ignore[no-any-return]
 
     def roll_call(self, request: RollCall) -> None:
         session = self.session
