@@ -175,11 +175,10 @@ class Job:
         self.agree(lengths)
         self.folder = None if self.checkpoint is None else self.open_folder(self.checkpoint)
         self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
-        self.plan.apart = len(self.session.ranks) < self.size
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.totals = self.session.surveying("totals", self.local_totals)
         self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        if self.strategy.shares and self.plan.apart:
+        if self.strategy.shares and len(self.session.ranks) < self.size:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
@@ -319,7 +318,6 @@ class Job:
         totals = Totals.of(self.totals())
         history = tuple(Progress(**seen) for seen in self.histories()[0])
         last, programs = history[-1], self.plan.programs
-        apart = float(programs[0].distance[0])
         return Result(
             params=programs[0].out.reshape(self.x0.shape),
             loss=last.loss,
@@ -329,13 +327,17 @@ class Job:
             bytes_sent=last.bytes_sent,
             messages=totals.messages // self.size,
             waiting_share=last.waiting_share,
-            consensus_distance=apart
-            if self.plan.apart
-            else consensus_distance([p.worker.params for p in programs]),
+            consensus_distance=self.distance(),
             metrics=last.metrics,
             history=history,
             workers=tuple(self.worker_result(program) for program in programs),
         )
+
+    def distance(self) -> float:
+        programs = self.plan.programs
+        if self.plan.apart:
+            return float(programs[0].distance[0])
+        return consensus_distance([program.worker.params for program in programs])
 
     def worker_result(self, program: Program) -> WorkerResult:
         worker, model, meter = program.worker, program.model, self.meters[program.worker.rank]

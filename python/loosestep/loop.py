@@ -95,7 +95,6 @@ class Loop:
         )
         self.program = Program(plan, self.worker, model, strategy.init(self.worker))
         plan.programs.append(self.program)
-        plan.apart = self.worker.size > 1
         self.over = False
         self.restart()
 

@@ -61,11 +61,15 @@ class Plan:
     save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
     commit: Callable[[int], None]  # once in a process, when all parts are there
     pause: Callable[[bool], None]  # real clocks stop and go on
-    apart: bool = False  # workers live in several processes
     begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
+
+    @property
+    def apart(self) -> bool:
+        """Whether workers live in several processes."""
+        return len(self.programs) < self.programs[0].worker.size
 
     def halt(self) -> None:
         """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
