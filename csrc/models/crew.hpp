@@ -13,8 +13,8 @@ namespace loosestep::models {
 
 class Crew {
  public:
-  // Runs work(thread) in every thread and `stop` in the caller, now and then; it says whether to give up. Work
-  // looks at stopped() often. What a thread throws stops the others and is thrown again here.
+  // Runs work(thread) in every thread and `stop` in the caller, now and then; it says whether to give up.
+  // Work looks at stopped() often. What a thread throws stops the others and is thrown again here.
   template <class Work, class Stop> void run(int threads, Work work, Stop stop) {
     running_ = threads;
     std::vector<std::jthread> crew;

@@ -1,0 +1,254 @@
+// The sparse engine as Python sees it: checks, the GIL, words for choices. No loop over data.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "models/linear.hpp"
+#include "models/prepare.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace loosestep::models;
+
+namespace {
+
+template <class T> const T* data_of(const py::object& given, const char* name, std::size_t size) {
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(given))
+    throw py::type_error(std::string(name) + " must be a C-contiguous array of " +
+                         std::string(py::str(py::dtype::of<T>())) + ", got " +
+                         std::string(py::str(py::type::of(given))));
+  const auto array = py::reinterpret_borrow<py::array>(given);
+  if (std::size_t(array.size()) != size)
+    throw py::value_error(std::string(name) + " must have " + std::to_string(size) + " elements, got " +
+                          std::to_string(array.size()));
+  return static_cast<const T*>(array.data());
+}
+
+template <class T> T* written(const py::object& given, const char* name, std::size_t size) {
+  const T* data = data_of<T>(given, name, size);
+  if (!py::reinterpret_borrow<py::array>(given).writeable())
+    throw py::value_error(std::string(name) + " must be writable, got a read-only array");
+  return const_cast<T*>(data);
+}
+
+template <class T>
+T chosen(const std::map<std::string, T>& choices, const std::string& name, const std::string& given) {
+  if (const auto found = choices.find(given); found != choices.end()) return found->second;
+  std::string all;
+  for (const auto& [word, value] : choices) all += (all.empty() ? "" : ", ") + word;
+  throw py::value_error(name + " must be one of " + all + "; got " + given);
+}
+
+int at_least_one(int threads) {
+  if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
+  return threads;
+}
+
+// Ctrl-C arrives in the thread that waits.
+bool interrupted() {
+  const py::gil_scoped_acquire acquire;
+  return PyErr_CheckSignals() != 0;
+}
+
+// --- rows --------------------------------------------------------------------------------------------------
+
+void check_starts(const Source& source, std::size_t entries) {
+  if (source.starts[0] != 0 || source.starts[source.count] != std::int64_t(entries) ||
+      !std::is_sorted(source.starts, source.starts + source.count + 1))
+    throw py::value_error("starts must grow from 0 to the number of entries, " + std::to_string(entries));
+}
+
+Source source_of(const py::array& starts, const py::array& columns, const py::array& values,
+                 std::size_t features) {
+  Source source;
+  if (starts.size() < 1)
+    throw py::value_error("starts must have one element more than there are rows, got none");
+  source.count = std::size_t(starts.size()) - 1, source.features = features;
+  if (source.count >> 32 || features >> 32) throw py::value_error("more than 2^32 rows or features");
+  source.starts = data_of<std::int64_t>(starts, "starts", source.count + 1);
+  const std::size_t entries = std::size_t(values.size());
+  source.wide_columns = columns.itemsize() == 8, source.wide_values = values.itemsize() == 8;
+  source.columns = source.wide_columns
+                       ? static_cast<const void*>(data_of<std::int64_t>(columns, "columns", entries))
+                       : data_of<std::int32_t>(columns, "columns", entries);
+  source.values = source.wide_values ? static_cast<const void*>(data_of<double>(values, "values", entries))
+                                     : data_of<float>(values, "values", entries);
+  check_starts(source, entries);
+  return source;
+}
+
+py::array_t<std::uint32_t> count(const py::array& starts, const py::array& columns, const py::array& values,
+                                 std::size_t features, int threads) {
+  const Source source = source_of(starts, columns, values, features);
+  py::array_t<std::uint32_t> counts(static_cast<py::ssize_t>(features));
+  std::fill_n(counts.mutable_data(), features, 0u);
+  Problem problem;
+  {
+    std::uint32_t* const into = counts.mutable_data();
+    const py::gil_scoped_release release;
+    problem = count_features(source, at_least_one(threads), into);
+  }
+  if (problem.row >= 0) throw py::value_error("row " + std::to_string(problem.row) + " " + problem.what);
+  return counts;
+}
+
+struct Laid {  // rows, and the model that they are laid out for
+  std::uint32_t places, head;
+  Prepared prepared;
+};
+
+std::unique_ptr<Laid> lay(const py::array& starts, const py::array& columns, const py::array& values,
+                          const py::object& places, std::uint32_t head, const py::object& targets,
+                          const py::object& weights, int threads, std::uint64_t seed) {
+  const std::size_t features = std::size_t(py::len(places));
+  Source source = source_of(starts, columns, values, features);
+  const std::uint32_t* where = data_of<std::uint32_t>(places, "places", features);
+  if (std::any_of(where, where + features, [&](std::uint32_t p) { return p < 1 || p > features; }))
+    throw py::value_error("places must be between 1 and the number of features");
+  source.targets = data_of<float>(targets, "targets", source.count);
+  if (!weights.is_none()) source.weights = data_of<float>(weights, "weights", source.count);
+  const py::gil_scoped_release release;
+  return std::unique_ptr<Laid>(new Laid{std::uint32_t(features) + 1, head,
+                                        Prepared(source, where, head, at_least_one(threads), seed)});
+}
+
+// --- the model ---------------------------------------------------------------------------------------------
+
+const std::map<std::string, LossKind> losses{{"log_loss", LossKind::logistic},
+                                             {"hinge", LossKind::hinge},
+                                             {"squared_hinge", LossKind::squared_hinge},
+                                             {"squared_error", LossKind::squared},
+                                             {"huber", LossKind::huber}};
+const std::map<std::string, Schedule> schedules{
+    {"constant", Schedule::constant}, {"invscaling", Schedule::invscaling}, {"optimal", Schedule::optimal}};
+const std::map<std::string, Precision> precisions{{"float32", Precision::float32},
+                                                  {"bfloat16", Precision::bfloat16}};
+const std::map<std::string, Adds> adds_words{{"racy", Adds::racy}, {"exact", Adds::exact}};
+const std::map<std::string, Discipline> disciplines{
+    {"free", Discipline::free}, {"locked", Discipline::locked}, {"turns", Discipline::turns}};
+
+// Takes what it knows out of the options; what is left over is an error.
+class Options {
+ public:
+  explicit Options(const py::dict& given) : left_(given.attr("copy")()) {}
+  template <class T> void take(const char* name, T& into) {
+    if (left_.contains(name)) into = py::cast<T>(left_.attr("pop")(name));
+  }
+  template <class T> void choose(const char* name, const std::map<std::string, T>& choices, T& into) {
+    if (left_.contains(name)) into = chosen(choices, name, py::cast<std::string>(left_.attr("pop")(name)));
+  }
+  void nothing_left() const {
+    if (!left_.empty()) throw py::type_error("unknown options: " + std::string(py::str(py::list(left_))));
+  }
+
+ private:
+  py::dict left_;
+};
+
+Training training_of(const py::dict& given) {
+  Training t;
+  Options options(given);
+  options.choose("loss", losses, t.loss.kind), options.take("epsilon", t.loss.epsilon);
+  options.choose("schedule", schedules, t.rate.schedule), options.take("eta0", t.rate.eta0);
+  options.take("power_t", t.rate.power), options.take("alpha", t.rate.alpha),
+      options.take("offset", t.rate.offset);
+  options.take("l2", t.l2), options.take("l1", t.l1), options.take("intercept_step", t.intercept_step);
+  options.take("adagrad", t.adagrad), options.take("deterministic", t.deterministic);
+  options.take("diagnose", t.diagnose), options.take("average", t.average),
+      options.choose("adds", adds_words, t.adds);
+  options.choose("discipline", disciplines, t.discipline), options.take("seed", t.seed),
+      options.take("epoch", t.epoch);
+  options.take("steps", t.steps), options.take("period", t.period), options.take("measure", t.measure);
+  options.nothing_left();
+  if (t.period < 1 || t.measure < 1) throw py::value_error("period and measure must be at least 1");
+  return t;
+}
+
+void check_fit(const Weights& weights, const Laid& rows, const Training& training) {
+  if (rows.places != weights.places || rows.head != weights.head.size())
+    throw py::value_error("the rows were laid out for another model");
+  if (training.deterministic && weights.head.size() != weights.places)
+    throw py::value_error("deterministic: all of the model must be its head");
+  if (training.deterministic && training.discipline != Discipline::free)
+    throw py::value_error("deterministic: the discipline must be free");
+  if ((training.adagrad && weights.squares.size() + weights.head_squares.size() != weights.places) ||
+      (training.average && weights.average.size() != weights.places))
+    throw py::value_error("the model was made without adagrad or average");
+}
+
+py::dict words(const Told& told) {
+  py::dict out("loss"_a = told.measured ? told.loss / double(told.measured) : 0.0,
+               "examples"_a = told.examples, "sweeps"_a = told.sweeps, "updates"_a = told.updates,
+               "finite"_a = told.finite);
+  out["retried"] = told.retried;
+  out["watched"] = py::dict("examples"_a = told.seen.examples, "coordinates"_a = told.seen.coordinates,
+                            "conflicts"_a = told.seen.conflicts, "staleness"_a = told.seen.staleness,
+                            "places"_a = told.seen.places);
+  return out;
+}
+
+py::dict train(Weights& weights, const Laid& laid, const py::object& per_touch, const py::dict& options) {
+  Training training = training_of(options);
+  if (!per_touch.is_none()) training.per_touch = data_of<float>(per_touch, "per_touch", weights.places);
+  check_fit(weights, laid, training);
+  Told told;
+  {
+    const py::gil_scoped_release release;
+    told = epoch(weights, laid.prepared.rows(), training, interrupted);
+  }
+  if (PyErr_Occurred()) throw py::error_already_set();
+  return words(told);
+}
+
+std::unique_ptr<Weights> make(std::size_t places, std::size_t head, int threads, const std::string& precision,
+                              bool adagrad, bool average) {
+  if (places < 1 || head > places) throw py::value_error("head must be at most the number of places");
+  return std::make_unique<Weights>(places, head, at_least_one(threads),
+                                   chosen(precisions, "precision", precision), adagrad, average);
+}
+
+void bind_rows(py::module_& m) {
+  m.def("count", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
+        "How many entries each feature has; refuses columns outside and values that are not finite.");
+  py::class_<Laid>(m, "Rows", "Sparse rows, shuffled and laid out for one model.")
+      .def(py::init(&lay), "starts"_a, "columns"_a, "values"_a, "places"_a, "head"_a, "targets"_a,
+           "weights"_a, "threads"_a, "seed"_a)
+      .def_property_readonly("count", [](const Laid& rows) { return rows.prepared.rows().count; })
+      .def_property_readonly("entries", [](const Laid& rows) { return rows.prepared.entries(); });
+}
+
+void bind_linear(py::module_& m) {
+  py::class_<Weights>(m, "Linear", "A linear model of one output, by places: 0 is the intercept.")
+      .def(py::init(&make), "places"_a, "head"_a, "threads"_a, "precision"_a = "float32", "adagrad"_a = false,
+           "average"_a = false)
+      .def("load",
+           [](Weights& weights, const py::object& from) {
+             const float* values = data_of<float>(from, "from", weights.places);
+             for (std::size_t place = 0; place < weights.places; ++place) weights.set(place, values[place]);
+           })
+      .def("read",
+           [](const Weights& weights, const py::object& out) {
+             float* values = written<float>(out, "out", weights.places);
+             for (std::size_t place = 0; place < weights.places; ++place) values[place] = weights.at(place);
+           })
+      .def("read_average",
+           [](const Weights& weights, const py::object& out) {
+             std::copy_n(weights.average.data(), weights.average.size(),
+                         written<float>(out, "out", weights.average.size()));
+           })
+      .def("epoch", &train, "rows"_a, "per_touch"_a, "options"_a,
+           "One pass over the rows; tells what it saw.");
+}
+
+}  // namespace
+
+void bind_sparse(py::module_& m) {
+  py::module_ sparse = m.def_submodule("sparse", "Sparse models that several threads train at once.");
+  bind_rows(sparse);
+  bind_linear(sparse);
+}

@@ -1,0 +1,86 @@
+// The most popular coordinates: every thread has a copy of its own, and the copies are merged now and then.
+// With popularity as in texts a few lines of memory would else travel between the cores at every example, and
+// two threads be slower than one.
+//   merge of thread k:  c_j <- S(c_j + s_j (p_kj - o_kj));  p_kj <- o_kj <- c_j
+// c is the center, p_k the copy, o_k the center that k saw last, S the regularizer's shrinkage. s_j lies
+// between the sum of changes (1, rare features) and their mean (1/n, popular ones): see Combine.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "models/block.hpp"
+#include "models/combine.hpp"
+#include "models/shrink.hpp"
+
+namespace loosestep::models {
+
+class Head {
+ public:
+  Head(std::size_t size, int threads) : size_(size), center_(size), locks_(new std::mutex[blocks()]) {
+    for (int thread = 0; size && thread < threads; ++thread)
+      copies_.push_back({Block<float>(size), Block<float>(size)});
+  }
+
+  std::size_t size() const { return size_; }
+  float* center() const { return center_.data(); }
+  float* copy(int thread) const { return size_ ? of(thread).values.data() : nullptr; }
+
+  // Before any thread merges.
+  void begin() const {
+    for (const Copy& copy : copies_) {
+      std::copy_n(center_.data(), size_, copy.values.data());
+      std::copy_n(center_.data(), size_, copy.seen.data());
+    }
+  }
+
+  // One block at a time, each thread beginning at another: so they do not wait for each other.
+  void merge(int thread, const Combine& combine, const Shrink& shrink) const {
+    const std::size_t first = size_ ? blocks() * std::size_t(thread) / copies_.size() : 0;
+    for (std::size_t step = 0; step < blocks(); ++step) {
+      const std::size_t block = (first + step) % blocks();
+      const std::lock_guard lock(locks_[block]);
+      merge_block(of(thread), block, combine, shrink);
+    }
+  }
+
+  // The same for all copies at once, in the order of threads, on this thread's part: the same bits whoever is
+  // fast. All threads are between two barriers.
+  void fold(int thread, const Combine& combine, const Shrink& shrink) const {
+    for (std::size_t i = part(thread); i < part(thread + 1); ++i) {
+      float change = 0;
+      for (const Copy& copy : copies_) change += copy.values[i] - copy.seen[i];
+      const float sum = center_[i] + combine(i) * change;
+      center_[i] = i == 0 ? sum : shrink(sum);
+      for (const Copy& copy : copies_) copy.values[i] = copy.seen[i] = center_[i];
+    }
+  }
+
+ private:
+  struct Copy {
+    Block<float> values, seen;
+  };
+  static constexpr std::size_t block_size = 4096;
+
+  std::size_t blocks() const { return (size_ + block_size - 1) / block_size; }
+  std::size_t part(int thread) const { return size_ ? size_ * std::size_t(thread) / copies_.size() : 0; }
+  const Copy& of(int thread) const { return copies_[std::size_t(thread)]; }
+
+  void merge_block(const Copy& copy, std::size_t block, const Combine& combine, const Shrink& shrink) const {
+    const std::size_t begin = block * block_size, end = std::min(size_, begin + block_size);
+    float *const c = center_.data(), *const p = copy.values.data(), *const o = copy.seen.data();
+    const float intercept = c[0] + combine(0) * (p[0] - o[0]);
+    for (std::size_t i = begin; i < end; ++i) c[i] = p[i] = o[i] = shrink(c[i] + combine(i) * (p[i] - o[i]));
+    if (begin == 0) c[0] = p[0] = o[0] = intercept;  // it is not regularized
+  }
+
+  std::size_t size_;
+  Block<float> center_;
+  std::unique_ptr<std::mutex[]> locks_;
+  std::vector<Copy> copies_;
+};
+
+}  // namespace loosestep::models

@@ -1,0 +1,66 @@
+// A linear model of one output that several threads train at once: p = w_0 + sum_j w_j x_j. Place 0 is the
+// intercept, the other places are features in any order; places below the head's size have copies in every
+// thread (head.hpp), the rest is shared without locks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "models/block.hpp"
+#include "models/gate.hpp"
+#include "models/head.hpp"
+#include "models/losses.hpp"
+#include "models/rate.hpp"
+#include "models/rows.hpp"
+#include "models/watching.hpp"
+
+namespace loosestep::models {
+
+enum class Precision { float32, bfloat16 };
+enum class Adds { racy, exact };
+
+struct Training {
+  Loss loss;
+  Rate rate;
+  double l2 = 0, l1 = 0;
+  const float* per_touch = nullptr;  // by place: l2 over the share of rows that touch it; null: l2 by sweeps
+  float intercept_step = 1;          // times the step size; 0: no intercept
+  bool adagrad = false, deterministic = false, diagnose = false, average = false;
+  Adds adds = Adds::racy;
+  Discipline discipline = Discipline::free;
+  std::uint64_t seed = 0, epoch = 0, steps = 0;  // `steps`: of all threads, before this epoch
+  std::uint64_t period = 4096;                   // examples of a thread between two sweeps
+  std::uint32_t measure = 1;                     // every so many rows, the loss is taken
+};
+
+// What one epoch, or one thread of it, tells.
+struct Told {
+  double loss = 0;
+  std::uint64_t measured = 0, examples = 0, sweeps = 0, retried = 0, updates = 0;
+  bool finite = true;
+  Seen seen;
+};
+
+// The memory of a model.
+struct Weights {
+  Weights(std::size_t places, std::size_t head, int threads, Precision precision, bool adagrad, bool average);
+
+  std::size_t tail() const { return places - head.size(); }
+  float at(std::size_t place) const;
+  void set(std::size_t place, float value);
+
+  std::size_t places;
+  int threads;
+  Precision precision;
+  Head head, head_squares;  // AdaGrad's sums of squares beside the weights
+  Block<float> tail32, squares;
+  Block<std::uint16_t> tail16;
+  Block<float> average;
+  std::vector<std::uint64_t> averaged;  // by thread: how many iterates are in its part of the average
+};
+
+// One pass of every thread over its share of the rows. `stop` is asked now and then, in this thread.
+Told epoch(Weights& weights, const Rows& rows, const Training& training, const std::function<bool()>& stop);
+
+}  // namespace loosestep::models

@@ -1,0 +1,256 @@
+// One thread's pass over its share of the rows.
+#pragma once
+
+#include <algorithm>
+#include <barrier>
+
+#include "models/cells.hpp"
+#include "models/crew.hpp"
+#include "models/linear.hpp"
+#include "models/shrink.hpp"
+
+namespace loosestep::models {
+
+// Where threads meet in a deterministic epoch; all of them see the same answer to "are we to stop".
+class Meeting {
+ public:
+  Meeting(int threads, const Crew& crew) : crew_(crew), barrier_(threads, Note{this}) {}
+  void meet() { barrier_.arrive_and_wait(); }
+  bool stopped() const { return stopped_; }
+
+ private:
+  struct Note {
+    Meeting* meeting;
+    void operator()() noexcept { meeting->stopped_ = meeting->crew_.stopped(); }
+  };
+  const Crew& crew_;
+  bool stopped_ = false;
+  std::barrier<Note> barrier_;
+};
+
+struct Shop {  // what the threads of one epoch have in common
+  Shop(int threads, Discipline discipline)
+      : gate(discipline, threads, crew), meeting(threads, crew), clocks(threads) {}
+  Crew crew;
+  Gate gate;
+  Meeting meeting;
+  Clocks clocks;
+};
+
+template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
+  using Own = Plain<Whole>;
+
+ public:
+  Pass(Weights& weights, typename Cells::Stored* tail, const Rows& rows, const Training& training, Shop& shop,
+       int thread, Watch watch)
+      : weights_(weights),
+        rows_(rows),
+        training_(training),
+        shop_(shop),
+        thread_(thread),
+        random_(training.seed, training.epoch, std::uint64_t(thread)),
+        offset_(weights.head.size()),
+        head_(weights.head.copy(thread), random_),
+        head_squares_(weights.head_squares.copy(thread), random_),
+        tail_(tail, random_),
+        squares_(weights.squares.data(), random_),
+        watch_(std::move(watch)),
+        step_(training.steps + std::uint64_t(thread)),
+        period_(training.epoch == 0 ? std::min(first_period, training.period) : training.period) {}
+
+  Told run() {
+    const std::size_t begin = share(thread_), end = share(thread_ + 1);
+    const auto order = shuffled(std::uint32_t((end - begin + chunk - 1) / chunk), random_);
+    for (const std::uint32_t place : order) {
+      const std::size_t first = begin + place * chunk;
+      for (std::size_t i = first, last = std::min(end, first + chunk); i < last; ++i) {
+        if (halted()) return finished();
+        example(i);
+      }
+    }
+    shop_.gate.leave(thread_);
+    catch_up();
+    return finished();
+  }
+
+ private:
+  // Rows were shuffled when they were laid out; an epoch visits chunks of them in a new order. Visiting
+  // single rows in random order took 2.3 times as long (docs/results/hogwild.md).
+  static constexpr std::size_t chunk = 256;
+  static constexpr std::uint64_t first_period = 64;  // the first steps are the largest
+
+  std::size_t share(int thread) const {
+    return rows_.count * std::size_t(thread) / std::size_t(weights_.threads);
+  }
+
+  bool halted() const {
+    if (training_.deterministic) return shop_.meeting.stopped();
+    return told_.examples % 64 == 0 && shop_.crew.stopped();
+  }
+
+  void example(std::size_t i) {
+    const Row row = rows_.row(i);
+    shop_.gate.read();
+    watch_.tick();
+    const float p = prediction(row), y = rows_.targets[i], weight = rows_.weights ? rows_.weights[i] : 1;
+    watch_.read(tail_, row, offset_);
+    if (i % training_.measure == 0) told_.loss += training_.loss.value(p, y) * weight, ++told_.measured;
+    const float eta = training_.rate.at(step_ + 1), slope = training_.loss.slope(p, y) * weight;
+    shop_.gate.write(thread_);
+    watch_.compare(tail_, row, offset_);
+    move(row, eta, slope);
+    shop_.gate.done(thread_);
+    step_ += std::uint64_t(weights_.threads), length_ += eta;
+    ++told_.examples;
+    if (++since_ == period_) sweep();
+  }
+
+  // --- prediction ------------------------------------------------------------------------------------------
+
+  float prediction(const Row& row) const {
+    const float intercept = offset_ ? head_.load(0) : tail_.load(0);
+    return intercept + dot(head_, row, 0, row.head, 0) + dot(tail_, row, row.head, row.size, offset_);
+  }
+
+  // Four running sums: one would wait for every addition.
+  template <class C>
+  static float dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset) {
+    float sums[4] = {};
+    for (; k + 4 <= end; k += 4)
+      for (std::uint32_t lane = 0; lane < 4; ++lane)
+        sums[lane] += cells.load(row.places[k + lane] - offset) * row.values[k + lane];
+    for (std::uint32_t lane = 0; k < end; ++k, ++lane)
+      sums[lane] += cells.load(row.places[k] - offset) * row.values[k];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+
+  // --- update ----------------------------------------------------------------------------------------------
+
+  void move(const Row& row, float eta, float slope) {
+    if (slope == 0 && !per_touch) return;
+    told_.updates += row.size;
+    if (training_.intercept_step > 0) {
+      const float step = eta * training_.intercept_step;
+      if (offset_)
+        move_one(head_, head_squares_, 0, step, slope, 0);
+      else
+        move_one(tail_, squares_, 0, step, slope, 0);
+    }
+    move_all(head_, head_squares_, row, 0, row.head, 0, eta, slope);
+    move_all(tail_, squares_, row, row.head, row.size, offset_, eta, slope);
+  }
+
+  template <class C, class S>
+  void move_all(C& cells, S& squares, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset,
+                float eta, float slope) {
+    for (; k < end; ++k) {
+      const std::size_t place = row.places[k];
+      move_one(cells, squares, place - offset, eta, slope * row.values[k],
+               per_touch ? training_.per_touch[place] : 0);
+    }
+  }
+
+  // w <- w (1 - eta l2 / share) - eta g, the step of AdaGrad divided by the root of the squares' sum.
+  template <class C, class S>
+  static void move_one(C& cells, S& squares, std::size_t i, float eta, float g, float l2) {
+    if constexpr (adagrad) {
+      squares.move(i, [g](float sum) { return sum + g * g; });
+      eta /= std::sqrt(squares.load(i)) + 1e-10f;
+    }
+    const float keep = per_touch ? std::max(0.0f, 1 - eta * l2) : 1, change = eta * g;
+    cells.move(i, [keep, change](float w) { return (per_touch ? w * keep : w) - change; });
+  }
+
+  // --- between examples ------------------------------------------------------------------------------------
+
+  void sweep() {
+    const Shrink shrink(per_touch ? 0 : training_.l2, training_.l1, length_);
+    const Combine combine(weights_.threads, training_.loss.curvature(), length_, rows_.coupling);
+    if (training_.deterministic)
+      fold(combine, shrink);
+    else
+      merge(combine, shrink);
+    sweep_tail(shrink);
+    take_average();
+    since_ = 0, length_ = 0, ++told_.sweeps;
+    period_ = std::min(training_.period, 2 * period_);
+  }
+
+  void merge(const Combine& combine, const Shrink& shrink) {
+    weights_.head.merge(thread_, combine, shrink);
+    weights_.head_squares.merge(thread_, Combine::sums(), Shrink(0, 0, 0));
+  }
+
+  // Every thread has done as many steps as this one.
+  void fold(const Combine& combine, const Shrink& shrink) {
+    shop_.meeting.meet();
+    if (shop_.meeting.stopped()) return;
+    weights_.head.fold(thread_, combine, shrink.repeated(weights_.threads));
+    weights_.head_squares.fold(thread_, Combine::sums(), Shrink(0, 0, 0));
+    shop_.meeting.meet();
+  }
+
+  // Each thread has its part of the tail, for the steps of all.
+  void sweep_tail(const Shrink& shrink) {
+    if (shrink.nothing()) return;
+    const Shrink all = shrink.repeated(weights_.threads);
+    for (std::size_t i = std::max<std::size_t>(part(thread_), offset_ ? 0 : 1); i < part(thread_ + 1); ++i)
+      tail_.move(i, all);
+  }
+
+  std::size_t part(int thread) const {
+    return weights_.tail() * std::size_t(thread) / std::size_t(weights_.threads);
+  }
+
+  // The running mean of the iterates at every sweep: thread 0 takes the head's, each its part of the tail.
+  void take_average() {
+    if (!training_.average) return;
+    const float part_of = 1 / float(++weights_.averaged[std::size_t(thread_)]);
+    float* const average = weights_.average.data();
+    for (std::size_t i = 0; thread_ == 0 && i < offset_; ++i)
+      average[i] += (head_.load(i) - average[i]) * part_of;
+    for (std::size_t i = part(thread_); i < part(thread_ + 1); ++i)
+      average[offset_ + i] += (tail_.load(i) - average[offset_ + i]) * part_of;
+  }
+
+  // In a deterministic epoch all meet equally often: a thread with fewer rows comes without any.
+  void catch_up() {
+    if (since_ > 0 || !training_.deterministic) sweep();
+    if (!training_.deterministic) return;
+    std::uint64_t most = 0;
+    for (int thread = 0; thread < weights_.threads; ++thread)
+      most = std::max(most, sweeps_of(share(thread + 1) - share(thread)));
+    while (told_.sweeps < most && !shop_.meeting.stopped()) sweep();
+  }
+
+  std::uint64_t sweeps_of(std::uint64_t examples) const {
+    std::uint64_t sweeps = 0,
+                  period = training_.epoch == 0 ? std::min(first_period, training_.period) : training_.period;
+    for (; examples > 0; ++sweeps, period = std::min(training_.period, 2 * period))
+      examples -= std::min(examples, period);
+    return sweeps;
+  }
+
+  Told finished() {
+    if constexpr (requires { tail_.retried(); }) told_.retried = tail_.retried();
+    if constexpr (requires { watch_.seen; }) told_.seen = std::move(watch_.seen);
+    return std::move(told_);
+  }
+
+  Weights& weights_;
+  const Rows& rows_;
+  const Training& training_;
+  Shop& shop_;
+  int thread_;
+  Random random_;
+  std::size_t offset_;
+  Own head_, head_squares_;
+  Cells tail_;
+  Racy<Whole> squares_;
+  Watch watch_;
+  Told told_;
+  std::uint64_t step_, since_ = 0, period_;
+  double length_ = 0;
+};
+
+}  // namespace loosestep::models

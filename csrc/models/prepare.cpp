@@ -1,0 +1,132 @@
+#include "models/prepare.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "models/crew.hpp"
+#include "models/random.hpp"
+
+namespace loosestep::models {
+namespace {
+
+std::size_t part(std::size_t n, int thread, int threads) {
+  return n * std::size_t(thread) / std::size_t(threads);
+}
+
+// Calls f with the source's columns and values in their types.
+template <class F> void typed(const Source& source, F f) {
+  const auto with_columns = [&](const auto* columns) {
+    if (source.wide_values)
+      f(columns, static_cast<const double*>(source.values));
+    else
+      f(columns, static_cast<const float*>(source.values));
+  };
+  if (source.wide_columns)
+    with_columns(static_cast<const std::int64_t*>(source.columns));
+  else
+    with_columns(static_cast<const std::int32_t*>(source.columns));
+}
+
+template <class F> void in_threads(int threads, F f) {
+  Crew crew;
+  crew.run(threads, f, [] { return false; });
+}
+
+template <class Column, class Value> std::string fault(const Source& source, Column column, Value value) {
+  if (column < 0 || std::size_t(column) >= source.features)
+    return "has feature " + std::to_string(column) + ", and there are " + std::to_string(source.features);
+  if (!std::isfinite(float(value))) return "holds a value that float32 cannot (nan, infinite or too large)";
+  return {};
+}
+
+}  // namespace
+
+Problem count_features(const Source& source, int threads, std::uint32_t* counts) {
+  Problem first;
+  std::mutex mutex;
+  in_threads(threads, [&](int thread) {
+    std::vector<std::uint32_t> mine(source.features);
+    typed(source, [&](const auto* columns, const auto* values) {
+      for (std::size_t row = part(source.count, thread, threads);
+           row < part(source.count, thread + 1, threads); ++row)
+        for (std::int64_t k = source.starts[row]; k < source.starts[row + 1]; ++k) {
+          if (const std::string what = fault(source, columns[k], values[k]); !what.empty()) {
+            const std::lock_guard lock(mutex);
+            if (first.row < 0 || std::int64_t(row) < first.row) first = {std::int64_t(row), what};
+            return;
+          }
+          ++mine[std::size_t(columns[k])];
+        }
+    });
+    const std::lock_guard lock(mutex);
+    for (std::size_t j = 0; j < mine.size(); ++j) counts[j] += mine[j];
+  });
+  return first;
+}
+
+Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
+                   std::uint64_t seed)
+    : count_(source.count),
+      starts_(count_ + 1),
+      heads_(count_),
+      places_(std::size_t(source.starts[count_])),
+      values_(places_.size()),
+      targets_(count_),
+      weights_(source.weights ? count_ : 0),
+      coupling_(head) {
+  const std::vector<std::uint32_t> order = shuffled(std::uint32_t(count_), Random(seed));
+  for (std::size_t i = 0; i < count_; ++i)
+    starts_[i + 1] = starts_[i] + source.starts[order[i] + 1] - source.starts[order[i]];
+  lay(source, places, head, threads, order);
+  if (head > 0) couple(threads);
+}
+
+void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
+                   const std::vector<std::uint32_t>& order) {
+  const auto lay_row = [&](std::size_t i, const auto* columns, const auto* values) {
+    std::int64_t front = starts_[i], back = starts_[i + 1];
+    for (std::int64_t k = source.starts[order[i]]; k < source.starts[order[i] + 1]; ++k) {
+      const std::uint32_t place = places[columns[k]];
+      const std::int64_t at = place < head ? front++ : --back;
+      places_[std::size_t(at)] = place, values_[std::size_t(at)] = float(values[k]);
+    }
+    heads_[i] = std::uint32_t(front - starts_[i]);
+    targets_[i] = source.targets[order[i]];
+    if (source.weights) weights_[i] = source.weights[order[i]];
+  };
+  in_threads(threads, [&](int thread) {
+    typed(source, [&](const auto* columns, const auto* values) {
+      for (std::size_t i = part(count_, thread, threads); i < part(count_, thread + 1, threads); ++i) {
+        const std::int64_t soon = source.starts[order[std::min(i + 4, count_ - 1)]];
+        __builtin_prefetch(columns + soon), __builtin_prefetch(values + soon);
+        lay_row(i, columns, values);
+      }
+    });
+  });
+}
+
+void Prepared::couple(int threads) {
+  const std::size_t head = coupling_.size();
+  std::mutex mutex;
+  in_threads(threads, [&](int thread) {
+    std::vector<float> mine(head);
+    const Rows all = rows();
+    for (std::size_t i = part(count_, thread, threads); i < part(count_, thread + 1, threads); ++i) {
+      const Row row = all.row(i);
+      float sum = 1;  // the intercept's
+      for (std::uint32_t k = 0; k < row.size; ++k) sum += std::abs(row.values[k]);
+      mine[0] += sum;
+      for (std::uint32_t k = 0; k < row.head; ++k) mine[row.places[k]] += std::abs(row.values[k]) * sum;
+    }
+    const std::lock_guard lock(mutex);
+    for (std::size_t j = 0; j < head; ++j) coupling_[j] += mine[j] / float(count_);
+  });
+}
+
+Rows Prepared::rows() const {
+  return {count_,         starts_.data(),  heads_.data(),   places_.data(),
+          values_.data(), targets_.data(), weights_.data(), coupling_.data()};
+}
+
+}  // namespace loosestep::models

@@ -1,0 +1,31 @@
+// What regularization does to a weight over several steps of sizes eta_1 + ... + eta_k = length at once:
+//   w <- sign(w) max(0, |w| exp(-l2 length) - l1 length)
+// L2 as (1 - eta_1 l2) (1 - eta_2 l2) ... in the limit of small steps; L1 as truncated gradients (Langford,
+// Li, Zhang 2009).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+namespace loosestep::models {
+
+class Shrink {
+ public:
+  Shrink(double l2, double l1, double length)
+      : factor_(float(std::exp(-l2 * length))), less_(float(l1 * length)) {}
+
+  // As often as that, one behind the other.
+  Shrink repeated(int times) const {
+    Shrink all = *this;
+    all.factor_ = std::pow(factor_, float(times)), all.less_ = less_ * float(times);
+    return all;
+  }
+
+  bool nothing() const { return factor_ == 1 && less_ == 0; }
+  float operator()(float w) const { return std::copysign(std::max(0.0f, std::abs(w) * factor_ - less_), w); }
+
+ private:
+  float factor_, less_;
+};
+
+}  // namespace loosestep::models
