@@ -99,22 +99,36 @@ py::array_t<std::uint32_t> count(const py::array& starts, const py::array& colum
 
 struct Laid {  // rows, and the model that they are laid out for
   std::uint32_t places, head;
+  std::size_t outputs;
+
   Prepared prepared;
 };
 
+void check_classes(const Source& source, std::size_t outputs) {
+  const bool classes = std::all_of(source.targets, source.targets + source.count, [&](float y) {
+    return y >= 0 && y < float(outputs) && y == float(int(y));
+  });
+  if (outputs < 1 || (outputs > 1 && !classes))
+    throw py::value_error("targets must be numbers of classes below the number of outputs, " +
+                          std::to_string(outputs));
+}
+
 std::unique_ptr<Laid> lay(const py::array& starts, const py::array& columns, const py::array& values,
-                          const py::object& places, std::uint32_t head, const py::object& targets,
-                          const py::object& weights, int threads, std::uint64_t seed) {
+                          const py::object& places, std::uint32_t head, std::size_t outputs,
+                          const py::object& targets, const py::object& weights, int threads,
+                          std::uint64_t seed) {
   const std::size_t features = std::size_t(py::len(places));
   Source source = source_of(starts, columns, values, features);
   const std::uint32_t* where = data_of<std::uint32_t>(places, "places", features);
   if (std::any_of(where, where + features, [&](std::uint32_t p) { return p < 1 || p > features; }))
     throw py::value_error("places must be between 1 and the number of features");
   source.targets = data_of<float>(targets, "targets", source.count);
+  check_classes(source, outputs);
+
   if (!weights.is_none()) source.weights = data_of<float>(weights, "weights", source.count);
   const py::gil_scoped_release release;
-  return std::unique_ptr<Laid>(new Laid{std::uint32_t(features) + 1, head,
-                                        Prepared(source, where, head, at_least_one(threads), seed)});
+  return std::unique_ptr<Laid>(new Laid{std::uint32_t(features) + 1, head, outputs,
+                                        Prepared(source, where, head, outputs, at_least_one(threads), seed)});
 }
 
 // --- the model ---------------------------------------------------------------------------------------------
@@ -123,7 +137,8 @@ const std::map<std::string, LossKind> losses{{"log_loss", LossKind::logistic},
                                              {"hinge", LossKind::hinge},
                                              {"squared_hinge", LossKind::squared_hinge},
                                              {"squared_error", LossKind::squared},
-                                             {"huber", LossKind::huber}};
+                                             {"huber", LossKind::huber},
+                                             {"softmax", LossKind::softmax}};
 const std::map<std::string, Schedule> schedules{
     {"constant", Schedule::constant}, {"invscaling", Schedule::invscaling}, {"optimal", Schedule::optimal}};
 const std::map<std::string, Precision> precisions{{"float32", Precision::float32},
@@ -164,20 +179,22 @@ Training training_of(const py::dict& given) {
   options.choose("discipline", disciplines, t.discipline), options.take("seed", t.seed),
       options.take("epoch", t.epoch);
   options.take("steps", t.steps), options.take("period", t.period), options.take("measure", t.measure);
+
   options.nothing_left();
   if (t.period < 1 || t.measure < 1) throw py::value_error("period and measure must be at least 1");
   return t;
 }
 
 void check_fit(const Weights& weights, const Laid& rows, const Training& training) {
-  if (rows.places != weights.places || rows.head != weights.head.size())
+  if (rows.places != weights.places || rows.outputs != weights.outputs ||
+      rows.head * rows.outputs != weights.head.size())
     throw py::value_error("the rows were laid out for another model");
-  if (training.deterministic && weights.head.size() != weights.places)
+  if (training.deterministic && weights.head.size() != weights.size())
     throw py::value_error("deterministic: all of the model must be its head");
   if (training.deterministic && training.discipline != Discipline::free)
     throw py::value_error("deterministic: the discipline must be free");
-  if ((training.adagrad && weights.squares.size() + weights.head_squares.size() != weights.places) ||
-      (training.average && weights.average.size() != weights.places))
+  if ((training.adagrad && weights.squares.size() + weights.head_squares.size() != weights.size()) ||
+      (training.average && weights.average.size() != weights.size()))
     throw py::value_error("the model was made without adagrad or average");
 }
 
@@ -205,41 +222,57 @@ py::dict train(Weights& weights, const Laid& laid, const py::object& per_touch, 
   return words(told);
 }
 
-std::unique_ptr<Weights> make(std::size_t places, std::size_t head, int threads, const std::string& precision,
-                              bool adagrad, bool average) {
-  if (places < 1 || head > places) throw py::value_error("head must be at most the number of places");
-  return std::make_unique<Weights>(places, head, at_least_one(threads),
+std::unique_ptr<Weights> make(std::size_t places, std::size_t head, std::size_t outputs, int threads,
+                              const std::string& precision, bool adagrad, bool average) {
+  if (places < 1 || outputs < 1 || head > places)
+    throw py::value_error("places and outputs must be at least 1, head at most the number of places");
+  return std::make_unique<Weights>(places, head, outputs, at_least_one(threads),
                                    chosen(precisions, "precision", precision), adagrad, average);
+}
+
+void copy_out(const Block<float>& block, const py::object& out) {
+  std::copy_n(block.data(), block.size(), written<float>(out, "out", block.size()));
 }
 
 void bind_rows(py::module_& m) {
   m.def("count", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
         "How many entries each feature has; refuses columns outside and values that are not finite.");
   py::class_<Laid>(m, "Rows", "Sparse rows, shuffled and laid out for one model.")
-      .def(py::init(&lay), "starts"_a, "columns"_a, "values"_a, "places"_a, "head"_a, "targets"_a,
-           "weights"_a, "threads"_a, "seed"_a)
+      .def(py::init(&lay), "starts"_a, "columns"_a, "values"_a, "places"_a, "head"_a, "outputs"_a,
+           "targets"_a, "weights"_a, "threads"_a, "seed"_a)
       .def_property_readonly("count", [](const Laid& rows) { return rows.prepared.rows().count; })
       .def_property_readonly("entries", [](const Laid& rows) { return rows.prepared.entries(); });
 }
 
 void bind_linear(py::module_& m) {
-  py::class_<Weights>(m, "Linear", "A linear model of one output, by places: 0 is the intercept.")
-      .def(py::init(&make), "places"_a, "head"_a, "threads"_a, "precision"_a = "float32", "adagrad"_a = false,
-           "average"_a = false)
+  py::class_<Weights>(m, "Linear", "A linear model, by places: 0 is the intercept.")
+      .def(py::init(&make), "places"_a, "head"_a, "outputs"_a, "threads"_a, "precision"_a = "float32",
+           "adagrad"_a = false, "average"_a = false)
       .def("load",
            [](Weights& weights, const py::object& from) {
-             const float* values = data_of<float>(from, "from", weights.places);
-             for (std::size_t place = 0; place < weights.places; ++place) weights.set(place, values[place]);
+             const float* values = data_of<float>(from, "from", weights.size());
+             for (std::size_t i = 0; i < weights.size(); ++i) weights.set(i, values[i]);
            })
       .def("read",
            [](const Weights& weights, const py::object& out) {
-             float* values = written<float>(out, "out", weights.places);
-             for (std::size_t place = 0; place < weights.places; ++place) values[place] = weights.at(place);
+             float* values = written<float>(out, "out", weights.size());
+             for (std::size_t i = 0; i < weights.size(); ++i) values[i] = weights.at(i);
            })
       .def("read_average",
+           [](const Weights& weights, const py::object& out) { copy_out(weights.average, out); })
+      .def("load_squares",
+           [](Weights& weights, const py::object& from) {
+             const float* values = data_of<float>(from, "from", weights.size());
+             std::copy_n(values, weights.head_squares.size(), weights.head_squares.center());
+             std::copy_n(values + weights.head_squares.size(), weights.squares.size(),
+                         weights.squares.data());
+           })
+      .def("read_squares",
            [](const Weights& weights, const py::object& out) {
-             std::copy_n(weights.average.data(), weights.average.size(),
-                         written<float>(out, "out", weights.average.size()));
+             float* values = written<float>(out, "out", weights.size());
+             std::copy_n(weights.head_squares.center(), weights.head_squares.size(), values);
+             std::copy_n(weights.squares.data(), weights.squares.size(),
+                         values + weights.head_squares.size());
            })
       .def("epoch", &train, "rows"_a, "per_touch"_a, "options"_a,
            "One pass over the rows; tells what it saw.");

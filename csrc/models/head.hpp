@@ -20,7 +20,9 @@ namespace loosestep::models {
 
 class Head {
  public:
-  Head(std::size_t size, int threads) : size_(size), center_(size), locks_(new std::mutex[blocks()]) {
+  // The first `free` elements are not regularized: the intercepts.
+  Head(std::size_t size, std::size_t free, int threads)
+      : size_(size), free_(free), center_(size), locks_(new std::mutex[blocks()]) {
     for (int thread = 0; size && thread < threads; ++thread)
       copies_.push_back({Block<float>(size), Block<float>(size)});
   }
@@ -54,7 +56,7 @@ class Head {
       float change = 0;
       for (const Copy& copy : copies_) change += copy.values[i] - copy.seen[i];
       const float sum = center_[i] + combine(i) * change;
-      center_[i] = i == 0 ? sum : shrink(sum);
+      center_[i] = i < free_ ? sum : shrink(sum);
       for (const Copy& copy : copies_) copy.values[i] = copy.seen[i] = center_[i];
     }
   }
@@ -72,12 +74,13 @@ class Head {
   void merge_block(const Copy& copy, std::size_t block, const Combine& combine, const Shrink& shrink) const {
     const std::size_t begin = block * block_size, end = std::min(size_, begin + block_size);
     float *const c = center_.data(), *const p = copy.values.data(), *const o = copy.seen.data();
-    const float intercept = c[0] + combine(0) * (p[0] - o[0]);
-    for (std::size_t i = begin; i < end; ++i) c[i] = p[i] = o[i] = shrink(c[i] + combine(i) * (p[i] - o[i]));
-    if (begin == 0) c[0] = p[0] = o[0] = intercept;  // it is not regularized
+    std::size_t i = begin;
+    for (; i < std::min(end, free_); ++i) c[i] = p[i] = o[i] = c[i] + combine(i) * (p[i] - o[i]);
+    for (; i < end; ++i) c[i] = p[i] = o[i] = shrink(c[i] + combine(i) * (p[i] - o[i]));
   }
 
-  std::size_t size_;
+  std::size_t size_, free_;
+
   Block<float> center_;
   std::unique_ptr<std::mutex[]> locks_;
   std::vector<Copy> copies_;

@@ -7,32 +7,33 @@
 
 namespace loosestep::models {
 
-Weights::Weights(std::size_t places, std::size_t head, int threads, Precision precision, bool adagrad,
-                 bool average)
+Weights::Weights(std::size_t places, std::size_t head_places, std::size_t outputs, int threads,
+                 Precision precision, bool adagrad, bool average)
     : places(places),
+      outputs(outputs),
       threads(threads),
       precision(precision),
-      head(head, threads),
-      head_squares(adagrad ? head : 0, threads),
-      tail32(precision == Precision::float32 ? places - head : 0),
-      squares(adagrad ? places - head : 0),
-      tail16(precision == Precision::bfloat16 ? places - head : 0),
-      average(average ? places : 0),
+      head(head_places * outputs, outputs, threads),
+      head_squares(adagrad ? head.size() : 0, 0, threads),
+      tail32(precision == Precision::float32 ? tail() : 0),
+      squares(adagrad ? tail() : 0),
+      tail16(precision == Precision::bfloat16 ? tail() : 0),
+      average(average ? size() : 0),
       averaged(std::size_t(threads)) {}
 
-float Weights::at(std::size_t place) const {
-  if (place < head.size()) return head.center()[place];
-  const std::size_t i = place - head.size();
+float Weights::at(std::size_t element) const {
+  if (element < head.size()) return head.center()[element];
+  const std::size_t i = element - head.size();
   return precision == Precision::float32 ? tail32[i] : Rounded::widen(tail16[i]);
 }
 
-void Weights::set(std::size_t place, float value) {
-  if (place < head.size())
-    head.center()[place] = value;
+void Weights::set(std::size_t element, float value) {
+  if (element < head.size())
+    head.center()[element] = value;
   else if (precision == Precision::float32)
-    tail32[place - head.size()] = value;
+    tail32[element - head.size()] = value;
   else
-    tail16[place - head.size()] = Rounded(Random(place)).narrow(value);
+    tail16[element - head.size()] = Rounded(Random(element)).narrow(value);
 }
 
 namespace {
@@ -47,9 +48,12 @@ struct Job {
 
 template <class Cells, bool adagrad, bool per_touch, class Watch>
 Told pass(const Job& job, typename Cells::Stored* tail, Watch watch) {
-  return Pass<Cells, adagrad, per_touch, Watch>(job.weights, tail, job.rows, job.training, job.shop,
-                                                job.thread, std::move(watch))
-      .run();
+  const auto run = [&]<bool several>() {
+    return Pass<Cells, adagrad, per_touch, several, Watch>(job.weights, tail, job.rows, job.training,
+                                                           job.shop, job.thread, std::move(watch))
+        .run();
+  };
+  return job.weights.outputs > 1 ? run.template operator()<true>() : run.template operator()<false>();
 }
 
 template <class Cells, class Watch> Told pass_of(const Job& job, typename Cells::Stored* tail, Watch watch) {
@@ -82,8 +86,8 @@ void add(Told& all, const Told& one) {
 }
 
 bool all_finite(const Weights& weights) {
-  for (std::size_t place = 0; place < weights.places; ++place)
-    if (!std::isfinite(weights.at(place))) return false;
+  for (std::size_t element = 0; element < weights.size(); ++element)
+    if (!std::isfinite(weights.at(element))) return false;
   return true;
 }
 

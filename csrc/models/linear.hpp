@@ -1,6 +1,6 @@
-// A linear model of one output that several threads train at once: p = w_0 + sum_j w_j x_j. Place 0 is the
-// intercept, the other places are features in any order; places below the head's size have copies in every
-// thread (head.hpp), the rest is shared without locks.
+// A linear model that several threads train at once: p_o = w_0o + sum_j w_jo x_j, for one output or several.
+// Place 0 is the intercept, the other places are features in any order; places below the head's size have
+// copies in every thread (head.hpp), the rest is shared without locks. A place holds an element per output.
 #pragma once
 
 #include <cstdint>
@@ -44,13 +44,15 @@ struct Told {
 
 // The memory of a model.
 struct Weights {
-  Weights(std::size_t places, std::size_t head, int threads, Precision precision, bool adagrad, bool average);
+  Weights(std::size_t places, std::size_t head, std::size_t outputs, int threads, Precision precision,
+          bool adagrad, bool average);
 
-  std::size_t tail() const { return places - head.size(); }
-  float at(std::size_t place) const;
-  void set(std::size_t place, float value);
+  std::size_t size() const { return places * outputs; }
+  std::size_t tail() const { return size() - head.size(); }
+  float at(std::size_t element) const;
+  void set(std::size_t element, float value);
 
-  std::size_t places;
+  std::size_t places, outputs;
   int threads;
   Precision precision;
   Head head, head_squares;  // AdaGrad's sums of squares beside the weights

@@ -1,4 +1,6 @@
-// Losses of one prediction p at one target y: value and slope d value / d p.
+// Losses of predictions p at one target y: value and slope d value / d p. With several outputs y is the
+// number of a class: one against the rest (the sum of the losses with +1 for the class and -1 for the
+// others), or softmax.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +8,7 @@
 
 namespace loosestep::models {
 
-enum class LossKind { logistic, hinge, squared_hinge, squared, huber };
+enum class LossKind { logistic, hinge, squared_hinge, squared, huber, softmax };
 
 struct Loss {
   LossKind kind;
@@ -24,14 +26,38 @@ struct Loss {
         return p - y;
       case LossKind::huber:
         return std::clamp(p - y, -epsilon, epsilon);
+      case LossKind::softmax:
+        break;
     }
     __builtin_unreachable();
+  }
+
+  // Of several outputs: p becomes the slopes; the value is returned.
+  double slopes(float* p, std::size_t outputs, std::size_t y) const {
+    if (kind == LossKind::softmax) return softmax(p, outputs, y);
+    double sum = 0;
+    for (std::size_t o = 0; o < outputs; ++o) {
+      const float sign = o == y ? 1 : -1;
+      sum += value(p[o], sign), p[o] = slope(p[o], sign);
+    }
+    return sum;
+  }
+
+  // -log(exp p_y / sum exp p_o); the slopes are the probabilities, less 1 for y.
+  static double softmax(float* p, std::size_t outputs, std::size_t y) {
+    const float top = *std::max_element(p, p + outputs), own = p[y] - top;
+    float sum = 0;
+    for (std::size_t o = 0; o < outputs; ++o) sum += p[o] = std::exp(p[o] - top);
+    for (std::size_t o = 0; o < outputs; ++o) p[o] /= sum;
+    p[y] -= 1;
+    return std::log(sum) - own;
   }
 
   // The largest; a hinge has none, its mean over many examples about as much as a squared loss.
   double curvature() const {
     switch (kind) {
       case LossKind::logistic:
+      case LossKind::softmax:
         return 0.25;
       case LossKind::squared_hinge:
         return 2;
@@ -53,6 +79,8 @@ struct Loss {
         return gap * gap / 2;
       case LossKind::huber:
         return std::abs(gap) <= bend ? gap * gap / 2 : bend * std::abs(gap) - bend * bend / 2;
+      case LossKind::softmax:
+        break;
     }
     __builtin_unreachable();
   }

@@ -37,7 +37,7 @@ struct Shop {  // what the threads of one epoch have in common
   Clocks clocks;
 };
 
-template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
+template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> class Pass {
   using Own = Plain<Whole>;
 
  public:
@@ -49,11 +49,13 @@ template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
         shop_(shop),
         thread_(thread),
         random_(training.seed, training.epoch, std::uint64_t(thread)),
+        outputs_(weights.outputs),
         offset_(weights.head.size()),
         head_(weights.head.copy(thread), random_),
         head_squares_(weights.head_squares.copy(thread), random_),
         tail_(tail, random_),
         squares_(weights.squares.data(), random_),
+        scores_(outputs_),
         watch_(std::move(watch)),
         step_(training.steps + std::uint64_t(thread)),
         period_(training.epoch == 0 ? std::min(first_period, training.period) : training.period) {}
@@ -92,24 +94,53 @@ template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
     const Row row = rows_.row(i);
     shop_.gate.read();
     watch_.tick();
-    const float p = prediction(row), y = rows_.targets[i], weight = rows_.weights ? rows_.weights[i] : 1;
-    watch_.read(tail_, row, offset_);
-    if (i % training_.measure == 0) told_.loss += training_.loss.value(p, y) * weight, ++told_.measured;
-    const float eta = training_.rate.at(step_ + 1), slope = training_.loss.slope(p, y) * weight;
+    predict(row);
+    watch_.read(tail_, row, offset_, outputs_);
+    const bool any = slopes(i);
+    const float eta = training_.rate.at(step_ + 1);
     shop_.gate.write(thread_);
-    watch_.compare(tail_, row, offset_);
-    move(row, eta, slope);
+    watch_.compare(tail_, row, offset_, outputs_);
+    if (any || per_touch) move(row, eta);
     shop_.gate.done(thread_);
     step_ += std::uint64_t(weights_.threads), length_ += eta;
     ++told_.examples;
     if (++since_ == period_) sweep();
   }
 
+  // The scores become the slopes of the loss; whether any is not 0.
+  bool slopes(std::size_t i) {
+    const float y = rows_.targets[i], weight = rows_.weights ? rows_.weights[i] : 1;
+    const bool measured = i % training_.measure == 0;
+    if constexpr (several) {
+      measure(training_.loss.slopes(scores_.data(), outputs_, std::size_t(y)) * weight, measured);
+      for (float& slope : scores_) slope *= weight;
+      return weight != 0;
+    }
+    if (measured) measure(training_.loss.value(scores_[0], y) * weight, true);
+    return (scores_[0] = training_.loss.slope(scores_[0], y) * weight) != 0;
+  }
+
+  void measure(double loss, bool measured) {
+    if (measured) told_.loss += loss, ++told_.measured;
+  }
+
   // --- prediction ------------------------------------------------------------------------------------------
 
-  float prediction(const Row& row) const {
-    const float intercept = offset_ ? head_.load(0) : tail_.load(0);
-    return intercept + dot(head_, row, 0, row.head, 0) + dot(tail_, row, row.head, row.size, offset_);
+  void predict(const Row& row) {
+    for (std::size_t o = 0; o < outputs_; ++o) scores_[o] = offset_ ? head_.load(o) : tail_.load(o);
+    add_dot(head_, row, 0, row.head, 0);
+    add_dot(tail_, row, row.head, row.size, offset_);
+  }
+
+  template <class C>
+  void add_dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset) {
+    if constexpr (several) {
+      for (; k < end; ++k)
+        for (std::size_t o = 0, at = row.places[k] * outputs_ - offset; o < outputs_; ++o)
+          scores_[o] += cells.load(at + o) * row.values[k];
+    } else {
+      scores_[0] += dot(cells, row, k, end, offset);
+    }
   }
 
   // Four running sums: one would wait for every addition.
@@ -126,28 +157,34 @@ template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
 
   // --- update ----------------------------------------------------------------------------------------------
 
-  void move(const Row& row, float eta, float slope) {
-    if (slope == 0 && !per_touch) return;
+  void move(const Row& row, float eta) {
     told_.updates += row.size;
     if (training_.intercept_step > 0) {
-      const float step = eta * training_.intercept_step;
       if (offset_)
-        move_one(head_, head_squares_, 0, step, slope, 0);
+        move_place(head_, head_squares_, 0, eta * training_.intercept_step, 1, 0);
       else
-        move_one(tail_, squares_, 0, step, slope, 0);
+        move_place(tail_, squares_, 0, eta * training_.intercept_step, 1, 0);
     }
-    move_all(head_, head_squares_, row, 0, row.head, 0, eta, slope);
-    move_all(tail_, squares_, row, row.head, row.size, offset_, eta, slope);
+    move_all(head_, head_squares_, row, 0, row.head, 0, eta);
+    move_all(tail_, squares_, row, row.head, row.size, offset_, eta);
   }
 
   template <class C, class S>
   void move_all(C& cells, S& squares, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset,
-                float eta, float slope) {
+                float eta) {
     for (; k < end; ++k) {
       const std::size_t place = row.places[k];
-      move_one(cells, squares, place - offset, eta, slope * row.values[k],
-               per_touch ? training_.per_touch[place] : 0);
+      move_place(cells, squares, place * (several ? outputs_ : 1) - offset, eta, row.values[k],
+                 per_touch ? training_.per_touch[place] : 0);
     }
+  }
+
+  template <class C, class S>
+  void move_place(C& cells, S& squares, std::size_t at, float eta, float x, float l2) {
+    if constexpr (several)
+      for (std::size_t o = 0; o < outputs_; ++o) move_one(cells, squares, at + o, eta, scores_[o] * x, l2);
+    else
+      move_one(cells, squares, at, eta, scores_[0] * x, l2);
   }
 
   // w <- w (1 - eta l2 / share) - eta g, the step of AdaGrad divided by the root of the squares' sum.
@@ -194,7 +231,7 @@ template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
   void sweep_tail(const Shrink& shrink) {
     if (shrink.nothing()) return;
     const Shrink all = shrink.repeated(weights_.threads);
-    for (std::size_t i = std::max<std::size_t>(part(thread_), offset_ ? 0 : 1); i < part(thread_ + 1); ++i)
+    for (std::size_t i = std::max(part(thread_), offset_ ? 0 : outputs_); i < part(thread_ + 1); ++i)
       tail_.move(i, all);
   }
 
@@ -243,11 +280,14 @@ template <class Cells, bool adagrad, bool per_touch, class Watch> class Pass {
   Shop& shop_;
   int thread_;
   Random random_;
-  std::size_t offset_;
+  std::size_t outputs_, offset_;
+
   Own head_, head_squares_;
   Cells tail_;
   Racy<Whole> squares_;
+  std::vector<float> scores_;  // then slopes
   Watch watch_;
+
   Told told_;
   std::uint64_t step_, since_ = 0, period_;
   double length_ = 0;

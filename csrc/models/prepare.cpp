@@ -65,8 +65,8 @@ Problem count_features(const Source& source, int threads, std::uint32_t* counts)
   return first;
 }
 
-Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
-                   std::uint64_t seed)
+Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint32_t head, std::size_t outputs,
+                   int threads, std::uint64_t seed)
     : count_(source.count),
       starts_(count_ + 1),
       heads_(count_),
@@ -74,12 +74,12 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
       values_(places_.size()),
       targets_(count_),
       weights_(source.weights ? count_ : 0),
-      coupling_(head) {
+      coupling_(head * outputs) {
   const std::vector<std::uint32_t> order = shuffled(std::uint32_t(count_), Random(seed));
   for (std::size_t i = 0; i < count_; ++i)
     starts_[i + 1] = starts_[i] + source.starts[order[i] + 1] - source.starts[order[i]];
   lay(source, places, head, threads, order);
-  if (head > 0) couple(threads);
+  if (head > 0) couple(outputs, threads);
 }
 
 void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
@@ -106,8 +106,8 @@ void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint3
   });
 }
 
-void Prepared::couple(int threads) {
-  const std::size_t head = coupling_.size();
+void Prepared::couple(std::size_t outputs, int threads) {
+  const std::size_t head = coupling_.size() / outputs;
   std::mutex mutex;
   in_threads(threads, [&](int thread) {
     std::vector<float> mine(head);
@@ -120,7 +120,8 @@ void Prepared::couple(int threads) {
       for (std::uint32_t k = 0; k < row.head; ++k) mine[row.places[k]] += std::abs(row.values[k]) * sum;
     }
     const std::lock_guard lock(mutex);
-    for (std::size_t j = 0; j < head; ++j) coupling_[j] += mine[j] / float(count_);
+    for (std::size_t element = 0; element < coupling_.size(); ++element)
+      coupling_[element] += mine[element / outputs] / float(count_);
   });
 }
 

@@ -33,8 +33,8 @@ Problem count_features(const Source& source, int threads, std::uint32_t* counts)
 class Prepared {
  public:
   // places[j]: where feature j lies in the model, from 1 on; places below `head` come first in a row.
-  Prepared(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
-           std::uint64_t seed);
+  Prepared(const Source& source, const std::uint32_t* places, std::uint32_t head, std::size_t outputs,
+           int threads, std::uint64_t seed);
 
   Rows rows() const;
   std::size_t entries() const { return places_.size(); }
@@ -42,7 +42,7 @@ class Prepared {
  private:
   void lay(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
            const std::vector<std::uint32_t>& order);
-  void couple(int threads);
+  void couple(std::size_t outputs, int threads);
 
   std::size_t count_;
   Block<std::int64_t> starts_;

@@ -21,7 +21,7 @@ struct Rows {
   const float* values = nullptr;
   const float* targets = nullptr;
   const float* weights = nullptr;   // null: all 1
-  const float* coupling = nullptr;  // by place of the head: mean of |x_j| sum_i |x_i| (combine.hpp)
+  const float* coupling = nullptr;  // by element of the head: mean of |x_j| sum_i |x_i| (combine.hpp)
 
   Row row(std::size_t i) const {
     const std::int64_t start = starts[i];

@@ -41,8 +41,8 @@ struct Seen {
 class Unwatched {
  public:
   void tick() {}
-  template <class Cells> void read(const Cells&, const Row&, std::size_t) {}
-  template <class Cells> void compare(const Cells&, const Row&, std::size_t) {}
+  template <class Cells> void read(const Cells&, const Row&, std::size_t, std::size_t) {}
+  template <class Cells> void compare(const Cells&, const Row&, std::size_t, std::size_t) {}
 };
 
 class Watched {
@@ -51,20 +51,23 @@ class Watched {
 
   void tick() { clocks_.tick(thread_), watching_ = ++count_ % every == 0; }
 
-  template <class Cells> void read(const Cells& cells, const Row& row, std::size_t offset) {
+  template <class Cells>
+  void read(const Cells& cells, const Row& row, std::size_t offset, std::size_t outputs) {
     if (!watching_) return;
     before_ = clocks_.others(thread_);
     values_.clear();
-    for (std::uint32_t k = row.head; k < row.size; ++k) values_.push_back(cells.load(row.places[k] - offset));
+    for (std::uint32_t k = row.head; k < row.size; ++k)
+      values_.push_back(cells.load(row.places[k] * outputs - offset));
   }
 
-  template <class Cells> void compare(const Cells& cells, const Row& row, std::size_t offset) {
+  template <class Cells>
+  void compare(const Cells& cells, const Row& row, std::size_t offset, std::size_t outputs) {
     if (!watching_) return;
     ++seen.examples;
     ++seen.staleness[std::size_t(
         std::min(static_cast<int>(std::bit_width(clocks_.others(thread_) - before_)), 23))];
     for (std::uint32_t k = row.head; k < row.size; ++k, ++seen.coordinates)
-      if (cells.load(row.places[k] - offset) != values_[k - row.head]) note(row.places[k]);
+      if (cells.load(row.places[k] * outputs - offset) != values_[k - row.head]) note(row.places[k]);
   }
 
   Seen seen;
