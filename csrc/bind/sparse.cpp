@@ -202,7 +202,7 @@ py::dict words(const Told& told) {
   py::dict out("loss"_a = told.measured ? told.loss / double(told.measured) : 0.0,
                "examples"_a = told.examples, "sweeps"_a = told.sweeps, "updates"_a = told.updates,
                "finite"_a = told.finite);
-  out["retried"] = told.retried;
+  out["retried"] = told.retried, out["cut"] = told.cut;
   out["watched"] = py::dict("examples"_a = told.seen.examples, "coordinates"_a = told.seen.coordinates,
                             "conflicts"_a = told.seen.conflicts, "staleness"_a = told.seen.staleness,
                             "places"_a = told.seen.places);

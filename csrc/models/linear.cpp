@@ -78,7 +78,7 @@ Told run(const Job& job) {
 
 void add(Told& all, const Told& one) {
   all.loss += one.loss, all.measured += one.measured, all.examples += one.examples, all.sweeps += one.sweeps;
-  all.retried += one.retried, all.updates += one.updates;
+  all.retried += one.retried, all.updates += one.updates, all.cut += one.cut;
   all.seen.examples += one.seen.examples, all.seen.coordinates += one.seen.coordinates;
   all.seen.conflicts += one.seen.conflicts;
   for (std::size_t k = 0; k < all.seen.staleness.size(); ++k) all.seen.staleness[k] += one.seen.staleness[k];

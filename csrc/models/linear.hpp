@@ -37,7 +37,7 @@ struct Training {
 // What one epoch, or one thread of it, tells.
 struct Told {
   double loss = 0;
-  std::uint64_t measured = 0, examples = 0, sweeps = 0, retried = 0, updates = 0;
+  std::uint64_t measured = 0, examples = 0, sweeps = 0, retried = 0, updates = 0, cut = 0;
   bool finite = true;
   Seen seen;
 };

@@ -14,7 +14,12 @@ struct Loss {
   LossKind kind;
   float epsilon = 0.1f;  // of huber: where it becomes linear
 
-  float slope(float p, float y) const {
+  // Cut off at 1e12, as scikit-learn's: steps that are much too long then still end in numbers.
+  static constexpr float steepest = 1e12f;
+
+  float slope(float p, float y) const { return std::clamp(uncut(p, y), -steepest, steepest); }
+
+  float uncut(float p, float y) const {
     switch (kind) {
       case LossKind::logistic:
         return -y / (1 + std::exp(y * p));

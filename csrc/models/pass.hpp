@@ -117,7 +117,9 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
       return weight != 0;
     }
     if (measured) measure(training_.loss.value(scores_[0], y) * weight, true);
-    return (scores_[0] = training_.loss.slope(scores_[0], y) * weight) != 0;
+    const float slope = training_.loss.slope(scores_[0], y);
+    told_.cut += std::abs(slope) == Loss::steepest;
+    return (scores_[0] = slope * weight) != 0;
   }
 
   void measure(double loss, bool measured) {

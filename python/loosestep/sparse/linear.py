@@ -1,0 +1,269 @@
+"""Linear classifiers and regressors on sparse data, trained lock-free by several threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils.extmath import softmax
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+
+from loosestep.sparse.base import Hogwild
+from loosestep.sparse.training import Examples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def _has_probabilities(self: Any) -> bool:
+    if self.loss != "log_loss":
+        raise AttributeError(f"probability estimates need loss='log_loss', not {self.loss!r}")
+    return True
+
+
+class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
+    """Linear classification by lock-free parallel SGD.
+
+        for rows (x, y) of its share, every thread:   w_j <- w_j - eta l'(w.x + b, y) x_j   where x_j is not 0
+
+    All threads move one model without locks. Coordinates that many rows hold have a copy in every thread (the
+    head), merged every `period` rows; so threads do not fight for the cache lines that all of them write. Several
+    classes are trained in one pass, one against the rest, or by softmax. The objective is scikit-learn's:
+    mean loss + alpha (l1_ratio |w|_1 + (1 - l1_ratio) |w|^2 / 2), the intercept left out.
+
+    loss: 'log_loss', 'hinge' or 'squared_hinge'.
+    penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, verbose, epsilon, random_state, eta0, power_t,
+    early_stopping, validation_fraction, n_iter_no_change, class_weight, warm_start, average: as in
+    sklearn.linear_model.SGDClassifier; max_iter counts passes over the data; early stopping and tol look at the
+    loss; `average` takes the mean of the iterates at the sweeps, one every `period` rows of a thread.
+    multi_class: 'ovr', or 'multinomial' (softmax; with log_loss).
+    learning_rate: 'optimal', 'constant', 'invscaling', 'adaptive' as there; 'backoff' multiplies eta0 by `decay`
+    after each pass (the paper's), 'adagrad' shares the sums of squares between threads.
+    n_threads: how many threads train.
+    head: 'auto', or how many of the most popular coordinates have copies; 0: none (the paper's Hogwild).
+    period: 'auto', or after how many of its rows a thread merges its copies and regularizes.
+    adds: 'racy' (an update that another thread makes in between is lost) or 'exact' (none is).
+    dtype: of the shared weights: 'float32', or 'bfloat16' with stochastic rounding.
+    regularize: 'swept' (all weights, every period) or 'touched' (the row's weights, L2 over their popularity).
+    block_rows: lay out so many rows at a time (for memory-mapped data); None: all at once.
+    deterministic: same seed and n_threads, same bits: all coordinates in the head, merged in the threads' order.
+    diagnose: measure conflicts between threads; see `diagnosis_`.
+
+    Values are float32 in the engine. Raises ValueError for bad parameters and data, FloatingPointError where the
+    weights are no longer finite.
+
+    >>> from loosestep.sparse import HogwildClassifier
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> HogwildClassifier(alpha=1e-3, n_threads=2, random_state=0).fit(X / 16, y).score(X / 16, y) > 0.95
+    True
+
+    Reference: Niu, Recht, Re, Wright, Hogwild!, NIPS 2011.
+    """
+
+    losses = ("log_loss", "hinge", "squared_hinge")
+
+    def __init__(
+        self,
+        loss: str = "hinge",
+        *,
+        penalty: str | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        n_threads: int = 1,
+        random_state: Any = None,
+        learning_rate: str = "optimal",
+        eta0: float = 0.01,
+        power_t: float = 0.5,
+        decay: float = 0.9,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        average: bool | int = False,
+        multi_class: Literal["ovr", "multinomial"] = "ovr",
+        head: int | Literal["auto"] = "auto",
+        period: int | Literal["auto"] = "auto",
+        adds: str = "racy",
+        dtype: str = "float32",
+        regularize: str = "swept",
+        block_rows: int | None = None,
+        deterministic: bool = False,
+        diagnose: bool = False,
+    ) -> None:
+        for name, value in locals().copy().items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildClassifier:  # noqa: N803
+        """Train on rows X (array or CSR) with labels y; weights multiply the losses."""
+        self._check()
+        rows, labels, sparse = self._labelled(X, y)
+        self.classes_ = unique_labels(labels)
+        if self.classes_.size < 2:
+            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]!r}")
+        weights = self._both_weights(labels, self._weights(sample_weight, rows))
+        train, held_out = self._split(Examples.of(rows, self._targets(labels), weights))
+        self._train(train, self._outputs(), sparse, held_out)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> HogwildClassifier:  # noqa: N803
+        """One pass over a block of rows; `classes` are all labels there will be, given with the first block."""
+        self._check()
+        first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError("classes must be given at the first call of partial_fit: later blocks may hold others")
+        if isinstance(self.class_weight, str):
+            raise ValueError(f"class_weight={self.class_weight!r} needs all rows at once: pass a dict, or weights of rows")
+        rows, labels, sparse = self._labelled(X, y, reset=first)
+        if first:
+            self.classes_ = unique_labels(classes)
+        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+            raise ValueError(f"classes were {self.classes_} at the first call of partial_fit, got {classes}")
+        unknown = np.setdiff1d(labels, self.classes_)
+        if unknown.size:
+            raise ValueError(f"label {unknown[0]!r} is not among the classes of the first call, {self.classes_}")
+        weights = self._both_weights(labels, self._weights(sample_weight, rows))
+        self._go_on(Examples.of(rows, self._targets(labels), weights), self._outputs(), sparse)
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """w.x + b: one number a row for two classes, else one for each class."""
+        return self._scores(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """The labels."""
+        scores = self._scores(X)
+        places = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.classes_[places])
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
+        scores = self._scores(X)
+        if scores.ndim == 2 and self.multi_class == "multinomial":
+            return np.asarray(softmax(scores))
+        each = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        if scores.ndim == 1:
+            return np.column_stack([1 - each, each])
+        total = each.sum(axis=1, keepdims=True)
+        return np.where(total > 0, each / np.where(total > 0, total, 1), 1 / each.shape[1])
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Their logarithms."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _choices(self) -> dict[str, tuple[Any, ...]]:
+        kinds = ("ovr", "multinomial") if self.loss == "log_loss" else ("ovr",)
+        return super()._choices() | {"multi_class": kinds}
+
+    def _loss(self, outputs: int) -> str:
+        return "softmax" if outputs > 1 and self.multi_class == "multinomial" else str(self.loss)
+
+    def _labelled(self, X: Any, y: Any, reset: bool = True) -> tuple[Any, Any, bool]:  # noqa: N803
+        rows, labels, sparse = self._rows(X, y, reset)
+        check_classification_targets(labels)
+        return rows, labels, sparse
+
+    def _outputs(self) -> int:
+        return 1 if self.classes_.size == 2 else int(self.classes_.size)
+
+    def _targets(self, labels: NDArray[Any]) -> NDArray[np.float32]:
+        """-1 and 1, or numbers of classes."""
+        numbers = np.searchsorted(self.classes_, labels)
+        return (numbers if self.classes_.size > 2 else 2 * numbers - 1).astype(np.float32)
+
+    def _both_weights(self, labels: NDArray[Any], rows: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """Of rows, times those of classes."""
+        if self.class_weight is None:
+            return rows
+        each = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        mine = each[np.searchsorted(self.classes_, labels)].astype(np.float32)
+        return mine if rows is None else rows * mine
+
+
+class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
+    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with one output and a loss of its distance.
+
+        w_j <- w_j - eta l'(w.x + b - y) x_j   where x_j is not 0
+
+    loss: 'squared_error' (half the square) or 'huber' (linear beyond `epsilon`). learning_rate 'optimal' starts
+    with steps that are too long for most regressions; the default is 'invscaling', as scikit-learn's.
+    Everything else: see HogwildClassifier.
+
+    >>> import numpy as np
+    >>> from loosestep.sparse import HogwildRegressor
+    >>> X = np.random.default_rng(0).normal(size=(1000, 5))
+    >>> HogwildRegressor(random_state=0).fit(X, X @ np.arange(5.0)).score(X, X @ np.arange(5.0)) > 0.99
+    True
+
+    Reference: Niu, Recht, Re, Wright, Hogwild!, NIPS 2011.
+    """
+
+    losses = ("squared_error", "huber")
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        *,
+        penalty: str | None = "l2",
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        n_threads: int = 1,
+        random_state: Any = None,
+        learning_rate: str = "invscaling",
+        eta0: float = 0.01,
+        power_t: float = 0.25,
+        decay: float = 0.9,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        average: bool | int = False,
+        head: int | Literal["auto"] = "auto",
+        period: int | Literal["auto"] = "auto",
+        adds: str = "racy",
+        dtype: str = "float32",
+        regularize: str = "swept",
+        block_rows: int | None = None,
+        deterministic: bool = False,
+        diagnose: bool = False,
+    ) -> None:
+        for name, value in locals().copy().items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:  # noqa: N803
+        """Train on rows X (array or CSR) with targets y; weights multiply the losses."""
+        self._check()
+        rows, targets, sparse = self._rows(X, y, reset=True)
+        train, held_out = self._split(Examples.of(rows, targets, self._weights(sample_weight, rows)))
+        self._train(train, 1, sparse, held_out)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:  # noqa: N803
+        """One pass over a block of rows."""
+        self._check()
+        rows, targets, sparse = self._rows(X, y, reset=not hasattr(self, "coef_"))
+        self._go_on(Examples.of(rows, targets, self._weights(sample_weight, rows)), 1, sparse)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """w.x + b."""
+        return self._scores(X)
