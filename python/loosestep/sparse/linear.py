@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from loosestep.sparse.base import Hogwild
-from loosestep.sparse.training import Examples
+from loosestep.sparse.engine import Examples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         rows, labels, sparse = self._labelled(X, y)
         self.classes_ = unique_labels(labels)
         if self.classes_.size < 2:
-            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]!r}")
+            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]}")
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         train, held_out = self._split(Examples.of(rows, self._targets(labels), weights))
         self._train(train, self._outputs(), sparse, held_out)
@@ -121,9 +121,11 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         self._check()
         first = not hasattr(self, "classes_")
         if first and classes is None:
-            raise ValueError("classes must be given at the first call of partial_fit: later blocks may hold others")
-        if isinstance(self.class_weight, str):
-            raise ValueError(f"class_weight={self.class_weight!r} needs all rows at once: pass a dict, or weights of rows")
+            raise ValueError(
+                "classes must be given at the first call of partial_fit: later blocks may hold others"
+            )
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' needs all rows at once: pass a dict, or sample_weight")
         rows, labels, sparse = self._labelled(X, y, reset=first)
         if first:
             self.classes_ = unique_labels(classes)
@@ -131,7 +133,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
             raise ValueError(f"classes were {self.classes_} at the first call of partial_fit, got {classes}")
         unknown = np.setdiff1d(labels, self.classes_)
         if unknown.size:
-            raise ValueError(f"label {unknown[0]!r} is not among the classes of the first call, {self.classes_}")
+            raise ValueError(f"label {unknown[0]} is not among the classes of the first call, {self.classes_}")
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         self._go_on(Examples.of(rows, self._targets(labels), weights), self._outputs(), sparse)
         return self
@@ -194,7 +196,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
 
 
 class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
-    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with one output and a loss of its distance.
+    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with the loss of a distance.
 
         w_j <- w_j - eta l'(w.x + b - y) x_j   where x_j is not 0
 

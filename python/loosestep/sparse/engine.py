@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from loosestep import _core
 
@@ -97,6 +98,10 @@ class Examples:
     def __len__(self) -> int:
         return self.starts.size - 1
 
+    def matrix(self) -> Any:
+        """As scipy has it."""
+        return csr_matrix((self.values, self.columns, self.starts), (len(self), self.features))
+
     def counts(self, threads: int) -> NDArray[np.uint32]:
         """Rows that hold each feature; ValueError names the first row that holds nan or infinity."""
         return _core.sparse.count(self.starts, self.columns, self.values, self.features, threads)
@@ -123,9 +128,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        places, adagrad = self.layout.places.size + 1, settings.rate.name == "adagrad"
+        places = self.layout.places.size + 1
+        adagrad, average = settings.rate.name == "adagrad", settings.average > 0
         self.native = _core.sparse.Linear(
-            places, self.layout.head, settings.outputs, settings.threads, settings.dtype, adagrad, settings.average > 0
+            places, self.layout.head, settings.outputs, settings.threads, settings.dtype, adagrad, average
         )
 
     def lay(self, examples: Examples) -> _core.sparse.Rows:
