@@ -283,3 +283,52 @@ class HostCenter:
         """Gives the memory back. RuntimeError while another thread is in a call."""
 
 # ---- end of what processes share ----
+
+class sparse:  # noqa: N801 - a module
+    """Sparse models that several threads train at once."""
+
+    @staticmethod
+    def count(
+        starts: NDArray[np.int64], columns: NDArray[Any], values: NDArray[Any], features: int, threads: int
+    ) -> NDArray[np.uint32]:
+        """How many entries each feature has. ValueError: the first row with a column outside, nan or infinity."""
+
+    class Rows:
+        """Compressed sparse rows, copied, shuffled by `seed`, and laid out for one model.
+
+        places[j]: where feature j lies in the model, from 1 on. Entries in places below `head` come first.
+        targets: numbers, -1 and 1, or with several outputs numbers of classes. weights: of rows, or None.
+        """
+
+        def __init__(
+            self, starts: NDArray[np.int64], columns: NDArray[Any], values: NDArray[Any],
+            places: NDArray[np.uint32], head: int, outputs: int, targets: NDArray[np.float32],
+            weights: NDArray[np.float32] | None, threads: int, seed: int,
+        ) -> None: ...  # fmt: skip
+        @property
+        def count(self) -> int: ...
+        @property
+        def entries(self) -> int: ...
+
+    class Linear:
+        """p_o = w_0o + sum_j w_jo x_j, by places (place 0: the intercept), an element for each output."""
+
+        def __init__(
+            self, places: int, head: int, outputs: int, threads: int, precision: str = "float32",
+            adagrad: bool = False, average: bool = False,
+        ) -> None: ...  # fmt: skip
+        def load(self, from_: NDArray[np.float32], /) -> None: ...
+        def read(self, out: NDArray[np.float32], /) -> None: ...
+        def read_average(self, out: NDArray[np.float32], /) -> None: ...
+        def load_squares(self, from_: NDArray[np.float32], /) -> None: ...
+        def read_squares(self, out: NDArray[np.float32], /) -> None: ...
+        def epoch(
+            self, rows: sparse.Rows, per_touch: NDArray[np.float32] | None, options: dict[str, Any]
+        ) -> dict[str, Any]:
+            """One pass of every thread over its share of the rows; tells the mean loss and what threads did.
+
+            Options: loss, epsilon, schedule, eta0, power_t, alpha, offset, l2, l1, intercept_step, adagrad,
+            average, deterministic, diagnose, adds, discipline, seed, epoch, steps, period, measure (see
+            csrc/models/linear.hpp); an unknown one is a TypeError. KeyboardInterrupt ends it in 50 ms, partly
+            trained.
+            """

@@ -187,7 +187,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         ]
         return parts[0], parts[1]
 
-    def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:  # noqa: N803
+    def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:
         """(rows as CSR, targets, did they come sparse)."""
         kinds = [np.float64, np.float32]
         numeric = isinstance(self, RegressorMixin)
@@ -200,8 +200,8 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         checked = _check_sample_weight(given, rows, dtype=np.float64, ensure_non_negative=True)
         return np.asarray(checked, np.float32)
 
-    def _scores(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def _scores(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", reset=False)  # noqa: N806
         scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
-        return scores.ravel() if scores.shape[1] == 1 else scores
+        return np.asarray(scores.ravel() if scores.shape[1] == 1 else scores)

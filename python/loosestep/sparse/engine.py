@@ -151,7 +151,7 @@ class Trainer:
             )
         self.epochs += 1
         examples = sum(each["examples"] for each in told)
-        return sum(each["loss"] * each["examples"] for each in told) / max(examples, 1)
+        return float(sum(each["loss"] * each["examples"] for each in told) / max(examples, 1))
 
     def pass_over(self, rows: _core.sparse.Rows, touched: NDArray[np.float32] | None) -> dict[str, Any]:
         told = self.native.epoch(rows, touched, self.options(rows.count))

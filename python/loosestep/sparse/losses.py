@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def _huber(p: NDArray[Any], y: NDArray[Any], epsilon: float) -> NDArray[Any]:
     gap = np.abs(p - y)
-    return np.where(gap <= epsilon, gap**2 / 2, epsilon * gap - epsilon**2 / 2)
+    return np.asarray(np.where(gap <= epsilon, gap**2 / 2, epsilon * gap - epsilon**2 / 2))
 
 
 VALUES: dict[str, Callable[[NDArray[Any], NDArray[Any], float], NDArray[Any]]] = {
