@@ -7,6 +7,7 @@ void bind_ops(py::module_& m);        // elementwise rules and reductions over f
 void bind_shared(py::module_& m);     // what workers share: Team (collectives), Center (elastic center)
 void bind_host(py::module_& m);       // what processes share: Host (collectives), HostCenter
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
+void bind_factors(py::module_& m);    // matrix factorization: RatingGrid, Factors
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
@@ -16,4 +17,5 @@ PYBIND11_MODULE(_core, m) {
   bind_host(m);
 #endif
   bind_simulated(m);
+  bind_factors(m);
 }
