@@ -4,10 +4,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <limits>
+#include <memory>
 #include <string>
 
 #include "cpu/kernels.hpp"
 #include "models/factors_sweep.hpp"
+#include "models/rotation.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -125,6 +128,12 @@ class Factors {
     return interruptible([&](auto stop) { return loosestep::factors::hogwild(what, stop); });
   }
 
+  double rotate(Rotation& rotation, float rate, const std::string& set) const {
+    check(rotation.grid(), rotation.workers());
+    const Visit visit = chosen("racy", set);
+    return interruptible([&](auto stop) { return rotation.iterate(model(rate), visit, stop); });
+  }
+
  private:
   Model model(float rate) const { return {users_.side(), items_.side(), users_.lines(), rank_, rate}; }
 
@@ -166,6 +175,16 @@ class Factors {
   int rank_;
 };
 
+std::unique_ptr<Rotation> rotation(const Grid& grid, int workers, const std::string& order, double seconds,
+                                   std::uint64_t seed) {
+  if (workers < 1) throw py::value_error("workers must be at least 1, got " + std::to_string(workers));
+  if (!(seconds > 0)) throw py::value_error("seconds must be above 0, got " + std::to_string(seconds));
+  if (order != "ring" && order != "permutation")
+    throw py::value_error("order must be 'ring' or 'permutation', got '" + order + "'");
+  return std::make_unique<Rotation>(grid, workers, order == "ring" ? Order::ring : Order::permutation,
+                                    seconds, seed);
+}
+
 }  // namespace
 
 void bind_factors(py::module_& m) {
@@ -182,5 +201,10 @@ void bind_factors(py::module_& m) {
   py::class_<Factors>(m, "Factors", "The two sides of a factorization; visits move them in place.")
       .def(py::init<Rows, Rows, int>(), "users"_a, "items"_a, "rank"_a)
       .def("hogwild", &Factors::hogwild, "grid"_a, "rate"_a, "threads"_a = 1, "seed"_a = 0, "epoch"_a = 0,
-           "adds"_a = "racy", "isa"_a = "", "One epoch; the sum of e^2, each before its own update.");
+           "adds"_a = "racy", "isa"_a = "", "One epoch; the sum of e^2, each before its own update.")
+      .def("rotate", &Factors::rotate, "rotation"_a, "rate"_a, "isa"_a = "", "One iteration of a rotation.");
+  py::class_<Rotation>(m, "Rotation",
+                       "Workers keep their users; slices of the items go round a ring of workers.")
+      .def(py::init(&rotation), py::keep_alive<1, 2>(), "grid"_a, "workers"_a, "order"_a = "ring",
+           "seconds"_a = std::numeric_limits<double>::infinity(), "seed"_a = 0);
 }

@@ -39,9 +39,9 @@ inline models::Random stream(const Epoch& epoch, int thread, std::uint32_t item_
                         (std::uint64_t(item_block) << 32) + std::uint64_t(thread) + 1);
 }
 
-inline Visitor visitor(const Epoch& epoch, int thread) {
+inline Visitor visitor(std::uint64_t seed, std::uint64_t epoch, std::uint64_t thread) {
   Visitor made;
-  models::Random random = stream(epoch, thread, ~0u);
+  models::Random random(seed, epoch, ~thread);
   for (std::uint32_t& lane : made.random) lane = static_cast<std::uint32_t>(random.next()) | 1;
   return made;
 }
@@ -62,7 +62,7 @@ inline double hogwild_thread(const Epoch& epoch, int thread, const models::Crew&
   const Part users = part(epoch.grid.users().blocks(), thread, epoch.threads);
   const auto order = models::shuffled(blocks, common_stream(epoch));
   const std::uint32_t start = part(blocks, thread, epoch.threads).first;
-  Visitor mine = visitor(epoch, thread);
+  Visitor mine = visitor(epoch.seed, epoch.number, static_cast<std::uint64_t>(thread));
   for (std::uint32_t i = 0; i < blocks && !crew.stopped(); ++i) {
     const std::uint32_t block = order[(start + i) % blocks];
     visit_block(epoch, block, users, stream(epoch, thread, block), mine, crew);

@@ -283,3 +283,73 @@ class HostCenter:
         """Gives the memory back. RuntimeError while another thread is in a call."""
 
 # ---- end of what processes share ----
+
+# ---- matrix factorization ----
+
+class RatingGrid:
+    """Ratings, cut into blocks of users and items that hold about as many each, shuffled in each cell."""
+
+    def __init__(
+        self,
+        users: NDArray[np.uint32],
+        items: NDArray[np.uint32],
+        values: NDArray[np.float32],
+        shape: tuple[int, int],
+        blocks: tuple[int, int],
+        seed: int,
+    ) -> None: ...
+    @property
+    def ratings(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+        """Copies of users, items and values, as they lie."""
+
+    @property
+    def begins(self) -> NDArray[np.uint64]:
+        """Where each cell begins: the user blocks of the first item block, then those of the next."""
+
+    @property
+    def user_cuts(self) -> NDArray[np.uint32]: ...
+    @property
+    def item_cuts(self) -> NDArray[np.uint32]: ...
+
+class FactorRows:
+    """Users' or items' rows, and what belongs to each row; written in place."""
+
+    def __init__(
+        self,
+        rows: NDArray[Any],
+        bias: NDArray[np.float32] | None = None,
+        squares: NDArray[np.float32] | None = None,
+        l2_of: NDArray[np.float32] | None = None,
+        l2: float = 0.0,
+    ) -> None: ...
+
+class Rotation:
+    """Workers keep their users; two slices of the items a worker go round a ring of workers."""
+
+    def __init__(
+        self,
+        grid: RatingGrid,
+        workers: int,
+        order: Literal["ring", "permutation"] = "ring",
+        seconds: float = ...,
+        seed: int = 0,
+    ) -> None: ...
+
+class Factors:
+    """The two sides of a factorization; visits move them in place."""
+
+    def __init__(self, users: FactorRows, items: FactorRows, rank: int) -> None: ...
+    def hogwild(
+        self,
+        grid: RatingGrid,
+        rate: float,
+        threads: int = 1,
+        seed: int = 0,
+        epoch: int = 0,
+        adds: Literal["racy", "exact"] = "racy",
+        isa: str = "",
+    ) -> float:
+        """One epoch; the sum of e^2, each before its own update. Raises what a signal's handler raises."""
+
+    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> float:
+        """One iteration: every worker meets every slice once; as `hogwild`."""

@@ -1,0 +1,7 @@
+"""Lock-free SGD on sparse data, with scikit-learn's face. Needs scikit-learn (`pip install loosestep[demo]`)."""
+
+from __future__ import annotations
+
+from loosestep.sparse.factorization import MatrixFactorization
+
+__all__ = ["MatrixFactorization"]
