@@ -58,10 +58,10 @@ class Rotation {
     models::Random random(seed_, pass, std::uint64_t(w) * slices() + slice);
     const Part users = part(grid_.users().blocks(), static_cast<int>(w), workers_);
     const Part items = part(grid_.items().blocks(), static_cast<int>(slice), 2 * workers_);
+    const std::uint64_t inner = random.next();
     Pair made{pass, 0, {}};
     for (const std::uint32_t item : models::shuffled(items.last - items.first, random))
-      for (const std::uint32_t user :
-           models::shuffled(users.last - users.first, models::Random(random.next())))
+      for (const std::uint32_t user : models::shuffled(users.last - users.first, models::Random(inner, item)))
         made.cells.emplace_back(users.first + user, items.first + item);
     return made;
   }

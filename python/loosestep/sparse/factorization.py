@@ -139,7 +139,6 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
         self.rmse_.append(self._finite(training.epoch(self._rate(self.n_iter_), self.n_iter_), self.n_iter_))
         self.n_iter_ += 1
-        self._show()
         return self
 
     def predict(self, X: Any) -> Floats:
@@ -169,6 +168,22 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             weight = self.l2 / 2 if self.l2_scale == "degree" else self.l2 * len(q)
             out[user] = np.linalg.lstsq(q.T @ q + weight * np.eye(q.shape[1]), q.T @ target[chosen], rcond=None)[0]
         return out
+
+    @property
+    def user_factors_(self) -> Floats:
+        return self._tables[0].factors()
+
+    @property
+    def components_(self) -> Floats:
+        return self._tables[1].factors().T
+
+    @property
+    def user_bias_(self) -> Floats | None:
+        return self._tables[0].bias
+
+    @property
+    def item_bias_(self) -> Floats | None:
+        return self._tables[1].bias
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -245,12 +260,6 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _keep(self, tables: tuple[Table, Table], mean: float, shape: tuple[int, int]) -> None:
         self._tables, self.mean_, self._shape = tables, mean, shape
         self.n_features_in_ = shape[1]
-        self._show()
-
-    def _show(self) -> None:
-        users, items = self._tables
-        self.user_factors_, self.components_ = users.factors(), items.factors().T
-        self.user_bias_, self.item_bias_ = users.bias, items.bias
 
 
 def _line(epoch: int, errors: list[float], tests: list[float]) -> str:
