@@ -175,7 +175,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def components_(self) -> Floats:
-        return self._tables[1].factors().T
+        factors: Floats = self._tables[1].factors().T
+        return factors
 
     @property
     def user_bias_(self) -> Floats | None:
