@@ -6,27 +6,30 @@
 
 #include "models/factors_visit.hpp"
 
-namespace loosestep::factors {
+namespace loosestep {
 
 #if defined(LOOSESTEP_X86)
 namespace avx512 {
-extern const Visits table;
+extern const factors::Visits visits;
 }
 namespace avx2 {
-extern const Visits table;
+extern const factors::Visits visits;
 }
 #endif
 namespace LOOSESTEP_BASELINE {
-extern const Visits table;
+extern const factors::Visits visits;
 }
 
+}  // namespace loosestep
+
+namespace loosestep::factors {
 namespace {
 
 const Visits* const tables[] = {
 #if defined(LOOSESTEP_X86)
-    &avx512::table, &avx2::table,
+    &avx512::visits, &avx2::visits,
 #endif
-    &LOOSESTEP_BASELINE::table};
+    &LOOSESTEP_BASELINE::visits};
 
 constexpr std::make_integer_sequence<int, most_lines> every_length;
 

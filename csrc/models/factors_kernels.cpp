@@ -4,10 +4,11 @@
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 
-namespace loosestep::factors::LOOSESTEP_ISA {
+namespace loosestep::LOOSESTEP_ISA {
 
-extern const Visits table;
-constexpr Visits table = visits_of<Vectors<float>, Vectors<std::uint16_t>, Adds::racy>(
-    TEXT(LOOSESTEP_ISA), std::make_integer_sequence<int, most_lines>{});
+extern const factors::Visits visits;
+constexpr factors::Visits visits =
+    factors::visits_of<factors::Vectors<float>, factors::Vectors<std::uint16_t>, factors::Adds::racy>(
+        TEXT(LOOSESTEP_ISA), std::make_integer_sequence<int, factors::most_lines>{});
 
-}  // namespace loosestep::factors::LOOSESTEP_ISA
+}  // namespace loosestep::LOOSESTEP_ISA
