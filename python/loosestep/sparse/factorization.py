@@ -44,7 +44,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     dtype: "float32", or "bfloat16" with unbiased stochastic rounding: half the memory, faster only where the
         float32 factors do not fit the last-level cache.
     n_threads: by default one a core.
-    init_scale: factors begin as N(0, init_scale^2 / k).
+    init_scale: factors begin as N(0, init_scale^2 / k); without an intercept around a number for which p.q is
+        the mean rating.
     early_stopping, validation_fraction, n_iter_no_change, tol: hold a part out, and stop after so many epochs in
         a row whose held-out RMSE is not tol below the best one.
     shape: (users, items), where fit's ratings do not show all of them.
@@ -80,7 +81,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         adds: Literal["racy", "exact"] = "racy",
         dtype: Literal["float32", "bfloat16"] = "float32",
         n_threads: int | None = None,
-        init_scale: float = 0.5,
+        init_scale: float = 0.1,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 2,
@@ -134,7 +135,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ratings = read(X, y, self.shape if first else self._shape)
         if first:
             random = self._random()
-            self._keep(self._drawn(ratings.shape, random), self._mean(ratings), ratings.shape)
+            self._keep(self._drawn(ratings, random), self._mean(ratings), ratings.shape)
             self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = [], [], 0, int(random.integers(2**31))
         training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
         self.rmse_.append(self._finite(training.epoch(self._rate(self.n_iter_), self.n_iter_), self.n_iter_))
@@ -218,24 +219,22 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _mean(self, ratings: Ratings) -> float:
         return float(ratings.values.mean(dtype=np.float64)) if self.fit_intercept else 0.0
 
-    def _drawn(self, shape: tuple[int, int], random: np.random.Generator) -> tuple[Table, Table]:
-        rank = int(self.n_components)
-        users, items = (
-            Table.drawn(
-                n,
-                rank,
-                random,
-                bias=self.fit_intercept,
-                adagrad=self.schedule == "adagrad",
-                half=self.dtype == "bfloat16",
-                scale=self.init_scale / rank**0.5,
-            )
-            for n in shape
+    def _drawn(self, ratings: Ratings, random: np.random.Generator) -> tuple[Table, Table]:
+        rank, center = int(self.n_components), 0.0 if self.fit_intercept else float(ratings.values.mean())
+        share = (abs(center) / rank) ** 0.5
+        options: dict[str, Any] = {
+            "bias": self.fit_intercept,
+            "adagrad": self.schedule == "adagrad",
+            "half": self.dtype == "bfloat16",
+            "scale": self.init_scale / rank**0.5,
+        }
+        users = Table.drawn(ratings.shape[0], rank, random, center=share, **options)
+        return users, Table.drawn(
+            ratings.shape[1], rank, random, center=float(np.copysign(share, center)), **options
         )
-        return users, items
 
     def _begun(self, ratings: Ratings, random: np.random.Generator) -> tuple[Table, Table]:
-        tables = self._drawn(ratings.shape, random)
+        tables = self._drawn(ratings, random)
         for table, index in zip(tables, (ratings.users, ratings.items), strict=True):
             table.rows[np.bincount(index, minlength=len(table.rows)) == 0] = 0
         return tables

@@ -27,11 +27,20 @@ class Table:
 
     @classmethod
     def drawn(
-        cls, n: int, rank: int, random: np.random.Generator, *, bias: bool, adagrad: bool, half: bool, scale: float
+        cls,
+        n: int,
+        rank: int,
+        random: np.random.Generator,
+        *,
+        bias: bool,
+        adagrad: bool,
+        half: bool,
+        center: float,
+        scale: float,
     ) -> Table:
-        """Factors from N(0, scale^2)."""
+        """Factors from N(center, scale^2)."""
         rows = _aligned(n, -(-rank // LINE) * LINE, np.dtype(np.uint16 if half else np.float32))
-        drawn = random.standard_normal((n, rank), np.float32) * np.float32(scale)
+        drawn = random.standard_normal((n, rank), np.float32) * np.float32(scale) + np.float32(center)
         rows[:, :rank] = halves(drawn) if half else drawn
         return cls(
             rows, rank, np.zeros(n, np.float32) if bias else None, np.ones(n, np.float32) if adagrad else None
