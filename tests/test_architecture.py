@@ -74,6 +74,7 @@ THIRD_PARTY = {
     "rich": "cli comparison report",
     "click": "cli",
     "sklearn": "data sparse",
+    "scipy": "sparse",
     "matplotlib": "report",
     "threadpoolctl": "blas",
     "mpi4py": "transports/mpi",

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "bind/interruptible.hpp"
 #include "cpu/kernels.hpp"
 #include "models/factors_sweep.hpp"
 #include "models/rotation.hpp"
@@ -125,13 +126,14 @@ class Factors {
                  const std::string& adds, const std::string& set) const {
     check(grid, threads);
     const Epoch what{grid, model(rate), chosen(adds, set), threads, seed, epoch};
-    return interruptible([&](auto stop) { return loosestep::factors::hogwild(what, stop); });
+    return loosestep::bind::interruptible([&](auto stop) { return loosestep::factors::hogwild(what, stop); });
   }
 
   double rotate(Rotation& rotation, float rate, const std::string& set) const {
     check(rotation.grid(), rotation.workers());
     const Visit visit = chosen("racy", set);
-    return interruptible([&](auto stop) { return rotation.iterate(model(rate), visit, stop); });
+    return loosestep::bind::interruptible(
+        [&](auto stop) { return rotation.iterate(model(rate), visit, stop); });
   }
 
  private:
@@ -153,22 +155,6 @@ class Factors {
     const Visit visit = found.of[users_.half() ? bfloat16 : float32][users_.lines() - 1];
     if (visit == nullptr) throw py::value_error("exact adds know no bfloat16");
     return visit;
-  }
-
-  // Runs without the GIL, but to look for signals.
-  template <class Work> static double interruptible(Work work) {
-    bool raised = false;
-    const auto stop = [&raised] {
-      const py::gil_scoped_acquire held;
-      return raised = raised || PyErr_CheckSignals() != 0;
-    };
-    double result;
-    {
-      const py::gil_scoped_release released;
-      result = work(stop);
-    }
-    if (raised) throw py::error_already_set();
-    return result;
   }
 
   Rows users_, items_;

@@ -1,4 +1,5 @@
-// The visits of one instruction set. Compiled once for each, with LOOSESTEP_ISA its name.
+// The visits and the machines of one instruction set. Compiled once for each, with LOOSESTEP_ISA its name.
+#include "models/factors_learn.hpp"
 #include "models/factors_visit.hpp"
 
 #define TEXT_OF(name) #name
@@ -6,9 +7,15 @@
 
 namespace loosestep::LOOSESTEP_ISA {
 
-extern const factors::Visits visits;
-constexpr factors::Visits visits =
-    factors::visits_of<factors::Vectors<float>, factors::Vectors<std::uint16_t>, factors::Adds::racy>(
-        TEXT(LOOSESTEP_ISA), std::make_integer_sequence<int, factors::most_lines>{});
+using namespace factors;
+
+constexpr std::make_integer_sequence<int, most_lines> every_length;
+
+extern const Visits visits;
+constexpr Visits visits =
+    visits_of<Vectors<float>, Vectors<std::uint16_t>, Adds::racy>(TEXT(LOOSESTEP_ISA), every_length);
+
+extern const Machines machines;
+constexpr Machines machines = machines_of<Vectors<float>>(TEXT(LOOSESTEP_ISA), every_length);
 
 }  // namespace loosestep::LOOSESTEP_ISA

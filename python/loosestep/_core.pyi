@@ -353,3 +353,45 @@ class Factors:
 
     def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> float:
         """One iteration: every worker meets every slice once; as `hogwild`."""
+
+class SparseExamples:
+    """CSR rows, and what is to be learned of each; a feature at most once a row."""
+
+    def __init__(
+        self,
+        begin: NDArray[np.int64],
+        feature: NDArray[np.int32],
+        value: NDArray[np.float32],
+        target: NDArray[np.float32],
+        weight: NDArray[np.float32] | None,
+        features: int,
+    ) -> None: ...
+
+class FactorMachine:
+    """A factorization machine; learning moves its arrays in place. `heads` holds 4 numbers a feature: w, the sums
+    of squares of w's and of v's gradients (begun at 1), and one that is not used."""
+
+    def __init__(
+        self,
+        v: NDArray[np.float32],
+        heads: NDArray[np.float32],
+        intercept: NDArray[np.float32] | None,
+        rank: int,
+        l2: float,
+        l2_linear: float,
+        adagrad: bool,
+    ) -> None: ...
+    def learn(
+        self,
+        examples: SparseExamples,
+        loss: Literal["squared", "logistic"],
+        rate: float,
+        threads: int = 1,
+        seed: int = 0,
+        epoch: int = 0,
+        isa: str = "",
+    ) -> float:
+        """One epoch; the sum of the losses, each before it was learned."""
+
+    def score(self, examples: SparseExamples, threads: int = 1, isa: str = "") -> NDArray[np.float32]:
+        """Every example's p."""

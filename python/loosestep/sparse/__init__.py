@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from loosestep.sparse.factorization import MatrixFactorization
+from loosestep.sparse.machine import FactorizationMachineClassifier, FactorizationMachineRegressor
 
-__all__ = ["MatrixFactorization"]
+__all__ = ["FactorizationMachineClassifier", "FactorizationMachineRegressor", "MatrixFactorization"]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from loosestep import _core
 from loosestep.errors import Diverged, one_of, positive
+from loosestep.sparse.options import generator, whole
 from loosestep.sparse.ratings import Floats, Ratings, pairs, read
 from loosestep.sparse.tables import Table
 from loosestep.sparse.training import Training
@@ -115,7 +113,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Learns from ratings; what was fitted before is forgotten, but stays if this raises."""
         self._check()
         ratings = read(X, y, self.shape)
-        random = self._random()
+        random = generator(self.random_state)
         held = None
         if self.early_stopping:
             ratings, held = ratings.held_out(self.validation_fraction, random)
@@ -134,7 +132,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         first = not hasattr(self, "n_iter_")
         ratings = read(X, y, self.shape if first else self._shape)
         if first:
-            random = self._random()
+            random = generator(self.random_state)
             self._keep(self._drawn(ratings, random), self._mean(ratings), ratings.shape)
             self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = [], [], 0, int(random.integers(2**31))
         training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
@@ -190,10 +188,11 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        for name, least, most in (("n_components", 1, 128), ("max_iter", 1, None), ("n_iter_no_change", 1, None)):
-            _whole(name, getattr(self, name), least, most)
+        whole("n_components", self.n_components, most=128)
+        for name in ("max_iter", "n_iter_no_change"):
+            whole(name, getattr(self, name))
         if self.n_threads is not None:
-            _whole("n_threads", self.n_threads, 1, None)
+            whole("n_threads", self.n_threads)
         for name, zero in (("learning_rate", False), ("decay", False), ("init_scale", False), ("l2", True)):
             positive(name, float(getattr(self, name)), zero=zero)
         one_of("l2_scale", self.l2_scale, ("rating", "degree"))
@@ -205,13 +204,6 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("adds='exact' is for algorithm='hogwild' and dtype='float32'")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction!r}")
-
-    def _random(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-
-    @property
-    def _threads(self) -> int:
-        return int(self.n_threads or _core.info()["cores"])
 
     def _rate(self, epoch: int) -> float:
         return float(self.learning_rate * self.decay**epoch)
@@ -265,16 +257,6 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 def _line(epoch: int, errors: list[float], tests: list[float]) -> str:
     held = f", held-out {tests[-1]:.4f}" if tests else ""
     return f"epoch {epoch + 1}: training RMSE {errors[-1]:.4f}{held}"
-
-
-def _whole(name: str, value: object, least: int, most: int | None) -> None:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        wanted = f"in {least} .. {most}" if most is not None else f"at least {least}"
-        raise ValueError(f"{name} must be {wanted}, got {number}")
 
 
 def _by_user(users: NDArray[np.uint32]) -> list[tuple[int, NDArray[Any]]]:

@@ -39,7 +39,7 @@ class Table:
         scale: float,
     ) -> Table:
         """Factors from N(center, scale^2)."""
-        rows = _aligned(n, -(-rank // LINE) * LINE, np.dtype(np.uint16 if half else np.float32))
+        rows = aligned(n, -(-rank // LINE) * LINE, np.dtype(np.uint16 if half else np.float32))
         drawn = random.standard_normal((n, rank), np.float32) * np.float32(scale) + np.float32(center)
         rows[:, :rank] = halves(drawn) if half else drawn
         return cls(
@@ -81,6 +81,7 @@ def widened(x: NDArray[np.uint16]) -> Floats:
     return bits.view(np.float32)
 
 
-def _aligned(n: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned(n: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A table of zeros, its memory 64-byte aligned."""
     size = n * length * dtype.itemsize
     return buffers.zeros(size // 4).view(dtype).reshape(n, length)

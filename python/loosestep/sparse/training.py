@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from loosestep import _core
+from loosestep.sparse.options import threads
 from loosestep.sparse.ratings import Floats, Ratings
 from loosestep.sparse.tables import Table
 
@@ -39,7 +40,7 @@ class Training:
             items.native(options.l2, _by_degree(options, ratings.items, len(items.rows))),
             users.rank,
         )
-        blocks = grid_blocks(tables, len(ratings), options._threads)
+        blocks = grid_blocks(tables, len(ratings), threads(options.n_threads))
         values = ratings.values - np.float32(mean)
         grid = _core.RatingGrid(ratings.users, ratings.items, values, ratings.shape, blocks, seed)
         return cls(users, items, len(ratings), _visitor(options, factors, grid, seed))
@@ -55,15 +56,17 @@ class Training:
 
 def _visitor(options: Any, factors: _core.Factors, grid: _core.RatingGrid, seed: int) -> Visit:
     if options.algorithm == "hogwild":
-        return lambda rate, epoch: factors.hogwild(grid, rate, options._threads, seed, epoch, options.adds)
-    rotation = _core.Rotation(grid, options._threads, seed=seed)
+        return lambda rate, epoch: factors.hogwild(
+            grid, rate, threads(options.n_threads), seed, epoch, options.adds
+        )
+    rotation = _core.Rotation(grid, threads(options.n_threads), seed=seed)
     return lambda rate, epoch: factors.rotate(rotation, rate)
 
 
-def grid_blocks(tables: tuple[Table, Table], count: int, threads: int) -> tuple[int, int]:
+def grid_blocks(tables: tuple[Table, Table], count: int, workers: int) -> tuple[int, int]:
     """Blocks of users and of items: rows of a cell stay in cache, and every thread has users and slices."""
-    items = _between(2 * threads, tables[1].rows.nbytes / ITEM_BYTES, 4096)
-    users = _between(threads, min(tables[0].rows.nbytes / USER_BYTES, count / items / LEAST), 1 << 20)
+    items = _between(2 * workers, tables[1].rows.nbytes / ITEM_BYTES, 4096)
+    users = _between(workers, min(tables[0].rows.nbytes / USER_BYTES, count / items / LEAST), 1 << 20)
     return users, items
 
 
