@@ -137,8 +137,8 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
 
     @property
     def components_(self) -> Floats:
-        v: Floats = self._arrays[0]
-        return v[:, : self.n_components].T
+        transposed: Floats = self._arrays[0][:, : self.n_components].T
+        return transposed
 
 
 class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # type: ignore[misc]
