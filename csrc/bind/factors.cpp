@@ -80,18 +80,18 @@ class Rows {
         bias_(std::move(bias)),
         squares_(std::move(squares)),
         l2_of_(std::move(l2_of)) {
-    if (rows_.ndim() != 2 || !(rows_.flags() & py::array::c_style) || rows_.shape(1) % line ||
-        rows_.shape(1) < line || rows_.shape(1) > line * most_lines)
-      throw py::value_error("rows must be a contiguous table whose length is a multiple of 16 up to 128");
     if (!half() && !Array<float>::check_(rows_))
-      throw py::type_error("rows must be float32, or uint16 for bfloat16");
+      throw py::type_error("rows must be contiguous float32, or uint32 that hold two bfloat16 each");
+    if (rows_.ndim() != 2 || rows_.shape(1) % line || lines() < 1 || lines() > most_lines)
+      throw py::value_error(
+          "rows must be a table whose length is a multiple of 16 words, up to 128 elements");
     side_ = {rows_.mutable_data(), vector(bias_, "bias"), vector(squares_, "squares"),
              vector(l2_of_, "l2_of"), l2};
   }
 
   const Side& side() const { return side_; }
-  bool half() const { return Array<std::uint16_t>::check_(rows_); }
-  int lines() const { return static_cast<int>(rows_.shape(1)) / line; }
+  bool half() const { return Array<std::uint32_t>::check_(rows_); }
+  int lines() const { return static_cast<int>(rows_.shape(1)) / line * (half() ? 2 : 1); }
   std::uint32_t count() const { return static_cast<std::uint32_t>(rows_.shape(0)); }
 
  private:

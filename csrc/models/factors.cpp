@@ -51,14 +51,14 @@ constexpr std::make_integer_sequence<int, most_lines> every_length;
 
 template <Adds adds>
 constexpr Visits atomically =
-    visits_of<Atomics<float, adds>, Atomics<std::uint16_t, adds>, adds>("atomic", every_length);
+    visits_of<Atomics<Singles, adds>, Atomics<Doubles, adds>, adds>("atomic", every_length);
 
 }  // namespace
 
 constexpr Visits atomic_racy = atomically<Adds::racy>;
 constexpr Visits atomic_exact = atomically<Adds::exact>;
 
-constexpr Machines atomic_machines = machines_of<Atomics<float, Adds::racy>>("atomic", every_length);
+constexpr Machines atomic_machines = machines_of<Atomics<Singles, Adds::racy>>("atomic", every_length);
 
 const Visits& visits(const char* instruction_set) { return named(visits_tables, instruction_set); }
 const Machines& machines(const char* instruction_set) { return named(machines_tables, instruction_set); }

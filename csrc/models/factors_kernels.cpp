@@ -13,9 +13,9 @@ constexpr std::make_integer_sequence<int, most_lines> every_length;
 
 extern const Visits visits;
 constexpr Visits visits =
-    visits_of<Vectors<float>, Vectors<std::uint16_t>, Adds::racy>(TEXT(LOOSESTEP_ISA), every_length);
+    visits_of<Vectors<Singles>, Vectors<Doubles>, Adds::racy>(TEXT(LOOSESTEP_ISA), every_length);
 
 extern const Machines machines;
-constexpr Machines machines = machines_of<Vectors<float>>(TEXT(LOOSESTEP_ISA), every_length);
+constexpr Machines machines = machines_of<Vectors<Singles>>(TEXT(LOOSESTEP_ISA), every_length);
 
 }  // namespace loosestep::LOOSESTEP_ISA

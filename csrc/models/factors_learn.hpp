@@ -30,7 +30,9 @@ template <class Access, int lines>
 HD void gather(const Machine& machine, std::int32_t feature, float x, Sums<lines>& sums) {
   const float* v = row<lines>(machine, feature);
   for (int i = 0; i < lines; ++i) {
-    const Line part = scaled(Access::load(v + i * line), x);
+    Line part;
+    Access::load(v + i * line, &part);
+    part = scaled(part, x);
     add(sums.s[i], part);
     add(sums.squares, product(part, part));
   }
@@ -77,14 +79,17 @@ HD void move_row(const Machine& machine, std::int32_t feature, float x, float g,
   float* const v = row<lines>(machine, feature);
   Line old[lines], gradient[lines], squares{};
   for (int i = 0; i < lines; ++i) {
-    old[i] = Access::load(v + i * line);
+    Access::load(v + i * line, old + i);
     Line others = scaled(old[i], -x);
     add(others, sums.s[i]);
     gradient[i] = downhill(-g * x, others, machine.l2, old[i]);
     add(squares, product(gradient[i], gradient[i]));
   }
   const float rate = own_rate(machine, &machine.heads[feature].squares_v, sum(squares) / float(machine.rank));
-  for (int i = 0; i < lines; ++i) Access::store(v + i * line, old[i], moved(old[i], rate, gradient[i]), {});
+  for (int i = 0; i < lines; ++i) {
+    const Line after = moved(old[i], rate, gradient[i]);
+    Access::store(v + i * line, old + i, &after);
+  }
 }
 
 HD void move_linear(const Machine& machine, Head& head, float x, float g) {

@@ -23,7 +23,6 @@ typedef float Floats8 __attribute__((vector_size(32)));
 typedef float Floats16 __attribute__((vector_size(64)));
 typedef float Floats __attribute__((vector_size(4 * width)));
 typedef std::uint32_t Words __attribute__((vector_size(4 * width)));
-typedef std::uint16_t Halves __attribute__((vector_size(2 * width)));
 
 struct Line {
   Floats part[parts];
@@ -71,82 +70,83 @@ HD float sum(Line x) {
   return folded(x.part[0]);
 }
 
-// One xorshift32 (Marsaglia 2003) a lane: the low half of a number rounds an element of p, the high half one
-// of q.
+// One xorshift32 (Marsaglia 2003) a lane; its halves round the two elements of a word.
 struct Dice {
   Bits state;
 
   HD explicit Dice(const Visitor& visitor) { __builtin_memcpy(&state, visitor.random, sizeof state); }
   HD void keep(Visitor& visitor) const { __builtin_memcpy(visitor.random, &state, sizeof state); }
-  HD Bits roll() {
+  HD const Bits& roll() {
     for (Words& x : state.part) x ^= x << 13, x ^= x >> 17, x ^= x << 5;
     return state;
   }
 };
 
-HD Bits low(const Bits& x) {
-  Bits out;
-  for (int i = 0; i < parts; ++i) out.part[i] = x.part[i] & 0xFFFFu;
+// Words of two bfloat16, of one lane in two lines: the first line's in the low half.
+HD Line low(const Bits& words) {
+  Line out;
+  for (int i = 0; i < parts; ++i) out.part[i] = reinterpret_cast<Floats>(words.part[i] << 16);
   return out;
 }
 
-HD Bits high(const Bits& x) {
-  Bits out;
-  for (int i = 0; i < parts; ++i) out.part[i] = x.part[i] >> 16;
+HD Line high(const Bits& words) {
+  Line out;
+  for (int i = 0; i < parts; ++i) out.part[i] = reinterpret_cast<Floats>(words.part[i] & 0xFFFF0000u);
   return out;
 }
 
 // Up with the probability that makes the mean right: a number in [0, 2^16) is added to what is cut off.
-HD std::uint16_t rounded(float x, std::uint32_t random) {
-  std::uint32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  return static_cast<std::uint16_t>((bits + random) >> 16);
+HD Bits rounded(const Line* two, const Bits& random) {
+  Bits out;
+  for (int i = 0; i < parts; ++i) {
+    const Words first = reinterpret_cast<Words>(two[0].part[i]) + (random.part[i] & 0xFFFFu);
+    const Words second = reinterpret_cast<Words>(two[1].part[i]) + (random.part[i] >> 16);
+    out.part[i] = (first >> 16) | (second & 0xFFFF0000u);
+  }
+  return out;
 }
 
-HD float widened(std::uint16_t half) {
-  const std::uint32_t bits = std::uint32_t(half) << 16;
-  float x;
-  __builtin_memcpy(&x, &bits, 4);
-  return x;
-}
+// How rows lie in memory and are reached: `together` lines are loaded and stored at a time. bfloat16 rows are
+// words of two elements.
+struct Singles {
+  using Element = float;
+  static constexpr int together = 1;
+};
+struct Doubles {
+  using Element = std::uint32_t;
+  static constexpr int together = 2;
+};
 
 // Whole vectors. What another thread writes meanwhile may be seen in part: lies outside the language's memory
 // model, and inside the machine's, for which these are loads and stores; volatile, so they are done once.
-template <class T> struct Vectors;
+template <class Element, class Vector> struct Memory {
+  typedef Element Shared __attribute__((vector_size(4 * width), aligned(4), may_alias));
 
-template <> struct Vectors<float> {
-  using Element = float;
-  static constexpr bool rounds = false;
-  typedef float Memory __attribute__((vector_size(4 * width), aligned(4), may_alias));
-
-  HD static Line load(const float* at) {
-    Line out;
-    for (int i = 0; i < parts; ++i) out.part[i] = *reinterpret_cast<const volatile Memory*>(at + i * width);
-    return out;
+  HD static void load(const Element* at, Vector* out) {
+    for (int i = 0; i < parts; ++i) out[i] = *reinterpret_cast<const volatile Shared*>(at + i * width);
   }
-  HD static void store(float* at, const Line&, const Line& after, const Bits&) {
-    for (int i = 0; i < parts; ++i) *reinterpret_cast<volatile Memory*>(at + i * width) = after.part[i];
+  HD static void store(Element* at, const Vector* from) {
+    for (int i = 0; i < parts; ++i) *reinterpret_cast<volatile Shared*>(at + i * width) = from[i];
   }
 };
 
-template <> struct Vectors<std::uint16_t> {
-  using Element = std::uint16_t;
-  static constexpr bool rounds = true;
-  typedef std::uint16_t Memory __attribute__((vector_size(2 * width), aligned(2), may_alias));
+template <class Layout> struct Vectors;
 
-  HD static Line load(const std::uint16_t* at) {
-    Line out;
-    for (int i = 0; i < parts; ++i) {
-      const Halves halves = *reinterpret_cast<const volatile Memory*>(at + i * width);
-      out.part[i] = reinterpret_cast<Floats>(__builtin_convertvector(halves, Words) << 16);
-    }
-    return out;
+template <> struct Vectors<Singles> : Singles {
+  HD static void load(const float* at, Line* out) { Memory<float, Floats>::load(at, out->part); }
+  HD static void store(float* at, const Line*, const Line* after) {
+    Memory<float, Floats>::store(at, after->part);
   }
-  HD static void store(std::uint16_t* at, const Line&, const Line& after, const Bits& random) {
-    for (int i = 0; i < parts; ++i) {
-      const Words bits = reinterpret_cast<Words>(after.part[i]) + random.part[i];
-      *reinterpret_cast<volatile Memory*>(at + i * width) = __builtin_convertvector(bits >> 16, Halves);
-    }
+};
+
+template <> struct Vectors<Doubles> : Doubles {
+  HD static void load(const std::uint32_t* at, Line* out) {
+    Bits words;
+    Memory<std::uint32_t, Words>::load(at, words.part);
+    out[0] = low(words), out[1] = high(words);
+  }
+  HD static void store(std::uint32_t* at, const Line* after, const Bits& random) {
+    Memory<std::uint32_t, Words>::store(at, rounded(after, random).part);
   }
 };
 
@@ -172,36 +172,28 @@ template <Adds adds> HD void put(float* at, float before, float after) {
     relax(at, after);
 }
 
-// Elements, atomically: what sanitizers see, and the oracle of the vectors.
-template <class T, Adds adds> struct Atomics;
+// Elements, or words of two, atomically: what sanitizers see, and the oracle of the vectors.
+template <class Layout, Adds adds> struct Atomics;
 
-template <Adds adds> struct Atomics<float, adds> {
-  using Element = float;
-  static constexpr bool rounds = false;
-
-  HD static Line load(const float* at) {
-    Line out;
-    for (int i = 0; i < line; ++i) out.part[i / width][i % width] = relaxed(at + i);
-    return out;
+template <Adds adds> struct Atomics<Singles, adds> : Singles {
+  HD static void load(const float* at, Line* out) {
+    for (int i = 0; i < line; ++i) out->part[i / width][i % width] = relaxed(at + i);
   }
-  HD static void store(float* at, const Line& before, const Line& after, const Bits&) {
+  HD static void store(float* at, const Line* before, const Line* after) {
     for (int i = 0; i < line; ++i)
-      put<adds>(at + i, before.part[i / width][i % width], after.part[i / width][i % width]);
+      put<adds>(at + i, before->part[i / width][i % width], after->part[i / width][i % width]);
   }
 };
 
-template <Adds adds> struct Atomics<std::uint16_t, adds> {
-  using Element = std::uint16_t;
-  static constexpr bool rounds = true;
-
-  HD static Line load(const std::uint16_t* at) {
-    Line out;
-    for (int i = 0; i < line; ++i) out.part[i / width][i % width] = widened(relaxed(at + i));
-    return out;
+template <Adds adds> struct Atomics<Doubles, adds> : Doubles {
+  HD static void load(const std::uint32_t* at, Line* out) {
+    Bits words;
+    for (int i = 0; i < line; ++i) words.part[i / width][i % width] = relaxed(at + i);
+    out[0] = low(words), out[1] = high(words);
   }
-  HD static void store(std::uint16_t* at, const Line&, const Line& after, const Bits& random) {
-    for (int i = 0; i < line; ++i)
-      relax(at + i, rounded(after.part[i / width][i % width], random.part[i / width][i % width]));
+  HD static void store(std::uint32_t* at, const Line* after, const Bits& random) {
+    const Bits words = rounded(after, random);
+    for (int i = 0; i < line; ++i) relax(at + i, std::uint32_t(words.part[i / width][i % width]));
   }
 };
 

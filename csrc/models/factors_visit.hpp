@@ -10,16 +10,17 @@ namespace {
 
 constexpr int ahead = 12;  // ratings: their rows are asked for so early
 
-template <class Access> HD typename Access::Element* row(const Side& side, std::uint32_t index, int lines) {
-  return static_cast<typename Access::Element*>(side.rows) +
-         std::size_t(index) * static_cast<std::size_t>(lines * line);
+template <class Access, int lines> constexpr int row_length = lines * line / Access::together;  // elements
+
+template <class Access, int lines> HD typename Access::Element* row(const Side& side, std::uint32_t index) {
+  return static_cast<typename Access::Element*>(side.rows) + std::size_t(index) * row_length<Access, lines>;
 }
 
 template <class Access, int lines> HD void fetch(const Model& model, const Rating& rating) {
-  constexpr int step = 64 / sizeof(typename Access::Element);
-  const auto *p = row<Access>(model.users, rating.user, lines),
-             *q = row<Access>(model.items, rating.item, lines);
-  for (int i = 0; i < lines * line; i += step) __builtin_prefetch(p + i, 1), __builtin_prefetch(q + i, 1);
+  const auto *p = row<Access, lines>(model.users, rating.user),
+             *q = row<Access, lines>(model.items, rating.item);
+  for (int i = 0; i < row_length<Access, lines>; i += line)
+    __builtin_prefetch(p + i, 1), __builtin_prefetch(q + i, 1);
 }
 
 // One side's numbers of a row other than the row itself.
@@ -56,34 +57,43 @@ template <int lines> HD float dot(const Pair<lines>& pair) {
   return sum(sums);
 }
 
-// Moves one line of a row, and adds the gradient's squares to `squares` where they are wanted.
-template <class Access>
-HD void move(typename Access::Element* at, const Line& x, const Line& gradient, const Scalars& scalars,
-             const Bits& random, Line* squares) {
-  if (squares) add(*squares, product(gradient, gradient));
-  Access::store(at, x, moved(x, scalars.rate, gradient), random);
+template <class Access, int lines> HD void load(const typename Access::Element* at, Line* out) {
+  for (int i = 0; i < lines; i += Access::together) Access::load(at + row_length<Access, 1> * i, out + i);
+}
+
+// Moves the row x, whose partner is y; returns the gradient's squares where they are wanted.
+template <class Access, int lines>
+HD Line move(typename Access::Element* at, const Line* x, float e, const Line* y, const Scalars& own,
+             bool counts, [[maybe_unused]] Dice& dice) {
+  Line squares{};
+  for (int i = 0; i < lines; i += Access::together) {
+    Line after[Access::together];
+    for (int k = 0; k < Access::together; ++k) {
+      const Line gradient = downhill(e, y[i + k], own.l2, x[i + k]);
+      if (counts) add(squares, product(gradient, gradient));
+      after[k] = moved(x[i + k], own.rate, gradient);
+    }
+    if constexpr (Access::together == 1)
+      Access::store(at + i * line, x + i, after);
+    else
+      Access::store(at + row_length<Access, 1> * i, after, dice.roll());
+  }
+  return squares;
 }
 
 template <class Access, Adds adds, int lines>
 HD void visit_one(const Model& model, const Rating& rating, Dice& dice, double& squares) {
-  auto *p = row<Access>(model.users, rating.user, lines), *q = row<Access>(model.items, rating.item, lines);
+  auto *p = row<Access, lines>(model.users, rating.user), *q = row<Access, lines>(model.items, rating.item);
   Pair<lines> pair;
-  for (int i = 0; i < lines; ++i)
-    pair.p[i] = Access::load(p + i * line), pair.q[i] = Access::load(q + i * line);
+  load<Access, lines>(p, pair.p), load<Access, lines>(q, pair.q);
   const Scalars u = scalars(model.users, rating.user, model.rate),
                 v = scalars(model.items, rating.item, model.rate);
   const float e = rating.value - ((u.bias + v.bias) + dot(pair));
   const bool counts = model.users.squares != nullptr;
-  Line of_p{}, of_q{};
-  for (int i = 0; i < lines; ++i) {
-    Bits random{};
-    if constexpr (Access::rounds) random = dice.roll();
-    const Line &x = pair.p[i], &y = pair.q[i];
-    move<Access>(p + i * line, x, downhill(e, y, u.l2, x), u, low(random), counts ? &of_p : nullptr);
-    move<Access>(q + i * line, y, downhill(e, x, v.l2, y), v, high(random), counts ? &of_q : nullptr);
-  }
-  count<adds>(model.users, rating.user, u, of_p, model.rank),
-      count<adds>(model.items, rating.item, v, of_q, model.rank);
+  const Line of_p = move<Access, lines>(p, pair.p, e, pair.q, u, counts, dice);
+  const Line of_q = move<Access, lines>(q, pair.q, e, pair.p, v, counts, dice);
+  count<adds>(model.users, rating.user, u, of_p, model.rank);
+  count<adds>(model.items, rating.item, v, of_q, model.rank);
   move_bias<adds>(model.users, rating.user, u, e), move_bias<adds>(model.items, rating.item, v, e);
   squares += double(e) * e;
 }
@@ -100,12 +110,17 @@ void visit(const Model& model, const Rating* begin, const Rating* end, const Rat
   visitor.squares += squares;
 }
 
-template <class Single, class Half, Adds adds, int... i>
-constexpr Visits visits_of(const char* name, std::integer_sequence<int, i...>) {
-  if constexpr (adds == Adds::exact)
-    return {name, {{visit<Single, adds, i + 1>...}, {}}};
+// Rows of bfloat16 have an even number of lines; exact adds know none of them.
+template <class Access, Adds adds, int lines> constexpr Visit visit_of() {
+  if constexpr (lines % Access::together == 0 && (adds == Adds::racy || Access::together == 1))
+    return visit<Access, adds, lines>;
   else
-    return {name, {{visit<Single, adds, i + 1>...}, {visit<Half, adds, i + 1>...}}};
+    return nullptr;
+}
+
+template <class Single, class Double, Adds adds, int... i>
+constexpr Visits visits_of(const char* name, std::integer_sequence<int, i...>) {
+  return {name, {{visit_of<Single, adds, i + 1>()...}, {visit_of<Double, adds, i + 1>()...}}};
 }
 
 }  // namespace

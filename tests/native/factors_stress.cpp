@@ -2,10 +2,12 @@
 // ThreadSanitizer and under AddressSanitizer with UBSan. Hogwild through the atomic accessor alone: the
 // vectors' races are meant, and lie outside what a sanitizer can judge. Rotation through the vectors: there
 // it must see no race at all.
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "models/factors_visit.hpp"
@@ -54,8 +56,11 @@ template <class T> struct Tables {
   }
 
   static T start(std::size_t i) {
-    if constexpr (sizeof(T) == 2) return rounded(static_cast<float>(i % 11) * 0.02f, 0);
-    return static_cast<T>(static_cast<float>(i % 11) * 0.02f);
+    const float x = static_cast<float>(i % 11) * 0.02f;
+    if constexpr (std::is_same_v<T, float>)
+      return x;
+    else
+      return std::bit_cast<std::uint32_t>(x) & 0xFFFF0000u;
   }
 
   Model model(int lines, float rate) {
@@ -67,12 +72,12 @@ template <class T> struct Tables {
   }
 };
 
-template <class T, Adds adds> void hogwild_learns(const Ratings& ratings, int threads) {
-  Tables<T> tables(ratings.user_count, ratings.item_count, 2);
+template <class Layout, Adds adds> void hogwild_learns(const Ratings& ratings, int threads) {
+  Tables<typename Layout::Element> tables(ratings.user_count, ratings.item_count, 2);
   const Grid grid = ratings.grid(8, 8);
   double first = 0, last = 0;
   for (std::uint64_t epoch = 0; epoch < 6; ++epoch) {
-    const Epoch what{grid, tables.model(2, 0.1f), visit<Atomics<T, adds>, adds, 2>, threads, 7, epoch};
+    const Epoch what{grid, tables.model(2, 0.1f), visit<Atomics<Layout, adds>, adds, 2>, threads, 7, epoch};
     last = hogwild(what, go_on);
     if (epoch == 0) first = last;
   }
@@ -88,7 +93,7 @@ void exact_adds_lose_nothing(std::uint32_t users, int threads) {
   std::vector<float> p(users * line, 0x1p-60f), q(line, 0);
   const Model model{
       {p.data(), nullptr, nullptr, nullptr, 0}, {q.data(), nullptr, nullptr, nullptr, 0}, 1, line, 0x1p60f};
-  hogwild({grid, model, visit<Atomics<float, Adds::exact>, Adds::exact, 1>, threads, 7, 0}, go_on);
+  hogwild({grid, model, visit<Atomics<Singles, Adds::exact>, Adds::exact, 1>, threads, 7, 0}, go_on);
   for (const float each : q)
     check(each == static_cast<float>(users), "exact adds lose nothing", static_cast<long>(each));
 }
@@ -98,7 +103,7 @@ std::vector<float> rotated(const Ratings& ratings, int workers, Order order) {
   const Grid grid = ratings.grid(8, 8);
   Rotation rotation(grid, workers, order, std::numeric_limits<double>::infinity(), 3);
   for (int i = 0; i < 4; ++i)
-    rotation.iterate(tables.model(2, 0.1f), visit<Vectors<float>, Adds::racy, 2>, go_on);
+    rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Singles>, Adds::racy, 2>, go_on);
   return tables.q;
 }
 
@@ -106,7 +111,7 @@ void a_stop_ends_the_rotation(const Ratings& ratings) {
   Tables<float> tables(ratings.user_count, ratings.item_count, 2);
   const Grid grid = ratings.grid(8, 8);
   Rotation rotation(grid, 4, Order::ring, std::numeric_limits<double>::infinity(), 3);
-  rotation.iterate(tables.model(2, 0.1f), visit<Vectors<float>, Adds::racy, 2>, [] { return true; });
+  rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Singles>, Adds::racy, 2>, [] { return true; });
 }
 
 }  // namespace
@@ -115,9 +120,9 @@ int main(int count, char** given) {
   const int scale = count > 1 ? std::atoi(given[1]) : 1;
   const Ratings ratings(60, 50);
   for (int turn = 0; turn < 3 * scale; ++turn) {
-    hogwild_learns<float, Adds::racy>(ratings, 4);
-    hogwild_learns<float, Adds::exact>(ratings, 4);
-    hogwild_learns<std::uint16_t, Adds::racy>(ratings, 4);
+    hogwild_learns<Singles, Adds::racy>(ratings, 4);
+    hogwild_learns<Singles, Adds::exact>(ratings, 4);
+    hogwild_learns<Doubles, Adds::racy>(ratings, 4);
     exact_adds_lose_nothing(4000, 4);
     for (const Order order : {Order::ring, Order::permutation})
       check(rotated(ratings, 4, order) == rotated(ratings, 4, order), "a rotation gives the same bits", turn);

@@ -10,6 +10,7 @@ from tests.sparse import replay
 from tests.sparse.replay import Problem
 
 from loosestep import _core
+from loosestep.sparse.tables import widened, words
 
 SETS = [*_core.isas(), "atomic"]
 
@@ -142,40 +143,33 @@ def test_threads_that_share_nothing_give_the_sequential_result() -> None:
 # --- bfloat16 ----------------------------------------------------------------------------------------------
 
 
-def half(x: Any) -> Any:
-    return (np.asarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-
-
-def whole(x: Any) -> Any:
-    return (x.astype(np.uint32) << 16).view(np.float32)
-
-
 @pytest.mark.parametrize("isa", SETS)
 def test_half_rows_agree_between_instruction_sets(isa: str) -> None:
     results = []
     for which in (isa, "atomic"):
         made = problem(50)
-        made.p, made.q = half(made.p), half(made.q)
+        made.p, made.q = words(made.p), words(made.q)
         made.native().hogwild(made.grid, 0.1, isa=which)
         results.append(made)
     assert_same(*results)
-    assert not results[0].p[:, 50:].any()
+    assert not widened(results[0].p)[:, 50:].any()
 
 
 def test_half_rows_are_rounded_without_bias_and_each_element_by_itself() -> None:
     # q = 1 and e = 1: each of the users' elements is to move from 1 by a sixteenth of what bfloat16 resolves.
-    users, length = 20_000, 16
+    users, length = 20_000, 32
     move = 2.0**-7 / 16
     index = np.arange(users, dtype=np.uint32)
-    grid = _core.RatingGrid(index, np.zeros_like(index), np.full(users, 17, np.float32), (users, 1), (1, 1), 0)
-    p, q = half(np.ones((users, length))), half(np.ones((1, length)))
+    grid = _core.RatingGrid(index, np.zeros_like(index), np.full(users, 33, np.float32), (users, 1), (1, 1), 0)
+    p, q = words(np.ones((users, length), np.float32)), words(np.ones((1, length), np.float32))
     _core.Factors(_core.FactorRows(p), _core.FactorRows(q, l2=1), length).hogwild(grid, move)  # q stays: e p = l q
-    up = whole(p) > 1
-    assert set(np.unique(whole(p))) == {1.0, 1 + 2.0**-7}
+    up = widened(p) > 1
+    assert set(np.unique(widened(p))) == {1.0, 1 + 2.0**-7}
     sigma = (users * length * (1 / 16) * (15 / 16)) ** 0.5
     assert abs(up.sum() - users * length / 16) < 4 * sigma
-    together = (up[:, 0] & up[:, 1]).sum()  # 1/256 of the users, not 1/16
-    assert abs(together - users / 256) < 4 * (users / 256) ** 0.5
+    for other in (1, 16):  # in the next lane, in the other half of its word: 1/256 of the users, not 1/16
+        together = (up[:, 0] & up[:, other]).sum()
+        assert abs(together - users / 256) < 4 * (users / 256) ** 0.5
 
 
 # --- rotation ----------------------------------------------------------------------------------------------
@@ -229,9 +223,9 @@ def test_bad_input_is_named() -> None:
         )
     with pytest.raises(ValueError, match="bias must have an element a row, 23, got 5"):
         _core.FactorRows(made.p, np.zeros(5, np.float32))
-    with pytest.raises(ValueError, match="multiple of 16 up to 128"):
+    with pytest.raises(ValueError, match="multiple of 16 words"):
         _core.FactorRows(np.zeros((3, 20), np.float32))
-    made.p, made.q = half(made.p), half(made.q)
+    made.p, made.q = words(made.p), words(made.q)
     with pytest.raises(ValueError, match="exact adds know no bfloat16"):
         made.native().hogwild(made.grid, 0.1, adds="exact")
     with pytest.raises(ValueError, match="seconds must be above 0, got 0"):

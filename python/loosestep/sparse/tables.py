@@ -20,7 +20,7 @@ class Table:
     """Users' or items' rows: factors, biases, AdaGrad's sums. All are moved in place."""
 
     rows: NDArray[Any]
-    """(n, length): float32, or the high halves of float32 as uint16."""
+    """(n, length): float32, or uint32 that hold two bfloat16 each, as `words` packs them."""
     rank: int
     bias: Floats | None
     squares: Floats | None
@@ -39,9 +39,10 @@ class Table:
         scale: float,
     ) -> Table:
         """Factors from N(center, scale^2)."""
-        rows = aligned(n, -(-rank // LINE) * LINE, np.dtype(np.uint16 if half else np.float32))
-        drawn = random.standard_normal((n, rank), np.float32) * np.float32(scale) + np.float32(center)
-        rows[:, :rank] = halves(drawn) if half else drawn
+        line = 2 * LINE if half else LINE
+        rows = aligned(n, -(-rank // line) * line, np.dtype(np.float32))
+        rows[:, :rank] = random.standard_normal((n, rank), np.float32) * np.float32(scale) + np.float32(center)
+        rows = words(rows) if half else rows
         return cls(
             rows, rank, np.zeros(n, np.float32) if bias else None, np.ones(n, np.float32) if adagrad else None
         )
@@ -69,16 +70,22 @@ class Table:
         return rows if rows.dtype == np.float32 else widened(rows)
 
 
-def halves(x: Floats) -> NDArray[np.uint16]:
-    """The nearest bfloat16 (ties up in size)."""
-    bits: NDArray[np.uint32] = x.view(np.uint32) + np.uint32(0x8000)
-    high: NDArray[np.uint16] = (bits >> np.uint32(16)).astype(np.uint16)
-    return high
+def words(x: Floats) -> NDArray[np.uint32]:
+    """Rows as bfloat16 (the nearest; ties up in size): of each 32 elements, the i-th and the (16 + i)-th share a
+    word, the first in its low half, so that a vector is unpacked by one shift and one mask."""
+    bits = x.view(np.uint32) + np.uint32(0x8000)
+    lines = bits.reshape(len(x), -1, 2, LINE)
+    packed: NDArray[np.uint32] = aligned(len(x), x.shape[1] // 2, np.dtype(np.uint32))
+    first, second = lines[:, :, 0] >> np.uint32(16), lines[:, :, 1] & np.uint32(0xFFFF0000)
+    packed[:] = (first | second).reshape(packed.shape)
+    return packed
 
 
-def widened(x: NDArray[np.uint16]) -> Floats:
-    bits: NDArray[np.uint32] = x.astype(np.uint32) << np.uint32(16)
-    return bits.view(np.float32)
+def widened(packed: NDArray[np.uint32]) -> Floats:
+    """What `words` packed, as float32."""
+    half = packed.reshape(len(packed), -1, LINE)
+    lines: NDArray[np.uint32] = np.stack([half << np.uint32(16), half & np.uint32(0xFFFF0000)], 2)
+    return lines.reshape(len(packed), -1).view(np.float32)
 
 
 def aligned(n: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
