@@ -136,9 +136,9 @@ void copy_out(const Block<float>& block, const py::object& out) {
 }
 
 void bind_rows(py::module_& m) {
-  m.def("count", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
+  m.def("count_features", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
         "How many entries each feature has; refuses columns outside and values that are not finite.");
-  py::class_<Laid>(m, "Rows", "Sparse rows, shuffled and laid out for one model.")
+  py::class_<Laid>(m, "SparseRows", "Sparse rows, shuffled and laid out for one model.")
       .def(py::init(&lay), "starts"_a, "columns"_a, "values"_a, "places"_a, "head"_a, "outputs"_a,
            "targets"_a, "weights"_a, "threads"_a, "seed"_a)
       .def_property_readonly("count", [](const Laid& rows) { return rows.prepared.rows().count; })
@@ -146,7 +146,7 @@ void bind_rows(py::module_& m) {
 }
 
 void bind_linear(py::module_& m) {
-  py::class_<Weights>(m, "Linear", "A linear model, by places: 0 is the intercept.")
+  py::class_<Weights>(m, "LinearModel", "A linear model, by places: 0 is the intercept.")
       .def(py::init(&make), "places"_a, "head"_a, "outputs"_a, "threads"_a, "precision"_a = "float32",
            "adagrad"_a = false, "average"_a = false)
       .def("load",
@@ -182,7 +182,6 @@ void bind_linear(py::module_& m) {
 }  // namespace
 
 void bind_sparse(py::module_& m) {
-  py::module_ sparse = m.def_submodule("sparse", "Sparse models that several threads train at once.");
-  bind_rows(sparse);
-  bind_linear(sparse);
+  bind_rows(m);
+  bind_linear(m);
 }

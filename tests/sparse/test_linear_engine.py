@@ -27,11 +27,11 @@ def some_rows(rows: int = 1000, features: int = 40, seed: int = 0) -> tuple[Any,
 
 def lay(
     rows: Any, targets: Any, head: int = 0, threads: int = 1, seed: int = 3, outputs: int = 1, weights: Any = None
-) -> _core.sparse.Rows:
+) -> _core.SparseRows:
     """In the user's order of features."""
     places = np.arange(1, rows.shape[1] + 1, dtype=np.uint32)
     starts = rows.indptr.astype(np.int64)
-    return _core.sparse.Rows(
+    return _core.SparseRows(
         starts, rows.indices, rows.data, places, head, outputs, targets, weights, threads, seed
     )
 
@@ -41,7 +41,7 @@ def train(
     dtype: str = "float32", start: Any = None, weights: Any = None, **options: Any,
 ) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:  # fmt: skip
     """Weights after one epoch for each step size, and what the epochs told."""
-    model = _core.sparse.Linear(rows.shape[1] + 1, head, outputs, threads, dtype, options.get("adagrad", False))
+    model = _core.LinearModel(rows.shape[1] + 1, head, outputs, threads, dtype, options.get("adagrad", False))
     if start is not None:
         model.load(start)
     laid = lay(rows, targets, head, threads, seed, outputs, weights)
@@ -141,7 +141,7 @@ def test_l2_and_l1_shrink_by_the_sum_of_step_sizes() -> None:
 def test_l2_by_touch_weighs_rare_features_more() -> None:
     """w_j (1 - eta l2 n / n_j) for each row that holds j: after an epoch about exp(-eta l2 n) for all."""
     rows = sp.csr_matrix(np.array([[1, 1]] * 25 + [[1, 0]] * 75, np.float32))
-    model = _core.sparse.Linear(3, 0, 1, 1)
+    model = _core.LinearModel(3, 0, 1, 1)
     model.load(np.array([0, 1, 1], np.float32))
     touch = np.array([0, 0.1, 0.4], np.float32)  # l2 = 0.1, by the share of rows
     model.epoch(lay(rows, np.zeros(100, np.float32)), touch, {"loss": "huber", "epsilon": 0.0, "eta0": 0.01})
@@ -289,7 +289,7 @@ def test_conflicts_are_counted_where_threads_meet() -> None:
 
 def test_bad_input_is_refused_with_a_sentence() -> None:
     rows, targets = some_rows(10)
-    model = _core.sparse.Linear(41, 0, 1, 1)
+    model = _core.LinearModel(41, 0, 1, 1)
     with pytest.raises(TypeError, match="unknown options: \\['etta'\\]"):
         model.epoch(lay(rows, targets), None, {"etta": 1})
     with pytest.raises(ValueError, match="loss must be one of hinge, huber"):
@@ -311,17 +311,17 @@ def test_a_value_that_is_not_finite_is_refused_with_its_row(value: float, thread
     for row in (700, 300, 999):
         rows.data[rows.indptr[row]] = value
     with pytest.raises(ValueError, match="row 300 holds a value that float32 cannot"):
-        _core.sparse.count(rows.indptr.astype(np.int64), rows.indices, rows.data, 40, threads)
+        _core.count_features(rows.indptr.astype(np.int64), rows.indices, rows.data, 40, threads)
 
 
 def test_a_column_outside_is_refused_with_its_row() -> None:
     rows = some_rows(100)[0]
     rows.indices[rows.indptr[17]] = 40
     with pytest.raises(ValueError, match="row 17 has feature 40, and there are 40"):
-        _core.sparse.count(rows.indptr.astype(np.int64), rows.indices, rows.data, 40, 2)
+        _core.count_features(rows.indptr.astype(np.int64), rows.indices, rows.data, 40, 2)
 
 
-def many_epochs(model: _core.sparse.Linear, laid: _core.sparse.Rows, options: dict[str, Any]) -> None:
+def many_epochs(model: _core.LinearModel, laid: _core.SparseRows, options: dict[str, Any]) -> None:
     for _ in range(10_000):
         model.epoch(laid, None, options)
 
@@ -334,7 +334,7 @@ def test_ctrl_c_ends_an_epoch(discipline: str, deterministic: bool) -> None:
     rows = sp.csr_matrix(np.ones((400_000, 30), np.float32))
     head = 31 if deterministic else 0
     laid = lay(rows, np.ones(400_000, np.float32), head, 2)
-    model = _core.sparse.Linear(31, head, 1, 2)
+    model = _core.LinearModel(31, head, 1, 2)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     options = {"loss": "log_loss", "deterministic": deterministic, "discipline": discipline}

@@ -1,5 +1,15 @@
 """Lock-free SGD on sparse data, with scikit-learn's face: `pip install 'loosestep[sparse]'`."""
 
-from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
+from __future__ import annotations
 
-__all__ = ["HogwildClassifier", "HogwildRegressor"]
+from loosestep.sparse.factorization import MatrixFactorization
+from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
+from loosestep.sparse.machine import FactorizationMachineClassifier, FactorizationMachineRegressor
+
+__all__ = [
+    "FactorizationMachineClassifier",
+    "FactorizationMachineRegressor",
+    "HogwildClassifier",
+    "HogwildRegressor",
+    "MatrixFactorization",
+]

@@ -191,7 +191,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         """(rows as CSR, targets, did they come sparse)."""
         kinds = [np.float64, np.float32]
         numeric = isinstance(self, RegressorMixin)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)  # noqa: N806
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)
         return sp.csr_matrix(X), y, sp.issparse(X)
 
     def _weights(self, given: Any, rows: Any) -> NDArray[np.float32] | None:
@@ -202,6 +202,6 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _scores(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", reset=False)  # noqa: N806
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
         scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
         return np.asarray(scores.ravel() if scores.shape[1] == 1 else scores)

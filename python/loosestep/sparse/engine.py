@@ -104,7 +104,7 @@ class Examples:
 
     def counts(self, threads: int) -> NDArray[np.uint32]:
         """Rows that hold each feature; ValueError names the first row that holds nan or infinity."""
-        return _core.sparse.count(self.starts, self.columns, self.values, self.features, threads)
+        return _core.count_features(self.starts, self.columns, self.values, self.features, threads)
 
     def part(self, begin: int, end: int) -> Examples:
         """Some of the rows, without a copy where that can be."""
@@ -130,18 +130,18 @@ class Trainer:
         settings = self.settings
         places = self.layout.places.size + 1
         adagrad, average = settings.rate.name == "adagrad", settings.average > 0
-        self.native = _core.sparse.Linear(
+        self.native = _core.LinearModel(
             places, self.layout.head, settings.outputs, settings.threads, settings.dtype, adagrad, average
         )
 
-    def lay(self, examples: Examples) -> _core.sparse.Rows:
+    def lay(self, examples: Examples) -> _core.SparseRows:
         """Rows as the engine visits them: a copy, shuffled once."""
-        return _core.sparse.Rows(
+        return _core.SparseRows(
             examples.starts, examples.columns, examples.values, self.layout.places, self.layout.head,
             self.settings.outputs, examples.targets, examples.weights, self.settings.threads, self.settings.seed,
         )  # fmt: skip
 
-    def epoch(self, *parts: _core.sparse.Rows, touched: NDArray[np.float32] | None = None) -> float:
+    def epoch(self, *parts: _core.SparseRows, touched: NDArray[np.float32] | None = None) -> float:
         """One pass over the parts; the mean loss before each update. FloatingPointError where it is lost."""
         told = [self.pass_over(rows, touched) for rows in parts]
         if not all(each["finite"] for each in told):
@@ -153,7 +153,7 @@ class Trainer:
         examples = sum(each["examples"] for each in told)
         return float(sum(each["loss"] * each["examples"] for each in told) / max(examples, 1))
 
-    def pass_over(self, rows: _core.sparse.Rows, touched: NDArray[np.float32] | None) -> dict[str, Any]:
+    def pass_over(self, rows: _core.SparseRows, touched: NDArray[np.float32] | None) -> dict[str, Any]:
         told = self.native.epoch(rows, touched, self.options(rows.count))
         self.steps += told["examples"]
         self.told.append(told)
