@@ -96,7 +96,7 @@ def linear(case: str, rows: Any, targets: Any, loss: str, options: Options) -> I
     measured = measure(runs, options, at_least=0.0)
     amount = float(learn[0].shape[0])
     yield from measured.rows(
-        "hogwild", case, threads=2, n=int(amount), amount=amount, unit="examples/s", limits=[both]
+        "hogwild", case, threads=2, n=int(amount), amount=amount, unit="examples/s", limits=[both], checked=checked
     )
 
 
