@@ -69,7 +69,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_components: int = 32,
         *,
         fit_intercept: bool = True,
-        l2: float = 0.05,
+        l2: float = 0.1,
         l2_scale: Literal["rating", "degree"] = "rating",
         schedule: Literal["adagrad", "backoff"] = "adagrad",
         learning_rate: float = 0.1,
