@@ -37,8 +37,9 @@ struct Ratings {
   }
 
   Grid grid(std::uint32_t user_blocks, std::uint32_t item_blocks) const {
-    return {users, items, values, Cuts(users, user_count, user_blocks), Cuts(items, item_count, item_blocks),
-            1};
+    return {
+        users, items, values, {}, Cuts(users, user_count, user_blocks), Cuts(items, item_count, item_blocks),
+        1};
   }
 };
 
@@ -91,7 +92,7 @@ void exact_adds_lose_nothing(std::uint32_t users, int threads) {
   std::vector<std::uint32_t> own(users), items(users, 0);
   std::iota(own.begin(), own.end(), 0u);
   const std::vector<float> ones(users, 1);
-  const Grid grid(own, items, ones, Cuts(own, users, 16), Cuts(items, 1, 1), 1);
+  const Grid grid(own, items, ones, {}, Cuts(own, users, 16), Cuts(items, 1, 1), 1);
   std::vector<float> p(users * line, 0x1p-60f), q(line, 0);
   const Model model{
       {p.data(), nullptr, nullptr, nullptr, 0}, {q.data(), nullptr, nullptr, nullptr, 0}, 1, line, 0x1p60f};
