@@ -37,13 +37,15 @@ void check_index(const Array<std::uint32_t>& index, std::size_t count, std::uint
 }
 
 Grid made_grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items,
-               const Array<float>& values, std::pair<std::uint32_t, std::uint32_t> shape,
-               std::pair<std::uint32_t, std::uint32_t> blocks, std::uint64_t seed) {
+               const Array<float>& values, const Array<float>& weights,
+               std::pair<std::uint32_t, std::uint32_t> shape, std::pair<std::uint32_t, std::uint32_t> blocks,
+               std::uint64_t seed) {
   if (blocks.first < 1 || blocks.second < 1) throw py::value_error("blocks must be at least (1, 1)");
   const py::gil_scoped_release released;
   return {view(users),
           view(items),
           view(values),
+          view(weights),
           Cuts(view(users), shape.first, blocks.first),
           Cuts(view(items), shape.second, blocks.second),
           seed};
@@ -51,21 +53,28 @@ Grid made_grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& it
 
 Grid grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, const Array<float>& values,
           std::pair<std::uint32_t, std::uint32_t> shape, std::pair<std::uint32_t, std::uint32_t> blocks,
-          std::uint64_t seed) {
+          std::uint64_t seed, const py::object& weights) {
   check_index(users, view(values).size(), shape.first, "users");
   check_index(items, view(values).size(), shape.second, "items");
-  return made_grid(users, items, values, shape, blocks, seed);
+  if (!weights.is_none() && !Array<float>::check_(weights))
+    throw py::type_error("weights must be contiguous float32");
+  const auto given = weights.is_none() ? Array<float>() : py::reinterpret_borrow<Array<float>>(weights);
+  if (!weights.is_none() && given.size() != values.size())
+    throw py::value_error("weights must have as many elements as values, " + std::to_string(values.size()) +
+                          ", got " + std::to_string(given.size()));
+  return made_grid(users, items, values, given, shape, blocks, seed);
 }
 
 py::tuple ratings(const Grid& grid) {
   const auto n = static_cast<py::ssize_t>(grid.ratings().size());
   Array<std::uint32_t> users(n), items(n);
-  Array<float> values(n);
+  Array<float> values(n), weights(n);
   for (py::ssize_t i = 0; i < n; ++i) {
     const Rating& rating = grid.ratings()[static_cast<std::size_t>(i)];
-    users.mutable_at(i) = rating.user, items.mutable_at(i) = rating.item, values.mutable_at(i) = rating.value;
+    users.mutable_at(i) = rating.user, items.mutable_at(i) = rating.item, values.mutable_at(i) = rating.value,
+    weights.mutable_at(i) = rating.weight;
   }
-  return py::make_tuple(users, items, values);
+  return py::make_tuple(users, items, values, weights);
 }
 
 template <class T> py::array copied(const std::vector<T>& values) {
@@ -176,8 +185,8 @@ std::unique_ptr<Rotation> rotation(const Grid& grid, int workers, const std::str
 void bind_factors(py::module_& m) {
   py::class_<Grid>(m, "RatingGrid", "Ratings, cut into a grid of users and items, shuffled in each cell.")
       .def(py::init(&grid), "users"_a.noconvert(), "items"_a.noconvert(), "values"_a.noconvert(), "shape"_a,
-           "blocks"_a, "seed"_a)
-      .def_property_readonly("ratings", &ratings, "Copies of (users, items, values), as they lie.")
+           "blocks"_a, "seed"_a, "weights"_a = py::none())
+      .def_property_readonly("ratings", &ratings, "Copies of (users, items, values, weights), as they lie.")
       .def_property_readonly("begins", [](const Grid& grid) { return copied(grid.begins()); })
       .def_property_readonly("user_cuts", [](const Grid& grid) { return copied(grid.users().first()); })
       .def_property_readonly("item_cuts", [](const Grid& grid) { return copied(grid.items().first()); });

@@ -1,6 +1,7 @@
 // Matrix factorization by SGD: what a visit of ratings needs, and where its loops are to be found.
 //
-// For a rating r of (u, i), with e = r - (b_u + b_i + p_u.q_i), both rows from their values before the visit:
+// For a rating r of (u, i) of weight w, with e = w (r - (b_u + b_i + p_u.q_i)), both rows from their values
+// before:
 //   p_u += a_u (e q_i - l_u p_u)    q_i += a_i (e p_u - l_i q_i)    b_u += a_u (e - l_u b_u)    b_i likewise
 #pragma once
 
@@ -11,7 +12,8 @@ namespace loosestep::factors {
 
 struct Rating {
   std::uint32_t user, item;
-  float value;  // less the mean
+  float value;   // less the mean
+  float weight;  // of its squared error
 };
 
 inline constexpr int line = 16;       // elements that a row's length is a multiple of
@@ -35,7 +37,8 @@ struct Model {
 enum Storage : int { float32, bfloat16, storages };
 enum class Adds : int { racy, exact };
 
-// A thread's own: its random numbers for bfloat16's rounding, and the sum of e^2 over what it has visited.
+// A thread's own: its random numbers for bfloat16's rounding, and the sum of w (r - ...)^2 over what it has
+// visited.
 struct Visitor {
   std::uint32_t random[line];
   double squares = 0;

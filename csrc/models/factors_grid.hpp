@@ -37,14 +37,16 @@ class Cuts {
 class Grid {
  public:
   Grid(std::span<const std::uint32_t> users, std::span<const std::uint32_t> items,
-       std::span<const float> values, Cuts user_cuts, Cuts item_cuts, std::uint64_t seed)
+       std::span<const float> values, std::span<const float> weights, Cuts user_cuts, Cuts item_cuts,
+       std::uint64_t seed)
       : users_(std::move(user_cuts)), items_(std::move(item_cuts)), ratings_(values.size()) {
     begin_.assign(std::size_t(users_.blocks()) * items_.blocks() + 1, 0);
     for (std::size_t i = 0; i < values.size(); ++i) ++begin_[cell(users[i], items[i]) + 1];
     for (std::size_t i = 1; i < begin_.size(); ++i) begin_[i] += begin_[i - 1];
     std::vector<std::uint64_t> next(begin_.begin(), begin_.end() - 1);
     for (std::size_t i = 0; i < values.size(); ++i)
-      ratings_[next[cell(users[i], items[i])]++] = {users[i], items[i], values[i]};
+      ratings_[next[cell(users[i], items[i])]++] = {users[i], items[i], values[i],
+                                                    weights.empty() ? 1 : weights[i]};
     for (std::size_t c = 0; c + 1 < begin_.size(); ++c) shuffle(c, models::Random(seed, c));
   }
 

@@ -88,14 +88,14 @@ HD void visit_one(const Model& model, const Rating& rating, Dice& dice, double& 
   load<Access, lines>(p, pair.p), load<Access, lines>(q, pair.q);
   const Scalars u = scalars(model.users, rating.user, model.rate),
                 v = scalars(model.items, rating.item, model.rate);
-  const float e = rating.value - ((u.bias + v.bias) + dot(pair));
+  const float off = rating.value - ((u.bias + v.bias) + dot(pair)), e = rating.weight * off;
   const bool counts = model.users.squares != nullptr;
   const Line of_p = move<Access, lines>(p, pair.p, e, pair.q, u, counts, dice);
   const Line of_q = move<Access, lines>(q, pair.q, e, pair.p, v, counts, dice);
   count<adds>(model.users, rating.user, u, of_p, model.rank);
   count<adds>(model.items, rating.item, v, of_q, model.rank);
   move_bias<adds>(model.users, rating.user, u, e), move_bias<adds>(model.items, rating.item, v, e);
-  squares += double(e) * e;
+  squares += double(e) * off;
 }
 
 template <class Access, Adds adds, int lines>

@@ -342,10 +342,13 @@ class RatingGrid:
         shape: tuple[int, int],
         blocks: tuple[int, int],
         seed: int,
+        weights: NDArray[np.float32] | None = None,
     ) -> None: ...
     @property
-    def ratings(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-        """Copies of users, items and values, as they lie."""
+    def ratings(
+        self,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
+        """Copies of users, items, values and weights, as they lie."""
 
     @property
     def begins(self) -> NDArray[np.uint64]:

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "models/factors_epoch.hpp"
+#include "models/factors_learn.hpp"
 #include "models/factors_visit.hpp"
 #include "models/rotation.hpp"
 #include "stress.hpp"
@@ -35,8 +37,9 @@ struct Ratings {
   }
 
   Grid grid(std::uint32_t user_blocks, std::uint32_t item_blocks) const {
-    return {users, items, values, Cuts(users, user_count, user_blocks), Cuts(items, item_count, item_blocks),
-            1};
+    return {
+        users, items, values, {}, Cuts(users, user_count, user_blocks), Cuts(items, item_count, item_blocks),
+        1};
   }
 };
 
@@ -89,7 +92,7 @@ void exact_adds_lose_nothing(std::uint32_t users, int threads) {
   std::vector<std::uint32_t> own(users), items(users, 0);
   std::iota(own.begin(), own.end(), 0u);
   const std::vector<float> ones(users, 1);
-  const Grid grid(own, items, ones, Cuts(own, users, 16), Cuts(items, 1, 1), 1);
+  const Grid grid(own, items, ones, {}, Cuts(own, users, 16), Cuts(items, 1, 1), 1);
   std::vector<float> p(users * line, 0x1p-60f), q(line, 0);
   const Model model{
       {p.data(), nullptr, nullptr, nullptr, 0}, {q.data(), nullptr, nullptr, nullptr, 0}, 1, line, 0x1p60f};
@@ -114,6 +117,30 @@ void a_stop_ends_the_rotation(const Ratings& ratings) {
   rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Singles>, Adds::racy, 2>, [] { return true; });
 }
 
+void machines_learn(int threads) {
+  constexpr std::int64_t count = 2000, each = 3;
+  constexpr std::int32_t features = 30;
+  std::vector<std::int64_t> begin(count + 1);
+  std::vector<std::int32_t> feature;
+  std::vector<float> target(count), value(count * each, 1), v(features * line, 0.1f);
+  std::vector<Head> heads(features, {0, 1, 1, 0});
+  float intercept = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int32_t k = 0; k < each; ++k)
+      feature.push_back(k * 10 + static_cast<std::int32_t>(i * (k + 3) % 10));
+    target[static_cast<std::size_t>(i)] = i * 3 % 10 < 5 ? 1 : -1;
+    begin[static_cast<std::size_t>(i) + 1] = (i + 1) * each;
+  }
+  const Examples examples{begin.data(), feature.data(), value.data(), target.data(), nullptr};
+  const Machine machine{v.data(), heads.data(), &intercept, 1, line, 0.1f, 1e-4f, 1e-4f, true};
+  const auto epoch = [&](std::uint64_t number) {
+    return learn_all(machine, examples, count, learn<Atomics<Singles, Adds::racy>, logistic, 1>, threads,
+                     models::Random(1, number), go_on);
+  };
+  const double first = epoch(0), last = (epoch(1), epoch(2));
+  check(last < first && last >= 0, "a machine learns", static_cast<long>(first), static_cast<long>(last));
+}
+
 }  // namespace
 
 int main(int count, char** given) {
@@ -127,6 +154,7 @@ int main(int count, char** given) {
     for (const Order order : {Order::ring, Order::permutation})
       check(rotated(ratings, 4, order) == rotated(ratings, 4, order), "a rotation gives the same bits", turn);
     a_stop_ends_the_rotation(ratings);
+    machines_learn(4);
   }
   std::printf("factors: %d turns\n", 3 * scale);
 }

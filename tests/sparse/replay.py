@@ -75,11 +75,11 @@ class Problem:
     def arrays(self) -> list[Any]:
         return [self.p, self.q, *(each for pair in (self.bias, self.squares) for each in pair if each is not None)]
 
-    def cell(self, user_block: int, item_block: int) -> Iterator[tuple[int, int, Any]]:
+    def cell(self, user_block: int, item_block: int) -> Iterator[tuple[int, int, Any, Any]]:
         at = item_block * self.blocks[0] + user_block
-        users, items, values = self.grid.ratings
+        users, items, values, weights = self.grid.ratings
         for i in range(*map(int, self.grid.begins[at : at + 2])):
-            yield int(users[i]), int(items[i]), values[i]
+            yield int(users[i]), int(items[i]), values[i], weights[i]
 
 
 def folded(x: Any) -> Any:
@@ -97,7 +97,7 @@ def summed(x: Any) -> Any:
     return folded(lanes)
 
 
-def visit(problem: Problem, u: int, i: int, value: Any, rate: float) -> float:
+def visit(problem: Problem, u: int, i: int, value: Any, weight: Any, rate: float) -> float:
     at, rows, index = [], (problem.p[u].copy(), problem.q[i].copy()), (u, i)
     for side in (0, 1):
         bias = f32(0) if problem.bias[side] is None else problem.bias[side][index[side]]
@@ -105,7 +105,8 @@ def visit(problem: Problem, u: int, i: int, value: Any, rate: float) -> float:
         sums = problem.squares[side]
         step = f32(rate) if sums is None else f32(rate) / np.sqrt(sums[index[side]])
         at.append((bias, l2, step))
-    e = value - ((at[0][0] + at[1][0]) + summed(rows[0] * rows[1]))
+    off = value - ((at[0][0] + at[1][0]) + summed(rows[0] * rows[1]))
+    e = weight * off
     for side, table in ((0, problem.p), (1, problem.q)):
         bias, l2, step = at[side]
         gradient = e * rows[1 - side] - l2 * rows[side]
@@ -114,7 +115,7 @@ def visit(problem: Problem, u: int, i: int, value: Any, rate: float) -> float:
             problem.squares[side][index[side]] += summed(gradient * gradient) / f32(problem.rank)
         if problem.bias[side] is not None:
             problem.bias[side][index[side]] = bias + step * (e - l2 * bias)
-    return float(e) ** 2
+    return float(e) * float(off)
 
 
 def play(problem: Problem, cells: Iterator[tuple[int, int]], rate: float) -> float:

@@ -127,6 +127,25 @@ def test_transform_places_users_by_their_ratings() -> None:
     assert np.sqrt(np.mean((again - ratings) ** 2)) <= rmse(model, pairs, ratings) + 1e-3
 
 
+@pytest.mark.parametrize("algorithm", ["hogwild", "rotation"])
+def test_implicit_feedback_ranks_what_was_not_shown(algorithm: Any) -> None:
+    # Users of one half like items of one half; a fifth of what they like is held out.
+    random = np.random.default_rng(0)
+    pairs = np.array([[u, i] for u in range(60) for i in range(40) if u % 2 == i % 2])
+    held = random.random(len(pairs)) < 0.2
+    options: dict[str, Any] = {"feedback": "implicit", "algorithm": algorithm, "max_iter": 30, "n_threads": 2}
+    model = small(l2=0.01, **options).fit(pairs[~held], np.ones((~held).sum()))
+    others = np.array([[u, i] for u in range(60) for i in range(40) if u % 2 != i % 2])
+    assert model.mean_ == 0
+    assert model.predict(pairs[held]).mean() > 0.5 > 0.2 > model.predict(others).mean()
+    with pytest.raises(ValueError, match="implicit feedback must be at least 0, got -1.0"):
+        model.fit(pairs, -np.ones(len(pairs)))
+    with pytest.raises(ValueError, match="transform places users by explicit ratings"):
+        model.transform(scipy.sparse.csr_array(np.ones((1, 40))))
+    with pytest.raises(ValueError, match="early_stopping holds ratings out"):
+        small(**options, early_stopping=True).fit(pairs, np.ones(len(pairs)))
+
+
 def test_users_without_ratings_have_no_factors() -> None:
     model = small(max_iter=2, shape=(10, 9)).fit([[0, 0], [2, 3]], [1.0, 2.0])
     assert model.user_factors_.shape == (10, 4)

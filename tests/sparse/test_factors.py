@@ -25,12 +25,14 @@ def problem(
     bias: bool = True,
     adagrad: bool = True,
     degree: bool = False,
+    weighted: bool = False,
     seed: int = 0,
 ) -> Problem:
     random = np.random.default_rng(seed)
     u, i = random.integers(users, size=count, dtype=np.uint32), random.integers(items, size=count, dtype=np.uint32)
     r = random.normal(size=count).astype(np.float32)
-    grid = _core.RatingGrid(u, i, r, (users, items), blocks, seed)
+    weights = random.uniform(0.5, 2, count).astype(np.float32) if weighted else None
+    grid = _core.RatingGrid(u, i, r, (users, items), blocks, seed, weights)
     rows = []
     for n in (users, items):
         padded = np.zeros((n, -(-rank // 16) * 16), np.float32)
@@ -71,8 +73,9 @@ def test_one_thread_is_the_sequential_method_bit_for_bit(isa: str, rank: int) ->
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("adagrad", [False, True])
 @pytest.mark.parametrize("degree", [False, True])
-def test_every_form_is_numpys(bias: bool, adagrad: bool, degree: bool) -> None:
-    ours = problem(bias=bias, adagrad=adagrad, degree=degree)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_form_is_numpys(bias: bool, adagrad: bool, degree: bool, weighted: bool) -> None:
+    ours = problem(bias=bias, adagrad=adagrad, degree=degree, weighted=weighted)
     numpys = ours.copy()
     ours.native().hogwild(ours.grid, 0.1)
     replay.play(numpys, iter(replay.hogwild(ours.blocks, 1, 0, 0)[0]), 0.1)
@@ -88,7 +91,8 @@ def test_padding_stays_zero() -> None:
 
 def test_a_grid_holds_every_rating_once_in_the_cell_of_its_blocks() -> None:
     made = problem(count=500)
-    users, items, values = made.grid.ratings
+    users, items, values, weights = made.grid.ratings
+    assert (weights == 1).all()
     given = np.random.default_rng(0)
     u, i = given.integers(23, size=500, dtype=np.uint32), given.integers(17, size=500, dtype=np.uint32)
     r = given.normal(size=500).astype(np.float32)

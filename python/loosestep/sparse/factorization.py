@@ -29,7 +29,13 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     `fit(X, y)` takes pairs (user, item), whole numbers of shape (n, 2), and their ratings; `fit(X)` a sparse
     matrix whose stored entries are the ratings. A user or item without ratings has factors of 0.
 
+    With feedback "implicit" the entries say how often a user met an item (0 and above). Learned is preference: 1,
+    with weight 1 + alpha * entry, for pairs that were given, 0 with weight 1 for n_negatives others for each of
+    them, drawn anew in every epoch, of the same user and any item (Hu, Koren, Volinsky 2008: the weights; Pan et
+    al. 2008: the sampling); e above is then times the weight, and the mean is 0.
+
     n_components: the rank k, 1 to 128; rows are padded to multiples of 16.
+    feedback, alpha, n_negatives: as above; the latter two are of "implicit" alone.
     fit_intercept: whether there are a mean and biases; without them this is matrix completion.
     l2: l, on every visit. With l2_scale "degree", l = l2 / (2 ratings of the row), so that l2 weighs the whole
         objective and not each rating.
@@ -61,7 +67,9 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Reference: Koren, Bell, Volinsky, Matrix Factorization Techniques for Recommender Systems, IEEE Computer
     42(8), 2009; Niu, Recht, Re, Wright, Hogwild!, NIPS 2011 (l2_scale "degree"); Zhang, Peng, Qiu, Model
-    rotation, 2016; Chin et al., A Learning-Rate Schedule for SGD to Matrix Factorization, PAKDD 2015.
+    rotation, 2016; Chin et al., A Learning-Rate Schedule for SGD to Matrix Factorization, PAKDD 2015; Hu, Koren,
+    Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008; Pan et al., One-Class
+    Collaborative Filtering, ICDM 2008.
     """
 
     def __init__(
@@ -69,7 +77,10 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_components: int = 32,
         *,
         fit_intercept: bool = True,
-        l2: float = 0.05,
+        feedback: Literal["explicit", "implicit"] = "explicit",
+        alpha: float = 1.0,
+        n_negatives: int = 4,
+        l2: float = 0.1,
         l2_scale: Literal["rating", "degree"] = "rating",
         schedule: Literal["adagrad", "backoff"] = "adagrad",
         learning_rate: float = 0.1,
@@ -90,6 +101,9 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.n_components = n_components
         self.fit_intercept = fit_intercept
+        self.feedback = feedback
+        self.alpha = alpha
+        self.n_negatives = n_negatives
         self.l2 = l2
         self.l2_scale = l2_scale
         self.schedule = schedule
@@ -112,7 +126,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> MatrixFactorization:
         """Learns from ratings; what was fitted before is forgotten, but stays if this raises."""
         self._check()
-        ratings = read(X, y, self.shape)
+        ratings = self._read(X, y, self.shape)
         random = generator(self.random_state)
         held = None
         if self.early_stopping:
@@ -130,7 +144,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         give `shape` where later ones show more."""
         self._check()
         first = not hasattr(self, "n_iter_")
-        ratings = read(X, y, self.shape if first else self._shape)
+        ratings = self._read(X, y, self.shape if first else self._shape)
         if first:
             random = generator(self.random_state)
             self._keep(self._drawn(ratings, random), self._mean(ratings), ratings.shape)
@@ -156,6 +170,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Factors of other users, given their ratings as a sparse matrix (users, items): each row the minimum of
         its own objective, |r - mean - b_i - Q p|^2 + l n |p|^2 over its n ratings (n l is l2 / 2 by degree)."""
         check_is_fitted(self, "n_iter_")
+        if self.feedback != "explicit":
+            raise ValueError("transform places users by explicit ratings, and feedback is 'implicit'")
         ratings = read(X, None, None)
         if ratings.shape[1] != self._shape[1]:
             raise ValueError(f"X must have {self._shape[1]} columns, one for each item, got {ratings.shape[1]}")
@@ -195,6 +211,11 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             whole("n_threads", self.n_threads)
         for name, zero in (("learning_rate", False), ("decay", False), ("init_scale", False), ("l2", True)):
             positive(name, float(getattr(self, name)), zero=zero)
+        one_of("feedback", self.feedback, ("explicit", "implicit"))
+        whole("n_negatives", self.n_negatives)
+        positive("alpha", float(self.alpha), zero=True)
+        if self.feedback == "implicit" and self.early_stopping:
+            raise ValueError("early_stopping holds ratings out, and is for feedback='explicit'")
         one_of("l2_scale", self.l2_scale, ("rating", "degree"))
         one_of("schedule", self.schedule, ("adagrad", "backoff"))
         one_of("algorithm", self.algorithm, ("hogwild", "rotation"))
@@ -208,11 +229,18 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _rate(self, epoch: int) -> float:
         return float(self.learning_rate * self.decay**epoch)
 
+    def _read(self, X: Any, y: Any, shape: tuple[int, int] | None) -> Ratings:
+        ratings = read(X, y, shape)
+        if self.feedback == "implicit" and ratings.values.min() < 0:
+            raise ValueError(f"implicit feedback must be at least 0, got {ratings.values.min()}")
+        return ratings
+
     def _mean(self, ratings: Ratings) -> float:
-        return float(ratings.values.mean(dtype=np.float64)) if self.fit_intercept else 0.0
+        with_mean = self.fit_intercept and self.feedback == "explicit"
+        return float(ratings.values.mean(dtype=np.float64)) if with_mean else 0.0
 
     def _drawn(self, ratings: Ratings, random: np.random.Generator) -> tuple[Table, Table]:
-        rank, center = int(self.n_components), 0.0 if self.fit_intercept else float(ratings.values.mean())
+        rank, center = int(self.n_components), self._center(ratings)
         share = (abs(center) / rank) ** 0.5
         options: dict[str, Any] = {
             "bias": self.fit_intercept,
@@ -224,6 +252,11 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return users, Table.drawn(
             ratings.shape[1], rank, random, center=float(np.copysign(share, center)), **options
         )
+
+    def _center(self, ratings: Ratings) -> float:
+        """What p.q is to be at the start."""
+        no_mean = not self.fit_intercept and self.feedback == "explicit"
+        return float(ratings.values.mean()) if no_mean else 0.0
 
     def _begun(self, ratings: Ratings, random: np.random.Generator) -> tuple[Table, Table]:
         tables = self._drawn(ratings, random)

@@ -40,10 +40,15 @@ class Training:
             items.native(options.l2, _by_degree(options, ratings.items, len(items.rows))),
             users.rank,
         )
-        blocks = grid_blocks(tables, len(ratings), threads(options.n_threads))
-        values = ratings.values - np.float32(mean)
-        grid = _core.RatingGrid(ratings.users, ratings.items, values, ratings.shape, blocks, seed)
-        return cls(users, items, len(ratings), _visitor(options, factors, grid, seed))
+        visits = len(ratings) * (1 + options.n_negatives if options.feedback == "implicit" else 1)
+        blocks = grid_blocks(tables, visits, threads(options.n_threads))
+        if options.feedback == "implicit":
+            visit = _resampled(options, factors, ratings, blocks, seed)
+        else:
+            values = ratings.values - np.float32(mean)
+            grid = _core.RatingGrid(ratings.users, ratings.items, values, ratings.shape, blocks, seed)
+            visit = _visitor(options, factors, grid, seed)
+        return cls(users, items, visits, visit)
 
     def epoch(self, rate: float, number: int) -> float:
         """The root of the mean square of errors, each before its own update."""
@@ -61,6 +66,26 @@ def _visitor(options: Any, factors: _core.Factors, grid: _core.RatingGrid, seed:
         )
     rotation = _core.Rotation(grid, threads(options.n_threads), seed=seed)
     return lambda rate, epoch: factors.rotate(rotation, rate)
+
+
+def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tuple[int, int], seed: int) -> Visit:
+    """Every epoch with other pairs that were not seen, drawn evenly for each user as often as it was seen."""
+    keys = np.sort(seen.users.astype(np.int64) * seen.shape[1] + seen.items)
+    counts = len(seen), len(seen) * options.n_negatives
+    values = np.repeat(np.array([1, 0], np.float32), counts)
+    weights = np.append(1 + np.float32(options.alpha) * seen.values, np.ones(counts[1], np.float32))
+
+    def visit(rate: float, epoch: int) -> float:
+        users = np.repeat(seen.users, options.n_negatives)
+        items = np.random.default_rng([seed, epoch]).integers(seen.shape[1], size=len(users), dtype=np.uint32)
+        pairs = users.astype(np.int64) * seen.shape[1] + items
+        new = keys[np.searchsorted(keys, pairs).clip(max=len(keys) - 1)] != pairs
+        kept = np.append(np.ones(len(seen), bool), new)
+        both = np.append(seen.users, users)[kept], np.append(seen.items, items)[kept]
+        grid = _core.RatingGrid(*both, values[kept], seen.shape, blocks, seed + epoch, weights[kept])
+        return _visitor(options, factors, grid, seed + epoch)(rate, epoch)
+
+    return visit
 
 
 def grid_blocks(tables: tuple[Table, Table], count: int, workers: int) -> tuple[int, int]:
