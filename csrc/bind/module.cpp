@@ -8,6 +8,7 @@ void bind_shared(py::module_& m);     // what workers share: Team (collectives),
 void bind_host(py::module_& m);       // what processes share: Host (collectives), HostCenter
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
 void bind_sparse(py::module_& m);     // sparse models: rows, linear
+void bind_reading(py::module_& m);    // files of sparse rows
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
@@ -18,4 +19,5 @@ PYBIND11_MODULE(_core, m) {
 #endif
   bind_simulated(m);
   bind_sparse(m);
+  bind_reading(m);
 }

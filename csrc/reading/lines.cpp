@@ -1,0 +1,78 @@
+#include "reading/lines.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "reading/failure.hpp"
+
+namespace loosestep::reading {
+
+File File::of(int descriptor) {
+  struct stat facts;
+  if (fstat(descriptor, &facts) != 0) throw std::system_error(errno, std::generic_category(), "fstat");
+  return {descriptor, facts.st_size};
+}
+
+void File::read(char* into, std::int64_t begin, std::size_t count) const {
+  for (std::size_t done = 0; done < count;) {
+    const ssize_t got = pread(descriptor, into + done, count - done, begin + std::int64_t(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw std::system_error(errno, std::generic_category(), "pread");
+    if (got == 0) throw BecameShorter();
+    done += std::size_t(got);
+  }
+}
+
+std::int64_t line_ends(const File& file, Span span) {
+  std::vector<char> text(std::size_t(span.end - span.begin));
+  file.read(text.data(), span.begin, text.size());
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+Lines::Lines(File file, Span span) : file_(file), span_(span), read_(span.begin), text_(window + 1) {
+  at_ = filled_ = text_.data();
+  Line cut;
+  if (span.begin > 0) next(cut);  // begins before, or is the last of the span before
+}
+
+bool Lines::next(Line& line) {
+  if (position() > span_.end || (at_ == filled_ && !refill())) return false;
+  const char* const end = end_of_line();
+  line = {at_, end};
+  at_ = std::min(filled_, text_.data() + (end - text_.data()) + 1);
+  return true;
+}
+
+const char* Lines::end_of_line() {
+  for (std::size_t looked = 0;;) {
+    const std::size_t there = std::size_t(filled_ - at_);
+    if (const void* found = std::memchr(at_ + looked, '\n', there - looked))
+      return static_cast<const char*>(found);
+    looked = there;
+    if (!refill()) {
+      *filled_ = '\n';
+      return filled_;
+    }
+  }
+}
+
+// Moves what is left to the front and reads on, in a larger window where it is full. False: the file ends.
+bool Lines::refill() {
+  const std::size_t left = std::size_t(filled_ - at_);
+  if (read_ == file_.size) return false;
+  if (left >= longest) throw BadLine("is longer than 256 MiB");
+  std::memmove(text_.data(), at_, left);
+  if (left + 1 >= text_.size()) text_.resize(2 * left + 1);
+  const std::size_t count = std::size_t(std::min(std::int64_t(text_.size() - 1 - left), file_.size - read_));
+  at_ = text_.data(), filled_ = at_ + left;
+  file_.read(filled_, read_, count);
+  filled_ += count, read_ += std::int64_t(count);
+  return true;
+}
+
+}  // namespace loosestep::reading
