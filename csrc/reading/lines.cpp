@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "reading/failure.hpp"
 
@@ -34,8 +36,9 @@ std::int64_t line_ends(const File& file, Span span) {
   return std::count(text.begin(), text.end(), '\n');
 }
 
-Lines::Lines(File file, Span span) : file_(file), span_(span), read_(span.begin), text_(window + 1) {
-  at_ = filled_ = text_.data();
+Lines::Lines(File file, Span span)
+    : file_(file), span_(span), read_(span.begin), text_(new char[window + 1]) {
+  at_ = filled_ = text_.get();
   Line cut;
   if (span.begin > 0) next(cut);  // begins before, or is the last of the span before
 }
@@ -44,7 +47,7 @@ bool Lines::next(Line& line) {
   if (position() > span_.end || (at_ == filled_ && !refill())) return false;
   const char* const end = end_of_line();
   line = {at_, end};
-  at_ = std::min(filled_, text_.data() + (end - text_.data()) + 1);
+  at_ = end == filled_ ? filled_ : at_ + (end - at_) + 1;
   return true;
 }
 
@@ -61,18 +64,28 @@ const char* Lines::end_of_line() {
   }
 }
 
-// Moves what is left to the front and reads on, in a larger window where it is full. False: the file ends.
+// Moves what is left to the front and reads on. False: the file ends.
 bool Lines::refill() {
   const std::size_t left = std::size_t(filled_ - at_);
   if (read_ == file_.size) return false;
   if (left >= longest) throw BadLine("is longer than 256 MiB");
-  std::memmove(text_.data(), at_, left);
-  if (left + 1 >= text_.size()) text_.resize(2 * left + 1);
-  const std::size_t count = std::size_t(std::min(std::int64_t(text_.size() - 1 - left), file_.size - read_));
-  at_ = text_.data(), filled_ = at_ + left;
-  file_.read(filled_, read_, count);
-  filled_ += count, read_ += std::int64_t(count);
+  make_room(left);
+  const std::int64_t wanted = std::max(span_.end - read_, std::max(beyond, std::int64_t(left)));
+  const std::int64_t count = std::min({wanted, std::int64_t(room_ - left), file_.size - read_});
+  file_.read(filled_, read_, std::size_t(count));
+  filled_ += count, read_ += count;
   return true;
+}
+
+void Lines::make_room(std::size_t left) {
+  if (left < room_ / 2) {
+    std::memmove(text_.get(), at_, left);
+  } else {
+    std::unique_ptr<char[]> larger(new char[4 * room_ + 1]);
+    std::memcpy(larger.get(), at_, left);
+    text_ = std::move(larger), room_ *= 4;
+  }
+  at_ = text_.get(), filled_ = at_ + left;
 }
 
 }  // namespace loosestep::reading

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 namespace loosestep::reading {
 
@@ -38,15 +38,18 @@ class Lines {
 
  private:
   static constexpr std::size_t window = 256 << 10, longest = std::size_t(1) << 28;
+  static constexpr std::int64_t beyond = 4096;  // bytes read past the span at once: its last line ends there
 
   const char* end_of_line();
   bool refill();
+  void make_room(std::size_t left);
   std::int64_t position() const { return read_ - (filled_ - at_); }
 
   File file_;
   Span span_;
   std::int64_t read_;  // up to this byte
-  std::vector<char> text_;
+  std::size_t room_ = window;
+  std::unique_ptr<char[]> text_;  // one byte more than room_
   char *at_, *filled_;
 };
 
