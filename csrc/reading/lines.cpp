@@ -36,9 +36,13 @@ std::int64_t line_ends(const File& file, Span span) {
   return std::count(text.begin(), text.end(), '\n');
 }
 
-Lines::Lines(File file, Span span)
-    : file_(file), span_(span), read_(span.begin), text_(new char[window + 1]) {
-  at_ = filled_ = text_.get();
+Lines::Lines(File file, Span span, Window& window)
+    : file_(file),
+      span_(span),
+      read_(span.begin),
+      window_(window),
+      at_(window.text.get()),
+      filled_(window.text.get()) {
   Line cut;
   if (span.begin > 0) next(cut);  // begins before, or is the last of the span before
 }
@@ -71,21 +75,21 @@ bool Lines::refill() {
   if (left >= longest) throw BadLine("is longer than 256 MiB");
   make_room(left);
   const std::int64_t wanted = std::max(span_.end - read_, std::max(beyond, std::int64_t(left)));
-  const std::int64_t count = std::min({wanted, std::int64_t(room_ - left), file_.size - read_});
+  const std::int64_t count = std::min({wanted, std::int64_t(window_.room - left), file_.size - read_});
   file_.read(filled_, read_, std::size_t(count));
   filled_ += count, read_ += count;
   return true;
 }
 
 void Lines::make_room(std::size_t left) {
-  if (left < room_ / 2) {
-    std::memmove(text_.get(), at_, left);
+  if (left < window_.room / 2) {
+    std::memmove(window_.text.get(), at_, left);
   } else {
-    std::unique_ptr<char[]> larger(new char[4 * room_ + 1]);
-    std::memcpy(larger.get(), at_, left);
-    text_ = std::move(larger), room_ *= 4;
+    Window larger{4 * window_.room};
+    std::memcpy(larger.text.get(), at_, left);
+    window_ = std::move(larger);
   }
-  at_ = text_.get(), filled_ = at_ + left;
+  at_ = window_.text.get(), filled_ = at_ + left;
 }
 
 }  // namespace loosestep::reading

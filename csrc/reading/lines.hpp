@@ -29,15 +29,21 @@ struct Line {
   const char* end;  // there stands a '\n', whether the file has one or not
 };
 
+// Where the bytes of a file lie while they are looked at. A thread keeps one: fresh pages are not free.
+struct Window {
+  std::size_t room = 256 << 10;
+  std::unique_ptr<char[]> text{new char[room + 1]};  // one byte more: a last line without an end is given one
+};
+
 // Lines that begin after span.begin and not after span.end, and the one at byte 0: so spans that lie end to
 // end share out the lines between them.
 class Lines {
  public:
-  Lines(File file, Span span);
+  Lines(File file, Span span, Window& window);
   bool next(Line& line);
 
  private:
-  static constexpr std::size_t window = 256 << 10, longest = std::size_t(1) << 28;
+  static constexpr std::size_t longest = std::size_t(1) << 28;
   static constexpr std::int64_t beyond = 4096;  // bytes read past the span at once: its last line ends there
 
   const char* end_of_line();
@@ -48,8 +54,7 @@ class Lines {
   File file_;
   Span span_;
   std::int64_t read_;  // up to this byte
-  std::size_t room_ = window;
-  std::unique_ptr<char[]> text_;  // one byte more than room_
+  Window& window_;
   char *at_, *filled_;
 };
 

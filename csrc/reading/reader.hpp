@@ -59,7 +59,7 @@ template <class Value> class Reader {
   template <class Stop> void take(std::size_t rows, std::int32_t base, const Arrays<Value>& into, Stop stop) {
     const std::vector<Piece> plan = pieces(rows);
     into.starts[0] = 0;
-    in_turn(plan.size(), stop, [&](std::size_t i) { copy(plan[i], base, into); });
+    in_turn(plan.size(), stop, [&](std::size_t i, int) { copy(plan[i], base, into); });
     forget(plan);
   }
 
@@ -79,12 +79,13 @@ template <class Value> class Reader {
   bool ended() const { return span_.begin >= span_.end; }
   std::int64_t wave_bytes() const { return block * 4 * threads_; }
 
-  // Calls f(0), f(1), ... from several threads, begun in this order; Stopped where `stop` says so.
+  // Calls f(0, thread), f(1, thread), ... in several threads, begun in this order; Stopped where `stop` says
+  // so.
   template <class Stop, class F> void in_turn(std::size_t count, Stop stop, F f) const {
     models::Crew crew;
     std::atomic<std::size_t> next{0};
-    const auto work = [&](int) {
-      for (std::size_t i; !crew.stopped() && (i = next++) < count;) f(i);
+    const auto work = [&](int thread) {
+      for (std::size_t i; !crew.stopped() && (i = next++) < count;) f(i, thread);
     };
     crew.run(int(std::min(std::size_t(threads_), count)), work, stop);
     if (crew.stopped()) throw Stopped();
@@ -96,9 +97,11 @@ template <class Value> class Reader {
     const std::int64_t step = std::clamp(even, smallest, largest);
     std::vector<Part<Value>> parts(std::size_t((end - span_.begin + step - 1) / step));
     Bad bad{parts.size()};
-    in_turn(parts.size(), stop, [&](std::size_t i) {
+    std::vector<Window> windows(static_cast<std::size_t>(threads_));
+    in_turn(parts.size(), stop, [&](std::size_t i, int thread) {
       const std::int64_t begin = span_.begin + std::int64_t(i) * step;
-      if (i < bad.part) read({begin, std::min(begin + step, end)}, parts[i], i, bad);
+      const Span span{begin, std::min(begin + step, end)};
+      if (i < bad.part) read(span, windows[std::size_t(thread)], parts[i], i, bad);
     });
     for (std::size_t i = 0; i < parts.size(); ++i) {
       if (i == bad.part) refuse_line(lines_ + parts[i].lines, bad.what, stop);
@@ -113,9 +116,9 @@ template <class Value> class Reader {
     std::string what{};
   };
 
-  void read(Span span, Part<Value>& part, std::size_t number, Bad& bad) const {
+  void read(Span span, Window& window, Part<Value>& part, std::size_t number, Bad& bad) const {
     try {
-      Lines lines(file_, span);
+      Lines lines(file_, span, window);
       RowReader<Value> rows(rules_, part);
       part.reserve_for(std::size_t(span.end - span.begin));
       for (Line line; ++part.lines, lines.next(line);) rows.read(line);
@@ -137,7 +140,7 @@ template <class Value> class Reader {
   template <class Stop>
   [[noreturn]] void refuse_line(std::int64_t line, const std::string& what, Stop stop) const {
     std::atomic<std::int64_t> number{line + (start_ > 0)};  // after the line that start_ cuts
-    in_turn(std::size_t((start_ + largest - 1) / largest), stop, [&](std::size_t i) {
+    in_turn(std::size_t((start_ + largest - 1) / largest), stop, [&](std::size_t i, int) {
       const std::int64_t begin = std::int64_t(i) * largest;
       number += line_ends(file_, {begin, std::min(begin + largest, start_)});
     });
