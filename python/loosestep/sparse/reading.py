@@ -61,9 +61,9 @@ def read_svmlight(
     feature or one beyond `n_features`, features of a row that do not grow. OSError where the file cannot be read,
     or becomes shorter meanwhile. It takes as much memory as the matrix, and a little for each thread.
 
-    >>> import tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "train.svm")
-    >>> _ = open(path, "w").write("1 1:0.5 3:2  # the first\\n-1 2:1e-3\\n")
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "train.svm")
+    >>> _ = path.write_text("1 1:0.5 3:2  # the first\\n-1 2:1e-3\\n")
     >>> X, y = read_svmlight(path)
     >>> X.toarray().tolist(), y.tolist()
     ([[0.5, 0.0, 2.0], [0.0, 0.0010000000474974513, 0.0]], [1.0, -1.0])
@@ -97,9 +97,9 @@ def svmlight_blocks(
 
     Options and errors as `read_svmlight`.
 
-    >>> import tempfile, os
-    >>> path = os.path.join(tempfile.mkdtemp(), "train.svm")
-    >>> _ = open(path, "w").write("1 1:0.5 3:2\\n-1 2:1\\n1 1:1\\n")
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "train.svm")
+    >>> _ = path.write_text("1 1:0.5 3:2\\n-1 2:1\\n1 1:1\\n")
     >>> [(X.shape, y.tolist()) for X, y in svmlight_blocks(path, rows=2)]
     [((2, 3), [1.0, -1.0]), ((1, 3), [1.0])]
     """
