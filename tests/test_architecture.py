@@ -50,6 +50,7 @@ LAYERS = [
     "adapters",
     "driver",
     "torch",
+    "sparse",
     "report",
     "inspection launching",
     "experiment",
@@ -72,7 +73,8 @@ THIRD_PARTY = {
     "safetensors": "checkpoint report",
     "rich": "cli comparison report",
     "click": "cli",
-    "sklearn": "data",
+    "sklearn": "data sparse",
+    "scipy": "sparse",
     "matplotlib": "report",
     "threadpoolctl": "blas",
     "mpi4py": "transports/mpi",
@@ -181,7 +183,7 @@ def test_only_the_driver_joins_strategy_model_and_transport() -> None:
 def test_importing_it_imports_no_framework() -> None:
     code = "import sys, loosestep; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = run_python(code).split()
-    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "matplotlib", "rich", "click"} & set(loaded)
+    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(loaded)
 
 
 def run_python(code: str) -> str:

@@ -7,8 +7,10 @@ void bind_ops(py::module_& m);        // elementwise rules and reductions over f
 void bind_shared(py::module_& m);     // what workers share: Team (collectives), Center (elastic center)
 void bind_host(py::module_& m);       // what processes share: Host (collectives), HostCenter
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
-void bind_sparse(py::module_& m);     // sparse models: rows, linear
-void bind_reading(py::module_& m);    // files of sparse rows
+void bind_sparse(py::module_& m);     // sparse linear models: SparseRows, LinearModel
+void bind_factors(py::module_& m);    // matrix factorization: RatingGrid, Factors, Rotation
+void bind_machines(py::module_& m);   // factorization machines: SparseExamples, FactorMachine
+void bind_reading(py::module_& m);    // files of sparse rows: SparseFile32, SparseFile64
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
@@ -19,5 +21,7 @@ PYBIND11_MODULE(_core, m) {
 #endif
   bind_simulated(m);
   bind_sparse(m);
+  bind_factors(m);
+  bind_machines(m);
   bind_reading(m);
 }

@@ -108,8 +108,7 @@ template <class Value> void bind_rows(py::module_& m, const char* name) {
 }  // namespace
 
 void bind_reading(py::module_& m) {
-  py::module_ reading = m.def_submodule("reading", "Files of sparse rows.");
-  bind_rows<float>(reading, "Rows32");
-  bind_rows<double>(reading, "Rows64");
-  reading.attr("largest_feature") = largest_feature;
+  bind_rows<float>(m, "SparseFile32");
+  bind_rows<double>(m, "SparseFile64");
+  m.attr("largest_feature") = largest_feature;
 }

@@ -13,7 +13,8 @@ using loosestep::bind::Team;
 namespace {
 
 void bind_team(py::module_& m) {
-  py::class_<Team>(m, "Team", "Split-phase collectives for `size` ranks, one thread each, matched by order of posting.")
+  py::class_<Team>(m, "Team",
+                   "Split-phase collectives for `size` ranks, one thread each, matched by order of posting.")
       .def(py::init<int, int>(), "size"_a, "outstanding"_a = 32)
       .def_property_readonly("size", &Team::size)
       .def_property_readonly("outstanding", &Team::outstanding)

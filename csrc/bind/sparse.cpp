@@ -8,33 +8,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "bind/sparse_rows.hpp"
 #include "models/linear.hpp"
-#include "models/prepare.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using namespace loosestep::models;
+using namespace loosestep::bind;
 
 namespace {
-
-template <class T> const T* data_of(const py::object& given, const char* name, std::size_t size) {
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(given))
-    throw py::type_error(std::string(name) + " must be a C-contiguous array of " +
-                         std::string(py::str(py::dtype::of<T>())) + ", got " +
-                         std::string(py::str(py::type::of(given))));
-  const auto array = py::reinterpret_borrow<py::array>(given);
-  if (std::size_t(array.size()) != size)
-    throw py::value_error(std::string(name) + " must have " + std::to_string(size) + " elements, got " +
-                          std::to_string(array.size()));
-  return static_cast<const T*>(array.data());
-}
-
-template <class T> T* written(const py::object& given, const char* name, std::size_t size) {
-  const T* data = data_of<T>(given, name, size);
-  if (!py::reinterpret_borrow<py::array>(given).writeable())
-    throw py::value_error(std::string(name) + " must be writable, got a read-only array");
-  return const_cast<T*>(data);
-}
 
 template <class T>
 T chosen(const std::map<std::string, T>& choices, const std::string& name, const std::string& given) {
@@ -44,91 +26,10 @@ T chosen(const std::map<std::string, T>& choices, const std::string& name, const
   throw py::value_error(name + " must be one of " + all + "; got " + given);
 }
 
-int at_least_one(int threads) {
-  if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
-  return threads;
-}
-
 // Ctrl-C arrives in the thread that waits.
 bool interrupted() {
   const py::gil_scoped_acquire acquire;
   return PyErr_CheckSignals() != 0;
-}
-
-// --- rows --------------------------------------------------------------------------------------------------
-
-void check_starts(const Source& source, std::size_t entries) {
-  if (source.starts[0] != 0 || source.starts[source.count] != std::int64_t(entries) ||
-      !std::is_sorted(source.starts, source.starts + source.count + 1))
-    throw py::value_error("starts must grow from 0 to the number of entries, " + std::to_string(entries));
-}
-
-Source source_of(const py::array& starts, const py::array& columns, const py::array& values,
-                 std::size_t features) {
-  Source source;
-  if (starts.size() < 1)
-    throw py::value_error("starts must have one element more than there are rows, got none");
-  source.count = std::size_t(starts.size()) - 1, source.features = features;
-  if (source.count >> 32 || features >> 32) throw py::value_error("more than 2^32 rows or features");
-  source.starts = data_of<std::int64_t>(starts, "starts", source.count + 1);
-  const std::size_t entries = std::size_t(values.size());
-  source.wide_columns = columns.itemsize() == 8, source.wide_values = values.itemsize() == 8;
-  source.columns = source.wide_columns
-                       ? static_cast<const void*>(data_of<std::int64_t>(columns, "columns", entries))
-                       : data_of<std::int32_t>(columns, "columns", entries);
-  source.values = source.wide_values ? static_cast<const void*>(data_of<double>(values, "values", entries))
-                                     : data_of<float>(values, "values", entries);
-  check_starts(source, entries);
-  return source;
-}
-
-py::array_t<std::uint32_t> count(const py::array& starts, const py::array& columns, const py::array& values,
-                                 std::size_t features, int threads) {
-  const Source source = source_of(starts, columns, values, features);
-  py::array_t<std::uint32_t> counts(static_cast<py::ssize_t>(features));
-  std::fill_n(counts.mutable_data(), features, 0u);
-  Problem problem;
-  {
-    std::uint32_t* const into = counts.mutable_data();
-    const py::gil_scoped_release release;
-    problem = count_features(source, at_least_one(threads), into);
-  }
-  if (problem.row >= 0) throw py::value_error("row " + std::to_string(problem.row) + " " + problem.what);
-  return counts;
-}
-
-struct Laid {  // rows, and the model that they are laid out for
-  std::uint32_t places, head;
-  std::size_t outputs;
-
-  Prepared prepared;
-};
-
-void check_classes(const Source& source, std::size_t outputs) {
-  const bool classes = std::all_of(source.targets, source.targets + source.count, [&](float y) {
-    return y >= 0 && y < float(outputs) && y == float(int(y));
-  });
-  if (outputs < 1 || (outputs > 1 && !classes))
-    throw py::value_error("targets must be numbers of classes below the number of outputs, " +
-                          std::to_string(outputs));
-}
-
-std::unique_ptr<Laid> lay(const py::array& starts, const py::array& columns, const py::array& values,
-                          const py::object& places, std::uint32_t head, std::size_t outputs,
-                          const py::object& targets, const py::object& weights, int threads,
-                          std::uint64_t seed) {
-  const std::size_t features = std::size_t(py::len(places));
-  Source source = source_of(starts, columns, values, features);
-  const std::uint32_t* where = data_of<std::uint32_t>(places, "places", features);
-  if (std::any_of(where, where + features, [&](std::uint32_t p) { return p < 1 || p > features; }))
-    throw py::value_error("places must be between 1 and the number of features");
-  source.targets = data_of<float>(targets, "targets", source.count);
-  check_classes(source, outputs);
-
-  if (!weights.is_none()) source.weights = data_of<float>(weights, "weights", source.count);
-  const py::gil_scoped_release release;
-  return std::unique_ptr<Laid>(new Laid{std::uint32_t(features) + 1, head, outputs,
-                                        Prepared(source, where, head, outputs, at_least_one(threads), seed)});
 }
 
 // --- the model ---------------------------------------------------------------------------------------------
@@ -226,7 +127,7 @@ std::unique_ptr<Weights> make(std::size_t places, std::size_t head, std::size_t 
                               const std::string& precision, bool adagrad, bool average) {
   if (places < 1 || outputs < 1 || head > places)
     throw py::value_error("places and outputs must be at least 1, head at most the number of places");
-  return std::make_unique<Weights>(places, head, outputs, at_least_one(threads),
+  return std::make_unique<Weights>(places, head, outputs, at_least_one_thread(threads),
                                    chosen(precisions, "precision", precision), adagrad, average);
 }
 
@@ -235,9 +136,9 @@ void copy_out(const Block<float>& block, const py::object& out) {
 }
 
 void bind_rows(py::module_& m) {
-  m.def("count", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
+  m.def("count_features", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
         "How many entries each feature has; refuses columns outside and values that are not finite.");
-  py::class_<Laid>(m, "Rows", "Sparse rows, shuffled and laid out for one model.")
+  py::class_<Laid>(m, "SparseRows", "Sparse rows, shuffled and laid out for one model.")
       .def(py::init(&lay), "starts"_a, "columns"_a, "values"_a, "places"_a, "head"_a, "outputs"_a,
            "targets"_a, "weights"_a, "threads"_a, "seed"_a)
       .def_property_readonly("count", [](const Laid& rows) { return rows.prepared.rows().count; })
@@ -245,7 +146,7 @@ void bind_rows(py::module_& m) {
 }
 
 void bind_linear(py::module_& m) {
-  py::class_<Weights>(m, "Linear", "A linear model, by places: 0 is the intercept.")
+  py::class_<Weights>(m, "LinearModel", "A linear model, by places: 0 is the intercept.")
       .def(py::init(&make), "places"_a, "head"_a, "outputs"_a, "threads"_a, "precision"_a = "float32",
            "adagrad"_a = false, "average"_a = false)
       .def("load",
@@ -281,7 +182,6 @@ void bind_linear(py::module_& m) {
 }  // namespace
 
 void bind_sparse(py::module_& m) {
-  py::module_ sparse = m.def_submodule("sparse", "Sparse models that several threads train at once.");
-  bind_rows(sparse);
-  bind_linear(sparse);
+  bind_rows(m);
+  bind_linear(m);
 }

@@ -2,40 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <barrier>
 
 #include "models/cells.hpp"
-#include "models/crew.hpp"
+#include "models/dot.hpp"
 #include "models/linear.hpp"
+#include "models/periods.hpp"
+#include "models/shop.hpp"
 #include "models/shrink.hpp"
 
 namespace loosestep::models {
-
-// Where threads meet in a deterministic epoch; all of them see the same answer to "are we to stop".
-class Meeting {
- public:
-  Meeting(int threads, const Crew& crew) : crew_(crew), barrier_(threads, Note{this}) {}
-  void meet() { barrier_.arrive_and_wait(); }
-  bool stopped() const { return stopped_; }
-
- private:
-  struct Note {
-    Meeting* meeting;
-    void operator()() noexcept { meeting->stopped_ = meeting->crew_.stopped(); }
-  };
-  const Crew& crew_;
-  bool stopped_ = false;
-  std::barrier<Note> barrier_;
-};
-
-struct Shop {  // what the threads of one epoch have in common
-  Shop(int threads, Discipline discipline)
-      : gate(discipline, threads, crew), meeting(threads, crew), clocks(threads) {}
-  Crew crew;
-  Gate gate;
-  Meeting meeting;
-  Clocks clocks;
-};
 
 template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> class Pass {
   using Own = Plain<Whole>;
@@ -58,7 +33,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
         scores_(outputs_),
         watch_(std::move(watch)),
         step_(training.steps + std::uint64_t(thread)),
-        period_(training.epoch == 0 ? std::min(first_period, training.period) : training.period) {}
+        periods_(training.period, training.epoch == 0) {}
 
   Told run() {
     const std::size_t begin = share(thread_), end = share(thread_ + 1);
@@ -79,7 +54,6 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   // Rows were shuffled when they were laid out; an epoch visits chunks of them in a new order. Visiting
   // single rows in random order took 2.3 times as long (docs/results/hogwild.md).
   static constexpr std::size_t chunk = 256;
-  static constexpr std::uint64_t first_period = 64;  // the first steps are the largest
 
   std::size_t share(int thread) const {
     return rows_.count * std::size_t(thread) / std::size_t(weights_.threads);
@@ -104,7 +78,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     shop_.gate.done(thread_);
     step_ += std::uint64_t(weights_.threads), length_ += eta;
     ++told_.examples;
-    if (++since_ == period_) sweep();
+    if (++since_ == periods_.now()) sweep();
   }
 
   // The scores become the slopes of the loss; whether any is not 0.
@@ -126,8 +100,6 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     if (measured) told_.loss += loss, ++told_.measured;
   }
 
-  // --- prediction ------------------------------------------------------------------------------------------
-
   void predict(const Row& row) {
     for (std::size_t o = 0; o < outputs_; ++o) scores_[o] = offset_ ? head_.load(o) : tail_.load(o);
     add_dot(head_, row, 0, row.head, 0);
@@ -144,20 +116,6 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
       scores_[0] += dot(cells, row, k, end, offset);
     }
   }
-
-  // Four running sums: one would wait for every addition.
-  template <class C>
-  static float dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset) {
-    float sums[4] = {};
-    for (; k + 4 <= end; k += 4)
-      for (std::uint32_t lane = 0; lane < 4; ++lane)
-        sums[lane] += cells.load(row.places[k + lane] - offset) * row.values[k + lane];
-    for (std::uint32_t lane = 0; k < end; ++k, ++lane)
-      sums[lane] += cells.load(row.places[k] - offset) * row.values[k];
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  }
-
-  // --- update ----------------------------------------------------------------------------------------------
 
   void move(const Row& row, float eta) {
     told_.updates += row.size;
@@ -200,8 +158,6 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     cells.move(i, [keep, change](float w) { return (per_touch ? w * keep : w) - change; });
   }
 
-  // --- between examples ------------------------------------------------------------------------------------
-
   void sweep() {
     const Shrink shrink(per_touch ? 0 : training_.l2, training_.l1, length_);
     const Combine combine(weights_.threads, training_.loss.curvature(), length_, rows_.coupling);
@@ -212,7 +168,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     sweep_tail(shrink);
     take_average();
     since_ = 0, length_ = 0, ++told_.sweeps;
-    period_ = std::min(training_.period, 2 * period_);
+    periods_.next();
   }
 
   void merge(const Combine& combine, const Shrink& shrink) {
@@ -256,18 +212,10 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   void catch_up() {
     if (since_ > 0 || !training_.deterministic) sweep();
     if (!training_.deterministic) return;
-    std::uint64_t most = 0;
-    for (int thread = 0; thread < weights_.threads; ++thread)
-      most = std::max(most, sweeps_of(share(thread + 1) - share(thread)));
+    const std::size_t threads = std::size_t(weights_.threads),
+                      largest = (rows_.count + threads - 1) / threads;
+    const std::uint64_t most = Periods(training_.period, training_.epoch == 0).count(largest);
     while (told_.sweeps < most && !shop_.meeting.stopped()) sweep();
-  }
-
-  std::uint64_t sweeps_of(std::uint64_t examples) const {
-    std::uint64_t sweeps = 0,
-                  period = training_.epoch == 0 ? std::min(first_period, training_.period) : training_.period;
-    for (; examples > 0; ++sweeps, period = std::min(training_.period, 2 * period))
-      examples -= std::min(examples, period);
-    return sweeps;
   }
 
   Told finished() {
@@ -291,7 +239,8 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   Watch watch_;
 
   Told told_;
-  std::uint64_t step_, since_ = 0, period_;
+  std::uint64_t step_, since_ = 0;
+  Periods periods_;
   double length_ = 0;
 };
 

@@ -85,13 +85,14 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
 void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
                    const std::vector<std::uint32_t>& order) {
   const auto lay_row = [&](std::size_t i, const auto* columns, const auto* values) {
-    std::int64_t front = starts_[i], back = starts_[i + 1];
-    for (std::int64_t k = source.starts[order[i]]; k < source.starts[order[i] + 1]; ++k) {
-      const std::uint32_t place = places[columns[k]];
-      const std::int64_t at = place < head ? front++ : --back;
-      places_[std::size_t(at)] = place, values_[std::size_t(at)] = float(values[k]);
+    const std::int64_t begin = source.starts[order[i]], end = source.starts[order[i] + 1];
+    const auto in_head = [&](auto column) { return places[column] < head; };
+    heads_[i] = head ? std::uint32_t(std::count_if(columns + begin, columns + end, in_head)) : 0;
+    std::int64_t front = starts_[i], behind = front + heads_[i];
+    for (std::int64_t k = begin; k < end; ++k) {
+      const std::size_t at = std::size_t(in_head(columns[k]) ? front++ : behind++);
+      places_[at] = places[columns[k]], values_[at] = float(values[k]);
     }
-    heads_[i] = std::uint32_t(front - starts_[i]);
     targets_[i] = source.targets[order[i]];
     if (source.weights) weights_[i] = source.weights[order[i]];
   };
@@ -108,21 +109,21 @@ void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint3
 
 void Prepared::couple(std::size_t outputs, int threads) {
   const std::size_t head = coupling_.size() / outputs;
-  std::mutex mutex;
+  std::vector<std::vector<float>> sums(static_cast<std::size_t>(threads), std::vector<float>(head));
   in_threads(threads, [&](int thread) {
-    std::vector<float> mine(head);
+    std::vector<float>& mine = sums[static_cast<std::size_t>(thread)];
     const Rows all = rows();
     for (std::size_t i = part(count_, thread, threads); i < part(count_, thread + 1, threads); ++i) {
       const Row row = all.row(i);
-      float sum = 1;  // the intercept's
-      for (std::uint32_t k = 0; k < row.size; ++k) sum += std::abs(row.values[k]);
-      mine[0] += sum;
-      for (std::uint32_t k = 0; k < row.head; ++k) mine[row.places[k]] += std::abs(row.values[k]) * sum;
+      float length = 1;  // the intercept's
+      for (std::uint32_t k = 0; k < row.size; ++k) length += std::abs(row.values[k]);
+      mine[0] += length;
+      for (std::uint32_t k = 0; k < row.head; ++k) mine[row.places[k]] += std::abs(row.values[k]) * length;
     }
-    const std::lock_guard lock(mutex);
-    for (std::size_t element = 0; element < coupling_.size(); ++element)
-      coupling_[element] += mine[element / outputs] / float(count_);
   });
+  for (const std::vector<float>& each : sums)  // in the threads' order: the same bits every time
+    for (std::size_t element = 0; element < coupling_.size(); ++element)
+      coupling_[element] += each[element / outputs] / float(count_);
 }
 
 Rows Prepared::rows() const {

@@ -284,40 +284,196 @@ class HostCenter:
 
 # ---- end of what processes share ----
 
-# ---- files of sparse rows: csrc/bind/reading.cpp ----
+def count_features(
+    starts: NDArray[np.int64], columns: NDArray[Any], values: NDArray[Any], features: int, threads: int
+) -> NDArray[np.uint32]:
+    """How many entries each feature has. ValueError: the first row with a column outside, nan or infinity."""
 
-class reading:  # noqa: N801  (a submodule)
-    largest_feature: int
+class SparseRows:
+    """Compressed sparse rows, copied, shuffled by `seed`, and laid out for one model.
 
-    class Rows32:
-        """Rows of an open svmlight file, read in several threads; ValueError begins with the line's number.
+    places[j]: where feature j lies in the model, from 1 on. Entries in places below `head` come first.
+    targets: numbers, -1 and 1, or with several outputs numbers of classes. weights: of rows, or None.
+    """
 
-        begin, end: the lines that begin after the one byte (or at byte 0) and not after the other; None: all.
-        least, greatest: features, as the file numbers them. After an error, nothing can be had of it.
+    def __init__(
+        self, starts: NDArray[np.int64], columns: NDArray[Any], values: NDArray[Any],
+        places: NDArray[np.uint32], head: int, outputs: int, targets: NDArray[np.float32],
+        weights: NDArray[np.float32] | None, threads: int, seed: int,
+    ) -> None: ...  # fmt: skip
+    @property
+    def count(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+
+class LinearModel:
+    """p_o = w_0o + sum_j w_jo x_j, by places (place 0: the intercept), an element for each output."""
+
+    def __init__(
+        self, places: int, head: int, outputs: int, threads: int, precision: str = "float32",
+        adagrad: bool = False, average: bool = False,
+    ) -> None: ...  # fmt: skip
+    def load(self, from_: NDArray[np.float32], /) -> None: ...
+    def read(self, out: NDArray[np.float32], /) -> None: ...
+    def read_average(self, out: NDArray[np.float32], /) -> None: ...
+    def load_squares(self, from_: NDArray[np.float32], /) -> None: ...
+    def read_squares(self, out: NDArray[np.float32], /) -> None: ...
+    def epoch(
+        self, rows: SparseRows, per_touch: NDArray[np.float32] | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One pass of every thread over its share of the rows; tells the mean loss and what threads did.
+
+        Options: loss, epsilon, schedule, eta0, power_t, alpha, offset, l2, l1, intercept_step, adagrad,
+        average, deterministic, diagnose, adds, discipline, seed, epoch, steps, period, measure (see
+        csrc/models/linear.hpp); an unknown one is a TypeError. KeyboardInterrupt ends it in 50 ms, partly
+        trained.
         """
 
-        def __init__(
-            self,
-            descriptor: int,
-            begin: int,
-            end: int | None,
-            least: int,
-            greatest: int,
-            queries: bool,
-            threads: int,
-        ) -> None: ...
-        def scan(self) -> None:
-            """Reads to the end and keeps nothing but the range."""
+# ---- matrix factorization ----
 
-        def fill(self, rows: int | None) -> None:
-            """Reads on until so many rows wait (None: to the end)."""
+class RatingGrid:
+    """Ratings, cut into blocks of users and items that hold about as many each, shuffled in each cell."""
 
-        def take(self, rows: int | None, base: int) -> tuple[NDArray[Any], ...]:
-            """The next rows: starts, features less base, values, targets, queries (none, where not asked for)."""
+    def __init__(
+        self,
+        users: NDArray[np.uint32],
+        items: NDArray[np.uint32],
+        values: NDArray[np.float32],
+        shape: tuple[int, int],
+        blocks: tuple[int, int],
+        seed: int,
+    ) -> None: ...
+    @property
+    def ratings(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+        """Copies of users, items and values, as they lie."""
 
-        def range(self) -> tuple[int, int, int]:
-            """The least and the greatest feature so far, -1 without any, and the first line with the greatest."""
+    @property
+    def begins(self) -> NDArray[np.uint64]:
+        """Where each cell begins: the user blocks of the first item block, then those of the next."""
 
-    class Rows64(Rows32): ...
+    @property
+    def user_cuts(self) -> NDArray[np.uint32]: ...
+    @property
+    def item_cuts(self) -> NDArray[np.uint32]: ...
+
+class FactorRows:
+    """Users' or items' rows, and what belongs to each row; written in place."""
+
+    def __init__(
+        self,
+        rows: NDArray[Any],
+        bias: NDArray[np.float32] | None = None,
+        squares: NDArray[np.float32] | None = None,
+        l2_of: NDArray[np.float32] | None = None,
+        l2: float = 0.0,
+    ) -> None: ...
+
+class Rotation:
+    """Workers keep their users; two slices of the items a worker go round a ring of workers."""
+
+    def __init__(
+        self,
+        grid: RatingGrid,
+        workers: int,
+        order: Literal["ring", "permutation"] = "ring",
+        seconds: float = ...,
+        seed: int = 0,
+    ) -> None: ...
+
+class Factors:
+    """The two sides of a factorization; visits move them in place."""
+
+    def __init__(self, users: FactorRows, items: FactorRows, rank: int) -> None: ...
+    def hogwild(
+        self,
+        grid: RatingGrid,
+        rate: float,
+        threads: int = 1,
+        seed: int = 0,
+        epoch: int = 0,
+        adds: Literal["racy", "exact"] = "racy",
+        isa: str = "",
+    ) -> float:
+        """One epoch; the sum of e^2, each before its own update. Raises what a signal's handler raises."""
+
+    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> float:
+        """One iteration: every worker meets every slice once; as `hogwild`."""
+
+class SparseExamples:
+    """CSR rows, and what is to be learned of each; a feature at most once a row."""
+
+    def __init__(
+        self,
+        begin: NDArray[np.int64],
+        feature: NDArray[np.int32],
+        value: NDArray[np.float32],
+        target: NDArray[np.float32],
+        weight: NDArray[np.float32] | None,
+        features: int,
+    ) -> None: ...
+
+class FactorMachine:
+    """A factorization machine; learning moves its arrays in place. `heads` holds 4 numbers a feature: w, the sums
+    of squares of w's and of v's gradients (begun at 1), and one that is not used."""
+
+    def __init__(
+        self,
+        v: NDArray[np.float32],
+        heads: NDArray[np.float32],
+        intercept: NDArray[np.float32] | None,
+        rank: int,
+        l2: float,
+        l2_linear: float,
+        adagrad: bool,
+    ) -> None: ...
+    def learn(
+        self,
+        examples: SparseExamples,
+        loss: Literal["squared", "logistic"],
+        rate: float,
+        threads: int = 1,
+        seed: int = 0,
+        epoch: int = 0,
+        isa: str = "",
+    ) -> float:
+        """One epoch; the sum of the losses, each before it was learned."""
+
+    def score(self, examples: SparseExamples, threads: int = 1, isa: str = "") -> NDArray[np.float32]:
+        """Every example's p."""
+
+# ---- files of sparse rows: csrc/bind/reading.cpp ----
+
+largest_feature: int
+
+class SparseFile32:
+    """Rows of an open svmlight file, read in several threads; ValueError begins with the line's number.
+
+    begin, end: the lines that begin after the one byte (or at byte 0) and not after the other; None: all.
+    least, greatest: features, as the file numbers them. After an error, nothing can be had of it.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        begin: int,
+        end: int | None,
+        least: int,
+        greatest: int,
+        queries: bool,
+        threads: int,
+    ) -> None: ...
+    def scan(self) -> None:
+        """Reads to the end and keeps nothing but the range."""
+
+    def fill(self, rows: int | None) -> None:
+        """Reads on until so many rows wait (None: to the end)."""
+
+    def take(self, rows: int | None, base: int) -> tuple[NDArray[Any], ...]:
+        """The next rows: starts, features less base, values, targets, queries (none, where not asked for)."""
+
+    def range(self) -> tuple[int, int, int]:
+        """The least and the greatest feature so far, -1 without any, and the first line with the greatest."""
+
+class SparseFile64(SparseFile32): ...
 
 # ---- end of files of sparse rows ----

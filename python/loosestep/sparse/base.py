@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -16,9 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from loosestep.errors import at_least, whole
 from loosestep.sparse.diagnosis import Diagnosis
+from loosestep.sparse.engine import Examples, Layout, Settings, Trainer
 from loosestep.sparse.losses import values
 from loosestep.sparse.rates import Rate
-from loosestep.sparse.training import Examples, Layout, Settings, Trainer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             return lambda: (rows,)
         whole("block_rows", self.block_rows)
         edges = [*range(0, len(examples), self.block_rows), len(examples)]
-        parts = list(zip(edges[:-1], edges[1:], strict=True))
+        parts = list(pairwise(edges))
         random = np.random.default_rng(trainer.settings.seed)
         return lambda: (trainer.lay(examples.part(*parts[place])) for place in random.permutation(len(parts)))
 
@@ -132,9 +133,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
     def _held_out_loss(self, trainer: Trainer, held_out: Examples) -> float:
         """By the weights as they are, averaged ones where they are asked for."""
         coef, intercept = trainer.read()
-        shape = (len(held_out), held_out.features)
-        rows = sp.csr_matrix((held_out.values, held_out.columns, held_out.starts), shape=shape)
-        scores = safe_sparse_dot(rows, coef.T) + intercept
+        scores = held_out.matrix() @ coef.T + intercept
         losses = values(trainer.settings.loss, scores, held_out.targets, self.epsilon)
         return float(np.average(losses, weights=held_out.weights))
 
@@ -178,7 +177,9 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
                 "there must be rows to train and rows to hold out"
             )
         order = check_random_state(self.random_state).permutation(len(examples))
-        rows = sp.csr_matrix((examples.values, examples.columns, examples.starts), (len(examples), examples.features))
+        rows = sp.csr_matrix(
+            (examples.values, examples.columns, examples.starts), (len(examples), examples.features)
+        )
         weights = examples.weights
         parts = [
             Examples.of(rows[part], examples.targets[part], None if weights is None else weights[part])
@@ -186,11 +187,11 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         ]
         return parts[0], parts[1]
 
-    def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:  # noqa: N803
+    def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:
         """(rows as CSR, targets, did they come sparse)."""
         kinds = [np.float64, np.float32]
         numeric = isinstance(self, RegressorMixin)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)  # noqa: N806
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)
         return sp.csr_matrix(X), y, sp.issparse(X)
 
     def _weights(self, given: Any, rows: Any) -> NDArray[np.float32] | None:
@@ -199,8 +200,8 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         checked = _check_sample_weight(given, rows, dtype=np.float64, ensure_non_negative=True)
         return np.asarray(checked, np.float32)
 
-    def _scores(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def _scores(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", reset=False)  # noqa: N806
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
         scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
-        return scores.ravel() if scores.shape[1] == 1 else scores
+        return np.asarray(scores.ravel() if scores.shape[1] == 1 else scores)

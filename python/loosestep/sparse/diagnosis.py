@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from loosestep.sparse.training import Trainer
+    from loosestep.sparse.engine import Trainer
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Diagnosis:
         hot = ", ".join(f"{feature} ({count})" for feature, count in self.hottest) or "none"
         return (
             f"conflicts: {self.conflict_rate:.3%} of the shared coordinates read; racy adds would lose "
-            f"{self.lost_rate:.4%} of the updates\nstaleness, in examples of others: {stale}\nhottest features: {hot}\n"
+            f"{self.lost_rate:.4%} of the updates\nstaleness, in examples of others: {stale}\n"
+            f"hottest features: {hot}\n"
             f"head: {self.head} places, at most {self.head_staleness} examples of others unseen"
         )
 

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 from loosestep.sparse.base import Hogwild
-from loosestep.sparse.training import Examples
+from loosestep.sparse.engine import Examples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,26 +104,28 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildClassifier:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildClassifier:
         """Train on rows X (array or CSR) with labels y; weights multiply the losses."""
         self._check()
         rows, labels, sparse = self._labelled(X, y)
         self.classes_ = unique_labels(labels)
         if self.classes_.size < 2:
-            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]!r}")
+            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]}")
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         train, held_out = self._split(Examples.of(rows, self._targets(labels), weights))
         self._train(train, self._outputs(), sparse, held_out)
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> HogwildClassifier:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> HogwildClassifier:
         """One pass over a block of rows; `classes` are all labels there will be, given with the first block."""
         self._check()
         first = not hasattr(self, "classes_")
         if first and classes is None:
-            raise ValueError("classes must be given at the first call of partial_fit: later blocks may hold others")
-        if isinstance(self.class_weight, str):
-            raise ValueError(f"class_weight={self.class_weight!r} needs all rows at once: pass a dict, or weights of rows")
+            raise ValueError(
+                "classes must be given at the first call of partial_fit: later blocks may hold others"
+            )
+        if self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' needs all rows at once: pass a dict, or sample_weight")
         rows, labels, sparse = self._labelled(X, y, reset=first)
         if first:
             self.classes_ = unique_labels(classes)
@@ -131,23 +133,23 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
             raise ValueError(f"classes were {self.classes_} at the first call of partial_fit, got {classes}")
         unknown = np.setdiff1d(labels, self.classes_)
         if unknown.size:
-            raise ValueError(f"label {unknown[0]!r} is not among the classes of the first call, {self.classes_}")
+            raise ValueError(f"label {unknown[0]} is not among the classes of the first call, {self.classes_}")
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         self._go_on(Examples.of(rows, self._targets(labels), weights), self._outputs(), sparse)
         return self
 
-    def decision_function(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def decision_function(self, X: Any) -> NDArray[Any]:
         """w.x + b: one number a row for two classes, else one for each class."""
         return self._scores(X)
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Any) -> NDArray[Any]:
         """The labels."""
         scores = self._scores(X)
         places = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[places])
 
-    @available_if(_has_probabilities)
-    def predict_proba(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
         scores = self._scores(X)
         if scores.ndim == 2 and self.multi_class == "multinomial":
@@ -156,13 +158,13 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         if scores.ndim == 1:
             return np.column_stack([1 - each, each])
         total = each.sum(axis=1, keepdims=True)
-        return np.where(total > 0, each / np.where(total > 0, total, 1), 1 / each.shape[1])
+        return np.asarray(np.where(total > 0, each / np.where(total > 0, total, 1), 1 / each.shape[1]))
 
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Their logarithms."""
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return np.asarray(np.log(self.predict_proba(X)))
 
     def _choices(self) -> dict[str, tuple[Any, ...]]:
         kinds = ("ovr", "multinomial") if self.loss == "log_loss" else ("ovr",)
@@ -171,7 +173,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
     def _loss(self, outputs: int) -> str:
         return "softmax" if outputs > 1 and self.multi_class == "multinomial" else str(self.loss)
 
-    def _labelled(self, X: Any, y: Any, reset: bool = True) -> tuple[Any, Any, bool]:  # noqa: N803
+    def _labelled(self, X: Any, y: Any, reset: bool = True) -> tuple[Any, Any, bool]:
         rows, labels, sparse = self._rows(X, y, reset)
         check_classification_targets(labels)
         return rows, labels, sparse
@@ -189,12 +191,12 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         if self.class_weight is None:
             return rows
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
-        mine = each[np.searchsorted(self.classes_, labels)].astype(np.float32)
+        mine: NDArray[np.float32] = each[np.searchsorted(self.classes_, labels)].astype(np.float32)
         return mine if rows is None else rows * mine
 
 
 class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
-    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with one output and a loss of its distance.
+    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with the loss of a distance.
 
         w_j <- w_j - eta l'(w.x + b - y) x_j   where x_j is not 0
 
@@ -249,7 +251,7 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:
         """Train on rows X (array or CSR) with targets y; weights multiply the losses."""
         self._check()
         rows, targets, sparse = self._rows(X, y, reset=True)
@@ -257,13 +259,13 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
         self._train(train, 1, sparse, held_out)
         return self
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:
         """One pass over a block of rows."""
         self._check()
         rows, targets, sparse = self._rows(X, y, reset=not hasattr(self, "coef_"))
         self._go_on(Examples.of(rows, targets, self._weights(sample_weight, rows)), 1, sparse)
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Any) -> NDArray[Any]:
         """w.x + b."""
         return self._scores(X)

@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-
 def _huber(p: NDArray[Any], y: NDArray[Any], epsilon: float) -> NDArray[Any]:
     gap = np.abs(p - y)
-    return np.where(gap <= epsilon, gap**2 / 2, epsilon * gap - epsilon**2 / 2)
+    return np.asarray(np.where(gap <= epsilon, gap**2 / 2, epsilon * gap - epsilon**2 / 2))
 
 
 VALUES: dict[str, Callable[[NDArray[Any], NDArray[Any], float], NDArray[Any]]] = {

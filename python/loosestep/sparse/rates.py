@@ -32,7 +32,9 @@ class Rate:
         if self.name != "optimal" and not self.eta0 > 0:
             raise ValueError(f"eta0 must be above 0, got {self.eta0!r}")
         if self.name == "optimal" and not self.alpha > 0:
-            raise ValueError(f"learning_rate='optimal' is 1 / (alpha (t0 + t)): alpha must be above 0, got {self.alpha!r}")
+            raise ValueError(
+                f"learning_rate='optimal' is 1 / (alpha (t0 + t)): alpha must be above 0, got {self.alpha!r}"
+            )
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay must be in (0, 1], got {self.decay!r}")
 

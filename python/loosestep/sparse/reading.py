@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-LARGEST = _core.reading.largest_feature
+LARGEST = _core.largest_feature
 PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -157,7 +157,7 @@ class _Form:
     def open(self, file: FileIO) -> Any:
         first = self.first
         greatest = LARGEST if self.n_features is None else self.n_features - (first == 0)
-        kind = _core.reading.Rows32 if self.dtype == np.float32 else _core.reading.Rows64
+        kind = _core.SparseFile32 if self.dtype == np.float32 else _core.SparseFile64
         return kind(file.fileno(), self.begin, self.end, first or 0, greatest, self.query_id, self.n_threads)
 
     def found(self, file: FileIO) -> tuple[int, int]:

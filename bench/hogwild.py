@@ -1,0 +1,208 @@
+"""Sparse linear models: examples per second and the objective reached, beside scikit-learn and Vowpal Wabbit.
+
+All minimize mean loss + alpha |w|^2 / 2 with the same step sizes, 1 / (alpha (t0 + t)); after EPOCHS passes the
+objectives and held-out accuracies are compared, before any time. A call is one pass over rows that are laid out.
+The limit of two threads is two models, each trained by one thread on half of the rows, side by side. "paper" is
+Hogwild without a head; "locked" and "turns" are what the paper compares with. Vowpal Wabbit (`pip install
+vowpalwabbit`) has a row where it is installed: a pass over its cache file, the difference of a long and a short
+call. Its step sizes are its own.
+
+Every case prints omega (most entries of a row), delta (share of rows that hold the commonest feature) and rho
+(share of rows that meet a row, by sampling). Real rows: 20 Newsgroups and WordNet's glosses, from the folder that
+DATA names (see bench/texts.py).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import SGDClassifier
+
+from bench.data import criteo_like, rcv1_like
+from bench.harness import Elsewhere, Options, Row, Sample, measure
+from bench.texts import newsgroups, wordnet
+from loosestep.sparse import HogwildClassifier
+from loosestep.sparse.engine import Examples, Layout, Trainer
+
+EPOCHS = 5
+LOSSES = ("log_loss", "hinge")
+ALPHA = 1e-6
+
+Case = Callable[[], "tuple[Any, Any] | None"]
+CASES: dict[str, Case] = {
+    "RCV1-like": lambda: matrix(rcv1_like(200_000), 47_236),
+    "Criteo-like, 2^20 features": lambda: matrix(criteo_like(400_000, 20), 1 << 20),
+    "Criteo-like, 2^24 features": lambda: matrix(criteo_like(400_000, 24), 1 << 24),
+    "20 Newsgroups": newsgroups,
+    "WordNet": wordnet,
+}
+SMOKE: dict[str, Case] = {"smoke": lambda: matrix(rcv1_like(10_000), 47_236)}
+
+
+def rows(options: Options) -> Iterator[Row]:
+    for case, load in (SMOKE if options.smoke else CASES).items():
+        if options.only in case and (found := load()) is not None:
+            print(f"{case}: {sparsity(found[0])}")
+            for loss in LOSSES:
+                yield from linear(f"{case}, {loss}", *found, loss, options)
+
+
+def matrix(examples: Any, features: int) -> tuple[Any, Any]:
+    starts, columns, values, targets = examples
+    return csr_matrix((values, columns, starts.astype(np.int32)), (targets.size, features)), targets
+
+
+def sparsity(rows: Any, seen: int = 200) -> str:
+    """The three numbers of Niu et al. 2011, all but the first as shares of the rows."""
+    lengths, columns = np.diff(rows.indptr), rows.tocsc()
+    meets = []
+    for row in np.random.default_rng(0).choice(rows.shape[0], seen):
+        features = rows.indices[rows.indptr[row] : rows.indptr[row + 1]]
+        met = [columns.indices[columns.indptr[j] : columns.indptr[j + 1]] for j in features]
+        meets.append(np.unique(np.concatenate(met)).size / rows.shape[0] if met else 0.0)
+    delta = np.diff(columns.indptr).max() / rows.shape[0]
+    return f"omega {lengths.max()}, delta {delta:.3g}, rho {max(meets):.3g} (mean row: {np.mean(meets):.3g})"
+
+
+# --- one case ----------------------------------------------------------------------------------------------
+
+
+def linear(case: str, rows: Any, targets: Any, loss: str, options: Options) -> Iterator[Row]:
+    held = rows.shape[0] // 10
+    learn, test = (rows[held:], targets[held:]), (rows[:held], targets[:held])
+    ways: dict[str, dict[str, Any]] = {
+        "1 thread": {},
+        "2 threads": {"n_threads": 2},
+        "2 threads, paper": {"n_threads": 2, "head": 0},
+        "2 threads, deterministic": {"n_threads": 2, "deterministic": True},
+        "1 thread, bfloat16": {"dtype": "bfloat16"},
+    }
+    runs: dict[str, Any] = {name: Run(*learn, loss, **way) for name, way in ways.items()}
+    runs |= {f"2 threads, {kind}": Run(*learn, loss, kind, n_threads=2, head=0) for kind in ("locked", "turns")}
+    runs["scikit-learn"] = Rival(*learn, loss)
+    if importlib.util.find_spec("vowpalwabbit") and not options.smoke:
+        runs["Vowpal Wabbit"] = Wabbit(*learn, loss)
+    checked = compare(case, runs, learn, test, loss)
+    both = "two models, half each"
+    runs[both] = Pair(*learn, loss)
+    measured = measure(runs, options, at_least=0.0)
+    amount = float(learn[0].shape[0])
+    yield from measured.rows(
+        "hogwild", case, threads=2, n=int(amount), amount=amount, unit="examples/s", limits=[both], checked=checked
+    )
+
+
+def compare(case: str, runs: Mapping[str, Any], learn: Any, test: Any, loss: str) -> bool:
+    """Whether two threads reach the objective of one within 1% (or a better one); prints all."""
+    found = {name: quality(*run.trained(), learn, test, loss) for name, run in runs.items()}
+    print(f"{case}: objective and held-out accuracy after {EPOCHS} passes")
+    for name, (objective, accuracy) in found.items():
+        print(f"  {name:28} {objective:.5f}  {accuracy:.4f}", flush=True)
+    return found["2 threads"][0] <= 1.01 * found["1 thread"][0]
+
+
+def quality(coef: Any, intercept: float, learn: Any, test: Any, loss: str) -> tuple[float, float]:
+    margins = learn[1] * (learn[0] @ coef + intercept)
+    losses = np.logaddexp(0, -margins) if loss == "log_loss" else np.maximum(0, 1 - margins)
+    right = test[1] * (test[0] @ coef + intercept) > 0
+    return float(losses.mean() + ALPHA / 2 * coef @ coef), float(right.mean())
+
+
+class Run:
+    """Calls are passes."""
+
+    def __init__(self, rows: Any, targets: Any, loss: str, discipline: str = "free", **options: Any) -> None:
+        given = {"loss": loss, "alpha": ALPHA, "random_state": 0} | options
+        settings = HogwildClassifier(**given)._settings(1, sparse=True)
+        settings.discipline = discipline
+        examples = Examples.of(rows, targets, None)
+        self.trainer = Trainer(settings, Layout.of(settings, examples.counts(settings.threads), len(examples)))
+        self.rows = self.trainer.lay(examples)
+
+    def __call__(self) -> float:
+        return self.trainer.epoch(self.rows)
+
+    def trained(self) -> tuple[Any, float]:
+        while self.trainer.epochs < EPOCHS:
+            self()
+        coef, intercept = self.trainer.read()
+        return coef[0], float(intercept[0])
+
+
+class Pair:
+    """Two models that share nothing."""
+
+    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+        half = rows.shape[0] // 2
+        self.runs = [Run(rows[part], targets[part], loss) for part in (slice(0, half), slice(half, None))]
+        self.pool = ThreadPoolExecutor(2)
+
+    def __call__(self) -> list[float]:
+        return list(self.pool.map(lambda run: run(), self.runs))
+
+
+class Rival:
+    """scikit-learn's, one pass a call."""
+
+    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+        self.rows, self.targets = rows, targets
+        self.model = SGDClassifier(loss=loss, alpha=ALPHA, random_state=0)
+
+    def __call__(self) -> None:
+        self.model.partial_fit(self.rows, self.targets, classes=(-1, 1))
+
+    def trained(self) -> tuple[Any, float]:
+        for _ in range(EPOCHS):
+            self()
+        return self.model.coef_[0], float(self.model.intercept_[0])
+
+
+class Wabbit(Elsewhere):
+    """Vowpal Wabbit over its cache: float32 weights, its own adaptive and normalized steps, one core."""
+
+    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.data, self.rows = Path(self.folder.name) / "rows.vw", rows
+        bits = max(18, int(np.ceil(np.log2(rows.shape[1] + 1))))
+        kind = {"log_loss": "logistic", "hinge": "hinge"}[loss]
+        self.options = (
+            f"-d {self.data} --cache_file {self.data}.cache --loss_function {kind} -b {bits} --holdout_off"
+        )
+        self.options += f" --l2 {ALPHA} --quiet --hash strings"
+        self.write(targets)
+        self.passes(1)
+
+    def write(self, targets: Any) -> None:
+        """Columns as numbers: they are the hashes."""
+        starts = self.rows.indptr
+        with self.data.open("w") as out:
+            for row, target in enumerate(targets):
+                part = slice(starts[row], starts[row + 1])
+                pairs = zip(self.rows.indices[part], self.rows.data[part], strict=True)
+                out.write(f"{int(target)} | " + " ".join(f"{j}:{x:.6g}" for j, x in pairs) + "\n")
+
+    def passes(self, count: int) -> tuple[float, Any]:
+        from vowpalwabbit import Workspace
+
+        began = time.perf_counter()
+        model = Workspace(f"{self.options} --passes {count}")
+        return time.perf_counter() - began, model
+
+    def sample(self, repeats: int) -> Sample:
+        long, short = self.passes(3)[0], self.passes(1)[0]
+        return Sample(max(long - short, 1e-9) / 2)
+
+    def trained(self) -> tuple[Any, float]:
+        _, model = self.passes(EPOCHS)
+        words = [str(j) for j in range(self.rows.shape[1])]
+        space = model.hash_space(" ")
+        coef = np.array([model.get_weight(model.hash_feature(word, space)) for word in words])
+        return coef, float(model.get_weight(model.hash_feature("Constant", 0)))

@@ -1,0 +1,84 @@
+// One epoch of Hogwild over a grid: every thread has users of its own, and all share the items.
+//
+// All go through the item blocks in one random order, each from a place of its own, and wait for nobody; so
+// two seldom write to the same items, and the lines of the popular ones seldom travel between cores.
+#pragma once
+
+#include "models/crew.hpp"
+#include "models/factors_grid.hpp"
+
+namespace loosestep::factors {
+
+// What threads have of an epoch, besides the model.
+struct Epoch {
+  const Grid& grid;
+  Model model;
+  Visit visit;
+  int threads;
+  std::uint64_t seed, number;
+};
+
+// A thread's part of `blocks`: [first, last).
+struct Part {
+  std::uint32_t first, last;
+};
+
+inline Part part(std::uint32_t blocks, int of, int threads) {
+  const auto cut = [&](int i) {
+    return static_cast<std::uint32_t>(std::uint64_t(blocks) * static_cast<std::uint64_t>(i) /
+                                      static_cast<std::uint64_t>(threads));
+  };
+  return {cut(of), cut(of + 1)};
+}
+
+// What is drawn from an epoch's streams: the order of item blocks, for all; of its users' blocks, by thread
+// and item block; the numbers that round, by thread.
+inline models::Random common_stream(const Epoch& epoch) { return models::Random(epoch.seed, epoch.number); }
+inline models::Random stream(const Epoch& epoch, int thread, std::uint32_t item_block) {
+  return models::Random(epoch.seed, epoch.number,
+                        (std::uint64_t(item_block) << 32) + std::uint64_t(thread) + 1);
+}
+
+inline Visitor visitor(std::uint64_t seed, std::uint64_t epoch, std::uint64_t thread) {
+  Visitor made;
+  models::Random random(seed, epoch, ~thread);
+  for (std::uint32_t& lane : made.random) lane = static_cast<std::uint32_t>(random.next()) | 1;
+  return made;
+}
+
+// The cells of one item block and of a thread's users, users in random order.
+inline void visit_block(const Epoch& epoch, std::uint32_t item_block, const Part& users,
+                        models::Random random, Visitor& visitor, const models::Crew& crew) {
+  const Rating* const last = epoch.grid.ratings().data() + epoch.grid.ratings().size();
+  for (const std::uint32_t user_block : models::shuffled(users.last - users.first, random)) {
+    if (crew.stopped()) return;
+    const auto cell = epoch.grid.at(users.first + user_block, item_block);
+    epoch.visit(epoch.model, cell.data(), cell.data() + cell.size(), last, visitor);
+  }
+}
+
+inline double hogwild_thread(const Epoch& epoch, int thread, const models::Crew& crew) {
+  const std::uint32_t blocks = epoch.grid.items().blocks();
+  const Part users = part(epoch.grid.users().blocks(), thread, epoch.threads);
+  const auto order = models::shuffled(blocks, common_stream(epoch));
+  const std::uint32_t start = part(blocks, thread, epoch.threads).first;
+  Visitor mine = visitor(epoch.seed, epoch.number, static_cast<std::uint64_t>(thread));
+  for (std::uint32_t i = 0; i < blocks && !crew.stopped(); ++i) {
+    const std::uint32_t block = order[(start + i) % blocks];
+    visit_block(epoch, block, users, stream(epoch, thread, block), mine, crew);
+  }
+  return mine.squares;
+}
+
+// The sum of e^2 over all visits, each before its own update; `stop` as Crew has it.
+template <class Stop> double hogwild(const Epoch& epoch, Stop stop) {
+  models::Crew crew;
+  std::vector<double> squares(static_cast<std::size_t>(epoch.threads));
+  crew.run(
+      epoch.threads,
+      [&](int thread) { squares[static_cast<std::size_t>(thread)] = hogwild_thread(epoch, thread, crew); },
+      stop);
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
+}
+
+}  // namespace loosestep::factors

@@ -1,0 +1,205 @@
+"""Trains a sparse linear model by the native engine: where features lie, how often copies meet, when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from loosestep import _core
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from loosestep.sparse.rates import Rate
+
+LONGEST = 16384  # examples of a thread between two merges
+SHORTEST = 64
+MERGES = 12  # an epoch, at least, where there are examples enough
+MEASURED = 65536  # examples of an epoch whose loss is taken
+
+
+@dataclass
+class Settings:
+    """What the engine is asked for; see `HogwildClassifier` for the meanings."""
+
+    loss: str
+    rate: Rate
+    outputs: int = 1
+    l2: float = 0.0
+    l1: float = 0.0
+    epsilon: float = 0.1
+    intercept_step: float = 1.0
+    regularize: Literal["swept", "touched"] = "swept"
+    threads: int = 1
+    head: int | Literal["auto"] = "auto"
+    period: int | Literal["auto"] = "auto"
+    adds: str = "racy"
+    dtype: str = "float32"
+    average: int = 0  # from this step on; 0: never
+    deterministic: bool = False
+    diagnose: bool = False
+    discipline: str = "free"
+    seed: int = 0
+
+
+@dataclass
+class Layout:
+    """Where features lie in the model: the popular ones first."""
+
+    places: NDArray[np.uint32]  # of feature j; place 0 is the intercept
+    head: int
+    period: int
+
+    @classmethod
+    def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> Layout:
+        """A feature that a thread touches once or more between two merges is worth a copy in each."""
+        order = np.argsort(-counts.astype(np.int64), kind="stable")
+        places = np.empty(counts.size, np.uint32)
+        places[order] = np.arange(1, counts.size + 1, dtype=np.uint32)
+        period = rows // (settings.threads * MERGES) if settings.period == "auto" else settings.period
+        period = min(max(period, SHORTEST), LONGEST) if settings.period == "auto" else period
+        return cls(places, cls.head_size(settings, counts, rows, period), period)
+
+    @staticmethod
+    def head_size(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
+        """Places of the head, the intercept's among them."""
+        if settings.deterministic:
+            return counts.size + 1
+        if settings.head != "auto":
+            return min(settings.head, counts.size + 1)
+        if settings.threads == 1:
+            return 0
+        popular = int(np.count_nonzero(counts.astype(np.float64) * period >= rows))
+        return 1 + min(popular, 4 * period)
+
+
+@dataclass
+class Examples:
+    """Sparse rows in scipy's terms, and their targets."""
+
+    starts: NDArray[np.int64]
+    columns: NDArray[Any]
+    values: NDArray[Any]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
+    features: int
+
+    @classmethod
+    def of(cls, rows: Any, targets: NDArray[Any], weights: NDArray[Any] | None) -> Examples:
+        """Of a CSR matrix; what is not float32 or float64 becomes float32."""
+        values = rows.data if rows.data.dtype in (np.float32, np.float64) else rows.data.astype(np.float32)
+        given = None if weights is None else np.ascontiguousarray(weights, np.float32)
+        starts = np.ascontiguousarray(rows.indptr, np.int64)
+        return cls(starts, rows.indices, values, np.ascontiguousarray(targets, np.float32), given, rows.shape[1])
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    def matrix(self) -> Any:
+        """As scipy has it."""
+        return csr_matrix((self.values, self.columns, self.starts), (len(self), self.features))
+
+    def counts(self, threads: int) -> NDArray[np.uint32]:
+        """Rows that hold each feature; ValueError names the first row that holds nan or infinity."""
+        return _core.count_features(self.starts, self.columns, self.values, self.features, threads)
+
+    def part(self, begin: int, end: int) -> Examples:
+        """Some of the rows, without a copy where that can be."""
+        low, high = self.starts[begin], self.starts[end]
+        weights = None if self.weights is None else self.weights[begin:end]
+        starts = self.starts[begin : end + 1] - low
+        content = self.columns[low:high], self.values[low:high], self.targets[begin:end]
+        return Examples(starts, *content, weights, self.features)
+
+
+@dataclass
+class Trainer:
+    """A model under training. `coef` (outputs, features) and `intercept` (outputs) are in the user's order."""
+
+    settings: Settings
+    layout: Layout
+    epochs: int = 0
+    steps: int = 0
+    cuts: int = 0
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        places = self.layout.places.size + 1
+        adagrad, average = settings.rate.name == "adagrad", settings.average > 0
+        self.native = _core.LinearModel(
+            places, self.layout.head, settings.outputs, settings.threads, settings.dtype, adagrad, average
+        )
+
+    def lay(self, examples: Examples) -> _core.SparseRows:
+        """Rows as the engine visits them: a copy, shuffled once."""
+        return _core.SparseRows(
+            examples.starts, examples.columns, examples.values, self.layout.places, self.layout.head,
+            self.settings.outputs, examples.targets, examples.weights, self.settings.threads, self.settings.seed,
+        )  # fmt: skip
+
+    def epoch(self, *parts: _core.SparseRows, touched: NDArray[np.float32] | None = None) -> float:
+        """One pass over the parts; the mean loss before each update. FloatingPointError where it is lost."""
+        told = [self.pass_over(rows, touched) for rows in parts]
+        if not all(each["finite"] for each in told):
+            raise FloatingPointError(
+                f"the weights are no longer finite in epoch {self.epochs + 1}: the step size is too large for the "
+                "scale of the features (scale them, or a smaller eta0)"
+            )
+        self.epochs += 1
+        examples = sum(each["examples"] for each in told)
+        return float(sum(each["loss"] * each["examples"] for each in told) / max(examples, 1))
+
+    def pass_over(self, rows: _core.SparseRows, touched: NDArray[np.float32] | None) -> dict[str, Any]:
+        told = self.native.epoch(rows, touched, self.options(rows.count))
+        self.steps += told["examples"]
+        self.told.append(told)
+        return told
+
+    def options(self, rows: int) -> dict[str, Any]:
+        """For one call of the engine."""
+        settings = self.settings
+        averaging = 0 < settings.average <= self.steps + rows
+        return settings.rate.options(self.epochs, self.cuts) | {
+            "loss": settings.loss, "epsilon": settings.epsilon, "l2": settings.l2, "l1": settings.l1,
+            "intercept_step": settings.intercept_step, "deterministic": settings.deterministic,
+            "diagnose": settings.diagnose, "adds": settings.adds, "discipline": settings.discipline,
+            "average": averaging, "seed": settings.seed, "epoch": len(self.told), "steps": self.steps,
+            "period": self.layout.period, "measure": max(1, rows // MEASURED),
+        }  # fmt: skip
+
+    def touched(self, counts: NDArray[np.uint32], rows: int) -> NDArray[np.float32] | None:
+        """L2 by degree (Niu et al. 2011): l2 over the share of the rows that hold the feature, by place."""
+        if self.settings.regularize == "swept" or not self.settings.l2:
+            return None
+        out = np.zeros(counts.size + 1, np.float32)
+        out[self.layout.places] = self.settings.l2 * rows / np.maximum(counts, 1)
+        return out
+
+    # --- weights in the user's order -----------------------------------------------------------------------
+
+    def load(self, coef: NDArray[Any], intercept: NDArray[Any], squares: NDArray[Any] | None = None) -> None:
+        """Start from these."""
+        weights = np.empty((coef.shape[1] + 1, coef.shape[0]), np.float32)
+        weights[0], weights[self.layout.places] = intercept, coef.T
+        self.native.load(weights)
+        if squares is not None:
+            moved = np.empty_like(weights)
+            moved[0], moved[self.layout.places] = squares[0], squares[1:]
+            self.native.load_squares(moved)
+
+    def read(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(coef, intercept): the average where one was asked for and there is one yet."""
+        weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
+        averaged = 0 < self.settings.average <= self.steps
+        (self.native.read_average if averaged else self.native.read)(weights)
+        return weights[self.layout.places].T.astype(np.float64), weights[0].astype(np.float64)
+
+    def squares(self) -> NDArray[np.float32]:
+        """AdaGrad's sums: (1 + features, outputs), the intercept's first."""
+        weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
+        self.native.read_squares(weights)
+        return np.concatenate([weights[:1], weights[self.layout.places]])
