@@ -10,6 +10,7 @@ void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
 void bind_sparse(py::module_& m);     // sparse linear models: SparseRows, LinearModel
 void bind_factors(py::module_& m);    // matrix factorization: RatingGrid, Factors, Rotation
 void bind_machines(py::module_& m);   // factorization machines: SparseExamples, FactorMachine
+void bind_reading(py::module_& m);    // files of sparse rows: SparseFile32, SparseFile64
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
@@ -22,4 +23,5 @@ PYBIND11_MODULE(_core, m) {
   bind_sparse(m);
   bind_factors(m);
   bind_machines(m);
+  bind_reading(m);
 }

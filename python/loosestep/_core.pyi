@@ -443,3 +443,40 @@ class FactorMachine:
 
     def score(self, examples: SparseExamples, threads: int = 1, isa: str = "") -> NDArray[np.float32]:
         """Every example's p."""
+
+# ---- files of sparse rows: csrc/bind/reading.cpp ----
+
+largest_feature: int
+
+class SparseFile32:
+    """Rows of an open svmlight file, read in several threads; ValueError begins with the line's number.
+
+    begin, end: the lines that begin after the one byte (or at byte 0) and not after the other; None: all.
+    least, greatest: features, as the file numbers them. After an error, nothing can be had of it.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        begin: int,
+        end: int | None,
+        least: int,
+        greatest: int,
+        queries: bool,
+        threads: int,
+    ) -> None: ...
+    def scan(self) -> None:
+        """Reads to the end and keeps nothing but the range."""
+
+    def fill(self, rows: int | None) -> None:
+        """Reads on until so many rows wait (None: to the end)."""
+
+    def take(self, rows: int | None, base: int) -> tuple[NDArray[Any], ...]:
+        """The next rows: starts, features less base, values, targets, queries (none, where not asked for)."""
+
+    def range(self) -> tuple[int, int, int]:
+        """The least and the greatest feature so far, -1 without any, and the first line with the greatest."""
+
+class SparseFile64(SparseFile32): ...
+
+# ---- end of files of sparse rows ----

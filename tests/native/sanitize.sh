@@ -8,15 +8,19 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -pthread -I$root/csrc"
 
+sources() { # PROGRAM
+  if [ "$1" = reading_stress ]; then echo "$root/csrc/reading/lines.cpp"; fi
+}
+
 check() { # PROGRAM NAME SANITIZERS [SCALE]
   echo "== $1, $2"
-  # shellcheck disable=SC2086
-  "${CXX:-g++}" $flags "-fsanitize=$3" -fno-sanitize-recover=all "$here/$1.cpp" -o "$out/$1-$2"
+  # shellcheck disable=SC2046,SC2086
+  "${CXX:-g++}" $flags "-fsanitize=$3" -fno-sanitize-recover=all "$here/$1.cpp" $(sources "$1") -o "$out/$1-$2"
   "$out/$1-$2" "${4:-1}"
 }
 
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66" UBSAN_OPTIONS=print_stacktrace=1
-for program in shared_stress host_stress models_stress factors_stress; do
+for program in shared_stress host_stress models_stress factors_stress reading_stress; do
   check "$program" thread thread "${1:-1}"
   check "$program" address-undefined address,undefined,float-cast-overflow "${1:-1}"
 done

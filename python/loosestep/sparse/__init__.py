@@ -5,6 +5,7 @@ from __future__ import annotations
 from loosestep.sparse.factorization import MatrixFactorization
 from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
 from loosestep.sparse.machine import FactorizationMachineClassifier, FactorizationMachineRegressor
+from loosestep.sparse.reading import read_svmlight, svmlight_blocks
 
 __all__ = [
     "FactorizationMachineClassifier",
@@ -12,4 +13,6 @@ __all__ = [
     "HogwildClassifier",
     "HogwildRegressor",
     "MatrixFactorization",
+    "read_svmlight",
+    "svmlight_blocks",
 ]
