@@ -23,11 +23,12 @@ struct Call {
   std::uint64_t size = 0;
   double weight = 1;
   std::uint8_t kind = 0, op = 0, dtype = 0;
+  std::uint8_t streams = 0;  // rank 0's: which stores all ranks use from the next piece on (Stores)
   std::int32_t root = 0;
 
   static Call of(const shared::Post& post) {
     const auto byte = [](auto word) { return static_cast<std::uint8_t>(word); };
-    return {post.size, post.weight, byte(post.kind), byte(post.op), byte(post.dtype), post.root};
+    return {post.size, post.weight, byte(post.kind), byte(post.op), byte(post.dtype), 0, post.root};
   }
 
   // Without the buffers, which are that rank's alone.
@@ -51,7 +52,7 @@ struct Lane {
 static_assert(sizeof(Counter) + 2 * sizeof(Call) <= 64, "one line from core to core tells all");
 
 struct Head {
-  static constexpr std::uint64_t ready = 0x6c6f6f7365000001;  // changes with the layout
+  static constexpr std::uint64_t ready = 0x6c6f6f7365000002;  // changes with the layout
 
   alignas(64) std::atomic<std::uint64_t> mark{0};  // written last
   std::uint64_t ranks = 0, piece = 0;

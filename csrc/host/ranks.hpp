@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "host/layout.hpp"
+#include "host/stores.hpp"
 #include "host/work.hpp"
 #include "shared/team.hpp"
 
@@ -79,7 +80,8 @@ class Ranks {
     post_ = post;
     shares_ = post.kind == Kind::all_reduce && size_ > 2 && post.size * bytes_of(post.dtype) > worth_sharing;
     steps_ = std::max<std::size_t>(pieces, 1) * (shares_ ? 2 : 1);
-    step_ = 0, awaited_ = 0;
+    step_ = 0, awaited_ = 0, spent_ = 0;
+    class_ = Stores::size_of(pieces);
     first_ = put_out_;
     under_way_ = true;
   }
@@ -100,6 +102,7 @@ class Ranks {
         return outcome;
     compare();
     work([](auto&& step) { step.take(); });
+    learn();
     return Outcome::done;
   }
 
@@ -121,6 +124,7 @@ class Ranks {
   void put_out() {
     work([](auto&& step) { step.fill(); });
     mine().calls[number() % 2] = Call::of(post_);
+    mine().calls[number() % 2].streams = stores_.said();
     ++put_out_;
     mine().published.advance();
   }
@@ -137,11 +141,35 @@ class Ranks {
   }
 
   template <class Do> void work(Do what) {
-    const Step step{layout_, size_, rank_, post_, step_, number(), shares_};
+    if (!measured()) return act(what);
+    const Clock::time_point start = Clock::now();
+    act(what);
+    spent_ += std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  template <class Do> void act(Do what) {
+    const Step step{layout_, size_, rank_, post_, step_, number(), shares_, streams()};
     if (post_.dtype == shared::Dtype::float32)
       what(Work<float>(step, scratch_));
     else
       what(Work<double>(step, scratch_));
+  }
+
+  bool streams() const { return Stores::streams(said_, class_); }
+  bool measured() const {
+    return rank_ == 0 && post_.kind == Kind::all_reduce && bytes_of_piece() >= worth_streaming;
+  }
+
+  std::size_t bytes_of_piece() const {
+    const std::size_t before = (shares_ ? step_ / 2 : step_) * piece_bytes;
+    return std::min(piece_bytes, post_.size * bytes_of(post_.dtype) - before);
+  }
+
+  // What the piece just taken cost rank 0, the waiting left out; and which stores fill the next.
+  void learn() {
+    if (shares_ && step_ % 2 == 0) return;
+    if (measured()) stores_.took(class_, streams(), spent_ / static_cast<double>(bytes_of_piece()));
+    said_ = lane(0).calls[number() % 2].streams, spent_ = 0;
   }
 
   // Below it a second meeting costs more than reading every rank's piece.
@@ -155,6 +183,10 @@ class Ranks {
   std::size_t step_ = 0, steps_ = 0;
   int awaited_ = 0;  // ranks below it have put out this step's piece
   bool shares_ = false;
+  Stores stores_;            // rank 0's
+  std::uint8_t said_ = 255;  // by rank 0 with the last piece
+  int class_ = 0;            // of this call, by its size
+  double spent_ = 0;         // seconds of work on the piece under way
   std::atomic<bool> under_way_{false};
   Scratch scratch_;
   std::string failure_;

@@ -25,9 +25,12 @@ struct Step {
   std::size_t index;     // within the call
   std::uint32_t number;  // of the piece that this rank puts out
   bool shares;           // two steps a piece: the values, then each rank's share of the sums
+  bool streams;          // large pieces are put out by streaming stores (Stores)
 
   bool second() const { return shares && index % 2 == 1; }
 };
+
+inline constexpr std::size_t worth_streaming = 256 * 1024;
 
 // Room that every step needs again.
 struct Scratch {
@@ -67,15 +70,11 @@ template <class T> class Work {
   }
 
  private:
-  // Lines that another core has just read are slow to write, and from a distant core slow to read: large
-  // pieces go past the caches (measured: docs/results/collectives.md).
-  static void put(T* to, const T* from, std::size_t n) {
-    if (n * sizeof(T) < worth_streaming) return shared::copy(to, from, n);
+  void put(T* to, const T* from, std::size_t n) const {
+    if (!step_.streams || n * sizeof(T) < worth_streaming) return shared::copy(to, from, n);
     stream_out(to, from, n);
     settle();
   }
-
-  static constexpr std::size_t worth_streaming = 256 * 1024;
 
   static std::size_t place(int rank) { return static_cast<std::size_t>(rank); }
 
@@ -123,8 +122,9 @@ template <class T> class Work {
     alignas(64) T acc[shared::tile];
     for (std::size_t n; begin < end; begin += n, out += n) {
       n = std::min(shared::tile, end - begin);
-      reduction(acc, scratch_.parts, begin, n);
-      shared::copy(out, acc, n);
+      T* const sum = reduction.in_one_pass() ? out : acc;
+      reduction(sum, scratch_.parts, begin, n);
+      shared::copy(out, sum, n);
     }
   }
 
