@@ -3,11 +3,13 @@
 
 #include <system_error>
 
+#include "bind/host_buffer.hpp"
 #include "bind/host_center.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using loosestep::bind::Host;
+using loosestep::bind::HostBuffer;
 using loosestep::bind::HostCenter;
 
 namespace {
@@ -58,6 +60,15 @@ void bind_host_center(py::module_& m) {
       .def("close", &HostCenter::close);
 }
 
+void bind_host_buffer(py::module_& m) {
+  py::class_<HostBuffer>(m, "HostBuffer", "A vector in memory that the processes of a host map.")
+      .def(py::init<const py::object&, std::size_t, const std::string&, bool>(), "path"_a, "size"_a,
+           "dtype"_a, "create"_a)
+      .def_static("needed", &HostBuffer::needed, "size"_a, "dtype"_a, "The bytes that such a buffer takes.")
+      .def_property_readonly("array", &HostBuffer::array)
+      .def("close", &HostBuffer::close, "From now on the array is this process's own, at the same address.");
+}
+
 }  // namespace
 
 void bind_host(py::module_& m) {
@@ -65,4 +76,5 @@ void bind_host(py::module_& m) {
   py::register_exception<loosestep::host::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
   bind_host_collectives(m);
   bind_host_center(m);
+  bind_host_buffer(m);
 }

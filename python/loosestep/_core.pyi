@@ -282,4 +282,20 @@ class HostCenter:
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in a call."""
 
+class HostBuffer:
+    """A vector that a host's processes hold in common, zeros at first, without any lock: see `exact` and `racy`.
+
+    A forked child has no part in it: it is not mapped there. Errors as Host.
+    """
+
+    def __init__(self, path: str | int, size: int, dtype: str, create: bool) -> None:
+        """`path` and `create` as for Host, `needed(size, dtype)` bytes."""
+
+    @staticmethod
+    def needed(size: int, dtype: str) -> int: ...
+    @property
+    def array(self) -> NDArray[Any]: ...
+    def close(self) -> None:
+        """From now on the array, and every view of it, is this process's own: its values stay, and its address."""
+
 # ---- end of what processes share ----

@@ -178,11 +178,11 @@ class Job:
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.totals = self.session.surveying("totals", self.local_totals)
         self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        if self.strategy.shares and len(self.session.ranks) < self.size:
+        if self.strategy.shares and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
-        shared = self.start() if "params" in self.strategy.shares else None
+        shared = self.session.in_common("params", self.x0) if "params" in self.strategy.shares else None
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, shared))
         if self.folder is not None:
@@ -200,15 +200,9 @@ class Job:
         if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
-    def start(self) -> Buffer:
-        """A flat, aligned copy of x0."""
-        params: Buffer = buffers.zeros(self.x0.size, self.x0.dtype)
-        params[:] = self.x0.reshape(-1)
-        return params
-
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None) -> Program:
         """One worker with its model and state."""
-        params = self.start() if shared is None else shared
+        params = buffers.copy_of(self.x0) if shared is None else shared
         moments = self.optimizer.init(params)
         worker = Worker(rank, self.size, params, self.share_for(rank), moments)
         adds = None if shared is None else getattr(self.strategy, "adds", "exact")

@@ -24,13 +24,13 @@ HEARSAY = 2.0  # seconds for the reason of an abort to come
 class HostSession(ProcessSession):
     """As ProcessSession; started collectives run at `Wait`, in the order of `Start` on every rank."""
 
-    grouped = False
+    hosted, grouped = True, False
 
     def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
         super().__init__(wire, silence, deadline)
         needed = _core.Host.needed(self.size)
         self.host = self.map("hosting", needed, lambda path, new: _core.Host(path, self.size, wire.rank, new))
-        self.centers: list[_core.HostCenter] = []
+        self.mapped: list[_core.HostCenter | _core.HostBuffer] = []
         self.endpoint = HostEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
 
@@ -53,8 +53,22 @@ class HostSession(ProcessSession):
             return _core.HostCenter(path, like.size, like.dtype.name, new, like if new else None)
 
         center = self.map(f"share {name}", _core.HostCenter.needed(like.size, like.dtype.name), opened)
-        self.centers.append(center)
+        self.mapped.append(center)
         return Shared(name, like.size, like.dtype, center)
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        """Mapped by all until the run is over; then this worker's own, at the same address."""
+
+        def opened(path: str | int, new: bool) -> _core.HostBuffer:
+            made = _core.HostBuffer(path, like.size, like.dtype.name, new)
+            if new:
+                made.array[:] = like.reshape(-1)
+            return made
+
+        held = self.map(f"common {name}", _core.HostBuffer.needed(like.size, like.dtype.name), opened)
+        self.mapped.append(held)
+        common: Buffer = held.array
+        return common
 
     def store(self, shared: Shared, values: Buffer) -> None:
         shared.store.store(values)
@@ -68,7 +82,7 @@ class HostSession(ProcessSession):
         if error is not None:
             self.host.abort()
         super().leave(error)
-        for memory in (self.host, *self.centers):
+        for memory in (self.host, *self.mapped):
             memory.close()
 
 

@@ -31,6 +31,8 @@ LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 class ProcessSession(Stopwatch, Session):
     """This process's part of a run."""
 
+    hosted = False
+
     def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
         super().__init__()
         self.silence, self.deadline, self.post = silence, deadline, Post(wire)

@@ -49,8 +49,7 @@ class Worker:
 
     def copy_of_params(self) -> Buffer:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
-        copy: Buffer = buffers.like(self.params)
-        copy[:] = self.params
+        copy: Buffer = buffers.copy_of(self.params)
         return copy
 
     def buckets(self, bucket_bytes: int) -> list[Bucket]:

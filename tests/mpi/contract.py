@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.contract.asking import Ask, beginning
 from tests.contract.discovery import cases
 from tests.contract.problem import Quadratic, start
@@ -150,7 +151,7 @@ def strategies_agree() -> None:
     for case in cases(strategies, Strategy):
         strategy = case.values[0]
         if strategy.shares:
-            continue
+            continue  # no two runs are alike: see below
         wanted = go(strategy, ls.Threads(SIZE), counts, every=7)
         for on in FORMS:
             got = go(strategy, on, counts, every=7)
@@ -172,9 +173,30 @@ def asynchronous_ones_arrive() -> None:
     data = Quadratic([400] * SIZE, alike=True)
     for cls in (case.values[0] for case in cases(strategies, Strategy) if not case.values[0].synchronous):
         for on in FORMS:
-            if not cls.shares:
+            if not (cls.shares and on.apart):
                 end = ls.run(cls, data.gradient, start(), data.batches, optimizer=ls.SGD(0.1), on=on).params
                 assert abs(end - data.minimum()).max() < 0.05, (cls, on, end, data.minimum())
+
+
+def count(on: Transport) -> ls.Result:
+    """Every step of every worker adds one."""
+    rise = lambda x, batch: np.full_like(x, -1)  # noqa: E731
+    steps = lambda rank, size: iter([0.0] * 500)  # noqa: E731
+    return ls.run(ls.Hogwild("exact"), rise, np.zeros((7, 300)), steps, optimizer=ls.SGD(1.0), on=on)
+
+
+def hogwild_shares_its_parameters() -> None:
+    """No update is lost between processes; after the run each has parameters of its own; apart it is refused."""
+    result = count(FORMS[0])
+    mine = result.workers[0].params
+    assert (result.params == 500 * SIZE).all(), result.params
+    assert result.consensus_distance == 0, result.consensus_distance
+    for turn in range(20):
+        mine[:] = RANK
+        world().Barrier()
+        assert (mine == RANK).all(), (turn, mine)
+    with pytest.raises(ValueError, match="workers that share memory, which those of MPI.apart=True. do not"):
+        count(FORMS[1])
 
 
 # --- halting, checkpoints ----------------------------------------------------------------------------------
@@ -215,6 +237,7 @@ def main() -> None:
     requests_agree()
     strategies_agree()
     asynchronous_ones_arrive()
+    hogwild_shares_its_parameters()
     stops_together()
     resumes(shared)
     print(f"rank {RANK} of {SIZE}: all agrees", flush=True)
