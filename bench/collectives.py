@@ -1,6 +1,6 @@
 """Between processes of one host: allreduce, elastic and neighbour exchange, beside Open MPI, MPICH and Gloo.
 
-Every contestant has processes of its own, rank r on the r-th core (around again where cores do not suffice), asleep
+Every contestant has processes of its own, rank r on the r-th core (around again where there are fewer), asleep
 while others run; a rank times itself and the slowest counts. Everything is checked before it is timed. Open MPI is
 that of this environment, MPICH that of the interpreter given by `--mpich`; what is not there is left out, aloud.
 """
@@ -46,7 +46,7 @@ class Field:
         return {text: size for text, size in chosen.items() if options.only in self.case(text)}
 
     def case(self, text: str) -> str:
-        cores = len(os.sched_getaffinity(0))
+        cores = _core.info()["cores"]
         return f"{self.kind}, {text}, {self.ranks} ranks" + (f" on {cores} cores" if cores < self.ranks else "")
 
 
@@ -162,7 +162,7 @@ def commands(name: str, ranks: int, place: str, options: Options) -> list[list[s
         return alone(name, ranks, place)
     if name == "MPICH":
         crowded = ["-genv", "MPIR_CVAR_ENABLE_HEAVY_YIELD", "1"]  # else those who wait keep the cores
-        extra = crowded if ranks > len(os.sched_getaffinity(0)) else []
+        extra = crowded if ranks > _core.info()["cores"] else []
         return launched(options.mpich or sys.executable, "MPI", ranks, place, extra)
     library = "MPI" if name == "Open MPI" else "messages"
     return launched(sys.executable, library, ranks, place, ["--bind-to", "none", "--oversubscribe"])

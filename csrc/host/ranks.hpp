@@ -8,14 +8,13 @@
 // - a call is a number of steps and may be left between any two and gone on with (Outcome::waiting).
 #pragma once
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "cpu/threads.hpp"
 #include "host/layout.hpp"
 #include "host/stores.hpp"
 #include "host/work.hpp"
@@ -69,12 +68,6 @@ class Ranks {
   bool aborted() const { return layout_.head().aborted.load(std::memory_order_acquire); }
 
  private:
-  // Those that this process may use.
-  static int cores() {
-    cpu_set_t set;
-    return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  }
-
   void begin(const Post& post) {
     const std::size_t pieces = (post.size * bytes_of(post.dtype) + piece_bytes - 1) / piece_bytes;
     post_ = post;

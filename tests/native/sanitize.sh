@@ -11,7 +11,7 @@ flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra
 check() { # PROGRAM NAME SANITIZERS [SCALE]
   echo "== $1, $2"
   # shellcheck disable=SC2086
-  "${CXX:-g++}" $flags "-fsanitize=$3" -fno-sanitize-recover=all "$here/$1.cpp" -o "$out/$1-$2"
+  "${CXX:-g++}" $flags "-fsanitize=$3" -fno-sanitize-recover=all "$here/$1.cpp" "$root/csrc/cpu/threads.cpp" -o "$out/$1-$2"
   "$out/$1-$2" "${4:-1}"
 }
 
