@@ -36,7 +36,6 @@ void bind_host_collectives(py::module_& m) {
       .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
       .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
       .def("barrier", &Host::barrier, "seconds"_a)
-      .def("missing", &Host::missing, "The ranks that have not come to the step this rank is in.")
       .def("abort", &Host::abort, "Every present and future wait of every process returns 'aborted'.")
       .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last sign of life.")
       .def("note", &Host::note, "text"_a, "Says what this rank is doing, in up to 160 bytes.")

@@ -9,10 +9,9 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "cpu/threads.hpp"
 #include "host/layout.hpp"
@@ -53,15 +52,6 @@ class Ranks {
       if (const Outcome outcome = advance(deadline); outcome != Outcome::done) return outcome;
     under_way_ = false;
     return Outcome::done;
-  }
-
-  // Who has not come to the step that this rank is in.
-  std::vector<int> missing() const {
-    std::vector<int> ranks;
-    const std::uint32_t wanted = mine().published.value.load();
-    for (int rank = 0; under_way_ && rank < size_; ++rank)
-      if (!lane(rank).published.reached(wanted)) ranks.push_back(rank);
-    return ranks;
   }
 
   void abort() { layout_.head().aborted.store(true, std::memory_order_release); }
@@ -180,7 +170,7 @@ class Ranks {
   std::uint8_t said_ = 255;  // by rank 0 with the last piece
   int class_ = 0;            // of this call, by its size
   double spent_ = 0;         // seconds of work on the piece under way
-  std::atomic<bool> under_way_{false};
+  bool under_way_ = false;
   Scratch scratch_;
   std::string failure_;
 };

@@ -226,9 +226,6 @@ class Host:
         """out: every rank's piece, in rank order; `piece` may be this rank's place in it."""
 
     def barrier(self, seconds: float) -> Said: ...
-    def missing(self) -> list[int]:
-        """The ranks that have not come to this rank's step of the collective it is in; empty outside of one."""
-
     def abort(self) -> None:
         """Every present and future wait of every process returns "aborted", within 20 ms."""
 

