@@ -4,7 +4,7 @@
 // Lines that another core has just read are slow to write, and from a distant core slow to read; between near
 // cores the caches are twice as fast as memory. A virtual machine's cores change between near and distant
 // while it runs, so the choice is one of measuring: rank 0 times its work on live pieces, tries the other
-// kind for a few of them now and then, and says with every piece which kind all ranks use for the next. The
+// kind for a few of them now and then, and says which kind all ranks use. The
 // bits are the same (docs/results/collectives.md has the figures).
 #pragma once
 

@@ -44,6 +44,22 @@ def test_all_reduce_has_the_bits_of_the_lowered_one(size):
     assert on_processes(size, all_reduces, lengths) == [[]] * size
 
 
+def late_by_turns(host, rank, turns):
+    """Sums of 20 pieces in small pieces of time: who is early goes ahead of who is late."""
+    xs = [np.arange(20 * 65536, dtype=np.float64) % 1001 * (r + 1) for r in range(host.size)]
+    for turn in range(turns):
+        x, luck = xs[rank].copy(), random.Random(turn * 10 + rank)
+        while host.all_reduce(x, "sum", 1.0, luck.random() * 1e-4) == "waiting":
+            time.sleep(luck.random() * 1e-3)
+        if not same_bits(x, xs[0] + xs[1]):
+            return turn
+    return "fine"
+
+
+def test_two_ranks_in_uneven_time_have_the_same_bits():
+    assert on_processes(2, late_by_turns, 40) == ["fine"] * 2
+
+
 def weighted_means(host, rank, lengths):
     wrong = []
     for dtype in DTYPES:

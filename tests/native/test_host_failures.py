@@ -166,8 +166,8 @@ def test_memory_that_is_not_ours_is_refused(tmp_path):
     path.write_bytes(b"x" * _core.Host.needed(2))
     with pytest.raises(ValueError, match="was not made by Host"):
         _core.Host(str(path), 2, 1, False)
-    with memory(3) as (shared, _), pytest.raises(ValueError, match="is for 3 ranks, wanted 2"):
-        _core.Host(shared, 2, 1, False)
+    with memory(2) as (shared, _), pytest.raises(ValueError, match="is for 2 ranks, wanted 3"):
+        _core.Host(shared, 3, 1, False)
     with pytest.raises(ValueError, match="rank must be between 0 and 1, got 2"):
         _core.Host(str(tmp_path / "other"), 2, 2, True)
     with pytest.raises(TypeError, match="path must be a descriptor or a path, got <class 'pathlib"):
