@@ -29,7 +29,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch ops",
+    "errors value blas stopwatch stacks ops",
     "buffers requests",
     "worker result topology optimizers stragglers checkpoint data expressions models",
     "topologies",
@@ -46,6 +46,7 @@ LAYERS = [
     "transports",
     "program",
     "saving",
+    "resizing",
     "loop",
     "adapters",
     "driver",

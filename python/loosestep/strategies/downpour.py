@@ -41,6 +41,7 @@ class Downpour(Strategy):
 
     synchronous: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
     period: int = 1
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.saving import restored, saved
+from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
 from loosestep.transport import Transport
@@ -145,7 +146,7 @@ class Parallel(torch.optim.Optimizer):
 
     def facts(self, strategy: Strategy) -> dict[str, str]:
         """What every worker must have alike."""
-        facts = {"strategy": repr(strategy), "optimizer": type(self.inner).__name__}
+        facts = {"strategy": written(strategy), "optimizer": type(self.inner).__name__}
         facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
         for number, slot in enumerate(self.layout.slots):
             param = slot.param
