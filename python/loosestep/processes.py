@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
 from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
@@ -238,10 +238,5 @@ class ProcessEndpoint(Endpoint):
             "turns": self.turns,
             "busy": self.post.wire.busy,
             "line": "" if self.waiting else line(),
+            "stacks": "" if self.waiting else stacks(),
         }
-
-
-def line() -> str:
-    """Where the main thread is."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -33,10 +34,21 @@ def allocate_too_much() -> None:
     np.ones(1 << 60, np.uint8)
 
 
+def stay_away() -> None:
+    time.sleep(float(os.environ.get("BUSY", "15")))
+
+
+def hold_python() -> None:
+    """Native code that does not give the interpreter back."""
+    ctypes.PyDLL(None).sleep(13)
+
+
 ACTS = {
+    "held": hold_python,
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stopped": stop_for_a_while,
-    "busy": lambda: time.sleep(15),
+    "busy": stay_away,
+    "late": stay_away,
     "raises": fail,
     "exits": lambda: sys.exit(3),
     "no memory": allocate_too_much,
@@ -77,7 +89,8 @@ if how == "alone":
 start = np.ones(WIDTH + (how == "longer" and odd), np.float32 if how == "other type" and odd else np.float64)
 period = 5 if how == "skips" and odd else 4
 result = ls.run(
-    ls.LocalSGD(period), gradient, start, batches, optimizer=ls.SGD(0.05), on=ls.MPI(silence=10),
+    ls.LocalSGD(period), gradient, start, batches, optimizer=ls.SGD(0.05),
+    on=ls.MPI(silence=10, deadline=5 if how == "late" else 600),
     checkpoint=folder, checkpoint_every=8, resume=True,
 )  # fmt: skip
 print("done", result.steps, flush=True)

@@ -26,6 +26,7 @@ ROWS = {
     "raises": (1, ALL, "worker 1 failed in round 5, at Gradient(): ArithmeticError: boo"),
     "exits": (1, ALL, "worker 1 failed in round 5, at Gradient(): SystemExit: 3"),
     "no memory": (1, ALL, "worker 1 failed in round 5, at Gradient(): MemoryError: Unable to allocate 1.00 EiB"),
+    "late": (1, ALL, "worker 1, which is at Gradient() ("),
     "stopped": (1, OTHERS, "worker 1, which shows no sign of life (dead, stopped, or cut off)"),
 }
 """For how rank 1 fails in its 20th step: the job's exit code, and what which ranks say."""
@@ -79,10 +80,37 @@ def test_ranks_that_do_not_fit_together(how: str, tmp_path: Path) -> None:
     assert "going" not in job.out
 
 
-def test_a_rank_that_is_long_in_the_users_code_ends_nothing(tmp_path: Path) -> None:
-    job = ended(*arguments("busy", tmp_path), seconds=LIMIT + 10)
+BUSY = [pytest.param(15, 1, id="15s"), pytest.param(60, 3, id="60s", marks=pytest.mark.slow)]
+"""For how many seconds a rank is busy, how often the others say so: after 10, 20, 40."""
+
+
+@pytest.mark.parametrize(("seconds", "times"), BUSY)
+def test_a_rank_that_is_long_in_the_users_code_ends_nothing(seconds: int, times: int, tmp_path: Path) -> None:
+    given = arguments("busy", tmp_path)
+    given[given.index(LIMIT)] = LIMIT + seconds
+    job = ended(*given, seconds=LIMIT + seconds + 10, environment={"BUSY": str(seconds)})
     assert job.process.returncode == 0, job.err
     assert job.out.count("done 60") == 3
+    place = next(
+        number for number, text in enumerate(SCRIPT.read_text().splitlines(), 1) if "time.sleep(float" in text
+    )
+    for rank in OTHERS:
+        lines = re.findall(
+            rf"worker {rank} has waited (\d+) s at .* for worker 1, which is at (.*)", said(job, rank)
+        )
+        assert len(lines) == times, job.err
+        assert all(where == f"Gradient() ({SCRIPT}:{place})" for _, where in lines)
+        assert said(job, rank).count(f'worker 1 |   File "{SCRIPT}", line {place}, in stay_away') == times
+    assert "has waited" not in said(job, 1)
+
+
+def test_a_rank_that_holds_its_interpreter_is_named_too(tmp_path: Path) -> None:
+    job = ended(*arguments("held", tmp_path), seconds=LIMIT + 10)
+    assert job.process.returncode == 0, job.err
+    for rank in OTHERS:
+        assert "for worker 1, which is at native code that holds its Python (it does not answer)" in said(
+            job, rank
+        )
 
 
 def test_an_interrupted_run_is_saved_and_resumes(tmp_path: Path) -> None:
