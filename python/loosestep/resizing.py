@@ -11,8 +11,6 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from loosestep.requests import Shared
 from loosestep.saving import pieces, place
 from loosestep.worker import Worker
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from loosestep.strategy import State, Strategy
     from loosestep.transport import Session
     from loosestep.transports.metered import Meter
-
-Part = tuple[dict[str, "Buffer"], "Facts"]
 
 
 def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[Facts]]:
@@ -46,19 +42,17 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
 
 
 def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
-    """The means of tensors of one name, a left fold and one division; of whole numbers the first."""
-    sums: dict[str, Any] = {}
+    """First + the mean of (each - first), by name: exact where all are alike. Of integers the first."""
+    firsts: dict[str, Any] = {}
+    offsets: dict[str, Any] = {}
     counts: Counter[str] = Counter()
     for name, tensor in tensors:
         counts[name] += 1
-        if name not in sums:
-            sums[name] = tensor.copy()
-        elif tensor.dtype.kind == "f":
-            sums[name] += tensor
-    for name, total in sums.items():
-        if total.dtype.kind == "f" and counts[name] > 1:
-            np.divide(total, counts[name], out=total)
-    return sums
+        first = firsts.setdefault(name, tensor)
+        if tensor is not first and tensor.dtype.kind == "f":
+            offsets[name] = offsets.get(name, 0) + (tensor - first)
+    means = {name: firsts[name] + offset / counts[name] for name, offset in offsets.items()}
+    return firsts | means
 
 
 def say(folder: Folder, strategy: Strategy, size: int) -> None:

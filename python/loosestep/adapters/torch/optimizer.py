@@ -13,6 +13,7 @@ from torch import nn
 from loosestep.adapters.torch import shard
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
+from loosestep.adapters.torch.folder import Folders
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.saving import restored, saved
 from loosestep.agreement import written
@@ -125,6 +126,7 @@ class Parallel(torch.optim.Optimizer):
         self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
         self.begin(model, strategy)
+        self.folders = Folders(model, self.layout, inner, self.loop)
         scale(inner, SCALES[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
@@ -219,6 +221,25 @@ class Parallel(torch.optim.Optimizer):
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
         restored(self.loop, state_dict["loosestep"])
         self.inner.load_state_dict(state_dict["optimizer"])
+
+    def save(self, folder: str | os.PathLike[str], note: Any = None) -> None:
+        """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
+
+        Every worker calls it, at one step, inside `with optimizer:`; a file each, then the manifest, so that a job
+        that dies leaves the last complete one. `note` comes back from `restore`: what else your loop must know,
+        such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises CheckpointError where the disk refuses,
+        ValueError if the folder holds another run's, RuntimeError inside a step, or a round that communicated.
+        """
+        self.folders.save(folder, note)
+
+    def restore(self, folder: str | os.PathLike[str]) -> Any:
+        """Go on from the last complete checkpoint in the folder, and return its note; None where there is none.
+
+        As many workers as wrote it go on bit for bit. With another number all begin at the saved consensus, with
+        the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
+        CheckpointError for a truncated or foreign one.
+        """
+        return self.folders.restore(folder)
 
     # --- the run -----------------------------------------------------------------------------------------
 
