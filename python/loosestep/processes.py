@@ -38,7 +38,8 @@ class ProcessSession(Stopwatch, Session):
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
-        self.hook = LastHook(wire.end_job)
+        self.gone = False  # it has left
+        self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
         self.post.helper.start()
 
@@ -102,6 +103,7 @@ class ProcessSession(Stopwatch, Session):
 
     def leave(self, error: BaseException | None) -> None:
         """Serve the others until all have left; after an error, tell them and go."""
+        self.gone = True
         if error is None:
             self.post.leave()
             self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
@@ -148,10 +150,14 @@ class ProcessSession(Stopwatch, Session):
 
 
 class LastHook:
-    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed."""
+    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed.
 
-    def __init__(self, end_job: Callable[[], None]) -> None:
-        self.end_job, self.before, self.process = end_job, sys.excepthook, os.getpid()
+    The others hear of it here, unless whoever passed it on has told them.
+    """
+
+    def __init__(self, session: ProcessSession, end_job: Callable[[], None]) -> None:
+        self.session, self.end_job = session, end_job
+        self.before, self.process = sys.excepthook, os.getpid()
         sys.excepthook = self.hook
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -159,6 +165,8 @@ class LastHook:
         if os.getpid() == self.process:  # a forked one is not the worker
             sys.stdout.flush()
             sys.stderr.flush()
+            if not self.session.gone and self.session.endpoint.worker is not None:
+                self.session.leave(failure(self.session.endpoint.worker, self.session.endpoint.doing, error))
             time.sleep(LAST_WORDS)
             if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
                 self.end_job()

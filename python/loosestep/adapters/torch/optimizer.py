@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from loosestep.adapters.torch.flat import Slot
     from loosestep.strategy import Strategy
+
+Answer = TypeVar("Answer")
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 """What an MPI's launcher leaves in the environment of the processes that it starts."""
@@ -65,6 +69,10 @@ def parallel(
                 optimizer.zero_grad()
                 loss(model(x), y).backward()
                 optimizer.step()
+        optimizer.once(torch.save, model.state_dict(), "model.pt")
+
+    `with optimizer:` says when this worker's data ends, so that the others need not wait for it; left out, that is
+    when the script ends.
 
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
@@ -134,6 +142,9 @@ class Parallel(torch.optim.Optimizer):
         for slot in self.layout.slots:
             slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
         self._built = True
+        self.process = os.getpid()
+        if self.size > 1:  # one alone need not say that it ends
+            atexit.register(self._at_exit)
 
     def begin(self, model: nn.Module, strategy: Strategy) -> None:
         """All workers find that they do the same, and start from rank 0's values."""
@@ -253,8 +264,30 @@ class Parallel(torch.optim.Optimizer):
 
     def close(self, error: BaseException | None = None) -> None:
         """This worker has no further batch: it answers the others until all have ended."""
+        atexit.unregister(self._at_exit)
         self.model.feed.left = True
         self.loop.leave(error, self.statistics.meet())
+
+    def _at_exit(self) -> None:
+        """The script has ended, and with it the data; an error here must not end with exit code 0."""
+        if os.getpid() != self.process:  # a forked one is not the worker
+            return
+        try:
+            self.close()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            os._exit(1)
+
+    def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
+        """`action(*arguments)` on rank 0 alone, while the model holds the consensus: to print, evaluate, save.
+
+        Where the strategy's consensus is collective, all workers call it at one step. Arguments that look at the
+        model's memory, as `model.state_dict()` does, show the consensus too.
+        """
+        if self.rank != 0 and self.loop.program.one_sided():
+            return None
+        with self.consensus():
+            return action(*arguments) if self.rank == 0 else None
 
     @contextmanager
     def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:

@@ -1,0 +1,48 @@
+"""How a script under `loosestep run` ends that never says `with optimizer:`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.mpi.jobs import ended, needs_mpi, script
+
+pytestmark = needs_mpi
+
+LOOP = """
+import sys, torch, loosestep as ls, loosestep.torch
+net = torch.nn.Linear(3, 1)
+optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.{strategy})
+for step in range(4 + 3 * optimizer.rank):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    if step == 2 and optimizer.rank == 1:
+        {then}
+print("rank", optimizer.rank, "made", step + 1, flush=True)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["AllReduceSGD()", "EASGD(period=2)"])
+def test_the_end_of_the_script_is_the_end_of_the_data(strategy: str, tmp_path: Path) -> None:
+    job = ended("-n", 3, script(tmp_path, LOOP.format(strategy=strategy, then="pass")), seconds=120)
+    assert job.process.returncode == 0, job.err
+    assert sorted(job.out.splitlines()) == [f"rank {rank} made {4 + 3 * rank}" for rank in range(3)]
+
+
+def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:
+    text = LOOP.format(strategy="AllReduceSGD()", then="raise ArithmeticError('boo')")
+    job = ended("-n", 3, "--tag", script(tmp_path, text), seconds=120)
+    assert job.process.returncode == 1, job.err
+    for rank in range(3):
+        assert any(
+            "worker 1 failed in round" in line or "ArithmeticError: boo" in line for line in said(job.err, rank)
+        )
+    assert "made" not in job.out
+
+
+def said(err: str, rank: int) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith(f"[{rank}]")]
