@@ -195,7 +195,8 @@ def stated(strategy: Strategy, n: int) -> tuple[float, float]:
     found = [count(strategy, n) for sentence, count in SENTENCES.items() if re.search(sentence, text)]
     assert len(found) == 1, "the docstring must say what a round sends, in one of the known sentences"
     values, messages = found[0]
-    parts = ceil(SIZE * 8 / getattr(strategy, "bucket_bytes", 1 << 30))
+    largest, first = (getattr(strategy, name, 1 << 30) for name in ("bucket_bytes", "first_bytes"))
+    parts = 1 + ceil(max(0, SIZE * 8 - min(first, largest)) / largest)
     return values, messages * (parts if "messages a bucket" in text else 1)
 
 

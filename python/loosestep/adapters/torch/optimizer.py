@@ -171,7 +171,7 @@ class Parallel(torch.optim.Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        if self.model.arrive(slot) and not self.loop.over:
+        if self.model.arrive(slot):
             self.loop.early(self.model.filled)
 
     # --- what every torch optimizer has ------------------------------------------------------------------
