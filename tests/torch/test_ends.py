@@ -1,4 +1,4 @@
-"""How a script under `loosestep run` ends that never says `with optimizer:`."""
+"""How a PyTorch script ends under `loosestep run`: also where it never says `with optimizer:`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:
             "worker 1 failed in round" in line or "ArithmeticError: boo" in line for line in said(job.err, rank)
         )
     assert "made" not in job.out
+
+
+ORDER = """
+import sys, torch, loosestep as ls, loosestep.torch
+names = ["a", "b", "c", "d"]
+if sys.argv[1:] and ls.MPI().rank == 1:
+    names[1:3] = reversed(names[1:3])
+net = torch.nn.ModuleDict({{name: torch.nn.Linear(3, 3) for name in names}})
+optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.AllReduceSGD())
+print("resumed at", optimizer.restore("{folder}"), flush=True)
+optimizer.save("{folder}", "the end")
+"""
+
+
+def test_another_order_of_parameters_is_refused_on_every_rank(tmp_path: Path) -> None:
+    """Names and shapes are the same."""
+    program = script(tmp_path, ORDER.format(folder=tmp_path / "checkpoint"))
+    assert ended("-n", 3, program, seconds=120).process.returncode == 0
+    job = ended("-n", 3, "--tag", program, "other order", seconds=120)
+    assert job.process.returncode == 1, job.err
+    difference = (
+        "worker 1 has parameter 2 'c.weight': (3, 3) torch.float32, (3, 1), worker 0 has parameter 2 'b.weight'"
+    )
+    for rank in range(3):
+        assert any(difference in line for line in said(job.err, rank)), job.err
+    assert "resumed" not in job.out
+    again = ended("-n", 3, program, seconds=120)
+    assert again.out.count("resumed at the end") == 3, again.err
 
 
 def said(err: str, rank: int) -> list[str]:
