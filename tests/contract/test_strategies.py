@@ -27,7 +27,7 @@ from tests.contract.every import (
 from tests.contract.problem import SIZE, Quadratic, facts, start
 
 import loosestep as ls
-from loosestep import buffers, optimizers
+from loosestep import buffers, opening, optimizers
 from loosestep.errors import WorkerFailed
 from loosestep.optimizers import Optimizer
 from loosestep.requests import AllReduce, Request, Shared, Start
@@ -211,6 +211,15 @@ def test_a_round_sends_what_the_docstring_says(strategy: Strategy, kind: type[Tr
     total = sum(worker.bytes_sent for worker in result.workers)
     assert total == pytest.approx(rounds * values * SIZE * 8 * n, abs=1e-6), "all workers together"
     assert sum(worker.messages for worker in result.workers) == pytest.approx(rounds * messages * n)
+
+
+@every_strategy
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_opening_says_what_a_round_sends(strategy: Strategy, n: int) -> None:
+    values, _ = stated(strategy, n)
+    steps, share = opening.asked_in_a_round(strategy, n)
+    assert steps == getattr(strategy, "period", 1)
+    assert share == pytest.approx(values, rel=0.05), "buckets need not divide evenly"
 
 
 def test_the_sentences_tell_methods_apart() -> None:

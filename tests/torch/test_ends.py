@@ -31,6 +31,10 @@ def test_the_end_of_the_script_is_the_end_of_the_data(strategy: str, tmp_path: P
     job = ended("-n", 3, script(tmp_path, LOOP.format(strategy=strategy, then="pass")), seconds=120)
     assert job.process.returncode == 0, job.err
     assert sorted(job.out.splitlines()) == [f"rank {rank} made {4 + 3 * rank}" for rank in range(3)]
+    assert job.err.startswith(strategy)
+    assert "\nworkers " in job.err
+    assert "3 on MPI(), CPU\n" in job.err
+    assert "learning rate 0.1\n" in job.err
 
 
 def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:

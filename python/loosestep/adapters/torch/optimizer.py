@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from loosestep import opening, units
 from loosestep.adapters.torch import shard
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
@@ -145,6 +146,7 @@ class Parallel(torch.optim.Optimizer):
         self.process = os.getpid()
         if self.size > 1:  # one alone need not say that it ends
             atexit.register(self._at_exit)
+            self.say(strategy, on)
 
     def begin(self, model: nn.Module, strategy: Strategy) -> None:
         """All workers find that they do the same, and start from rank 0's values."""
@@ -156,6 +158,22 @@ class Parallel(torch.optim.Optimizer):
         except BaseException as error:
             self.joined.session.leave(error)
             raise
+
+    def say(self, strategy: Strategy, on: Transport) -> None:
+        """By rank 0, on standard error: what will be done, with what, on what."""
+        if self.rank:
+            return
+        params, rates = self.worker.params, {f"{float(group['lr']):.3g}" for group in self.inner.param_groups}
+        facts = {
+            repr(strategy): opening.sentence(strategy),
+            "workers": f"{self.size} on {on!r}, CPU",
+            "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
+            "a round": opening.a_round(strategy, self.size, params.nbytes),
+            "optimizer": f"{type(self.inner).__name__}, learning rate {', '.join(sorted(rates))}",
+            "batches": f"{self.accumulate * self.size} a step, {self.accumulate} of each worker",
+            "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
+        }
+        print(opening.block(facts), file=sys.stderr, flush=True)
 
     def facts(self, strategy: Strategy) -> dict[str, str]:
         """What every worker must have alike."""
