@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from loosestep import units
 from loosestep.requests import Shared
 from loosestep.saving import pieces, place
 from loosestep.worker import Worker
@@ -58,10 +59,11 @@ def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
 def say(folder: Folder, strategy: Strategy, size: int) -> None:
     """One line, by rank 0."""
     where = "the mean of the replicas" if strategy.consensus_in == "params" else "the saved center"
+    where = "the shared parameters" if "params" in strategy.shares else where
+    wrote = units.times(folder.workers, "worker")
     print(
-        f"{folder.path} was written by {folder.workers} worker(s) and goes on with {size}: all begin at "
-        f"{where} with the mean of the optimizer's buffers, the strategy's own state begins anew, "
-        "data goes on by equal shares",
+        f"{folder.path} was written by {wrote} and goes on with {size}: all begin at {where} with the mean of the "
+        "optimizer's buffers, the strategy's own state begins anew, data goes on by equal shares",
         file=sys.stderr,
         flush=True,
     )

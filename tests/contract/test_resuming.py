@@ -123,7 +123,7 @@ def test_other_workers_begin_at_the_consensus(
     at_once = go(strategy, data, kind(n), steps=10, **options)  # it has made its steps
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"was written by 4 worker(s) and goes on with {n}: all begin at " in told
+    assert f"was written by 4 workers and goes on with {n}: all begin at " in told
     np.testing.assert_allclose(at_once.params, before.params, rtol=0, atol=1e-14)
     for worker in at_once.workers:
         np.testing.assert_allclose(worker.params, before.params, rtol=0, atol=1e-14)
