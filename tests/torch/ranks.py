@@ -296,7 +296,9 @@ def saved_after(count: int, strategy: ls.Strategy, folder: str, on: ls.Transport
             optimizer.step()
         optimizer.save(folder, sampler.state_dict())
         with optimizer.consensus():
-            return values(optimizer)
+            found = values(optimizer)
+        optimizer.folders.together(0)  # whoever leaves may move the center once more
+        return found
 
 
 def begun_at(wanted: Any, strategy: ls.Strategy, folder: str, on: ls.Transport) -> None:
