@@ -29,12 +29,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch ops",
+    "errors value blas stopwatch stacks units ops",
     "buffers requests",
     "worker result topology optimizers stragglers checkpoint data expressions models",
     "topologies",
     "strategy network rollcall agreement",
     "strategies collectives",
+    "opening",
     "lowering transport wire",
     "mail",
     "pieces",
@@ -46,6 +47,7 @@ LAYERS = [
     "transports",
     "program",
     "saving",
+    "resizing",
     "loop",
     "adapters",
     "driver",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
 from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
@@ -40,7 +40,8 @@ class ProcessSession(Stopwatch, Session):
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
-        self.hook = LastHook(wire.end_job)
+        self.gone = False  # it has left
+        self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
         self.post.helper.start()
 
@@ -104,6 +105,7 @@ class ProcessSession(Stopwatch, Session):
 
     def leave(self, error: BaseException | None) -> None:
         """Serve the others until all have left; after an error, tell them and go."""
+        self.gone = True
         if error is None:
             self.post.leave()
             self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
@@ -150,10 +152,14 @@ class ProcessSession(Stopwatch, Session):
 
 
 class LastHook:
-    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed."""
+    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed.
 
-    def __init__(self, end_job: Callable[[], None]) -> None:
-        self.end_job, self.before, self.process = end_job, sys.excepthook, os.getpid()
+    The others hear of it here, unless whoever passed it on has told them.
+    """
+
+    def __init__(self, session: ProcessSession, end_job: Callable[[], None]) -> None:
+        self.session, self.end_job = session, end_job
+        self.before, self.process = sys.excepthook, os.getpid()
         sys.excepthook = self.hook
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -161,6 +167,8 @@ class LastHook:
         if os.getpid() == self.process:  # a forked one is not the worker
             sys.stdout.flush()
             sys.stderr.flush()
+            if not self.session.gone and self.session.endpoint.worker is not None:
+                self.session.leave(failure(self.session.endpoint.worker, self.session.endpoint.doing, error))
             time.sleep(LAST_WORDS)
             if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
                 self.end_job()
@@ -240,10 +248,5 @@ class ProcessEndpoint(Endpoint):
             "turns": self.turns,
             "busy": self.post.wire.busy,
             "line": "" if self.waiting else line(),
+            "stacks": "" if self.waiting else stacks(),
         }
-
-
-def line() -> str:
-    """Where the main thread is."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

@@ -50,6 +50,7 @@ class Bucket:
     index: int
     count: int  # how many buckets there are
     grad: Buffer
+    share: float  # of the gradient that is there when this bucket is
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -230,12 +230,12 @@ class SimulatedSession(Session):
         return began + duration
 
     def ready(self, strand: Strand, request: Ready) -> float:
-        """Bucket k of m is ready at (k+1)/m of the step."""
+        """A bucket is ready when its share of the step is over."""
         bucket = request.bucket
         if not self.step(strand, request) and bucket.index == 0:
             self.begun[strand.rank] = (self.time, 0.0)
         began, duration = self.begun[strand.rank]
-        return max(self.time, began + duration * (bucket.index + 1) / bucket.count)
+        return max(self.time, began + duration * bucket.share)
 
     def update(self, strand: Strand, request: Update) -> float:
         strand.task.compute(request)
