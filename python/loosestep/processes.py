@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
-from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Shared, Sleep, Start, Wait, describe
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
@@ -19,6 +20,7 @@ from loosestep.watch import Watch
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from loosestep.levels import Hosts
     from loosestep.requests import Buffer, Communication, Request
     from loosestep.wire import Wire
     from loosestep.worker import Worker
@@ -31,7 +33,7 @@ LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 class ProcessSession(Stopwatch, Session):
     """This process's part of a run."""
 
-    def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
         super().__init__()
         self.silence, self.deadline, self.post = silence, deadline, Post(wire)
         self.size, self.ranks = wire.size, (wire.rank,)
@@ -41,6 +43,8 @@ class ProcessSession(Stopwatch, Session):
         self.hook = LastHook(wire.end_job)
         self.post.unheard = self.end_unheard
         self.post.helper.start()
+        self.hosts = hosts
+        check_facts(self.surveying("hosts", lambda: {"hosts": str(hosts)})())
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -183,6 +187,7 @@ class ProcessEndpoint(Endpoint):
             Fetch: self.perform,
             Add: self.perform,
             RollCall: self.perform,
+            Hosted: self.perform,
             Sleep: self.sleep,
             Start: self.start,
             Wait: self.wait,

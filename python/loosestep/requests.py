@@ -225,6 +225,21 @@ class Script(Communication):
 
     source: Communication
     requests: Iterator[Communication]
+    sent: tuple[int, int] | None = None  # (bytes, messages) of it, where that is not what the source would send
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Hosted(Communication):
+    """Collectives of one host's workers, one after the other, as one visit to memory that they share.
+
+    Visits of one `lane` happen in the order of their `number`, from 0, none left out; where nobody shares memory,
+    they are messages of that `tag`.
+    """
+
+    lane: int
+    number: int
+    tag: int
+    requests: Iterator[Communication]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -55,6 +55,7 @@ class Session(ABC):
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
+    hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be two-level
     ranks: Sequence[int]  # the workers that live in this process
 
     @abstractmethod

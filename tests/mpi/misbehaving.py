@@ -1,7 +1,8 @@
-"""A job in which rank 1 misbehaves at its 20th step: python misbehaving.py HOW FOLDER STEPS."""
+"""A job in which rank 1 misbehaves at its 20th step: python misbehaving.py HOW FOLDER STEPS [HOSTS]."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import loosestep as ls
 
 how, folder, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+hosts = [int(word) for word in sys.argv[4].split(",")] if len(sys.argv) > 4 else None
 WIDTH, AT, STEP = 64, 20, 0.01
 rank, done = -1, 0
 
@@ -37,6 +39,7 @@ ACTS = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stopped": stop_for_a_while,
     "busy": lambda: time.sleep(15),
+    "busy in C": lambda: ctypes.PyDLL(None).sleep(15),  # which keeps Python's lock
     "raises": fail,
     "exits": lambda: sys.exit(3),
     "no memory": allocate_too_much,
@@ -77,7 +80,7 @@ if how == "alone":
 start = np.ones(WIDTH + (how == "longer" and odd), np.float32 if how == "other type" and odd else np.float64)
 period = 5 if how == "skips" and odd else 4
 result = ls.run(
-    ls.LocalSGD(period), gradient, start, batches, optimizer=ls.SGD(0.05), on=ls.MPI(silence=10),
+    ls.LocalSGD(period), gradient, start, batches, optimizer=ls.SGD(0.05), on=ls.MPI(silence=10, hosts=hosts),
     checkpoint=folder, checkpoint_every=8, resume=True,
 )  # fmt: skip
 print("done", result.steps, flush=True)

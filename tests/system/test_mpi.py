@@ -1,4 +1,4 @@
-"""Processes and threads give the same; run by every rank of a job, see tests/mpi/contract.py."""
+"""Processes, threads and the simulator give the same; run by every rank of a job, see tests/mpi/contract.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_agree_with_threads(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_processes_agree_with_threads_and_the_simulator(ranks: int, tmp_path: Path) -> None:
     script = ROOT / "tests" / "mpi" / "contract.py"
     job = ended("-n", ranks, script, tmp_path, seconds=240, environment={"PYTHONPATH": str(ROOT)})
     assert job.process.returncode == 0, job.err

@@ -7,16 +7,19 @@ raised. Here every message says what it is, and who waits asks those who are lat
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loosestep import levels
 from loosestep.errors import PeerFailed, TimedOut, positive
-from loosestep.hosting import HostSession
-from loosestep.processes import ProcessSession
+from loosestep.hosting import HostSession, HostsSession
 from loosestep.transport import Session, Transport
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 HEADERS, PAYLOADS = 1, 2  # MPI tags
 NOBODY = -1
 INLINE = 4096  # bytes: shorter payloads travel with their header
-CHUNK = 4 << 20  # bytes: longer payloads are cut, so that progress can be seen
+CHUNK = 256 << 10  # bytes: longer payloads are cut; Open MPI's longer ones keep one direction of a link idle
 NAP = 1e-4  # seconds
 BEGINNING = 60.0  # seconds for all processes to begin
 
@@ -43,12 +46,24 @@ def world() -> Any:
 def own(parent: Any) -> Any:
     """A communicator of our own, so that nobody else's messages are met."""
     comm, request = parent.Idup()
+    finish(request, parent.rank)
+    return comm
+
+
+def finish(request: Any, rank: int) -> None:
+    """What all processes take part in when they begin."""
     until = time.monotonic() + BEGINNING
     while not request.Test():
         if time.monotonic() > until:
-            raise TimedOut(parent.rank, "its beginning", ["all others to begin"], BEGINNING)
+            raise TimedOut(rank, "its beginning", ["all others to begin"], BEGINNING)
         time.sleep(NAP)
-    return comm
+
+
+def mark_of_host() -> bytes:
+    """The same, in 16 bytes, for processes that see each other in /proc: one kernel, one name, one name space."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    seen = f"{boot} {platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    return blake2b(seen.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,16 +72,19 @@ class MPI(Transport):
 
     deadline: seconds for which a worker may compute while others wait for it.
     silence: seconds without any sign of life after which a worker counts as dead.
-    apart: use messages also where all processes are on one host and could share memory.
+    hosts: how many workers live on each host, in rank order, as [2, 2]: those of one share memory. By default this
+        is found out; said, it splits one machine, so that what happens between hosts can be tried there.
     """
 
     deadline: float = 600.0
     silence: float = 10.0
-    apart: bool = False
+    hosts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         positive("deadline", self.deadline)
         positive("silence", self.silence)
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", levels.checked(self.hosts))
 
     @property
     def size(self) -> int:
@@ -85,9 +103,12 @@ class MPI(Transport):
         return mine
 
     def open(self, seed: int = 0) -> Session:
-        wire = Messages(world(), self.size)
-        kind = HostSession if wire.one_host() and not self.apart else ProcessSession
-        return kind(wire, self.silence, self.deadline)
+        size = self.size
+        forced = None if self.hosts is None else levels.split(self.hosts, size)
+        wire = Messages(world(), size)
+        hosts = forced or wire.hosts()
+        kind = HostSession if len(hosts) == 1 else HostsSession
+        return kind(wire, hosts, self.silence, self.deadline)
 
 
 class Messages(Wire):
@@ -107,12 +128,15 @@ class Messages(Wire):
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
 
-    def one_host(self) -> bool:
-        """Whether all processes can map each other's memory."""
-        near = self.comm.Split_type(self.binding.COMM_TYPE_SHARED)
-        alone: bool = near.size == self.size
-        near.Free()
-        return alone
+    def hosts(self) -> levels.Hosts:
+        """The ranks that can map each other's memory, in the order of their first."""
+        marks = np.zeros((self.size, 16), np.uint8)
+        mine = np.frombuffer(mark_of_host(), np.uint8)
+        finish(self.comm.Iallgather(mine, marks), self.rank)
+        found: dict[bytes, list[int]] = {}
+        for rank, mark in enumerate(marks):
+            found.setdefault(mark.tobytes(), []).append(rank)
+        return tuple(map(tuple, found.values()))
 
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
         content = pack(header)
