@@ -145,6 +145,7 @@ class Elastic(Communication):
 class AllReduce(Communication):
     """`buf` becomes the reduction over all workers: per element a left fold in rank order.
 
+    On several hosts, of all workers: such a fold over each host's workers, then one over the hosts.
     A mean is weighted by `weight` (workers of weight 0 are left out; equal weights: fold, one division).
     Sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
     """
