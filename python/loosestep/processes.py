@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 SPINS = 200  # turns without news before a waiting worker naps
-NAP = 5e-5  # seconds
+NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
@@ -228,7 +228,7 @@ class ProcessEndpoint(Endpoint):
                 idle = 0 if self.post.turn() else idle + 1
                 if idle > SPINS:
                     session.check()
-                    time.sleep(NAP)
+                    time.sleep(min(max(NAP, (time.monotonic() - watch.began) / 20), LONGEST_NAP))
                     if watched:
                         watch.look()
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 HEADERS, PAYLOADS = 1, 2  # MPI tags
 NOBODY = -1
 INLINE = 4096  # bytes: shorter payloads travel with their header
-CHUNK = 256 << 10  # bytes: longer payloads are cut; Open MPI's longer ones keep one direction of a link idle
+NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that progress can be seen
+FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
+# behind what goes the same way, so that one direction of the link stands idle (a sum takes twice as long)
+AT_ONCE = 64  # parts under way to or from one process: MPI is slow with thousands
 NAP = 1e-4  # seconds
 BEGINNING = 60.0  # seconds for all processes to begin
 
@@ -106,13 +110,35 @@ class MPI(Transport):
         size = self.size
         forced = None if self.hosts is None else levels.split(self.hosts, size)
         wire = Messages(world(), size)
-        hosts = forced or wire.hosts()
+        hosts = forced or wire.hosts
         kind = HostSession if len(hosts) == 1 else HostsSession
         return kind(wire, hosts, self.silence, self.deadline)
 
 
+class Flow:
+    """Parts of payloads that go to one process, or come from it, in order, and not too many at a time."""
+
+    def __init__(self, begin: Callable[[Any], None], chunk: int) -> None:
+        self.begin, self.chunk = begin, chunk
+        self.waiting: deque[tuple[Buffer, Callable[[], None] | None]] = deque()
+        self.under_way = 0
+
+    def add(self, payload: Buffer, done: Callable[[], None] | None) -> None:
+        """MPI keeps the order between two processes, so parts need no number."""
+        whole = payload.reshape(-1).view(np.uint8)
+        last = (whole.size - 1) // self.chunk * self.chunk
+        for low in range(0, whole.size, self.chunk):
+            self.waiting.append((whole[low : low + self.chunk], done if low == last else None))
+        self.fill()
+
+    def fill(self) -> None:
+        while self.waiting and self.under_way < AT_ONCE:
+            self.under_way += 1
+            self.begin(self.waiting.popleft())
+
+
 class Messages(Wire):
-    """Bytes by nonblocking MPI: a header, and a longer payload in chunks behind it."""
+    """Bytes by nonblocking MPI: a header, and a longer payload in parts behind it."""
 
     def __init__(self, parent: Any, size: int) -> None:
         from mpi4py import MPI as binding  # noqa: N811 - our own MPI is in this file
@@ -121,14 +147,15 @@ class Messages(Wire):
         self.comm = own(parent)
         self.comm.Set_errhandler(binding.ERRORS_RETURN)
         self.rank, self.size = self.comm.rank, size
+        self.hosts = self.find_hosts()
         self.requests: list[Any] = []
-        self.ends: list[
-            tuple[int, Any, Callable[[], None] | None]
-        ] = []  # (a sign of whose life, what MPI uses, what follows)
+        self.ends: list[tuple[Flow | None, int, Any]] = []  # whose part it is, a sign of whose life, the part
+        self.sends = [self.flow(rank, NOBODY, self.comm.Isend) for rank in range(size)]
+        self.receipts = [self.flow(rank, rank, self.comm.Irecv) for rank in range(size)]
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
 
-    def hosts(self) -> levels.Hosts:
+    def find_hosts(self) -> levels.Hosts:
         """The ranks that can map each other's memory, in the order of their first."""
         marks = np.zeros((self.size, 16), np.uint8)
         mine = np.frombuffer(mark_of_host(), np.uint8)
@@ -138,32 +165,30 @@ class Messages(Wire):
             found.setdefault(mark.tobytes(), []).append(rank)
         return tuple(map(tuple, found.values()))
 
+    def flow(self, peer: int, sign_of: int, begin: Callable[[Any, int, int], Any]) -> Flow:
+        """Payloads in one direction between this process and another."""
+        near = any(self.rank in host and peer in host for host in self.hosts)
+
+        def track(part: tuple[Buffer, Callable[[], None] | None]) -> None:
+            self.requests.append(begin([part[0], self.binding.BYTE], peer, PAYLOADS))
+            self.ends.append((flow, sign_of, part))
+
+        flow = Flow(track, NEAR_CHUNK if near else FAR_CHUNK)
+        return flow
+
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
         content = pack(header)
         if payload is not None and payload.nbytes <= INLINE:
             content += payload.tobytes()
-        self.track(NOBODY, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
+        self.requests.append(self.comm.Isend([content, self.binding.BYTE], to, HEADERS))
+        self.ends.append((None, NOBODY, content))
         if payload is not None and payload.nbytes > INLINE:
-            for chunk, last in self.chunks(payload):
-                whole = chunk[0].size == CHUNK  # too long to leave before the other side takes it: a sign of life
-                request = self.comm.Isend(chunk, to, PAYLOADS)
-                self.track(to if whole else NOBODY, chunk, request, done if last else None)
+            self.sends[to].add(payload, done)
         elif done is not None:
             done()
 
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
-        for chunk, last in self.chunks(into):
-            self.track(source, chunk, self.comm.Irecv(chunk, source, PAYLOADS), done if last else None)
-
-    def chunks(self, buf: Buffer) -> Iterator[tuple[list[Any], bool]]:
-        """(part, is it the last). MPI keeps the order between two processes, so parts need no number."""
-        whole = buf.reshape(-1).view(np.uint8)
-        for low in range(0, whole.size, CHUNK):
-            yield [whole[low : low + CHUNK], self.binding.BYTE], low + CHUNK >= whole.size
-
-    def track(self, sign_of: int, content: Any, request: Any, done: Callable[[], None] | None) -> None:
-        self.requests.append(request)
-        self.ends.append((sign_of, content, done))
+        self.receipts[source].add(into, done)
 
     def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
         try:
@@ -202,11 +227,18 @@ class Messages(Wire):
         gone = set(ended)
         self.requests = [request for place, request in enumerate(self.requests) if place not in gone]
         self.ends = [end for place, end in enumerate(self.ends) if place not in gone]
-        for peer, _, done in follow:
-            if peer != NOBODY:
-                self.signs[peer] = time.monotonic()
-            if done is not None:
-                done()
+        for flow, sign_of, part in follow:
+            if flow is not None:
+                self.finish(flow, sign_of, part[1])
+
+    def finish(self, flow: Flow, sign_of: int, done: Callable[[], None] | None) -> None:
+        """A part of a payload has gone, or come."""
+        if sign_of != NOBODY:
+            self.signs[sign_of] = time.monotonic()
+        flow.under_way -= 1
+        flow.fill()
+        if done is not None:
+            done()
 
     @property
     def busy(self) -> int:
