@@ -111,8 +111,7 @@ class Lowering:
         if self.worker.offstage and type(request) in self.unpriced:
             return iter((request,))
         if self.is_two_level(request):
-            script = self.two_level(request)
-            return iter((Start(script), Wait(script)))
+            return iter((self.two_level(request),))
         return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
 
     def is_two_level(self, request: Request) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
-from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script, Shared, Sleep, Start, Wait, describe
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
@@ -188,6 +188,7 @@ class ProcessEndpoint(Endpoint):
             Add: self.perform,
             RollCall: self.perform,
             Hosted: self.perform,
+            Script: self.carry_out,
             Sleep: self.sleep,
             Start: self.start,
             Wait: self.wait,
@@ -206,10 +207,16 @@ class ProcessEndpoint(Endpoint):
     def start(self, request: Start) -> None:
         self.strands[request.request] = self.post.start(request.request, self.worker)
 
+    def carry_out(self, request: Script) -> None:
+        self.finish(self.post.start(request, self.worker), request)
+
     def wait(self, request: Wait) -> None:
         strand = self.strands.pop(request.request, None)
         if strand is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
+        self.finish(strand, request)
+
+    def finish(self, strand: Strand, request: Request) -> None:
         self.until(request, lambda: not strand.pending.left)
         if strand.error is not None:
             raise strand.error

@@ -222,7 +222,7 @@ class RollCall(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Script(Communication):
-    """A started request, lowered: its primitives run beside the worker's own."""
+    """A request lowered to primitives that run beside the worker's own; not started, it is waited for at once."""
 
     source: Communication
     requests: Iterator[Communication]

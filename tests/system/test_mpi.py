@@ -32,7 +32,7 @@ ODD = {
         "op",
         3,
     ): "rank 3 asked for all_reduce(max) of 6 float64, rank 2 for all_reduce(sum) of 6 float64, in round 1",
-    ("kind", 3): "worker 3 waits at Wait(Broadcast(6 float64, 0)) in round 1",
+    ("kind", 3): "worker 3 waits at Broadcast(6 float64, 0) in round 1",
     ("number", 3): "worker 3 waits at RollCall(2) in round 1",
 }
 """For what a worker asks unlike the others: what is said of it."""

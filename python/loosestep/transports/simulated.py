@@ -174,6 +174,7 @@ class SimulatedSession(Session):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
+            Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda strand, request: self.time + request.seconds,
         }
@@ -360,6 +361,10 @@ class SimulatedSession(Session):
         self.started[asked] = child
         self.advance(child)
         return self.time
+
+    def script(self, strand: Strand, request: Script) -> float | None:
+        self.start(strand, Start(request))
+        return self.wait(strand, Wait(request))
 
     def wait(self, strand: Strand, request: Wait) -> float | None:
         child = self.started.pop(request.request, None)
