@@ -1,7 +1,7 @@
 """What a step costs where links are slow: overlap, and methods that communicate seldom.
 
 Start one rank on every host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Compute and communication
-of the first method should take about as long: give --batch so.
+of the first method should take about as long: give --batch (or --pause, where processors are few) so.
 """
 
 from __future__ import annotations
@@ -20,9 +20,33 @@ import loosestep.torch
 WIDTH, DEPTH = 500, 8  # square layers: 2 M parameters, whose gradients come one after the other
 
 
+class Pause(torch.autograd.Function):
+    """Takes time on the way forward, twice as much on the way back, and no processor: as an accelerator would."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, seconds: float) -> torch.Tensor:
+        ctx.seconds = seconds
+        time.sleep(seconds)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        time.sleep(2 * ctx.seconds)
+        return gradient, None
+
+
+class Layer(nn.Linear):
+    """A linear layer that also pauses."""
+
+    pause = 0.0  # seconds forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Pause.apply(super().forward(x), self.pause)
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
-    square = [layer for _ in range(DEPTH) for layer in (nn.Linear(WIDTH, WIDTH), nn.Tanh())]
+    square = [layer for _ in range(DEPTH) for layer in (Layer(WIDTH, WIDTH), nn.Tanh())]
     return nn.Sequential(*square, nn.Linear(WIDTH, 10))
 
 
@@ -97,7 +121,9 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=10, help="a multiple of 10")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--methods", type=int, default=len(METHODS), help="only so many of them")
+    arguments.add_argument("--pause", type=float, default=0.0, help="seconds of a step that need no processor")
     given = arguments.parse_args()
+    Layer.pause = given.pause / 3 / DEPTH
     torch.set_num_threads(1)
     found = measured(torch.randn(given.batch, WIDTH), torch.randint(10, (given.batch,)), given)
     if ls.MPI().rank == 0:
