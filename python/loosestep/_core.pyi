@@ -245,6 +245,32 @@ class Host:
 class OwnerDied(RuntimeError):
     """A process died inside a call on a HostCenter: a part of its values is half changed, and stays refused."""
 
+class Pulse:
+    """The heartbeat of a process for those of other hosts: a datagram to each, twice a second, by its own thread.
+
+    It goes on while the process computes, with or without Python's lock, and stops when it is stopped, killed or
+    cut off. OSError: no socket. ValueError: an argument, or a closed Pulse. RuntimeError: in a fork.
+    """
+
+    def __init__(self, rank: int, size: int) -> None: ...
+    @staticmethod
+    def addresses() -> list[str]:
+        """All IPv4 addresses of this host: which of them others can reach, they find by trying."""
+
+    @property
+    def key(self) -> int:
+        """A random number that others must say to be heard here."""
+
+    @property
+    def port(self) -> int: ...
+    def reach(self, key: int, addresses: list[str], port: int) -> None:
+        """From now on send beats there."""
+
+    def age(self, rank: int) -> float:
+        """Seconds since that rank's last beat; infinity before the first."""
+
+    def close(self) -> None: ...
+
 class HostCenter:
     """The elastic center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
 

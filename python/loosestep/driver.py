@@ -217,7 +217,7 @@ class Job:
     def task(self, program: Program) -> Task:
         worker, model = program.worker, program.model
         session, native = self.session, self.session.native | model.native
-        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped)
+        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
         return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
 
     # --- quiesce points ----------------------------------------------------------------------------------

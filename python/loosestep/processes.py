@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
-from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script, Shared, Sleep, Start, Wait, describe
 from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
@@ -19,12 +20,13 @@ from loosestep.watch import Watch
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from loosestep.levels import Hosts
     from loosestep.requests import Buffer, Communication, Request
     from loosestep.wire import Wire
     from loosestep.worker import Worker
 
 SPINS = 200  # turns without news before a waiting worker naps
-NAP = 5e-5  # seconds
+NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
@@ -33,7 +35,7 @@ class ProcessSession(Stopwatch, Session):
 
     hosted = False
 
-    def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
         super().__init__()
         self.silence, self.deadline, self.post = silence, deadline, Post(wire)
         self.size, self.ranks = wire.size, (wire.rank,)
@@ -44,6 +46,8 @@ class ProcessSession(Stopwatch, Session):
         self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
         self.post.helper.start()
+        self.hosts = hosts
+        check_facts(self.surveying("hosts", lambda: {"hosts": str(hosts)})())
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -193,6 +197,8 @@ class ProcessEndpoint(Endpoint):
             Fetch: self.perform,
             Add: self.perform,
             RollCall: self.perform,
+            Hosted: self.perform,
+            Script: self.carry_out,
             Sleep: self.sleep,
             Start: self.start,
             Wait: self.wait,
@@ -211,10 +217,16 @@ class ProcessEndpoint(Endpoint):
     def start(self, request: Start) -> None:
         self.strands[request.request] = self.post.start(request.request, self.worker)
 
+    def carry_out(self, request: Script) -> None:
+        self.finish(self.post.start(request, self.worker), request)
+
     def wait(self, request: Wait) -> None:
         strand = self.strands.pop(request.request, None)
         if strand is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
+        self.finish(strand, request)
+
+    def finish(self, strand: Strand, request: Request) -> None:
         self.until(request, lambda: not strand.pending.left)
         if strand.error is not None:
             raise strand.error
@@ -233,7 +245,7 @@ class ProcessEndpoint(Endpoint):
                 idle = 0 if self.post.turn() else idle + 1
                 if idle > SPINS:
                     session.check()
-                    time.sleep(NAP)
+                    time.sleep(min(max(NAP, (time.monotonic() - watch.began) / 20), LONGEST_NAP))
                     if watched:
                         watch.look()
         finally:

@@ -57,6 +57,7 @@ class Session(ABC):
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
     hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
+    hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be two-level
     ranks: Sequence[int]  # the workers that live in this process
 
     @abstractmethod

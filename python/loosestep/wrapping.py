@@ -20,7 +20,7 @@ class WrappedSession(Session):
     def __init__(self, inner: Session) -> None:
         self.inner = inner
         self.native, self.unpriced, self.ranks = inner.native, inner.unpriced, inner.ranks
-        self.grouped, self.hosted = inner.grouped, inner.hosted
+        self.grouped, self.hosted, self.hosts = inner.grouped, inner.hosted, inner.hosts
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:

@@ -1,4 +1,4 @@
-"""A job in which rank 1 misbehaves at its 20th step: python misbehaving.py HOW FOLDER STEPS."""
+"""A job in which rank 1 misbehaves at its 20th step: python misbehaving.py HOW FOLDER STEPS [HOSTS]."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import loosestep as ls
 from loosestep.requests import AllReduce
 
 how, folder, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+hosts = [int(word) for word in sys.argv[4].split(",")] if len(sys.argv) > 4 else None
 WIDTH, AT, STEP = 64, 20, 0.01
 rank, done = -1, 0
 
@@ -113,7 +114,7 @@ start = np.ones(WIDTH + (how == "longer" and odd), np.float32 if how == "other t
 period = 5 if how == "other strategy" and odd else 4
 result = ls.run(
     Skipping(period), gradient, start, batches, optimizer=ls.SGD(0.05),
-    on=ls.MPI(silence=10, deadline=5 if how == "late" else 600),
+    on=ls.MPI(silence=10, deadline=5 if how == "late" else 600, hosts=hosts),
     checkpoint=folder, checkpoint_every=8, resume=True,
 )  # fmt: skip
 print("done", result.steps, flush=True)

@@ -52,8 +52,9 @@ UNEQUAL = {
 """For what is wrong from the start: what every rank says."""
 
 
-def arguments(how: str, folder: Path, steps: int = 60) -> list[object]:
-    return ["-n", 3, "--tag", "--deadline", LIMIT, SCRIPT, how, folder / "checkpoint", steps]
+def arguments(how: str, folder: Path, steps: int = 60, hosts: str = "") -> list[object]:
+    job = ["-n", 3, "--tag", "--deadline", LIMIT, SCRIPT, how, folder / "checkpoint", steps]
+    return [*job, hosts] if hosts else job
 
 
 def said(job: Running, rank: int) -> str:
@@ -62,25 +63,29 @@ def said(job: Running, rank: int) -> str:
     return "\n".join(re.sub(r"^\[\d+\](<stderr>:)? ?", "", line) for line in lines)
 
 
-def check_resumes(folder: Path) -> None:
+def check_resumes(folder: Path, hosts: str = "") -> None:
     """The last checkpoint is whole: a run that nothing happens to goes on from it."""
     assert (folder / "checkpoint" / "manifest.json").exists()
-    job = ended(*arguments("none", folder), seconds=LIMIT + 10)
+    job = ended(*arguments("none", folder, hosts=hosts), seconds=LIMIT + 10)
     assert job.process.returncode == 0, job.err
     assert job.out.count("done 60") == 3
 
 
-@pytest.mark.parametrize("how", ROWS)
-def test_a_rank_that_fails_in_the_middle(how: str, tmp_path: Path) -> None:
+SPLIT = [(how, hosts) for how in ("killed", "raises", "stopped") for hosts in ("1,2", "1,1,1")]
+"""On which ranks are told by the wire and the heartbeat between hosts."""
+
+
+@pytest.mark.parametrize(("how", "hosts"), [*((how, "") for how in ROWS), *SPLIT])
+def test_a_rank_that_fails_in_the_middle(how: str, hosts: str, tmp_path: Path) -> None:
     code, ranks, words = ROWS[how]
-    job = ended(*arguments(how, tmp_path), seconds=LIMIT + 10)
+    job = ended(*arguments(how, tmp_path, hosts=hosts), seconds=LIMIT + 10)
     assert job.process.returncode == code, job.err
     if how == "killed" and not launching.find().survives:
         ranks, words = (1,), "rank 1 on"  # this MPI ends the others before they can speak
     for rank in ranks:
         assert words in said(job, rank), f"rank {rank}: {job.err}"
     assert "done" not in job.out
-    check_resumes(tmp_path)
+    check_resumes(tmp_path, hosts)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +133,9 @@ def test_a_rank_that_is_long_in_the_users_code_ends_nothing(seconds: int, times:
     assert "has waited" not in said(job, 1)
 
 
-def test_a_rank_that_holds_its_interpreter_is_named_too(tmp_path: Path) -> None:
-    job = ended(*arguments("held", tmp_path), seconds=LIMIT + 10)
+@pytest.mark.parametrize("hosts", ["", "1,2"])
+def test_a_rank_that_holds_its_interpreter_is_named_too(hosts: str, tmp_path: Path) -> None:
+    job = ended(*arguments("held", tmp_path, hosts=hosts), seconds=LIMIT + 10)
     assert job.process.returncode == 0, job.err
     for rank in OTHERS:
         assert "for worker 1, which is at native code that holds its Python (it does not answer)" in said(
