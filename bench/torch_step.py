@@ -127,7 +127,7 @@ def two_ranks(case: str, options: Options) -> Iterator[Row]:
         place = stack.enter_context(tempfile.TemporaryDirectory())
         listener = stack.enter_context(listening(f"{place}/bench"))
         groups = {
-            name: stack.enter_context(started(name, commands(name, case, place), listener))
+            name: stack.enter_context(started(name, commands(name, case, place), 2, listener))
             for name in (*RIVALS, *WITH_OTHERS)
         }
         check_alike(groups)
