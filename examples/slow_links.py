@@ -1,7 +1,7 @@
 """What a step costs where links are slow: overlap, and methods that communicate seldom.
 
 Start one rank on every host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Compute and communication
-of the first method should take about as long: give --batch so.
+of the first method should take about as long: give --batch (or --pause, where processors are few) so.
 """
 
 from __future__ import annotations
@@ -20,9 +20,33 @@ import loosestep.torch
 WIDTH, DEPTH = 500, 8  # square layers: 2 M parameters, whose gradients come one after the other
 
 
+class Pause(torch.autograd.Function):
+    """Takes time on the way forward, twice as much on the way back, and no processor: as an accelerator would."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, seconds: float) -> torch.Tensor:
+        ctx.seconds = seconds
+        time.sleep(seconds)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        time.sleep(2 * ctx.seconds)
+        return gradient, None
+
+
+class Layer(nn.Linear):
+    """A linear layer that also pauses."""
+
+    pause = 0.0  # seconds forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Pause.apply(super().forward(x), self.pause)
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
-    square = [layer for _ in range(DEPTH) for layer in (nn.Linear(WIDTH, WIDTH), nn.Tanh())]
+    square = [layer for _ in range(DEPTH) for layer in (Layer(WIDTH, WIDTH), nn.Tanh())]
     return nn.Sequential(*square, nn.Linear(WIDTH, 10))
 
 
@@ -72,30 +96,42 @@ def together(strategy: ls.Strategy, rows: torch.Tensor, targets: torch.Tensor, s
     return mean, *counts
 
 
+METHODS = {
+    "AllReduceSGD, one bucket": ls.AllReduceSGD(bucket_bytes=1 << 30),
+    "AllReduceSGD, buckets of 1 MiB": ls.AllReduceSGD(bucket_bytes=1 << 20),
+    "LocalSGD(period=10)": ls.LocalSGD(period=10),
+    "EASGD(period=10)": ls.EASGD(period=10),
+}
+
+
+def measured(rows: torch.Tensor, targets: torch.Tensor, given: argparse.Namespace) -> dict[str, list[float]]:
+    """The median of each column over rounds in which all take turns, so that whatever else runs meets all."""
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in list(METHODS)[: given.methods]}
+    for _ in range(given.rounds):
+        bare = alone(rows, targets, given.steps)
+        for name, columns in found.items():
+            step, *counts = together(METHODS[name], rows, targets, given.steps)
+            columns.append((step, bare, step - bare, *counts))
+    return {name: [median(column) for column in zip(*columns, strict=True)] for name, columns in found.items()}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--batch", type=int, default=512)
-    arguments.add_argument("--steps", type=int, default=20, help="a multiple of 10")
+    arguments.add_argument("--steps", type=int, default=10, help="a multiple of 10")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--methods", type=int, default=len(METHODS), help="only so many of them")
+    arguments.add_argument("--pause", type=float, default=0.0, help="seconds of a step that need no processor")
     given = arguments.parse_args()
+    Layer.pause = given.pause / 3 / DEPTH
     torch.set_num_threads(1)
-    rows, targets = torch.randn(given.batch, WIDTH), torch.randint(10, (given.batch,))
-    methods = {
-        "AllReduceSGD, one bucket": ls.AllReduceSGD(bucket_bytes=1 << 30),
-        "AllReduceSGD, buckets of 1 MiB": ls.AllReduceSGD(bucket_bytes=1 << 20),
-        "LocalSGD(period=10)": ls.LocalSGD(period=10),
-        "EASGD(period=10)": ls.EASGD(period=10),
-    }
-    bare = alone(rows, targets, given.steps)
-    first = ls.MPI().rank == 0
-    if first:
-        print(f"{'method':32}{'s a step':>10}{'of it comm.':>12}{'MB metered':>12}{'MB on the card':>16}")
-        print(f"{'no communication':32}{bare:10.3f}", flush=True)
-    for name, strategy in methods.items():
-        step, metered, counted = together(strategy, rows, targets, given.steps)
-        if first:
-            print(
-                f"{name:32}{step:10.3f}{step - bare:12.3f}{metered / 1e6:12.2f}{counted / 1e6:16.2f}", flush=True
-            )
+    found = measured(torch.randn(given.batch, WIDTH), torch.randint(10, (given.batch,)), given)
+    if ls.MPI().rank == 0:
+        heads = ("s a step", "alone", "of it comm.", "MB metered", "MB on the card")
+        print(f"{'method':32}" + "".join(f"{head:>16}" for head in heads))
+        for name, (step, bare, communication, metered, counted) in found.items():
+            columns = (step, bare, communication, metered / 1e6, counted / 1e6)
+            print(f"{name:32}" + "".join(f"{column:16.3f}" for column in columns))
 
 
 if __name__ == "__main__":

@@ -204,10 +204,9 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     [
         ({"strategy": ls.LocalSGD(5)}, r"strategy LocalSGD\(period=4\), this run has LocalSGD\(period=5\)"),
         ({"optimizer": ls.SGD(0.05)}, r"optimizer Momentum\(rate=0.05\), this run has SGD\(rate=0.05\)"),
-        ({"on": ls.Simulated(3)}, "workers 2, this run has 3"),
         ({"x0": np.ones(8, np.float32)}, "parameters 8 float64, this run has 8 float32"),
     ],
-    ids=["strategy", "optimizer", "workers", "parameters"],
+    ids=["strategy", "optimizer", "parameters"],
 )
 def test_a_checkpoint_of_another_run_is_refused(change: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     go(tmp_path / "run")

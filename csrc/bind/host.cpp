@@ -3,11 +3,13 @@
 
 #include <system_error>
 
+#include "bind/host_buffer.hpp"
 #include "bind/host_center.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using loosestep::bind::Host;
+using loosestep::bind::HostBuffer;
 using loosestep::bind::HostCenter;
 
 namespace {
@@ -34,7 +36,6 @@ void bind_host_collectives(py::module_& m) {
       .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
       .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
       .def("barrier", &Host::barrier, "seconds"_a)
-      .def("missing", &Host::missing, "The ranks that have not come to the step this rank is in.")
       .def("abort", &Host::abort, "Every present and future wait of every process returns 'aborted'.")
       .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last sign of life.")
       .def("note", &Host::note, "text"_a, "Says what this rank is doing, in up to 160 bytes.")
@@ -58,6 +59,15 @@ void bind_host_center(py::module_& m) {
       .def("close", &HostCenter::close);
 }
 
+void bind_host_buffer(py::module_& m) {
+  py::class_<HostBuffer>(m, "HostBuffer", "A vector in memory that the processes of a host map.")
+      .def(py::init<const py::object&, std::size_t, const std::string&, bool>(), "path"_a, "size"_a,
+           "dtype"_a, "create"_a)
+      .def_static("needed", &HostBuffer::needed, "size"_a, "dtype"_a, "The bytes that such a buffer takes.")
+      .def_property_readonly("array", &HostBuffer::array)
+      .def("close", &HostBuffer::close, "From now on the array is this process's own, at the same address.");
+}
+
 }  // namespace
 
 void bind_host(py::module_& m) {
@@ -65,4 +75,5 @@ void bind_host(py::module_& m) {
   py::register_exception<loosestep::host::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
   bind_host_collectives(m);
   bind_host_center(m);
+  bind_host_buffer(m);
 }

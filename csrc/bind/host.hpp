@@ -8,7 +8,6 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "bind/posts.hpp"
 #include "bind/sharing.hpp"
@@ -56,7 +55,6 @@ class Host {
   }
   const char* barrier(double seconds) { return run(Post{}, seconds); }
 
-  std::vector<int> missing() const { return open().ranks.missing(); }
   void abort() { open().ranks.abort(); }
   double beat_age(int rank) const { return host::beat_age(lane(rank)); }
   void note(const std::string& text) { open().ranks.mine().note.write(text); }

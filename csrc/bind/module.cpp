@@ -6,6 +6,7 @@ namespace py = pybind11;
 void bind_ops(py::module_& m);        // elementwise rules and reductions over flat buffers
 void bind_shared(py::module_& m);     // what workers share: Team (collectives), Center (elastic center)
 void bind_host(py::module_& m);       // what processes share: Host (collectives), HostCenter
+void bind_pulse(py::module_& m);      // the heartbeat between hosts
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
 void bind_sparse(py::module_& m);     // sparse linear models: SparseRows, LinearModel
 void bind_factors(py::module_& m);    // matrix factorization: RatingGrid, Factors, Rotation
@@ -18,6 +19,7 @@ PYBIND11_MODULE(_core, m) {
   bind_shared(m);
 #if defined(__linux__)
   bind_host(m);
+  bind_pulse(m);
 #endif
   bind_simulated(m);
   bind_sparse(m);

@@ -2,8 +2,6 @@
 // on while the process is in a long computation and stops when the process is stopped or killed.
 #pragma once
 
-#include <signal.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <limits>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "host/layout.hpp"
+#include "host/quiet.hpp"
 
 namespace loosestep::host {
 
@@ -29,7 +28,7 @@ class Heart {
  public:
   explicit Heart(Lane& lane) : lane_(lane) {
     beat();
-    const QuietSignals quiet;  // they are for Python's own thread
+    const QuietSignals quiet;
     thread_ = std::thread([this] { go_on(); });
   }
   ~Heart() {
@@ -45,20 +44,6 @@ class Heart {
 
  private:
   static constexpr std::chrono::milliseconds period{200};
-
-  // A thread inherits what its maker blocks.
-  class QuietSignals {
-   public:
-    QuietSignals() {
-      sigset_t all;
-      ::sigfillset(&all);
-      ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    ~QuietSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-   private:
-    sigset_t before_;
-  };
 
   void beat() {
     lane_.beaten.store(now(), std::memory_order_relaxed);

@@ -1,4 +1,4 @@
-// What lies where in the memory that the ranks of a host share: a head, then a lane and two rooms a rank.
+// What lies where in the memory that the ranks of a host share: a head, then a lane and some rooms a rank.
 #pragma once
 
 #include <array>
@@ -17,6 +17,11 @@ namespace loosestep::host {
 
 // Small pieces cost a meeting each, large ones leave the cache (measured: docs/results/collectives.md).
 inline constexpr std::size_t piece_bytes = 512 * 1024;
+
+// Rooms of a rank. With 2 all march in step. With 2 a + 2 a rank may be `a` pieces ahead of what it has taken
+// (see Ranks): two ranks, whose sums have one meeting a piece, do not wait for each other's processor at
+// every one.
+inline std::uint32_t rooms_of(int size) { return size == 2 ? 8 : 2; }
 
 // What a rank asks for, small enough to travel on the line of its counter.
 struct Call {
@@ -40,18 +45,21 @@ struct Call {
 };
 
 struct Lane {
-  // The pieces that this rank has put out, empty ones where it has nothing to say, and the last two's calls.
+  // The pieces that this rank has put out, empty ones where it has nothing to say; its last two calls, by
+  // their number; how many it has begun; and, of rank 0, which stores all ranks use now (Stores).
   alignas(128) Counter published;
   std::array<Call, 2> calls{};
+  std::uint32_t begun = 0;
+  std::atomic<std::uint8_t> streams{255};
   // The last sign of life, in nanoseconds of CLOCK_MONOTONIC; 0: this rank never came.
   alignas(128) std::atomic<std::int64_t> beaten{0};
   std::atomic<std::uint64_t> beats{0};
   alignas(64) Note note;
 };
-static_assert(sizeof(Counter) + 2 * sizeof(Call) <= 64, "one line from core to core tells all");
+static_assert(sizeof(Counter) + 2 * sizeof(Call) + 8 <= 64, "one line from core to core tells all");
 
 struct Head {
-  static constexpr std::uint64_t ready = 0x6c6f6f7365000001;  // changes with the layout
+  static constexpr std::uint64_t ready = 0x6c6f6f7365000003;  // changes with the layout
 
   alignas(64) std::atomic<std::uint64_t> mark{0};  // written last
   std::uint64_t ranks = 0, piece = 0;
@@ -60,7 +68,7 @@ struct Head {
 
 class Layout {
  public:
-  static std::size_t bytes(int size) { return data(size) + 2 * piece_bytes * static_cast<std::size_t>(size); }
+  static std::size_t bytes(int size) { return data(size) + rooms_of(size) * place(size) * piece_bytes; }
 
   // The creator writes the head; the others find it as they need it, or are told why not.
   Layout(std::byte* memory, int size, bool create) : memory_(memory), size_(size) {
@@ -75,7 +83,8 @@ class Layout {
     return *std::launder(reinterpret_cast<Lane*>(memory_ + lanes + place(rank) * sizeof(Lane)));
   }
   std::byte* piece(int rank, std::uint32_t number) const {
-    return memory_ + data(size_) + (2 * place(rank) + number % 2) * piece_bytes;
+    const std::size_t rooms = rooms_of(size_);
+    return memory_ + data(size_) + (rooms * place(rank) + number % rooms) * piece_bytes;
   }
 
  private:

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <fstream>
@@ -98,15 +99,34 @@ class Mapping {
     memory_ = static_cast<std::byte*>(memory);
     ::madvise(memory_, bytes_, MADV_DONTFORK);  // a forked child has no part in it; advice, so it may fail
   }
+  // This process's own, of zeros.
+  static Mapping made_private(std::size_t bytes) {
+    constexpr int kind = MAP_PRIVATE | MAP_ANONYMOUS;
+    void* const memory =
+        ::mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, kind, -1, 0);
+    if (memory == MAP_FAILED) fail(errno, "no room for " + std::to_string(bytes) + " bytes of memory");
+    return Mapping(static_cast<std::byte*>(memory), std::max<std::size_t>(bytes, 1));
+  }
   Mapping(Mapping&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), bytes_(other.bytes_) {}
   ~Mapping() {
     if (memory_) ::munmap(memory_, bytes_);
   }
 
   std::byte* memory() const { return memory_; }
+
+  // The pages of `other`, which has the same size, take the place of these, in one step: the address stays
+  // good.
+  void give_way_to(Mapping other) {
+    if (::mremap(other.memory_, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, memory_) == MAP_FAILED)
+      fail(errno, "memory cannot be moved to where shared memory was");
+    other.forget();
+  }
+
   void forget() { memory_ = nullptr; }  // in a forked child, where something else may lie at this address
 
  private:
+  Mapping(std::byte* memory, std::size_t bytes) : memory_(memory), bytes_(bytes) {}
+
   std::byte* memory_ = nullptr;
   std::size_t bytes_;
 };

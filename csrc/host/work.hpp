@@ -24,10 +24,14 @@ struct Step {
   const Post& post;
   std::size_t index;     // within the call
   std::uint32_t number;  // of the piece that this rank puts out
+  std::uint32_t call;    // its number
   bool shares;           // two steps a piece: the values, then each rank's share of the sums
+  bool streams;          // large pieces are put out by streaming stores (Stores)
 
   bool second() const { return shares && index % 2 == 1; }
 };
+
+inline constexpr std::size_t worth_streaming = 256 * 1024;
 
 // Room that every step needs again.
 struct Scratch {
@@ -67,15 +71,11 @@ template <class T> class Work {
   }
 
  private:
-  // Lines that another core has just read are slow to write, and from a distant core slow to read: large
-  // pieces go past the caches (measured: docs/results/collectives.md).
-  static void put(T* to, const T* from, std::size_t n) {
-    if (n * sizeof(T) < worth_streaming) return shared::copy(to, from, n);
+  void put(T* to, const T* from, std::size_t n) const {
+    if (!step_.streams || n * sizeof(T) < worth_streaming) return shared::copy(to, from, n);
     stream_out(to, from, n);
     settle();
   }
-
-  static constexpr std::size_t worth_streaming = 256 * 1024;
 
   static std::size_t place(int rank) { return static_cast<std::size_t>(rank); }
 
@@ -93,27 +93,27 @@ template <class T> class Work {
   void fold_whole() const {
     for (int rank = 0; rank < step_.size; ++rank) scratch_.parts[place(rank)] = piece(rank);
     scratch_.parts[place(step_.rank)] = buf_ + begin_;  // still in this core's cache
-    if (step_.size > 1 && something_weighs(0)) fold(buf_ + begin_, 0, n_);
+    if (step_.size > 1 && something_weighs()) fold(buf_ + begin_, 0, n_);
   }
 
   void fold_share() const {
     for (int rank = 0; rank < step_.size; ++rank) scratch_.parts[place(rank)] = piece(rank, 1);
-    if (something_weighs(1))
+    if (something_weighs())
       fold(piece(step_.rank) + edge(step_.rank), edge(step_.rank), edge(step_.rank + 1));
   }
 
   void collect_shares() const {
-    for (int rank = 0; rank < step_.size && something_weighs(0); ++rank)
+    for (int rank = 0; rank < step_.size && something_weighs(); ++rank)
       shared::copy(buf_ + begin_ + edge(rank), piece(rank) + edge(rank), edge(rank + 1) - edge(rank));
   }
 
   // Where a rank's share of the piece begins.
   std::size_t edge(int rank) const { return n_ * place(rank) / place(step_.size); }
 
-  // Takes the weights from the calls that came with the pieces so many steps back. False: nothing changes.
-  bool something_weighs(std::uint32_t back) const {
+  // Takes the weights from all ranks' calls. False: nothing changes.
+  bool something_weighs() const {
     for (int rank = 0; rank < step_.size; ++rank)
-      scratch_.weights[place(rank)] = step_.layout.lane(rank).calls[(step_.number - back) % 2].weight;
+      scratch_.weights[place(rank)] = step_.layout.lane(rank).calls[step_.call % 2].weight;
     return step_.post.op != shared::Op::mean || !shared::Reduction<T>::nothing_weighs(scratch_.weights);
   }
 
@@ -123,8 +123,9 @@ template <class T> class Work {
     alignas(64) T acc[shared::tile];
     for (std::size_t n; begin < end; begin += n, out += n) {
       n = std::min(shared::tile, end - begin);
-      reduction(acc, scratch_.parts, begin, n);
-      shared::copy(out, acc, n);
+      T* const sum = reduction.in_one_pass() ? out : acc;
+      reduction(sum, scratch_.parts, begin, n);
+      shared::copy(out, sum, n);
     }
   }
 

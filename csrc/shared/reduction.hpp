@@ -19,6 +19,9 @@ template <class T> class Reduction {
     return true;
   }
 
+  // Then acc may be one of the xs.
+  bool in_one_pass() const { return !weighted_ && weights_.size() <= 2; }
+
   // acc = the reduction of xs[.][begin .. begin + n)
   void operator()(T* acc, Buffers xs, std::size_t begin, std::size_t n) const {
     if (weighted_)

@@ -21,10 +21,10 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "cpu/threads.hpp"
 #include "shared/lane.hpp"
 #include "shared/parking.hpp"
 #include "shared/post.hpp"
@@ -102,8 +102,6 @@ class Team {
 
  private:
   static constexpr int done = -3, more = -4;  // answers of step() beside "I wait for rank r" and "for everybody"
-
-  static int cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
   Slot& slot_of(Ticket ticket) { return *slots_[ticket % slots_.size()]; }
 

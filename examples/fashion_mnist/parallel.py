@@ -1,6 +1,6 @@
 """Classifies pictures of clothes: a convolutional network with BatchNorm, in PyTorch.
 
-Run it: loosestep run -n 4 parallel.py [--folder DIR]
+Run it: python single.py [--folder DIR], or loosestep run -n 4 parallel.py [--folder DIR]
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import loosestep.torch
 from loosestep.data import load
-from loosestep.expressions import parse, public
 
 Rows = list[torch.Tensor]  # pictures and labels
 
@@ -22,7 +21,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", help="where the four files are; else they are looked for, or downloaded")
     parser.add_argument("--rows", type=int, default=60_000, help="to train with")
-    parser.add_argument("--strategy", default="LocalSGD(period=8)")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0.05)
@@ -52,6 +50,10 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return (found == y).float().mean().item()
 
 
+def report(epoch: int, model: nn.Module, test: Rows) -> None:
+    print(f"epoch {epoch + 1}: test accuracy {accuracy(model, *test):.4f}", flush=True)
+
+
 def learn(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, test: Rows, epochs: int
 ) -> None:
@@ -61,9 +63,7 @@ def learn(
             optimizer.zero_grad()
             loss(model(x), y).backward()
             optimizer.step()
-        with optimizer.consensus():
-            if optimizer.rank == 0:
-                print(f"epoch {epoch + 1}: test accuracy {accuracy(model, *test):.4f}", flush=True)
+        optimizer.once(report, epoch, model, test)
 
 
 def main() -> None:
@@ -74,14 +74,10 @@ def main() -> None:
     rows = TensorDataset(x_train[: options.rows], y_train[: options.rows])
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=options.rate, momentum=0.9)
-    strategy = parse(options.strategy, public(loosestep), loosestep.Strategy)
-    optimizer = loosestep.torch.parallel(model, optimizer, strategy)
+    optimizer = loosestep.torch.parallel(model, optimizer, loosestep.LocalSGD(period=8))
     batches = DataLoader(rows, batch_sampler=optimizer.shard(rows, options.batch))
-    with optimizer:
-        learn(model, optimizer, batches, test, options.epochs)
-    with optimizer.consensus():
-        if optimizer.rank == 0:
-            torch.save(model.state_dict(), options.save)
+    learn(model, optimizer, batches, test, options.epochs)
+    optimizer.once(torch.save, model.state_dict(), options.save)
 
 
 if __name__ == "__main__":

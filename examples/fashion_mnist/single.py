@@ -1,6 +1,6 @@
 """Classifies pictures of clothes: a convolutional network with BatchNorm, in PyTorch.
 
-Run it: python single.py [--folder DIR]
+Run it: python single.py [--folder DIR], or loosestep run -n 4 parallel.py [--folder DIR]
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return (found == y).float().mean().item()
 
 
+def report(epoch: int, model: nn.Module, test: Rows) -> None:
+    print(f"epoch {epoch + 1}: test accuracy {accuracy(model, *test):.4f}", flush=True)
+
+
 def learn(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, test: Rows, epochs: int
 ) -> None:
@@ -58,7 +62,7 @@ def learn(
             optimizer.zero_grad()
             loss(model(x), y).backward()
             optimizer.step()
-        print(f"epoch {epoch + 1}: test accuracy {accuracy(model, *test):.4f}", flush=True)
+        report(epoch, model, test)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Tags words with their part of speech: an embedding and a bidirectional LSTM, in PyTorch.
 
-Run it: loosestep run -n 4 parallel.py FOLDER
+Run it: python single.py FOLDER, or loosestep run -n 4 parallel.py FOLDER
 
 FOLDER holds ud_english_ewt_{train,test}.tsv.xz: "word TAB tag" on a line, an empty line after a sentence.
 """
@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 import loosestep.torch
-from loosestep.expressions import parse, public
 
 Sentence = tuple[torch.Tensor, torch.Tensor]  # numbers of words, numbers of tags
 Rows = list[Sentence]
@@ -30,7 +29,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=100_000, help="sentences to train with; there are 12,544")
-    parser.add_argument("--strategy", default="LocalSGD(period=8)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0.003)
@@ -87,6 +85,10 @@ def accuracy(model: nn.Module, sentences: Rows) -> float:
     return right / total
 
 
+def report(epoch: int, model: nn.Module, test: Rows) -> None:
+    print(f"epoch {epoch + 1}: test accuracy {accuracy(model, test):.4f}", flush=True)
+
+
 def learn(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, test: Rows, epochs: int
 ) -> None:
@@ -96,9 +98,7 @@ def learn(
             optimizer.zero_grad()
             loss(model(words).flatten(0, 1), tags.flatten()).backward()
             optimizer.step()
-        with optimizer.consensus():
-            if optimizer.rank == 0:
-                print(f"epoch {epoch + 1}: test accuracy {accuracy(model, test):.4f}", flush=True)
+        optimizer.once(report, epoch, model, test)
 
 
 def main() -> None:
@@ -109,14 +109,10 @@ def main() -> None:
     rows, test = ([numbers.of(one) for one in part] for part in (sentences, read(options.folder, "test")))
     model = Tagger(len(numbers.words) + 2, len(numbers.tags) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
-    strategy = parse(options.strategy, public(loosestep), loosestep.Strategy)
-    optimizer = loosestep.torch.parallel(model, optimizer, strategy)
+    optimizer = loosestep.torch.parallel(model, optimizer, loosestep.LocalSGD(period=8))
     batches = DataLoader(rows, batch_sampler=optimizer.shard(rows, options.batch), collate_fn=padded)
-    with optimizer:
-        learn(model, optimizer, batches, test, options.epochs)
-    with optimizer.consensus():
-        if optimizer.rank == 0:
-            torch.save(model.state_dict(), options.save)
+    learn(model, optimizer, batches, test, options.epochs)
+    optimizer.once(torch.save, model.state_dict(), options.save)
 
 
 if __name__ == "__main__":

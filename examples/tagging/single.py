@@ -1,6 +1,6 @@
 """Tags words with their part of speech: an embedding and a bidirectional LSTM, in PyTorch.
 
-Run it: python single.py FOLDER
+Run it: python single.py FOLDER, or loosestep run -n 4 parallel.py FOLDER
 
 FOLDER holds ud_english_ewt_{train,test}.tsv.xz: "word TAB tag" on a line, an empty line after a sentence.
 """
@@ -83,6 +83,10 @@ def accuracy(model: nn.Module, sentences: Rows) -> float:
     return right / total
 
 
+def report(epoch: int, model: nn.Module, test: Rows) -> None:
+    print(f"epoch {epoch + 1}: test accuracy {accuracy(model, test):.4f}", flush=True)
+
+
 def learn(
     model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, test: Rows, epochs: int
 ) -> None:
@@ -92,7 +96,7 @@ def learn(
             optimizer.zero_grad()
             loss(model(words).flatten(0, 1), tags.flatten()).backward()
             optimizer.step()
-        print(f"epoch {epoch + 1}: test accuracy {accuracy(model, test):.4f}", flush=True)
+        report(epoch, model, test)
 
 
 def main() -> None:

@@ -226,9 +226,6 @@ class Host:
         """out: every rank's piece, in rank order; `piece` may be this rank's place in it."""
 
     def barrier(self, seconds: float) -> Said: ...
-    def missing(self) -> list[int]:
-        """The ranks that have not come to this rank's step of the collective it is in; empty outside of one."""
-
     def abort(self) -> None:
         """Every present and future wait of every process returns "aborted", within 20 ms."""
 
@@ -247,6 +244,32 @@ class Host:
 
 class OwnerDied(RuntimeError):
     """A process died inside a call on a HostCenter: a part of its values is half changed, and stays refused."""
+
+class Pulse:
+    """The heartbeat of a process for those of other hosts: a datagram to each, twice a second, by its own thread.
+
+    It goes on while the process computes, with or without Python's lock, and stops when it is stopped, killed or
+    cut off. OSError: no socket. ValueError: an argument, or a closed Pulse. RuntimeError: in a fork.
+    """
+
+    def __init__(self, rank: int, size: int) -> None: ...
+    @staticmethod
+    def addresses() -> list[str]:
+        """All IPv4 addresses of this host: which of them others can reach, they find by trying."""
+
+    @property
+    def key(self) -> int:
+        """A random number that others must say to be heard here."""
+
+    @property
+    def port(self) -> int: ...
+    def reach(self, key: int, addresses: list[str], port: int) -> None:
+        """From now on send beats there."""
+
+    def age(self, rank: int) -> float:
+        """Seconds since that rank's last beat; infinity before the first."""
+
+    def close(self) -> None: ...
 
 class HostCenter:
     """The elastic center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
@@ -281,6 +304,22 @@ class HostCenter:
     def dtype(self) -> Literal["float32", "float64"]: ...
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in a call."""
+
+class HostBuffer:
+    """A vector that a host's processes hold in common, zeros at first, without any lock: see `exact` and `racy`.
+
+    A forked child has no part in it: it is not mapped there. Errors as Host.
+    """
+
+    def __init__(self, path: str | int, size: int, dtype: str, create: bool) -> None:
+        """`path` and `create` as for Host, `needed(size, dtype)` bytes."""
+
+    @staticmethod
+    def needed(size: int, dtype: str) -> int: ...
+    @property
+    def array(self) -> NDArray[Any]: ...
+    def close(self) -> None:
+        """From now on the array, and every view of it, is this process's own: its values stay, and its address."""
 
 # ---- end of what processes share ----
 

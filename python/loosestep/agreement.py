@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from loosestep.errors import Mismatch
@@ -50,3 +51,8 @@ def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> Non
                 f"worker {worker.rank} asked for {describe(request)}, worker {workers[0].rank} for "
                 f"{describe(first)} in round {worker.round}"
             )
+
+
+def written(value: object) -> str:
+    """As it prints, without the addresses of functions in it: those differ between processes and runs."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

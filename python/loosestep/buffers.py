@@ -43,6 +43,13 @@ def like(x: Buffer) -> Buffer:
     return zeros(x.size, x.dtype)
 
 
+def copy_of(x: Buffer) -> Buffer:
+    """A flat buffer with the values of x."""
+    copy = like(x)
+    copy[:] = x.reshape(-1)
+    return copy
+
+
 def flat(arrays: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], list[NDArray[Scalar]]]:
     """One buffer with a copy of every array, and the views of it that take their places.
 

@@ -34,6 +34,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], signature: Facts, *, resume: bool) -> None:
         self.path, self.signature = Path(path), signature
         self.current = ""  # the name of the folder that counts
+        self.workers = int(signature["workers"])  # that wrote what is there
         if self.manifest.exists() and not resume:
             raise ValueError(
                 f"{self.path} holds a checkpoint: pass resume=True to go on from it, or another folder"
@@ -99,17 +100,19 @@ class Folder:
         try:
             content = json.loads(self.manifest.read_text())
             step, facts, signature = int(content["step"]), content["facts"], content["signature"]
-            folder = str(content["folder"])
+            folder, workers = str(content["folder"]), int(signature["workers"])
+            if workers < 1:
+                raise ValueError(f"it says that {workers} workers wrote it")  # noqa: TRY301
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.manifest} is not a checkpoint's manifest: {error}") from error
         if content.get("format") != FORMAT:
             raise CheckpointError(f"{self.manifest} has format {content.get('format')}, this is format {FORMAT}")
         for name, wanted in self.signature.items():
-            if signature.get(name) != wanted:
+            if signature.get(name) != wanted and name != "workers":
                 raise CheckpointError(
                     f"{self.path} was written with {name} {signature.get(name)}, this run has {wanted}"
                 )
-        self.current = folder
+        self.current, self.workers = folder, workers
         return step, facts
 
     def read(self, rank: int) -> tuple[dict[str, NDArray[Any]], Facts]:

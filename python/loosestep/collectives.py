@@ -28,7 +28,7 @@ from loosestep.requests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from loosestep.requests import Buffer, Request
     from loosestep.worker import Worker
@@ -45,8 +45,11 @@ def members(request: Request, size: int) -> Sequence[int]:
     return range(size) if group is None else group
 
 
-def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival."""
+def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchange, None, bool]:
+    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival.
+
+    Returns False if all weights are 0, so that nothing was done.
+    """
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     edges = bounds(request.buf.size, n)
@@ -58,9 +61,10 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Iterator[Exchang
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange((whole[to],), (places[source],), weight, weights, tag)
     if not fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks]):
-        return  # as everybody knows: nobody passes anything on
+        return False  # as everybody knows: nobody passes anything on
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
+    return True
 
 
 def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:
@@ -139,6 +143,14 @@ def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
     ops.copy(out, request.buf)
 
 
+FORMS: dict[type[Request], Callable[..., Iterator[Exchange]]] = {
+    AllReduce: all_reduce,
+    AllGather: all_gather,
+    Broadcast: broadcast,
+    Barrier: barrier,
+}
+
+
 # --- what is sent ------------------------------------------------------------------------------------------
 
 
@@ -188,7 +200,7 @@ TRAFFIC: dict[type[Request], Cost] = {
     Barrier: _barrier_traffic,
     Mix: _mix_traffic,
     Start: lambda request, rank, size: traffic(request.request, rank, size),
-    Script: lambda request, rank, size: traffic(request.source, rank, size),
+    Script: lambda request, rank, size: request.sent or traffic(request.source, rank, size),
 }
 
 

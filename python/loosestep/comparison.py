@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.measure import Measurement
 
-from loosestep import blas
+from loosestep import blas, opening
 from loosestep.errors import Diverged, LoosestepError
-from loosestep.report import opening, plot
+from loosestep.report import plot
 from loosestep.report.files import Lines, write_tensors
 from loosestep.report.live import Live
 from loosestep.report.outcome import Outcome, line
@@ -138,9 +138,14 @@ class Comparison:
         facts = self.experiment.facts() | {"BLAS threads": threads}
         self.console.print(opening.block(facts), markup=False, soft_wrap=True)
         self.console.print()
-        sentences = {repr(strategy): opening.sentence(strategy) for strategy in self.strategies}
-        self.console.print(opening.block(sentences), markup=False, soft_wrap=True)
-        self.console.print()
+        for told in (opening.sentence, self._round):
+            lines = {repr(strategy): told(strategy) for strategy in self.strategies}
+            self.console.print(opening.block(lines), markup=False, soft_wrap=True)
+            self.console.print()
+
+    def _round(self, strategy: Strategy) -> str:
+        nbytes = 4 * self.experiment.classifier.size
+        return "a round: " + opening.a_round(strategy, self.experiment.on.size, nbytes)
 
 
 def divergence(error: BaseException | None) -> Diverged | None:

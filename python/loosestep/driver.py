@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +15,13 @@ import numpy as np
 
 from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
-from loosestep.agreement import check_facts
+from loosestep.agreement import check_facts, written
 from loosestep.checkpoint import Folder
 from loosestep.errors import function, of_kind, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer
 from loosestep.program import Plan, Program
+from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
 from loosestep.strategy import Strategy
@@ -70,7 +70,8 @@ def run(
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
         end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
     checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
-        from what is there. Resumed runs meet the same batches if `batches` gives the same again.
+        from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
+        number of workers all begin at the consensus (see resizing.py), and a line on standard error says so.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
     Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C
@@ -178,11 +179,11 @@ class Job:
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.totals = self.session.surveying("totals", self.local_totals)
         self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        if self.strategy.shares and len(self.session.ranks) < self.size:
+        if self.strategy.shares and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
-        shared = self.start() if "params" in self.strategy.shares else None
+        shared = self.session.in_common("params", self.x0) if "params" in self.strategy.shares else None
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, shared))
         if self.folder is not None:
@@ -200,15 +201,9 @@ class Job:
         if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
-    def start(self) -> Buffer:
-        """A flat, aligned copy of x0."""
-        params: Buffer = buffers.zeros(self.x0.size, self.x0.dtype)
-        params[:] = self.x0.reshape(-1)
-        return params
-
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None) -> Program:
         """One worker with its model and state."""
-        params = self.start() if shared is None else shared
+        params = buffers.copy_of(self.x0) if shared is None else shared
         moments = self.optimizer.init(params)
         worker = Worker(rank, self.size, params, self.share_for(rank), moments)
         adds = None if shared is None else getattr(self.strategy, "adds", "exact")
@@ -222,7 +217,7 @@ class Job:
     def task(self, program: Program) -> Task:
         worker, model = program.worker, program.model
         session, native = self.session, self.session.native | model.native
-        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped)
+        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
         return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
 
     # --- quiesce points ----------------------------------------------------------------------------------
@@ -261,12 +256,24 @@ class Job:
         if found is None:
             return
         _, facts = found
-        for program in self.plan.programs:
-            restore_worker(folder, program, self.meters[program.worker.rank], self.session)
+        self.bring_back(folder)
         self.history = [Progress(**seen) for seen in facts["history"]]
         self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
         self.plan.halting = self.plan.halt_at is not None
         self.told = (facts["told"][0], facts["told"][1])
+
+    def bring_back(self, folder: Folder) -> None:
+        """Every worker goes to its own part, or, where others wrote it, to what their parts make together."""
+        others = folder.workers != self.size
+        parts = merged(folder, self.strategy) if others else None
+        if parts and 0 in self.session.ranks:
+            say(folder, self.strategy, self.size)
+        for program in self.plan.programs:
+            meter = self.meters[program.worker.rank]
+            if parts:
+                rejoin_worker(folder, parts, program, meter, self.session)
+            else:
+                restore_worker(folder, program, meter, self.session)
 
     # --- reports -----------------------------------------------------------------------------------------
 
@@ -351,11 +358,6 @@ class Job:
             messages=meter.messages,
             waiting=meter.waiting,
         )
-
-
-def written(value: object) -> str:
-    """As it prints, without the addresses of functions in it: those differ between processes and runs."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 @contextmanager

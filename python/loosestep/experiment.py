@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from loosestep import units
 from loosestep.data import shards, steps_per_epoch
 from loosestep.driver import run
-from loosestep.report import units
 
 if TYPE_CHECKING:
     from collections.abc import Callable

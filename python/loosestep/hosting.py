@@ -1,50 +1,85 @@
-"""Processes of one host: collectives and shared variables in memory that all map, messages for the rest."""
+"""Processes that share a host: collectives and shared variables in memory that they map, messages for the rest."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from loosestep import _core
-from loosestep.errors import Mismatch, PeerFailed
+from loosestep.errors import PeerFailed, TimedOut
+from loosestep.lanes import Lane, calls, mismatch
+from loosestep.levels import LANES
 from loosestep.processes import ProcessEndpoint, ProcessSession
-from loosestep.requests import Add, AllGather, AllReduce, Barrier, Broadcast, Elastic, Fetch, Shared, Start, Wait
+from loosestep.requests import Add, Elastic, Fetch, Shared, Start, Wait
 from loosestep.watch import Watch
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Communication, Request
+    from loosestep.levels import Hosts
+    from loosestep.requests import Buffer, Communication
     from loosestep.wire import Wire
 
 SLICE = 0.1  # seconds in the core between two looks at the others
+FIRST_BEAT = 10.0  # seconds for a heartbeat to come from every other host
 HEARSAY = 2.0  # seconds for the reason of an abort to come
 
 
-class HostSession(ProcessSession):
-    """As ProcessSession; started collectives run at `Wait`, in the order of `Start` on every rank."""
+class MappingSession(ProcessSession):
+    """Where some processes share memory: those of this one's host are its group."""
 
-    grouped = False
-
-    def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
-        super().__init__(wire, silence, deadline)
-        needed = _core.Host.needed(self.size)
-        self.host = self.map("hosting", needed, lambda path, new: _core.Host(path, self.size, wire.rank, new))
-        self.centers: list[_core.HostCenter] = []
-        self.endpoint = HostEndpoint(self)
-        self.native = frozenset(self.endpoint.handlers)
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
+        self.group = next(host for host in hosts if wire.rank in host)
+        self.memories: list[_core.Host] = []
+        self.mapped: list[_core.HostCenter | _core.HostBuffer] = []
+        super().__init__(wire, hosts, silence, deadline)
 
     def map(self, name: str, size: int, opened: Callable[[str | int, bool], Any]) -> Any:
-        """Memory that rank 0 makes and all map; once all have, it is nameless."""
-        first = self.post.rank == 0
+        """Memory that the first of the group makes and all of it map; once all have, it is nameless."""
+        first = self.post.rank == self.group[0]
         descriptor = _core.Host.make(size) if first else -1
         mine = opened(descriptor, True) if first else None
-        path = self.surveying(f"{name} at", lambda: f"/proc/{os.getpid()}/fd/{descriptor}")()[0]
+        path = self.surveying(f"{name} at", lambda: f"/proc/{os.getpid()}/fd/{descriptor}")()[self.group[0]]
         mine = mine if first else opened(path, False)
         self.meet(f"{name} mapped")
         if first:
             os.close(descriptor)
         return mine
+
+    def map_host(self, name: str) -> _core.Host:
+        """Memory for collectives of the group."""
+        size, mine = len(self.group), self.group.index(self.post.rank)
+        needed = _core.Host.needed(size)
+        self.memories.append(self.map(name, needed, lambda path, new: _core.Host(path, size, mine, new)))
+        return self.memories[-1]
+
+    def heard(self, rank: int) -> float:
+        """The core's own sign of life goes on where Python does not."""
+        if rank not in self.group or not self.memories:
+            return super().heard(rank)
+        beat: float = time.monotonic() - self.memories[0].beat_age(self.group.index(rank))
+        return max(super().heard(rank), beat)
+
+    def leave(self, error: BaseException | None) -> None:
+        if error is not None:
+            for host in self.memories:
+                host.abort()
+        super().leave(error)
+        for memory in (*self.memories, *self.mapped):
+            memory.close()
+
+
+class HostSession(MappingSession):
+    """All on one host. Started collectives run at `Wait`, in the order of `Start` on every rank."""
+
+    hosted, grouped = True, False
+
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
+        super().__init__(wire, hosts, silence, deadline)
+        self.map_host("hosting")
+        self.endpoint = HostEndpoint(self)
+        self.native = frozenset(self.endpoint.handlers)
 
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         """The elastic center is one for all, locked by chunks; rank 0's values are the start."""
@@ -53,23 +88,62 @@ class HostSession(ProcessSession):
             return _core.HostCenter(path, like.size, like.dtype.name, new, like if new else None)
 
         center = self.map(f"share {name}", _core.HostCenter.needed(like.size, like.dtype.name), opened)
-        self.centers.append(center)
+        self.mapped.append(center)
         return Shared(name, like.size, like.dtype, center)
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        """Mapped by all until the run is over; then this worker's own, at the same address."""
+
+        def opened(path: str | int, new: bool) -> _core.HostBuffer:
+            made = _core.HostBuffer(path, like.size, like.dtype.name, new)
+            if new:
+                made.array[:] = like.reshape(-1)
+            return made
+
+        held = self.map(f"common {name}", _core.HostBuffer.needed(like.size, like.dtype.name), opened)
+        self.mapped.append(held)
+        common: Buffer = held.array
+        return common
 
     def store(self, shared: Shared, values: Buffer) -> None:
         shared.store.store(values)
 
+
+class HostsSession(MappingSession):
+    """On several hosts: memory within each, messages between them; shared variables are pieces on all workers."""
+
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
+        self.pulse = _core.Pulse(wire.rank, wire.size)
+        super().__init__(wire, hosts, silence, deadline)
+        self.reach_others()
+        if len(hosts) < wire.size:  # all at once: the helper thread looks at them
+            self.post.lanes = [Lane(self.map_host(f"lane {number}"), self.group) for number in range(LANES)]
+
+    def reach_others(self) -> None:
+        """The heartbeat goes its own way between hosts, so that neither MPI nor Python is asked for it."""
+        pulse = self.pulse
+        ends = self.surveying("pulse", lambda: [pulse.key, pulse.addresses(), pulse.port])()
+        others = [rank for rank in range(self.size) if rank not in self.group]
+        for rank in others:
+            pulse.reach(*ends[rank])
+        until = time.monotonic() + FIRST_BEAT
+        self.endpoint.until("its first heartbeats", lambda: self.all_felt(others, ends, until))
+
+    def all_felt(self, others: Sequence[int], ends: Sequence[Any], until: float) -> bool:
+        """Whether a beat of each has come; not being let through is an error, now and not after an hour."""
+        unfelt = [rank for rank in others if self.pulse.age(rank) == inf]
+        if unfelt and time.monotonic() > until:
+            words = [f"one of worker {rank} by UDP (it is at {', '.join(ends[rank][1])})" for rank in unfelt]
+            raise TimedOut(self.post.rank, "its first heartbeats", words, FIRST_BEAT)
+        return not unfelt
+
     def heard(self, rank: int) -> float:
-        """The core's own sign of life goes on where Python does not."""
-        beat: float = time.monotonic() - self.host.beat_age(rank)
-        return max(super().heard(rank), beat)
+        """What tells of another host's worker while it holds Python's lock."""
+        return max(super().heard(rank), time.monotonic() - self.pulse.age(rank))
 
     def leave(self, error: BaseException | None) -> None:
-        if error is not None:
-            self.host.abort()
         super().leave(error)
-        for memory in (self.host, *self.centers):
-            memory.close()
+        self.pulse.close()
 
 
 class HostEndpoint(ProcessEndpoint):
@@ -79,13 +153,8 @@ class HostEndpoint(ProcessEndpoint):
 
     def __init__(self, session: HostSession) -> None:
         super().__init__(session)
-        host, rank = session.host, session.post.rank
-        self.collectives: dict[type[Request], Callable[[Any], _core.Said]] = {
-            AllReduce: lambda request: host.all_reduce(request.buf, request.op, request.weight, SLICE),
-            AllGather: lambda request: host.all_gather(request.piece, request.out, SLICE),
-            Broadcast: lambda request: host.broadcast(request.buf, request.root, SLICE),
-            Barrier: lambda request: host.barrier(SLICE),
-        }
+        rank = session.post.rank
+        self.collectives = calls(session.memories[0], session.group, SLICE)
         self._handlers |= dict.fromkeys(self.collectives, self.collect) | {
             Fetch: lambda request: request.shared.store.fetch(request.into, rank),
             Add: lambda request: request.shared.store.add(request.delta, rank),
@@ -133,7 +202,7 @@ class HostEndpoint(ProcessEndpoint):
             if said == "waiting":
                 said = self.go_on(request, attempt)
         except _core.Mismatch as error:
-            raise Mismatch(f"{error}, in round {self.worker.round}") from error
+            raise mismatch(error, self.session.group, self.worker) from error
         finally:
             self.waiting = ""
         if said == "aborted":

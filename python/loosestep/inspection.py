@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from loosestep import _core, ops
-from loosestep.report import opening, units
+from loosestep import _core, opening, ops, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -60,7 +60,9 @@ class Joined:
         """From now on `model` performs what computes."""
         self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
         native, session = self.session.native | model.native, self.session
-        self.lowering = Lowering(native, self.worker, session.unpriced, grouped=session.grouped)
+        self.lowering = Lowering(
+            native, self.worker, session.unpriced, grouped=session.grouped, hosts=session.hosts
+        )
 
     def agree(self, facts: dict[str, str]) -> None:
         """All processes must have been asked for the same run."""

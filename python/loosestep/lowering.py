@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, cast
 from zlib import crc32
 
-from loosestep import collectives, ops
+from loosestep import collectives, levels, ops
 from loosestep.requests import (
     Add,
-    AllGather,
-    AllReduce,
-    Barrier,
-    Broadcast,
     Elastic,
     Fetch,
     Gradient,
+    Hosted,
     Local,
     Mix,
     Ready,
@@ -37,7 +35,8 @@ class Lowering:
     """One worker's rewriter.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage. grouped: native collectives take groups.
+    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
+    of them workers live; collectives of all workers are then two-level (levels.py).
     """
 
     def __init__(
@@ -47,19 +46,20 @@ class Lowering:
         unpriced: frozenset[type[Request]] = frozenset(),
         *,
         grouped: bool = True,
+        hosts: levels.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
         self.native, self.worker = native - {Start, Wait}, worker  # these are always looked into
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
+        self.numbers = count()  # of two-level collectives
+        self.place = levels.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
         self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
             Local: self.local,
             Gradient: self.gradient,
             Elastic: self.elastic,
-            AllReduce: self.all_reduce,
-            AllGather: lambda request: collectives.all_gather(request, worker, self.tag(request)),
-            Broadcast: lambda request: collectives.broadcast(request, worker, self.tag(request)),
-            Barrier: lambda request: collectives.barrier(request, worker, self.tag(request)),
+            **dict.fromkeys(collectives.FORMS, self.collective),
+            Hosted: self.hosted,
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
@@ -107,10 +107,27 @@ class Lowering:
         ops.axpy(request.buf, move, -1.0)
         yield Add(request.shared, move)
 
-    def all_reduce(self, request: AllReduce) -> Iterator[Request]:
-        if self.worker.offstage and AllReduce in self.unpriced:
+    def collective(self, request: Communication) -> Iterator[Request]:
+        if self.worker.offstage and type(request) in self.unpriced:
             return iter((request,))
-        return collectives.all_reduce(request, self.worker, self.tag(request))
+        if self.is_two_level(request):
+            return iter((self.two_level(request),))
+        return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
+
+    def is_two_level(self, request: Request) -> bool:
+        """Whether hosts meet in it: a group, though it may span several, is folded in its own order."""
+        return self.place is not None and type(request) in levels.FORMS and getattr(request, "group", None) is None
+
+    def two_level(self, request: Communication) -> Script:
+        """Its visits and messages run beside the worker's own requests, also where it is waited for at once."""
+        assert self.place is not None
+        ticket = levels.Ticket(next(self.numbers), self.tag(request))
+        lowered = self.lower(levels.FORMS[type(request)](request, self.place, ticket))
+        return Script(request, cast("Iterator[Communication]", lowered), levels.traffic(request, self.place))
+
+    def hosted(self, request: Hosted) -> Iterator[Request]:
+        for inner in request.requests:
+            yield from collectives.FORMS[type(inner)](inner, self.worker, request.tag)
 
     def mix(self, request: Mix) -> Iterator[Request]:
         exchange, parts = collectives.mix_exchange(request, self.worker, self.tag(request))
@@ -126,10 +143,15 @@ class Lowering:
             self.started[asked] = pair
             yield Start(pair[0])
         else:
-            expand = self.expansions.get(type(asked))
-            lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
-            self.started[asked] = script = Script(asked, cast("Iterator[Communication]", lowered))
+            self.started[asked] = script = self.script(asked)
             yield Start(script)
+
+    def script(self, asked: Communication) -> Script:
+        if self.is_two_level(asked):
+            return self.two_level(asked)
+        expand = self.expansions.get(type(asked))
+        lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
+        return Script(asked, cast("Iterator[Communication]", lowered))
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request

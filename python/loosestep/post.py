@@ -18,11 +18,12 @@ import numpy as np
 
 from loosestep.mail import Mail, Pending
 from loosestep.pieces import Pieces
-from loosestep.requests import Add, Exchange, Fetch, RollCall, Script
+from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script
 from loosestep.rollcall import Roll
 from loosestep.wire import Header, Kind
 
 if TYPE_CHECKING:
+    from loosestep.lanes import Lane
     from loosestep.requests import Communication
     from loosestep.wire import Wire
     from loosestep.worker import Worker
@@ -57,6 +58,7 @@ class Post(Mail):
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self.pieces = Pieces(self)
+        self.lanes: list[Lane] = []  # memory of this host, where there are several
         self.roll = Roll(self.size)
         self.calls: dict[int, tuple[RollCall, Pending]] = {}
         self.topics: dict[str, Callable[[Any], Any]] = {}
@@ -114,6 +116,8 @@ class Post(Mail):
             for source, header, content in self.wire.poll():
                 came = True
                 self.arrivals[header.kind](source, header, content)
+            for lane in self.lanes:
+                came |= lane.move()
             return came
 
     # --- requests ----------------------------------------------------------------------------------------
@@ -129,6 +133,8 @@ class Post(Mail):
                 return self.pieces.add(request)
             if isinstance(request, RollCall):
                 return self.call(request)
+            if isinstance(request, Hosted):
+                return self.lanes[request.lane].enter(request, worker)
         raise TypeError(f"worker {self.rank} cannot begin {request}")
 
     def start(self, request: Communication, worker: Worker) -> Strand:

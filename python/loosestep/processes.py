@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
-from loosestep.requests import Add, Exchange, Fetch, RollCall, Shared, Sleep, Start, Wait, describe
+from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script, Shared, Sleep, Start, Wait, describe
+from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
@@ -19,28 +20,34 @@ from loosestep.watch import Watch
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from loosestep.levels import Hosts
     from loosestep.requests import Buffer, Communication, Request
     from loosestep.wire import Wire
     from loosestep.worker import Worker
 
 SPINS = 200  # turns without news before a waiting worker naps
-NAP = 5e-5  # seconds
+NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
 class ProcessSession(Stopwatch, Session):
     """This process's part of a run."""
 
-    def __init__(self, wire: Wire, silence: float, deadline: float) -> None:
+    hosted = False
+
+    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
         super().__init__()
         self.silence, self.deadline, self.post = silence, deadline, Post(wire)
         self.size, self.ranks = wire.size, (wire.rank,)
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
-        self.hook = LastHook(wire.end_job)
+        self.gone = False  # it has left
+        self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
         self.post.helper.start()
+        self.hosts = hosts
+        check_facts(self.surveying("hosts", lambda: {"hosts": str(hosts)})())
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -102,6 +109,7 @@ class ProcessSession(Stopwatch, Session):
 
     def leave(self, error: BaseException | None) -> None:
         """Serve the others until all have left; after an error, tell them and go."""
+        self.gone = True
         if error is None:
             self.post.leave()
             self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
@@ -148,10 +156,14 @@ class ProcessSession(Stopwatch, Session):
 
 
 class LastHook:
-    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed."""
+    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed.
 
-    def __init__(self, end_job: Callable[[], None]) -> None:
-        self.end_job, self.before, self.process = end_job, sys.excepthook, os.getpid()
+    The others hear of it here, unless whoever passed it on has told them.
+    """
+
+    def __init__(self, session: ProcessSession, end_job: Callable[[], None]) -> None:
+        self.session, self.end_job = session, end_job
+        self.before, self.process = sys.excepthook, os.getpid()
         sys.excepthook = self.hook
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -159,6 +171,8 @@ class LastHook:
         if os.getpid() == self.process:  # a forked one is not the worker
             sys.stdout.flush()
             sys.stderr.flush()
+            if not self.session.gone and self.session.endpoint.worker is not None:
+                self.session.leave(failure(self.session.endpoint.worker, self.session.endpoint.doing, error))
             time.sleep(LAST_WORDS)
             if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
                 self.end_job()
@@ -183,6 +197,8 @@ class ProcessEndpoint(Endpoint):
             Fetch: self.perform,
             Add: self.perform,
             RollCall: self.perform,
+            Hosted: self.perform,
+            Script: self.carry_out,
             Sleep: self.sleep,
             Start: self.start,
             Wait: self.wait,
@@ -201,10 +217,16 @@ class ProcessEndpoint(Endpoint):
     def start(self, request: Start) -> None:
         self.strands[request.request] = self.post.start(request.request, self.worker)
 
+    def carry_out(self, request: Script) -> None:
+        self.finish(self.post.start(request, self.worker), request)
+
     def wait(self, request: Wait) -> None:
         strand = self.strands.pop(request.request, None)
         if strand is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
+        self.finish(strand, request)
+
+    def finish(self, strand: Strand, request: Request) -> None:
         self.until(request, lambda: not strand.pending.left)
         if strand.error is not None:
             raise strand.error
@@ -223,7 +245,7 @@ class ProcessEndpoint(Endpoint):
                 idle = 0 if self.post.turn() else idle + 1
                 if idle > SPINS:
                     session.check()
-                    time.sleep(NAP)
+                    time.sleep(min(max(NAP, (time.monotonic() - watch.began) / 20), LONGEST_NAP))
                     if watched:
                         watch.look()
         finally:
@@ -238,10 +260,5 @@ class ProcessEndpoint(Endpoint):
             "turns": self.turns,
             "busy": self.post.wire.busy,
             "line": "" if self.waiting else line(),
+            "stacks": "" if self.waiting else stacks(),
         }
-
-
-def line() -> str:
-    """Where the main thread is."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

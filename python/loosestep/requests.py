@@ -50,6 +50,7 @@ class Bucket:
     index: int
     count: int  # how many buckets there are
     grad: Buffer
+    share: float  # of the gradient that is there when this bucket is
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -145,6 +146,7 @@ class Elastic(Communication):
 class AllReduce(Communication):
     """`buf` becomes the reduction over all workers: per element a left fold in rank order.
 
+    On several hosts, of all workers: such a fold over each host's workers, then one over the hosts.
     A mean is weighted by `weight` (workers of weight 0 are left out; equal weights: fold, one division).
     Sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
     """
@@ -221,9 +223,24 @@ class RollCall(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Script(Communication):
-    """A started request, lowered: its primitives run beside the worker's own."""
+    """A request lowered to primitives that run beside the worker's own; not started, it is waited for at once."""
 
     source: Communication
+    requests: Iterator[Communication]
+    sent: tuple[int, int] | None = None  # (bytes, messages) of it, where that is not what the source would send
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Hosted(Communication):
+    """Collectives of one host's workers, one after the other, as one visit to memory that they share.
+
+    Visits of one `lane` happen in the order of their `number`, from 0, none left out; where nobody shares memory,
+    they are messages of that `tag`.
+    """
+
+    lane: int
+    number: int
+    tag: int
     requests: Iterator[Communication]
 
 

@@ -26,7 +26,8 @@ class Strategy(Value):
 
     `init(worker)` makes the state. `round(worker, state)` yields the requests of one round and returns; what
     outlives the round is in `state`, never in the generator or in `self`. `consensus` yields what brings the
-    parameters to evaluate and to save into `out`.
+    parameters to evaluate and to save into `out`. With another number of workers than wrote a checkpoint all begin
+    at `consensus_in`, with the state that `init` makes there.
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
@@ -34,6 +35,7 @@ class Strategy(Value):
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
+    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
 
     @classmethod
     def example(cls) -> Strategy:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from loosestep import buffers
 from loosestep.errors import Aborted, CheckpointError, Diverged, Mismatch, PeerFailed, TimedOut, WorkerFailed
 from loosestep.requests import Compute
 from loosestep.value import Value
@@ -54,7 +55,9 @@ class Session(ABC):
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
+    hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
+    hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be two-level
     ranks: Sequence[int]  # the workers that live in this process
 
     @abstractmethod
@@ -64,6 +67,11 @@ class Session(ABC):
     @abstractmethod
     def store(self, shared: Shared, values: Buffer) -> None:
         """Set a shared variable while no worker runs (a checkpoint is being restored)."""
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        """The buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""
+        common: Buffer = buffers.copy_of(like)
+        return common
 
     @abstractmethod
     def now(self, rank: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from loosestep.errors import Mismatch, TimedOut
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 LOOK = 1.0  # seconds between two questions
 STILL = 3  # looks at which nothing moved anywhere before that counts as a mismatch
-NOTICE = 30.0  # seconds between two lines about those who are waited for
+NOTICE = 10.0  # seconds until the first line about those who are waited for; each next wait is twice as long
+SILENT = {"waiting": "", "doing": "native code that holds its Python", "line": "it does not answer", "stacks": ""}
 
 
 class Watch:
@@ -37,7 +39,8 @@ class Watch:
         self.post, self.what, self.heard = post, what, heard  # in words only where they are said: a wait is short
         self.silence, self.deadline = silence, deadline
         self.began = self.asked = time.monotonic()
-        self.told = self.began
+        self.notice = NOTICE
+        self.questioned = inf  # when the question that is open was asked
         self.states: dict[int, Any] = {}
         self.still, self.before = 0, ""
 
@@ -48,11 +51,14 @@ class Watch:
             return
         self.asked = now
         self.refuse_the_dead(now)
-        if len(self.states) == self.post.size:
+        answered = len(self.states) == self.post.size
+        if answered:
             self.refuse_a_mismatch()
+        if answered or now - self.questioned > self.silence:
             self.refuse_the_late(now)
-        self.states = {}
-        self.post.ask_all("state", None, self.states)
+        if answered or self.questioned == inf:
+            self.states, self.questioned = {}, now
+            self.post.ask_all("state", None, self.states)
 
     def refuse_the_dead(self, now: float) -> None:
         others = (rank for rank in range(self.post.size) if rank != self.post.rank)
@@ -73,16 +79,23 @@ class Watch:
             raise Mismatch(f"no two of these fit together, so nobody can go on: {words}")
 
     def refuse_the_late(self, now: float) -> None:
-        late = {rank: state for rank, state in self.states.items() if not state["waiting"]}
+        states = {rank: self.states.get(rank, SILENT) for rank in range(self.post.size)}
+        late = {rank: state for rank, state in states.items() if not state["waiting"]}
         words = [f"worker {rank}, which is at {state['doing']} ({state['line']})" for rank, state in late.items()]
+        if late and now - self.began > min(self.notice, self.deadline):
+            self.notice *= 2
+            waited = f"worker {self.post.rank} has waited {now - self.began:.0f} s at {self.what} for "
+            print(waited + "; ".join(words), *map(shown, late.items()), sep="\n", file=sys.stderr, flush=True)
         if late and now - self.began > self.deadline:
             raise TimedOut(self.post.rank, str(self.what), words, self.deadline)
-        if late and now - self.told > NOTICE:
-            self.told = now
-            waited = f"worker {self.post.rank} has waited {now - self.began:.0f} s at {self.what} for "
-            print(waited + "; ".join(words), file=sys.stderr, flush=True)
 
 
 def waits(state: dict[str, Any]) -> str:
     """One waiting worker, for people."""
     return f"waits at {state['waiting']} in round {state['round']}"
+
+
+def shown(late: tuple[int, dict[str, Any]]) -> str:
+    """Where all threads of a late worker are."""
+    rank, state = late
+    return "\n".join(f"  worker {rank} | {line}" for line in state["stacks"].splitlines())

@@ -34,7 +34,7 @@ class Worker:
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
-        self._buckets: dict[int, list[Bucket]] = {}
+        self._buckets: dict[tuple[int, int], list[Bucket]] = {}
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""
@@ -49,17 +49,25 @@ class Worker:
 
     def copy_of_params(self) -> Buffer:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
-        copy: Buffer = buffers.like(self.params)
-        copy[:] = self.params
+        copy: Buffer = buffers.copy_of(self.params)
         return copy
 
-    def buckets(self, bucket_bytes: int) -> list[Bucket]:
-        """The gradient cut into buckets of at most that size, in the order in which backward fills them."""
-        if bucket_bytes not in self._buckets:
-            self._buckets[bucket_bytes] = self._cut(max(1, bucket_bytes // self.grad.itemsize))
-        return self._buckets[bucket_bytes]
+    def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
+        """The gradient cut into buckets of at most that size, in the order in which backward fills them.
 
-    def _cut(self, step: int) -> list[Bucket]:
-        stops = list(range(self.grad.size, 0, -step)) or [0]
-        parts = [self.grad[max(0, stop - step) : stop] for stop in stops]
-        return [Bucket(index, len(parts), part) for index, part in enumerate(parts)]
+        The first one may be smaller, so that communication begins early.
+        """
+        sizes = bucket_bytes, min(bucket_bytes, first_bytes or bucket_bytes)
+        if sizes not in self._buckets:
+            step, first = (max(1, size // self.grad.itemsize) for size in sizes)
+            self._buckets[sizes] = self._cut(step, first)
+        return self._buckets[sizes]
+
+    def _cut(self, step: int, first: int) -> list[Bucket]:
+        whole = self.grad.size
+        stops = [whole, *range(whole - first, 0, -step)]
+        starts = [*stops[1:], 0]
+        return [
+            Bucket(index, len(stops), self.grad[start:stop], (whole - start) / whole if whole else 1.0)
+            for index, (start, stop) in enumerate(zip(starts, stops, strict=True))
+        ]

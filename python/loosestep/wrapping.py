@@ -20,7 +20,7 @@ class WrappedSession(Session):
     def __init__(self, inner: Session) -> None:
         self.inner = inner
         self.native, self.unpriced, self.ranks = inner.native, inner.unpriced, inner.ranks
-        self.grouped = inner.grouped
+        self.grouped, self.hosted, self.hosts = inner.grouped, inner.hosted, inner.hosts
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
@@ -34,6 +34,9 @@ class WrappedSession(Session):
 
     def store(self, shared: Shared, values: Buffer) -> None:
         self.inner.store(shared, values)
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        return self.inner.in_common(name, like)
 
     def now(self, rank: int) -> float:
         return self.inner.now(rank)

@@ -55,7 +55,7 @@ def others(name: str, annotation: str, value: Any) -> list[Any]:
         return [word for word in words if word != value]
     if isinstance(value, Topology):
         return [kind.example() for kind in discover(topologies, Topology) if kind.example() != value]
-    return [64] if name == "bucket_bytes" else []
+    return [64] if name in ("bucket_bytes", "first_bytes") else []
 
 
 def cases(package: ModuleType, base: type[T]) -> list[Any]:

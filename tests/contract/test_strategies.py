@@ -13,37 +13,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.discovery import cases, discover, is_many
+from tests.contract.discovery import discover
+from tests.contract.every import (
+    EXAMPLES,
+    IDENTITIES,
+    MANY,
+    dtypes,
+    every_strategy,
+    every_synchronous,
+    every_virtual,
+    go,
+)
 from tests.contract.problem import SIZE, Quadratic, facts, start
 
 import loosestep as ls
-from loosestep import buffers, optimizers, strategies, transports
+from loosestep import buffers, opening, optimizers
 from loosestep.errors import WorkerFailed
 from loosestep.optimizers import Optimizer
 from loosestep.requests import AllReduce, Request, Shared, Start
 from loosestep.strategy import Strategy
 from loosestep.transport import Session, Transport
-from loosestep.transports.failing import InjectedFailure
 from loosestep.worker import Worker
 from loosestep.wrapping import WrappedSession
-
-ALL = cases(strategies, Strategy)
-EXAMPLES = [cls.example() for cls in discover(strategies, Strategy)]
-SYNCHRONOUS = [case for case in ALL if case.values[0].synchronous]
-IDENTITIES = [case for case in ALL if case.values[0].identity_at_one]
-MANY = [cls for cls in discover(transports, Transport) if is_many(cls)]
-VIRTUAL = [cls for cls in MANY if cls.virtual]
-REAL = [cls for cls in MANY if not cls.virtual]
-
-every_strategy = pytest.mark.parametrize("strategy", ALL)
-every_synchronous = pytest.mark.parametrize("strategy", SYNCHRONOUS)
-every_virtual = pytest.mark.parametrize("virtual", VIRTUAL)
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.float64, **options: Any) -> ls.Result:
-    options.setdefault("optimizer", ls.SGD(0.1))
-    return ls.run(strategy, data.gradient, start(dtype), data.batches, on=on, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -101,85 +92,6 @@ def test_a_seed_gives_the_same_bits_twice(strategy: Strategy, virtual: type[Tran
     assert facts(first) == facts(second)
     assert first.seconds == second.seconds
     assert go(strategy, data, on, seed=4).seconds != first.seconds
-
-
-# --- crash and resume --------------------------------------------------------------------------------------
-
-CRASHES = [3, 8, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 41, 60]
-"""Requests of one worker at which it dies: many in a row, so that some are just before or after a checkpoint."""
-
-
-def crashed_and_resumed(
-    strategy: Strategy, on: Transport, where: int, folder: Path, **options: Any
-) -> ls.Result | None:
-    data = Quadratic([17, 14, 17], [2, 1, 3], noise=1.0)
-    options = {"checkpoint_every": 3, "optimizer": ls.Nesterov(0.05), "checkpoint": folder, **options}
-    if where:
-        try:
-            go(strategy, data, ls.Failing(on, rank=where % 3, at_request=where), **options)
-        except WorkerFailed as error:
-            if not isinstance(error.__cause__, InjectedFailure):
-                raise
-        else:
-            return None
-        options["resume"] = True
-    return go(strategy, data, on, **options)
-
-
-def check_crashes(
-    strategy: Strategy, on: Transport, tmp_path: Path, crashes: list[int], least: int = 3, **options: Any
-) -> None:
-    whole = crashed_and_resumed(strategy, on, 0, tmp_path / "whole", **options)
-    assert whole is not None
-    crashed = 0
-    for where in crashes:
-        again = crashed_and_resumed(strategy, on, where, tmp_path / str(where), **options)
-        if again is None:
-            continue
-        crashed += 1
-        assert facts(again) == facts(whole), f"killed at request {where}"
-        if on.virtual:
-            assert again.seconds == whole.seconds
-            assert [seen.seconds for seen in again.history] == [seen.seconds for seen in whole.history]
-    assert crashed >= least
-
-
-@every_synchronous
-@pytest.mark.parametrize("real", REAL)
-@pytest.mark.parametrize("every", [None, 4])
-def test_killed_and_resumed_is_as_never_killed(
-    strategy: Strategy, real: type[Transport], every: int | None, tmp_path: Path
-) -> None:
-    check_crashes(strategy, real(3), tmp_path, CRASHES[::3], every=every)
-
-
-@every_strategy
-@every_virtual
-@pytest.mark.parametrize("every", [None, 4])
-def test_killed_and_resumed_is_as_never_killed_in_virtual_time(
-    strategy: Strategy, virtual: type[Transport], every: int | None, tmp_path: Path
-) -> None:
-    on = virtual(3, stragglers=ls.LogNormal(0.5), center_bandwidth=2e5, latency=2e-4)
-    check_crashes(strategy, on, tmp_path, CRASHES, every=every, seed=5)
-
-
-@every_strategy
-@every_virtual
-def test_a_stop_outlives_a_crash(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
-    """Worker 0 is slow: when it has seen enough, the others are ahead, and checkpoint until there."""
-    on = virtual(3, stragglers=ls.Slow(0, 4.0))
-    options = {"every": 3, "stop": lambda seen: seen.step >= 6}
-    check_crashes(strategy, on, tmp_path, list(range(16, 31)), least=1, **options)
-
-
-@every_strategy
-def test_a_finished_run_resumes_to_itself(strategy: Strategy, tmp_path: Path) -> None:
-    data = Quadratic([7, 9])
-    options: dict[str, Any] = {"checkpoint": tmp_path, "every": 3}
-    first = go(strategy, data, ls.Simulated(2), **options)
-    again = go(strategy, data, ls.Simulated(2), resume=True, **options)
-    assert facts(again) == facts(first)
-    assert again.seconds == first.seconds
 
 
 # --- unequal data, unequal speed ---------------------------------------------------------------------------
@@ -283,7 +195,8 @@ def stated(strategy: Strategy, n: int) -> tuple[float, float]:
     found = [count(strategy, n) for sentence, count in SENTENCES.items() if re.search(sentence, text)]
     assert len(found) == 1, "the docstring must say what a round sends, in one of the known sentences"
     values, messages = found[0]
-    parts = ceil(SIZE * 8 / getattr(strategy, "bucket_bytes", 1 << 30))
+    largest, first = (getattr(strategy, name, 1 << 30) for name in ("bucket_bytes", "first_bytes"))
+    parts = 1 + ceil(max(0, SIZE * 8 - min(first, largest)) / largest)
     return values, messages * (parts if "messages a bucket" in text else 1)
 
 
@@ -298,6 +211,15 @@ def test_a_round_sends_what_the_docstring_says(strategy: Strategy, kind: type[Tr
     total = sum(worker.bytes_sent for worker in result.workers)
     assert total == pytest.approx(rounds * values * SIZE * 8 * n, abs=1e-6), "all workers together"
     assert sum(worker.messages for worker in result.workers) == pytest.approx(rounds * messages * n)
+
+
+@every_strategy
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_opening_says_what_a_round_sends(strategy: Strategy, n: int) -> None:
+    values, _ = stated(strategy, n)
+    steps, share = opening.asked_in_a_round(strategy, n)
+    assert steps == getattr(strategy, "period", 1)
+    assert share == pytest.approx(values, rel=0.05), "buckets need not divide evenly"
 
 
 def test_the_sentences_tell_methods_apart() -> None:

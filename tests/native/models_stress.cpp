@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cpu/memory.cpp"
-#include "cpu/threads.cpp"
 #include "models/linear.cpp"
 #include "models/prepare.cpp"
 #include "stress.hpp"

@@ -9,6 +9,7 @@ trap 'rm -rf "$out"' EXIT
 flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -pthread -I$root/csrc"
 
 sources() { # PROGRAM
+  echo "$root/csrc/cpu/threads.cpp"
   if [ "$1" = reading_stress ]; then echo "$root/csrc/reading/lines.cpp"; fi
 }
 

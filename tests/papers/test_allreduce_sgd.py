@@ -9,6 +9,9 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
+from loosestep import buffers
+from loosestep.requests import address
+from loosestep.worker import Worker
 
 PROBLEM = quadratics()
 ROWS = np.random.default_rng(3).normal(size=(60, 4))
@@ -39,6 +42,16 @@ def test_all_replicas_have_the_same_bits_at_every_step(on: ls.Threads) -> None:
     for rank in range(1, PROBLEM.workers):
         assert (found.points[rank] == found.points[0]).all()
         assert (found.replicas[rank] == found.replicas[0]).all()
+
+
+def test_the_first_bucket_is_small_and_all_are_the_gradient_from_its_end() -> None:
+    worker = Worker(0, 1, buffers.zeros(1000), lambda name, like: None)  # type: ignore[arg-type,return-value]
+    buckets = worker.buckets(1600, 400)
+    assert [bucket.grad.size for bucket in buckets] == [100, 400, 400, 100]
+    assert [bucket.share for bucket in buckets] == [0.1, 0.5, 0.9, 1.0]
+    assert [address(bucket.grad) - address(worker.grad) for bucket in buckets] == [3600, 2000, 400, 0]
+    assert [bucket.grad.size for bucket in worker.buckets(1600)] == [400, 400, 200]
+    assert [bucket.grad.size for bucket in worker.buckets(4000, 8000)] == [1000]
 
 
 def test_the_size_of_buckets_does_not_change_a_bit() -> None:

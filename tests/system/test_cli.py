@@ -14,9 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import loosestep as ls
-from loosestep import inspection
+from loosestep import inspection, opening
 from loosestep.cli import all_strategies, main
-from loosestep.report import opening
 from loosestep.requests import Buffer
 
 SCHEMA = {

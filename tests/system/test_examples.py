@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.mpi.jobs import ended, needs_mpi
+from tests.mpi.jobs import ended, needs_mpi, script
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -29,6 +29,9 @@ def test_the_readme_shows_the_real_difference(name: str) -> None:
     labels = [f"--label={file}" for file in files]
     told = subprocess.run(["diff", "-U1", *labels, *files], capture_output=True, text=True, cwd=ROOT, check=False)
     assert told.returncode == 1, told.stderr
+    changed = [line for line in told.stdout.splitlines()[2:] if line.strip(" +-") and line[0] in "+-"]
+    assert sum(line[0] == "+" for line in changed) == 5
+    assert sum(line[0] == "-" for line in changed) == 3
     assert told.stdout in re.findall(r"^```diff\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
@@ -96,8 +99,10 @@ def test_alone_it_learns(name: str, tmp_path: Path) -> None:
 )
 def test_in_parallel_it_learns_and_rank_0_alone_tells_and_saves(name: str, strategy: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    given = [*SMALL[name](tmp_path), "--strategy", strategy, "--save", tmp_path / "saved.pt"]
-    job = ended("-n", 2, EXAMPLES / name / "parallel.py", *given, seconds=120)
+    text = (EXAMPLES / name / "parallel.py").read_text()
+    program = script(tmp_path, text.replace("loosestep.LocalSGD(period=8)", f"loosestep.{strategy}"))
+    given = [*SMALL[name](tmp_path), "--save", tmp_path / "saved.pt"]
+    job = ended("-n", 2, program, *given, seconds=120)
     assert job.process.returncode == 0, job.err
     found = accuracies(job.out)
     assert len(found) == 4

@@ -1,4 +1,4 @@
-"""Processes and threads give the same; run by every rank of a job, see tests/mpi/contract.py."""
+"""Processes, threads and the simulator give the same; run by every rank of a job, see tests/mpi/contract.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,41 @@ ROOT = Path(__file__).parents[2]
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_agree_with_threads(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_processes_agree_with_threads_and_the_simulator(ranks: int, tmp_path: Path) -> None:
     script = ROOT / "tests" / "mpi" / "contract.py"
     job = ended("-n", ranks, script, tmp_path, seconds=240, environment={"PYTHONPATH": str(ROOT)})
     assert job.process.returncode == 0, job.err
     assert job.out.count("all agrees") == ranks
+
+
+ODD = {
+    (
+        "size",
+        1,
+    ): "rank 1 asked for all_reduce(mean) of 5 float64, rank 0 for all_reduce(mean) of 6 float64, in round 1",
+    (
+        "size",
+        2,
+    ): "rank 3 asked for all_reduce(mean) of 6 float64, rank 2 for all_reduce(mean) of 5 float64, in round 1",
+    (
+        "op",
+        3,
+    ): "rank 3 asked for all_reduce(max) of 6 float64, rank 2 for all_reduce(sum) of 6 float64, in round 1",
+    ("kind", 3): "worker 3 waits at Broadcast(6 float64, 0) in round 1",
+    ("number", 3): "worker 3 waits at RollCall(2) in round 1",
+}
+"""For what a worker asks unlike the others: what is said of it."""
+
+
+@needs_mpi
+@pytest.mark.parametrize(("what", "who"), ODD)
+def test_what_does_not_fit_on_two_hosts_ends_the_job(what: str, who: int) -> None:
+    script = ROOT / "tests" / "mpi" / "unequal.py"
+    job = ended("-n", 4, "--tag", script, what, who, seconds=60, environment={"PYTHONPATH": str(ROOT)})
+    assert job.process.returncode == 1, job.err
+    for rank in range(4):
+        lines = [line for line in job.err.splitlines() if line.startswith(f"[{rank}]")]
+        assert any("Mismatch" in line or "PeerFailed" in line for line in lines), f"rank {rank}: {job.err}"
+    assert ODD[what, who] in job.err
+    assert "done" not in job.out

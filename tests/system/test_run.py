@@ -14,6 +14,7 @@ from tests.mpi.jobs import ended, mpiexec_of, needs_mpi, script, started
 from loosestep import launching
 from loosestep.cli import main
 from loosestep.launching import mpiexec
+from loosestep.launching.job import Job, Limits
 
 HELLO = """
 import os, sys
@@ -46,6 +47,28 @@ if world.rank == 1:
 OPEN_MPI = "mpiexec (Open MPI) 5.0.11\n\nReport bugs to https://www.open-mpi.org/community/help/\n"
 OLD = "mpiexec (OpenRTE) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/\n"
 MPICH = "HYDRA build details:\n    Version:                                 5.0.2\n    Release Date: Fri\n"
+
+
+UNSTARTED = """
+import pathlib, sys
+times = pathlib.Path(sys.argv[1])
+times.write_text(times.read_text() + "x" if times.exists() else "x")
+if len(times.read_text()) <= int(sys.argv[2]):
+    print("The PMIx server's listener thread failed to start. We cannot", file=sys.stderr)
+    sys.exit(213)
+"""
+
+
+@pytest.mark.parametrize(("failures", "code", "starts"), [(0, 0, 1), (2, 0, 3), (9, 213, 4)])
+def test_an_mpiexec_that_could_not_start_is_started_again(
+    failures: int, code: int, starts: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    times = tmp_path / "times"
+    command = [sys.executable, "-c", UNSTARTED, str(times), str(failures)]
+    job = Job(mpiexec.identify("/x/mpiexec", OPEN_MPI), command, dict(os.environ), Limits())
+    assert job.carry_out() == code
+    assert len(times.read_text()) == starts
+    assert capfd.readouterr().err.count("trying again") == starts - 1
 
 
 # --- which MPI ---------------------------------------------------------------------------------------------
@@ -92,7 +115,7 @@ def test_the_mpi_beside_python_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_ranks_get_what_they_need_and_the_user_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpiexec, "cores", lambda: 2)
+    monkeypatch.setattr(mpiexec._core, "info", lambda: {"cores": 2})
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     open_mpi, mpich = mpiexec.OpenMpi("m", (5, 0)), mpiexec.Mpich("m", (5, 0))

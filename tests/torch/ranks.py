@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
+from mpi4py import MPI
 from tests.torch.training import batches, left_behind, mlp, momentum
 from torch import nn
 
@@ -40,8 +42,6 @@ def seeded(seed: int) -> nn.Module:
 
 def union() -> int:
     """AllReduceSGD is plain torch on the union of the batches, to rounding; ranks start from rank 0's values."""
-    from mpi4py import MPI
-
     alone = seeded(0)
     plain = momentum(alone.parameters())
     for x, y in batches(8, rows=ROWS):
@@ -58,8 +58,6 @@ def union() -> int:
 
 
 def rank() -> int:
-    from mpi4py import MPI
-
     return int(MPI.COMM_WORLD.rank)
 
 
@@ -90,8 +88,6 @@ def local_means() -> int:
 
 def spread(optimizer: Any) -> float:
     """How far replicas are apart, by MPI alone."""
-    from mpi4py import MPI
-
     every = MPI.COMM_WORLD.allgather(optimizer.layout.params.copy())
     return float(max(abs(other - every[0]).max() for other in every))
 
@@ -156,8 +152,6 @@ def one_sided() -> int:
 
 def statistics() -> int:
     """BatchNorm's statistics: each rank's own while training, their mean in a consensus."""
-    from mpi4py import MPI
-
     net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(period=2))
     with optimizer:
@@ -176,8 +170,6 @@ def statistics() -> int:
 
 def overflow() -> int:
     """One rank overflows: under AllReduceSGD all skip that step, and all scales stay the same."""
-    from mpi4py import MPI
-
     net = seeded(0)
     optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -276,6 +268,58 @@ def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = Non
     return *saved, left
 
 
+def other_workers() -> int:
+    """Saved by one worker and restored by all, saved by all and restored by one: it begins at the consensus."""
+    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.EASGD(period=3), ls.CDSGD()):
+        folder = MPI.COMM_WORLD.bcast(tempfile.mkdtemp())
+        if rank() == 0:
+            alone = saved_after(6, strategy, f"{folder}/one", ls.Serial())
+        wanted = MPI.COMM_WORLD.bcast(alone if rank() == 0 else None)
+        begun_at(wanted, strategy, f"{folder}/one", ls.MPI())
+        wanted = saved_after(6, strategy, f"{folder}/all", ls.MPI())
+        MPI.COMM_WORLD.Barrier()
+        if rank() == 0:
+            begun_at(wanted, strategy, f"{folder}/all", ls.Serial())
+        MPI.COMM_WORLD.Barrier()
+    return rank()
+
+
+def saved_after(count: int, strategy: ls.Strategy, folder: str, on: ls.Transport) -> Any:
+    """The consensus of what was saved after so many steps."""
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
+    sampler = optimizer.shard(48, batch_size=3)
+    with optimizer:
+        for x, y in batches(count):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
+            optimizer.step()
+        optimizer.save(folder, sampler.state_dict())
+        with optimizer.consensus():
+            found = values(optimizer)
+        optimizer.folders.together(0)  # whoever leaves may move the center once more
+        return found
+
+
+def begun_at(wanted: Any, strategy: ls.Strategy, folder: str, on: ls.Transport) -> None:
+    net = seeded(1)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
+    sampler = optimizer.shard(48, batch_size=6)
+    with optimizer:
+        sampler.load_state_dict(optimizer.restore(folder))
+        torch.testing.assert_close(values(optimizer), wanted, rtol=1e-6, atol=1e-7)
+        if strategy.synchronous or optimizer.size == 1:  # else others may have moved the center by now
+            with optimizer.consensus():
+                torch.testing.assert_close(values(optimizer), wanted, rtol=1e-6, atol=1e-7)
+        assert optimizer.worker.clock == 6
+        for x, y in batches(6):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        assert optimizer.worker.clock == 12
+        optimizer.save(folder)
+
+
 CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
@@ -293,6 +337,7 @@ CASES: dict[str, Callable[[], int]] = {
         unused,
         clipped_too_early,
         resumed,
+        other_workers,
         unlike,  # the last one: it ends the job's session with an error
     )
 }

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.training import assert_same_bits, batches, left_behind, mlp, momentum  # noqa: E402
+from tests.torch.training import OPTIMIZERS, assert_same_bits, batches, left_behind, mlp, momentum  # noqa: E402
 from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
@@ -181,7 +182,7 @@ def test_shards_of_an_optimizer_follow_its_clock() -> None:
     sampler = optimizer.shard(40, batch_size=8, seed=3)
     rows, labels = torch.randn(40, 5), torch.zeros(40, dtype=torch.long)
     steps(net, optimizer, ((rows[batch], labels[batch]) for batch in itertools.islice(sampler, 3)))
-    assert sampler.state_dict() == {"seed": 3, "rows": 40, "batch_size": 8, "epoch": 0, "taken": 3}
+    assert sampler.state_dict() == {"seed": 3, "rows": 40, "epoch": 0, "used": 24}
 
 
 # --- memory ------------------------------------------------------------------------------------------------
@@ -245,6 +246,53 @@ def test_a_resumed_run_has_the_same_bits(strategy: ls.Strategy, at: int) -> None
     assert resumed.worker.round == optimizer.worker.round
     with optimizer.consensus(), resumed.consensus():
         np.testing.assert_array_equal(resumed.worker.params, optimizer.worker.params)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_a_folder_resumes_to_the_same_bits(strategy: ls.Strategy, name: str, tmp_path: Path) -> None:
+    """Parameters, statistics, a frozen layer, the optimizer, random numbers: all are in it, and a note."""
+
+    def start(seed: int) -> tuple[nn.Module, Any]:
+        torch.manual_seed(seed)
+        net = nn.Sequential(normed(), nn.Dropout(0.5), nn.Linear(3, 3).requires_grad_(False))
+        return net, loosestep.torch.parallel(net, OPTIMIZERS[name](list(net.parameters())), strategy, ls.Serial())
+
+    net, optimizer = start(0)
+    data = list(batches(11))
+    assert optimizer.restore(tmp_path) is None
+    steps(net, optimizer, data[:3])
+    optimizer.save(tmp_path, "older")
+    steps(net, optimizer, data[3:6])
+    optimizer.save(tmp_path, {"taken": 6})
+    steps(net, optimizer, data[6:])
+
+    other, resumed = start(1)
+    with pytest.raises(ValueError, match="holds a checkpoint: pass resume=True"):
+        resumed.save(tmp_path)
+    assert resumed.restore(tmp_path) == {"taken": 6}
+    steps(other, resumed, data[6:])
+    assert_same_bits(left_behind(other, resumed.inner), left_behind(net, optimizer.inner))
+    with optimizer.consensus(), resumed.consensus():
+        np.testing.assert_array_equal(resumed.worker.params, optimizer.worker.params)
+
+
+def test_what_a_folder_refuses(tmp_path: Path) -> None:
+    optimizer = made(strategy=ls.LocalSGD(4))
+    for note in ({1: 2}, (1, 2), {"a": {1, 2}}):
+        with pytest.raises(TypeError, match="JSON"):
+            optimizer.save(tmp_path, note)
+    optimizer.save(tmp_path)
+    for change, said in (
+        ({"strategy": ls.LocalSGD(5)}, r"written with strategy LocalSGD\(period=4\), this run has LocalSGD"),
+        ({"net": nn.Linear(5, 3)}, r"written with parameters 112 float32, names and shapes .*, this run has 32"),
+    ):
+        with pytest.raises(ls.errors.CheckpointError, match=said):
+            made(**change).restore(tmp_path)
+    (part,) = tmp_path.glob("step-*/rank-00000.safetensors")
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(ls.errors.CheckpointError, match="cannot be read as a checkpoint"):
+        made().restore(tmp_path)
 
 
 def test_inside_a_round_that_has_communicated() -> None:

@@ -57,7 +57,7 @@ def test_the_position_is_what_steps_consumed_though_a_loader_reads_ahead(accumul
         if number == 6:
             break
     state = sampler.state_dict()
-    assert (state["epoch"], state["taken"]) == (0, 6)
+    assert (state["epoch"], state["used"]) == (0, 24)
     resumed = shard(data, 4, 3, True, worker(), accumulate)
     resumed.load_state_dict(state)
     seen += [batch.tolist() for _ in range(2) for (batch,) in DataLoader(data, batch_sampler=resumed)]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LOOK = 0.1  # seconds between two looks at signals and the clock
 GRACE = 5.0  # seconds that mpiexec has to end its ranks before it is killed, and they with it
+AGAIN = 3  # times that mpiexec is started again where it failed before any rank began
+UNSTARTED = b"The PMIx server's listener thread failed to start"  # Open MPI 5 on a busy machine, now and then
 OVERDUE = 124  # the exit code of a job that took longer than its deadline, as timeout(1) has it
 LONGEST = 500  # bytes of a guard's line, which may come in two pieces
 FAILED = re.compile(
@@ -53,13 +55,22 @@ class Job:
 
     def carry_out(self) -> int:
         """Run to the end; the exit code: 0 if every rank's was, 128 + its number after a signal."""
-        with self.listening(), self.started():
-            self.until = time.monotonic() + self.limits.deadline
+        self.until = time.monotonic() + self.limits.deadline
+        with self.listening():
+            self.run()
+            for _ in range(AGAIN):
+                if UNSTARTED in self.tail and not self.asked:
+                    say("mpiexec could not start, before any rank had begun; trying again")
+                    self.tail = b""
+                    self.run()
+        return self.exit_code()
+
+    def run(self) -> None:
+        with self.started():
             while self.process.poll() is None:
                 self.hear(LOOK)
                 self.obey()
                 self.watch_the_clock()
-        return self.exit_code()
 
     def watch_the_clock(self) -> None:
         if time.monotonic() < self.until:

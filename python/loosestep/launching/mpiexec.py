@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from loosestep import _core
 from loosestep.errors import LoosestepError
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -66,7 +67,7 @@ class OpenMpi(Mpi):
         for name in ("LOOSESTEP_RANKS", *ONE_THREAD):
             chosen += ["-x", name]
         chosen += ["--host", hosts] if hosts else []
-        chosen += ["--oversubscribe"] if ranks > cores() and not hosts else []
+        chosen += ["--oversubscribe"] if ranks > _core.info()["cores"] and not hosts else []
         return chosen + (["--output", "rank"] if tag else [])
 
     def settings(self, ranks: int) -> dict[str, str]:
@@ -84,7 +85,8 @@ class Mpich(Mpi):
         return ["-n", str(ranks), *there, *(["-prepend-rank"] if tag else [])]
 
     def settings(self, ranks: int) -> dict[str, str]:
-        return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if ranks > cores() else {}  # else waiting ranks spin
+        crowded = ranks > _core.info()["cores"]
+        return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if crowded else {}  # else waiting ranks spin
 
 
 BANNERS: dict[type[Mpi], str] = {
@@ -92,13 +94,6 @@ BANNERS: dict[type[Mpi], str] = {
     Mpich: r"HYDRA build details:\s+Version:\s+([\d.]+)",
 }
 """In what `mpiexec --version` prints: the kind, and its version."""
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find() -> Mpi:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from loosestep.report import units
+from loosestep import units
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from loosestep.report import units
+from loosestep import units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,6 +24,7 @@ class AllReduceSGD(Strategy):
     union. Buckets of the gradient are sent while later ones are still computed.
 
     bucket_bytes: largest part of the gradient that is sent as one.
+    first_bytes: as much of the last layers is sent first, so that sending begins early in backward.
 
     A round sends 2 (n-1)/n d values a worker, in 2 (n-1) messages a bucket.
 
@@ -38,13 +39,15 @@ class AllReduceSGD(Strategy):
 
     identity_at_one: ClassVar[bool] = True
     bucket_bytes: int = 25 << 20
+    first_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         whole("bucket_bytes", self.bucket_bytes)
+        whole("first_bytes", self.first_bytes)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         sent = []
-        for bucket in worker.buckets(self.bucket_bytes):
+        for bucket in worker.buckets(self.bucket_bytes, self.first_bytes):
             yield Ready(bucket)
             request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
             yield Start(request)

@@ -41,6 +41,7 @@ class Downpour(Strategy):
 
     synchronous: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
     period: int = 1
 
     def __post_init__(self) -> None:
@@ -50,8 +51,8 @@ class Downpour(Strategy):
         return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        steps = worker.scratch("steps", like=worker.params)
         yield Local(self.period)
+        steps = state.pulled  # until it holds what is pulled next
         ops.subtract(worker.params, state.pulled, steps)
         yield Add(state.center, steps)
         yield Fetch(state.center, into=worker.params)

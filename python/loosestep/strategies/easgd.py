@@ -43,6 +43,7 @@ class EASGD(Strategy):
 
     synchronous: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
     period: int = 10
     moving_rate: float | None = None
     order: Literal["after", "published"] = "after"

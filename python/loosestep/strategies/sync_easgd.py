@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import one_of, positive, whole
@@ -43,6 +43,7 @@ class SyncEASGD(Strategy):
     Reference: S. Zhang, A. Choromanska, Y. LeCun, arXiv:1412.6651, equations 3 and 4.
     """
 
+    consensus_in: ClassVar[str] = "state.center"
     period: int = 10
     moving_rate: float | None = None
     center_rate: float | None = None

@@ -7,16 +7,20 @@ raised. Here every message says what it is, and who waits asks those who are lat
 from __future__ import annotations
 
 import os
+import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loosestep import levels
 from loosestep.errors import PeerFailed, TimedOut, positive
-from loosestep.hosting import HostSession
-from loosestep.processes import ProcessSession
+from loosestep.hosting import HostSession, HostsSession
 from loosestep.transport import Session, Transport
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
 
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
 HEADERS, PAYLOADS = 1, 2  # MPI tags
 NOBODY = -1
 INLINE = 4096  # bytes: shorter payloads travel with their header
-CHUNK = 4 << 20  # bytes: longer payloads are cut, so that progress can be seen
+NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that progress can be seen
+FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
+# behind what goes the same way, so that one direction of the link stands idle (a sum takes twice as long)
+AT_ONCE = 64  # parts under way to or from one process: MPI is slow with thousands
 NAP = 1e-4  # seconds
 BEGINNING = 60.0  # seconds for all processes to begin
 
@@ -43,12 +50,24 @@ def world() -> Any:
 def own(parent: Any) -> Any:
     """A communicator of our own, so that nobody else's messages are met."""
     comm, request = parent.Idup()
+    finish(request, parent.rank)
+    return comm
+
+
+def finish(request: Any, rank: int) -> None:
+    """What all processes take part in when they begin."""
     until = time.monotonic() + BEGINNING
     while not request.Test():
         if time.monotonic() > until:
-            raise TimedOut(parent.rank, "its beginning", ["all others to begin"], BEGINNING)
+            raise TimedOut(rank, "its beginning", ["all others to begin"], BEGINNING)
         time.sleep(NAP)
-    return comm
+
+
+def mark_of_host() -> bytes:
+    """The same, in 16 bytes, for processes that see each other in /proc: one kernel, one name, one name space."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    seen = f"{boot} {platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    return blake2b(seen.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,16 +76,19 @@ class MPI(Transport):
 
     deadline: seconds for which a worker may compute while others wait for it.
     silence: seconds without any sign of life after which a worker counts as dead.
-    apart: use messages also where all processes are on one host and could share memory.
+    hosts: how many workers live on each host, in rank order, as [2, 2]: those of one share memory. By default this
+        is found out; said, it splits one machine, so that what happens between hosts can be tried there.
     """
 
     deadline: float = 600.0
     silence: float = 10.0
-    apart: bool = False
+    hosts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         positive("deadline", self.deadline)
         positive("silence", self.silence)
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", levels.checked(self.hosts))
 
     @property
     def size(self) -> int:
@@ -85,13 +107,38 @@ class MPI(Transport):
         return mine
 
     def open(self, seed: int = 0) -> Session:
-        wire = Messages(world(), self.size)
-        kind = HostSession if wire.one_host() and not self.apart else ProcessSession
-        return kind(wire, self.silence, self.deadline)
+        size = self.size
+        forced = None if self.hosts is None else levels.split(self.hosts, size)
+        wire = Messages(world(), size)
+        hosts = forced or wire.hosts
+        kind = HostSession if len(hosts) == 1 else HostsSession
+        return kind(wire, hosts, self.silence, self.deadline)
+
+
+class Flow:
+    """Parts of payloads that go to one process, or come from it, in order, and not too many at a time."""
+
+    def __init__(self, begin: Callable[[Any], None], chunk: int) -> None:
+        self.begin, self.chunk = begin, chunk
+        self.waiting: deque[tuple[Buffer, Callable[[], None] | None]] = deque()
+        self.under_way = 0
+
+    def add(self, payload: Buffer, done: Callable[[], None] | None) -> None:
+        """MPI keeps the order between two processes, so parts need no number."""
+        whole = payload.reshape(-1).view(np.uint8)
+        last = (whole.size - 1) // self.chunk * self.chunk
+        for low in range(0, whole.size, self.chunk):
+            self.waiting.append((whole[low : low + self.chunk], done if low == last else None))
+        self.fill()
+
+    def fill(self) -> None:
+        while self.waiting and self.under_way < AT_ONCE:
+            self.under_way += 1
+            self.begin(self.waiting.popleft())
 
 
 class Messages(Wire):
-    """Bytes by nonblocking MPI: a header, and a longer payload in chunks behind it."""
+    """Bytes by nonblocking MPI: a header, and a longer payload in parts behind it."""
 
     def __init__(self, parent: Any, size: int) -> None:
         from mpi4py import MPI as binding  # noqa: N811 - our own MPI is in this file
@@ -100,46 +147,48 @@ class Messages(Wire):
         self.comm = own(parent)
         self.comm.Set_errhandler(binding.ERRORS_RETURN)
         self.rank, self.size = self.comm.rank, size
+        self.hosts = self.find_hosts()
         self.requests: list[Any] = []
-        self.ends: list[
-            tuple[int, Any, Callable[[], None] | None]
-        ] = []  # (a sign of whose life, what MPI uses, what follows)
+        self.ends: list[tuple[Flow | None, int, Any]] = []  # whose part it is, a sign of whose life, the part
+        self.sends = [self.flow(rank, NOBODY, self.comm.Isend) for rank in range(size)]
+        self.receipts = [self.flow(rank, rank, self.comm.Irecv) for rank in range(size)]
         self.signs = [time.monotonic()] * size
         self.status = binding.Status()
 
-    def one_host(self) -> bool:
-        """Whether all processes can map each other's memory."""
-        near = self.comm.Split_type(self.binding.COMM_TYPE_SHARED)
-        alone: bool = near.size == self.size
-        near.Free()
-        return alone
+    def find_hosts(self) -> levels.Hosts:
+        """The ranks that can map each other's memory, in the order of their first."""
+        marks = np.zeros((self.size, 16), np.uint8)
+        mine = np.frombuffer(mark_of_host(), np.uint8)
+        finish(self.comm.Iallgather(mine, marks), self.rank)
+        found: dict[bytes, list[int]] = {}
+        for rank, mark in enumerate(marks):
+            found.setdefault(mark.tobytes(), []).append(rank)
+        return tuple(map(tuple, found.values()))
+
+    def flow(self, peer: int, sign_of: int, begin: Callable[[Any, int, int], Any]) -> Flow:
+        """Payloads in one direction between this process and another."""
+        near = any(self.rank in host and peer in host for host in self.hosts)
+
+        def track(part: tuple[Buffer, Callable[[], None] | None]) -> None:
+            self.requests.append(begin([part[0], self.binding.BYTE], peer, PAYLOADS))
+            self.ends.append((flow, sign_of, part))
+
+        flow = Flow(track, NEAR_CHUNK if near else FAR_CHUNK)
+        return flow
 
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
         content = pack(header)
         if payload is not None and payload.nbytes <= INLINE:
             content += payload.tobytes()
-        self.track(NOBODY, content, self.comm.Isend([content, self.binding.BYTE], to, HEADERS), None)
+        self.requests.append(self.comm.Isend([content, self.binding.BYTE], to, HEADERS))
+        self.ends.append((None, NOBODY, content))
         if payload is not None and payload.nbytes > INLINE:
-            for chunk, last in self.chunks(payload):
-                whole = chunk[0].size == CHUNK  # too long to leave before the other side takes it: a sign of life
-                request = self.comm.Isend(chunk, to, PAYLOADS)
-                self.track(to if whole else NOBODY, chunk, request, done if last else None)
+            self.sends[to].add(payload, done)
         elif done is not None:
             done()
 
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
-        for chunk, last in self.chunks(into):
-            self.track(source, chunk, self.comm.Irecv(chunk, source, PAYLOADS), done if last else None)
-
-    def chunks(self, buf: Buffer) -> Iterator[tuple[list[Any], bool]]:
-        """(part, is it the last). MPI keeps the order between two processes, so parts need no number."""
-        whole = buf.reshape(-1).view(np.uint8)
-        for low in range(0, whole.size, CHUNK):
-            yield [whole[low : low + CHUNK], self.binding.BYTE], low + CHUNK >= whole.size
-
-    def track(self, sign_of: int, content: Any, request: Any, done: Callable[[], None] | None) -> None:
-        self.requests.append(request)
-        self.ends.append((sign_of, content, done))
+        self.receipts[source].add(into, done)
 
     def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
         try:
@@ -178,11 +227,18 @@ class Messages(Wire):
         gone = set(ended)
         self.requests = [request for place, request in enumerate(self.requests) if place not in gone]
         self.ends = [end for place, end in enumerate(self.ends) if place not in gone]
-        for peer, _, done in follow:
-            if peer != NOBODY:
-                self.signs[peer] = time.monotonic()
-            if done is not None:
-                done()
+        for flow, sign_of, part in follow:
+            if flow is not None:
+                self.finish(flow, sign_of, part[1])
+
+    def finish(self, flow: Flow, sign_of: int, done: Callable[[], None] | None) -> None:
+        """A part of a payload has gone, or come."""
+        if sign_of != NOBODY:
+            self.signs[sign_of] = time.monotonic()
+        flow.under_way -= 1
+        flow.fill()
+        if done is not None:
+            done()
 
     @property
     def busy(self) -> int:

@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from loosestep import collectives, ops
+import numpy as np
+
+from loosestep import collectives, levels, ops
 from loosestep._core import Calendar, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
 from loosestep.buffers import like as buffer_like
@@ -37,6 +39,7 @@ from loosestep.rollcall import Roll
 from loosestep.stragglers import Constant, Speed, Stragglers
 from loosestep.transport import Session, Task, Transport, failure
 
+MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
 
 
@@ -51,6 +54,10 @@ class Simulated(Transport):
         pushes and pulls queue there in the order in which they arrive.
     stragglers: the distribution of step durations: Constant(), LogNormal(), Slow(), Pauses().
     seed: of the durations (by default the run's).
+    hosts: how many workers live on each host, in rank order; collectives are then two-level (each host folds,
+        then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
+    host_latency, host_bandwidth: of links within a host, 1e-6 and 1e10 by default: its memory. With hosts, numbers
+        for `latency` and `bandwidth` are of links between hosts; tables hold both, and need nothing else.
 
     A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. An
     allreduce takes 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from when the last worker asks.
@@ -64,6 +71,9 @@ class Simulated(Transport):
     center_bandwidth: float | None = None
     stragglers: Stragglers = field(default_factory=Constant)
     seed: int | None = None
+    hosts: tuple[int, ...] | None = None
+    host_latency: float | None = None
+    host_bandwidth: float | None = None
 
     @classmethod
     def example(cls) -> Simulated:
@@ -77,6 +87,8 @@ class Simulated(Transport):
         positive("step_time", self.step_time, zero=True)
         if self.center_bandwidth is not None and self.center_bandwidth != inf:
             positive("center_bandwidth", self.center_bandwidth)
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", levels.checked(self.hosts))
         self.network()
 
     @property
@@ -85,9 +97,30 @@ class Simulated(Transport):
 
     def network(self) -> Network:
         """A fresh, idle network."""
-        network = Network(self.n, self.latency, self.bandwidth, 1.0)
-        network.center_bandwidth = self.center_bandwidth or float(network.bandwidth.max())
+        latency = self.within("latency", self.latency, self.host_latency, MEMORY_LATENCY)
+        bandwidth = self.within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH)
+        network = Network(self.n, latency, bandwidth, 1.0)
+        if self.hosts is not None and not np.ndim(self.bandwidth):
+            network.worker_bandwidth = [float(cast("float", self.bandwidth))] * self.n  # the center is elsewhere
+        network.center_bandwidth = self.center_bandwidth or max(network.worker_bandwidth)
         return network
+
+    def groups(self) -> levels.Hosts:
+        """The ranks of every host."""
+        return () if self.hosts is None else levels.split(self.hosts, self.n)
+
+    def within(self, name: str, between: PerLink, inside: float | None, default: float) -> PerLink:
+        """A number for links between hosts, with another for those within a host, is a table."""
+        if inside is not None:
+            positive(f"host_{name}", inside)
+            if self.hosts is None or np.ndim(between):
+                raise ValueError(f"host_{name} needs hosts, and one number for {name} between them")
+        if self.hosts is None or np.ndim(between):
+            return between
+        hosts = np.repeat(np.arange(len(self.hosts)), [len(host) for host in self.groups()])
+        same = hosts[:, None] == hosts[None, :]
+        table: PerLink = np.where(same, default if inside is None else inside, between).tolist()
+        return table
 
     def open(self, seed: int = 0) -> Session:
         return SimulatedSession(self, seed if self.seed is None else self.seed)
@@ -114,7 +147,9 @@ class SimulatedSession(Session):
         self.ranks = range(config.n)
         self.network = config.network()
         primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
-        self.native = frozenset(primitives | ({AllReduce} if self.size > CLOSED_FORM_ABOVE else set()))
+        self.hosts = config.groups()
+        closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
+        self.native = frozenset(primitives | ({AllReduce} if closed else set()))
         self.unpriced = frozenset({AllReduce})
         self.calendar = Calendar()
         self.mail = Mail(
@@ -139,6 +174,7 @@ class SimulatedSession(Session):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
+            Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda strand, request: self.time + request.seconds,
         }
@@ -230,12 +266,12 @@ class SimulatedSession(Session):
         return began + duration
 
     def ready(self, strand: Strand, request: Ready) -> float:
-        """Bucket k of m is ready at (k+1)/m of the step."""
+        """A bucket is ready when its share of the step is over."""
         bucket = request.bucket
         if not self.step(strand, request) and bucket.index == 0:
             self.begun[strand.rank] = (self.time, 0.0)
         began, duration = self.begun[strand.rank]
-        return max(self.time, began + duration * (bucket.index + 1) / bucket.count)
+        return max(self.time, began + duration * bucket.share)
 
     def update(self, strand: Strand, request: Update) -> float:
         strand.task.compute(request)
@@ -303,7 +339,9 @@ class SimulatedSession(Session):
         strands, requests = zip(*meeting, strict=True)
         check_alike([strand.task.worker for strand in strands], requests)
         bufs = [request.buf for request in requests]
-        if collectives.fold(requests[0].op, bufs, bufs[0], [request.weight for request in requests]):
+        hosts = self.hosts if requests[0].group is None else ()
+        weights = [request.weight for request in requests]
+        if levels.fold(requests[0].op, bufs, weights, hosts or (tuple(range(len(bufs))),)):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
         times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
@@ -323,6 +361,10 @@ class SimulatedSession(Session):
         self.started[asked] = child
         self.advance(child)
         return self.time
+
+    def script(self, strand: Strand, request: Script) -> float | None:
+        self.start(strand, Start(request))
+        return self.wait(strand, Wait(request))
 
     def wait(self, strand: Strand, request: Wait) -> float | None:
         child = self.started.pop(request.request, None)

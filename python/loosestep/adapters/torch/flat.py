@@ -27,7 +27,7 @@ class Slot:
     param: nn.Parameter
     start: int
     stop: int
-    value: Tensor  # the view of the flat parameters
+    home: int  # the address of its view of the flat parameters
     grad: Tensor = field(init=False)  # the view of the flat gradient
     passes: int = 0  # backward passes that reached it in this step
 
@@ -79,7 +79,7 @@ class Layout:
         start = (address(view) - address(self.params)) // view.itemsize
         value = torch.from_numpy(view).as_strided(param.shape, strides(param))
         param.data = value
-        return Slot(name, param, start, start + view.size, value)
+        return Slot(name, param, start, start + view.size, value.data_ptr())
 
     def attach(self, grad: Buffer) -> None:
         """Gradients have their places in `grad`."""
@@ -91,7 +91,7 @@ class Layout:
     def check_home(self) -> None:
         """Someone may have replaced a parameter's memory: then nothing here would move it."""
         for slot in self.slots:
-            if slot.param.data_ptr() != slot.value.data_ptr():
+            if slot.param.data_ptr() != slot.home:
                 raise RuntimeError(
                     f"the memory of parameter {slot.name!r} was replaced after parallel(): convert or move the "
                     "model before, and load with load_state_dict(assign=False)"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
+from loosestep import opening, units
 from loosestep.adapters.torch import shard
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
+from loosestep.adapters.torch.folder import Folders
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.saving import restored, saved
+from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
 from loosestep.transport import Transport
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
     from loosestep.adapters.torch.flat import Slot
     from loosestep.strategy import Strategy
+
+Answer = TypeVar("Answer")
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 """What an MPI's launcher leaves in the environment of the processes that it starts."""
@@ -63,6 +70,10 @@ def parallel(
                 optimizer.zero_grad()
                 loss(model(x), y).backward()
                 optimizer.step()
+        optimizer.once(torch.save, model.state_dict(), "model.pt")
+
+    `with optimizer:` says when this worker's data ends, so that the others need not wait for it; left out, that is
+    when the script ends.
 
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
@@ -124,6 +135,7 @@ class Parallel(torch.optim.Optimizer):
         self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
         self.begin(model, strategy)
+        self.folders = Folders(model, self.layout, inner, self.loop)
         scale(inner, SCALES[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
@@ -131,6 +143,10 @@ class Parallel(torch.optim.Optimizer):
         for slot in self.layout.slots:
             slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
         self._built = True
+        self.process = os.getpid()
+        if self.size > 1:  # one alone need not say that it ends
+            atexit.register(self._at_exit)
+            self.say(strategy, on)
 
     def begin(self, model: nn.Module, strategy: Strategy) -> None:
         """All workers find that they do the same, and start from rank 0's values."""
@@ -143,9 +159,25 @@ class Parallel(torch.optim.Optimizer):
             self.joined.session.leave(error)
             raise
 
+    def say(self, strategy: Strategy, on: Transport) -> None:
+        """By rank 0, on standard error: what will be done, with what, on what."""
+        if self.rank:
+            return
+        params, rates = self.worker.params, {f"{float(group['lr']):.3g}" for group in self.inner.param_groups}
+        facts = {
+            repr(strategy): opening.sentence(strategy),
+            "workers": f"{self.size} on {on!r}, CPU",
+            "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
+            "a round": opening.a_round(strategy, self.size, params.nbytes),
+            "optimizer": f"{type(self.inner).__name__}, learning rate {', '.join(sorted(rates))}",
+            "batches": f"{self.accumulate * self.size} a step, {self.accumulate} of each worker",
+            "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
+        }
+        print(opening.block(facts), file=sys.stderr, flush=True)
+
     def facts(self, strategy: Strategy) -> dict[str, str]:
         """What every worker must have alike."""
-        facts = {"strategy": repr(strategy), "optimizer": type(self.inner).__name__}
+        facts = {"strategy": written(strategy), "optimizer": type(self.inner).__name__}
         facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
         for number, slot in enumerate(self.layout.slots):
             param = slot.param
@@ -157,7 +189,7 @@ class Parallel(torch.optim.Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        if self.model.arrive(slot) and not self.loop.over:
+        if self.model.arrive(slot):
             self.loop.early(self.model.filled)
 
     # --- what every torch optimizer has ------------------------------------------------------------------
@@ -219,6 +251,25 @@ class Parallel(torch.optim.Optimizer):
         restored(self.loop, state_dict["loosestep"])
         self.inner.load_state_dict(state_dict["optimizer"])
 
+    def save(self, folder: str | os.PathLike[str], note: Any = None) -> None:
+        """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
+
+        Every worker calls it, at one step, inside `with optimizer:`; a file each, then the manifest, so that a job
+        that dies leaves the last complete one. `note` comes back from `restore`: what else your loop must know,
+        such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises CheckpointError where the disk refuses,
+        ValueError if the folder holds another run's, RuntimeError inside a step, or a round that communicated.
+        """
+        self.folders.save(folder, note)
+
+    def restore(self, folder: str | os.PathLike[str]) -> Any:
+        """Go on from the last complete checkpoint in the folder, and return its note; None where there is none.
+
+        As many workers as wrote it go on bit for bit. With another number all begin at the saved consensus, with
+        the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
+        CheckpointError for a truncated or foreign one.
+        """
+        return self.folders.restore(folder)
+
     # --- the run -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Parallel:
@@ -231,8 +282,30 @@ class Parallel(torch.optim.Optimizer):
 
     def close(self, error: BaseException | None = None) -> None:
         """This worker has no further batch: it answers the others until all have ended."""
+        atexit.unregister(self._at_exit)
         self.model.feed.left = True
         self.loop.leave(error, self.statistics.meet())
+
+    def _at_exit(self) -> None:
+        """The script has ended, and with it the data; an error here must not end with exit code 0."""
+        if os.getpid() != self.process:  # a forked one is not the worker
+            return
+        try:
+            self.close()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            os._exit(1)
+
+    def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
+        """`action(*arguments)` on rank 0 alone, while the model holds the consensus: to print, evaluate, save.
+
+        Where the strategy's consensus is collective, all workers call it at one step. Arguments that look at the
+        model's memory, as `model.state_dict()` does, show the consensus too.
+        """
+        if self.rank != 0 and self.loop.program.one_sided():
+            return None
+        with self.consensus():
+            return action(*arguments) if self.rank == 0 else None
 
     @contextmanager
     def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:

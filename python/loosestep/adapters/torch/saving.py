@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from loosestep import buffers
+from loosestep.agreement import written
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
 from loosestep.saving import TOTALS, pieces, place
@@ -20,7 +21,7 @@ Saved = dict[str, Any]
 
 def identity(loop: Loop) -> Saved:
     """What a saved state must have in common with the run that loads it."""
-    return {"strategy": repr(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+    return {"strategy": written(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
 
 
 def saved(loop: Loop) -> Saved:

@@ -32,53 +32,55 @@ class Shard(Sampler[list[int]]):
     """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
 
     Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
-    Every pass begins the next epoch. `state_dict` says how many batches of the epoch were consumed, by the
-    steps that were made since it began, each of `accumulate` batches: a loader that reads ahead does not matter.
+    Every pass begins the next epoch. `state_dict` says how many rows of the epoch all workers have used, by the
+    steps that this one made since it began, each of `accumulate` batches: a loader that reads ahead does not
+    matter, and as many workers as you like go on with the rows that are left.
     """
 
     def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> None:
         self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
         self.worker, self.accumulate = worker, accumulate
         self.epoch = 0  # of the pass under way, or of the next
-        self.first = 0  # batches of that epoch that an earlier run consumed
+        self.used = 0  # rows of that epoch that an earlier run used
         self.began: int | None = None  # the worker's clock when the pass began
 
     def __len__(self) -> int:
-        return -(-(self.rows // self.worker.size) // self.batch)
+        return -(-((self.rows - self.used) // self.worker.size) // self.batch)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.began is not None:  # the loop before was left early
             self.next_epoch()
         self.began = self.worker.clock
         own = self.own_rows()
-        for start in range(self.first * self.batch, len(own), self.batch):
+        for start in range(0, len(own), self.batch):
             yield own[start : start + self.batch].tolist()
 
     def own_rows(self) -> Any:
-        """This worker's rows in this epoch, in order."""
+        """This worker's rows in what is left of this epoch, in order."""
         order = np.arange(self.rows)
         if self.shuffle:
             np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).shuffle(order)
-        size = self.worker.size
-        return order[self.worker.rank : self.rows // size * size : size]
+        size, left = self.worker.size, order[self.used :]
+        return left[self.worker.rank : len(left) // size * size : size]
 
     def next_epoch(self) -> None:
-        self.epoch, self.first, self.began = self.epoch + 1, 0, None
+        self.epoch, self.used, self.began = self.epoch + 1, 0, None
 
     def state_dict(self) -> dict[str, int]:
         """Where the data stands."""
         since = 0 if self.began is None else self.worker.clock - self.began
-        epoch, taken = self.epoch, self.first + since * self.accumulate
+        epoch, taken = self.epoch, since * self.accumulate
+        used = self.used + taken * self.batch * self.worker.size
         if taken >= len(self):
-            epoch, taken = epoch + 1, 0
-        return {"seed": self.seed, "rows": self.rows, "batch_size": self.batch, "epoch": epoch, "taken": taken}
+            epoch, used = epoch + 1, 0
+        return {"seed": self.seed, "rows": self.rows, "epoch": epoch, "used": used}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next pass begins there."""
-        for name, value in (("seed", self.seed), ("rows", self.rows), ("batch_size", self.batch)):
+        for name, value in (("seed", self.seed), ("rows", self.rows)):
             if state[name] != value:
                 raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
-        self.epoch, self.first, self.began = state["epoch"], state["taken"], None
+        self.epoch, self.used, self.began = state["epoch"], state["used"], None
 
 
 class Stride(IterableDataset[Any]):

@@ -1,0 +1,52 @@
+// Python's name for the heartbeat between hosts.
+#include "net/pulse.hpp"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bind/posts.hpp"
+#include "bind/sharing.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace loosestep;
+
+namespace {
+
+class Pulse {
+ public:
+  Pulse(int rank, int size)
+      : size_(size),
+        open_(std::make_unique<net::Pulse>(bind::at_least_one(size, "size"),
+                                           bind::checked_rank(rank, "rank", size))) {}
+
+  std::uint64_t key() const { return pulse().key(); }
+  int port() const { return pulse().port(); }
+  double age(int rank) const { return pulse().age(bind::checked_rank(rank, "rank", size_)); }
+  void close() { open_.close(); }
+
+  void reach(std::uint64_t key, const std::vector<std::string>& addresses, int port) {
+    std::vector<sockaddr_in> found;
+    for (const std::string& text : addresses) found.push_back(net::address(text, port));
+    pulse().reach(key, found);
+  }
+
+ private:
+  net::Pulse& pulse() const { return open_.get("this Pulse"); }
+
+  int size_;
+  bind::Owned<net::Pulse> open_;
+};
+
+}  // namespace
+
+void bind_pulse(py::module_& m) {
+  py::class_<Pulse>(m, "Pulse", "The heartbeat of a process for those of other hosts.")
+      .def(py::init<int, int>(), "rank"_a, "size"_a)
+      .def_static("addresses", &net::own_addresses, "Where this host may be found (IPv4).")
+      .def_property_readonly("key", &Pulse::key, "What others must say to be heard here.")
+      .def_property_readonly("port", &Pulse::port)
+      .def("reach", &Pulse::reach, "key"_a, "addresses"_a, "port"_a, "Send beats there from now on.")
+      .def("age", &Pulse::age, "rank"_a, "Seconds since that rank's last beat; infinity before the first.")
+      .def("close", &Pulse::close);
+}

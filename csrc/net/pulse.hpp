@@ -1,0 +1,125 @@
+// The sign of life of a process for those of other hosts: a thread that knows no Python sends a datagram to
+// each of them twice a second, and notes theirs. It goes on while the process is in a long computation and
+// stops when the process is stopped, killed or cut off. Nothing else passes here, so a lost datagram does no
+// harm.
+#pragma once
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "host/quiet.hpp"
+#include "net/datagrams.hpp"
+
+namespace loosestep::net {
+
+using Clock = std::chrono::steady_clock;
+
+// Known to the processes of one run alone: whoever else sends something here is not heard.
+inline std::uint64_t secret() {
+  std::random_device source;
+  return std::uint64_t(source()) << 32 | source();
+}
+
+class Pulse {
+ public:
+  static constexpr std::chrono::milliseconds period{500};
+
+  Pulse(int size, int rank)
+      : rank_(static_cast<std::uint32_t>(rank)),
+        heard_(static_cast<std::size_t>(size)),
+        end_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (end_.get() < 0) host::fail(errno, "no event for the heartbeat between hosts");
+    const host::QuietSignals quiet;
+    thread_ = std::thread([this] { go_on(); });
+  }
+  ~Pulse() {
+    const std::uint64_t one = 1;
+    while (::write(end_.get(), &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    thread_.join();
+  }
+  Pulse(const Pulse&) = delete;
+  Pulse& operator=(const Pulse&) = delete;
+
+  std::uint64_t key() const { return key_; }
+  int port() const { return socket_.port(); }
+
+  // From now on that process is told, at every address that may be its.
+  void reach(std::uint64_t key, const std::vector<sockaddr_in>& addresses) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const sockaddr_in& to : addresses) others_.push_back({{key, rank_, 0}, to});
+    }
+    beat();
+  }
+
+  // Seconds since a rank's last beat; infinity where none has come.
+  double age(int rank) const {
+    const std::int64_t last = heard_[static_cast<std::size_t>(rank)].load(std::memory_order_relaxed);
+    if (last == 0) return std::numeric_limits<double>::infinity();
+    return static_cast<double>(std::max<std::int64_t>(now() - last, 0)) * 1e-9;
+  }
+
+ private:
+  struct Beat {
+    std::uint64_t key;
+    std::uint32_t rank, unused;
+  };
+  struct Other {
+    Beat beat;
+    sockaddr_in to;
+  };
+
+  static std::int64_t now() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+  }
+
+  void go_on() {
+    for (Clock::time_point next = Clock::now();;) {
+      if (Clock::now() >= next) beat(), next = Clock::now() + period;
+      if (is_over(next)) return;
+      listen();
+    }
+  }
+
+  void beat() {
+    const std::lock_guard lock(mutex_);
+    for (const Other& other : others_) socket_.send(other.beat, other.to);
+  }
+
+  // Sleeps until something comes or the next beat is due.
+  bool is_over(Clock::time_point next) const {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next - Clock::now()).count();
+    pollfd watched[2] = {{socket_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}};
+    ::poll(watched, 2, static_cast<int>(std::max<std::int64_t>(left, 0)) + 1);
+    return watched[1].revents != 0;
+  }
+
+  void listen() {
+    Beat beat;
+    for (bool fits; socket_.receive(beat, fits);)
+      if (fits && beat.key == key_ && beat.rank < heard_.size())
+        heard_[beat.rank].store(now(), std::memory_order_relaxed);
+  }
+
+  std::uint32_t rank_;
+  std::uint64_t key_ = secret();
+  std::vector<std::atomic<std::int64_t>> heard_;  // nanoseconds of the clock; 0: never
+  Socket socket_;
+  host::File end_;
+  std::mutex mutex_;  // guards others_
+  std::vector<Other> others_;
+  std::thread thread_;
+};
+
+}  // namespace loosestep::net

@@ -1,0 +1,57 @@
+"""The block that is printed before a run: what will be done, with what, on what."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from loosestep import buffers, units
+from loosestep.collectives import traffic
+from loosestep.requests import Gradient, Local, Ready, Shared
+from loosestep.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from loosestep.requests import Request
+    from loosestep.strategy import Strategy
+
+
+def sentence(strategy: Strategy) -> str:
+    """What a method does, in the first sentence of its documentation."""
+    paragraph = " ".join((inspect.getdoc(type(strategy)) or "").split("\n\n")[0].split())
+    first = paragraph.split(". ")[0].rstrip(".:")
+    return first + "."
+
+
+def block(facts: Mapping[str, str]) -> str:
+    """Names and what they are, one a line."""
+    width = max(map(len, facts))
+    return "\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items())
+
+
+def a_round(strategy: Strategy, size: int, nbytes: int) -> str:
+    """What a worker does and sends in its first round, of a model of so many bytes: asked, and not performed."""
+    steps, sent = asked_in_a_round(strategy, size)
+    told = f"{units.times(steps, 'local step')}, sends {units.size(sent * nbytes)} a worker"
+    return told if steps < 2 else f"{told} ({units.size(sent * nbytes / steps)} a step)"
+
+
+def asked_in_a_round(strategy: Strategy, size: int) -> tuple[int, float]:
+    """(local steps, bytes that are sent, for a byte of the model): of a small model, divisible by all workers."""
+
+    def share(name: str, like: Any) -> Shared:
+        return Shared(name, like.size, like.dtype, like)
+
+    worker = Worker(0, size, buffers.zeros(16 * size), share)
+    worker.round = worker.samples = 1
+    requests = list(strategy.round(worker, strategy.init(worker)))
+    sent = sum(traffic(request, 0, size)[0] for request in requests)
+    return sum(map(steps_of, requests)), sent / worker.params.nbytes
+
+
+def steps_of(request: Request) -> int:
+    """Gradient steps that it begins."""
+    if isinstance(request, Local):
+        return request.steps
+    return int(isinstance(request, Gradient) or (isinstance(request, Ready) and request.bucket.index == 0))

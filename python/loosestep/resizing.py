@@ -1,0 +1,127 @@
+"""Going on with another number of workers than wrote a checkpoint: its parts are merged, and all begin alike.
+
+Kept: the consensus, where every worker begins; the mean of the optimizer's buffers; the furthest counters; all
+totals. Dropped: what else a strategy remembers, which it makes anew for these parameters, and the rest of a round
+that had begun. The data goes on after each worker's equal share of the batches that were used in all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from loosestep import units
+from loosestep.requests import Shared
+from loosestep.saving import pieces, place
+from loosestep.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from loosestep.checkpoint import Facts, Folder
+    from loosestep.program import Program
+    from loosestep.requests import Buffer
+    from loosestep.strategy import State, Strategy
+    from loosestep.transport import Session
+    from loosestep.transports.metered import Meter
+
+
+def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[Facts]]:
+    """All parts as one: `params` is the consensus, other tensors are the mean of those workers that hold one."""
+    facts: list[Facts] = []
+
+    def tensors() -> Iterator[tuple[str, Buffer]]:
+        for rank in range(folder.workers):
+            found, told = folder.read(rank)
+            facts.append(told)
+            yield from found.items()
+
+    means = mean_by_name(tensors())
+    means["params"] = means[strategy.consensus_in]
+    return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
+
+
+def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
+    """First + the mean of (each - first), by name: exact where all are alike. Of integers the first."""
+    firsts: dict[str, Any] = {}
+    offsets: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
+    for name, tensor in tensors:
+        counts[name] += 1
+        first = firsts.setdefault(name, tensor)
+        if tensor is not first and tensor.dtype.kind == "f":
+            offsets[name] = offsets.get(name, 0) + (tensor - first)
+    means = {name: firsts[name] + offset / counts[name] for name, offset in offsets.items()}
+    return firsts | means
+
+
+def say(folder: Folder, strategy: Strategy, size: int) -> None:
+    """One line, by rank 0."""
+    where = "the mean of the replicas" if strategy.consensus_in == "params" else "the saved center"
+    where = "the shared parameters" if "params" in strategy.shares else where
+    wrote = units.times(folder.workers, "worker")
+    print(
+        f"{folder.path} was written by {wrote} and goes on with {size}: all begin at {where} with the mean of the "
+        "optimizer's buffers, the strategy's own state begins anew, data goes on by equal shares",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def begin_anew(program: Program, session: Session, params: Buffer, where: str) -> None:
+    """The worker stands at `params`, with the state that its strategy makes for them."""
+    place(program.worker.params, params, "params", where)
+    program.state = state_for(program, session)
+
+
+def state_for(program: Program, session: Session) -> State:
+    """As `init` makes it; shared variables are those that are there, with the values that it gives them."""
+    there = {value.name: value for *_, value in pieces(program.state) if isinstance(value, Shared)}
+
+    def share(name: str, like: Buffer) -> Shared:
+        if program.worker.rank == 0:
+            session.store(there[name], like)
+        return there[name]
+
+    worker = program.worker
+    return program.plan.strategy.init(Worker(worker.rank, worker.size, worker.params, share, worker.moments))
+
+
+def rejoin_worker(
+    folder: Folder, parts: tuple[dict[str, Buffer], list[Facts]], program: Program, meter: Meter, session: Session
+) -> None:
+    """Bring a worker of `run` to where a checkpoint of others stood."""
+    tensors, facts = parts
+    worker, where = program.worker, str(folder.path)
+    begin_anew(program, session, tensors["params"], where)
+    for number, moment in enumerate(worker.moments):
+        place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
+    furthest(program, facts)
+    if worker.rank == 0:
+        take_totals(program, meter, facts)
+    session.resume(worker.rank, max(told["seconds"] for told in facts))
+    program.model.feed.skip(sum(told["taken"] for told in facts) // worker.size)
+
+
+def furthest(program: Program, facts: list[Facts]) -> None:
+    """Every worker is as far as the one that was furthest; a round that had begun begins again."""
+    worker = program.worker
+    worker.round = max(told["worker"]["round"] - bool(told["program"]["progress"]) for told in facts)
+    for name in ("clock", "updates"):
+        setattr(worker, name, max(told["worker"][name] for told in facts))
+    for name in ("met_at", "looked_at"):
+        setattr(program, name, max(told["program"][name] for told in facts))
+    program.model.steps = max(told["model"]["steps"] for told in facts)
+
+
+def take_totals(program: Program, meter: Meter, facts: list[Facts]) -> None:
+    """Worker 0 counts on from what all had used and sent, so that sums over workers stay."""
+    program.model.samples = sum(told["model"]["samples"] for told in facts)
+    losses, counts = zip(*(told["model"]["noted"] for told in facts), strict=True)
+    program.model.noted = sum(losses), sum(counts)
+    meter.waiting = sum(told["meter"]["waiting"] for told in facts)
+    for told in facts:
+        for kind, tally in told["meter"]["requests"].items():
+            before = meter.requests.get(kind, [0, 0, 0])
+            meter.requests[kind] = [mine + more for mine, more in zip(before, tally, strict=True)]

@@ -1,0 +1,80 @@
+"""How a PyTorch script ends under `loosestep run`: also where it never says `with optimizer:`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.mpi.jobs import ended, needs_mpi, script
+
+pytestmark = needs_mpi
+
+LOOP = """
+import sys, torch, loosestep as ls, loosestep.torch
+net = torch.nn.Linear(3, 1)
+optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.{strategy})
+for step in range(4 + 3 * optimizer.rank):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    if step == 2 and optimizer.rank == 1:
+        {then}
+print("rank", optimizer.rank, "made", step + 1, flush=True)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["AllReduceSGD()", "EASGD(period=2)"])
+def test_the_end_of_the_script_is_the_end_of_the_data(strategy: str, tmp_path: Path) -> None:
+    job = ended("-n", 3, script(tmp_path, LOOP.format(strategy=strategy, then="pass")), seconds=120)
+    assert job.process.returncode == 0, job.err
+    assert sorted(job.out.splitlines()) == [f"rank {rank} made {4 + 3 * rank}" for rank in range(3)]
+    assert job.err.startswith(strategy)
+    assert "\nworkers " in job.err
+    assert "3 on MPI(), CPU\n" in job.err
+    assert "learning rate 0.1\n" in job.err
+
+
+def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:
+    text = LOOP.format(strategy="AllReduceSGD()", then="raise ArithmeticError('boo')")
+    job = ended("-n", 3, "--tag", script(tmp_path, text), seconds=120)
+    assert job.process.returncode == 1, job.err
+    for rank in range(3):
+        assert any(
+            "worker 1 failed in round" in line or "ArithmeticError: boo" in line for line in said(job.err, rank)
+        )
+    assert "made" not in job.out
+
+
+ORDER = """
+import sys, torch, loosestep as ls, loosestep.torch
+names = ["a", "b", "c", "d"]
+if sys.argv[1:] and ls.MPI().rank == 1:
+    names[1:3] = reversed(names[1:3])
+net = torch.nn.ModuleDict({{name: torch.nn.Linear(3, 3) for name in names}})
+optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.AllReduceSGD())
+print("resumed at", optimizer.restore("{folder}"), flush=True)
+optimizer.save("{folder}", "the end")
+"""
+
+
+def test_another_order_of_parameters_is_refused_on_every_rank(tmp_path: Path) -> None:
+    """Names and shapes are the same."""
+    program = script(tmp_path, ORDER.format(folder=tmp_path / "checkpoint"))
+    assert ended("-n", 3, program, seconds=120).process.returncode == 0
+    job = ended("-n", 3, "--tag", program, "other order", seconds=120)
+    assert job.process.returncode == 1, job.err
+    difference = (
+        "worker 1 has parameter 2 'c.weight': (3, 3) torch.float32, (3, 1), worker 0 has parameter 2 'b.weight'"
+    )
+    for rank in range(3):
+        assert any(difference in line for line in said(job.err, rank)), job.err
+    assert "resumed" not in job.out
+    again = ended("-n", 3, program, seconds=120)
+    assert again.out.count("resumed at the end") == 3, again.err
+
+
+def said(err: str, rank: int) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith(f"[{rank}]")]
