@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "models/cells.hpp"
-#include "models/dot.hpp"
+#include "models/line.hpp"
 #include "models/linear.hpp"
 #include "models/periods.hpp"
 #include "models/shop.hpp"
@@ -132,6 +132,8 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   template <class C, class S>
   void move_all(C& cells, S& squares, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset,
                 float eta) {
+    if constexpr (!several && !adagrad && !per_touch)
+      return shift(cells, row, k, end, offset, eta * scores_[0]);
     for (; k < end; ++k) {
       const std::size_t place = row.places[k];
       move_place(cells, squares, place * (several ? outputs_ : 1) - offset, eta, row.values[k],
@@ -142,19 +144,20 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   template <class C, class S>
   void move_place(C& cells, S& squares, std::size_t at, float eta, float x, float l2) {
     if constexpr (several)
-      for (std::size_t o = 0; o < outputs_; ++o) move_one(cells, squares, at + o, eta, scores_[o] * x, l2);
+      for (std::size_t o = 0; o < outputs_; ++o) move_one(cells, squares, at + o, eta, scores_[o], x, l2);
     else
-      move_one(cells, squares, at, eta, scores_[0] * x, l2);
+      move_one(cells, squares, at, eta, scores_[0], x, l2);
   }
 
-  // w <- w (1 - eta l2 / share) - eta g, the step of AdaGrad divided by the root of the squares' sum.
+  // w <- w (1 - eta l2 / share) - (eta slope) x, the step of AdaGrad divided by the root of the squares' sum.
   template <class C, class S>
-  static void move_one(C& cells, S& squares, std::size_t i, float eta, float g, float l2) {
+  static void move_one(C& cells, S& squares, std::size_t i, float eta, float slope, float x, float l2) {
     if constexpr (adagrad) {
+      const float g = slope * x;
       squares.move(i, [g](float sum) { return sum + g * g; });
       eta /= std::sqrt(squares.load(i)) + 1e-10f;
     }
-    const float keep = per_touch ? std::max(0.0f, 1 - eta * l2) : 1, change = eta * g;
+    const float keep = per_touch ? std::max(0.0f, 1 - eta * l2) : 1, change = eta * slope * x;
     cells.move(i, [keep, change](float w) { return (per_touch ? w * keep : w) - change; });
   }
 

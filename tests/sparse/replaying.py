@@ -79,7 +79,7 @@ def replay(
             columns, values = rows.indices[part] + 1, rows.data[part]
             s = slope(loss, F(weights[0] + dot(weights, columns, values)), F(targets[i]))
             if s != 0:
-                weights[0] -= F(F(eta) * F(intercept_step)) * s
+                weights[0] -= F(F(F(eta) * F(intercept_step)) * s)
                 for column, value in zip(columns, values, strict=True):
-                    weights[column] -= F(eta) * (s * value)
+                    weights[column] -= F(F(eta) * s) * value
     return weights
