@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,19 @@ def test_partial_fit_goes_on_also_from_a_pickle() -> None:
             assert model.t_ == steps
     assert model.t_ == 1 + 6 * 1797
     assert model.score(images, labels) > 0.93
+
+
+def test_rows_on_disk_are_laid_out_a_block_at_a_time(tmp_path: Path) -> None:
+    images, labels = digits()
+    parts = {}
+    for name in ("data", "indices", "indptr"):
+        np.save(tmp_path / name, getattr(images, name))
+        parts[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    mapped = sp.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), images.shape, copy=False)
+    options: dict[str, Any] = {"random_state": 0, "max_iter": 20, "tol": None, "n_threads": 2}
+    model = HogwildClassifier("log_loss", block_rows=200, **options).fit(mapped, labels)
+    assert model.score(images, labels) > 0.93
+    assert model.t_ == 1 + 20 * 1797
 
 
 def test_empty_rows_and_features_nobody_has_are_no_trouble() -> None:
