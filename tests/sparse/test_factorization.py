@@ -224,6 +224,7 @@ def test_an_unknown_user_is_named() -> None:
         small(max_iter=1).fit(*made()).predict([[60, 0]])
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_ends_a_fit() -> None:
     pairs, ratings = made(300, 300)
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])

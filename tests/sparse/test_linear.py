@@ -322,6 +322,7 @@ sent = []
 def interrupt():
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(3.0, interrupt).start()
 try:
     HogwildClassifier(n_threads=2, max_iter=10**6, tol=None).fit(rows, np.arange(200_000) % 2)

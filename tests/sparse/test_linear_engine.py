@@ -326,6 +326,7 @@ def many_epochs(model: _core.LinearModel, laid: _core.SparseRows, options: dict[
         model.epoch(laid, None, options)
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("discipline", DISCIPLINES)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_ctrl_c_ends_an_epoch(discipline: str, deterministic: bool) -> None:

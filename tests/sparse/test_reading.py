@@ -226,6 +226,7 @@ def test_ten_million_entries_and_one_that_cannot_be_read(large: Path, tmp_path: 
         next(iter(svmlight_blocks(bad, rows=10)))
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_ends_it(large: Path) -> None:
     timer = threading.Timer(0.1, _thread.interrupt_main)
     timer.start()
