@@ -39,9 +39,6 @@ def check_strategy(strategy: Strategy) -> None:
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
-    if strategy.shares:
-        what = " and ".join(strategy.shares)
-        raise TypeError(f"{strategy} keeps {what} in memory that workers share: use loosestep.run(on=Threads(n))")
 
 
 class Joined:
