@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
+from tests.mpi.jobs import ended as job_of  # noqa: E402
 from tests.torch.sharing import CASES, MAKERS, RACY  # noqa: E402
 from tests.torch.test_ranks import ALONE, MPIEXEC  # noqa: E402
 from tests.torch.training import Training, assert_same_bits, left_behind, mlp  # noqa: E402
@@ -131,3 +132,11 @@ def test_every_case_ends_well_on_every_rank(size: int) -> None:
     for case in CASES:
         said = [line for line in ended.stdout.splitlines() if line.endswith(f": {case} ok")]
         assert sorted(said) == [f"rank {rank}: {case} ok" for rank in range(size)], ended.stdout
+
+
+@pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
+def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
+    job = job_of("-n", 3, SCRIPT, "killed", environment=ALONE)
+    assert job.process.returncode == 137, job.err
+    assert "rank 2 on" in job.err or "worker 2 failed: without a word" in job.err
+    assert "killed ok" not in job.out
