@@ -146,6 +146,7 @@ class Loop:
 
     def finish(self) -> None:
         """The update, and all communication that follows it."""
+        self.joined.endpoint.check()
         self.before_update()
         self.advance()
         while type(self.pending) not in FROM_THE_USER and self.pending is not None:

@@ -282,11 +282,11 @@ def two_hosts() -> int:
 
 
 def killed() -> int:
-    """The last rank dies in its third step; the others end, and name it."""
+    """The last rank dies in its third step; the others, who never wait for it, end all the same, and name it."""
     net = seeded()
-    on = ls.MPI(silence=2.0)
-    with loosestep.torch.parallel(net, adamw(net.parameters()), RACY, on) as optimizer:
-        for number, (x, y) in enumerate(batches(6)):
+    x, y = next(batches(1))
+    with parallel(net, adamw(net.parameters())) as optimizer:
+        for number in range(1_000_000):
             if number == 3 and WORLD.rank == WORLD.size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             dense_step(net, optimizer, x, y)

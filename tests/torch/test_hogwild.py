@@ -136,7 +136,7 @@ def test_every_case_ends_well_on_every_rank(size: int) -> None:
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
 def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
-    job = job_of("-n", 3, SCRIPT, "killed", environment=ALONE)
+    job = job_of("-n", 3, SCRIPT, "killed", environment=ALONE, seconds=240)
     assert job.process.returncode == 137, job.err
     assert "rank 2 on" in job.err or "worker 2 failed: without a word" in job.err
     assert "killed ok" not in job.out
