@@ -230,6 +230,23 @@ def by_turns(numbers: range, *, state: Any = None, folder: str | None = None) ->
     return left_behind(net, inner), saved
 
 
+def loaders() -> int:
+    """Loaders fork processes that have no part in the memory; buffers='recompute' and BatchNorm beside it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    rows = [torch.randn(5) for _ in range(24)]
+    optimizer = loosestep.torch.parallel(net, adamw(net.parameters()), RACY, buffers="recompute")
+    loader = torch.utils.data.DataLoader(rows, batch_sampler=optimizer.shard(24, batch_size=4), num_workers=1)
+    with optimizer:
+        for _ in range(2):
+            for x in loader:
+                dense_step(net, optimizer, x, torch.zeros(len(x), dtype=torch.long))
+    with optimizer.consensus(torch.stack(rows).split(4)) as model:
+        out = model(torch.ones(2, 5)).detach()
+    assert all(torch.isfinite(each).all() for each in (out, *net.parameters()))
+    return WORLD.rank
+
+
 class Late(torch.optim.SGD):
     """Makes state in its second step."""
 
@@ -303,6 +320,7 @@ CASES: dict[str, Callable[[], int]] = {
         together,
         looked_at,
         resumed,
+        loaders,
         refused,
         two_hosts,
     )

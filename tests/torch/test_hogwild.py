@@ -108,6 +108,20 @@ def test_momentum_of_sparse_rows_cannot_be_shared() -> None:
         Arena(inner, Layout(list(net.named_parameters())), {net.weight})
 
 
+def test_a_network_in_threads_is_moved_by_atomic_updates() -> None:
+    model = loosestep.torch.Model(
+        lambda: nn.Linear(2, 1, bias=False), lambda net, batch: ((net(batch) - 1) ** 2).mean()
+    )
+    result = ls.run(
+        ls.Hogwild(adds="exact"),
+        model.gradient,
+        model.x0,
+        lambda rank, size: iter([torch.eye(2)] * 200),
+        on=ls.Threads(2),
+    )
+    assert abs(result.params[:2] - 1).max() < 1e-3
+
+
 # --- several ranks -----------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,12 @@ def parallel(
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
 
+    Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
+    memory for all workers, which torch writes without locks or atomics, also while others take gradients there: an
+    update of an element may be lost. To find its state the optimizer makes a step with gradient zero, which is
+    undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state dict before
+    its optimizer's, which waits for the others.
+
     Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
     """
     check_strategy(strategy)
