@@ -247,6 +247,39 @@ def loaders() -> int:
     return WORLD.rank
 
 
+def other_workers() -> int:
+    """Saved by one worker in plain torch and restored by all, saved by all and restored by one."""
+    folder = WORLD.bcast(tempfile.mkdtemp())
+    if WORLD.rank == 0:
+        on_from(f"{folder}/one", ls.Serial())
+    WORLD.Barrier()
+    on_from(f"{folder}/one", ls.MPI())
+    wanted = on_from(f"{folder}/all", ls.MPI())
+    WORLD.Barrier()
+    if WORLD.rank == 0:
+        assert_same_bits(on_from(f"{folder}/all", ls.Serial(), steps=0), wanted)
+    WORLD.Barrier()
+    return WORLD.rank
+
+
+def on_from(folder: str, on: ls.Transport, steps: int = 5) -> list[Any]:
+    """Go on from the folder, by steps in turns, save there; what is left."""
+    net = seeded()
+    inner = adamw(net.parameters())
+    with loosestep.torch.parallel(net, inner, RACY, on) as optimizer:
+        before = optimizer.restore(folder) or 0
+        for number, (x, y) in enumerate(batches(steps)):
+            if optimizer.size == 1:
+                dense_step(net, optimizer, x, y)
+                continue
+            with turn(number) as mine:
+                if mine:
+                    dense_step(net, optimizer, x, y)
+        optimizer.save(folder, before + steps)
+    assert {state["step"].item() for state in inner.state.values()} == {before + steps}
+    return left_behind(net, inner)
+
+
 class Late(torch.optim.SGD):
     """Makes state in its second step."""
 
@@ -320,6 +353,7 @@ CASES: dict[str, Callable[[], int]] = {
         together,
         looked_at,
         resumed,
+        other_workers,
         loaders,
         refused,
         two_hosts,
