@@ -39,9 +39,6 @@ def check_strategy(strategy: Strategy) -> None:
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
-    if strategy.shares:
-        what = " and ".join(strategy.shares)
-        raise TypeError(f"{strategy} keeps {what} in memory that workers share: use loosestep.run(on=Threads(n))")
 
 
 class Joined:
@@ -149,6 +146,7 @@ class Loop:
 
     def finish(self) -> None:
         """The update, and all communication that follows it."""
+        self.joined.endpoint.check()
         self.before_update()
         self.advance()
         while type(self.pending) not in FROM_THE_USER and self.pending is not None:

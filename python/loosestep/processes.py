@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loosestep.agreement import check_facts
@@ -148,8 +149,13 @@ class ProcessSession(Stopwatch, Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         (task,) = tasks
+
+        def compute(request: Request) -> int:
+            self.check()  # a worker that never waits would go on to the end of its data
+            return task.compute(request)
+
         try:
-            drive(task, self.join(task.worker))
+            drive(replace(task, compute=compute), self.join(task.worker))
         except BaseException as cause:
             error = failure(task.worker, self.endpoint.doing, cause)
             raise error from (cause if error is not cause else error.__cause__)
@@ -207,6 +213,9 @@ class ProcessEndpoint(Endpoint):
     @property
     def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
         return self._handlers
+
+    def check(self) -> None:
+        self.session.check()
 
     def perform(self, request: Communication) -> None:
         pending = self.post.begin(request, self.worker)

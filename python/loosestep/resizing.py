@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from loosestep import units
 from loosestep.requests import Shared
 from loosestep.saving import pieces, place
@@ -52,7 +54,7 @@ def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
         first = firsts.setdefault(name, tensor)
         if tensor is not first and tensor.dtype.kind == "f":
             offsets[name] = offsets.get(name, 0) + (tensor - first)
-    means = {name: firsts[name] + offset / counts[name] for name, offset in offsets.items()}
+    means = {name: np.asarray(firsts[name] + offset / counts[name]) for name, offset in offsets.items()}
     return firsts | means
 
 

@@ -132,6 +132,10 @@ class Endpoint(ABC):
     def handlers(self) -> dict[type[Request], Callable[..., object]]:
         """What performs each type of communication."""
 
+    def check(self) -> None:
+        """Raise if another worker has failed: for one that computes and never waits."""
+        return
+
 
 def drive(task: Task, endpoint: Endpoint) -> None:
     """The whole driver of a worker in real time."""

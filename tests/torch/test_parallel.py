@@ -55,6 +55,11 @@ class Twice(ls.Strategy):
         yield ls.requests.Update()
 
 
+@dataclass(frozen=True, repr=False)
+class Holding(Twice):
+    shares: ClassVar[tuple[str, ...]] = ("state",)
+
+
 def mixed() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3).double())
 
@@ -67,7 +72,8 @@ def frozen() -> nn.Module:
     ("kind", "said", "change"),
     [
         (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
-        (TypeError, "Hogwild() keeps params in memory that workers share", {"strategy": ls.Hogwild()}),
+        (ValueError, "Hogwild() promises that no update is lost", {"strategy": ls.Hogwild()}),
+        (TypeError, "Holding() keeps state in common, and a loop of your own", {"strategy": Holding()}),
         (TypeError, "'0.weight' of torch.float32 and '1.weight' of torch.float64", {"net": mixed()}),
         (TypeError, "must be float32 or float64, got '0.weight' of torch.bfloat16", {"net": mlp().bfloat16()}),
         (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),

@@ -22,8 +22,9 @@ class Hogwild(Strategy):
     """All workers update one x without a lock: read x (old and new values mixed), x <- x - eta g_i(x).
 
     A gradient is taken at a snapshot of x read element by element; its update is added element by element.
-    Moments of a local optimizer are each worker's own. On dense models every step touches every coordinate,
-    where theory promises nothing; it gains while the gradient, not memory, is the limit.
+    Moments of a local optimizer are each worker's own; in a torch loop all state of torch's optimizer is shared,
+    and its writes are 'racy'. On dense models every step touches every coordinate, where theory promises nothing;
+    it gains while the gradient, not memory, is the limit.
 
     adds: 'exact' adds by compare-exchange, so no update is lost (the one that theory describes); 'racy' is a
         relaxed load and store, faster where contended, and may lose updates.

@@ -10,7 +10,6 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from loosestep import buffers as flat
-from loosestep import ops
 from loosestep.errors import one_of
 from loosestep.requests import AllReduce, Broadcast
 
@@ -105,14 +104,13 @@ class Statistics:
         out = loop.consensus()
         if not loop.over:
             loop.joined.aside(self.meet())
-        params, kept = layout.params.copy(), [tensor.clone() for tensor in self.model.buffers()]
+        kept = [tensor.clone() for tensor in self.model.buffers()]
         try:
-            ops.copy(out, layout.params)
-            self.place()
-            if batches is not None:
-                update_bn(batches, self.model)
-            yield self.model
+            with layout.holding(out):
+                self.place()
+                if batches is not None:
+                    update_bn(batches, self.model)
+                yield self.model
         finally:
-            ops.copy(params, layout.params)
             for tensor, value in zip(self.model.buffers(), kept, strict=True):
                 tensor.copy_(value)

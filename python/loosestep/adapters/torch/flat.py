@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from loosestep import buffers
+from loosestep import buffers, ops
 from loosestep.requests import address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from loosestep.requests import Buffer
 
@@ -74,12 +75,37 @@ class Layout:
         self.params, views = buffers.flat([in_memory_order(param).numpy() for _, param in named])
         self.slots = [self.slot(name, param, view) for (name, param), view in zip(named, views, strict=True)]
         self.grad: Tensor  # the flat gradient
+        self.shared = False  # other workers write the parameters
 
     def slot(self, name: str, param: nn.Parameter, view: Buffer) -> Slot:
         start = (address(view) - address(self.params)) // view.itemsize
         value = torch.from_numpy(view).as_strided(param.shape, strides(param))
         param.data = value
         return Slot(name, param, start, start + view.size, value.data_ptr())
+
+    def move(self, params: Buffer) -> None:
+        """Parameters lie in `params` from now on, which holds their values."""
+        whole = torch.from_numpy(params)
+        for slot in self.slots:
+            view = whole[slot.start : slot.stop].as_strided(slot.param.shape, slot.param.stride())
+            slot.param.data, slot.home = view, view.data_ptr()
+        self.params = params
+
+    @contextmanager
+    def holding(self, values: Buffer) -> Iterator[None]:
+        """The model's parameters are `values`, for a while."""
+        home, kept = self.params, self.params.copy()
+        try:
+            if self.shared:  # others go on writing there, so the model looks elsewhere
+                self.move(values)
+            else:
+                ops.copy(values, home)
+            yield
+        finally:
+            if self.shared:
+                self.move(home)
+            else:
+                ops.copy(kept, home)
 
     def attach(self, grad: Buffer) -> None:
         """Gradients have their places in `grad`."""

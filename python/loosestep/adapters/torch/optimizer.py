@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from loosestep import opening, units
 from loosestep.adapters.torch import shard
+from loosestep.adapters.torch.arena import Arena, check_hosted, check_sharing, sparse_of
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
 from loosestep.adapters.torch.folder import Folders
@@ -22,6 +24,7 @@ from loosestep.adapters.torch.saving import restored, saved
 from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
+from loosestep.requests import AllReduce
 from loosestep.transport import Transport
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
@@ -78,9 +81,16 @@ def parallel(
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
 
+    Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
+    memory for all workers, which torch writes without locks or atomics, also while others take gradients there: an
+    update of an element may be lost. To find its state the optimizer makes a step with gradient zero, which is
+    undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state dict before
+    its optimizer's, which waits for the others.
+
     Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
     """
     check_strategy(strategy)
+    check_sharing(strategy)
     of_kind("model", model, nn.Module)
     of_kind("optimizer", optimizer, torch.optim.Optimizer)
     if on is not None:
@@ -134,12 +144,13 @@ class Parallel(torch.optim.Optimizer):
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
+        self.arena: Arena | None = None  # where workers share the optimizer's state
         self.begin(model, strategy)
         self.folders = Folders(model, self.layout, inner, self.loop)
         scale(inner, SCALES[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
-        inner.register_load_state_dict_post_hook(lambda loaded: self._share())
+        inner.register_load_state_dict_post_hook(self._loaded)
         for slot in self.layout.slots:
             slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
         self._built = True
@@ -152,12 +163,25 @@ class Parallel(torch.optim.Optimizer):
         """All workers find that they do the same, and start from rank 0's values."""
         try:
             self.joined.compute_with(self.model)
+            if strategy.shares and self.size > 1:  # one alone is plain torch
+                check_hosted(strategy, self.joined.session)
+                self.arena = Arena(self.inner, self.layout, sparse_of(model))
             self.joined.agree(self.facts(strategy))
             self.joined.aside(broadcast(self.layout, model))
+            if self.arena:
+                self.share(self.arena)
             self.loop = Loop(strategy, self.joined, self.model)
         except BaseException as error:
             self.joined.session.leave(error)
             raise
+
+    def share(self, arena: Arena) -> None:
+        """Parameters and the optimizer's state lie in memory that all workers map."""
+        session = self.joined.session
+        self.layout.move(session.in_common("params", self.layout.params))
+        self.worker.params, self.layout.shared = self.layout.params, True
+        arena.share(session)
+        self.joined.aside([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
     def say(self, strategy: Strategy, on: Transport) -> None:
         """By rank 0, on standard error: what will be done, with what, on what."""
@@ -173,11 +197,15 @@ class Parallel(torch.optim.Optimizer):
             "batches": f"{self.accumulate * self.size} a step, {self.accumulate} of each worker",
             "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
         }
+        if self.arena:
+            nbytes = units.size(params.nbytes + self.arena.nbytes)
+            facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
         print(opening.block(facts), file=sys.stderr, flush=True)
 
     def facts(self, strategy: Strategy) -> dict[str, str]:
         """What every worker must have alike."""
         facts = {"strategy": written(strategy), "optimizer": type(self.inner).__name__}
+        facts |= self.arena.facts() if self.arena else {}
         facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
         for number, slot in enumerate(self.layout.slots):
             param = slot.param
@@ -187,6 +215,11 @@ class Parallel(torch.optim.Optimizer):
     def _share(self) -> None:
         """One state and one list of groups, so that a scheduler of ours sets the rates of the user's."""
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
+
+    def _loaded(self, inner: torch.optim.Optimizer) -> None:
+        if self.arena:
+            self.arena.take_over()
+        self._share()
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.model.arrive(slot):
@@ -217,6 +250,8 @@ class Parallel(torch.optim.Optimizer):
         self.synchronize()
         self.unscale()
         self.loop.finish()
+        if self.arena:
+            self.arena.check()
         return loss
 
     def synchronize(self) -> None:
@@ -250,6 +285,7 @@ class Parallel(torch.optim.Optimizer):
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
         restored(self.loop, state_dict["loosestep"])
         self.inner.load_state_dict(state_dict["optimizer"])
+        self.folders.together(0)  # what is shared is there
 
     def save(self, folder: str | os.PathLike[str], note: Any = None) -> None:
         """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
