@@ -102,17 +102,20 @@ class Statistics:
         """Consensus parameters and these statistics, for a while."""
         if (batches is not None) != (self.kind == "recompute"):
             raise ValueError(f"consensus(batches) goes with buffers='recompute', and buffers is {self.kind!r}")
+        layout.casts.bring_in()
         out = loop.consensus()
         if not loop.over:
             loop.joined.aside(self.meet())
         params, kept = layout.params.copy(), [tensor.clone() for tensor in self.model.buffers()]
         try:
             ops.copy(out, layout.params)
+            layout.casts.carry_out()
             self.place()
             if batches is not None:
                 update_bn(batches, self.model)
             yield self.model
         finally:
             ops.copy(params, layout.params)
+            layout.casts.carry_out()
             for tensor, value in zip(self.model.buffers(), kept, strict=True):
                 tensor.copy_(value)
