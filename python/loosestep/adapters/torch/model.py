@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep.adapters.torch.casts import Casts
 from loosestep.adapters.torch.flat import bring_home
 from loosestep.program import GRADIENT, UPDATE
-from loosestep.requests import Gradient, Ready, Update
+from loosestep.requests import Gradient, Ready, RollCall, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ class TorchModel:
         self.layout, self.worker, self.inner = layout, worker, inner
         self.synchronous, self.accumulate = strategy.synchronous, accumulate
         self.copies = worker.size > 1 or not strategy.identity_at_one
+        self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
         self.feed = Attendance()
         self.samples = self.steps = 0
         self.noted = (0.0, 0)
@@ -93,6 +95,15 @@ class TorchModel:
         self.missing.discard(slot)
         return not self.missing
 
+    def may_begin(self, request: Request) -> bool:
+        """Whether backward can go on beside it."""
+        if isinstance(request, Ready):
+            return self.filled(request)
+        if isinstance(request, RollCall):
+            self.casts.bring_in()  # the round that begins may read parameters
+            return True
+        return self.begun or not self.casts  # before it others get parameters, which the user may yet write
+
     def filled(self, request: Ready) -> bool:
         """Whether every gradient of that bucket is there."""
         if self.missing is None:
@@ -114,7 +125,7 @@ class TorchModel:
         slots = self.slots_of(request.bucket)
         self.complete(slots)
         for slot in slots if self.worker.size > 1 else ():
-            self.sent[slot] = written(slot)
+            self.sent[slot] = writes(slot)
 
     def gradient(self, request: Gradient) -> None:
         self.begin()
@@ -157,7 +168,7 @@ class TorchModel:
     def check_sent(self) -> None:
         """Nobody may have written what was on its way to other workers."""
         for slot, version in self.sent.items():
-            if written(slot) != version:
+            if writes(slot) != version:
                 raise RuntimeError(
                     f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
                     "call optimizer.synchronize() before you clip or unscale"
@@ -173,10 +184,10 @@ class TorchModel:
         if not self.skipping:
             self.worker.updates += 1
             if self.feed.left:  # no synchronize() came before
-                self.layout.casts.carry_out()
+                self.casts.carry_out()
                 self.hand_back()
             self.inner.step()
-        self.layout.casts.bring_in()
+        self.casts.bring_in()
         self.reset()
 
     def reset(self) -> None:
@@ -192,7 +203,7 @@ class TorchModel:
         return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
 
 
-def written(slot: Slot) -> int:
+def writes(slot: Slot) -> int:
     """Torch's count of writes to the gradient that the user sees; -1 where he took it away."""
     grad = slot.param.grad
     return -1 if grad is None else grad._version

@@ -23,7 +23,7 @@ from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
 from loosestep.program import GRADIENT
-from loosestep.requests import Ready, Update
+from loosestep.requests import Update
 from loosestep.transport import Transport
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
@@ -195,9 +195,7 @@ class Parallel(torch.optim.Optimizer):
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.model.arrive(slot):
-            if not isinstance(self.loop.pending, Ready):  # what begins now may read parameters
-                self.layout.casts.bring_in()
-            self.loop.early(self.model.filled)
+            self.loop.early(self.model.may_begin)
 
     # --- what every torch optimizer has ------------------------------------------------------------------
 
@@ -224,12 +222,12 @@ class Parallel(torch.optim.Optimizer):
         self.synchronize()
         self.unscale()
         self.loop.finish()
-        self.layout.casts.carry_out()
+        self.model.casts.carry_out()
         return loss
 
     def synchronize(self) -> None:
         """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
-        casts, pending = self.layout.casts, self.loop.pending
+        casts, pending = self.model.casts, self.loop.pending
         if not casts or pending is GRADIENT or isinstance(pending, Update):  # no strategy acts before the update
             self.loop.before_update()
         else:
