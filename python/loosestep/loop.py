@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from loosestep.program import Model
     from loosestep.requests import Buffer, Request
 
-EARLY = frozenset({RollCall, Start})
-"""What a worker with data never waits at, so that it may be performed while backward runs."""
+EARLY = frozenset({RollCall, Start, Ready})
+"""What a worker with data never waits at once its model can serve it: it may be performed while backward runs."""
 
 FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
 """What stays pending between two steps: only the next backward, or the end, says how it goes on."""
@@ -128,9 +128,9 @@ class Loop:
         elif request is not GRADIENT and type(request) is not RollCall:
             self.local = False
 
-    def early(self, filled: Callable[[Ready], bool]) -> None:
-        """While backward runs: go on as far as nothing can wait."""
-        while type(self.pending) in EARLY or (isinstance(self.pending, Ready) and filled(self.pending)):
+    def early(self, may: Callable[[Request], bool]) -> None:
+        """While backward runs: go on as far as nothing can wait, and the model says that it may."""
+        while self.pending is not None and type(self.pending) in EARLY and may(self.pending):
             self.enter()
             self.begun = True
             self.advance()

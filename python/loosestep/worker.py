@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from loosestep import buffers
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Worker:
@@ -31,6 +33,7 @@ class Worker:
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
         self.clock = self.round = self.updates = self.samples = 0
+        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
@@ -55,7 +58,8 @@ class Worker:
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
         """The gradient cut into buckets of at most that size, in the order in which backward fills them.
 
-        The first one may be smaller, so that communication begins early.
+        The first one may be smaller, so that communication begins early. They begin with tensors, where those are
+        known and not larger than a bucket.
         """
         sizes = bucket_bytes, min(bucket_bytes, first_bytes or bucket_bytes)
         if sizes not in self._buckets:
@@ -65,9 +69,16 @@ class Worker:
 
     def _cut(self, step: int, first: int) -> list[Bucket]:
         whole = self.grad.size
-        stops = [whole, *range(whole - first, 0, -step)]
-        starts = [*stops[1:], 0]
+        stops = [whole, self._edge(whole, first)]
+        while stops[-1] > 0:
+            stops.append(self._edge(stops[-1], step))
         return [
-            Bucket(index, len(stops), self.grad[start:stop], (whole - start) / whole if whole else 1.0)
-            for index, (start, stop) in enumerate(zip(starts, stops, strict=True))
+            Bucket(index, len(stops) - 1, self.grad[start:stop], (whole - start) / whole if whole else 1.0)
+            for index, (stop, start) in enumerate(pairwise(stops))
         ]
+
+    def _edge(self, stop: int, most: int) -> int:
+        """Where a bucket that ends at `stop` begins: with a tensor, for both halves of one would wait for it."""
+        least = max(0, stop - most)
+        place = bisect_left(self.edges, least)
+        return self.edges[place] if place < len(self.edges) and self.edges[place] < stop else least

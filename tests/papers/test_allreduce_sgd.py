@@ -54,6 +54,15 @@ def test_the_first_bucket_is_small_and_all_are_the_gradient_from_its_end() -> No
     assert [bucket.grad.size for bucket in worker.buckets(4000, 8000)] == [1000]
 
 
+def test_buckets_begin_with_tensors_where_they_can() -> None:
+    worker = Worker(0, 1, buffers.zeros(1000), lambda name, like: None)  # type: ignore[arg-type,return-value]
+    worker.edges = [0, 10, 350, 700, 950]
+    assert [bucket.grad.size for bucket in worker.buckets(1600, 400)] == [50, 250, 350, 350]
+    few = [bucket.grad.size for bucket in worker.buckets(400)]  # a tensor larger than a bucket is cut
+    assert few == [50, 100, 100, 50, 100, 100, 100, 50, 100, 100, 100, 50]
+    assert [bucket.grad.size for bucket in worker.buckets(8000)] == [1000]
+
+
 def test_the_size_of_buckets_does_not_change_a_bit() -> None:
     whole = trace(ls.AllReduceSGD(), PROBLEM, 40).center
     assert (trace(ls.AllReduceSGD(bucket_bytes=16), PROBLEM, 40).center == whole).all()

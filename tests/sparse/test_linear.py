@@ -317,7 +317,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import numpy as np, scipy.sparse as sp
 from loosestep.sparse import HogwildClassifier
-rows = sp.random(200_000, 1000, 0.03, 'csr', dtype=np.float32, random_state=0)
+rows = sp.csr_matrix(np.random.default_rng(0).random((50_000, 50), np.float32))
 sent = []
 def interrupt():
     sent.append(time.perf_counter())
@@ -325,7 +325,7 @@ def interrupt():
 signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(3.0, interrupt).start()
 try:
-    HogwildClassifier(n_threads=2, max_iter=10**6, tol=None).fit(rows, np.arange(200_000) % 2)
+    HogwildClassifier(n_threads=2, max_iter=10**6, tol=None).fit(rows, np.arange(50_000) % 2)
 except KeyboardInterrupt:
     print('interrupted after', time.perf_counter() - sent[0])
 """

@@ -284,9 +284,11 @@ def other_workers() -> int:
     return rank()
 
 
-def saved_after(count: int, strategy: ls.Strategy, folder: str, on: ls.Transport) -> Any:
+def saved_after(
+    count: int, strategy: ls.Strategy, folder: str, on: ls.Transport, net: nn.Module | None = None
+) -> Any:
     """The consensus of what was saved after so many steps."""
-    net = seeded(0)
+    net = net or seeded(0)
     optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
     sampler = optimizer.shard(48, batch_size=3)
     with optimizer:
@@ -301,16 +303,23 @@ def saved_after(count: int, strategy: ls.Strategy, folder: str, on: ls.Transport
         return found
 
 
-def begun_at(wanted: Any, strategy: ls.Strategy, folder: str, on: ls.Transport) -> None:
-    net = seeded(1)
+def begun_at(
+    wanted: Any,
+    strategy: ls.Strategy,
+    folder: str,
+    on: ls.Transport,
+    net: nn.Module | None = None,
+    rounding: float = 1e-6,
+) -> None:
+    net = net or seeded(1)
     optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
     sampler = optimizer.shard(48, batch_size=6)
     with optimizer:
         sampler.load_state_dict(optimizer.restore(folder))
-        torch.testing.assert_close(values(optimizer), wanted, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
         if strategy.synchronous or optimizer.size == 1:  # else others may have moved the center by now
             with optimizer.consensus():
-                torch.testing.assert_close(values(optimizer), wanted, rtol=1e-6, atol=1e-7)
+                torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
         assert optimizer.worker.clock == 6
         for x, y in batches(6):
             optimizer.zero_grad()
@@ -342,6 +351,12 @@ CASES: dict[str, Callable[[], int]] = {
     )
 }
 
+
+def say(cases: dict[str, Callable[[], int]]) -> None:
+    """Run those that the command line names, or all."""
+    for case in sys.argv[1:] or cases:
+        print(f"rank {cases[case]()}: {case} ok", flush=True)
+
+
 if __name__ == "__main__":
-    for case in sys.argv[1:] or CASES:
-        print(f"rank {CASES[case]()}: {case} ok", flush=True)
+    say(CASES)

@@ -60,8 +60,8 @@ class Holding(Twice):
     shares: ClassVar[tuple[str, ...]] = ("state",)
 
 
-def mixed() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3).double())
+def complex_() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7, dtype=torch.complex64))
 
 
 def frozen() -> nn.Module:
@@ -74,8 +74,7 @@ def frozen() -> nn.Module:
         (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
         (ValueError, "Hogwild() promises that no update is lost", {"strategy": ls.Hogwild()}),
         (TypeError, "Holding() keeps state in common, and a loop of your own", {"strategy": Holding()}),
-        (TypeError, "'0.weight' of torch.float32 and '1.weight' of torch.float64", {"net": mixed()}),
-        (TypeError, "must be float32 or float64, got '0.weight' of torch.bfloat16", {"net": mlp().bfloat16()}),
+        (TypeError, "bfloat16 or float16, got '0.weight' of torch.complex64", {"net": complex_()}),
         (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),
         (ValueError, "accumulate must be at least 1, got 0", {"accumulate": 0}),
         (ValueError, "scale_rate must be one of 'none', 'sqrt', 'linear', got 'cubic'", {"scale_rate": "cubic"}),
@@ -291,7 +290,10 @@ def test_what_a_folder_refuses(tmp_path: Path) -> None:
     optimizer.save(tmp_path)
     for change, said in (
         ({"strategy": ls.LocalSGD(5)}, r"written with strategy LocalSGD\(period=4\), this run has LocalSGD"),
-        ({"net": nn.Linear(5, 3)}, r"written with parameters 112 float32, names and shapes .*, this run has 32"),
+        (
+            {"net": nn.Linear(5, 3)},
+            r"written with parameters 112 float32, names, .*, this run has 32",
+        ),
     ):
         with pytest.raises(ls.errors.CheckpointError, match=said):
             made(**change).restore(tmp_path)
@@ -374,7 +376,7 @@ def test_a_network_in_run_equals_the_users_loop() -> None:
         np.testing.assert_array_equal(other.params, result.params)
 
 
-@pytest.mark.parametrize("factory", [mixed, lambda: 3], ids=["mixed", "3"])
+@pytest.mark.parametrize("factory", [complex_, lambda: 3], ids=["complex", "3"])
 def test_what_is_no_network(factory: Any) -> None:
-    with pytest.raises(TypeError, match="factory must return|must be of one dtype"):
+    with pytest.raises(TypeError, match="factory must return|must be float32, float64"):
         loosestep.torch.Model(factory, lambda net, batch: 0)

@@ -19,6 +19,22 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
 
 
+class Mixed(nn.Module):
+    """Linear layers, one of each dtype; what goes between them is cast."""
+
+    def __init__(self, *kinds: torch.dtype) -> None:
+        super().__init__()
+        kinds = kinds or (torch.bfloat16, torch.float32, torch.float64)
+        widths = [5, *[7] * (len(kinds) - 1), 3]
+        sizes = zip(widths[:-1], widths[1:], kinds, strict=True)
+        self.layers = nn.ModuleList([nn.Linear(here, there, dtype=kind) for here, there, kind in sizes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x.to(layer.weight.dtype)).tanh()
+        return x.float()
+
+
 def momentum(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, 0.1, momentum=0.9, weight_decay=1e-3)
 

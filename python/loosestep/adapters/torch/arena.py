@@ -43,6 +43,11 @@ def check_hosted(strategy: Strategy, session: Session) -> None:
         )
 
 
+def check_one_dtype(strategy: Strategy, layout: Layout) -> None:
+    if layout.casts:
+        raise TypeError(f"{strategy} shares parameters in place, so all must be of one dtype, float32 or float64")
+
+
 class Noted(UserDict[str, Any]):
     """One parameter's state, and what every entry was when it was put in."""
 

@@ -101,6 +101,7 @@ class Statistics:
         """Consensus parameters and these statistics, for a while."""
         if (batches is not None) != (self.kind == "recompute"):
             raise ValueError(f"consensus(batches) goes with buffers='recompute', and buffers is {self.kind!r}")
+        layout.casts.bring_in()
         out = loop.consensus()
         if not loop.over:
             loop.joined.aside(self.meet())

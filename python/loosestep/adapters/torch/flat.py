@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from loosestep import buffers, ops
+from loosestep.adapters.torch.casts import Casts
 from loosestep.requests import address
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Buffer
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @dataclass(eq=False, slots=True)
@@ -28,7 +29,8 @@ class Slot:
     param: nn.Parameter
     start: int
     stop: int
-    home: int  # the address of its view of the flat parameters
+    home: int  # the address of its values: its view of the flat parameters, or its own memory where it is cast
+    cast: Tensor | None  # its place in the flat parameters, where its dtype is another
     grad: Tensor = field(init=False)  # the view of the flat gradient
     passes: int = 0  # backward passes that reached it in this step
 
@@ -47,20 +49,21 @@ def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, n
 
 
 def check(named: list[tuple[str, nn.Parameter]]) -> None:
-    """One flat buffer holds numbers of one type, in the memory of this machine."""
+    """The flat buffer must be able to hold them, in the memory of this machine."""
     if not named:
         raise ValueError("the optimizer holds no parameter that requires a gradient")
-    first, kind = named[0][0], named[0][1].dtype
     for name, param in named:
         if param.device.type != "cpu":
             raise TypeError(f"parameters must be on the CPU, got {name!r} on {param.device}")
         if param.dtype not in DTYPES:
-            raise TypeError(f"parameters must be float32 or float64, got {name!r} of {param.dtype}")
-        if param.dtype != kind:
             raise TypeError(
-                f"parameters must be of one dtype, got {first!r} of {kind} and {name!r} of {param.dtype}: "
-                "freeze one kind, or use autocast instead of converting layers"
+                f"parameters must be float32, float64, bfloat16 or float16, got {name!r} of {param.dtype}"
             )
+
+
+def widest(named: list[tuple[str, nn.Parameter]]) -> torch.dtype:
+    """What holds every value of each: float64 where any is, else float32."""
+    return torch.float64 if any(param.dtype == torch.float64 for _, param in named) else torch.float32
 
 
 class Layout:
@@ -68,20 +71,27 @@ class Layout:
 
     Strides are kept, so a channels_last weight stays one. The padding is zero for ever: it is in no norm, but it
     travels with the rest (under 64 bytes a parameter).
+
+    The buffer is of the widest dtype. Parameters of that dtype are views of it; others keep their own memory, and
+    their slots are casts of them (casts.py).
     """
 
     def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
         check(named)
-        self.params, views = buffers.flat([in_memory_order(param).numpy() for _, param in named])
+        kind = widest(named)
+        self.params, views = buffers.flat([in_memory_order(param).to(kind).numpy() for _, param in named])
         self.slots = [self.slot(name, param, view) for (name, param), view in zip(named, views, strict=True)]
+        self.casts = Casts(self.slots)
         self.grad: Tensor  # the flat gradient
         self.shared = False  # other workers write the parameters
 
     def slot(self, name: str, param: nn.Parameter, view: Buffer) -> Slot:
         start = (address(view) - address(self.params)) // view.itemsize
         value = torch.from_numpy(view).as_strided(param.shape, strides(param))
-        param.data = value
-        return Slot(name, param, start, start + view.size, value.data_ptr())
+        cast = None if param.dtype == value.dtype else value
+        if cast is None:
+            param.data = value
+        return Slot(name, param, start, start + view.size, param.data_ptr(), cast)
 
     def move(self, params: Buffer) -> None:
         """Parameters lie in `params` from now on, which holds their values."""
@@ -100,19 +110,21 @@ class Layout:
                 self.move(values)
             else:
                 ops.copy(values, home)
+                self.casts.carry_out()
             yield
         finally:
             if self.shared:
                 self.move(home)
             else:
                 ops.copy(kept, home)
+                self.casts.carry_out()
 
     def attach(self, grad: Buffer) -> None:
         """Gradients have their places in `grad`."""
         self.grad = torch.from_numpy(grad)
         for slot in self.slots:
             place = self.grad[slot.start : slot.stop]
-            slot.grad = place.as_strided(slot.param.shape, slot.param.stride(), slot.start).data
+            slot.grad = place.as_strided(slot.param.shape, strides(slot.param), slot.start).data
 
     def check_home(self) -> None:
         """Someone may have replaced a parameter's memory: then nothing here would move it."""
@@ -131,7 +143,7 @@ class Layout:
 
 
 def bring_home(slot: Slot) -> None:
-    """Let a gradient that torch made lie in the flat buffer; None becomes zero."""
+    """Let a gradient that torch made lie in the flat buffer, or its cast; None becomes zero."""
     found = slot.param.grad
     if found is slot.grad:
         return
@@ -143,7 +155,10 @@ def bring_home(slot: Slot) -> None:
         slot.grad.zero_()
     else:
         slot.grad.copy_(found.detach())
-    slot.param.grad = slot.grad
+    if slot.cast is None:
+        slot.param.grad = slot.grad
+    elif found is None:
+        slot.param.grad = torch.zeros_like(slot.param)
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:

@@ -39,13 +39,13 @@ class Folders:
 
     def signature(self) -> Facts:
         """Another run's checkpoint is refused."""
-        shapes = [(slot.name, tuple(slot.param.shape)) for slot in self.layout.slots]
-        params = self.worker.params
+        shapes = [(slot.name, tuple(slot.param.shape), str(slot.param.dtype)) for slot in self.layout.slots]
+        params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
             "strategy": written(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
-            "parameters": f"{params.size} {params.dtype}, names and shapes {crc32(repr(shapes).encode()):08x}",
+            "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
         }
 
     def folder(self, path: str | PathLike[str], *, resume: bool) -> Folder:
@@ -81,13 +81,13 @@ class Folders:
         state = saved(self.loop)
         tensors: Tensors = {"params": self.worker.params, "random": torch.get_rng_state().numpy()}
         tensors |= {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
-        tensors |= {f"model.{name}": tensor.detach().numpy() for name, tensor in self.others()}
+        tensors |= {f"model.{name}": array(tensor) for name, tensor in self.others()}
         optimizer = self.inner.state_dict()
         kept = {"groups": optimizer["param_groups"], "state": {}}
         for index, values in optimizer["state"].items():
             kept["state"][str(index)] = numbers(values)
             found = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-            tensors |= {f"optimizer.{index}.{name}": value.numpy() for name, value in found.items()}
+            tensors |= {f"optimizer.{index}.{name}": array(value) for name, value in found.items()}
         return tensors, {**state, "optimizer": kept, "note": note}
 
     def others(self) -> list[tuple[str, torch.Tensor]]:
@@ -153,6 +153,13 @@ class Folders:
                 index, _, key = rest.partition(".")
                 state[int(index)][key] = torch.from_numpy(tensor.copy())
         self.inner.load_state_dict({"state": state, "param_groups": optimizer["groups"]})
+
+
+def array(tensor: torch.Tensor) -> Buffer:
+    """For a file: half types as float32, which holds them exactly and is rounded to the same when it is loaded."""
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    values: Buffer = (tensor.float() if half else tensor).detach().numpy()
+    return values
 
 
 def numbers(values: dict[str, Any]) -> Facts:

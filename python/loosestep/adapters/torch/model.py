@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep.adapters.torch.casts import Casts
 from loosestep.adapters.torch.flat import bring_home
 from loosestep.program import GRADIENT, UPDATE
-from loosestep.requests import Gradient, Ready, Update
+from loosestep.requests import Gradient, Ready, RollCall, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ class TorchModel:
         self.layout, self.worker, self.inner = layout, worker, inner
         self.synchronous, self.accumulate = strategy.synchronous, accumulate
         self.copies = worker.size > 1 or not strategy.identity_at_one
+        self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
         self.feed = Attendance()
         self.samples = self.steps = 0
         self.noted = (0.0, 0)
@@ -59,6 +61,7 @@ class TorchModel:
         self.skipping = False  # the gradient overflowed
         self.fresh: list[Slot] = []  # arrived before a bucket was asked for
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
+        self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
         self.handlers: dict[type[Request], Callable[..., None]] = {
@@ -88,9 +91,18 @@ class TorchModel:
             self.fresh.append(slot)
             return True
         if self.copies:  # while it is warm
-            bring_home(slot)
+            self.take(slot)
         self.missing.discard(slot)
         return not self.missing
+
+    def may_begin(self, request: Request) -> bool:
+        """Whether backward can go on beside it."""
+        if isinstance(request, Ready):
+            return self.filled(request)
+        if isinstance(request, RollCall):
+            self.casts.bring_in()  # the round that begins may read parameters
+            return True
+        return self.begun or not self.casts  # before it others get parameters, which the user may yet write
 
     def filled(self, request: Ready) -> bool:
         """Whether every gradient of that bucket is there."""
@@ -113,7 +125,7 @@ class TorchModel:
         slots = self.slots_of(request.bucket)
         self.complete(slots)
         for slot in slots if self.worker.size > 1 else ():
-            self.sent[slot] = slot.grad._version
+            self.sent[slot] = writes(slot)
 
     def gradient(self, request: Gradient) -> None:
         self.begin()
@@ -135,14 +147,28 @@ class TorchModel:
     def complete(self, slots: list[Slot]) -> None:
         """What backward did not reach is zero; so is everything once the user has left."""
         for slot in slots if self.copies or self.idle else ():
-            bring_home(slot)
+            self.take(slot)
             if self.idle:
                 slot.grad.zero_()
+
+    def take(self, slot: Slot) -> None:
+        """Its gradient is in the flat one; a cast is made once, for parts of it may have met others' since."""
+        if slot not in self.lent:
+            bring_home(slot)
+        if slot.cast is not None:
+            self.lent.add(slot)
+
+    def hand_back(self) -> None:
+        """What became of cast gradients goes to where the user and the optimizer look."""
+        for slot in self.lent:
+            if slot.param.grad is not None:
+                slot.param.grad.copy_(slot.grad)
+        self.lent.clear()
 
     def check_sent(self) -> None:
         """Nobody may have written what was on its way to other workers."""
         for slot, version in self.sent.items():
-            if slot.grad._version != version:
+            if writes(slot) != version:
                 raise RuntimeError(
                     f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
                     "call optimizer.synchronize() before you clip or unscale"
@@ -157,16 +183,27 @@ class TorchModel:
             return
         if not self.skipping:
             self.worker.updates += 1
+            if self.feed.left:  # no synchronize() came before
+                self.casts.carry_out()
+                self.hand_back()
             self.inner.step()
+        self.casts.bring_in()
         self.reset()
 
     def reset(self) -> None:
         """The next step begins with no backward pass."""
         self.missing = None
         self.fresh.clear()
+        self.lent.clear()
         for slot in self.layout.slots:
             slot.passes = 0
 
     def gradients(self) -> list[Tensor]:
         """Every gradient that there is."""
         return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
+
+
+def writes(slot: Slot) -> int:
+    """Torch's count of writes to the gradient that the user sees; -1 where he took it away."""
+    grad = slot.param.grad
+    return -1 if grad is None else grad._version

@@ -32,6 +32,7 @@ class Replica:
 
     def load(self, x: Buffer) -> nn.Module:
         np.copyto(self.layout.params, np.reshape(x, -1))
+        self.layout.casts.carry_out()
         return self.module
 
 

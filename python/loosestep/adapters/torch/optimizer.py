@@ -15,7 +15,7 @@ from torch import nn
 
 from loosestep import opening, units
 from loosestep.adapters.torch import shard
-from loosestep.adapters.torch.arena import Arena, check_hosted, check_sharing, sparse_of
+from loosestep.adapters.torch.arena import Arena, check_hosted, check_one_dtype, check_sharing, sparse_of
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
 from loosestep.adapters.torch.folder import Folders
@@ -24,7 +24,8 @@ from loosestep.adapters.torch.saving import restored, saved
 from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
-from loosestep.requests import AllReduce
+from loosestep.program import GRADIENT
+from loosestep.requests import AllReduce, Update
 from loosestep.transport import Transport
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
@@ -57,8 +58,10 @@ def parallel(
     """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
 
     model, optimizer: as in a single process; `optimizer` may be any of torch's that steps without a closure.
-        Parameters must be float32 or float64, all alike, on the CPU; rank 0's values, and its buffers', are the
-        start of all. Make learning-rate schedulers afterwards, on what is returned.
+        Parameters must be float32, float64, bfloat16 or float16, on the CPU; rank 0's values, and its buffers',
+        are the start of all. Where dtypes differ, averages and centers are of the widest (at least float32), and
+        what comes back is rounded to each parameter's. Make learning-rate schedulers afterwards, on what is
+        returned.
     on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise.
     accumulate: backward passes to a step.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
@@ -163,13 +166,16 @@ class Parallel(torch.optim.Optimizer):
         """All workers find that they do the same, and start from rank 0's values."""
         try:
             self.joined.compute_with(self.model)
+            self.joined.worker.edges = [slot.start for slot in self.layout.slots]
             if strategy.shares and self.size > 1:  # one alone is plain torch
                 check_hosted(strategy, self.joined.session)
+                check_one_dtype(strategy, self.layout)
                 self.arena = Arena(self.inner, self.layout, sparse_of(model))
             self.joined.agree(self.facts(strategy))
             self.joined.aside(broadcast(self.layout, model))
             if self.arena:
                 self.share(self.arena)
+            self.layout.casts.carry_out()
             self.loop = Loop(strategy, self.joined, self.model)
         except BaseException as error:
             self.joined.session.leave(error)
@@ -223,7 +229,7 @@ class Parallel(torch.optim.Optimizer):
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.model.arrive(slot):
-            self.loop.early(self.model.filled)
+            self.loop.early(self.model.may_begin)
 
     # --- what every torch optimizer has ------------------------------------------------------------------
 
@@ -252,12 +258,20 @@ class Parallel(torch.optim.Optimizer):
         self.loop.finish()
         if self.arena:
             self.arena.check()
+        self.model.casts.carry_out()
         return loss
 
     def synchronize(self) -> None:
         """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
-        self.loop.before_update()
+        casts, pending = self.model.casts, self.loop.pending
+        if not casts or pending is GRADIENT or isinstance(pending, Update):  # no strategy acts before the update
+            self.loop.before_update()
+        else:
+            casts.bring_in()
+            self.loop.before_update()
+            casts.carry_out()
         self.model.check_sent()
+        self.model.hand_back()
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -295,6 +309,7 @@ class Parallel(torch.optim.Optimizer):
         such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises CheckpointError where the disk refuses,
         ValueError if the folder holds another run's, RuntimeError inside a step, or a round that communicated.
         """
+        self.layout.casts.bring_in()
         self.folders.save(folder, note)
 
     def restore(self, folder: str | os.PathLike[str]) -> Any:
@@ -304,7 +319,10 @@ class Parallel(torch.optim.Optimizer):
         the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
         CheckpointError for a truncated or foreign one.
         """
-        return self.folders.restore(folder)
+        self.layout.casts.bring_in()
+        note = self.folders.restore(folder)
+        self.layout.casts.carry_out()
+        return note
 
     # --- the run -----------------------------------------------------------------------------------------
 
@@ -320,7 +338,9 @@ class Parallel(torch.optim.Optimizer):
         """This worker has no further batch: it answers the others until all have ended."""
         atexit.unregister(self._at_exit)
         self.model.feed.left = True
+        self.layout.casts.bring_in()
         self.loop.leave(error, self.statistics.meet())
+        self.layout.casts.carry_out()
 
     def _at_exit(self) -> None:
         """The script has ended, and with it the data; an error here must not end with exit code 0."""
