@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST = 16384  # examples of a thread between two merges
 SHORTEST = 64
-MERGES = 12  # an epoch, at least, where there are examples enough
+MERGES = 8  # an epoch, at least, where there are examples enough
 MEASURED = 8192  # examples of an epoch whose loss is taken
 
 
