@@ -71,8 +71,12 @@ def check_resumes(folder: Path, hosts: str = "") -> None:
     assert job.out.count("done 60") == 3
 
 
-SPLIT = [(how, hosts) for how in ("killed", "raises", "stopped") for hosts in ("1,2", "1,1,1")]
-"""On which ranks are told by the wire and the heartbeat between hosts."""
+SPLIT = [
+    pytest.param(how, hosts, marks=() if (how, hosts) == ("killed", "1,2") else pytest.mark.slow)
+    for how in ("killed", "raises", "stopped")
+    for hosts in ("1,2", "1,1,1")
+]
+"""On which ranks are told by the wire and the heartbeat between hosts; most of them only with `-m failures`."""
 
 
 @pytest.mark.parametrize(("how", "hosts"), [*((how, "") for how in ROWS), *SPLIT])
@@ -133,7 +137,7 @@ def test_a_rank_that_is_long_in_the_users_code_ends_nothing(seconds: int, times:
     assert "has waited" not in said(job, 1)
 
 
-@pytest.mark.parametrize("hosts", ["", "1,2"])
+@pytest.mark.parametrize("hosts", ["", pytest.param("1,2", marks=pytest.mark.slow)])
 def test_a_rank_that_holds_its_interpreter_is_named_too(hosts: str, tmp_path: Path) -> None:
     job = ended(*arguments("held", tmp_path, hosts=hosts), seconds=LIMIT + 10)
     assert job.process.returncode == 0, job.err
