@@ -141,7 +141,7 @@ def test_every_rate_and_loss_learns(learning_rate: str, loss: str) -> None:
         {"head": 0}, {"head": 10, "period": 50}, {"deterministic": True}, {"block_rows": 400},
         {"early_stopping": True},
         {"class_weight": "balanced"}, {"penalty": "elasticnet"}, {"penalty": None}, {"fit_intercept": False},
-        {"diagnose": True}, {"max_iter": 3, "warm_start": True, "tol": None},
+        {"diagnose": True}, {"max_iter": 12, "warm_start": True, "tol": None},
     ],
     ids=str,
 )  # fmt: skip
@@ -150,8 +150,7 @@ def test_every_option_learns(options: dict[str, Any]) -> None:
     model = HogwildClassifier("log_loss", alpha=1e-4, n_threads=2, random_state=0, **options)
     model.fit(images, labels)
     if options.get("warm_start"):
-        for _ in range(8):
-            model.fit(images, labels)
+        model.fit(images, labels)
     assert model.score(images, labels) > 0.93
     assert options.get("fit_intercept", True) == bool(model.intercept_.any())
 
