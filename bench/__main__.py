@@ -15,7 +15,9 @@ from bench.harness import Options, Row, table
 def names() -> list[str]:
     """Every module here but the machinery is a benchmark."""
     found = (module.name for module in pkgutil.iter_modules(bench.__path__))
-    return sorted(name for name in found if name not in ("data", "harness", "ranks", "torch_ranks", "__main__"))
+    return sorted(
+        name for name in found if name not in ("data", "harness", "ranks", "texts", "torch_ranks", "__main__")
+    )
 
 
 def arguments() -> argparse.Namespace:
