@@ -37,25 +37,35 @@ struct Loss {
     __builtin_unreachable();
   }
 
-  // Of several outputs: p becomes the slopes; the value is returned.
-  double slopes(float* p, std::size_t outputs, std::size_t y) const {
-    if (kind == LossKind::softmax) return softmax(p, outputs, y);
+  // Of several outputs.
+  double value(const float* p, std::size_t outputs, std::size_t y) const {
+    if (kind == LossKind::softmax) return softmax_value(p, outputs, y);
     double sum = 0;
-    for (std::size_t o = 0; o < outputs; ++o) {
-      const float sign = o == y ? 1 : -1;
-      sum += value(p[o], sign), p[o] = slope(p[o], sign);
-    }
+    for (std::size_t o = 0; o < outputs; ++o) sum += value(p[o], o == y ? 1.0f : -1.0f);
     return sum;
   }
 
-  // -log(exp p_y / sum exp p_o); the slopes are the probabilities, less 1 for y.
-  static double softmax(float* p, std::size_t outputs, std::size_t y) {
-    const float top = *std::max_element(p, p + outputs), own = p[y] - top;
+  // p becomes the slopes.
+  void to_slopes(float* p, std::size_t outputs, std::size_t y) const {
+    if (kind == LossKind::softmax) return softmax_slopes(p, outputs, y);
+    for (std::size_t o = 0; o < outputs; ++o) p[o] = slope(p[o], o == y ? 1.0f : -1.0f);
+  }
+
+  // -log(exp p_y / sum exp p_o).
+  static double softmax_value(const float* p, std::size_t outputs, std::size_t y) {
+    const float top = *std::max_element(p, p + outputs);
+    float sum = 0;
+    for (std::size_t o = 0; o < outputs; ++o) sum += std::exp(p[o] - top);
+    return std::log(sum) - (p[y] - top);
+  }
+
+  // The probabilities, less 1 for y.
+  static void softmax_slopes(float* p, std::size_t outputs, std::size_t y) {
+    const float top = *std::max_element(p, p + outputs);
     float sum = 0;
     for (std::size_t o = 0; o < outputs; ++o) sum += p[o] = std::exp(p[o] - top);
     for (std::size_t o = 0; o < outputs; ++o) p[o] /= sum;
     p[y] -= 1;
-    return std::log(sum) - own;
   }
 
   // The largest; a hinge has none, its mean over many examples about as much as a squared loss.

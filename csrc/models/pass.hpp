@@ -86,19 +86,18 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     const float y = rows_.targets[i], weight = rows_.weights ? rows_.weights[i] : 1;
     const bool measured = i % training_.measure == 0;
     if constexpr (several) {
-      measure(training_.loss.slopes(scores_.data(), outputs_, std::size_t(y)) * weight, measured);
+      if (measured) measure(training_.loss.value(scores_.data(), outputs_, std::size_t(y)) * weight);
+      training_.loss.to_slopes(scores_.data(), outputs_, std::size_t(y));
       for (float& slope : scores_) slope *= weight;
       return weight != 0;
     }
-    if (measured) measure(training_.loss.value(scores_[0], y) * weight, true);
+    if (measured) measure(training_.loss.value(scores_[0], y) * weight);
     const float slope = training_.loss.slope(scores_[0], y);
     told_.cut += std::abs(slope) == Loss::steepest;
     return (scores_[0] = slope * weight) != 0;
   }
 
-  void measure(double loss, bool measured) {
-    if (measured) told_.loss += loss, ++told_.measured;
-  }
+  void measure(double loss) { told_.loss += loss, ++told_.measured; }
 
   void predict(const Row& row) {
     for (std::size_t o = 0; o < outputs_; ++o) scores_[o] = offset_ ? head_.load(o) : tail_.load(o);
