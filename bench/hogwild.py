@@ -129,7 +129,7 @@ class Run:
         self.rows = self.trainer.lay(examples)
 
     def __call__(self) -> float:
-        return self.trainer.epoch(self.rows)
+        return self.trainer.epoch((self.rows,))
 
     def trained(self) -> tuple[Any, float]:
         while self.trainer.epochs < EPOCHS:

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from loosestep.sparse import HogwildClassifier, HogwildRegressor
+from loosestep.sparse.engine import Trainer
 
 ESTIMATORS = [HogwildClassifier, HogwildRegressor]
 
@@ -218,6 +219,19 @@ def test_rows_on_disk_are_laid_out_a_block_at_a_time(tmp_path: Path) -> None:
     model = HogwildClassifier("log_loss", block_rows=200, **options).fit(mapped, labels)
     assert model.score(images, labels) > 0.93
     assert model.t_ == 1 + 20 * 1797
+
+
+def test_a_block_is_laid_out_when_the_one_before_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def noted(name: str, run: Any) -> Any:
+        return lambda *given: (done.append(name), run(*given))[1]
+
+    for name in ("lay", "pass_over"):
+        monkeypatch.setattr(Trainer, name, noted(name, getattr(Trainer, name)))
+    images, labels = digits()
+    HogwildClassifier(block_rows=600, max_iter=2, tol=None, random_state=0).fit(images, labels)
+    assert done == ["lay", "pass_over"] * 6
 
 
 def test_empty_rows_and_features_nobody_has_are_no_trouble() -> None:

@@ -111,7 +111,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         for _ in range(self.max_iter):
             began = time.perf_counter()
-            loss = trainer.epoch(*laid(), touched=touched)
+            loss = trainer.epoch(laid(), touched)
             if held_out is not None:
                 loss = self._held_out_loss(trainer, held_out)
             self.loss_curve_.append(loss)
@@ -138,9 +138,15 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         return float(np.average(losses, weights=held_out.weights))
 
     def _keep(self, trainer: Trainer) -> None:
-        if cut := sum(each["cut"] for each in trainer.told):
-            words = f"{cut} slopes of the loss were beyond 1e12 and cut off: the step size is too large for the "
-            warn(words + "scale of the features (scale them, or a smaller eta0)", ConvergenceWarning, stacklevel=4)
+        if trainer.cut:
+            words = (
+                f"{trainer.cut} slopes of the loss were beyond 1e12 and cut off: the step size is too large for "
+            )
+            warn(
+                words + "the scale of the features (scale them, or a smaller eta0)",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         self.coef_, self.intercept_ = trainer.read()
         self.t_ = 1.0 + trainer.steps
         self._trainer = trainer
@@ -151,15 +157,15 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _go_on(self, examples: Examples, outputs: int, sparse: bool) -> None:
         """One pass over a block, from where the last one ended."""
+        counts = examples.counts(self.n_threads)
         trainer = getattr(self, "_trainer", None)
         if trainer is None:
             settings = self._settings(outputs, sparse)
-            trainer = Trainer(settings, Layout.of(settings, examples.counts(settings.threads), len(examples)))
+            trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
             if hasattr(self, "coef_"):
                 trainer.load(self.coef_, self.intercept_, getattr(self, "squares_", None))
                 trainer.steps, trainer.epochs = int(self.t_) - 1, self.n_iter_
-        counts = examples.counts(self.n_threads)
-        trainer.epoch(trainer.lay(examples), touched=trainer.touched(counts, len(examples)))
+        trainer.epoch((trainer.lay(examples),), trainer.touched(counts, len(examples)))
         self._keep(trainer)
         self.n_iter_ = trainer.epochs
 
@@ -177,10 +183,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
                 "there must be rows to train and rows to hold out"
             )
         order = check_random_state(self.random_state).permutation(len(examples))
-        rows = sp.csr_matrix(
-            (examples.values, examples.columns, examples.starts), (len(examples), examples.features)
-        )
-        weights = examples.weights
+        rows, weights = examples.matrix(), examples.weights
         parts = [
             Examples.of(rows[part], examples.targets[part], None if weights is None else weights[part])
             for part in (np.sort(order[held:]), np.sort(order[:held]))

@@ -11,6 +11,8 @@ from scipy.sparse import csr_matrix
 from loosestep import _core
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from loosestep.sparse.rates import Rate
@@ -124,7 +126,9 @@ class Trainer:
     epochs: int = 0
     steps: int = 0
     cuts: int = 0
-    told: list[dict[str, Any]] = field(default_factory=list)
+    passes: int = 0
+    cut: int = 0  # slopes beyond what the engine takes, of all passes
+    told: list[dict[str, Any]] = field(default_factory=list)  # of the last pass; where they are diagnosed, of all
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -141,8 +145,11 @@ class Trainer:
             self.settings.outputs, examples.targets, examples.weights, self.settings.threads, self.settings.seed,
         )  # fmt: skip
 
-    def epoch(self, *parts: _core.SparseRows, touched: NDArray[np.float32] | None = None) -> float:
-        """One pass over the parts; the mean loss before each update. FloatingPointError where it is lost."""
+    def epoch(self, parts: Iterable[_core.SparseRows], touched: NDArray[np.float32] | None = None) -> float:
+        """One pass over the parts, each taken when the one before it is done with; mean loss before each update.
+
+        FloatingPointError where a weight is no longer finite.
+        """
         told = [self.pass_over(rows, touched) for rows in parts]
         if not all(each["finite"] for each in told):
             raise FloatingPointError(
@@ -156,7 +163,8 @@ class Trainer:
     def pass_over(self, rows: _core.SparseRows, touched: NDArray[np.float32] | None) -> dict[str, Any]:
         told = self.native.epoch(rows, touched, self.options(rows.count))
         self.steps += told["examples"]
-        self.told.append(told)
+        self.passes, self.cut = self.passes + 1, self.cut + told["cut"]
+        self.told = [*self.told, told] if self.settings.diagnose else [told]
         return told
 
     def options(self, rows: int) -> dict[str, Any]:
@@ -167,7 +175,7 @@ class Trainer:
             "loss": settings.loss, "epsilon": settings.epsilon, "l2": settings.l2, "l1": settings.l1,
             "intercept_step": settings.intercept_step, "deterministic": settings.deterministic,
             "diagnose": settings.diagnose, "adds": settings.adds, "discipline": settings.discipline,
-            "average": averaging, "seed": settings.seed, "epoch": len(self.told), "steps": self.steps,
+            "average": averaging, "seed": settings.seed, "epoch": self.passes, "steps": self.steps,
             "period": self.layout.period, "measure": max(1, rows // MEASURED),
         }  # fmt: skip
 
