@@ -5,18 +5,20 @@
 
 namespace loosestep::bind {
 
-// work(stop) -> double; raises what a signal's handler raised.
-template <class Work> double interruptible(Work work) {
+// One look, in the thread that waits: Ctrl-C arrives there. What a signal's handler raised is set.
+inline bool interrupted() {
+  const pybind11::gil_scoped_acquire held;
+  return PyErr_CheckSignals() != 0;
+}
+
+// What work(stop) returns; raises what a signal's handler raised.
+template <class Work> auto interruptible(Work work) {
   bool raised = false;
-  const auto stop = [&raised] {
-    const pybind11::gil_scoped_acquire held;
-    return raised = raised || PyErr_CheckSignals() != 0;
-  };
-  double result;
-  {
+  const auto stop = [&raised] { return raised = raised || interrupted(); };
+  auto result = [&] {
     const pybind11::gil_scoped_release released;
-    result = work(stop);
-  }
+    return work(stop);
+  }();
   if (raised) throw pybind11::error_already_set();
   return result;
 }

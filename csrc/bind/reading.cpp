@@ -8,19 +8,15 @@
 #include <string>
 #include <system_error>
 
+#include "bind/interruptible.hpp"
 #include "reading/reader.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using namespace loosestep::reading;
+using loosestep::bind::interrupted;
 
 namespace {
-
-// Ctrl-C arrives in the thread that waits.
-bool interrupted() {
-  const py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
-}
 
 [[noreturn]] void os_error(int number, const std::string& what) {
   PyErr_SetObject(PyExc_OSError, py::make_tuple(number, what).ptr());

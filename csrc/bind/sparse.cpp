@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bind/interruptible.hpp"
 #include "bind/sparse_rows.hpp"
 #include "models/linear.hpp"
 
@@ -24,12 +25,6 @@ T chosen(const std::map<std::string, T>& choices, const std::string& name, const
   std::string all;
   for (const auto& [word, value] : choices) all += (all.empty() ? "" : ", ") + word;
   throw py::value_error(name + " must be one of " + all + "; got " + given);
-}
-
-// Ctrl-C arrives in the thread that waits.
-bool interrupted() {
-  const py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
 }
 
 // --- the model ---------------------------------------------------------------------------------------------
@@ -114,13 +109,8 @@ py::dict train(Weights& weights, const Laid& laid, const py::object& per_touch, 
   Training training = training_of(options);
   if (!per_touch.is_none()) training.per_touch = data_of<float>(per_touch, "per_touch", weights.places);
   check_fit(weights, laid, training);
-  Told told;
-  {
-    const py::gil_scoped_release release;
-    told = epoch(weights, laid.prepared.rows(), training, interrupted);
-  }
-  if (PyErr_Occurred()) throw py::error_already_set();
-  return words(told);
+  return words(
+      interruptible([&](auto stop) { return epoch(weights, laid.prepared.rows(), training, stop); }));
 }
 
 std::unique_ptr<Weights> make(std::size_t places, std::size_t head, std::size_t outputs, int threads,

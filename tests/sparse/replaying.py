@@ -6,35 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.sparse.splitmix import Random, shuffled
 
-MASK = (1 << 64) - 1
 CHUNK = 256
 F = np.float32
-
-
-def mix(z: int) -> int:
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return z ^ (z >> 31)
-
-
-class Random:
-    """SplitMix64, as csrc/models/random.hpp."""
-
-    def __init__(self, seed: int, epoch: int = 0, thread: int = 0) -> None:
-        self.state = mix((mix((mix(seed) + epoch) & MASK) + thread) & MASK)
-
-    def below(self, n: int) -> int:
-        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
-        return ((mix(self.state) >> 32) * n) >> 32
-
-
-def shuffled(n: int, random: Random) -> list[int]:
-    order = list(range(n))
-    for left in range(n, 1, -1):
-        other = random.below(left)
-        order[left - 1], order[other] = order[other], order[left - 1]
-    return order
 
 
 def visits(rows: int, seed: int, epoch: int, thread: int, threads: int, chunk: int = CHUNK) -> list[int]:

@@ -13,7 +13,8 @@ pytest.importorskip("sklearn")
 
 import scipy.sparse
 from sklearn.utils.estimator_checks import check_estimator
-from tests.sparse.replay import Random, f32, shuffled, summed
+from tests.sparse.replay import f32, summed
+from tests.sparse.splitmix import Random, shuffled
 
 from loosestep import _core
 from loosestep.sparse import FactorizationMachineClassifier, FactorizationMachineRegressor

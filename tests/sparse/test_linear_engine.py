@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from tests.sparse.replaying import Random, replay, shuffled
+from tests.sparse.replaying import replay
+from tests.sparse.splitmix import Random, shuffled
 
 from loosestep import _core
 

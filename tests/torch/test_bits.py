@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from tests.torch.training import (  # noqa: E402
     OPTIMIZERS,
+    STRATEGIES,
     Training,
     assert_same_bits,
     batches,
@@ -22,12 +23,6 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 
-STRATEGIES = [
-    ls.AllReduceSGD(),
-    ls.AllReduceSGD(bucket_bytes=64, first_bytes=20),
-    ls.LocalSGD(period=4),
-    ls.CDSGD(),
-]
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 
 

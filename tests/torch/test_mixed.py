@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from tests.torch.training import (  # noqa: E402
     OPTIMIZERS,
+    STRATEGIES,
     Mixed,
     Training,
     assert_same_bits,
@@ -26,13 +27,8 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 
-STRATEGIES = [
-    ls.AllReduceSGD(),
-    ls.AllReduceSGD(bucket_bytes=64, first_bytes=20),
-    ls.LocalSGD(period=4),
-    ls.CDSGD(),
-]
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+
 HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64
 KINDS = {
     "half and full": (HALF, FULL),
@@ -196,10 +192,7 @@ def test_one_dtype_has_no_casts() -> None:
 def test_what_a_user_writes_between_is_kept(strategy: ls.Strategy) -> None:
     """Weights that he clips or decays himself, through `.data`, after backward or after step."""
 
-    def run(strategy: ls.Strategy, make: Any) -> list[Tensor]:
-        torch.manual_seed(0)
-        net = make()
-        optimizer = made(net, strategy, lambda params: torch.optim.SGD(params, 0.1))
+    def train(net: nn.Module, optimizer: Any) -> list[Tensor]:
         for x, y in batches(6):
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x), y).backward()
@@ -210,23 +203,22 @@ def test_what_a_user_writes_between_is_kept(strategy: ls.Strategy) -> None:
                 param.data.clamp_(-0.25, 0.25)
         return [param.detach() for param in net.parameters()]
 
-    ours = run(strategy, lambda: Mixed(HALF, FULL))
-    if strategy in STRATEGIES:
+    def run(wrap: Any, *kinds: torch.dtype) -> list[Tensor]:
         torch.manual_seed(0)
-        net = Mixed(HALF, FULL)
-        plain = torch.optim.SGD(net.parameters(), 0.1)
-        for x, y in batches(6):
-            plain.zero_grad()
-            nn.functional.cross_entropy(net(x), y).backward()
-            for param in net.parameters():
-                param.data.mul_(0.5)
-            plain.step()
-            for param in net.parameters():
-                param.data.clamp_(-0.25, 0.25)
-        assert_same_bits(ours, [param.detach() for param in net.parameters()])
+        net = Mixed(*kinds)
+        return train(net, wrap(net))
+
+    def plain(net: nn.Module) -> Any:
+        return torch.optim.SGD(net.parameters(), 0.1)
+
+    def ours(net: nn.Module) -> Any:
+        return made(net, strategy, lambda params: torch.optim.SGD(params, 0.1))
+
+    found = run(ours, HALF, FULL)
+    if strategy in STRATEGIES:
+        assert_same_bits(found, run(plain, HALF, FULL))
     else:
-        close = run(strategy, lambda: Mixed(FULL, FULL))
-        for a, b in zip(ours, close, strict=True):
+        for a, b in zip(found, run(ours, FULL, FULL), strict=True):
             torch.testing.assert_close(a.float(), b, rtol=0.05, atol=0.02)
 
 

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 import loosestep as ls
 import loosestep.torch
 
+STRATEGIES = [
+    ls.AllReduceSGD(),
+    ls.AllReduceSGD(bucket_bytes=64, first_bytes=20),
+    ls.LocalSGD(period=4),
+    ls.CDSGD(),
+]
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 

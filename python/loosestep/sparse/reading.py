@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from loosestep import _core
 from loosestep.errors import whole
+from loosestep.sparse.options import threads
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -230,7 +231,6 @@ def _span(offset: int, length: int) -> tuple[int, int | None]:
 
 
 def _threads(given: int | None) -> int:
-    if given is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    whole("n_threads", given)
-    return given
+    if given is not None:
+        whole("n_threads", given)
+    return threads(given)
