@@ -1,8 +1,12 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
+#include "rules/add_and_average.hpp"
+#include "rules/add_if_recent.hpp"
 #include "rules/axpy.hpp"
+#include "rules/compensate.hpp"
 #include "rules/copy.hpp"
+#include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
@@ -18,8 +22,8 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic>;
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -6,12 +6,21 @@ from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.async_local_sgd import AsyncLocalSGD
+from loosestep.strategies.averaged_downpour import AveragedDownpour
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.momentum_downpour import MomentumDownpour
+from loosestep.strategies.partially_synchronous import PartiallySynchronous
+from loosestep.strategies.round_robin_admm import RoundRobinADMM
+from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
+from loosestep.strategies.ssp import SSP
 from loosestep.strategies.sync_easgd import SyncEASGD
+from loosestep.strategies.weed_out import WeedOut
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
 from loosestep.topologies.ring import Ring
@@ -29,11 +38,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CDSGD",
+    "DCASGD",
     "EASGD",
     "MPI",
     "SGD",
+    "SSP",
     "Adam",
     "AllReduceSGD",
+    "AsyncLocalSGD",
+    "AveragedDownpour",
     "Complete",
     "Constant",
     "Delayed",
@@ -45,11 +58,15 @@ __all__ = [
     "LogNormal",
     "Metered",
     "Momentum",
+    "MomentumDownpour",
     "Nesterov",
+    "PartiallySynchronous",
     "Pauses",
     "Progress",
     "Result",
     "Ring",
+    "RoundRobinADMM",
+    "RoundRobinEASGD",
     "Serial",
     "Simulated",
     "Slow",
@@ -59,6 +76,7 @@ __all__ = [
     "Threads",
     "Topology",
     "Torus",
+    "WeedOut",
     "ops",
     "run",
 ]

@@ -107,3 +107,10 @@ def positive(name: str, value: float, *, zero: bool = False) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (value >= 0 if zero else value > 0) or value == float("inf"):
         raise ValueError(f"{name} must be {'at least 0' if zero else 'above 0'} and finite, got {value!r}")
+
+
+def fraction(name: str, value: float) -> None:
+    """Refuse a number outside [0, 1]."""
+    positive(name, value, zero=True)
+    if value > 1:
+        raise ValueError(f"{name} must be at most 1, got {value!r}")

@@ -176,6 +176,11 @@ class Loop:
             )
         return self.program.out
 
+    def settle(self) -> None:
+        """Nothing is under way from round to round."""
+        if not self.over:
+            self.joined.aside(self.program.plan.strategy.settle(self.worker, self.program.state))
+
     def position(self) -> dict[str, int]:
         """Where a run can begin again: between rounds, or after some steps of a round's first local ones."""
         self.between_steps("state_dict()")

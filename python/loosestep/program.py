@@ -84,7 +84,7 @@ class Plan:
     def prepare(self) -> int:
         """Hold the workers of this process; the step that none of them has passed."""
         self.halting = True
-        marching = self.strategy.synchronous  # in lockstep, even those whose data ended
+        marching = self.strategy.synchronous or self.strategy.attends  # even those whose data ended
         return max((p.heading for p in self.programs if marching or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
@@ -108,6 +108,7 @@ class Program:
 
     def __init__(self, plan: Plan, worker: Worker, model: Model, state: State) -> None:
         self.plan, self.worker, self.model, self.state = plan, worker, model, state
+        self.stays = plan.strategy.synchronous or plan.strategy.attends  # in all rounds, without data too
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
         self.met_at = 0  # the step of the last quiesce point
         self.looked_at = 0  # the step of the last evaluation without one
@@ -145,7 +146,7 @@ class Program:
         self.worker.offstage = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
-        """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
+        """Is there another round? Where workers stay, as long as any has data for it."""
         if self.progress:  # resumed inside a round, which all finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
@@ -153,7 +154,7 @@ class Program:
             return False
         present = not self.model.feed.ended()
         self.ended = not present
-        if not self.plan.strategy.synchronous:
+        if not self.stays:
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
@@ -178,7 +179,7 @@ class Program:
         yield from self.look()
 
     def local(self, steps: int, first: bool) -> Iterator[Request]:
-        """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
+        """Local steps; without data a worker that stays lets them pass, another goes on early."""
         worker, plan = self.worker, self.plan
         done = self.progress if first else 0
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
@@ -186,7 +187,7 @@ class Program:
             if not self.model.feed.ended():
                 yield GRADIENT
                 yield UPDATE
-            elif plan.strategy.synchronous:
+            elif self.stays:
                 worker.clock += 1
             else:
                 return
@@ -213,6 +214,7 @@ class Program:
     def meet(self) -> Iterator[Request]:
         """All workers are at one step: evaluate, save, decide whether to go on."""
         plan, board = self.plan, self._board
+        yield from plan.strategy.settle(self.worker, self.state)
         self.worker.offstage = True
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock)
         yield AllReduce(board, op="max")

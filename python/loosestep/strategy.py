@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.requests import AllReduce
+from loosestep.requests import AllReduce, Exchange
 from loosestep.value import Value
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Strategy(Value):
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
+    attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     shares: ClassVar[tuple[str, ...]] = ()  # worker buffers that all workers of a host hold in common
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
@@ -46,11 +47,34 @@ class Strategy(Value):
         """The state that must survive a crash."""
         return State()
 
+    def warnings(self, size: int) -> list[str]:
+        """What so many workers should know before they begin: a sentence each, with the numbers."""
+        return []
+
     @abstractmethod
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         """The requests of one round, as the paper's pseudo-code."""
+
+    def settle(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Complete what is under way from round to round: all workers meet, and `state` may be saved."""
+        yield from ()
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The mean of the replicas, the same on every worker."""
         ops.copy(worker.params, out)
         yield AllReduce(out, op="mean")
+
+
+def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """Workers act one after the other in a round: wait for what the one before hands on."""
+    if worker.rank:
+        yield Exchange(recvs=[(worker.rank - 1, held)])
+
+
+def hand_on(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """This worker has acted: the next gets what it holds; after the last, worker 0 gets it back."""
+    if worker.size == 1:
+        return
+    yield Exchange(sends=[((worker.rank + 1) % worker.size, held)])
+    if not worker.rank:
+        yield Exchange(recvs=[(worker.size - 1, held)])

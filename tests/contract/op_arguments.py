@@ -52,7 +52,7 @@ def arguments(name: str, n: int, dtype: type, offset: int = 0, seed: int = 0) ->
             made[parameter] = [0.3, 0.0, 1.7]
         else:
             made[parameter] = 3 if kind == "int" else 0.1 + 0.09 * position
-    if name == "adam":
+    if "epsilon" in made:  # v is under a root
         np.abs(made["v"], out=made["v"])
     return made
 

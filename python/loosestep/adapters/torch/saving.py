@@ -28,6 +28,7 @@ def saved(loop: Loop) -> Saved:
     """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
+    loop.settle()
     for name, _, _, value in pieces(loop.program.state):
         if isinstance(value, np.ndarray):
             tensors[name] = torch.tensor(value)
@@ -35,6 +36,7 @@ def saved(loop: Loop) -> Saved:
             numbers[name] = value
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
+            numbers[name] = loop.joined.session.version(value)
     totals = {name: getattr(loop.model, name) for name in TOTALS}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
@@ -64,7 +66,7 @@ def restored(loop: Loop, state: Saved) -> None:
         elif not isinstance(value, Shared):
             setattr(holder, key, state["numbers"][name])
         elif loop.worker.rank == 0:
-            loop.joined.session.store(value, found.numpy())
+            loop.joined.session.store(value, found.numpy(), state["numbers"].get(name, 0))
     for name in TOTALS:
         setattr(loop.model, name, state["totals"][name])
     loop.joined.aside([AllReduce(np.zeros(1), op="max")])
