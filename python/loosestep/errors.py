@@ -67,6 +67,12 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
 
 
+def at_most(name: str, value: float, most: float) -> None:
+    """Refuse `value` above `most` in one sentence that names it."""
+    if not value <= most:
+        raise ValueError(f"{name} must be at most {most:g}, got {value!r}")
+
+
 def whole(name: str, value: object, least: int = 1) -> None:
     """Refuse anything but an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
