@@ -42,7 +42,8 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
     multi_class: 'ovr', or 'multinomial' (softmax; with log_loss).
     learning_rate: 'optimal', 'constant', 'invscaling', 'adaptive' as there; 'backoff' multiplies eta0 by `decay`
     after each pass (the paper's), 'adagrad' shares the sums of squares between threads.
-    n_threads: how many threads train.
+    n_threads: how many threads train; None: one, -1: one for each processor. Several give other bits in every fit,
+    unless `deterministic`.
     head: 'auto', or how many of the most popular coordinates have copies; 0: none (the paper's Hogwild).
     period: 'auto', or after how many of its rows a thread merges its copies and regularizes.
     adds: 'racy' (an update that another thread makes in between is lost) or 'exact' (none is).
@@ -78,7 +79,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         tol: float | None = 1e-3,
         verbose: int = 0,
         epsilon: float = 0.1,
-        n_threads: int = 1,
+        n_threads: int | None = None,
         random_state: Any = None,
         learning_rate: str = "optimal",
         eta0: float = 0.01,
@@ -227,7 +228,7 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
         tol: float | None = 1e-3,
         verbose: int = 0,
         epsilon: float = 0.1,
-        n_threads: int = 1,
+        n_threads: int | None = None,
         random_state: Any = None,
         learning_rate: str = "invscaling",
         eta0: float = 0.01,

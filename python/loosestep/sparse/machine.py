@@ -12,8 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from loosestep import _core
-from loosestep.errors import Diverged, positive
-from loosestep.sparse.options import generator, threads, whole
+from loosestep.errors import Diverged, positive, whole
+from loosestep.sparse.options import generator, threads
 from loosestep.sparse.ratings import Floats
 from loosestep.sparse.tables import LINE, aligned
 
