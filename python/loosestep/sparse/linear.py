@@ -48,6 +48,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
     period: 'auto', or after how many of its rows a thread merges its copies and regularizes.
     adds: 'racy' (an update that another thread makes in between is lost) or 'exact' (none is).
     dtype: of the shared weights: 'float32', or 'bfloat16' with stochastic rounding.
+        'auto' regularizes rare features less often where the model is large for its rows.
     regularize: 'swept' (all weights, every period) or 'touched' (the row's weights, L2 over their popularity).
     block_rows: lay out so many rows at a time (for memory-mapped data); None: all at once.
     deterministic: same seed and n_threads, same bits: all coordinates in the head, merged in the threads' order.
