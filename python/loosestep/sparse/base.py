@@ -74,8 +74,8 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         return Settings(
             loss, rate, outputs, alpha * (1 - share), alpha * share, self.epsilon,
             float(self.fit_intercept) * (SPARSE_INTERCEPT if sparse else 1.0), self.regularize,
-            threads(self.n_threads), self.head, self.period, self.adds, self.dtype, int(self.average), self.deterministic, self.diagnose,
-            seed=seed,
+            threads(self.n_threads), self.head, self.period, self.adds, self.dtype, int(self.average),
+            self.deterministic, self.diagnose, seed=seed,
         )  # fmt: skip
 
     def _loss(self, outputs: int) -> str:
