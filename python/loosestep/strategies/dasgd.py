@@ -60,8 +60,7 @@ class DaSGD(Strategy):
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
         if self.delay is not None:
-            whole("delay", self.delay, 0)
-            at_most("delay", self.delay, self.period)
+            whole("delay", self.delay, 0, self.period)
         keeps = self.merge == "correct" or (self.merge == "lerp" and self.keep > 0)
         if self.delay == self.period and not keeps:
             raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from loosestep.errors import at_most, one_of, whole
+from loosestep.errors import one_of, whole
 from loosestep.requests import AllReduce, Local
 from loosestep.strategy import State, Strategy
 
@@ -48,8 +48,7 @@ class LocalSGD(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         for count in self.steps or ():
-            whole("every number in steps", count)
-            at_most("every number in steps", count, self.period)
+            whole("every number in steps", count, 1, self.period)
         one_of("momentum", self.momentum, ("keep", "reset", "average"))
 
     @property

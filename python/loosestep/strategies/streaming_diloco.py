@@ -62,8 +62,7 @@ class StreamingDiLoCo(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        whole("delay", self.delay, 0)
-        at_most("delay", self.delay or 0, self.period)
+        whole("delay", self.delay, 0, self.period)
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)
