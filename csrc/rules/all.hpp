@@ -3,15 +3,19 @@
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"
 #include "rules/add_if_recent.hpp"
+#include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
+#include "rules/correct.hpp"
 #include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/outer_momentum.hpp"
+#include "rules/outer_nesterov.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/subtract.hpp"
@@ -23,7 +27,8 @@ template <template <class> class... Rules> struct List {
 };
 
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
+                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, Anchor, AddAndAverage,
+                         AddIfRecent, Compensate, DelayedNesterov>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -8,17 +8,28 @@ from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
 from loosestep.strategies.averaged_downpour import AveragedDownpour
+from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.cocod_sgd import CoCoDSGD
+from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dcasgd import DCASGD
+from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategies.momentum_downpour import MomentumDownpour
+from loosestep.strategies.one_shot import OneShotAveraging
+from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.partially_synchronous import PartiallySynchronous
+from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
+from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
+from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
 from loosestep.strategy import State, Strategy
@@ -37,6 +48,7 @@ from loosestep.transports.threads import Threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "BMUF",
     "CDSGD",
     "DCASGD",
     "EASGD",
@@ -47,11 +59,16 @@ __all__ = [
     "AllReduceSGD",
     "AsyncLocalSGD",
     "AveragedDownpour",
+    "CoCoDSGD",
     "Complete",
     "Constant",
+    "DaSGD",
     "Delayed",
+    "DiLoCo",
     "Downpour",
     "Failing",
+    "FedAvg",
+    "HierarchicalLocalSGD",
     "Hogwild",
     "Interrupted",
     "LocalSGD",
@@ -60,8 +77,11 @@ __all__ = [
     "Momentum",
     "MomentumDownpour",
     "Nesterov",
+    "OneShotAveraging",
+    "OverlapLocalSGD",
     "PartiallySynchronous",
     "Pauses",
+    "PostLocalSGD",
     "Progress",
     "Result",
     "Ring",
@@ -70,8 +90,10 @@ __all__ = [
     "Serial",
     "Simulated",
     "Slow",
+    "SlowMo",
     "State",
     "Strategy",
+    "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
     "Topology",

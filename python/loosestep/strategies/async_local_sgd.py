@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import fraction, positive, whole
+from loosestep.errors import at_most, positive, whole
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy
 
@@ -59,7 +59,8 @@ class AsyncLocalSGD(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         positive("rate", self.rate)
-        fraction("momentum", self.momentum)
+        positive("momentum", self.momentum, zero=True)
+        at_most("momentum", self.momentum, 1)
         if self.delay is not None:
             whole("delay", self.delay)
         for speed in self.speeds or ():

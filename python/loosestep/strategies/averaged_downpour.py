@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import fraction, whole
+from loosestep.errors import at_most, positive, whole
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy
 
@@ -48,7 +48,8 @@ class AveragedDownpour(Strategy):
 
     def __post_init__(self) -> None:
         whole("period", self.period)
-        fraction("weight", self.weight)
+        positive("weight", self.weight, zero=True)
+        at_most("weight", self.weight, 1)
 
     def init(self, worker: Worker) -> State:
         center, average = (worker.shared(name, like=worker.params) for name in ("center", "average"))

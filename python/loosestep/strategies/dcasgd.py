@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import fraction, positive
+from loosestep.errors import at_most, positive
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy
 
@@ -60,7 +60,8 @@ class DCASGD(Strategy):
 
     def __post_init__(self) -> None:
         positive("strength", self.strength, zero=True)
-        fraction("decay", self.decay)
+        positive("decay", self.decay, zero=True)
+        at_most("decay", self.decay, 1)
 
     @property
     def epsilon(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import fraction
+from loosestep.errors import at_most, positive
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy
 
@@ -52,7 +52,8 @@ class MomentumDownpour(Strategy):
         return cls(momentum=0.5)
 
     def __post_init__(self) -> None:
-        fraction("momentum", self.momentum)
+        positive("momentum", self.momentum, zero=True)
+        at_most("momentum", self.momentum, 1)
 
     def init(self, worker: Worker) -> State:
         pulled, rest = worker.copy_of_params(), worker.copy_of_params()

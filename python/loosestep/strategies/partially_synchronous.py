@@ -22,7 +22,7 @@ class PartiallySynchronous(Strategy):
     """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where nobody gets far ahead.
 
     A worker makes `period` steps, then waits until all others have made the first of their `period`; then all
-    count anew. With period 1 steps are summed in lockstep; with a period of all steps it is Downpour(1).
+    count anew. With period 1 all march in step; with a period of all steps it is Downpour(1).
 
     period: steps that a worker may make while another has made none.
 

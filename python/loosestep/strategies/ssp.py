@@ -23,7 +23,7 @@ class SSP(Strategy):
 
     Nobody begins a step while somebody has made `bound` steps fewer: after its step t a worker waits until all
     have pushed their step t + 1 - bound. So what it then pulls has all steps of everybody up to that one, its own,
-    and possibly more; the slowest waits for nobody. With bound 1 all steps are summed in lockstep, without a bound
+    and possibly more; the slowest waits for nobody. With bound 1 all march in step, without a bound
     it would be Downpour(1). Nobody polls: every step starts a barrier, and waits for an earlier one.
 
     bound: the most steps by which a worker may be ahead of another; the paper's s is bound - 1. At most 25.
@@ -53,7 +53,8 @@ class SSP(Strategy):
 
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)
-        return State(center=center, pulled=worker.copy_of_params(), begun=[])
+        begun = State(**{slot(step, self.bound): None for step in range(self.bound)})
+        return State(center=center, pulled=worker.copy_of_params(), begun=begun)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)
@@ -62,20 +63,19 @@ class SSP(Strategy):
         yield Push("axpy", (state.center,), (steps,), (1.0,), arrived=True)
         here = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside, on every transport
         yield Start(here)
-        state.begun.append(here)
-        yield from self.wait(state, self.bound - 1)
+        setattr(state.begun, slot(worker.round, self.bound), here)
+        earlier = slot(worker.round + 1, self.bound)
+        if getattr(state.begun, earlier) is not None:
+            yield Wait(getattr(state.begun, earlier))
+            setattr(state.begun, earlier, None)
         yield Fetch(state.center, into=worker.params)
         ops.copy(worker.params, state.pulled)
-
-    def wait(self, state: State, most: int) -> Iterator[Request]:
-        """Until at most so many of this worker's steps are not yet everybody's."""
-        while len(state.begun) > most:
-            yield Wait(state.begun.pop(0))
-
-    def settle(self, worker: Worker, state: State) -> Iterator[Request]:
-        """No barrier stays open."""
-        yield from self.wait(state, 0)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""
         yield Fetch(state.center, into=out)
+
+
+def slot(step: int, bound: int) -> str:
+    """Where the barrier of a step is kept until it is waited for."""
+    return f"of_{step % bound}"

@@ -11,7 +11,8 @@ from loosestep import buffers
 from loosestep.agreement import written
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.saving import TOTALS, pieces, place
+from loosestep.saving import TOTALS, heard, place, told
+from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
     from loosestep.loop import Loop
@@ -33,7 +34,7 @@ def saved(loop: Loop) -> Saved:
         if isinstance(value, np.ndarray):
             tensors[name] = torch.tensor(value)
         elif not isinstance(value, Shared):
-            numbers[name] = value
+            numbers[name] = told(loop.program, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.joined.session.version(value)
@@ -59,12 +60,13 @@ def restored(loop: Loop, state: Saved) -> None:
             raise CheckpointError(
                 f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
             )
+    loop.settle()
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
         if isinstance(value, np.ndarray):
             place(value, None if found is None else found.numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, state["numbers"][name])
+            setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.joined.session.store(value, found.numpy(), state["numbers"].get(name, 0))
     for name in TOTALS:
