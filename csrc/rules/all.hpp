@@ -2,14 +2,19 @@
 #pragma once
 #include "rules/adam.hpp"
 #include "rules/axpy.hpp"
+#include "rules/blend.hpp"
 #include "rules/copy.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/nesterov_pulled.hpp"
+#include "rules/parle.hpp"
+#include "rules/pull.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
+#include "rules/sgd_pulled.hpp"
 #include "rules/subtract.hpp"
 
 namespace loosestep {
@@ -18,8 +23,8 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic>;
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, Pull, Blend, SgdPulled, NesterovPulled, Parle>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -4,13 +4,16 @@ from loosestep import ops
 from loosestep.driver import run
 from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
 from loosestep.result import Interrupted, Progress, Result
+from loosestep.scoping import Scoping
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.parle import Parle
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
@@ -38,6 +41,7 @@ __all__ = [
     "Constant",
     "Delayed",
     "Downpour",
+    "EntropySGD",
     "Failing",
     "Hogwild",
     "Interrupted",
@@ -46,10 +50,12 @@ __all__ = [
     "Metered",
     "Momentum",
     "Nesterov",
+    "Parle",
     "Pauses",
     "Progress",
     "Result",
     "Ring",
+    "Scoping",
     "Serial",
     "Simulated",
     "Slow",

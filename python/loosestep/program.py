@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loosestep.strategy import State, Strategy
     from loosestep.worker import Worker
 
-GRADIENT, UPDATE = Gradient(), Update()
+GRADIENT, UPDATE = Gradient(), Update(local=True)
 
 
 class Data(Protocol):
@@ -168,7 +168,7 @@ class Program:
         first = True
         for request in self.plan.strategy.round(self.worker, self.state):
             if type(request) is Local:
-                yield from self.local(request.steps, first)
+                yield from self.local(request, first)
                 if self.stopped:
                     return
             else:
@@ -177,15 +177,16 @@ class Program:
         self.progress = 0
         yield from self.look()
 
-    def local(self, steps: int, first: bool) -> Iterator[Request]:
+    def local(self, request: Local, first: bool) -> Iterator[Request]:
         """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
-        worker, plan = self.worker, self.plan
+        worker, plan, steps = self.worker, self.plan, request.steps
+        update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done = self.progress if first else 0
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
         for step in range(done + 1, last + 1):
             if not self.model.feed.ended():
                 yield GRADIENT
-                yield UPDATE
+                yield update
             elif plan.strategy.synchronous:
                 worker.clock += 1
             else:
