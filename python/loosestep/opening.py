@@ -38,7 +38,7 @@ def a_round(strategy: Strategy, size: int, nbytes: int) -> str:
 
 
 def asked_in_a_round(strategy: Strategy, size: int) -> tuple[int, float]:
-    """(local steps, bytes that are sent, for a byte of the model): of a small model, divisible by all workers."""
+    """(local steps, bytes that are sent, for a byte of the model), of a small model: the mean over workers."""
 
     def share(name: str, like: Any) -> Shared:
         return Shared(name, like.size, like.dtype, like)
@@ -46,8 +46,8 @@ def asked_in_a_round(strategy: Strategy, size: int) -> tuple[int, float]:
     worker = Worker(0, size, buffers.zeros(16 * size), share)
     worker.round = worker.samples = 1
     requests = list(strategy.round(worker, strategy.init(worker)))
-    sent = sum(traffic(request, 0, size)[0] for request in requests)
-    return sum(map(steps_of, requests)), sent / worker.params.nbytes
+    sent = sum(traffic(request, rank, size)[0] for request in requests for rank in range(size))
+    return sum(map(steps_of, requests)), sent / size / worker.params.nbytes
 
 
 def steps_of(request: Request) -> int:

@@ -6,6 +6,8 @@ from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from loosestep import buffers
 from loosestep.requests import Bucket, Buffer, Shared
 
@@ -34,6 +36,7 @@ class Worker:
         self.grad = buffers.like(params)
         self.clock = self.round = self.updates = self.samples = 0
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
@@ -54,6 +57,13 @@ class Worker:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
         copy: Buffer = buffers.copy_of(self.params)
         return copy
+
+    def normal(self) -> Buffer:
+        """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
+        out = self.scratch("normal", self.params)
+        key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
+        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=out)
+        return out
 
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
         """The gradient cut into buckets of at most that size, in the order in which backward fills them.

@@ -160,5 +160,6 @@ class NumpyModel:
             worker.updates,
             at=self.snapshot,
             rules=self.rules,
+            pull=request.pull,
         )
         return 0
