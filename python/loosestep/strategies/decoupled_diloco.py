@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from loosestep import buffers, ops
 from loosestep.errors import positive, whole
-from loosestep.requests import AllGather, Local, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.requests import AllGather
+from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from loosestep.requests import Buffer, Request
+    from loosestep.requests import Buffer, Communication
     from loosestep.worker import Worker
 
 DEGENERATE = 1e-6
@@ -40,7 +40,7 @@ def radial_directional(deltas: Sequence[Buffer], weights: Sequence[float], out: 
 
 
 @dataclass(frozen=True, repr=False)
-class DecoupledDiLoCo(Strategy):
+class DecoupledDiLoCo(LateStrategy):
     """Streaming DiLoCo whose outer gradient is, tensor by tensor, the radial-directional average of the workers':
 
     D <- (sum w_i |D_i| / sum w_i) phi(sum w_i phi(D_i)), D_i = c_p - s_i,p, phi(v) = v / |v|, w_i = b_i b_i /
@@ -54,7 +54,7 @@ class DecoupledDiLoCo(Strategy):
 
     period: local steps between the exchanges of two fragments.
     fragments: how many.
-    delay: local steps from sending a fragment to its merge, 0 to period; the steps in between are lost.
+    delay: local steps from sending a fragment to its merge, which loses them; None for half the period.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
 
@@ -84,7 +84,7 @@ class DecoupledDiLoCo(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        whole("delay", self.delay, 0, self.period)
+        self.check_delay()
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
 
@@ -100,32 +100,17 @@ class DecoupledDiLoCo(Strategy):
             place=0,
         )
 
-    def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        delay = self.delay or 0
-        if state.coming is not None:
-            yield Local(delay)
-            yield from self.arrive(worker, state)
-            yield Local(self.period - delay)
-        else:
-            yield Local(self.period)
-        yield from self.depart(worker, state)
-        if not delay:
-            yield from self.arrive(worker, state)
-
-    def depart(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Begin to send the next fragment, and behind it its weight."""
+    def send(self, worker: Worker, state: State) -> Communication:
+        """The next fragment, and behind it its weight."""
         state.place = (worker.round - 1) % self.fragments
         part = worker.fragments(self.fragments)[state.place]
         size = part.stop - part.start
         ops.copy(worker.params[part], state.sent[:size])
         state.sent[size] = worker.samples * worker.samples / self.period
-        state.coming = AllGather(state.sent[: size + 1], state.come[: (size + 1) * worker.size])
-        yield Start(state.coming)
+        return AllGather(state.sent[: size + 1], state.come[: (size + 1) * worker.size])
 
-    def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Wait for the others' fragments; the outer step makes of them the new anchor."""
-        yield Wait(state.coming)
-        state.coming = None
+    def receive(self, worker: Worker, state: State) -> None:
+        """The outer step makes of all fragments the new anchor."""
         part = worker.fragments(self.fragments)[state.place]
         size = part.stop - part.start
         rows = state.come[: (size + 1) * worker.size].reshape(worker.size, size + 1)
