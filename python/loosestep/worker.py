@@ -85,6 +85,12 @@ class Worker:
         cuts = [0, *(self._near(size * part // count, size / count / 2) for part in range(1, count)), size]
         return [slice(low, high) for low, high in pairwise(cuts)]
 
+    def tensors(self, part: slice) -> list[slice]:
+        """Where, counted from the beginning of a part, its tensors are; the whole where none are known."""
+        inside = [edge for edge in self.edges if part.start < edge < part.stop]
+        cuts = [part.start, *inside, part.stop]
+        return [slice(low - part.start, high - part.start) for low, high in pairwise(cuts)]
+
     def _near(self, place: int, reach: float) -> int:
         """The beginning of a tensor that is less than `reach` away, or the place itself."""
         after = bisect_left(self.edges, place)
