@@ -38,7 +38,7 @@ LAYERS = [
     "opening levels",
     "lowering transport wire",
     "mail",
-    "pieces lanes",
+    "pieces lanes strand",
     "post",
     "watch",
     "processes",
@@ -69,7 +69,7 @@ STRATEGIES_SEE = {
     "requests", "worker", "strategy", "ops", "topologies", "topology", "codecs", "optimizers", "scoping", "errors",
     "value", "buffers",
 }  # fmt: skip
-STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections"}
+STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections", "itertools", "random"}
 
 THIRD_PARTY = {
     "numpy": "",  # everywhere

@@ -7,13 +7,24 @@ from loosestep.result import Interrupted, Progress, Result
 from loosestep.scoping import Scoping
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.cocod_sgd import CoCoDSGD
+from loosestep.strategies.dasgd import DaSGD
+from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.entropy_sgd import EntropySGD
+from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.one_shot import OneShotAveraging
+from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.parle import Parle
+from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
@@ -31,18 +42,24 @@ from loosestep.transports.threads import Threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "BMUF",
     "CDSGD",
     "EASGD",
     "MPI",
     "SGD",
     "Adam",
     "AllReduceSGD",
+    "CoCoDSGD",
     "Complete",
     "Constant",
+    "DaSGD",
     "Delayed",
+    "DiLoCo",
     "Downpour",
     "EntropySGD",
     "Failing",
+    "FedAvg",
+    "HierarchicalLocalSGD",
     "Hogwild",
     "Interrupted",
     "LocalSGD",
@@ -50,8 +67,11 @@ __all__ = [
     "Metered",
     "Momentum",
     "Nesterov",
+    "OneShotAveraging",
+    "OverlapLocalSGD",
     "Parle",
     "Pauses",
+    "PostLocalSGD",
     "Progress",
     "Result",
     "Ring",
@@ -59,8 +79,10 @@ __all__ = [
     "Serial",
     "Simulated",
     "Slow",
+    "SlowMo",
     "State",
     "Strategy",
+    "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
     "Topology",

@@ -58,6 +58,10 @@ class Ops(Updates):
     def parle(
         self, x: Buffer, v: Buffer, z: Buffer, y: Buffer, rate: float, momentum: float, coupling: float
     ) -> None: ...
+    def outer_momentum(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
+    def outer_nesterov(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
+    def correct(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
+    def anchor(self, x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None: ...
     def mean_of(self, buffers: Sequence[Buffer], out: Buffer, weights: Sequence[float] | None = None) -> None: ...
     def weighted_sum(self, buffers: Sequence[Buffer], weights: Sequence[float], out: Buffer) -> None: ...
     def dot(self, x: Buffer, y: Buffer) -> float: ...
@@ -418,6 +422,20 @@ class RatingGrid:
     @property
     def item_cuts(self) -> NDArray[np.uint32]: ...
 
+class SeenPairs:
+    """Pairs (user, item) that were seen; draws others beside them."""
+
+    def __init__(
+        self,
+        users: NDArray[np.uint32],
+        items: NDArray[np.uint32],
+        weights: NDArray[np.float32],
+        shape: tuple[int, int],
+    ) -> None: ...
+    def drawn(self, each: int, blocks: tuple[int, int], seed: int, epoch: int, threads: int = 1) -> RatingGrid:
+        """The seen, of value 1, and for each of them `each` of the same user and any item, of value 0 and weight
+        1, those that were seen left out; a random stream a user and epoch."""
+
 class FactorRows:
     """Users' or items' rows, and what belongs to each row; written in place."""
 
@@ -455,10 +473,11 @@ class Factors:
         epoch: int = 0,
         adds: Literal["racy", "exact"] = "racy",
         isa: str = "",
-    ) -> float:
-        """One epoch; the sum of e^2, each before its own update. Raises what a signal's handler raises."""
+    ) -> tuple[float, int]:
+        """One epoch; the sum of e^2, each before its own update, and the ratings visited. Raises what a signal's
+        handler raises."""
 
-    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> float:
+    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> tuple[float, int]:
         """One iteration: every worker meets every slice once; as `hogwild`."""
 
 class SparseExamples:

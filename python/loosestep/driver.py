@@ -87,15 +87,14 @@ def run(
     """
     check_kinds(strategy, optimizer, on)
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    for name, number in (("steps", steps), ("every", every), ("checkpoint_every", checkpoint_every)):
-        if number is not None:
-            whole(name, number)
-    whole("seed", seed, 0)
+    given = {"steps": steps, "every": every, "checkpoint_every": checkpoint_every}
+    lengths = Lengths(*(None if number is None else whole(name, number) for name, number in given.items()))
+    seed = whole("seed", seed, 0)
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
     job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    return job.carry_out(gradient, batches, Lengths(steps, every, checkpoint_every))
+    return job.carry_out(gradient, batches, lengths)
 
 
 def check_kinds(strategy: object, optimizer: object, on: object) -> None:
