@@ -118,8 +118,8 @@ class Local(Compute):
     """
 
     steps: int
-    idle: int = 0
     pull: Pull | None = None
+    idle: int = 0
 
 
 # --- communication -----------------------------------------------------------------------------------------
