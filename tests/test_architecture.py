@@ -38,7 +38,7 @@ LAYERS = [
     "opening levels",
     "lowering transport wire",
     "mail",
-    "pieces lanes",
+    "pieces lanes strand",
     "post",
     "watch",
     "processes",
@@ -67,8 +67,9 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.s
 
 STRATEGIES_SEE = {
     "requests", "worker", "strategy", "ops", "topologies", "topology", "codecs", "optimizers", "errors", "value",
+    "buffers",
 }  # fmt: skip
-STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections"}
+STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections", "itertools", "random"}
 
 THIRD_PARTY = {
     "numpy": "",  # everywhere

@@ -1,13 +1,17 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
+#include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/copy.hpp"
+#include "rules/correct.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/outer_momentum.hpp"
+#include "rules/outer_nesterov.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/subtract.hpp"
@@ -18,8 +22,8 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic>;
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, Anchor>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -6,11 +6,22 @@ from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.cocod_sgd import CoCoDSGD
+from loosestep.strategies.dasgd import DaSGD
+from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.one_shot import OneShotAveraging
+from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
+from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
@@ -28,17 +39,23 @@ from loosestep.transports.threads import Threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "BMUF",
     "CDSGD",
     "EASGD",
     "MPI",
     "SGD",
     "Adam",
     "AllReduceSGD",
+    "CoCoDSGD",
     "Complete",
     "Constant",
+    "DaSGD",
     "Delayed",
+    "DiLoCo",
     "Downpour",
     "Failing",
+    "FedAvg",
+    "HierarchicalLocalSGD",
     "Hogwild",
     "Interrupted",
     "LocalSGD",
@@ -46,15 +63,20 @@ __all__ = [
     "Metered",
     "Momentum",
     "Nesterov",
+    "OneShotAveraging",
+    "OverlapLocalSGD",
     "Pauses",
+    "PostLocalSGD",
     "Progress",
     "Result",
     "Ring",
     "Serial",
     "Simulated",
     "Slow",
+    "SlowMo",
     "State",
     "Strategy",
+    "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
     "Topology",

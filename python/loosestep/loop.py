@@ -162,6 +162,10 @@ class Loop:
 
     # --- between steps -----------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
+        self.joined.aside(self.program.settle())
+
     def between_steps(self, what: str) -> None:
         """Refuse what must not happen while a step is under way."""
         if self.begun:
@@ -193,6 +197,7 @@ class Loop:
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position."""
         self.program.progress = position["progress"]
+        self.program.under_way.clear()
         for name in ("clock", "updates", "samples", "round"):
             setattr(self.worker, name, position[name])
         self.restart()

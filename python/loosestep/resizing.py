@@ -15,7 +15,8 @@ import numpy as np
 
 from loosestep import units
 from loosestep.requests import Shared
-from loosestep.saving import pieces, place
+from loosestep.saving import place
+from loosestep.strategy import pieces
 from loosestep.worker import Worker
 
 if TYPE_CHECKING:

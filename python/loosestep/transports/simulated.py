@@ -28,6 +28,8 @@ from loosestep.requests import (
     Request,
     RollCall,
     Script,
+    Settle,
+    Settled,
     Shared,
     Sleep,
     Start,
@@ -37,6 +39,7 @@ from loosestep.requests import (
 )
 from loosestep.rollcall import Roll
 from loosestep.stragglers import Constant, Speed, Stragglers
+from loosestep.strand import Strand
 from loosestep.transport import Session, Task, Transport, failure
 
 MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
@@ -126,19 +129,6 @@ class Simulated(Transport):
         return SimulatedSession(self, seed if self.seed is None else self.seed)
 
 
-class Strand:
-    """A stream of requests that runs by itself: a worker's own, or one that it started."""
-
-    __slots__ = ("arrived", "done", "rank", "requests", "task", "waiter", "waiting")
-
-    def __init__(self, task: Task, requests: Iterator[Request]) -> None:
-        self.task, self.requests, self.rank = task, requests, task.worker.rank
-        self.waiting: Request | None = None  # the request it is in
-        self.arrived = 0.0  # at the meeting of an AllReduce
-        self.done: float | None = None
-        self.waiter: Strand | None = None
-
-
 class SimulatedSession(Session):
     """A calendar of what happens when: the earliest goes first, ties in rank order. It and the mail are native."""
 
@@ -146,7 +136,7 @@ class SimulatedSession(Session):
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
+        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait, Settle}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -174,6 +164,7 @@ class SimulatedSession(Session):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
+            Settle: self.settle,
             Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda strand, request: self.time + request.seconds,
@@ -193,8 +184,7 @@ class SimulatedSession(Session):
     def pause(self) -> None:
         """Nothing: virtual time stands still by itself."""
 
-    def proceed(self) -> None:
-        """Nothing, likewise."""
+    proceed = pause
 
     def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
         """Let something happen at a time; events of the network itself have rank -1."""
@@ -232,7 +222,8 @@ class SimulatedSession(Session):
     def advance(self, strand: Strand) -> None:
         """Perform requests until one takes time or must wait."""
         handlers, now = self.handlers, self.time
-        self.clocks[strand.rank] = now
+        if not strand.beside:
+            self.clocks[strand.rank] = now
         try:
             for request in strand.requests:
                 strand.waiting = request
@@ -245,8 +236,8 @@ class SimulatedSession(Session):
         except Exception as cause:
             raise failure(strand.task.worker, strand.waiting, cause) from cause
         strand.done, strand.waiting = now, None
-        if strand.waiter is not None:
-            self.at(now, strand.rank, strand.waiter)
+        if strand.then is not None:
+            strand.then(now)
 
     # --- computation -------------------------------------------------------------------------------------
 
@@ -330,7 +321,7 @@ class SimulatedSession(Session):
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
         meeting.append((strand, request))
-        strand.arrived = self.time
+        strand.arrived, strand.offstage = self.time, worker.offstage
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
             self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
@@ -345,7 +336,7 @@ class SimulatedSession(Session):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
         times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
-        if not strands[0].task.worker.offstage:
+        if not strands[0].offstage:
             times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(strands)
@@ -357,8 +348,7 @@ class SimulatedSession(Session):
     def start(self, strand: Strand, request: Start) -> float:
         asked = request.request
         requests: Iterator[Request] = asked.requests if isinstance(asked, Script) else iter((asked,))
-        child = Strand(strand.task, requests)
-        self.started[asked] = child
+        self.started[asked] = child = Strand(strand.task, requests, beside=True)
         self.advance(child)
         return self.time
 
@@ -367,13 +357,34 @@ class SimulatedSession(Session):
         return self.wait(strand, Wait(request))
 
     def wait(self, strand: Strand, request: Wait) -> float | None:
+        if type(request.request) is Settled:
+            return max(self.time, request.request.due)
+        child = self.taken(request)
+        if child.done is not None:
+            return max(self.time, child.done)  # a quiesce point may have let others go ahead
+        child.then = lambda done: self.at(done, strand.rank, strand)
+        return None
+
+    def settle(self, strand: Strand, request: Settle) -> float | None:
+        """Go through what is left of it, and on from where the worker's clock stands."""
+        child, begun = self.taken(request), self.time
+        if child.done is not None:
+            request.settled.due = child.done
+            return begun
+
+        def note(done: float) -> None:
+            request.settled.due = done
+            self.at(begun, strand.rank, strand)
+
+        child.then = note
+        return None
+
+    def taken(self, request: Wait | Settle) -> Strand:
+        """What was started, for the one who waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
-        if child.done is None:
-            child.waiter = strand
-            return None
-        return self.time
+        return child
 
     def roll_call(self, strand: Strand, request: RollCall) -> float | None:
         rank = strand.rank
