@@ -4,6 +4,7 @@ from loosestep import ops
 from loosestep.driver import run
 from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
 from loosestep.result import Interrupted, Progress, Result
+from loosestep.scoping import Scoping
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
@@ -13,9 +14,11 @@ from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dcasgd import DCASGD
+from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
@@ -23,6 +26,7 @@ from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategies.momentum_downpour import MomentumDownpour
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
+from loosestep.strategies.parle import Parle
 from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
@@ -63,9 +67,11 @@ __all__ = [
     "Complete",
     "Constant",
     "DaSGD",
+    "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "EntropySGD",
     "Failing",
     "FedAvg",
     "HierarchicalLocalSGD",
@@ -79,6 +85,7 @@ __all__ = [
     "Nesterov",
     "OneShotAveraging",
     "OverlapLocalSGD",
+    "Parle",
     "PartiallySynchronous",
     "Pauses",
     "PostLocalSGD",
@@ -87,6 +94,7 @@ __all__ = [
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "Scoping",
     "Serial",
     "Simulated",
     "Slow",
