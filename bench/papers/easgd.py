@@ -4,7 +4,7 @@
 durations (sigma 0.2), and exchange with the center every 1, 10 or 64 steps. One learning rate serves all periods:
 the one of 0.0125, 0.025, 0.05, 0.1, 0.2 with which DOWNPOUR at period 1 ends at the smallest test loss (seed 0).
 EAMSGD and MDOWNPOUR have momentum 0.9, which makes steps ten times as long, and a tenth of that rate. ADOWNPOUR is
-evaluated at the mean of all centers, MVADOWNPOUR at a moving one of weight 0.001, and MDOWNPOUR knows period 1 only.
+evaluated at the mean of all centers, MVADOWNPOUR at a moving one of weight 0.001, MDOWNPOUR knows period 1 only.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class AveragedDownpour(Strategy):
-    """DOWNPOUR, evaluated at the average of its center: c <- c + (x - what was pulled), x <- c, and at every push
+    """DOWNPOUR, evaluated at the average of its center over time.
 
-    z <- z + a (c - z) where the center is kept; z never feeds back. The average costs no message.
+    c <- c + (x - what was pulled), x <- c, and at every push, where the center is kept, z <- z + a (c - z); z
+    never feeds back. The average costs no message.
 
     period: local steps between two pushes.
     weight: a. 0 is 1 / (t + 1) at push t of all workers, so that z is the mean of the start and of every center:

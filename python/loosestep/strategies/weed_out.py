@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class WeedOut(Strategy):
-    """DOWNPOUR that weeds out stale steps: c <- c + (x - what was pulled) if the pull was among the last `queue`
+    """DOWNPOUR that weeds out steps which come too late.
 
-    moves of the center, else the steps are lost; x <- c in any case, so a worker goes on from fresh weights.
-    Judged where the center is kept, for each of its parts by itself. A queue of n never drops workers of one
-    speed.
+    c <- c + (x - what was pulled) if the pull was among the last `queue` moves of the center, else the steps are
+    lost; x <- c in any case, so a worker goes on from fresh weights. Judged where the center is kept, for each of
+    its parts by itself. A queue of n never drops workers of one speed.
 
     period: local steps between two pushes.
     queue: a push is dropped if more than this, itself included, came since its worker pulled; by default 2 n.
