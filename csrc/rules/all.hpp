@@ -4,10 +4,13 @@
 #include "rules/axpy.hpp"
 #include "rules/copy.hpp"
 #include "rules/elastic.hpp"
+#include "rules/lamb.hpp"
+#include "rules/lars.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/subtract.hpp"
@@ -18,8 +21,9 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic>;
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, Lars, Lamb, RmspropWarmup>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
+                    RmspropWarmup>;  // also for a first argument that threads share
 
 }  // namespace loosestep

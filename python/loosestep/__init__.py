@@ -1,16 +1,19 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import ops
+from loosestep import least_squares, ops
 from loosestep.driver import run
-from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
+from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
+from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
@@ -30,14 +33,19 @@ __version__ = "0.1.0"
 __all__ = [
     "CDSGD",
     "EASGD",
+    "LAMB",
+    "LARS",
     "MPI",
     "SGD",
     "Adam",
     "AllReduceSGD",
+    "Averaged",
     "Complete",
     "Constant",
+    "Cosine",
     "Delayed",
     "Downpour",
+    "Drops",
     "Failing",
     "Hogwild",
     "Interrupted",
@@ -47,9 +55,13 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Pauses",
+    "Polynomial",
     "Progress",
+    "RMSpropWarmup",
     "Result",
     "Ring",
+    "Scaled",
+    "Schedule",
     "Serial",
     "Simulated",
     "Slow",
@@ -59,6 +71,8 @@ __all__ = [
     "Threads",
     "Topology",
     "Torus",
+    "Warmup",
+    "least_squares",
     "ops",
     "run",
 ]

@@ -89,6 +89,8 @@ SHARED = (
                  help="What joins the workers; by default Threads(workers)."),
     click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.03)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
+    click.option("--scale-rate", type=click.Choice(["none", "linear", "sqrt"]), default="none", show_default=True,
+                 help="Multiply the learning rate by the number of workers, or by its root."),
     click.option("--batch", type=at_least_one,
                  help=f"Rows in a worker's batch; {SMALL}, or {LARGE} from {MANY:,} rows on."),
     click.option("--epochs", type=at_least_one, default=10, show_default=True, help="Times through the data."),

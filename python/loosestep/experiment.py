@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loosestep import units
 from loosestep.data import shards, steps_per_epoch
 from loosestep.driver import run
+from loosestep.rates import factor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from loosestep.data import Dataset
     from loosestep.models import Classifier, Model
     from loosestep.optimizers import Optimizer
+    from loosestep.rates import Scaling
     from loosestep.result import Progress, Result
     from loosestep.strategy import Strategy
     from loosestep.transport import Transport
@@ -34,6 +36,7 @@ class Experiment:
     epochs: int
     seed: int
     by_label: bool = False
+    scale_rate: Scaling = "none"
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -62,6 +65,9 @@ class Experiment:
             seed=self.seed,
             evaluate=lambda params: self.classifier.evaluate(params, self.data.test),
             every=self.steps_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
+            scale_rate=self.scale_rate,
+            shapes=self.classifier.shapes,
             callback=callback,
             **options,
         )
@@ -70,6 +76,7 @@ class Experiment:
         """What it consists of, in words."""
         size, together = self.classifier.size, self.batch * self.on.size
         rate, steps = self.optimizer.rate, self.steps_per_epoch
+        by = factor(self.scale_rate, self.on.size)
         dealt = ", dealt by label" if self.by_label else ""
         return {
             "data": str(self.data) + dealt,
@@ -79,5 +86,6 @@ class Experiment:
             "batch": f"{self.batch} a worker, {together} together",
             "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
             "optimizer": f"{self.optimizer!r}, learning rate {rate}",
+            "scale_rate": f"{self.scale_rate}: the learning rate times {by:g}, for {self.on.size} workers",
             "seed": str(self.seed),
         }

@@ -36,6 +36,7 @@ def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     of_kind("strategy", strategy, Strategy)
     missing = {"own_update": "an update of its own", "own_batches": "to choose the size of its batches"}
+    missing["epochs"] = "to know how many steps an epoch has"
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
@@ -90,9 +91,9 @@ class Loop:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)
         plan = Plan(
-            strategy, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
+            strategy, None, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
         )
-        self.program = Program(plan, self.worker, model, strategy.init(self.worker))
+        self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
         self.restart()

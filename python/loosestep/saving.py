@@ -8,7 +8,7 @@ import numpy as np
 
 from loosestep.errors import CheckpointError
 from loosestep.requests import Fetch, Shared
-from loosestep.strategy import State
+from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,19 +19,10 @@ if TYPE_CHECKING:
     from loosestep.transport import Session
     from loosestep.transports.metered import Meter
 
-POSITION = ("progress", "met_at", "looked_at")  # of a program
-COUNTS = ("clock", "round", "updates", "samples")  # of a worker
+POSITION = ("part", "progress", "met_at", "looked_at")  # of a program
+COUNTS = ("clock", "round", "updates", "samples", "computing", "communicating")  # of a worker
 TALLIES = ("waiting", "requests")  # of a meter
 TOTALS = ("samples", "steps", "noted")  # of a model
-
-
-def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
-    """Every leaf of a state: (full name, the State that holds it, its key, its value)."""
-    for key, value in sorted(vars(state).items()):
-        if isinstance(value, State):
-            yield from pieces(value, f"{path}.{key}")
-        else:
-            yield f"{path}.{key}", state, key, value
 
 
 def save_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> Iterator[Request]:
@@ -78,6 +69,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     worker = program.worker
     tensors, facts = folder.read(worker.rank)
     where = str(folder.part(folder.current, worker.rank))
+    program.enter(facts["program"].get("part", 0))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
     for number, moment in enumerate(worker.moments):
@@ -91,7 +83,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
             session.store(value, tensors[name])
     for group, owner, names in owners(program, meter):
         for name in names:
-            setattr(owner, name, facts[group][name])
+            setattr(owner, name, facts[group].get(name, getattr(owner, name)))
     session.resume(worker.rank, facts["seconds"])
     program.model.feed.skip(facts["taken"])
 

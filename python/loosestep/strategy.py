@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.requests import AllReduce
@@ -21,6 +21,15 @@ class State(SimpleNamespace):
     """All that must survive a crash: arrays, numbers, shared variables, nested States. Saved by name."""
 
 
+def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
+    """Every leaf of a state: (full name, the State that holds it, its key, its value)."""
+    for key, value in sorted(vars(state).items()):
+        if isinstance(value, State):
+            yield from pieces(value, f"{path}.{key}")
+        else:
+            yield f"{path}.{key}", state, key, value
+
+
 class Strategy(Value):
     """Base of every method. A subclass is a frozen dataclass with defaults; it performs nothing itself.
 
@@ -34,8 +43,15 @@ class Strategy(Value):
     shares: ClassVar[tuple[str, ...]] = ()  # worker buffers that all workers of a host hold in common
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
+    replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
+    timed: ClassVar[bool] = False  # what it does depends on times that were measured
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
+
+    @property
+    def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
+        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
+        return ((self, None),)
 
     @classmethod
     def example(cls) -> Strategy:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 from loosestep import buffers
@@ -33,11 +34,19 @@ class Worker:
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
         self.clock = self.round = self.updates = self.samples = 0
+        self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
+        self.shares: Buffer | None = None  # of each worker in a batch of all; None: alike
+        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Parameters and gradient consist of tensors of these shapes, one after the other."""
+        self.shapes = tuple(shapes)
+        self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""

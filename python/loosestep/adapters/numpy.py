@@ -160,5 +160,6 @@ class NumpyModel:
             worker.updates,
             at=self.snapshot,
             rules=self.rules,
+            shapes=worker.shapes,
         )
         return 0

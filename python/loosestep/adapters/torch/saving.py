@@ -11,7 +11,8 @@ from loosestep import buffers
 from loosestep.agreement import written
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.saving import TOTALS, pieces, place
+from loosestep.saving import TOTALS, place
+from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
     from loosestep.loop import Loop
