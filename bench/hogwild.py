@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -34,25 +34,36 @@ from loosestep.sparse.engine import Examples, Layout, Trainer
 
 EPOCHS = 5
 LOSSES = ("log_loss", "hinge")
-ALPHA = 1e-6
 
-Case = Callable[[], "tuple[Any, Any] | None"]
-CASES: dict[str, Case] = {
-    "RCV1-like": lambda: matrix(rcv1_like(200_000), 47_236),
-    "Criteo-like, 2^20 features": lambda: matrix(criteo_like(400_000, 20), 1 << 20),
-    "Criteo-like, 2^24 features": lambda: matrix(criteo_like(400_000, 24), 1 << 24),
-    "20 Newsgroups": newsgroups,
-    "WordNet": wordnet,
+
+class Objective(NamedTuple):
+    """Mean loss + alpha |w|^2 / 2."""
+
+    loss: str
+    alpha: float
+
+    def of(self, coef: Any, margins: Any) -> float:
+        losses = np.logaddexp(0, -margins) if self.loss == "log_loss" else np.maximum(0, 1 - margins)
+        return float(losses.mean() + self.alpha / 2 * coef @ coef)
+
+
+Case = tuple[float, Callable[[], "tuple[Any, Any] | None"]]
+CASES: dict[str, Case] = {  # alpha, rows
+    "RCV1-like": (1e-6, lambda: matrix(rcv1_like(200_000), 47_236)),
+    "Criteo-like, 2^20 features": (1e-4, lambda: matrix(criteo_like(400_000, 20), 1 << 20)),
+    "Criteo-like, 2^24 features": (1e-4, lambda: matrix(criteo_like(400_000, 24), 1 << 24)),
+    "20 Newsgroups": (1e-6, newsgroups),
+    "WordNet": (1e-6, wordnet),
 }
-SMOKE: dict[str, Case] = {"smoke": lambda: matrix(rcv1_like(10_000), 47_236)}
+SMOKE: dict[str, Case] = {"smoke": (1e-6, lambda: matrix(rcv1_like(10_000), 47_236))}
 
 
 def rows(options: Options) -> Iterator[Row]:
-    for case, load in (SMOKE if options.smoke else CASES).items():
+    for case, (alpha, load) in (SMOKE if options.smoke else CASES).items():
         if options.only in case and (found := load()) is not None:
             print(f"{case}: {sparsity(found[0])}")
             for loss in LOSSES:
-                yield from linear(f"{case}, {loss}", *found, loss, options)
+                yield from linear(f"{case}, {loss}", *found, Objective(loss, alpha), options)
 
 
 def matrix(examples: Any, features: int) -> tuple[Any, Any]:
@@ -75,7 +86,7 @@ def sparsity(rows: Any, seen: int = 200) -> str:
 # --- one case ----------------------------------------------------------------------------------------------
 
 
-def linear(case: str, rows: Any, targets: Any, loss: str, options: Options) -> Iterator[Row]:
+def linear(case: str, rows: Any, targets: Any, objective: Objective, options: Options) -> Iterator[Row]:
     held = rows.shape[0] // 10
     learn, test = (rows[held:], targets[held:]), (rows[:held], targets[:held])
     ways: dict[str, dict[str, Any]] = {
@@ -85,14 +96,16 @@ def linear(case: str, rows: Any, targets: Any, loss: str, options: Options) -> I
         "2 threads, deterministic": {"n_threads": 2, "deterministic": True},
         "1 thread, bfloat16": {"dtype": "bfloat16"},
     }
-    runs: dict[str, Any] = {name: Run(*learn, loss, **way) for name, way in ways.items()}
-    runs |= {f"2 threads, {kind}": Run(*learn, loss, kind, n_threads=2, head=0) for kind in ("locked", "turns")}
-    runs["scikit-learn"] = Rival(*learn, loss)
+    runs: dict[str, Any] = {name: Run(*learn, objective, **way) for name, way in ways.items()}
+    runs |= {
+        f"2 threads, {kind}": Run(*learn, objective, kind, n_threads=2, head=0) for kind in ("locked", "turns")
+    }
+    runs["scikit-learn"] = Rival(*learn, objective)
     if importlib.util.find_spec("vowpalwabbit") and case.startswith("RCV1"):
-        runs["Vowpal Wabbit"] = Wabbit(*learn, loss)
-    checked = compare(case, runs, learn, test, loss)
+        runs["Vowpal Wabbit"] = Wabbit(*learn, objective)
+    checked = compare(case, runs, learn, test, objective)
     both = "two models, half each"
-    runs[both] = Pair(*learn, loss)
+    runs[both] = Pair(*learn, objective)
     runs["reading the rows"] = lambda: float(learn[0].data @ learn[0].data) + int(learn[0].indices.max())
     measured = measure(runs, options, at_least=0.0)
     amount = float(learn[0].shape[0])
@@ -101,27 +114,28 @@ def linear(case: str, rows: Any, targets: Any, loss: str, options: Options) -> I
     )
 
 
-def compare(case: str, runs: Mapping[str, Any], learn: Any, test: Any, loss: str) -> bool:
+def compare(case: str, runs: Mapping[str, Any], learn: Any, test: Any, objective: Objective) -> bool:
     """Whether two threads reach the objective of one within 1% (or a better one); prints all."""
-    found = {name: quality(*run.trained(), learn, test, loss) for name, run in runs.items()}
+    found = {name: quality(*run.trained(), learn, test, objective) for name, run in runs.items()}
     print(f"{case}: objective and held-out accuracy after {EPOCHS} passes")
     for name, (objective, accuracy) in found.items():
         print(f"  {name:28} {objective:.5f}  {accuracy:.4f}", flush=True)
     return found["2 threads"][0] <= 1.01 * found["1 thread"][0]
 
 
-def quality(coef: Any, intercept: float, learn: Any, test: Any, loss: str) -> tuple[float, float]:
+def quality(coef: Any, intercept: float, learn: Any, test: Any, objective: Objective) -> tuple[float, float]:
     margins = learn[1] * (learn[0] @ coef + intercept)
-    losses = np.logaddexp(0, -margins) if loss == "log_loss" else np.maximum(0, 1 - margins)
     right = test[1] * (test[0] @ coef + intercept) > 0
-    return float(losses.mean() + ALPHA / 2 * coef @ coef), float(right.mean())
+    return objective.of(coef, margins), float(right.mean())
 
 
 class Run:
     """Calls are passes."""
 
-    def __init__(self, rows: Any, targets: Any, loss: str, discipline: str = "free", **options: Any) -> None:
-        given = {"loss": loss, "alpha": ALPHA, "random_state": 0} | options
+    def __init__(
+        self, rows: Any, targets: Any, objective: Objective, discipline: str = "free", **options: Any
+    ) -> None:
+        given = {**objective._asdict(), "random_state": 0} | options
         settings = HogwildClassifier(**given)._settings(1, sparse=True)
         settings.discipline = discipline
         examples = Examples.of(rows, targets, None)
@@ -141,9 +155,9 @@ class Run:
 class Pair:
     """Two models that share nothing."""
 
-    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+    def __init__(self, rows: Any, targets: Any, objective: Objective) -> None:
         half = rows.shape[0] // 2
-        self.runs = [Run(rows[part], targets[part], loss) for part in (slice(0, half), slice(half, None))]
+        self.runs = [Run(rows[part], targets[part], objective) for part in (slice(0, half), slice(half, None))]
         self.pool = ThreadPoolExecutor(2)
 
     def __call__(self) -> list[float]:
@@ -153,9 +167,9 @@ class Pair:
 class Rival:
     """scikit-learn's, one pass a call."""
 
-    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+    def __init__(self, rows: Any, targets: Any, objective: Objective) -> None:
         self.rows, self.targets = rows, targets
-        self.model = SGDClassifier(loss=loss, alpha=ALPHA, random_state=0)
+        self.model = SGDClassifier(**objective._asdict(), random_state=0)
 
     def __call__(self) -> None:
         self.model.partial_fit(self.rows, self.targets, classes=(-1, 1))
@@ -169,15 +183,15 @@ class Rival:
 class Wabbit(Elsewhere):
     """Vowpal Wabbit over its cache: float32 weights, its own adaptive and normalized steps, one core."""
 
-    def __init__(self, rows: Any, targets: Any, loss: str) -> None:
+    def __init__(self, rows: Any, targets: Any, objective: Objective) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.data, self.rows = Path(self.folder.name) / "rows.vw", rows
         bits = max(18, int(np.ceil(np.log2(rows.shape[1] + 1))))
-        kind = {"log_loss": "logistic", "hinge": "hinge"}[loss]
+        kind = {"log_loss": "logistic", "hinge": "hinge"}[objective.loss]
         self.options = (
             f"-d {self.data} --cache_file {self.data}.cache --loss_function {kind} -b {bits} --holdout_off"
         )
-        self.options += f" --l2 {ALPHA} --quiet --hash strings"
+        self.options += f" --l2 {objective.alpha} --quiet --hash strings"
         self.write(targets)
         self.passes(1)
 

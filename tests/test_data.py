@@ -8,6 +8,7 @@ import io
 import struct
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,40 @@ def test_by_label_workers_keep_their_own_labels() -> None:
     assert seen == [{0}, {1}, {2}]
 
 
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 20), st.integers(0, 3), st.booleans())
+def test_a_worker_keeps_its_fraction_and_together_they_see_all(
+    rows: int, size: int, twentieths: int, seed: int, by: bool
+) -> None:
+    fraction = max(twentieths / 20, 1 / size)
+    batches = shards((np.arange(rows)[:, None], np.arange(rows)), 4, 2, seed, by_label=by, fraction=fraction)
+    first, second = ([epoch_of(batches(rank, size), epoch) for rank in range(size)] for epoch in (0, 1))
+    for kept, again in zip(first, second, strict=True):
+        assert sorted(kept) == sorted(again), "the same rows in every epoch"
+        assert len(kept) == len(set(kept)), "each once"
+    counts = [len(kept) for kept in first]
+    assert max(counts) <= max(-(-rows // size), rows * fraction + 1)
+    assert min(counts) >= max(rows // size, rows * fraction - 1e-6)
+    assert {row for kept in first for row in kept} == set(range(rows)), "nothing is lost"
+    assert steps_per_epoch(rows, 4, size, fraction) in (-(-max(counts) // 4), -(-(max(counts) + 1) // 4))
+
+
+def epoch_of(batches: Iterator[tuple[np.ndarray, np.ndarray]], epoch: int) -> list[int]:
+    """The labels of one of two epochs of equal length."""
+    taken = [list(y) for _, y in batches]
+    half = taken[len(taken) // 2 * epoch : len(taken) // 2 * (epoch + 1)]
+    return [int(label) for part in half for label in part]
+
+
+def test_fractions_of_half_and_of_a_quarter_as_in_the_split_experiment() -> None:
+    rows = np.arange(1200)
+    for size, fraction, times in ((3, 0.5, 1.5), (6, 0.25, 1.5)):
+        batches = shards((rows[:, None], rows), 100, 1, fraction=fraction)
+        seen = np.concatenate([y for rank in range(size) for _, y in batches(rank, size)])
+        counts = np.bincount(seen)
+        assert counts.mean() == times
+        assert set(counts) == {1, 2}
+
+
 def test_rows_and_labels_stay_together() -> None:
     for x, y in shards((ROWS, LABELS), 3, 2)(1, 3):
         np.testing.assert_array_equal(x[:, 0] / 2 % 2, y)
@@ -265,6 +300,9 @@ def test_rows_and_labels_stay_together() -> None:
         (lambda: shards((ROWS, LABELS), 2, -1), "epochs must be at least 0, got -1"),
         (lambda: shards((ROWS, LABELS[:3]), 2, 1), "as many rows as labels, at least one, got 20 and 3"),
         (lambda: shards((ROWS[:0], LABELS[:0]), 2, 1), "at least one, got 0 and 0"),
+        (lambda: shards((ROWS, LABELS), 2, 1, fraction=0.0), "fraction must be above 0 and finite, got 0.0"),
+        (lambda: shards((ROWS, LABELS), 2, 1, fraction=1.5), "fraction must be at most 1, got 1.5"),
+        (lambda: next(shards((ROWS, LABELS), 2, 1, fraction=0.3)(0, 3)), "at least 1/3, or nobody sees some rows"),
         (lambda: next(shards((ROWS, LABELS), 2, 1)(3, 3)), "rank must be from 0 to 2, got 3"),
     ],
 )

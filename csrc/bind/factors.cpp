@@ -12,6 +12,7 @@
 #include "cpu/kernels.hpp"
 #include "models/factors_sweep.hpp"
 #include "models/rotation.hpp"
+#include "models/unseen.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -36,19 +37,21 @@ void check_index(const Array<std::uint32_t>& index, std::size_t count, std::uint
                             std::to_string(i));
 }
 
-Grid made_grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items,
-               const Array<float>& values, const Array<float>& weights,
-               std::pair<std::uint32_t, std::uint32_t> shape, std::pair<std::uint32_t, std::uint32_t> blocks,
-               std::uint64_t seed) {
-  if (blocks.first < 1 || blocks.second < 1) throw py::value_error("blocks must be at least (1, 1)");
-  const py::gil_scoped_release released;
-  return {view(users),
-          view(items),
-          view(values),
-          view(weights),
-          Cuts(view(users), shape.first, blocks.first),
-          Cuts(view(items), shape.second, blocks.second),
+Grid laid(std::span<const std::uint32_t> users, std::span<const std::uint32_t> items,
+          std::span<const float> values, std::span<const float> weights,
+          std::pair<std::uint32_t, std::uint32_t> shape, std::pair<std::uint32_t, std::uint32_t> blocks,
+          std::uint64_t seed) {
+  return {users,
+          items,
+          values,
+          weights,
+          Cuts(users, shape.first, blocks.first),
+          Cuts(items, shape.second, blocks.second),
           seed};
+}
+
+void check_blocks(std::pair<std::uint32_t, std::uint32_t> blocks) {
+  if (blocks.first < 1 || blocks.second < 1) throw py::value_error("blocks must be at least (1, 1)");
 }
 
 Grid grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, const Array<float>& values,
@@ -62,7 +65,9 @@ Grid grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, 
   if (!weights.is_none() && given.size() != values.size())
     throw py::value_error("weights must have as many elements as values, " + std::to_string(values.size()) +
                           ", got " + std::to_string(given.size()));
-  return made_grid(users, items, values, given, shape, blocks, seed);
+  check_blocks(blocks);
+  const py::gil_scoped_release released;
+  return laid(view(users), view(items), view(values), view(given), shape, blocks, seed);
 }
 
 py::tuple ratings(const Grid& grid) {
@@ -79,6 +84,24 @@ py::tuple ratings(const Grid& grid) {
 
 template <class T> py::array copied(const std::vector<T>& values) {
   return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+Seen seen(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, const Array<float>& weights,
+          std::pair<std::uint32_t, std::uint32_t> shape) {
+  check_index(users, view(weights).size(), shape.first, "users");
+  check_index(items, view(weights).size(), shape.second, "items");
+  const py::gil_scoped_release released;
+  return {view(users), view(items), view(weights), shape};
+}
+
+Grid drawn(const Seen& seen, std::uint32_t each, std::pair<std::uint32_t, std::uint32_t> blocks,
+           std::uint64_t seed, std::uint64_t epoch, int threads) {
+  check_blocks(blocks);
+  if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
+  return loosestep::bind::interruptible([&](auto stop) {
+    const Columns all = joined(seen.drawn(each, seed, epoch, threads, stop));
+    return laid(all.users, all.items, all.values, all.weights, seen.shape(), blocks, seed + epoch);
+  });
 }
 
 // One side's arrays: kept alive here, checked once, written in place.
@@ -131,21 +154,24 @@ class Factors {
       throw py::value_error("rank must be in 1 .. the rows' length");
   }
 
-  double hogwild(const Grid& grid, float rate, int threads, std::uint64_t seed, std::uint64_t epoch,
-                 const std::string& adds, const std::string& set) const {
+  py::tuple hogwild(const Grid& grid, float rate, int threads, std::uint64_t seed, std::uint64_t epoch,
+                    const std::string& adds, const std::string& set) const {
     check(grid, threads);
     const Epoch what{grid, model(rate), chosen(adds, set), threads, seed, epoch};
-    return loosestep::bind::interruptible([&](auto stop) { return loosestep::factors::hogwild(what, stop); });
+    return told(
+        loosestep::bind::interruptible([&](auto stop) { return loosestep::factors::hogwild(what, stop); }));
   }
 
-  double rotate(Rotation& rotation, float rate, const std::string& set) const {
+  py::tuple rotate(Rotation& rotation, float rate, const std::string& set) const {
     check(rotation.grid(), rotation.workers());
     const Visit visit = chosen("racy", set);
-    return loosestep::bind::interruptible(
-        [&](auto stop) { return rotation.iterate(model(rate), visit, stop); });
+    return told(loosestep::bind::interruptible(
+        [&](auto stop) { return rotation.iterate(model(rate), visit, stop); }));
   }
 
  private:
+  static py::tuple told(const Visited& visited) { return py::make_tuple(visited.squares, visited.ratings); }
+
   Model model(float rate) const { return {users_.side(), items_.side(), users_.lines(), rank_, rate}; }
 
   void check(const Grid& grid, int threads) const {
@@ -190,14 +216,20 @@ void bind_factors(py::module_& m) {
       .def_property_readonly("begins", [](const Grid& grid) { return copied(grid.begins()); })
       .def_property_readonly("user_cuts", [](const Grid& grid) { return copied(grid.users().first()); })
       .def_property_readonly("item_cuts", [](const Grid& grid) { return copied(grid.items().first()); });
+  py::class_<Seen>(m, "SeenPairs", "Pairs (user, item) that were seen; draws others beside them.")
+      .def(py::init(&seen), "users"_a.noconvert(), "items"_a.noconvert(), "weights"_a.noconvert(), "shape"_a)
+      .def("drawn", &drawn, "each"_a, "blocks"_a, "seed"_a, "epoch"_a, "threads"_a = 1,
+           "A grid of the seen, of value 1, and `each` others for each of them, of value 0.");
   py::class_<Rows>(m, "FactorRows", "Users' or items' rows, and what belongs to each row.")
       .def(py::init<py::array, py::object, py::object, py::object, float>(), "rows"_a, "bias"_a = py::none(),
            "squares"_a = py::none(), "l2_of"_a = py::none(), "l2"_a = 0.0f);
   py::class_<Factors>(m, "Factors", "The two sides of a factorization; visits move them in place.")
       .def(py::init<Rows, Rows, int>(), "users"_a, "items"_a, "rank"_a)
       .def("hogwild", &Factors::hogwild, "grid"_a, "rate"_a, "threads"_a = 1, "seed"_a = 0, "epoch"_a = 0,
-           "adds"_a = "racy", "isa"_a = "", "One epoch; the sum of e^2, each before its own update.")
-      .def("rotate", &Factors::rotate, "rotation"_a, "rate"_a, "isa"_a = "", "One iteration of a rotation.");
+           "adds"_a = "racy", "isa"_a = "",
+           "One epoch; the sum of e^2, each before its own update, and the ratings visited.")
+      .def("rotate", &Factors::rotate, "rotation"_a, "rate"_a, "isa"_a = "",
+           "One iteration of a rotation; the same.");
   py::class_<Rotation>(m, "Rotation",
                        "Workers keep their users; slices of the items go round a ring of workers.")
       .def(py::init(&rotation), py::keep_alive<1, 2>(), "grid"_a, "workers"_a, "order"_a = "ring",

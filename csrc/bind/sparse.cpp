@@ -75,9 +75,10 @@ Training training_of(const py::dict& given) {
   options.choose("discipline", disciplines, t.discipline), options.take("seed", t.seed),
       options.take("epoch", t.epoch);
   options.take("steps", t.steps), options.take("period", t.period), options.take("measure", t.measure);
-
+  options.take("tail_every", t.tail_every);
   options.nothing_left();
-  if (t.period < 1 || t.measure < 1) throw py::value_error("period and measure must be at least 1");
+  if (t.period < 1 || t.measure < 1 || t.tail_every < 1)
+    throw py::value_error("period, tail_every and measure must be at least 1");
   return t;
 }
 

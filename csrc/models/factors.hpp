@@ -37,11 +37,16 @@ struct Model {
 enum Storage : int { float32, bfloat16, storages };
 enum class Adds : int { racy, exact };
 
-// A thread's own: its random numbers for bfloat16's rounding, and the sum of w (r - ...)^2 over what it has
-// visited.
+// What ratings that were visited add up to: the sum of w (r - ...)^2, each before its own update.
+struct Visited {
+  double squares = 0;
+  std::uint64_t ratings = 0;
+};
+
+// A thread's own: its random numbers for bfloat16's rounding, and what it has visited.
 struct Visitor {
   std::uint32_t random[line];
-  double squares = 0;
+  Visited visited;
 };
 
 // Visits [begin, end) in order; up to `last` there are ratings whose rows may be fetched ahead.

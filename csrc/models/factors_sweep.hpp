@@ -57,7 +57,13 @@ inline void visit_block(const Epoch& epoch, std::uint32_t item_block, const Part
   }
 }
 
-inline double hogwild_thread(const Epoch& epoch, int thread, const models::Crew& crew) {
+inline Visited total(const std::vector<Visited>& threads) {
+  Visited out;
+  for (const Visited& each : threads) out.squares += each.squares, out.ratings += each.ratings;
+  return out;
+}
+
+inline Visited hogwild_thread(const Epoch& epoch, int thread, const models::Crew& crew) {
   const std::uint32_t blocks = epoch.grid.items().blocks();
   const Part users = part(epoch.grid.users().blocks(), thread, epoch.threads);
   const auto order = models::shuffled(blocks, common_stream(epoch));
@@ -67,18 +73,18 @@ inline double hogwild_thread(const Epoch& epoch, int thread, const models::Crew&
     const std::uint32_t block = order[(start + i) % blocks];
     visit_block(epoch, block, users, stream(epoch, thread, block), mine, crew);
   }
-  return mine.squares;
+  return mine.visited;
 }
 
-// The sum of e^2 over all visits, each before its own update; `stop` as Crew has it.
-template <class Stop> double hogwild(const Epoch& epoch, Stop stop) {
+// `stop` as Crew has it.
+template <class Stop> Visited hogwild(const Epoch& epoch, Stop stop) {
   models::Crew crew;
-  std::vector<double> squares(static_cast<std::size_t>(epoch.threads));
+  std::vector<Visited> visited(static_cast<std::size_t>(epoch.threads));
   crew.run(
       epoch.threads,
-      [&](int thread) { squares[static_cast<std::size_t>(thread)] = hogwild_thread(epoch, thread, crew); },
+      [&](int thread) { visited[static_cast<std::size_t>(thread)] = hogwild_thread(epoch, thread, crew); },
       stop);
-  return std::accumulate(squares.begin(), squares.end(), 0.0);
+  return total(visited);
 }
 
 }  // namespace loosestep::factors

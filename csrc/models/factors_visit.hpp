@@ -107,7 +107,8 @@ void visit(const Model& model, const Rating* begin, const Rating* end, const Rat
     visit_one<Access, adds, lines>(model, *r, dice, squares);
   }
   dice.keep(visitor);
-  visitor.squares += squares;
+  visitor.visited.squares += squares;
+  visitor.visited.ratings += static_cast<std::uint64_t>(end - begin);
 }
 
 // Rows of bfloat16 have an even number of lines; exact adds know none of them.

@@ -28,6 +28,7 @@ float Weights::at(std::size_t element) const {
 }
 
 void Weights::set(std::size_t element, float value) {
+  if (value != 0) reach = std::max(reach, element / outputs + 1);
   if (element < head.size())
     head.center()[element] = value;
   else if (precision == Precision::float32)
@@ -86,7 +87,7 @@ void add(Told& all, const Told& one) {
 }
 
 bool all_finite(const Weights& weights) {
-  for (std::size_t element = 0; element < weights.size(); ++element)
+  for (std::size_t element = 0; element < weights.head.size() + weights.reached(); ++element)
     if (!std::isfinite(weights.at(element))) return false;
   return true;
 }
@@ -95,6 +96,7 @@ bool all_finite(const Weights& weights) {
 
 Told epoch(Weights& weights, const Rows& rows, const Training& training, const std::function<bool()>& stop) {
   weights.head.begin(), weights.head_squares.begin();
+  weights.reach = std::max(weights.reach, rows.reach);
   Shop shop(weights.threads, training.discipline);
   std::vector<Told> told(std::size_t(weights.threads));
   shop.crew.run(

@@ -3,6 +3,7 @@
 // copies in every thread (head.hpp), the rest is shared without locks. A place holds an element per output.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -30,7 +31,8 @@ struct Training {
   Adds adds = Adds::racy;
   Discipline discipline = Discipline::free;
   std::uint64_t seed = 0, epoch = 0, steps = 0;  // `steps`: of all threads, before this epoch
-  std::uint64_t period = 4096;                   // examples of a thread between two sweeps
+  std::uint64_t period = 4096;                   // examples of a thread between two merges of the head
+  std::uint64_t tail_every = 1;                  // merges between two sweeps of the tail
   std::uint32_t measure = 1;                     // every so many rows, the loss is taken
 };
 
@@ -49,10 +51,12 @@ struct Weights {
 
   std::size_t size() const { return places * outputs; }
   std::size_t tail() const { return size() - head.size(); }
+  std::size_t reached() const { return std::max(reach * outputs, head.size()) - head.size(); }  // of the tail
   float at(std::size_t element) const;
   void set(std::size_t element, float value);
 
   std::size_t places, outputs;
+  std::size_t reach = 1;  // places from here on have never been touched: they hold 0
   int threads;
   Precision precision;
   Head head, head_squares;  // AdaGrad's sums of squares beside the weights

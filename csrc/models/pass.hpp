@@ -9,6 +9,7 @@
 #include "models/periods.hpp"
 #include "models/shop.hpp"
 #include "models/shrink.hpp"
+#include "models/stretch.hpp"
 
 namespace loosestep::models {
 
@@ -31,6 +32,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
         tail_(tail, random_),
         squares_(weights.squares.data(), random_),
         scores_(outputs_),
+        stretch_(weights, thread),
         watch_(std::move(watch)),
         step_(training.steps + std::uint64_t(thread)),
         periods_(training.period, training.epoch == 0) {}
@@ -167,10 +169,10 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
       fold(combine, shrink);
     else
       merge(combine, shrink);
-    sweep_tail(shrink);
-    take_average();
+    tail_length_ += length_;
     since_ = 0, length_ = 0, ++told_.sweeps;
     periods_.next();
+    if (told_.sweeps % training_.tail_every == 0) sweep_tail();
   }
 
   void merge(const Combine& combine, const Shrink& shrink) {
@@ -187,33 +189,21 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     shop_.meeting.meet();
   }
 
-  // Each thread has its part of the tail, for the steps of all.
-  void sweep_tail(const Shrink& shrink) {
-    if (shrink.nothing()) return;
-    const Shrink all = shrink.repeated(weights_.threads);
-    for (std::size_t i = std::max(part(thread_), offset_ ? 0 : outputs_); i < part(thread_ + 1); ++i)
-      tail_.move(i, all);
+  void sweep_tail() {
+    stretch_.shrink(tail_, Shrink(per_touch ? 0 : training_.l2, training_.l1, tail_length_));
+    if (training_.average) stretch_.average(head_, tail_);
+    tail_length_ = 0;
   }
 
-  std::size_t part(int thread) const {
-    return weights_.tail() * std::size_t(thread) / std::size_t(weights_.threads);
-  }
-
-  // The running mean of the iterates at every sweep: thread 0 takes the head's, each its part of the tail.
-  void take_average() {
-    if (!training_.average) return;
-    const float part_of = 1 / float(++weights_.averaged[std::size_t(thread_)]);
-    float* const average = weights_.average.data();
-    for (std::size_t i = 0; thread_ == 0 && i < offset_; ++i)
-      average[i] += (head_.load(i) - average[i]) * part_of;
-    for (std::size_t i = part(thread_); i < part(thread_ + 1); ++i)
-      average[offset_ + i] += (tail_.load(i) - average[offset_ + i]) * part_of;
-  }
-
-  // In a deterministic epoch all meet equally often: a thread with fewer rows comes without any.
+  // What is left of the pass. In a deterministic epoch all meet equally often: a thread with fewer rows comes
+  // without any.
   void catch_up() {
     if (since_ > 0 || !training_.deterministic) sweep();
-    if (!training_.deterministic) return;
+    if (training_.deterministic) meet_as_often();
+    if (tail_length_ > 0) sweep_tail();
+  }
+
+  void meet_as_often() {
     const std::size_t threads = std::size_t(weights_.threads),
                       largest = (rows_.count + threads - 1) / threads;
     const std::uint64_t most = Periods(training_.period, training_.epoch == 0).count(largest);
@@ -238,12 +228,14 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   Cells tail_;
   Racy<Whole> squares_;
   std::vector<float> scores_;  // then slopes
+  Stretch stretch_;
   Watch watch_;
 
   Told told_;
   std::uint64_t step_, since_ = 0;
   Periods periods_;
-  double length_ = 0;
+  double length_ = 0,
+         tail_length_ = 0;  // sums of step sizes since the last sweep, of the head and of the tail
 };
 
 }  // namespace loosestep::models

@@ -79,6 +79,7 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
   for (std::size_t i = 0; i < count_; ++i)
     starts_[i + 1] = starts_[i] + source.starts[order[i] + 1] - source.starts[order[i]];
   lay(source, places, head, threads, order);
+  for (std::size_t k = 0; k < places_.size(); ++k) reach_ = std::max(reach_, std::size_t(places_[k]) + 1);
   if (head > 0) couple(outputs, threads);
 }
 
@@ -127,7 +128,7 @@ void Prepared::couple(std::size_t outputs, int threads) {
 }
 
 Rows Prepared::rows() const {
-  return {count_,         starts_.data(),  heads_.data(),   places_.data(),
+  return {count_,         reach_,          starts_.data(),  heads_.data(),   places_.data(),
           values_.data(), targets_.data(), weights_.data(), coupling_.data()};
 }
 

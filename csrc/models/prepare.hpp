@@ -44,7 +44,7 @@ class Prepared {
            const std::vector<std::uint32_t>& order);
   void couple(std::size_t outputs, int threads);
 
-  std::size_t count_;
+  std::size_t count_, reach_ = 1;
   Block<std::int64_t> starts_;
   Block<std::uint32_t> heads_, places_;
   Block<float> values_, targets_, weights_, coupling_;

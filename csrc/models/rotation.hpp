@@ -28,19 +28,19 @@ class Rotation {
   int workers() const { return workers_; }
   std::uint32_t slices() const { return 2 * static_cast<std::uint32_t>(workers_); }
 
-  // One iteration: every worker meets every slice once. The sum of e^2.
-  template <class Stop> double iterate(const Model& model, Visit visit, Stop stop) {
+  // One iteration: every worker meets every slice once.
+  template <class Stop> Visited iterate(const Model& model, Visit visit, Stop stop) {
     models::Crew crew;
     const std::vector<std::uint32_t> seats = seated();
     std::vector<std::atomic<std::uint32_t>> passed(slices());  // on from how many workers, in this iteration
-    std::vector<double> squares(seats.size());
+    std::vector<Visited> visited(seats.size());
     const auto work = [&](int w) {
       const auto at = static_cast<std::size_t>(w);
-      squares[at] = turn(model, visit, static_cast<std::uint32_t>(w), seats[at], passed, crew);
+      visited[at] = turn(model, visit, static_cast<std::uint32_t>(w), seats[at], passed, crew);
     };
     crew.run(workers_, work, stop);
     ++iteration_;
-    return std::accumulate(squares.begin(), squares.end(), 0.0);
+    return total(visited);
   }
 
  private:
@@ -75,18 +75,18 @@ class Rotation {
     return seats;
   }
 
-  double turn(const Model& model, Visit visit, std::uint32_t w, std::uint32_t seat,
-              std::vector<std::atomic<std::uint32_t>>& passed, const models::Crew& crew) {
+  Visited turn(const Model& model, Visit visit, std::uint32_t w, std::uint32_t seat,
+               std::vector<std::atomic<std::uint32_t>>& passed, const models::Crew& crew) {
     const auto n = static_cast<std::uint32_t>(workers_);
     Visitor mine = visitor(seed_, iteration_, w);
     for (std::uint32_t round = 0; round < n; ++round)
       for (std::uint32_t k = 0; k < 2; ++k) {
         const std::uint32_t slice = 2 * ((seat + n - round) % n) + k;
-        if (!arrived(passed[slice], round, crew)) return mine.squares;
+        if (!arrived(passed[slice], round, crew)) return mine.visited;
         meet(pairs_[std::size_t(w) * slices() + slice], w, slice, model, visit, mine, crew);
         passed[slice].store(round + 1, std::memory_order_release);
       }
-    return mine.squares;
+    return mine.visited;
   }
 
   // Waits for the worker before; no longer than that works, for what fails there stops the crew.

@@ -14,7 +14,7 @@ struct Row {
 };
 
 struct Rows {
-  std::size_t count = 0;
+  std::size_t count = 0, reach = 1;      // rows; one more than the largest place of an entry
   const std::int64_t* starts = nullptr;  // count + 1
   const std::uint32_t* heads = nullptr;
   const std::uint32_t* places = nullptr;

@@ -398,6 +398,20 @@ class RatingGrid:
     @property
     def item_cuts(self) -> NDArray[np.uint32]: ...
 
+class SeenPairs:
+    """Pairs (user, item) that were seen; draws others beside them."""
+
+    def __init__(
+        self,
+        users: NDArray[np.uint32],
+        items: NDArray[np.uint32],
+        weights: NDArray[np.float32],
+        shape: tuple[int, int],
+    ) -> None: ...
+    def drawn(self, each: int, blocks: tuple[int, int], seed: int, epoch: int, threads: int = 1) -> RatingGrid:
+        """The seen, of value 1, and for each of them `each` of the same user and any item, of value 0 and weight
+        1, those that were seen left out; a random stream a user and epoch."""
+
 class FactorRows:
     """Users' or items' rows, and what belongs to each row; written in place."""
 
@@ -435,10 +449,11 @@ class Factors:
         epoch: int = 0,
         adds: Literal["racy", "exact"] = "racy",
         isa: str = "",
-    ) -> float:
-        """One epoch; the sum of e^2, each before its own update. Raises what a signal's handler raises."""
+    ) -> tuple[float, int]:
+        """One epoch; the sum of e^2, each before its own update, and the ratings visited. Raises what a signal's
+        handler raises."""
 
-    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> float:
+    def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> tuple[float, int]:
         """One iteration: every worker meets every slice once; as `hogwild`."""
 
 class SparseExamples:

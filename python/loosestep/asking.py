@@ -64,8 +64,7 @@ class Lengths(NamedTuple):
     checkpoint_every: int | None
     steps_per_epoch: int | None
 
-    def check(self) -> None:
+    def checked(self) -> Lengths:
         """Those that are given must be whole numbers."""
-        for name, number in self._asdict().items():
-            if number is not None:
-                whole(name, number)
+        given = self._asdict().items()
+        return Lengths(*(None if number is None else whole(name, number) for name, number in given))

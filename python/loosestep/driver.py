@@ -93,9 +93,8 @@ def run(
     """
     check_kinds(strategy, optimizer, on)
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch)
-    lengths.check()
-    whole("seed", seed, 0)
+    lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
+    seed = whole("seed", seed, 0)
     one_of("scale_rate", scale_rate, ("none", "linear", "sqrt"))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
+from operator import index
+from typing import Any
 
 
 class LoosestepError(Exception):
@@ -61,23 +64,20 @@ class Aborted(BaseException):
     """Ends a worker because another one failed; never reaches the caller."""
 
 
-def at_least(name: str, value: float, least: float) -> None:
-    """Refuse `value` below `least` in one sentence that names it."""
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
-
-
-def whole(name: str, value: object, least: int = 1) -> None:
-    """Refuse anything but an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """The int that `value` is (numpy's integers are too); refuse anything else, and one out of that range."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    at_least(name, value, least)
+    number = index(value)
+    if number < least or (most is not None and number > most):
+        wanted = f"at least {least}" if most is None else f"in {least} .. {most}"
+        raise ValueError(f"{name} must be {wanted}, got {number}")
+    return number
 
 
 def below(name: str, rank: object, size: int) -> None:
     """Refuse what is no rank of `size` workers."""
-    whole(name, rank, 0)
-    if rank >= size:  # type: ignore[operator]
+    if whole(name, rank, 0) >= size:
         raise ValueError(f"{name} must be below {size}, the number of workers, got {rank}")
 
 
@@ -95,15 +95,15 @@ def function(name: str, value: object, of: str = "") -> None:
         raise TypeError(f"{name} must be a function{of}, got {value!r}")
 
 
-def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuse a word outside a closed set."""
+def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse what is outside a closed set."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:
     """Refuse a number that is not above zero (or, with `zero`, not at least zero) and finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (value >= 0 if zero else value > 0) or value == float("inf"):
         raise ValueError(f"{name} must be {'at least 0' if zero else 'above 0'} and finite, got {value!r}")

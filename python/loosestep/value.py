@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
+import numpy as np
+
 
 class Value:
     """Base of every frozen dataclass that a user writes down; `repr` leaves defaults out.
@@ -23,5 +25,6 @@ class Value:
             if not field.repr or (default is not MISSING and value == default):
                 continue
             positional = default is MISSING and not shown
+            value = value.item() if isinstance(value, np.generic) else value  # as the number that it is
             shown.append(repr(value) if positional else f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"

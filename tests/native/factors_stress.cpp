@@ -81,7 +81,7 @@ template <class Layout, Adds adds> void hogwild_learns(const Ratings& ratings, i
   double first = 0, last = 0;
   for (std::uint64_t epoch = 0; epoch < 6; ++epoch) {
     const Epoch what{grid, tables.model(2, 0.1f), visit<Atomics<Layout, adds>, adds, 2>, threads, 7, epoch};
-    last = hogwild(what, go_on);
+    last = hogwild(what, go_on).squares;
     if (epoch == 0) first = last;
   }
   check(last < first && last > 0, "Hogwild learns", static_cast<long>(first), static_cast<long>(last));

@@ -158,13 +158,71 @@ def test_it_finds_pairs(threads: int) -> None:
     np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
 
 
+def three_classes() -> tuple[Any, Any]:
+    X, score = pairs()
+    return X, np.array(["low", "middle", "high"])[np.digitize(score, np.quantile(score, [1 / 3, 2 / 3]))]
+
+
+def test_several_classes_have_a_machine_each() -> None:
+    X, labels = three_classes()
+    options: dict[str, Any] = {"max_iter": 5, "random_state": 0}
+    model = FactorizationMachineClassifier(4, **options).fit(X, labels)
+    assert list(model.classes_) == ["high", "low", "middle"]
+    assert (model.coef_.shape, model.components_.shape) == ((3, 36), (3, 4, 36))
+    assert model.intercept_.shape == (3,)
+    first = FactorizationMachineClassifier(4, **options).fit(X, labels == "high")
+    assert (first.coef_.shape, first.components_.shape, first.intercept_.shape) == ((1, 36), (1, 4, 36), (1,))
+    scores = model.decision_function(X)
+    assert scores.shape == (4000, 3)
+    dense = X.toarray()
+    for k in range(3):
+        v, w, b = model.components_[k].T, model.coef_[k], model.intercept_[k]
+        said = [predicted(v, w, b, x) for x in dense[:50]]
+        np.testing.assert_allclose(scores[:50, k], said, rtol=1e-4, atol=1e-4)
+    chances = model.predict_proba(X)
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    np.testing.assert_allclose(chances, (p := 1 / (1 + np.exp(-scores))) / p.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert (model.predict(X) == model.classes_[scores.argmax(axis=1)]).all()
+    assert FactorizationMachineClassifier(4, max_iter=40, random_state=0).fit(X, labels).score(X, labels) > 0.9
+
+
+def test_partial_fit_goes_on_also_from_a_pickle() -> None:
+    X, labels = three_classes()
+    classes = np.unique(labels)
+    model = FactorizationMachineClassifier(4, random_state=0)
+    for _ in range(3):
+        model.partial_fit(X, labels, classes)
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+    assert model.loss_curve_[2] < model.loss_curve_[0]
+    again = pickle.loads(pickle.dumps(model))
+    for each in (model, again):
+        each.partial_fit(X, labels)
+    np.testing.assert_array_equal(model.components_, again.components_)
+    block = FactorizationMachineClassifier(4, random_state=0).partial_fit(X[:64], labels[:64], classes)
+    for begin in range(64, 4000, 64):
+        block.partial_fit(X[begin : begin + 64], labels[begin : begin + 64])
+    assert block.score(X, labels) > 0.45
+    with pytest.raises(ValueError, match="classes must be given at the first call of partial_fit"):
+        FactorizationMachineClassifier().partial_fit(X, labels)
+    with pytest.raises(ValueError, match="label other is not among the classes of the first call"):
+        model.partial_fit(X[:1], ["other"])
+
+
+def test_a_first_partial_fit_is_a_fit_of_one_epoch() -> None:
+    X, score = pairs(500)
+    one = FactorizationMachineRegressor(4, max_iter=1, random_state=0).fit(X, score)
+    other = FactorizationMachineRegressor(4, random_state=0).partial_fit(X, score)
+    np.testing.assert_array_equal(one.components_, other.components_)
+    assert one.loss_curve_ == other.loss_curve_
+
+
 @pytest.mark.parametrize("kind", [FactorizationMachineRegressor, FactorizationMachineClassifier])
 def test_it_keeps_scikit_learns_conventions(kind: Any) -> None:
     order = "examples are learned one after the other, and a weight of 2 is not two visits"
     expected = {f"check_sample_weight_equivalence_on_{form}_data": order for form in ("dense", "sparse")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_estimator(kind(n_threads=1), expected_failed_checks=expected)
+        check_estimator(kind(), expected_failed_checks=expected)
 
 
 def test_bad_input_is_named() -> None:

@@ -14,22 +14,27 @@ pytest.importorskip("sklearn")
 from tests.mpi.jobs import ended, needs_mpi, script
 
 import loosestep as ls
-from loosestep.sparse.ratings import Ratings
-from loosestep.sparse.rotation import Share, rotate
+from loosestep.errors import Diverged, WorkerFailed
+from loosestep.sparse import MatrixFactorization
+from loosestep.sparse.ratings import read
+from loosestep.sparse.rotation import Beginning, Share, rotate
 
 EPOCHS = 3
 
 
-def made(count: int = 3000, users: int = 40, items: int = 30) -> Ratings:
+def made(count: int = 3000, users: int = 40, items: int = 30) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
-    u, i = random.integers(users, size=count, dtype=np.uint32), random.integers(items, size=count, dtype=np.uint32)
+    pairs = np.stack([random.integers(n, size=count) for n in (users, items)], 1)
     p, q = random.normal(size=(users, 3)), random.normal(size=(items, 3))
-    return Ratings(u, i, np.einsum("nk,nk->n", p[u], q[i]).astype(np.float32), (users, items))
+    biases = random.normal(size=users)[pairs[:, 0]] + 2 * random.normal(size=items)[pairs[:, 1]]
+    return pairs, 3 + biases + np.einsum("nk,nk->n", p[pairs[:, 0]], q[pairs[:, 1]])
 
 
-def sequential(size: int) -> list[Share]:
+def sequential(size: int, **options: Any) -> list[Share]:
     """One pair (worker, slice) after the other, slices handed on by hand."""
-    shares = [Share(rank, size, made(), 8, 0.05, 0) for rank in range(size)]
+    model = MatrixFactorization(8, l2=0.05, random_state=0, **options)
+    start = Beginning.of(model, read(*made(), None))
+    shares = [Share(rank, size, start) for rank in range(size)]
     for _ in range(EPOCHS):
         for share in shares:
             share.errors.append(0.0)
@@ -43,45 +48,82 @@ def sequential(size: int) -> list[Share]:
     return shares
 
 
-def arrays(shares: list[Share]) -> list[Any]:
-    return [array for share in shares for array in (share.users.rows, *(each.buffer for each in share.here))]
+def assert_same(model: MatrixFactorization, expected: list[Share]) -> None:
+    """Users as they lie, and items as slices 0, 1 of worker 0, then of worker 1 ..."""
+    sides = [[share.users for share in expected], [each for share in expected for each in share.here]]
+    cuts = expected[0].user_cuts, expected[0].cuts
+    for table, bundles, ends in zip(model._tables, sides, cuts, strict=True):
+        parts = [each.table(b - a) for each, a, b in zip(bundles, ends, ends[1:], strict=False)]
+        for name in ("rows", "bias", "squares"):
+            each = [getattr(part, name) for part in parts]
+            if each[0] is None:
+                assert getattr(table, name) is None
+            else:
+                np.testing.assert_array_equal(getattr(table, name), np.concatenate(each))
 
 
-TRANSPORTS = [ls.Serial(), ls.Threads(2), ls.Threads(3), ls.Simulated(2), ls.Simulated(5)]
+TRANSPORTS = [
+    ls.Serial(),
+    ls.Threads(2),
+    ls.Threads(3),
+    ls.Simulated(2),
+    ls.Simulated(5),
+    ls.Simulated(4, hosts=[2, 2]),
+]
 
 
 @pytest.mark.parametrize("on", TRANSPORTS, ids=str)
 def test_a_rotation_is_its_sequential_replay_bit_for_bit(on: ls.Transport) -> None:
-    shares, expected = rotate(on, made(), 8, max_iter=EPOCHS), sequential(on.size)
-    for one, other in zip(arrays(shares), arrays(expected), strict=True):
-        np.testing.assert_array_equal(one, other)
-    errors = [sum(share.errors[epoch] for share in shares) for epoch in range(EPOCHS)]
-    assert errors == [sum(share.errors[epoch] for share in expected) for epoch in range(EPOCHS)]
-    assert errors[-1] < 0.5 * errors[0]
+    model, expected = rotate(on, *made(), 8, l2=0.05, max_iter=EPOCHS), sequential(on.size)
+    assert_same(model, expected)
+    squares = np.sum([share.errors for share in expected], axis=0)
+    np.testing.assert_array_equal(model.rmse_, np.sqrt(squares / 3000))
+    assert model.rmse_[-1] < 0.8 * model.rmse_[0]
+
+
+def test_without_an_intercept_there_are_no_biases() -> None:
+    model = rotate(ls.Threads(2), *made(), 8, l2=0.05, max_iter=EPOCHS, fit_intercept=False)
+    assert_same(model, sequential(2, fit_intercept=False))
+    assert model.mean_ == 0
+    assert model.user_bias_ is model.item_bias_ is None
+
+
+def test_it_is_as_good_as_the_estimator_and_goes_on_as_one() -> None:
+    pairs, ratings = made()
+    model = rotate(ls.Threads(3), pairs, ratings, 8, l2=0.001, max_iter=60)
+    alone = MatrixFactorization(8, l2=0.001, max_iter=60, random_state=0).fit(pairs, ratings)
+    off = [float(np.sqrt(np.mean((each.predict(pairs) - ratings) ** 2))) for each in (model, alone)]
+    assert max(off) < 0.1 < 2 < ratings.std()
+    model.partial_fit(pairs, ratings)
+    assert model.n_iter_ == len(model.rmse_) == 61
+    assert model.rmse_[-1] < 1.05 * model.rmse_[-2]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_every_pair_is_visited_once_an_iteration(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_pair_is_visited_once_an_epoch(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(Share, "visit", lambda self, slice_, k, rate: seen.append((self.rank, slice_)) or 0.0)
-    rotate(ls.Threads(size), made(), 8, max_iter=1)
+    rotate(ls.Threads(size), *made(), 8, max_iter=1)
     assert sorted(seen) == [(rank, slice_) for rank in range(size) for slice_ in range(2 * size)]
 
 
-def test_too_few_items_are_named() -> None:
+def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"4 workers need 4 users and 8 items, got \(40, 5\)"):
-        rotate(ls.Threads(4), made(items=5))
+        rotate(ls.Threads(4), *made(items=5))
+    with pytest.raises(TypeError, match="on must be a Transport, got .*did you mean Threads"):
+        rotate(ls.Threads, *made())
+    with pytest.raises(ValueError, match="l2 must be at least 0 and finite, got -1"):
+        rotate(ls.Threads(2), *made(), l2=-1)
+    with pytest.raises((Diverged, WorkerFailed), match="diverged"):
+        rotate(ls.Threads(2), *made(), learning_rate=1e30)
 
 
 RANK = """
-import numpy as np
 import loosestep as ls
-from tests.sparse.test_factor_rotation import EPOCHS, arrays, made, sequential
+from tests.sparse.test_factor_rotation import EPOCHS, assert_same, made, sequential
 from loosestep.sparse.rotation import rotate
-shares = rotate(ls.MPI(), made(), 8, max_iter=EPOCHS)
-expected = [share for share in sequential(ls.MPI().size) if share.rank in [mine.rank for mine in shares]]
-for one, other in zip(arrays(shares), arrays(expected), strict=True):
-    np.testing.assert_array_equal(one, other)
+model = rotate(ls.MPI(), *made(), 8, l2=0.05, max_iter=EPOCHS)
+assert_same(model, sequential(ls.MPI().size))
 print("the same bits")
 """
 

@@ -16,6 +16,7 @@ import scipy.sparse
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
+from loosestep import _core
 from loosestep.errors import Diverged
 from loosestep.sparse import MatrixFactorization
 
@@ -201,6 +202,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"l2": -1.0}, "l2 must be at least 0 and finite, got -1.0"),
     ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
     ({"n_threads": 1.5}, "n_threads must be an integer, got 1.5"),
+    ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
+    ({"rotation_order": "ring "}, "rotation_order must be one of 'ring', 'permutation', got 'ring '"),
+    ({"rotation_order": "permutation"}, "rotation_order and rotation_seconds are for algorithm='rotation'"),
+    ({"rotation_seconds": 0.1}, "rotation_order and rotation_seconds are for algorithm='rotation'"),
+    ({"algorithm": "rotation", "rotation_seconds": 0}, "rotation_seconds must be above 0 and finite, got 0"),
+    (
+        {"algorithm": "rotation", "rotation_seconds": 1.0, "feedback": "implicit"},
+        "rotation_seconds leaves ratings",
+    ),
     ({"algorithm": "magic"}, "algorithm must be one of 'hogwild', 'rotation', got 'magic'"),
     ({"adds": "exact", "dtype": "bfloat16"}, "adds='exact' is for"),
     ({"validation_fraction": 1.0}, "validation_fraction must be between 0 and 1, got 1.0"),
@@ -234,3 +244,56 @@ def test_ctrl_c_ends_a_fit() -> None:
             small(max_iter=10**9).fit(pairs, ratings)
     finally:
         timer.cancel()
+
+
+# --- implicit feedback -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_unseen_pairs_are_drawn_evenly_for_each_user(threads: int) -> None:
+    random = np.random.default_rng(0)
+    users, items, each = 50, 40, 30
+    seen = np.flatnonzero(random.random(users * items) < 0.3)
+    u, i = (index.astype(np.uint32) for index in np.divmod(seen, items))
+    weights = random.uniform(1, 2, len(seen)).astype(np.float32)
+    pairs = _core.SeenPairs(u, i, weights, (users, items))
+    found_u, found_i, values, found_weights = pairs.drawn(each, (3, 4), 7, 1, threads).ratings
+    keys, new = found_u.astype(int) * items + found_i, values == 0
+    np.testing.assert_array_equal(np.sort(keys[~new]), seen)
+    np.testing.assert_array_equal(found_weights[~new], weights[np.searchsorted(seen, keys[~new])])
+    assert (found_weights[new] == 1).all()
+    assert not np.isin(keys[new], seen).any()
+    degree = np.bincount(u, minlength=users)
+    p = (1 / items) * np.ones(users * items).reshape(users, items)
+    expected = (each * degree[:, None] * p).ravel()
+    expected[seen] = 0
+    met = np.bincount(keys[new], minlength=users * items)
+    assert (np.abs(met - expected) < 5 * np.sqrt(expected) + 1e-9).all()
+    other = pairs.drawn(each, (3, 4), 7, 1, 1).ratings
+    np.testing.assert_array_equal(np.sort(keys), np.sort(other[0].astype(int) * items + other[1]))
+    assert len(pairs.drawn(each, (3, 4), 7, 2).ratings[0]) != len(keys)  # another epoch, other pairs
+
+
+# --- rotation ----------------------------------------------------------------------------------------------
+
+
+def test_a_permutation_is_another_way_round() -> None:
+    pairs, ratings = made()
+    options: dict[str, Any] = {"algorithm": "rotation", "n_threads": 3, "max_iter": 4}
+    ring, permuted, again = (
+        small(**options, rotation_order=order).fit(pairs, ratings)
+        for order in ("ring", "permutation", "permutation")
+    )
+    np.testing.assert_array_equal(permuted.components_, again.components_)
+    assert (ring.components_ != permuted.components_).any()
+    assert permuted.rmse_[-1] == pytest.approx(ring.rmse_[-1], rel=0.05)
+
+
+def test_a_timed_rotation_passes_slices_on_before_their_ratings_end() -> None:
+    pairs, ratings = made()
+    options: dict[str, Any] = {"algorithm": "rotation", "n_threads": 2}
+    static = small(**options, max_iter=30).fit(pairs, ratings)
+    patient = small(**options, max_iter=30, rotation_seconds=60.0).fit(pairs, ratings)
+    np.testing.assert_array_equal(static.components_, patient.components_)
+    hasty = small(**options, max_iter=300, rotation_seconds=1e-9).fit(pairs, ratings)
+    assert rmse(hasty, pairs, ratings) < 0.1

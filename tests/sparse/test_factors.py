@@ -64,7 +64,8 @@ def assert_same(one: Problem, other: Problem) -> None:
 def test_one_thread_is_the_sequential_method_bit_for_bit(isa: str, rank: int) -> None:
     ours, numpys = problem(rank), problem(rank)
     for epoch in range(2):
-        squares = ours.native().hogwild(ours.grid, 0.1, 1, seed=3, epoch=epoch, isa=isa)
+        squares, visits = ours.native().hogwild(ours.grid, 0.1, 1, seed=3, epoch=epoch, isa=isa)
+        assert visits == 300
         cells = replay.hogwild(ours.blocks, 1, 3, epoch)[0]
         assert squares == pytest.approx(replay.play(numpys, iter(cells), 0.1), rel=1e-12)
     assert_same(ours, numpys)
@@ -186,7 +187,8 @@ def test_a_rotation_is_its_sequential_replay_bit_for_bit(workers: int, order: An
     rotation = _core.Rotation(ours.grid, workers, order, seed=5)
     again = replay.Rotation((6, 6), workers, order, 5)
     for _ in range(3):
-        squares = ours.native().rotate(rotation, 0.1)
+        squares, visits = ours.native().rotate(rotation, 0.1)
+        assert visits == 300
         cells = list(again.iterate())
         assert sorted(cells) == [(user, item) for user in range(6) for item in range(6)]  # each once
         assert squares == pytest.approx(replay.play(numpys, iter(cells), 0.1), rel=1e-12)
@@ -201,9 +203,10 @@ def test_what_a_timed_rotation_leaves_is_visited_later(workers: int) -> None:
     again = replay.Rotation((6, 6), workers, "ring", 5, most=1)
     seen: list[tuple[int, int]] = []
     for _ in range(18 // workers):
-        ours.native().rotate(rotation, 0.1)
+        _, visits = ours.native().rotate(rotation, 0.1)
         cells = list(again.iterate())
         assert len(cells) == 2 * workers * workers
+        assert visits == sum(1 for cell in cells for _ in ours.cell(*cell))
         replay.play(numpys, iter(cells), 0.1)
         seen += cells
     assert set(seen) == {(user, item) for user in range(6) for item in range(6)}

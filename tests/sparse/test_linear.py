@@ -267,16 +267,16 @@ def test_a_diagnosis_says_what_threads_did_to_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"alpha": -1}, "alpha must be at least 0, got -1"),
+        ({"alpha": -1}, "alpha must be at least 0 and finite, got -1"),
         ({"loss": "absolute"}, "loss must be one of '"),
-        ({"penalty": "l3"}, "penalty must be one of 'l2', 'l1', 'elasticnet', None; got 'l3'"),
+        ({"penalty": "l3"}, "penalty must be one of 'l2', 'l1', 'elasticnet', None, got 'l3'"),
         ({"learning_rate": "fast"}, "learning_rate must be one of optimal, constant"),
         ({"learning_rate": "constant", "eta0": 0}, "eta0 must be above 0, got 0"),
         ({"learning_rate": "optimal", "alpha": 0}, "alpha must be above 0, got 0"),
         ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
         ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
         ({"l1_ratio": 2}, "l1_ratio must be in [0, 1], got 2"),
-        ({"dtype": "float16"}, "dtype must be one of 'float32', 'bfloat16'; got 'float16'"),
+        ({"dtype": "float16"}, "dtype must be one of 'float32', 'bfloat16', got 'float16'"),
         ({"period": 0}, "period must be at least 1, got 0"),
         ({"decay": 0, "learning_rate": "backoff"}, "decay must be in (0, 1], got 0"),
         ({"deterministic": True, "head": 3}, "head must be 'auto'"),
@@ -305,7 +305,7 @@ def test_labels_and_classes_are_checked() -> None:
         model.predict(images[:, 1:])
     with pytest.raises(AttributeError, match="predict_proba"):
         model.predict_proba(images)
-    with pytest.raises(ValueError, match="multi_class must be one of 'ovr'; got 'multinomial'"):
+    with pytest.raises(ValueError, match="multi_class must be one of 'ovr', got 'multinomial'"):
         HogwildClassifier("hinge", multi_class="multinomial").fit(images, labels)
 
 

@@ -126,6 +126,16 @@ def test_adagrad_divides_by_the_root_of_summed_squares() -> None:
 # --- regularization ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 100])
+def test_however_seldom_the_tail_is_swept_it_shrinks_by_the_sum(every: int) -> None:
+    """10 merges a pass; what is left at the end of a pass is swept there. Places that no row reached keep 0."""
+    rows = sp.csr_matrix((1000, 3), dtype=np.float32)
+    start = np.array([0, 2, 0, 0], np.float32)
+    options: dict[str, Any] = {"loss": "huber", "epsilon": 0.0, "l2": 0.05, "period": 100, "tail_every": every}
+    found, _ = train(rows, np.zeros(1000, np.float32), [0.01, 0.01], start=start, **options)
+    np.testing.assert_allclose(found, [0, 2 * np.exp(-0.05 * 20), 0, 0], rtol=1e-5)
+
+
 def test_l2_and_l1_shrink_by_the_sum_of_step_sizes() -> None:
     """A loss that is flat leaves sign(w) max(0, |w| exp(-l2 s) - l1 s) after steps of sum s."""
     rows = sp.csr_matrix((64, 3), dtype=np.float32)

@@ -6,6 +6,7 @@ from loosestep.sparse.factorization import MatrixFactorization
 from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
 from loosestep.sparse.machine import FactorizationMachineClassifier, FactorizationMachineRegressor
 from loosestep.sparse.reading import read_svmlight, svmlight_blocks
+from loosestep.sparse.rotation import rotate
 
 __all__ = [
     "FactorizationMachineClassifier",
@@ -14,5 +15,6 @@ __all__ = [
     "HogwildRegressor",
     "MatrixFactorization",
     "read_svmlight",
+    "rotate",
     "svmlight_blocks",
 ]

@@ -15,10 +15,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from loosestep.errors import at_least, whole
+from loosestep.errors import one_of, positive, whole
 from loosestep.sparse.diagnosis import Diagnosis
 from loosestep.sparse.engine import Examples, Layout, Settings, Trainer
 from loosestep.sparse.losses import values
+from loosestep.sparse.options import threads
 from loosestep.sparse.rates import Rate
 
 if TYPE_CHECKING:
@@ -41,13 +42,12 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
     # --- the parameters, checked and put into the engine's terms -------------------------------------------
 
     def _check(self) -> None:
-        for name in ("max_iter", "n_iter_no_change", "n_threads"):
+        threads(self.n_threads)
+        for name in ("max_iter", "n_iter_no_change"):
             whole(name, getattr(self, name))
-        at_least("alpha", self.alpha, 0)
+        positive("alpha", self.alpha, zero=True)
         for name, choices in self._choices().items():
-            if getattr(self, name) not in choices:
-                shown = ", ".join(map(repr, choices))
-                raise ValueError(f"{name} must be one of {shown}; got {getattr(self, name)!r}")
+            one_of(name, getattr(self, name), choices)
         for name, value in (("l1_ratio", self.l1_ratio), ("validation_fraction", self.validation_fraction)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value!r}")
@@ -73,9 +73,9 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31))
         return Settings(
             loss, rate, outputs, alpha * (1 - share), alpha * share, self.epsilon,
-            float(self.fit_intercept) * (SPARSE_INTERCEPT if sparse else 1.0), self.regularize, self.n_threads,
-            self.head, self.period, self.adds, self.dtype, int(self.average), self.deterministic, self.diagnose,
-            seed=seed,
+            float(self.fit_intercept) * (SPARSE_INTERCEPT if sparse else 1.0), self.regularize,
+            threads(self.n_threads), self.head, self.period, self.adds, self.dtype, int(self.average),
+            self.deterministic, self.diagnose, seed=seed,
         )  # fmt: skip
 
     def _loss(self, outputs: int) -> str:
@@ -157,7 +157,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _go_on(self, examples: Examples, outputs: int, sparse: bool) -> None:
         """One pass over a block, from where the last one ended."""
-        counts = examples.counts(self.n_threads)
+        counts = examples.counts(threads(self.n_threads))
         trainer = getattr(self, "_trainer", None)
         if trainer is None:
             settings = self._settings(outputs, sparse)

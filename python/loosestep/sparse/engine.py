@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -54,6 +55,7 @@ class Layout:
     places: NDArray[np.uint32]  # of feature j; place 0 is the intercept
     head: int
     period: int
+    tail_every: int = 1  # merges between two sweeps of the rest
 
     @classmethod
     def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> Layout:
@@ -63,7 +65,16 @@ class Layout:
         places[order] = np.arange(1, counts.size + 1, dtype=np.uint32)
         period = rows // (settings.threads * MERGES) if settings.period == "auto" else settings.period
         period = min(max(period, SHORTEST), LONGEST) if settings.period == "auto" else period
-        return cls(places, cls.head_size(settings, counts, rows, period), period)
+        head = cls.head_size(settings, counts, rows, period)
+        return cls(places, head, period, cls.rarity(settings, counts, rows, period))
+
+    @staticmethod
+    def rarity(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
+        """So many merges to a sweep of the tail that it meets no more than half as many weights as the rows do."""
+        if settings.deterministic or settings.period != "auto":
+            return 1
+        met = settings.threads * period * int(counts.sum(dtype=np.int64)) / max(rows, 1)  # between two merges
+        return max(1, ceil(2 * int(np.count_nonzero(counts)) / max(met, 1)))
 
     @staticmethod
     def head_size(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
@@ -176,7 +187,8 @@ class Trainer:
             "intercept_step": settings.intercept_step, "deterministic": settings.deterministic,
             "diagnose": settings.diagnose, "adds": settings.adds, "discipline": settings.discipline,
             "average": averaging, "seed": settings.seed, "epoch": self.passes, "steps": self.steps,
-            "period": self.layout.period, "measure": max(1, rows // MEASURED),
+            "period": self.layout.period, "tail_every": self.layout.tail_every,
+            "measure": max(1, rows // MEASURED),
         }  # fmt: skip
 
     def touched(self, counts: NDArray[np.uint32], rows: int) -> NDArray[np.float32] | None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from loosestep.errors import Diverged, one_of, positive
-from loosestep.sparse.options import generator, whole
+from loosestep.errors import Diverged, one_of, positive, whole
+from loosestep.sparse.options import generator, threads
 from loosestep.sparse.ratings import Floats, Ratings, pairs, read
 from loosestep.sparse.tables import Table
 from loosestep.sparse.training import Training
@@ -31,8 +31,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     With feedback "implicit" the entries say how often a user met an item (0 and above). Learned is preference: 1,
     with weight 1 + alpha * entry, for pairs that were given, 0 with weight 1 for n_negatives others for each of
-    them, drawn anew in every epoch, of the same user and any item (Hu, Koren, Volinsky 2008: the weights; Pan et
-    al. 2008: the sampling); e above is then times the weight, and the mean is 0.
+    them: the same user and any item, drawn anew in every epoch, but left out if it was given (Hu, Koren, Volinsky
+    2008: the weights; Pan et al. 2008: the sampling); e above is then times the weight, and the mean is 0.
 
     n_components: the rank k, 1 to 128; rows are padded to multiples of 16.
     feedback, alpha, n_negatives: as above; the latter two are of "implicit" alone.
@@ -43,11 +43,17 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     max_iter: epochs.
     algorithm: "hogwild" (threads share the items and lock nothing) or "rotation" (slices of the items go round
         the threads, so that no two ever write to one row: the same bits in every run).
+    rotation_order: of rotation; the way of the slices: in every epoch the same "ring" of the threads, or a new
+        random "permutation" of them.
+    rotation_seconds: of rotation; None: a thread visits every rating of its users in a slice, then passes it on.
+        Else it passes it on after so many seconds (and one cell of the grid, at least), and goes on where it
+        stopped when it meets the slice again: nobody waits long for a slow thread, an epoch may visit some
+        ratings twice and some not at all, and runs differ.
     adds: of Hogwild; "racy" may lose an update where two threads meet, "exact" (compare-exchange, element by
         element, several times slower) loses none.
     dtype: "float32", or "bfloat16" with unbiased stochastic rounding: half the memory, faster only where the
         float32 factors do not fit the last-level cache.
-    n_threads: by default one a core.
+    n_threads: None: one, -1: one for each processor. Several give other bits in every fit with "hogwild".
     init_scale: factors begin as N(0, init_scale^2 / k); without an intercept around a number for which p.q is
         the mean rating.
     early_stopping, validation_fraction, n_iter_no_change, tol: hold a part out, and stop after so many epochs in
@@ -61,7 +67,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     >>> import numpy as np
     >>> pairs = np.array([[u, i] for u in range(20) for i in range(15)])
     >>> ratings = np.outer(np.arange(20) % 4, np.arange(15) % 3).ravel()
-    >>> model = MatrixFactorization(4, l2=0.001, max_iter=60, n_threads=1, random_state=0).fit(pairs, ratings)
+    >>> model = MatrixFactorization(4, l2=0.001, max_iter=60, random_state=0).fit(pairs, ratings)
     >>> bool(np.abs(model.predict(pairs) - ratings).max() < 0.2)
     True
 
@@ -87,6 +93,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         decay: float = 1.0,
         max_iter: int = 20,
         algorithm: Literal["hogwild", "rotation"] = "hogwild",
+        rotation_order: Literal["ring", "permutation"] = "ring",
+        rotation_seconds: float | None = None,
         adds: Literal["racy", "exact"] = "racy",
         dtype: Literal["float32", "bfloat16"] = "float32",
         n_threads: int | None = None,
@@ -111,6 +119,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.decay = decay
         self.max_iter = max_iter
         self.algorithm = algorithm
+        self.rotation_order = rotation_order
+        self.rotation_seconds = rotation_seconds
         self.adds = adds
         self.dtype = dtype
         self.n_threads = n_threads
@@ -134,9 +144,9 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         tables, mean = self._begun(ratings, random), self._mean(ratings)
         seed = int(random.integers(2**31))
         training = Training.of(self, tables, ratings, mean, seed)
-        self.rmse_, self.validation_rmse_ = self._epochs(training, held, mean)
-        self.n_iter_, self._seed = len(self.rmse_), seed
-        self._keep(tables, mean, ratings.shape)
+        errors, tests = self._epochs(training, held, mean)
+        self._taken(tables, mean, ratings.shape, errors, seed)
+        self.validation_rmse_ = tests
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> MatrixFactorization:
@@ -147,8 +157,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ratings = self._read(X, y, self.shape if first else self._shape)
         if first:
             random = generator(self.random_state)
-            self._keep(self._drawn(ratings, random), self._mean(ratings), ratings.shape)
-            self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = [], [], 0, int(random.integers(2**31))
+            tables, mean = self._drawn(ratings, random), self._mean(ratings)
+            self._taken(tables, mean, ratings.shape, [], int(random.integers(2**31)))
         training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
         self.rmse_.append(self._finite(training.epoch(self._rate(self.n_iter_), self.n_iter_), self.n_iter_))
         self.n_iter_ += 1
@@ -207,13 +217,12 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         whole("n_components", self.n_components, most=128)
         for name in ("max_iter", "n_iter_no_change"):
             whole(name, getattr(self, name))
-        if self.n_threads is not None:
-            whole("n_threads", self.n_threads)
+        threads(self.n_threads)
         for name, zero in (("learning_rate", False), ("decay", False), ("init_scale", False), ("l2", True)):
-            positive(name, float(getattr(self, name)), zero=zero)
+            positive(name, getattr(self, name), zero=zero)
         one_of("feedback", self.feedback, ("explicit", "implicit"))
         whole("n_negatives", self.n_negatives)
-        positive("alpha", float(self.alpha), zero=True)
+        positive("alpha", self.alpha, zero=True)
         if self.feedback == "implicit" and self.early_stopping:
             raise ValueError("early_stopping holds ratings out, and is for feedback='explicit'")
         one_of("l2_scale", self.l2_scale, ("rating", "degree"))
@@ -221,10 +230,23 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         one_of("algorithm", self.algorithm, ("hogwild", "rotation"))
         one_of("adds", self.adds, ("racy", "exact"))
         one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        self._check_rotation()
         if self.adds == "exact" and (self.algorithm != "hogwild" or self.dtype != "float32"):
             raise ValueError("adds='exact' is for algorithm='hogwild' and dtype='float32'")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction!r}")
+
+    def _check_rotation(self) -> None:
+        one_of("rotation_order", self.rotation_order, ("ring", "permutation"))
+        if self.rotation_seconds is not None:
+            positive("rotation_seconds", self.rotation_seconds)
+        given = self.rotation_order != "ring" or self.rotation_seconds is not None
+        if given and self.algorithm != "rotation":
+            raise ValueError("rotation_order and rotation_seconds are for algorithm='rotation'")
+        if self.rotation_seconds is not None and self.feedback == "implicit":
+            raise ValueError(
+                "rotation_seconds leaves ratings for later epochs, and feedback='implicit' draws others in each"
+            )
 
     def _rate(self, epoch: int) -> float:
         return float(self.learning_rate * self.decay**epoch)
@@ -285,6 +307,14 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _keep(self, tables: tuple[Table, Table], mean: float, shape: tuple[int, int]) -> None:
         self._tables, self.mean_, self._shape = tables, mean, shape
         self.n_features_in_ = shape[1]
+
+    def _taken(
+        self, tables: tuple[Table, Table], mean: float, shape: tuple[int, int], errors: list[float], seed: int
+    ) -> MatrixFactorization:
+        """Fitted, by factors that were found elsewhere."""
+        self._keep(tables, mean, shape)
+        self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = errors, [], len(errors), seed
+        return self
 
 
 def _line(epoch: int, errors: list[float], tests: list[float]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import check_classification_targets
 
 from loosestep.sparse.base import Hogwild
+from loosestep.sparse.classes import Classes, probabilities
 from loosestep.sparse.engine import Examples
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _has_probabilities(self: Any) -> bool:
     return True
 
 
-class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
+class HogwildClassifier(Classes, Hogwild):
     """Linear classification by lock-free parallel SGD.
 
         for rows (x, y) of its share, every thread:   w_j <- w_j - eta l'(w.x + b, y) x_j   where x_j is not 0
@@ -42,11 +43,13 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
     multi_class: 'ovr', or 'multinomial' (softmax; with log_loss).
     learning_rate: 'optimal', 'constant', 'invscaling', 'adaptive' as there; 'backoff' multiplies eta0 by `decay`
     after each pass (the paper's), 'adagrad' shares the sums of squares between threads.
-    n_threads: how many threads train.
+    n_threads: how many threads train; None: one, -1: one for each processor. Several give other bits in every fit,
+    unless `deterministic`.
     head: 'auto', or how many of the most popular coordinates have copies; 0: none (the paper's Hogwild).
     period: 'auto', or after how many of its rows a thread merges its copies and regularizes.
     adds: 'racy' (an update that another thread makes in between is lost) or 'exact' (none is).
     dtype: of the shared weights: 'float32', or 'bfloat16' with stochastic rounding.
+        'auto' regularizes rare features less often where the model is large for its rows.
     regularize: 'swept' (all weights, every period) or 'touched' (the row's weights, L2 over their popularity).
     block_rows: lay out so many rows at a time (for memory-mapped data); None: all at once.
     deterministic: same seed and n_threads, same bits: all coordinates in the head, merged in the threads' order.
@@ -78,7 +81,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         tol: float | None = 1e-3,
         verbose: int = 0,
         epsilon: float = 0.1,
-        n_threads: int = 1,
+        n_threads: int | None = None,
         random_state: Any = None,
         learning_rate: str = "optimal",
         eta0: float = 0.01,
@@ -108,9 +111,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         """Train on rows X (array or CSR) with labels y; weights multiply the losses."""
         self._check()
         rows, labels, sparse = self._labelled(X, y)
-        self.classes_ = unique_labels(labels)
-        if self.classes_.size < 2:
-            raise ValueError(f"there must be at least two classes, got one class: {self.classes_[0]}")
+        self._meet_all(labels)
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         train, held_out = self._split(Examples.of(rows, self._targets(labels), weights))
         self._train(train, self._outputs(), sparse, held_out)
@@ -119,34 +120,13 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> HogwildClassifier:
         """One pass over a block of rows; `classes` are all labels there will be, given with the first block."""
         self._check()
-        first = not hasattr(self, "classes_")
-        if first and classes is None:
-            raise ValueError(
-                "classes must be given at the first call of partial_fit: later blocks may hold others"
-            )
         if self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once: pass a dict, or sample_weight")
-        rows, labels, sparse = self._labelled(X, y, reset=first)
-        if first:
-            self.classes_ = unique_labels(classes)
-        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
-            raise ValueError(f"classes were {self.classes_} at the first call of partial_fit, got {classes}")
-        unknown = np.setdiff1d(labels, self.classes_)
-        if unknown.size:
-            raise ValueError(f"label {unknown[0]} is not among the classes of the first call, {self.classes_}")
+        rows, labels, sparse = self._labelled(X, y, reset=not hasattr(self, "classes_"))
+        self._meet(labels, classes)
         weights = self._both_weights(labels, self._weights(sample_weight, rows))
         self._go_on(Examples.of(rows, self._targets(labels), weights), self._outputs(), sparse)
         return self
-
-    def decision_function(self, X: Any) -> NDArray[Any]:
-        """w.x + b: one number a row for two classes, else one for each class."""
-        return self._scores(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """The labels."""
-        scores = self._scores(X)
-        places = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[places])
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -154,11 +134,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         scores = self._scores(X)
         if scores.ndim == 2 and self.multi_class == "multinomial":
             return np.asarray(softmax(scores))
-        each = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
-        if scores.ndim == 1:
-            return np.column_stack([1 - each, each])
-        total = each.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, each / np.where(total > 0, total, 1), 1 / each.shape[1]))
+        return probabilities(scores)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
@@ -178,12 +154,9 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         check_classification_targets(labels)
         return rows, labels, sparse
 
-    def _outputs(self) -> int:
-        return 1 if self.classes_.size == 2 else int(self.classes_.size)
-
     def _targets(self, labels: NDArray[Any]) -> NDArray[np.float32]:
         """-1 and 1, or numbers of classes."""
-        numbers = np.searchsorted(self.classes_, labels)
+        numbers = self._numbers(labels)
         return (numbers if self.classes_.size > 2 else 2 * numbers - 1).astype(np.float32)
 
     def _both_weights(self, labels: NDArray[Any], rows: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
@@ -191,7 +164,7 @@ class HogwildClassifier(ClassifierMixin, Hogwild):  # type: ignore[misc]
         if self.class_weight is None:
             return rows
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
-        mine: NDArray[np.float32] = each[np.searchsorted(self.classes_, labels)].astype(np.float32)
+        mine: NDArray[np.float32] = each[self._numbers(labels)].astype(np.float32)
         return mine if rows is None else rows * mine
 
 
@@ -227,7 +200,7 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
         tol: float | None = 1e-3,
         verbose: int = 0,
         epsilon: float = 0.1,
-        n_threads: int = 1,
+        n_threads: int | None = None,
         random_state: Any = None,
         learning_rate: str = "invscaling",
         eta0: float = 0.01,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from loosestep import _core
-from loosestep.errors import Diverged, positive
-from loosestep.sparse.options import generator, threads, whole
+from loosestep.errors import Diverged, positive, whole
+from loosestep.sparse.classes import Classes, probabilities
+from loosestep.sparse.options import generator, threads
 from loosestep.sparse.ratings import Floats
 from loosestep.sparse.tables import LINE, aligned
 
@@ -36,12 +39,15 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     l2, l2_linear: l of v, l_w of w.
     learning_rate, decay: as above.
     max_iter: epochs, over examples shuffled once, in chunks of 64 whose order is drawn anew in each.
-    n_threads: by default one a core; with one a seed gives the same bits.
+    n_threads: None: one, -1: one for each processor. Several give other bits in every fit.
     init_scale: v begins as N(0, init_scale^2 / k), w as 0.
     verbose: whether to print a line an epoch.
 
-    Fitted: `intercept_`, `coef_` (features,), `components_` (k, features), `n_iter_`, `loss_curve_` (an epoch's
-    mean loss, each example before it was learned).
+    `partial_fit` makes one epoch over a block of rows, from where the weights and their sums are.
+
+    Fitted: `intercept_`, `coef_` (features,), `components_` (k, features), of a classifier with a machine a class
+    in front, or with a single one for two; `n_iter_`, `loss_curve_` (an epoch's mean loss, summed over machines,
+    each example before it was learned).
 
     Reference: Rendle, Factorization Machines, ICDM 2010; Niu, Recht, Re, Wright, Hogwild!, NIPS 2011.
     """
@@ -80,65 +86,84 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
 
     # --- for the two faces ---------------------------------------------------------------------------------
 
-    def _learn(self, X: Any, target: Floats, weight: Floats | None, loss: Literal["squared", "logistic"]) -> None:
-        self._check()
-        random = generator(self.random_state)
-        v, heads, intercept = self._drawn(X.shape[1], random)
-        order = random.permutation(len(target))
-        examples = _examples(X[order], target[order], None if weight is None else weight[order])
-        seed, curve = int(random.integers(2**31)), []
-        machine = self._machine(v, heads, intercept)
-        total = len(target) if weight is None else float(weight.sum())
-        for epoch in range(self.max_iter):
-            rate = float(self.learning_rate * self.decay**epoch)
-            curve.append(machine.learn(examples, loss, rate, threads(self.n_threads), seed, epoch) / total)
-            if not np.isfinite(curve[-1]):
-                raise Diverged(0, epoch, curve[-1])
-            if self.verbose:
-                print(f"epoch {epoch + 1}: training loss {curve[-1]:.5f}", flush=True)
-        self._arrays, self.loss_curve_, self.n_iter_ = (v, heads, intercept), curve, self.max_iter
+    def _learn(self, rows: Rows, machines: Machines, epochs: int) -> None:
+        """So many epochs more."""
+        order = np.random.default_rng([machines.seed, len(machines.curve)]).permutation(rows.X.shape[0])
+        examples, total = rows.examples(order), rows.total()
+        natives = [self._native(arrays) for arrays in machines.arrays]
+        for _ in range(epochs):
+            epoch = len(machines.curve)
+            rate, crew = float(self.learning_rate * self.decay**epoch), threads(self.n_threads)
+            losses = [
+                native.learn(each, rows.loss, rate, crew, machines.seed + k, epoch)
+                for k, (native, each) in enumerate(zip(natives, examples, strict=True))
+            ]
+            machines.note(sum(losses) / total, self.verbose)
+
+    def _fitted(self, machines: Machines) -> None:
+        self._machines, self.loss_curve_, self.n_iter_ = machines, machines.curve, len(machines.curve)
+
+    def _fit(self, rows: Rows) -> None:
+        machines = self._drawn(rows)
+        self._learn(rows, machines, self.max_iter)
+        self._fitted(machines)
+
+    def _partial_fit(self, rows: Rows) -> None:
+        machines = self._machines if hasattr(self, "_machines") else self._drawn(rows)
+        self._learn(rows, machines, 1)
+        self._fitted(machines)
 
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
-        examples = _examples(X, np.zeros(X.shape[0], np.float32), None)
-        return self._machine(*self._arrays).score(examples, threads(self.n_threads))
+        (examples,) = Rows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
+        each = [self._native(arrays).score(examples, threads(self.n_threads)) for arrays in self._machines.arrays]
+        return each[0] if len(each) == 1 else np.stack(each, 1)
+
+    def _weights(self, given: Any, X: Any) -> Floats | None:
+        checked: Floats | None = None if given is None else _check_sample_weight(given, X, dtype=np.float32)
+        return checked
 
     def _check(self) -> None:
         whole("n_components", self.n_components, most=128)
         whole("max_iter", self.max_iter)
-        if self.n_threads is not None:
-            whole("n_threads", self.n_threads)
+        threads(self.n_threads)
         for name, zero in (("learning_rate", 0), ("decay", 0), ("init_scale", 0), ("l2", 1), ("l2_linear", 1)):
-            positive(name, float(getattr(self, name)), zero=bool(zero))
+            positive(name, getattr(self, name), zero=bool(zero))
 
-    def _drawn(self, features: int, random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    def _drawn(self, rows: Rows) -> Machines:
+        random = generator(self.random_state)
+        arrays = [self._arrays(rows.X.shape[1], random) for _ in rows.targets]
+        return Machines(arrays, int(random.integers(2**31)), [])
+
+    def _arrays(self, features: int, random: np.random.Generator) -> Arrays:
         rank = int(self.n_components)
         v = aligned(features, -(-rank // LINE) * LINE, np.dtype(np.float32))
-        v[:, :rank] = random.standard_normal((features, rank), np.float32) * np.float32(
-            self.init_scale / rank**0.5
-        )
+        scale = np.float32(self.init_scale / rank**0.5)
+        v[:, :rank] = random.standard_normal((features, rank), np.float32) * scale
         heads = aligned(features, HEAD, np.dtype(np.float32))
         heads[:, 1:3] = 1
         return v, heads, np.zeros(1, np.float32)
 
-    def _machine(self, v: Floats, heads: Floats, intercept: Floats) -> _core.FactorMachine:
+    def _native(self, arrays: Arrays) -> _core.FactorMachine:
+        v, heads, intercept = arrays
         begun = intercept if self.fit_intercept else None
         return _core.FactorMachine(v, heads, begun, int(self.n_components), self.l2, self.l2_linear, True)
 
-    @property
-    def intercept_(self) -> float:
-        return float(self._arrays[2][0])
+    def _shown(self, each: Sequence[Any]) -> Any:
+        return np.stack(each)
 
     @property
-    def coef_(self) -> Floats:
-        heads: Floats = self._arrays[1]
-        return heads[:, 0]
+    def intercept_(self) -> Any:
+        return self._shown([intercept[0] for _, _, intercept in self._machines.arrays])
 
     @property
-    def components_(self) -> Floats:
-        transposed: Floats = self._arrays[0][:, : self.n_components].T
-        return transposed
+    def coef_(self) -> Any:
+        return self._shown([heads[:, 0] for _, heads, _ in self._machines.arrays])
+
+    @property
+    def components_(self) -> Any:
+        return self._shown([v[:, : self.n_components].T for v, _, _ in self._machines.arrays])
 
 
 class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # type: ignore[misc]
@@ -154,60 +179,110 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # t
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineRegressor:
-        """Learns from rows X, sparse or dense, and numbers y."""
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, y_numeric=True)
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float32)
-        self._learn(X, np.ascontiguousarray(y, np.float32), weight, "squared")
+        """Learns from rows X, sparse or dense, and numbers y; weights multiply the losses."""
+        self._fit(self._rows(X, y, sample_weight, reset=True))
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineRegressor:
+        """One epoch over a block of rows."""
+        self._partial_fit(self._rows(X, y, sample_weight, reset=not hasattr(self, "n_iter_")))
         return self
 
     def predict(self, X: Any) -> Floats:
         return self._scores(X)
 
+    def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Rows:
+        self._check()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, y_numeric=True, reset=reset)
+        return Rows(X, [np.ascontiguousarray(y, np.float32)], self._weights(sample_weight, X), "squared")
 
-class FactorizationMachineClassifier(ClassifierMixin, _FactorizationMachine):  # type: ignore[misc]
-    __doc__ = f"""A factorization machine for two classes: loss = log(1 + exp(-y p)), y = -1 or 1.
+    def _shown(self, each: Sequence[Any]) -> Any:
+        return each[0]
 
+
+class FactorizationMachineClassifier(Classes, _FactorizationMachine):
+    __doc__ = f"""A factorization machine for classes: loss = log(1 + exp(-y p)), y = -1 or 1.
+
+    More than two classes have a machine each, one against the rest.
     {_FactorizationMachine.__doc__}
-    `classes_`: the two labels. For more, see `sklearn.multiclass.OneVsRestClassifier`.
+    `classes_`: the labels.
     """
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineClassifier:
-        """Learns from rows X, sparse or dense, and labels y of two classes."""
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32)
-        check_classification_targets(y)
-        if (kind := type_of_target(y, input_name="y")) != "binary":
-            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float32)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) == 1:
-            raise ValueError(f"y must hold two classes, got one class, {self.classes_[0]!r}")
-        self._learn(X, (2 * labels - 1).astype(np.float32), weight, "logistic")
+        """Learns from rows X, sparse or dense, and labels y; weights multiply the losses."""
+        X, y = self._labelled(X, y, reset=True)
+        self._meet_all(y)
+        self._fit(self._rows(X, y, sample_weight))
         return self
 
-    def decision_function(self, X: Any) -> Floats:
-        """p: above 0 for the second class."""
-        return self._scores(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        second = (self.decision_function(X) > 0).astype(int)
-        chosen: NDArray[Any] = self.classes_[second]
-        return chosen
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> FactorizationMachineClassifier:
+        """One epoch over a block of rows; `classes` are all labels there will be, given with the first block."""
+        X, y = self._labelled(X, y, reset=not hasattr(self, "classes_"))
+        self._meet(y, classes)
+        self._partial_fit(self._rows(X, y, sample_weight))
+        return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        p = self.decision_function(X).astype(np.float64)
-        second = np.exp(-np.logaddexp(0, -p))
-        return np.stack([1 - second, second], 1)
+        """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
+        return probabilities(self.decision_function(X))
+
+    def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        self._check()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, reset=reset)
+        check_classification_targets(y)
+        return X, y
+
+    def _rows(self, X: Any, labels: NDArray[Any], sample_weight: Any) -> Rows:
+        numbers, outputs = self._numbers(labels), self._outputs()
+        positive = [1] if outputs == 1 else range(outputs)
+        targets = [np.where(numbers == k, 1, -1).astype(np.float32) for k in positive]
+        return Rows(X, targets, self._weights(sample_weight, X), "logistic")
 
 
-def _examples(X: Any, target: Floats, weight: Floats | None) -> _core.SparseExamples:
-    rows = scipy.sparse.csr_array(X, copy=True)
-    rows.sum_duplicates()
-    begin: NDArray[np.int64] = rows.indptr.astype(np.int64)
-    feature: NDArray[np.int32] = rows.indices.astype(np.int32)
-    value: NDArray[np.float32] = rows.data.astype(np.float32)
-    return _core.SparseExamples(begin, feature, value, target, weight, X.shape[1])
+Arrays: TypeAlias = tuple[Floats, Floats, Floats]
+"""A machine's v, its heads, its intercept: all are moved in place."""
+
+
+@dataclass
+class Machines:
+    """One machine, or one a class, and the mean losses of their epochs."""
+
+    arrays: list[Arrays]
+    seed: int
+    curve: list[float]
+
+    def note(self, loss: float, aloud: bool) -> None:
+        if not np.isfinite(loss):
+            raise Diverged(0, len(self.curve), loss)
+        self.curve.append(loss)
+        if aloud:
+            print(f"epoch {len(self.curve)}: training loss {loss:.5f}", flush=True)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is to be learned: rows, and for every machine their targets."""
+
+    X: Any
+    targets: list[Floats]
+    weight: Floats | None
+    loss: Literal["squared", "logistic"] = "squared"
+
+    def total(self) -> float:
+        return float(self.X.shape[0] if self.weight is None else self.weight.sum())
+
+    def examples(self, order: Any = None) -> list[_core.SparseExamples]:
+        """For each machine, in that order of the rows."""
+        which = slice(None) if order is None else order
+        rows = scipy.sparse.csr_array(self.X, copy=order is None)[which]
+        rows.sum_duplicates()
+        begin: NDArray[np.int64] = rows.indptr.astype(np.int64)
+        feature: NDArray[np.int32] = rows.indices.astype(np.int32)
+        value: NDArray[np.float32] = rows.data.astype(np.float32)
+        weight = None if self.weight is None else self.weight[which]
+        features = int(self.X.shape[1])
+        return [
+            _core.SparseExamples(begin, feature, value, target[which], weight, features) for target in self.targets
+        ]

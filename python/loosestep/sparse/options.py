@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from loosestep import _core
-
-
-def whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Refuse what is no whole number of that range; numpy's are whole numbers too."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        wanted = f"in {least} .. {most}" if most is not None else f"at least {least}"
-        raise ValueError(f"{name} must be {wanted}, got {number}")
+from loosestep.errors import whole
 
 
 def threads(n_threads: int | None) -> int:
-    """As many as asked for, else one a core."""
-    return _core.info()["cores"] if n_threads is None else int(n_threads)
+    """How many are asked for: None is 1, and -1 is one for each processor that this process may use."""
+    if n_threads == -1:
+        return int(_core.info()["cores"])
+    return 1 if n_threads is None else whole("n_threads", n_threads)
 
 
 def generator(random_state: Any) -> np.random.Generator:

@@ -42,7 +42,7 @@ def read_svmlight(
     query_id: bool = False,
     offset: int = 0,
     length: int = -1,
-    n_threads: int | None = None,
+    n_threads: int | None = -1,
 ) -> tuple[Any, ...]:
     """A file of rows `target feature:value feature:value # comment` as a CSR matrix and its targets.
 
@@ -56,7 +56,8 @@ def read_svmlight(
     query_id: return the `qid:` of every row as well, int64; otherwise they are passed over.
     offset, length: only lines that begin after byte `offset` (or at byte 0) and at most `length` bytes later (-1:
         to the end), so that ranks share out a file: `n_features` is then needed, and "auto" means from 0.
-    n_threads: how many read; None: one for each processor that this process may use.
+    n_threads: how many read; -1: one for each processor that this process may use (the rows are the same);
+        None: one.
 
     Raises ValueError with file and line for the first line that is not of that form: no finite number, a negative
     feature or one beyond `n_features`, features of a row that do not grow. OSError where the file cannot be read,
@@ -70,7 +71,7 @@ def read_svmlight(
     ([[0.5, 0.0, 2.0], [0.0, 0.0010000000474974513, 0.0]], [1.0, -1.0])
     """
     span = _span(offset, length)
-    form = _Form(n_features, _dtype(dtype), zero_based, bool(query_id), *span, _threads(n_threads))
+    form = _Form(n_features, _dtype(dtype), zero_based, bool(query_id), *span, threads(n_threads))
     with _opened(path) as file:
         rows = form.open(file)
         rows.fill(None)
@@ -88,7 +89,7 @@ def svmlight_blocks(
     query_id: bool = False,
     offset: int = 0,
     length: int = -1,
-    n_threads: int | None = None,
+    n_threads: int | None = -1,
 ) -> Iterator[tuple[Any, ...]]:
     """What `read_svmlight` returns, `rows` rows at a time (the last block: the rest), for `partial_fit`.
 
@@ -106,7 +107,7 @@ def svmlight_blocks(
     """
     whole("rows", rows)
     span = _span(offset, length)
-    form = _Form(n_features, _dtype(dtype), zero_based, bool(query_id), *span, _threads(n_threads))
+    form = _Form(n_features, _dtype(dtype), zero_based, bool(query_id), *span, threads(n_threads))
     return _blocks(path, rows, form)
 
 
@@ -228,9 +229,3 @@ def _span(offset: int, length: int) -> tuple[int, int | None]:
     if length == 0:
         raise ValueError("length must be at least 1, or -1 for all that follows; got 0")
     return offset, None if length == -1 else offset + length
-
-
-def _threads(given: int | None) -> int:
-    if given is not None:
-        whole("n_threads", given)
-    return threads(given)

@@ -3,48 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from loosestep import _core, buffers
-from loosestep.errors import positive
+from loosestep.errors import Diverged, of_kind, whole
 from loosestep.lowering import Lowering
-from loosestep.requests import Buffer, Exchange, Request, Start, Wait
-from loosestep.sparse.options import whole
-from loosestep.sparse.ratings import Floats, Ratings
-from loosestep.sparse.tables import LINE, Table
+from loosestep.requests import AllGather, Buffer, Exchange, Request, Start, Wait
+from loosestep.sparse.factorization import MatrixFactorization
+from loosestep.sparse.options import generator
+from loosestep.sparse.ratings import Floats, Ratings, read
+from loosestep.sparse.tables import Table
 from loosestep.transport import Task, Transport
 from loosestep.worker import Worker
 
 
-class Share:
-    """What one worker of a rotation has: its users, the ratings of theirs, and the two slices that are with it.
+def rotate(
+    on: Transport,
+    X: Any,
+    y: Any = None,
+    n_components: int = 32,
+    *,
+    fit_intercept: bool = True,
+    l2: float = 0.1,
+    learning_rate: float = 0.1,
+    max_iter: int = 20,
+    shape: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> MatrixFactorization:
+    """Factorizes ratings by model rotation between a transport's workers; every process gets the fitted estimator.
 
-    Items are cut into 2n slices. In round j worker w visits slices 2c and 2c + 1 with c = w - j (mod n); while it
-    visits one, the other is on its way to w + 1. No two workers write to one row, so an iteration's result is that
-    of visiting one pair (worker, slice) after the other, to the same bits on every transport. An iteration sends
-    2n messages a worker, of one slice each: the items once round the ring. AdaGrad's sums travel with their rows.
+    X, y and options as of `MatrixFactorization` with schedule "adagrad", l2_scale "rating" and explicit feedback.
+    Every process gives all ratings, and keeps those of its workers' users. Items are cut into 2n slices. In round
+    j of an epoch worker w visits slices 2c and 2c + 1 with c = w - j (mod n); while it visits one, the other is
+    on its way to w + 1. No two workers write to one row, so an epoch's result is that of visiting one pair
+    (worker, slice) after the other, to the same bits on every transport.
+
+    An epoch sends 2n messages a worker, of one slice each: the items, with their biases and AdaGrad's sums, once
+    round the ring. At the end every worker gets all rows.
+
+    Raises ValueError or TypeError for bad input, Diverged where an error is not finite, and what a transport
+    raises: a worker that failed or is late is named.
+
+    >>> import loosestep as ls, numpy as np
+    >>> pairs = np.array([[u, i] for u in range(20) for i in range(15)])
+    >>> ratings = np.outer(np.arange(20) % 4, np.arange(15) % 3).ravel()
+    >>> model = rotate(ls.Threads(2), pairs, ratings, 4, l2=0.001, max_iter=60)
+    >>> bool(np.abs(model.predict(pairs) - ratings).max() < 0.2)
+    True
 
     Reference: Zhang, Peng, Qiu, Model rotation (Harp), 2016.
     """
+    of_kind("on", on, Transport)
+    model = MatrixFactorization(
+        n_components, fit_intercept=fit_intercept, l2=l2, learning_rate=learning_rate, max_iter=max_iter,
+        algorithm="rotation", shape=shape, random_state=whole("seed", seed, 0),
+    )  # fmt: skip
+    model._check()
+    given = read(X, y, shape)
+    if given.shape[1] < 2 * on.size or given.shape[0] < on.size:
+        raise ValueError(f"{on.size} workers need {on.size} users and {2 * on.size} items, got {given.shape}")
+    start = Beginning.of(model, given)
+    found = _carried_out(on, start, model)
+    errors = np.sqrt(found.all_errors / len(given)).tolist()
+    return model._taken((found.all_users, found.all_items), start.mean, given.shape, errors, seed)
 
-    def __init__(self, rank: int, size: int, ratings: Ratings, n_components: int, l2: float, seed: int) -> None:
-        self.rank, self.size, self.l2, self.seed = rank, size, l2, seed
-        n, items = ratings.shape
-        self.first, self.last = n * rank // size, n * (rank + 1) // size
-        self.cuts = [items * s // (2 * size) for s in range(2 * size + 1)]
-        self.users = _drawn(n, n_components, seed)
-        self.users.rows = self.users.rows[self.first : self.last]
-        self.users.squares = np.ones(self.last - self.first, np.float32)
-        self.grids = [self._grid(ratings, s) for s in range(2 * size)]
-        self.here = [Slice(self, 2 * rank + k, n_components) for k in (0, 1)]
-        self.coming: list[Buffer] = [buffers.like(slice_.buffer) for slice_ in self.here]
+
+def _carried_out(on: Transport, start: Beginning, model: MatrixFactorization) -> Share:
+    """One of the shares, when it has gathered what all have found."""
+    session = on.open(start.seed)
+    shares = [Share(rank, on.size, start) for rank in session.ranks]
+    try:
+        session.run([_task(session, share, model.learning_rate, model.max_iter) for share in shares])
+    except BaseException as error:
+        session.leave(error)
+        raise
+    session.leave(None)
+    return shares[0]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where all workers begin, the same in every process."""
+
+    ratings: Ratings
+    """Less the mean."""
+    mean: float
+    tables: tuple[Table, Table]
+    l2: float
+    seed: int
+
+    @classmethod
+    def of(cls, model: MatrixFactorization, ratings: Ratings) -> Beginning:
+        mean, tables = model._mean(ratings), model._begun(ratings, generator(model.random_state))
+        less = replace(ratings, values=ratings.values - np.float32(mean))
+        return cls(less, mean, tables, model.l2, model.random_state)
+
+
+class Share:
+    """What one worker of a rotation has: its users, the ratings of theirs, and the two slices that are with it."""
+
+    def __init__(self, rank: int, size: int, start: Beginning) -> None:
+        self.rank, self.size, self.l2, self.seed = rank, size, start.l2, start.seed
+        users, items = start.tables
+        n, count = start.ratings.shape
+        self.user_cuts = [n * s // size for s in range(size + 1)]
+        self.cuts = [count * s // (2 * size) for s in range(2 * size + 1)]
+        self.users = Bundle(users, self.user_cuts, rank)
+        self.here = [Bundle(items, self.cuts, 2 * rank + k) for k in (0, 1)]
+        self.coming: list[Buffer] = [buffers.like(bundle.buffer) for bundle in self.here]
+        self.grids = [self._grid(start.ratings, s) for s in range(2 * size)]
         self.errors: list[float] = []
-        """Of every iteration: the sum of e^2 over this worker's ratings, each before its own update."""
+        """Of every epoch: the sum of e^2 over this worker's ratings, each before its own update."""
 
-    def iteration(self, rate: float) -> Iterator[Request]:
-        """Requests of one iteration; computes between them."""
+    def epoch(self, rate: float) -> Iterator[Request]:
+        """Requests of one epoch; computes between them."""
         moving: list[Exchange | None] = [None, None]
         self.errors.append(0.0)
         for round_ in range(self.size):
@@ -63,9 +139,32 @@ class Share:
         grid = self.grids[slice_]
         if grid is None:
             return 0.0
-        items = self.here[k].table(self.cuts[slice_ + 1] - self.cuts[slice_])
-        factors = _core.Factors(self.users.native(self.l2, None), items.native(self.l2, None), self.users.rank)
-        return factors.hogwild(grid, rate, 1, self.seed + slice_, len(self.errors))
+        users = self.users.table(_length(self.user_cuts, self.rank))
+        items = self.here[k].table(_length(self.cuts, slice_))
+        factors = _core.Factors(users.native(self.l2, None), items.native(self.l2, None), users.rank)
+        squares, _ = factors.hogwild(grid, rate, 1, self.seed + slice_, len(self.errors))
+        return self._finite(squares)
+
+    def gather(self) -> Iterator[Request]:
+        """All workers' rows and errors come here; the slices are at home after an epoch."""
+        users = yield from self._gathered(self.users.buffer)
+        first = yield from self._gathered(self.here[0].buffer)
+        second = yield from self._gathered(self.here[1].buffer)
+        errors = yield from self._gathered(np.array(self.errors))
+        self.all_errors = errors.sum(axis=0)
+        slices = [piece for pair in zip(first, second, strict=True) for piece in pair]
+        self.all_users = self.users.joined(users, self.user_cuts)
+        self.all_items = self.here[0].joined(slices, self.cuts)
+
+    def _gathered(self, piece: Buffer) -> Any:
+        out = buffers.zeros(self.size * piece.size, piece.dtype)
+        yield AllGather(piece, out)
+        return out.reshape(self.size, -1)
+
+    def _finite(self, squares: float) -> float:
+        if not np.isfinite(squares):
+            raise Diverged(self.rank, len(self.errors), squares)
+        return squares
 
     def _pass_on(self, k: int) -> Exchange:
         after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
@@ -77,7 +176,7 @@ class Share:
             self.here[k].buffer, self.coming[k] = self.coming[k], self.here[k].buffer
 
     def _grid(self, ratings: Ratings, slice_: int) -> _core.RatingGrid | None:
-        users, items = (self.first, self.last), (self.cuts[slice_], self.cuts[slice_ + 1])
+        users, items = self.user_cuts[self.rank : self.rank + 2], self.cuts[slice_ : slice_ + 2]
         inside = (ratings.users >= users[0]) & (ratings.users < users[1])
         inside &= (ratings.items >= items[0]) & (ratings.items < items[1])
         if not inside.any():
@@ -88,70 +187,50 @@ class Share:
         return _core.RatingGrid(*mine, ratings.values[inside], shape, blocks, self.seed + slice_)
 
 
-class Slice:
-    """Some items' rows and their AdaGrad sums in one buffer, which travels as it is."""
+class Bundle:
+    """Some rows, their AdaGrad sums and biases in one buffer, which travels as it is; all of a side as long."""
 
-    def __init__(self, share: Share, number: int, n_components: int) -> None:
-        self.rank, self.length = n_components, -(-n_components // LINE) * LINE
-        self.most = max(b - a for a, b in zip(share.cuts, share.cuts[1:], strict=False))
-        self.buffer: Buffer = buffers.zeros(self.most * (self.length + 1))
-        a, b = share.cuts[number : number + 2]
-        table = self.table(b - a)
-        table.rows[:] = _drawn(share.cuts[-1], n_components, share.seed + 1).rows[a:b]
-        self.buffer[self.most * self.length :] = 1
+    def __init__(self, table: Table, cuts: list[int], number: int) -> None:
+        self.rank, self.length, self.bias = table.rank, table.rows.shape[1], table.bias is not None
+        self.most = max(b - a for a, b in pairwise(cuts))
+        self.buffer: Buffer = buffers.zeros(self.most * (self.length + 2))
+        self.table(_length(cuts, number)).rows[:] = table.rows[cuts[number] : cuts[number + 1]]
+        self._parts(self.buffer)[1][:] = 1
 
     def table(self, n: int) -> Table:
         """Its first n rows."""
-        flat: Floats = self.buffer.view(np.float32)
-        rows = flat[: self.most * self.length].reshape(self.most, self.length)
-        squares = flat[self.most * self.length :]
-        return Table(rows[:n], self.rank, None, squares[:n])
+        rows, squares, bias = self._parts(self.buffer)
+        return Table(rows[:n], self.rank, bias[:n] if self.bias else None, squares[:n])
+
+    def joined(self, parts: Any, cuts: list[int]) -> Table:
+        """The table of all bundles of this side, given their buffers."""
+        ends = [_length(cuts, number) for number in range(len(cuts) - 1)]
+        each = [[array[:n] for array in self._parts(part)] for part, n in zip(parts, ends, strict=True)]
+        rows, squares, bias = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
+        return Table(rows, self.rank, bias if self.bias else None, squares)
+
+    def _parts(self, buffer: Buffer) -> tuple[Floats, Floats, Floats]:
+        flat: Floats = buffer.view(np.float32)
+        rows, squares, bias = np.split(flat, [self.most * self.length, self.most * (self.length + 1)])
+        return rows.reshape(self.most, self.length), squares, bias
 
 
-def _drawn(n: int, rank: int, seed: int) -> Table:
-    random, scale = np.random.default_rng(seed), 0.5 / rank**0.5
-    return Table.drawn(n, rank, random, bias=False, adagrad=True, half=False, center=0.0, scale=scale)
+def _length(cuts: list[int], number: int) -> int:
+    return cuts[number + 1] - cuts[number]
 
 
-def rotate(
-    on: Transport,
-    ratings: Ratings,
-    n_components: int = 32,
-    *,
-    l2: float = 0.05,
-    learning_rate: float = 0.1,
-    max_iter: int = 20,
-    seed: int = 0,
-) -> list[Share]:
-    """Factorizes ratings (their mean taken off by the caller; no biases) by model rotation between the workers of
-    a transport. Every process gives all ratings, and keeps what its workers need; the shares of the workers that
-    live here come back. Raises what a transport raises: a worker that failed or is late is named."""
-    for name, value in (("n_components", n_components), ("max_iter", max_iter)):
-        whole(name, value, most=128 if name == "n_components" else None)
-    positive("learning_rate", learning_rate)
-    positive("l2", l2, zero=True)
-    if ratings.shape[1] < 2 * on.size or ratings.shape[0] < on.size:
-        raise ValueError(f"{on.size} workers need {on.size} users and {2 * on.size} items, got {ratings.shape}")
-    session = on.open(seed)
-    shares = [Share(rank, on.size, ratings, n_components, l2, seed) for rank in session.ranks]
-    try:
-        session.run([_task(session, share, learning_rate, max_iter) for share in shares])
-    except BaseException as error:
-        session.leave(error)
-        raise
-    session.leave(None)
-    return shares
-
-
-def _task(session: Any, share: Share, rate: float, iterations: int) -> Task:
+def _task(session: Any, share: Share, rate: float, epochs: int) -> Task:
     def script() -> Iterator[Request]:
-        for _ in range(iterations):
-            yield from share.iteration(rate)
+        for _ in range(epochs):
+            yield from share.epoch(rate)
+        yield from share.gather()
 
     worker = Worker(
         share.rank, share.size, buffers.zeros(1), lambda name, like: session.share(share.rank, name, like)
     )
-    lowered = Lowering(session.native, worker, session.unpriced, grouped=session.grouped).lower(script())
+    lowered = Lowering(
+        session.native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts
+    ).lower(script())
     return Task(worker, session.wrap(worker, lowered), _nothing)
 
 

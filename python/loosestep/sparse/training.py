@@ -20,15 +20,14 @@ LEAST = 2_000
 """Ratings that a cell should have, so that its rows are used again before they leave the cache."""
 
 
-Visit: TypeAlias = Callable[[float, int], float]
-"""Rate and number of an epoch to its sum of squared errors."""
+Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
+"""Rate and number of an epoch to its sum of squared errors and how many ratings it visited."""
 
 
 @dataclass(frozen=True)
 class Training:
     users: Table
     items: Table
-    count: int
     visit: Visit
 
     @classmethod
@@ -48,11 +47,12 @@ class Training:
             values = ratings.values - np.float32(mean)
             grid = _core.RatingGrid(ratings.users, ratings.items, values, ratings.shape, blocks, seed)
             visit = _visitor(options, factors, grid, seed)
-        return cls(users, items, visits, visit)
+        return cls(users, items, visit)
 
     def epoch(self, rate: float, number: int) -> float:
         """The root of the mean square of errors, each before its own update."""
-        return float((self.visit(rate, number) / self.count) ** 0.5)
+        squares, visits = self.visit(rate, number)
+        return float((squares / max(visits, 1)) ** 0.5)
 
     def error(self, held: Ratings, mean: float) -> float:
         off = held.values - mean - self.users.score(self.items, held.users, held.items)
@@ -60,29 +60,21 @@ class Training:
 
 
 def _visitor(options: Any, factors: _core.Factors, grid: _core.RatingGrid, seed: int) -> Visit:
+    crew = threads(options.n_threads)
     if options.algorithm == "hogwild":
-        return lambda rate, epoch: factors.hogwild(
-            grid, rate, threads(options.n_threads), seed, epoch, options.adds
-        )
-    rotation = _core.Rotation(grid, threads(options.n_threads), seed=seed)
+        return lambda rate, epoch: factors.hogwild(grid, rate, crew, seed, epoch, options.adds)
+    seconds = float("inf") if options.rotation_seconds is None else float(options.rotation_seconds)
+    rotation = _core.Rotation(grid, crew, options.rotation_order, seconds, seed)
     return lambda rate, epoch: factors.rotate(rotation, rate)
 
 
 def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tuple[int, int], seed: int) -> Visit:
     """Every epoch with other pairs that were not seen, drawn evenly for each user as often as it was seen."""
-    keys = np.sort(seen.users.astype(np.int64) * seen.shape[1] + seen.items)
-    counts = len(seen), len(seen) * options.n_negatives
-    values = np.repeat(np.array([1, 0], np.float32), counts)
-    weights = np.append(1 + np.float32(options.alpha) * seen.values, np.ones(counts[1], np.float32))
+    weights = 1 + np.float32(options.alpha) * seen.values
+    pairs = _core.SeenPairs(seen.users, seen.items, weights, seen.shape)
 
-    def visit(rate: float, epoch: int) -> float:
-        users = np.repeat(seen.users, options.n_negatives)
-        items = np.random.default_rng([seed, epoch]).integers(seen.shape[1], size=len(users), dtype=np.uint32)
-        pairs = users.astype(np.int64) * seen.shape[1] + items
-        new = keys[np.searchsorted(keys, pairs).clip(max=len(keys) - 1)] != pairs
-        kept = np.append(np.ones(len(seen), bool), new)
-        both = np.append(seen.users, users)[kept], np.append(seen.items, items)[kept]
-        grid = _core.RatingGrid(*both, values[kept], seen.shape, blocks, seed + epoch, weights[kept])
+    def visit(rate: float, epoch: int) -> tuple[float, int]:
+        grid = pairs.drawn(options.n_negatives, blocks, seed, epoch, threads(options.n_threads))
         return _visitor(options, factors, grid, seed + epoch)(rate, epoch)
 
     return visit

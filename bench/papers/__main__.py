@@ -1,0 +1,42 @@
+"""`python -m bench.papers NAME [--smoke] [--out FOLDER] [--again TEXT]`: an experiment of this folder, or all."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+from pathlib import Path
+
+from bench.papers.page import carry_out
+from loosestep import blas
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER.parents[1] / "docs" / "results"
+
+
+def names() -> list[str]:
+    """Every module here that declares a study; the others are machinery."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if "\nSTUDY = " in file.read_text())
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.papers", description=__doc__)
+    parser.add_argument("name", choices=[*names(), "all"])
+    parser.add_argument("--smoke", action="store_true", help="a few steps on made-up rows: does it run?")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="docs/results; with --smoke a temporary one")
+    parser.add_argument("--again", metavar="TEXT", help="run again what has TEXT in its label ('' for all)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    with tempfile.TemporaryDirectory() as folder, blas.one_thread():
+        out = given.out or (Path(folder) if given.smoke else RESULTS)
+        for name in names() if given.name == "all" else [given.name]:
+            module = importlib.import_module(f"bench.papers.{name}")
+            carry_out(name, module, out, smoke=given.smoke, again=given.again)
+            print(f"{name}: {out / f'{name}.md'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

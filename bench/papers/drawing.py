@@ -1,0 +1,145 @@
+"""The pictures of a page. Colours are Okabe and Ito's, which all eyes can tell apart; so do dashes and marks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.papers.tables import ACCURACY, Column, Found, values
+
+if TYPE_CHECKING:
+    from bench.papers.study import Run
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+DASHES = ("-", "--", ":", "-.")
+MARKS = "osD^vP*X<>"
+NAMES = {
+    "step": "local steps of a worker",
+    "bytes": "bytes sent by a worker",
+    "seconds": "seconds",
+    "samples": "samples of all workers",
+    "loss": "training loss",
+    "test_accuracy": "test accuracy",
+    "test_loss": "test loss",
+}
+LOGARITHMIC = ("bytes",)
+LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+
+
+class Picture(ABC):
+    """Draws a row of axes for each panel."""
+
+    @abstractmethod
+    def columns(self) -> int:
+        """Axes in a row."""
+
+    @abstractmethod
+    def draw(self, axes: Sequence[Any], found: Found) -> None:
+        """Draw one panel's contenders."""
+
+
+def style(number: int) -> dict[str, Any]:
+    """How the line of that number looks: no two are alike in colour and dash."""
+    dash = DASHES[number // len(COLORS) % len(DASHES)]
+    mark = MARKS[number % len(MARKS)]
+    return {"color": COLORS[number % len(COLORS)], "linestyle": dash, "marker": mark, "markersize": 4}
+
+
+@dataclass(frozen=True)
+class Curves(Picture):
+    """A line a contender: the mean over seeds, a band from the least to the greatest.
+
+    axes: (across, up) names of what points hold; low: where each `up` axis begins and ends, None for all.
+    """
+
+    axes: tuple[tuple[str, str], ...] = (
+        ("samples", "test_accuracy"),
+        ("seconds", "test_accuracy"),
+        ("bytes", "test_accuracy"),
+    )
+    limits: tuple[float | None, float | None] = (None, None)
+
+    def columns(self) -> int:
+        return len(self.axes)
+
+    def draw(self, axes: Sequence[Any], found: Found) -> None:
+        for place, (across, up) in zip(axes, self.axes, strict=True):
+            for number, (contender, runs) in enumerate(found.items()):
+                line(place, contender.label, runs, across, up, style(number))
+            place.set(xlabel=NAMES.get(across, across), ylabel=NAMES.get(up, up), ylim=self.limits)
+            if across in LOGARITHMIC:
+                place.set_xscale("log")
+
+
+def line(place: Any, label: str, runs: Sequence[Run], across: str, up: str, look: dict[str, Any]) -> None:
+    """The mean of the runs' curves, as far as all go."""
+    shared = min(len(run.points) for run in runs)
+    curves = [[[at.get(name, np.nan) for name in (across, up)] for at in run.points[:shared]] for run in runs]
+    table = np.array(curves).reshape(len(runs), shared, 2)
+    if across in LOGARITHMIC:
+        table = table[:, (table[:, :, 0] > 0).all(axis=0)]
+    x, y = table.mean(axis=0).T
+    place.plot(x, y, label=label, linewidth=1.5, markevery=max(1, len(x) // 6), **look)
+    place.fill_between(x, table[:, :, 1].min(axis=0), table[:, :, 1].max(axis=0), color=look["color"], alpha=0.15)
+
+
+@dataclass(frozen=True)
+class Ends(Picture):
+    """A line a label across settings: a column of the table against each contender's `at`."""
+
+    setting: str
+    column: Column = ACCURACY
+    logarithmic: bool = True
+
+    def columns(self) -> int:
+        return 1
+
+    def draw(self, axes: Sequence[Any], found: Found) -> None:
+        (place,) = axes
+        for number, label in enumerate(dict.fromkeys(contender.label for contender in found)):
+            self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
+        place.set(xlabel=self.setting, ylabel=self.column.title)
+        if self.logarithmic:
+            place.set_xscale("log", base=2)
+
+    def line(self, place: Any, label: str, at: dict[float | None, Sequence[Run]], number: int) -> None:
+        ends = {where: values(self.column, runs) for where, runs in at.items() if where is not None}
+        kept = {where: found for where, found in sorted(ends.items()) if found}
+        middle = [mean(found) for found in kept.values()]
+        reach = [[m - min(f) for m, f in zip(middle, kept.values(), strict=True)]]
+        reach += [[max(f) - m for m, f in zip(middle, kept.values(), strict=True)]]
+        place.errorbar(list(kept), middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
+
+
+def draw(pictures: Sequence[Picture], found: Found, file: Path) -> None:
+    """Write a PNG: every picture for every panel, a row each, the legend beside it."""
+    from matplotlib.figure import Figure  # no pyplot: nothing global, no display
+
+    panels = list(dict.fromkeys(contender.panel for contender in found))
+    rows = [(picture, panel) for picture in pictures for panel in panels]
+    width = max(picture.columns() for picture in pictures)
+    figure = Figure(figsize=(4.2 * width + 2.6, 3.6 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), width, squeeze=False)
+    for axes, (picture, panel) in zip(grid, rows, strict=True):
+        part = {contender: runs for contender, runs in found.items() if contender.panel == panel}
+        fill(axes, picture, panel, part)
+    figure.savefig(file, dpi=110)
+
+
+def fill(axes: Sequence[Any], picture: Picture, panel: str, part: Found) -> None:
+    """One row."""
+    used, unused = axes[: picture.columns()], axes[picture.columns() :]
+    picture.draw(used, part)
+    for place in used:
+        place.grid(alpha=0.25)
+        place.spines[["top", "right"]].set_visible(False)
+        place.set_title(panel, fontsize="medium")
+    for place in unused:
+        place.set_axis_off()
+    used[-1].legend(**LEGEND)

@@ -1,0 +1,31 @@
+"""The gallery: every method in one configuration
+
+Four workers on links of 1 Gbit/s with 0.1 ms latency, gradient steps of 1 ms with log-normal durations (sigma
+0.3), in virtual time. Every method has the defaults of its class, the same network, the same batches and the same
+SGD, whose rate is nobody's best: the gallery shows what a method spends for what it gets, not which is best when
+tuned. Methods are found by scanning the package.
+"""
+
+from __future__ import annotations
+
+import loosestep as ls
+from bench.papers.study import Contender, Study
+
+ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.LogNormal(0.3))
+
+
+def methods() -> list[type[ls.Strategy]]:
+    """Every public strategy."""
+    public = (getattr(ls, name) for name in ls.__all__)
+    kinds = (value for value in public if isinstance(value, type) and issubclass(value, ls.Strategy))
+    return sorted((kind for kind in kinds if kind is not ls.Strategy), key=lambda kind: kind.__name__)
+
+
+def contender(kind: type[ls.Strategy]) -> Contender:
+    strategy = kind.example()
+    panel = "synchronous" if strategy.synchronous else "asynchronous"
+    return Contender(repr(strategy), strategy, ls.SGD(0.1), ON, steps=1000, panel=panel)
+
+
+STUDY = Study(tuple(contender(kind) for kind in methods()))
+FINDINGS = ""

@@ -1,0 +1,143 @@
+"""What an experiment declares, and how one run of it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+import loosestep as ls
+from bench.papers.drawing import Curves, Picture
+from bench.papers.tables import Plain, Table
+from loosestep.comparison import divergence
+from loosestep.data import Dataset, load, shards
+from loosestep.errors import LoosestepError
+from loosestep.models import MLP, Model
+from loosestep.optimizers import Optimizer
+from loosestep.transport import Transport
+
+Point = Mapping[str, float]
+SMOKE_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One run but for its seed: one line of a plot, or with `at` one point of it."""
+
+    label: str = field(metadata={"setting": False})
+    strategy: ls.Strategy
+    optimizer: Optimizer = field(default_factory=ls.SGD)
+    on: Transport = field(default_factory=lambda: ls.Simulated(4))
+    steps: int = 2000  # local steps of each worker
+    batch: int = 32  # of a worker
+    model: Model = field(default_factory=lambda: MLP(64))
+    data: str = "fashion-mnist"
+    rows: int | None = None  # train with so many rows, the first; None: with all
+    fraction: float | None = None  # of the rows that a worker keeps; None: all are dealt anew every epoch
+    by_label: bool = False
+    panel: str = field(default="", metadata={"setting": False})  # contenders of one panel are drawn together
+    at: float | None = field(default=None, metadata={"setting": False})  # its place on an axis of settings
+
+    @property
+    def setting(self) -> str:
+        """What its numbers depend on, as the key of saved runs; defaults are left out, so fields may be added."""
+        plain = Contender("", self.strategy)
+        names = [item.name for item in fields(self) if item.metadata.get("setting", True)]
+        told = [name for name in names if name == "strategy" or getattr(self, name) != getattr(plain, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in told)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contender with one seed."""
+
+    setting: str
+    seed: int
+    points: Sequence[Point]
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment. `measure(contender, seed, every)` makes a run's points; `train` unless it says otherwise."""
+
+    contenders: tuple[Contender, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    evaluations: int = 20  # of a run
+    pictures: tuple[Picture, ...] = (Curves(),)  # below each other in one file
+    tables: tuple[Table, ...] = (Plain(),)
+    measure: Callable[[Contender, int, int], Run] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 3:
+            raise ValueError(f"a study needs at least 3 seeds for a spread, got {self.seeds}")
+
+    def run(self, contender: Contender, seed: int) -> Run:
+        """Carry out one run."""
+        every = max(1, contender.steps // self.evaluations)
+        return (self.measure or train)(contender, seed, every)
+
+    def smoke(self) -> Study:
+        """The same code in a second: a few steps on made-up rows."""
+        small = (replace(each, steps=SMOKE_STEPS, data="made-up", rows=None) for each in self.contenders)
+        return replace(self, contenders=tuple(small), evaluations=2)
+
+
+def train(contender: Contender, seed: int, every: int) -> Run:
+    """Train a classifier; a run that diverges ends there."""
+    points: list[Point] = []
+    try:
+        train_noting(contender, seed, every, lambda at: points.append(point(at)))
+    except LoosestepError as error:
+        if divergence(error) is None:
+            raise
+        return Run(contender.setting, seed, points, diverged=True)
+    return Run(contender.setting, seed, points)
+
+
+def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls.Progress], object]) -> None:
+    data = rows_of(contender.data, contender.rows)
+    classifier = contender.model.build(data.features, data.classes)
+    ls.run(
+        contender.strategy,
+        classifier.gradient,
+        classifier.init(seed),
+        batches(contender, data, seed),
+        optimizer=contender.optimizer,
+        steps=contender.steps,
+        on=contender.on,
+        seed=seed,
+        evaluate=lambda params: classifier.evaluate(params, data.test),
+        every=every,
+        callback=note,
+    )
+
+
+def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, int], Iterator[Any]]:
+    """An epoch a step: more than the steps will take."""
+    options = {"by_label": contender.by_label, "fraction": contender.fraction}
+    return shards(data.train, contender.batch, contender.steps, seed, **options)
+
+
+def point(at: ls.Progress) -> Point:
+    """What is kept of an evaluation."""
+    told = {"step": at.step, "seconds": at.seconds, "samples": at.samples, "bytes": at.bytes_sent, "loss": at.loss}
+    told |= {"test_accuracy": at.metrics["test_accuracy"], "test_loss": at.metrics["loss"]}
+    return {name: float(f"{number:.6g}") for name, number in told.items() if isfinite(number)}
+
+
+@cache
+def rows_of(name: str, rows: int | None = None) -> Dataset:
+    """A data set, or its first rows to train with."""
+    whole = made_up() if name == "made-up" else load(name)
+    return replace(whole, x_train=whole.x_train[:rows], y_train=whole.y_train[:rows])
+
+
+def made_up() -> Dataset:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((480, 8), np.float32), np.arange(480) % 10
+    return Dataset("made-up", x[80:], y[80:], x[:80], y[:80])

@@ -1,0 +1,110 @@
+"""The tables of a page: mean and spread (standard deviation) over seeds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from bench.papers.study import Contender, Point, Run
+
+Found: TypeAlias = "Mapping[Contender, Sequence[Run]]"
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of a run: `of(points)`, None where it has none; shown times `scale` in `form`."""
+
+    title: str
+    of: Callable[[Sequence[Point]], float | None]
+    form: str = ".3g"
+    scale: float = 1.0
+
+
+def last(name: str) -> Callable[[Sequence[Point]], float | None]:
+    """Where a curve ends."""
+    return lambda points: points[-1].get(name)
+
+
+def first_at(name: str, accuracy: float) -> Callable[[Sequence[Point]], float | None]:
+    """What it took until an evaluation first showed that test accuracy."""
+    return lambda points: next((at[name] for at in points if at["test_accuracy"] >= accuracy), None)
+
+
+ACCURACY = Column("test accuracy, %", last("test_accuracy"), ".2f", 100)
+TEST_LOSS = Column("test loss", last("test_loss"), ".4f")
+TRAINING_LOSS = Column("training loss", last("loss"), ".4f")
+SECONDS = Column("seconds", last("seconds"))
+SENT = Column("MB sent a worker", last("bytes"), ".3g", 1e-6)
+SAMPLES = Column("thousand samples", last("samples"), ".4g", 1e-3)
+COLUMNS = (ACCURACY, TEST_LOSS, TRAINING_LOSS, SECONDS, SENT, SAMPLES)
+
+
+def values(column: Column, runs: Sequence[Run]) -> list[float]:
+    """Of the runs that have one; a run that diverged has none."""
+    found = [column.of(run.points) for run in runs if not run.diverged]
+    return [value * column.scale for value in found if value is not None]
+
+
+def cell(column: Column, runs: Sequence[Run]) -> str:
+    """Mean and spread; how many diverged, or never came there."""
+    there, lost = values(column, runs), sum(run.diverged for run in runs)
+    if lost:
+        return f"{lost} of {len(runs)} diverged"
+    if len(there) < len(runs):
+        return f"{ABSENT} ({len(runs) - len(there)} of {len(runs)} never)" if there else ABSENT
+    spread = stdev(there) if len(there) > 1 else 0.0
+    shown = f"{mean(there):{column.form}}"
+    return f"{shown} ± {spread:.2g}" if spread > 0 else shown
+
+
+class Table(ABC):
+    """Turns what was found into lines of markdown."""
+
+    @abstractmethod
+    def lines(self, found: Found) -> Iterator[str]: ...
+
+
+def row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def head(titles: Sequence[str]) -> Iterator[str]:
+    yield row(titles)
+    yield "|" + "---|" * len(titles)
+
+
+@dataclass(frozen=True)
+class Plain(Table):
+    """A row a contender, with its panel where there are several."""
+
+    columns: tuple[Column, ...] = COLUMNS
+
+    def lines(self, found: Found) -> Iterator[str]:
+        panels = len({contender.panel for contender in found}) > 1
+        yield from head([*(["panel"] if panels else []), "method", *(column.title for column in self.columns)])
+        for contender, runs in found.items():
+            names = [*([contender.panel] if panels else []), contender.label]
+            yield row([*names, *(cell(column, runs) for column in self.columns)])
+
+
+@dataclass(frozen=True)
+class Across(Table):
+    """A row a label, a column for each place `at` on an axis of settings, say Across("period", ACCURACY)."""
+
+    setting: str
+    column: Column = ACCURACY
+
+    def lines(self, found: Found) -> Iterator[str]:
+        places = sorted({contender.at for contender in found if contender.at is not None})
+        yield f"{self.column.title}:\n"
+        yield from head(["panel", "method", *(f"{self.setting} {place:g}" for place in places)])
+        rows: dict[tuple[str, str], dict[float | None, str]] = {}
+        for contender, runs in found.items():
+            rows.setdefault((contender.panel, contender.label), {})[contender.at] = cell(self.column, runs)
+        for names, cells in rows.items():
+            yield row([*names, *(cells.get(place, ABSENT) for place in places)])

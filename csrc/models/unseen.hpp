@@ -1,0 +1,115 @@
+// Implicit feedback: pairs that were seen, and others, drawn anew for every epoch, that were not.
+#pragma once
+
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "models/crew.hpp"
+#include "models/factors_grid.hpp"
+#include "models/random.hpp"
+
+namespace loosestep::factors {
+
+// Columns of ratings: what a grid is made of.
+struct Columns {
+  std::vector<std::uint32_t> users, items;
+  std::vector<float> values, weights;
+
+  void reserve(std::size_t count) {
+    users.reserve(count), items.reserve(count), values.reserve(count), weights.reserve(count);
+  }
+  void add(std::uint32_t user, std::uint32_t item, float value, float weight) {
+    users.push_back(user), items.push_back(item), values.push_back(value), weights.push_back(weight);
+  }
+};
+
+// Items of one user: a bit for each item there is.
+class Marks {
+ public:
+  explicit Marks(std::uint32_t items) : words_(items / 64 + 1) {}
+  bool operator[](std::uint32_t item) const { return words_[item / 64] >> (item % 64) & 1; }
+  void turn(std::uint32_t item, bool on) {
+    const std::uint64_t bit = std::uint64_t(1) << (item % 64);
+    words_[item / 64] = on ? words_[item / 64] | bit : words_[item / 64] & ~bit;
+  }
+
+ private:
+  std::vector<std::uint64_t> words_;
+};
+
+class Seen {
+ public:
+  Seen(std::span<const std::uint32_t> users, std::span<const std::uint32_t> items,
+       std::span<const float> weights, std::pair<std::uint32_t, std::uint32_t> shape)
+      : begin_(std::size_t(shape.first) + 1), items_(items.size()), weights_(items.size()), shape_(shape) {
+    for (const std::uint32_t user : users) ++begin_[std::size_t(user) + 1];
+    for (std::size_t user = 0; user < shape.first; ++user) begin_[user + 1] += begin_[user];
+    std::vector<std::uint64_t> next(begin_.begin(), begin_.end() - 1);
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const std::uint64_t place = next[users[i]]++;
+      items_[place] = items[i], weights_[place] = weights[i];
+    }
+  }
+
+  std::pair<std::uint32_t, std::uint32_t> shape() const { return shape_; }
+
+  // Pairs that were seen, of value 1; and for each of them `each` of the same user and any item, all as
+  // likely, of value 0 and weight 1, those that were seen left out. A user's come from a stream of his own:
+  // the same whatever the number of threads.
+  template <class Stop>
+  std::vector<Columns> drawn(std::uint32_t each, std::uint64_t seed, std::uint64_t epoch, int threads,
+                             Stop stop) const {
+    models::Crew crew;
+    std::vector<Columns> parts(static_cast<std::size_t>(threads));
+    const auto work = [&](int thread) {
+      const std::uint32_t first = cut(thread, threads), last = cut(thread + 1, threads);
+      Columns& mine = parts[static_cast<std::size_t>(thread)];
+      mine.reserve((begin_[last] - begin_[first]) * (std::uint64_t(each) + 1));
+      Marks marks(shape_.second);
+      for (std::uint32_t user = first; user < last && !crew.stopped(); ++user)
+        draw(user, each, models::Random(seed, epoch, user), marks, mine);
+    };
+    crew.run(threads, work, stop);
+    return parts;
+  }
+
+ private:
+  // The first user of a thread: each thread has about as many pairs.
+  std::uint32_t cut(int thread, int threads) const {
+    if (thread == threads) return shape_.first;
+    const std::uint64_t pair =
+        items_.size() * static_cast<std::uint64_t>(thread) / static_cast<std::uint64_t>(threads);
+    const auto found = std::lower_bound(begin_.begin(), begin_.end() - 1, pair);
+    return static_cast<std::uint32_t>(found - begin_.begin());
+  }
+
+  void draw(std::uint32_t user, std::uint32_t each, models::Random random, Marks& marks,
+            Columns& into) const {
+    const std::uint64_t first = begin_[user], last = begin_[user + 1];
+    for (std::uint64_t i = first; i < last; ++i) {
+      marks.turn(items_[i], true);
+      into.add(user, items_[i], 1, weights_[i]);
+    }
+    for (std::uint64_t left = (last - first) * each; left > 0; --left)
+      if (const std::uint32_t item = random.below(shape_.second); !marks[item]) into.add(user, item, 0, 1);
+    for (std::uint64_t i = first; i < last; ++i) marks.turn(items_[i], false);
+  }
+
+  std::vector<std::uint64_t> begin_;  // of every user, and the end
+  std::vector<std::uint32_t> items_;
+  std::vector<float> weights_;
+  std::pair<std::uint32_t, std::uint32_t> shape_;
+};
+
+inline Columns joined(std::vector<Columns> parts) {
+  Columns all = std::move(parts.front());
+  const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    append(all.users, parts[i].users), append(all.items, parts[i].items);
+    append(all.values, parts[i].values), append(all.weights, parts[i].weights);
+  }
+  return all;
+}
+
+}  // namespace loosestep::factors
