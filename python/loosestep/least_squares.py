@@ -15,7 +15,7 @@ itself is `Averaged(start=...)`.
 
 from __future__ import annotations
 
-from loosestep.errors import at_least, positive, whole
+from loosestep.errors import positive, whole
 
 
 def largest_rate(radius: float, norm: float, batch: int = 1) -> float:
@@ -38,4 +38,5 @@ def check(radius: float, norm: float) -> None:
     """Refuse what belongs to no distribution: radius is at least norm."""
     positive("norm", norm)
     positive("radius", radius)
-    at_least("radius", radius, norm)
+    if radius < norm:
+        raise ValueError(f"radius must be at least {norm:g}, which is norm, got {radius:g}")

@@ -126,7 +126,7 @@ def test_the_formulas() -> None:
     assert largest_rate(22.0, 2.0, 12) == 24 / (22 + 22)
     assert largest_rate(22.0, 2.0, 10**9) == pytest.approx(2 / 2, rel=1e-7), "as gradient descent"
     assert batch_threshold(22.0, 2.0) == 12
-    with pytest.raises(ValueError, match="radius must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="radius must be at least 2, which is norm, got 1"):
         largest_rate(1.0, 2.0)
 
 
