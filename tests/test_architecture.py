@@ -29,7 +29,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch stacks units ops",
+    "errors value blas stopwatch stacks units ops sharing",
     "buffers requests rates least_squares",
     "worker result topology optimizers stragglers checkpoint data expressions models",
     "topologies",

@@ -1,6 +1,6 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import least_squares, ops
+from loosestep import data, least_squares, ops
 from loosestep.driver import run
 from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
 from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
@@ -9,6 +9,7 @@ from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.dbs import DBS
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.hogwild import Hogwild
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CDSGD",
+    "DBS",
     "EASGD",
     "LAMB",
     "LARS",
@@ -72,6 +74,7 @@ __all__ = [
     "Topology",
     "Torus",
     "Warmup",
+    "data",
     "least_squares",
     "ops",
     "run",

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from loosestep import units
-from loosestep.data import shards, steps_per_epoch
+from loosestep.data import shards, steps_per_epoch, together
 from loosestep.driver import run
 from loosestep.rates import factor
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from loosestep.adapters.numpy import Batches
     from loosestep.data import Dataset
     from loosestep.models import Classifier, Model
     from loosestep.optimizers import Optimizer
@@ -59,7 +60,7 @@ class Experiment:
             strategy,
             self.classifier.gradient,
             self.classifier.init(self.seed),
-            shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label),
+            self.batches(strategy),
             optimizer=self.optimizer,
             on=self.on,
             seed=self.seed,
@@ -71,6 +72,14 @@ class Experiment:
             callback=callback,
             **options,
         )
+
+    def batches(self, strategy: Strategy) -> Batches:
+        """Dealt to each worker; to all together, where the strategy shares them out."""
+        if "own_batches" not in strategy.needs:
+            return shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label)
+        if self.by_label:
+            raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt by label")
+        return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
     def facts(self) -> dict[str, str]:
         """What it consists of, in words."""

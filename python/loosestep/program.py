@@ -261,7 +261,7 @@ class Program:
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
             worker.clock = self.looked_at = self.met_at
-            self.progress = 0
+            self.progress, worker.shares = 0, None
             worker.offstage = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
             worker.offstage = False

@@ -89,15 +89,15 @@ class Speed:
 
     block: ClassVar[int] = BLOCK
 
-    def __init__(self, stragglers: Stragglers, step_time: float, rank: int, seed: int) -> None:
-        self.stragglers, self.step_time, self.rank, self.seed = stragglers, step_time, rank, seed
-        self.drawn, self.values = -1, np.empty(0)
+    def __init__(self, stragglers: Stragglers, rank: int, seed: int) -> None:
+        self.stragglers, self.rank, self.seed = stragglers, rank, seed
+        self.drawn, self.values = (-1, 0.0), np.empty(0)
 
-    def duration(self, step: int) -> float:
-        """Seconds that this worker's step (0, 1, ...) takes."""
+    def duration(self, step: int, step_time: float) -> float:
+        """Seconds that this worker's step (0, 1, ...) takes, where one without delay takes `step_time`."""
         number, place = divmod(step, self.block)
-        if number != self.drawn:
+        if (number, step_time) != self.drawn:
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.rank, number])))
-            self.values = self.stragglers.durations(self.rank, self.step_time, self.block, rng)
-            self.drawn = number
+            self.values = self.stragglers.durations(self.rank, step_time, self.block, rng)
+            self.drawn = number, step_time
         return float(self.values[place])

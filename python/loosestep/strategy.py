@@ -44,7 +44,6 @@ class Strategy(Value):
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
-    timed: ClassVar[bool] = False  # what it does depends on times that were measured
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
 

@@ -35,7 +35,7 @@ class Worker:
         self.grad = buffers.like(params)
         self.clock = self.round = self.updates = self.samples = 0
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
-        self.shares: Buffer | None = None  # of each worker in a batch of all; None: alike
+        self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
@@ -57,6 +57,13 @@ class Worker:
         key = (name, like.size, like.dtype)
         if key not in self._scratch:
             self._scratch[key] = buffers.like(like)
+        return self._scratch[key]
+
+    def numbers(self, name: str, count: int) -> Buffer:
+        """Room for so many float64 numbers, which need not survive the round."""
+        key = (name, count)
+        if key not in self._scratch:
+            self._scratch[key] = buffers.zeros(count, float)
         return self._scratch[key]
 
     def copy_of_params(self) -> Buffer:

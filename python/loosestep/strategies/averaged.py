@@ -73,10 +73,6 @@ class Averaged(Strategy):
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         return self.strategy.needs
 
-    @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return self.strategy.timed
-
     def init(self, worker: Worker) -> State:
         return State(average=worker.copy_of_params(), counted=0, inner=self.strategy.init(worker))
 

@@ -97,10 +97,6 @@ class Schedule(Strategy):
         return frozenset({"epochs"}).union(*(strategy.needs for strategy, _ in self.parts))
 
     @property
-    def timed(self) -> bool:  # type: ignore[override]
-        return any(strategy.timed for strategy, _ in self.parts)
-
-    @property
     def period(self) -> int:
         """Steps of a round of the first part."""
         return int(getattr(self.first, "period", 1))

@@ -59,6 +59,8 @@ class Simulated(Transport):
     host_latency, host_bandwidth: of links within a host, 1e-6 and 1e10 by default: its memory. With hosts, numbers
         for `latency` and `bandwidth` are of links between hosts; tables hold both, and need nothing else.
 
+    sample_time: seconds that each sample of a batch adds to `step_time`.
+
     A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. An
     allreduce takes 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from when the last worker asks.
     """
@@ -74,6 +76,7 @@ class Simulated(Transport):
     hosts: tuple[int, ...] | None = None
     host_latency: float | None = None
     host_bandwidth: float | None = None
+    sample_time: float = 0.0
 
     @classmethod
     def example(cls) -> Simulated:
@@ -85,6 +88,7 @@ class Simulated(Transport):
         if self.seed is not None:
             whole("seed", self.seed, 0)
         positive("step_time", self.step_time, zero=True)
+        positive("sample_time", self.sample_time, zero=True)
         if self.center_bandwidth is not None and self.center_bandwidth != inf:
             positive("center_bandwidth", self.center_bandwidth)
         if self.hosts is not None:
@@ -162,7 +166,8 @@ class SimulatedSession(Session):
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Strand] = {}
         self.roll = Roll(self.size)
-        self.speeds = [Speed(config.stragglers, config.step_time, rank, seed) for rank in range(self.size)]
+        self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
+        self.step_time, self.sample_time = config.step_time, config.sample_time
         self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
             Gradient: self.gradient,
@@ -253,10 +258,11 @@ class SimulatedSession(Session):
     def step(self, strand: Strand, request: Request) -> bool:
         """Compute; if that began a gradient step, note when and how long it takes."""
         worker = strand.task.worker
-        clock = worker.clock
+        clock, before = worker.clock, worker.samples
         steps = strand.task.compute(request)
         if steps:
-            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock))
+            seconds = self.step_time + self.sample_time * (worker.samples - before)
+            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock, seconds))
         return bool(steps)
 
     def gradient(self, strand: Strand, request: Gradient) -> float:
