@@ -25,7 +25,7 @@ except ImportError:
 Arrays = Mapping[str, Any]
 Maker = Callable[[Arrays], Contestant]
 
-RATE, MOMENTUM, MOVING_RATE = 0.01, 0.9, 0.1
+RATE, MOMENTUM, MOVING_RATE, DECAY = 0.01, 0.9, 0.1, 0.1
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NUMPY_BLOCK = 8192
 
@@ -163,6 +163,15 @@ def ours_adam(a: Arrays) -> Contestant:
     return run
 
 
+def optimizer_step(name: str, order: str, *numbers: float) -> dict[str, Maker]:
+    """An op on these buffers and numbers, and its body in numpy, which makes arrays as it goes."""
+
+    def maker(function: Callable[..., None]) -> Maker:
+        return lambda a: lambda: function(*(a[letter] for letter in order), *numbers)
+
+    return {"loosestep": maker(getattr(ops, name)), "numpy body": maker(ops.specification[name])}
+
+
 def ours_nesterov_elastic(a: Arrays) -> Contestant:
     return lambda: ops.nesterov_elastic(a["x"], a["v"], a["g"], a["c"], RATE, MOMENTUM, MOVING_RATE)
 
@@ -263,6 +272,13 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
             "torch foreach": torch_adam_optimizer(foreach=True),
             "torch fused": torch_adam_optimizer(fused=True),
         },
+    ),
+    "lars": (20, "xv", optimizer_step("lars", "xvg", RATE, MOMENTUM, DECAY)),
+    "lamb": (28, "mvg", optimizer_step("lamb", "xmvg", BETA1, BETA2, EPSILON, DECAY, 10)),
+    "rmsprop_warmup": (
+        28,
+        "xvm",
+        optimizer_step("rmsprop_warmup", "xvmg", RATE, MOMENTUM, 0.99, 0.5, 0.1, EPSILON),
     ),
     "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
     "copy": (
