@@ -27,6 +27,7 @@ Maker = Callable[[Arrays], Contestant]
 
 RATE, MOMENTUM, MOVING_RATE, DECAY = 0.01, 0.9, 0.1, 0.1
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BETWEEN = 0.99, 0.5, 0.1, EPSILON  # decay, and half of SGD
 NUMPY_BLOCK = 8192
 
 # Contestants: each makes, from named arrays, a function that performs one step on them.
@@ -275,11 +276,7 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
     ),
     "lars": (20, "xv", optimizer_step("lars", "xvg", RATE, MOMENTUM, DECAY)),
     "lamb": (28, "mvg", optimizer_step("lamb", "xmvg", BETA1, BETA2, EPSILON, DECAY, 10)),
-    "rmsprop_warmup": (
-        28,
-        "xvm",
-        optimizer_step("rmsprop_warmup", "xvmg", RATE, MOMENTUM, 0.99, 0.5, 0.1, EPSILON),
-    ),
+    "rmsprop_warmup": (28, "xvm", optimizer_step("rmsprop_warmup", "xvmg", RATE, MOMENTUM, *BETWEEN)),
     "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
     "copy": (
         8,

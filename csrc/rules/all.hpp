@@ -1,8 +1,10 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
+#include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/copy.hpp"
+#include "rules/correct.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lamb.hpp"
 #include "rules/lars.hpp"
@@ -10,6 +12,8 @@
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/outer_momentum.hpp"
+#include "rules/outer_nesterov.hpp"
 #include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
@@ -21,8 +25,9 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, Lars, Lamb, RmspropWarmup>;
+using Elementwise =
+    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
+         OuterMomentum, OuterNesterov, Correct, Anchor, Lars, Lamb, RmspropWarmup>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
                     RmspropWarmup>;  // also for a first argument that threads share
 

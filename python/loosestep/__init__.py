@@ -5,16 +5,28 @@ from loosestep.driver import run
 from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
 from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
-from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
+from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
+from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.averaged import Averaged
+from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.cocod_sgd import CoCoDSGD
+from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
+from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.one_shot import OneShotAveraging
+from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
+from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.schedule import Schedule
+from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
@@ -32,6 +44,7 @@ from loosestep.transports.threads import Threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "BMUF",
     "CDSGD",
     "DBS",
     "EASGD",
@@ -40,15 +53,21 @@ __all__ = [
     "MPI",
     "SGD",
     "Adam",
+    "AdaptiveLocalSGD",
     "AllReduceSGD",
     "Averaged",
+    "CoCoDSGD",
     "Complete",
     "Constant",
     "Cosine",
+    "DaSGD",
     "Delayed",
+    "DiLoCo",
     "Downpour",
     "Drops",
     "Failing",
+    "FedAvg",
+    "HierarchicalLocalSGD",
     "Hogwild",
     "Interrupted",
     "LocalSGD",
@@ -56,8 +75,11 @@ __all__ = [
     "Metered",
     "Momentum",
     "Nesterov",
+    "OneShotAveraging",
+    "OverlapLocalSGD",
     "Pauses",
     "Polynomial",
+    "PostLocalSGD",
     "Progress",
     "RMSpropWarmup",
     "Result",
@@ -67,8 +89,11 @@ __all__ = [
     "Serial",
     "Simulated",
     "Slow",
+    "SlowMo",
+    "Spell",
     "State",
     "Strategy",
+    "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
     "Topology",

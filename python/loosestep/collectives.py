@@ -60,11 +60,12 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange((whole[to],), (places[source],), weight, weights, tag)
-    if not fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks]):
-        return False  # as everybody knows: nobody passes anything on
+    done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
+    if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
+        whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
-    return True
+    return done
 
 
 def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:

@@ -64,6 +64,12 @@ class Aborted(BaseException):
     """Ends a worker because another one failed; never reaches the caller."""
 
 
+def at_most(name: str, value: float, most: float) -> None:
+    """Refuse `value` above `most` in one sentence that names it."""
+    if not value <= most:
+        raise ValueError(f"{name} must be at most {most:g}, got {value!r}")
+
+
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """The int that `value` is (numpy's integers are too); refuse anything else, and one out of that range."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

@@ -36,7 +36,7 @@ def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     of_kind("strategy", strategy, Strategy)
     missing = {"own_update": "an update of its own", "own_batches": "to choose the size of its batches"}
-    missing["epochs"] = "to know how many steps an epoch has"
+    missing |= {"epochs": "to know how many steps an epoch has", "times": "to measure how long gradients take"}
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
@@ -163,6 +163,10 @@ class Loop:
 
     # --- between steps -----------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
+        self.joined.aside(self.program.settle())
+
     def between_steps(self, what: str) -> None:
         """Refuse what must not happen while a step is under way."""
         if self.begun:
@@ -194,6 +198,7 @@ class Loop:
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position."""
         self.program.progress = position["progress"]
+        self.program.under_way.clear()
         for name in ("clock", "updates", "samples", "round"):
             setattr(self.worker, name, position[name])
         self.restart()

@@ -18,6 +18,8 @@ from loosestep.requests import (
     Mix,
     Ready,
     Script,
+    Settle,
+    Settled,
     Start,
     Update,
     Wait,
@@ -49,7 +51,8 @@ class Lowering:
         hosts: levels.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
-        self.native, self.worker = native - {Start, Wait}, worker  # these are always looked into
+        self.native, self.worker = native - {Start, Wait, Settle}, worker  # these are always looked into
+        self.timed = Settle in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.numbers = count()  # of two-level collectives
         self.place = levels.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
@@ -63,6 +66,7 @@ class Lowering:
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
+            Settle: self.settle,
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
@@ -155,6 +159,9 @@ class Lowering:
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request
+        if type(asked) is Settled:
+            yield from (request,) if self.timed else ()
+            return
         if self.performs(asked):
             yield request
             return
@@ -166,3 +173,7 @@ class Lowering:
         else:
             yield Wait(begun[0])
             collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])
+
+    def settle(self, request: Settle) -> Iterator[Request]:
+        for begun in self.wait(Wait(request.request)):
+            yield Settle(cast("Wait", begun).request, request.settled) if self.timed else begun

@@ -203,6 +203,37 @@ def nesterov_elastic(
 
 
 @op
+def outer_momentum(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
+    """Heavy ball from round to round, x being the mean: u = momentum u + (c - x), c -= rate u, x = c."""
+    u[...] = momentum * u + (c - x)
+    c -= rate * u
+    x[...] = c
+
+
+@op
+def outer_nesterov(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
+    """Nesterov's, x being the mean: d = c - x, u = momentum u + d, c -= rate (d + momentum u), x = c."""
+    d = c - x
+    u[...] = momentum * u + d
+    c -= rate * (d + momentum * u)
+    x[...] = c
+
+
+@op
+def correct(x: Buffer, s: Buffer, a: Buffer) -> None:
+    """The average a of snapshots s, with what x has done since its own: x = a + (x - s)."""
+    x[...] = a + (x - s)
+
+
+@op
+def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None:
+    """x += pull (z - x), b = momentum b + (z - x), z -= b."""
+    x += pull * (z - x)
+    b[...] = momentum * b + (z - x)
+    z -= b
+
+
+@op
 def mean_of(buffers: Sequence[Buffer], out: Buffer, weights: Sequence[float] | None = None) -> None:
     """out = the mean of the buffers: their sum from left to right, divided once; `out` may be one of them.
 

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from loosestep import ops, stages
-from loosestep.requests import AllReduce, Broadcast, Gradient, Local, Request, RollCall, Update
+from loosestep.requests import (
+    AllReduce,
+    Broadcast,
+    Communication,
+    Gradient,
+    Local,
+    Request,
+    RollCall,
+    Settle,
+    Settled,
+    Start,
+    Update,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -119,6 +132,7 @@ class Program:
         self.heading = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
         self.stopped = False
+        self.under_way: dict[Communication, Settled | None] = {}  # started and not waited for; None: not settled
         self.out = worker.copy_of_params()
         self._board = np.zeros(3)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
@@ -181,22 +195,30 @@ class Program:
         first, part = True, self.part
         for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
-                yield from self.local(request.steps, first)
+                yield from self.local(request, first)
                 if self.stopped or self.part != part:
                     return
             else:
-                yield request
+                yield self.noted(request)
             first = False
         self.progress = 0
         yield from self.look()
 
-    def local(self, steps: int, first: bool) -> Iterator[Request]:
+    def noted(self, request: Request) -> Request:
+        """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
+        if type(request) is Start:
+            self.under_way[request.request] = None
+        elif type(request) is Wait:
+            return Wait(self.under_way.pop(request.request, None) or request.request)
+        return request
+
+    def local(self, request: Local, first: bool) -> Iterator[Request]:
         """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
         worker, plan, part = self.worker, self.plan, self.part
-        done = self.progress if first else 0
+        done, steps = self.progress if first else 0, request.steps + request.idle
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
         for step in range(done + 1, last + 1):
-            if not self.model.feed.ended():
+            if step <= request.steps and not self.model.feed.ended():
                 yield GRADIENT
                 yield UPDATE
             elif self.strategy.synchronous:
@@ -241,7 +263,7 @@ class Program:
         saving = over or halting or self.crossed(plan.checkpoint_every, last)
         board[:] = over or halting, wish, 0
         if saving:
-            yield from plan.save(self, step)
+            yield from self.save(step)
         yield AllReduce(board, op="max")
         if saving and self is plan.programs[0]:
             plan.commit(step)
@@ -257,6 +279,7 @@ class Program:
         """Where a part of a schedule ends all go to its consensus, and begin the next one there."""
         worker = self.worker
         while self.until is not None and self.met_at >= self.until:
+            yield from self.drop_what_is_under_way()
             yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
@@ -266,12 +289,35 @@ class Program:
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
             worker.offstage = False
 
+    def drop_what_is_under_way(self) -> Iterator[Request]:
+        """Nobody of the next part waits for it."""
+        self.worker.offstage = True
+        yield from self.settle()
+        self.under_way.clear()
+        self.worker.offstage = False
+
     def last_words(self, step: int) -> Iterator[Request]:
         """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
-        yield from self.plan.save(self, step)
+        yield from self.save(step)
         yield AllReduce(self._board, op="max")
         if self is self.plan.programs[0]:
             self.plan.commit(step)
+
+    def save(self, step: int) -> Iterator[Request]:
+        yield from self.settle()
+        yield from self.plan.save(self, step)
+
+    def settle(self) -> Iterator[Request]:
+        """Complete what is under way, at no price: the state that is saved holds its result."""
+        for request, settled in self.under_way.items():
+            if settled is None:
+                self.under_way[request] = fresh = Settled()
+                yield Settle(request, fresh)
+
+    def settled(self, request: Communication) -> Settled:
+        """How a checkpoint knows a communication that the state holds: its result is there."""
+        known = request if isinstance(request, Settled) else self.under_way.get(request)
+        return known or Settled()
 
     def pause(self, still: bool) -> None:
         if self.worker.rank == 0:

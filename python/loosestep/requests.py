@@ -93,9 +93,13 @@ class Update(Compute):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Local(Compute):
-    """That many local steps: `Gradient`, `Update`, repeated. A worker without data makes none."""
+    """That many local steps: `Gradient`, `Update`, repeated. A worker without data makes none.
+
+    Of a synchronous strategy: then `idle` steps of the clock in which this worker makes none, while others do.
+    """
 
     steps: int
+    idle: int = 0
 
 
 # --- communication -----------------------------------------------------------------------------------------
@@ -209,6 +213,21 @@ class Wait(Communication):
 # --- asked by the driver and by wrappers, not by strategies ------------------------------------------------
 
 
+@dataclass(eq=False, slots=True)
+class Settled(Communication):
+    """In place of a started request whose result is there since a quiesce point: its `Wait` lasts until `due`."""
+
+    due: float = 0.0  # in virtual time; in real time, never later than now
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Settle(Communication):
+    """Complete what `Start` began, at no price; in virtual time `settled` learns when it would have been over."""
+
+    request: Communication
+    settled: Settled
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class RollCall(Communication):
     """Has any worker data for this round? `answer` gets one bool.
@@ -261,7 +280,7 @@ def describe(request: Request) -> str:
     name = type(request).__name__
     if isinstance(request, Script):
         return describe(request.source)
-    if isinstance(request, (Start, Wait)):
+    if isinstance(request, (Start, Wait, Settle)):
         return f"{name}({describe(request.request)})"
     if isinstance(request, Exchange):
         sends, recvs = ([rank for rank, _ in pairs] for pairs in (request.sends, request.recvs))

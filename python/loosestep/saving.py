@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loosestep.errors import CheckpointError
-from loosestep.requests import Fetch, Shared
+from loosestep.requests import Communication, Fetch, Settled, Shared
 from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ TALLIES = ("waiting", "requests")  # of a meter
 TOTALS = ("samples", "steps", "noted")  # of a model
 
 
+def told(program: Program, value: Any) -> Any:
+    """A number of the state for JSON; of a communication, until when to wait for it."""
+    return {"due": program.settled(value).due} if isinstance(value, Communication) else value
+
+
+def heard(fact: Any) -> Any:
+    """What `told` wrote."""
+    return Settled(fact["due"]) if isinstance(fact, dict) else fact
+
+
 def save_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> Iterator[Request]:
     """Write one worker's part; rank 0's holds what is shared."""
     worker = program.worker
@@ -38,7 +48,7 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
         if isinstance(value, np.ndarray):
             tensors[name] = value
         elif not isinstance(value, Shared):
-            numbers[name] = value
+            numbers[name] = told(program, value)
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
@@ -78,7 +88,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
         if isinstance(value, np.ndarray):
             place(value, tensors.get(name), name, where)
         elif not isinstance(value, Shared):
-            setattr(holder, key, facts["state"][name])
+            setattr(holder, key, heard(facts["state"][name]))
         elif worker.rank == 0:
             session.store(value, tensors[name])
     for group, owner, names in owners(program, meter):

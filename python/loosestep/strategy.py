@@ -12,13 +12,18 @@ from loosestep.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from loosestep.requests import Buffer, Request
     from loosestep.worker import Worker
 
 
 class State(SimpleNamespace):
-    """All that must survive a crash: arrays, numbers, shared variables, nested States. Saved by name."""
+    """All that must survive a crash: arrays, numbers, shared variables, nested States. Saved by name.
+
+    Also a communication that one round starts and a later one waits for (None where there is none); the buffer
+    that it fills belongs to the state as well.
+    """
 
 
 def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:

@@ -83,6 +83,20 @@ class Worker:
             self._buckets[sizes] = self._cut(step, first)
         return self._buckets[sizes]
 
+    def fragments(self, count: int) -> list[slice]:
+        """The parameters cut into so many parts of nearly equal size, beginning with tensors that are near."""
+        size = self.params.size
+        if not 1 <= count <= size:
+            raise ValueError(f"fragments must be at most {size}, the number of parameters, got {count}")
+        cuts = [0, *(self._near(size * part // count, size / count / 2) for part in range(1, count)), size]
+        return [slice(low, high) for low, high in pairwise(cuts)]
+
+    def _near(self, place: int, reach: float) -> int:
+        """The beginning of a tensor that is less than `reach` away, or the place itself."""
+        after = bisect_left(self.edges, place)
+        best = min(self.edges[max(0, after - 1) : after + 1], key=lambda edge: abs(edge - place), default=place)
+        return best if abs(best - place) < reach else place
+
     def _cut(self, step: int, first: int) -> list[Bucket]:
         whole = self.grad.size
         stops = [whole, self._edge(whole, first)]

@@ -56,3 +56,10 @@ def test_it_is_a_value(kind: type[Stragglers]) -> None:
     example = kind.example()
     assert eval(repr(example), vars(ls).copy()) == example
     assert pickle.loads(pickle.dumps(example)) == example
+
+
+def test_a_spell_comes_and_goes_for_one_worker() -> None:
+    spell = ls.Spell(rank=1, factor=4.0, first=250, last=300)
+    slow, other = ([Speed(spell, rank, 0).duration(step, 1e-3) for step in range(600)] for rank in (1, 0))
+    assert slow == [4e-3 if 250 <= step < 300 else 1e-3 for step in range(600)]
+    assert set(other) == {1e-3}

@@ -183,10 +183,28 @@ def wrapped(strategy: Strategy) -> Strategy:
     return inner
 
 
+def groups(strategy: Strategy, n: int) -> tuple[float, float]:
+    """In the group of the first level, (d values, messages) of a worker, on average."""
+    count = min(n, strategy.levels[0][1])
+    sizes = [min(count, n - rank + rank % count) for rank in range(n)]
+    return sum(2 * (k - 1) / k for k in sizes) / n, sum(2 * (k - 1) for k in sizes) / n
+
+
 SENTENCES = {
-    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages": lambda strategy, n: (
+    r"sends 2 \(n-1\)/n d values a worker in 2 \(n-1\) messages, and then one": lambda strategy, n: (
+        2 * (n - 1) / n * (1 + 1 / SIZE),
+        4 * (n - 1),
+    ),
+    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages(?!, and then)": lambda strategy, n: (
         2 * (n - 1) / n,
         2 * (n - 1),
+    ),
+    r"sends 2 \(n-1\)/n d/fragments values a worker in 2 \(n-1\) messages": lambda strategy, n: (
+        2 * (n - 1) / n / strategy.fragments,
+        2 * (n - 1),
+    ),
+    r"sends 2 \(k-1\)/k d values a worker in 2 \(k-1\) messages, k being the": lambda strategy, n: groups(
+        strategy, n
     ),
     r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
     r"sends d values in 1 message\b": lambda strategy, n: (1, 1),
@@ -221,7 +239,7 @@ def test_a_round_sends_what_the_docstring_says(strategy: Strategy, kind: type[Tr
 
 
 @every_strategy
-@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("n", [2, 6])
 def test_the_opening_says_what_a_round_sends(strategy: Strategy, n: int) -> None:
     values, _ = stated(strategy, n)
     steps, share = opening.asked_in_a_round(strategy, n)

@@ -116,6 +116,10 @@ def uneven_local() -> int:
     return uneven(ls.LocalSGD(period=4))
 
 
+def uneven_late() -> int:
+    return uneven(ls.DaSGD(period=4, delay=2))
+
+
 def uneven_elastic() -> int:
     return uneven(ls.EASGD(period=3))
 
@@ -238,7 +242,8 @@ def unlike() -> int:
 
 def resumed() -> int:
     """Saved in the middle of a round and loaded into a fresh job: the same bits as without a break."""
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4)):
+    late = (ls.DaSGD(4, 3), ls.CoCoDSGD(4), ls.OverlapLocalSGD(3), ls.StreamingDiLoCo(3, 2))  # a mean is under way
+    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), *late):
         whole = resume(strategy, seeded(0), range(10))[2]
         state, model, _ = resume(strategy, seeded(0), range(6))
         net = seeded(5)
@@ -270,7 +275,7 @@ def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = Non
 
 def other_workers() -> int:
     """Saved by one worker and restored by all, saved by all and restored by one: it begins at the consensus."""
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.EASGD(period=3), ls.CDSGD()):
+    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.EASGD(period=3), ls.CDSGD(), ls.CoCoDSGD(4)):
         folder = MPI.COMM_WORLD.bcast(tempfile.mkdtemp())
         if rank() == 0:
             alone = saved_after(6, strategy, f"{folder}/one", ls.Serial())
@@ -336,6 +341,7 @@ CASES: dict[str, Callable[[], int]] = {
         local_means,
         uneven_allreduce,
         uneven_local,
+        uneven_late,
         uneven_elastic,
         uneven_published,
         uneven_gossip,

@@ -25,6 +25,9 @@ class LocalSGD(Strategy):
     period: local steps between two averages; 1 is mini-batch SGD, all steps is one-shot averaging.
     momentum: what an average does to the local optimizer's buffers: 'keep' leaves them, 'reset' zeroes them,
         'average' averages them as well (momentum local SGD; k buffers make k more averages).
+    steps: how many of them each worker makes, in rank order (all by default); it waits for the others while they
+        make theirs. As in PR-SGD the mean then weighs samples by period / steps: workers with equal batches
+        count alike.
 
     A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages ('average': (1 + k) times that).
 
@@ -41,20 +44,33 @@ class LocalSGD(Strategy):
     replicas_agree: ClassVar[bool] = True
     period: int = 8
     momentum: Literal["keep", "reset", "average"] = "keep"
+    steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         whole("period", self.period)
+        for count in self.steps or ():
+            whole("every number in steps", count, 1, self.period)
         one_of("momentum", self.momentum, ("keep", "reset", "average"))
 
     @property
     def identity_at_one(self) -> bool:  # type: ignore[override]
         return self.momentum != "reset"
 
+    def steps_of(self, rank: int, size: int) -> int:
+        """How many steps a worker makes in a period."""
+        if self.steps is None:
+            return self.period
+        if len(self.steps) != size:
+            raise ValueError(f"steps must hold a number for each of {size} workers, got {self.steps!r}")
+        return self.steps[rank]
+
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield Local(self.period)
-        yield AllReduce(worker.params, op="mean", weight=worker.samples)
+        steps = self.steps_of(worker.rank, worker.size)
+        yield Local(steps, idle=self.period - steps)
+        weight = worker.samples * self.period / steps
+        yield AllReduce(worker.params, op="mean", weight=weight)
         for moment in worker.moments:
             if self.momentum == "average":
-                yield AllReduce(moment, op="mean", weight=worker.samples)
+                yield AllReduce(moment, op="mean", weight=weight)
             elif self.momentum == "reset":
                 moment.fill(0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep.errors import below, of_kind, one_of, positive
-from loosestep.requests import Compute, Request, Sleep, Wait
+from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
 from loosestep.wrapping import WrappedSession
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, repr=False)
 class Delayed(Transport):
     """Every communication begins `seconds` late, in the time of what it wraps.
+
+    One that is started does not hold up its worker: it is over `seconds` after its start at the earliest.
 
     pattern: 'constant', or 'random': uniform in [0, 2 seconds), by seed and rank.
     ranks: the workers that are delayed (None: all).
@@ -53,7 +55,7 @@ class Delayed(Transport):
 
 
 class DelayedSession(WrappedSession):
-    """Puts a `Sleep` before every communication."""
+    """Puts a `Sleep` before every communication; where it was started, before its `Wait`, for what is left."""
 
     def __init__(self, inner: Session, config: Delayed, seed: int) -> None:
         super().__init__(inner)
@@ -65,8 +67,14 @@ class DelayedSession(WrappedSession):
             yield from requests
             return
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, 0xDE1A, worker.rank])))
+        clock, due = self.clock(worker.rank), dict[Communication, float]()
         for request in requests:
-            if not (isinstance(request, (Compute, Wait)) or worker.offstage):
-                factor = 2 * rng.random() if config.pattern == "random" else 1.0
-                yield Sleep(config.seconds * factor)
+            if isinstance(request, Wait):
+                yield Sleep(max(0.0, due.pop(request.request, 0.0) - clock()))
+            elif not (isinstance(request, Compute) or worker.offstage):
+                seconds = config.seconds * (2 * rng.random() if config.pattern == "random" else 1.0)
+                if isinstance(request, Start):
+                    due[request.request] = clock() + seconds
+                else:
+                    yield Sleep(seconds)
             yield request

@@ -15,7 +15,7 @@ from loosestep._core import Calendar, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
 from loosestep.buffers import like as buffer_like
 from loosestep.errors import Deadlock, of_kind, positive, whole
-from loosestep.network import Network, PerLink
+from loosestep.network import Network, PerLink, within
 from loosestep.requests import (
     Add,
     AllReduce,
@@ -28,6 +28,8 @@ from loosestep.requests import (
     Request,
     RollCall,
     Script,
+    Settle,
+    Settled,
     Shared,
     Sleep,
     Start,
@@ -37,6 +39,7 @@ from loosestep.requests import (
 )
 from loosestep.rollcall import Roll
 from loosestep.stragglers import Constant, Speed, Stragglers
+from loosestep.strand import Strand
 from loosestep.transport import Session, Task, Transport, failure
 
 MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
@@ -48,7 +51,7 @@ class Simulated(Transport):
     """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
 
     n: workers.
-    step_time: seconds of one gradient step.
+    step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
     latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
     center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
         pushes and pulls queue there in the order in which they arrive.
@@ -58,8 +61,6 @@ class Simulated(Transport):
         then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
     host_latency, host_bandwidth: of links within a host, 1e-6 and 1e10 by default: its memory. With hosts, numbers
         for `latency` and `bandwidth` are of links between hosts; tables hold both, and need nothing else.
-
-    sample_time: seconds that each sample of a batch adds to `step_time`.
 
     A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. An
     allreduce takes 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from when the last worker asks.
@@ -87,8 +88,8 @@ class Simulated(Transport):
         of_kind("stragglers", self.stragglers, Stragglers)
         if self.seed is not None:
             whole("seed", self.seed, 0)
-        positive("step_time", self.step_time, zero=True)
-        positive("sample_time", self.sample_time, zero=True)
+        for name in ("step_time", "sample_time"):
+            positive(name, getattr(self, name), zero=True)
         if self.center_bandwidth is not None and self.center_bandwidth != inf:
             positive("center_bandwidth", self.center_bandwidth)
         if self.hosts is not None:
@@ -101,8 +102,8 @@ class Simulated(Transport):
 
     def network(self) -> Network:
         """A fresh, idle network."""
-        latency = self.within("latency", self.latency, self.host_latency, MEMORY_LATENCY)
-        bandwidth = self.within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH)
+        latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
+        bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
         if self.hosts is not None and not np.ndim(self.bandwidth):
             network.worker_bandwidth = [float(cast("float", self.bandwidth))] * self.n  # the center is elsewhere
@@ -113,34 +114,8 @@ class Simulated(Transport):
         """The ranks of every host."""
         return () if self.hosts is None else levels.split(self.hosts, self.n)
 
-    def within(self, name: str, between: PerLink, inside: float | None, default: float) -> PerLink:
-        """A number for links between hosts, with another for those within a host, is a table."""
-        if inside is not None:
-            positive(f"host_{name}", inside)
-            if self.hosts is None or np.ndim(between):
-                raise ValueError(f"host_{name} needs hosts, and one number for {name} between them")
-        if self.hosts is None or np.ndim(between):
-            return between
-        hosts = np.repeat(np.arange(len(self.hosts)), [len(host) for host in self.groups()])
-        same = hosts[:, None] == hosts[None, :]
-        table: PerLink = np.where(same, default if inside is None else inside, between).tolist()
-        return table
-
     def open(self, seed: int = 0) -> Session:
         return SimulatedSession(self, seed if self.seed is None else self.seed)
-
-
-class Strand:
-    """A stream of requests that runs by itself: a worker's own, or one that it started."""
-
-    __slots__ = ("arrived", "done", "rank", "requests", "task", "waiter", "waiting")
-
-    def __init__(self, task: Task, requests: Iterator[Request]) -> None:
-        self.task, self.requests, self.rank = task, requests, task.worker.rank
-        self.waiting: Request | None = None  # the request it is in
-        self.arrived = 0.0  # at the meeting of an AllReduce
-        self.done: float | None = None
-        self.waiter: Strand | None = None
 
 
 class SimulatedSession(Session):
@@ -150,7 +125,7 @@ class SimulatedSession(Session):
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait}
+        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait, Settle}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -167,7 +142,7 @@ class SimulatedSession(Session):
         self.started: dict[Communication, Strand] = {}
         self.roll = Roll(self.size)
         self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
-        self.step_time, self.sample_time = config.step_time, config.sample_time
+        self.price = config.step_time, config.sample_time
         self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
             Gradient: self.gradient,
@@ -179,6 +154,7 @@ class SimulatedSession(Session):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
+            Settle: self.settle,
             Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda strand, request: self.time + request.seconds,
@@ -198,8 +174,7 @@ class SimulatedSession(Session):
     def pause(self) -> None:
         """Nothing: virtual time stands still by itself."""
 
-    def proceed(self) -> None:
-        """Nothing, likewise."""
+    proceed = pause
 
     def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
         """Let something happen at a time; events of the network itself have rank -1."""
@@ -237,7 +212,8 @@ class SimulatedSession(Session):
     def advance(self, strand: Strand) -> None:
         """Perform requests until one takes time or must wait."""
         handlers, now = self.handlers, self.time
-        self.clocks[strand.rank] = now
+        if not strand.beside:
+            self.clocks[strand.rank] = now
         try:
             for request in strand.requests:
                 strand.waiting = request
@@ -250,8 +226,8 @@ class SimulatedSession(Session):
         except Exception as cause:
             raise failure(strand.task.worker, strand.waiting, cause) from cause
         strand.done, strand.waiting = now, None
-        if strand.waiter is not None:
-            self.at(now, strand.rank, strand.waiter)
+        if strand.then is not None:
+            strand.then(now)
 
     # --- computation -------------------------------------------------------------------------------------
 
@@ -261,7 +237,7 @@ class SimulatedSession(Session):
         clock, before = worker.clock, worker.samples
         steps = strand.task.compute(request)
         if steps:
-            seconds = self.step_time + self.sample_time * (worker.samples - before)
+            seconds = self.price[0] + self.price[1] * (worker.samples - before)
             self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock, seconds))
         return bool(steps)
 
@@ -336,7 +312,7 @@ class SimulatedSession(Session):
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
         meeting.append((strand, request))
-        strand.arrived = self.time
+        strand.arrived, strand.offstage = self.time, worker.offstage
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
             self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
@@ -351,7 +327,7 @@ class SimulatedSession(Session):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
         times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
-        if not strands[0].task.worker.offstage:
+        if not strands[0].offstage:
             times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(strands)
@@ -363,8 +339,7 @@ class SimulatedSession(Session):
     def start(self, strand: Strand, request: Start) -> float:
         asked = request.request
         requests: Iterator[Request] = asked.requests if isinstance(asked, Script) else iter((asked,))
-        child = Strand(strand.task, requests)
-        self.started[asked] = child
+        self.started[asked] = child = Strand(strand.task, requests, beside=True)
         self.advance(child)
         return self.time
 
@@ -373,13 +348,34 @@ class SimulatedSession(Session):
         return self.wait(strand, Wait(request))
 
     def wait(self, strand: Strand, request: Wait) -> float | None:
+        if type(request.request) is Settled:
+            return max(self.time, request.request.due)
+        child = self.taken(request)
+        if child.done is not None:
+            return max(self.time, child.done)  # a quiesce point may have let others go ahead
+        child.then = lambda done: self.at(done, strand.rank, strand)
+        return None
+
+    def settle(self, strand: Strand, request: Settle) -> float | None:
+        """Go through what is left of it, and on from where the worker's clock stands."""
+        child, begun = self.taken(request), self.time
+        if child.done is not None:
+            request.settled.due = child.done
+            return begun
+
+        def note(done: float) -> None:
+            request.settled.due = done
+            self.at(begun, strand.rank, strand)
+
+        child.then = note
+        return None
+
+    def taken(self, request: Wait | Settle) -> Strand:
+        """What was started, for the one who waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{describe(request)} waits for what was not started")
-        if child.done is None:
-            child.waiter = strand
-            return None
-        return self.time
+        return child
 
     def roll_call(self, strand: Strand, request: RollCall) -> float | None:
         rank = strand.rank

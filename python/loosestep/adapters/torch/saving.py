@@ -11,7 +11,7 @@ from loosestep import buffers
 from loosestep.agreement import written
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.saving import TOTALS, place
+from loosestep.saving import TOTALS, heard, place, told
 from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ def saved(loop: Loop) -> Saved:
     """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
+    loop.settle()
     for name, _, _, value in pieces(loop.program.state):
         if isinstance(value, np.ndarray):
             tensors[name] = torch.tensor(value)
         elif not isinstance(value, Shared):
-            numbers[name] = value
+            numbers[name] = told(loop.program, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
     totals = {name: getattr(loop.model, name) for name in TOTALS}
@@ -58,12 +59,13 @@ def restored(loop: Loop, state: Saved) -> None:
             raise CheckpointError(
                 f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
             )
+    loop.settle()
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
         if isinstance(value, np.ndarray):
             place(value, None if found is None else found.numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, state["numbers"][name])
+            setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.joined.session.store(value, found.numpy())
     for name in TOTALS:

@@ -1,0 +1,79 @@
+"""SlowMo: slow momentum over local steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from loosestep import buffers, ops
+from loosestep.errors import one_of, positive, whole
+from loosestep.rates import Rate
+from loosestep.requests import AllReduce, Local
+from loosestep.strategy import State, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Request
+    from loosestep.worker import Worker
+
+
+@dataclass(frozen=True, repr=False)
+class SlowMo(Strategy):
+    """After `period` local steps: u <- b u + (x - mean_i x_i) / eta, x <- x - a eta u, where x is where all began.
+
+    u is kept as eta u, so that a constant learning rate eta cancels; where it changes, say it in `rate`. b = 0 and
+    a = 1 is local SGD; period 1 and a = 1 with SGD is mini-batch heavy ball; a = 1 is classical BMUF. The mean is
+    weighted by the samples each worker used in the round.
+
+    period: local steps of a round (tau).
+    slow_momentum: b; 0.4 to 0.8 in the paper.
+    slow_rate: a.
+    momentum: what a round does to the local optimizer's buffers: 'reset' zeroes them (the paper, for Nesterov),
+        'keep' leaves them (for Adam), 'average' averages them (k buffers make k more averages).
+    rate: eta at the start of a round: a number, or the function of the step that the local optimizer has.
+
+    A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages ('average': (1 + k) times that).
+
+    >>> import loosestep as ls, numpy as np
+    >>> batches = lambda rank, size: iter([1.0 + rank] * 400)
+    >>> result = ls.run(ls.SlowMo(period=4), lambda x, b: x - b, np.zeros(3), batches, on=ls.Simulated(2))
+    >>> bool(abs(result.params - 1.5).max() < 1e-3)
+    True
+
+    Reference: J. Wang, V. Tantia, N. Ballas, M. Rabbat, SlowMo, arXiv:1910.00643, algorithm 1.
+    """
+
+    period: int = 12
+    slow_momentum: float = 0.5
+    slow_rate: float = 1.0
+    momentum: Literal["reset", "keep", "average"] = "reset"
+    rate: Rate = 1.0
+
+    def __post_init__(self) -> None:
+        whole("period", self.period)
+        positive("slow_momentum", self.slow_momentum, zero=True)
+        positive("slow_rate", self.slow_rate)
+        one_of("momentum", self.momentum, ("reset", "keep", "average"))
+        if not callable(self.rate):
+            positive("rate", self.rate)
+
+    def init(self, worker: Worker) -> State:
+        return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), rate=0.0)
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        yield Local(self.period)
+        yield AllReduce(worker.params, op="mean", weight=worker.samples)
+        momentum = self.slow_momentum * self.change(worker, state)
+        ops.outer_momentum(worker.params, state.anchor, state.slow, self.slow_rate, momentum)
+        for moment in worker.moments:
+            if self.momentum == "average":
+                yield AllReduce(moment, op="mean", weight=worker.samples)
+            elif self.momentum == "reset":
+                moment.fill(0)
+
+    def change(self, worker: Worker, state: State) -> float:
+        """eta of this round by that of the one before: what eta u must be multiplied by."""
+        before, first = state.rate, worker.clock - self.period
+        state.rate = float(self.rate(max(0, first)) if callable(self.rate) else self.rate)
+        return state.rate / before if before else 1.0
