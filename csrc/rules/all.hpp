@@ -7,6 +7,8 @@
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
 #include "rules/elastic.hpp"
+#include "rules/lamb.hpp"
+#include "rules/lars.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
@@ -16,6 +18,7 @@
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
 #include "rules/pull.hpp"
+#include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/sgd_pulled.hpp"
@@ -27,9 +30,10 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
-         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle>;
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend,
+                         SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
+                    RmspropWarmup>;  // also for a first argument that threads share
 
 }  // namespace loosestep

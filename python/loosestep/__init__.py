@@ -1,16 +1,20 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import ops
+from loosestep import data, least_squares, ops
 from loosestep.driver import run
-from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
+from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
+from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.scoping import Scoping
-from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
+from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
+from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
+from loosestep.strategies.dbs import DBS
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
@@ -24,6 +28,7 @@ from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.parle import Parle
 from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
@@ -45,19 +50,26 @@ __version__ = "0.1.0"
 __all__ = [
     "BMUF",
     "CDSGD",
+    "DBS",
     "EASGD",
+    "LAMB",
+    "LARS",
     "MPI",
     "SGD",
     "Adam",
+    "AdaptiveLocalSGD",
     "AllReduceSGD",
+    "Averaged",
     "CoCoDSGD",
     "Complete",
     "Constant",
+    "Cosine",
     "DaSGD",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "Drops",
     "EntropySGD",
     "Failing",
     "FedAvg",
@@ -73,15 +85,20 @@ __all__ = [
     "OverlapLocalSGD",
     "Parle",
     "Pauses",
+    "Polynomial",
     "PostLocalSGD",
     "Progress",
+    "RMSpropWarmup",
     "Result",
     "Ring",
+    "Scaled",
+    "Schedule",
     "Scoping",
     "Serial",
     "Simulated",
     "Slow",
     "SlowMo",
+    "Spell",
     "State",
     "Strategy",
     "StreamingDiLoCo",
@@ -89,6 +106,9 @@ __all__ = [
     "Threads",
     "Topology",
     "Torus",
+    "Warmup",
+    "data",
+    "least_squares",
     "ops",
     "run",
 ]
