@@ -36,7 +36,7 @@ LAYERS = [
     "strategy network rollcall agreement",
     "strategies collectives",
     "opening levels",
-    "lowering transport wire",
+    "lowering transport wire centers",
     "asking",
     "mail",
     "pieces lanes strand",
