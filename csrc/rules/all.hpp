@@ -11,6 +11,8 @@
 #include "rules/correct.hpp"
 #include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
+#include "rules/lamb.hpp"
+#include "rules/lars.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
@@ -20,6 +22,7 @@
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
 #include "rules/pull.hpp"
+#include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/sgd_pulled.hpp"
@@ -33,8 +36,9 @@ template <template <class> class... Rules> struct List {
 
 using Elementwise =
     List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
-         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle,
-         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
+         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
+         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
+                    RmspropWarmup>;  // also for a first argument that threads share
 
 }  // namespace loosestep

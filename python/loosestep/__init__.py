@@ -1,18 +1,22 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import ops
+from loosestep import data, least_squares, ops
 from loosestep.driver import run
-from loosestep.optimizers import SGD, Adam, Momentum, Nesterov
+from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
+from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.scoping import Scoping
-from loosestep.stragglers import Constant, LogNormal, Pauses, Slow
+from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
+from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
+from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.averaged_downpour import AveragedDownpour
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
+from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
@@ -31,6 +35,7 @@ from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
+from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
@@ -54,23 +59,30 @@ __version__ = "0.1.0"
 __all__ = [
     "BMUF",
     "CDSGD",
+    "DBS",
     "DCASGD",
     "EASGD",
+    "LAMB",
+    "LARS",
     "MPI",
     "SGD",
     "SSP",
     "Adam",
+    "AdaptiveLocalSGD",
     "AllReduceSGD",
     "AsyncLocalSGD",
+    "Averaged",
     "AveragedDownpour",
     "CoCoDSGD",
     "Complete",
     "Constant",
+    "Cosine",
     "DaSGD",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "Drops",
     "EntropySGD",
     "Failing",
     "FedAvg",
@@ -88,17 +100,22 @@ __all__ = [
     "Parle",
     "PartiallySynchronous",
     "Pauses",
+    "Polynomial",
     "PostLocalSGD",
     "Progress",
+    "RMSpropWarmup",
     "Result",
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "Scaled",
+    "Schedule",
     "Scoping",
     "Serial",
     "Simulated",
     "Slow",
     "SlowMo",
+    "Spell",
     "State",
     "Strategy",
     "StreamingDiLoCo",
@@ -106,7 +123,10 @@ __all__ = [
     "Threads",
     "Topology",
     "Torus",
+    "Warmup",
     "WeedOut",
+    "data",
+    "least_squares",
     "ops",
     "run",
 ]

@@ -86,3 +86,19 @@ class Network:
         for one, until in zip(ranks, free.tolist(), strict=True):
             self.free[one] = until
         return at
+
+
+def within(
+    name: str, between: PerLink, inside: float | None, default: float, hosts: Sequence[Sequence[int]]
+) -> PerLink:
+    """A number for links between hosts, with another for those within a host, is a table."""
+    if inside is not None:
+        positive(f"host_{name}", inside)
+        if not hosts or np.ndim(between):
+            raise ValueError(f"host_{name} needs hosts, and one number for {name} between them")
+    if not hosts or np.ndim(between):
+        return between
+    of_rank = np.repeat(np.arange(len(hosts)), [len(host) for host in hosts])
+    same = of_rank[:, None] == of_rank[None, :]
+    table: PerLink = np.where(same, default if inside is None else inside, between).tolist()
+    return table

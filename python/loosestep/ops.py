@@ -33,8 +33,8 @@ specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
 
 exact = _core.exact
-"""`axpy, sgd, momentum, nesterov, adam` on a vector (the first argument) that several threads update at once:
-it is accessed element by element, atomically, and every change is added: none is lost."""
+"""`axpy, sgd, momentum, nesterov, adam, lars, rmsprop_warmup` on a vector (the first argument) that several
+threads update at once: it is accessed element by element, atomically, and every change is added: none is lost."""
 
 racy = _core.racy
 """The same with an atomic load and an atomic store: faster; a change by another thread in between is lost."""
@@ -138,6 +138,59 @@ def adam(
     m += (1 - beta1) * (g - m)
     v[...] = beta2 * v + (1 - beta2) * g * g
     x -= size * m / (np.sqrt(v) * inverse + epsilon)
+
+
+@op
+def lars(x: Buffer, v: Buffer, g: Buffer, rate: float, momentum: float, weight_decay: float) -> None:
+    """Heavy ball with the decay inside: v = momentum v - rate (g + weight_decay x), x += v."""
+    v[...] = momentum * v - rate * (g + weight_decay * x)
+    x += v
+
+
+@op
+def lamb(
+    x: Buffer,
+    m: Buffer,
+    v: Buffer,
+    g: Buffer,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    """LAMB's direction takes the place of the gradient; `step` counts from 1. Adam's moments and corrections:
+
+    m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g g,
+    g = m / (1 - beta1^step) / (sqrt(v) / sqrt(1 - beta2^step) + epsilon) + weight_decay x.
+    """
+    size = 1 / (1 - math.pow(beta1, step))
+    inverse = 1 / math.sqrt(1 - math.pow(beta2, step))
+    m += (1 - beta1) * (g - m)
+    v[...] = beta2 * v + (1 - beta2) * g * g
+    g[...] = size * m / (np.sqrt(v) * inverse + epsilon) + weight_decay * x
+
+
+@op
+def rmsprop_warmup(
+    x: Buffer,
+    d: Buffer,
+    m: Buffer,
+    g: Buffer,
+    rate: float,
+    momentum: float,
+    decay: float,
+    sgd_share: float,
+    rms_share: float,
+    epsilon: float,
+) -> None:
+    """Between RMSprop and heavy ball, the rate outside of the momentum:
+
+    m = decay m + (1 - decay) g g, d = momentum d - (sgd_share + rms_share / (sqrt(m) + epsilon)) g, x += rate d.
+    """
+    m[...] = decay * m + (1 - decay) * g * g
+    d[...] = momentum * d - (sgd_share + rms_share / (np.sqrt(m) + epsilon)) * g
+    x += rate * d
 
 
 @op

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
@@ -49,6 +49,7 @@ class Strategy(Value):
     attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
+    replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
 
@@ -56,6 +57,11 @@ class Strategy(Value):
     def shares(self) -> tuple[str, ...]:
         """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
         return ()
+
+    @property
+    def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
+        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
+        return ((self, None),)
 
     @classmethod
     def example(cls) -> Strategy:

@@ -217,8 +217,8 @@ def test_steps_take_what_the_stragglers_say(kind: type[Stragglers]) -> None:
         on=ls.Simulated(3, step_time=2e-3, stragglers=example),
         seed=11,
     )
-    speeds = [stragglers.Speed(example, 2e-3, rank, 11) for rank in range(3)]
-    totals = [sum(speed.duration(step) for step in range(10)) for speed in speeds]
+    speeds = [stragglers.Speed(example, rank, 11) for rank in range(3)]
+    totals = [sum(speed.duration(step, 2e-3) for step in range(10)) for speed in speeds]
     assert result.seconds == close(max(totals), rel=1e-9, abs=0)
 
 
