@@ -136,6 +136,19 @@ def uneven_downpour() -> int:
     return uneven(ls.Downpour(period=2))
 
 
+def uneven_servers() -> int:
+    """Rules where the center is kept; workers that wait for each other without marching; turns."""
+    pushing = (
+        ls.AveragedDownpour(2),
+        ls.MomentumDownpour(0.5),
+        ls.DCASGD(0.1),
+        ls.WeedOut(2),
+        ls.AsyncLocalSGD(2),
+    )
+    waiting = (ls.SSP(2), ls.PartiallySynchronous(3), ls.RoundRobinEASGD(), ls.RoundRobinADMM())
+    return max(map(uneven, pushing + waiting))
+
+
 def one_sided() -> int:
     """Rank 0 evaluates the center alone; nobody waits for it."""
     net = seeded(0)
@@ -248,7 +261,8 @@ def resumed() -> int:
         ls.OverlapLocalSGD(3),
         ls.StreamingDiLoCo(3, 2, 2),
     )  # a mean is under way
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), *late):
+    plain = (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), ls.RoundRobinEASGD())
+    for strategy in (*plain, *late):
         whole = resume(strategy, seeded(0), range(10))[2]
         state, model, _ = resume(strategy, seeded(0), range(6))
         net = seeded(5)
@@ -280,7 +294,8 @@ def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = Non
 
 def other_workers() -> int:
     """Saved by one worker and restored by all, saved by all and restored by one: it begins at the consensus."""
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.EASGD(period=3), ls.CDSGD(), ls.CoCoDSGD(4)):
+    collective = (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.CoCoDSGD(4))
+    for strategy in (*collective, ls.EASGD(period=3), ls.SSP(2), ls.AveragedDownpour(2)):
         folder = MPI.COMM_WORLD.bcast(tempfile.mkdtemp())
         if rank() == 0:
             alone = saved_after(6, strategy, f"{folder}/one", ls.Serial())
@@ -351,6 +366,7 @@ CASES: dict[str, Callable[[], int]] = {
         uneven_published,
         uneven_gossip,
         uneven_downpour,
+        uneven_servers,
         one_sided,
         statistics,
         overflow,
