@@ -79,7 +79,7 @@ class DecoupledDiLoCo(LateStrategy):
 
     @classmethod
     def example(cls) -> DecoupledDiLoCo:
-        return cls(period=4, fragments=1, delay=1)
+        return cls(period=4, fragments=1, delay=1, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)

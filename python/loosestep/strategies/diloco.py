@@ -47,7 +47,7 @@ class DiLoCo(Strategy):
 
     @classmethod
     def example(cls) -> DiLoCo:
-        return cls(period=4)
+        return cls(period=4, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
