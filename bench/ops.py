@@ -26,6 +26,8 @@ Arrays = Mapping[str, Any]
 Maker = Callable[[Arrays], Contestant]
 
 RATE, MOMENTUM, MOVING_RATE = 0.01, 0.9, 0.1
+PULL, KEEP = 1e-4, 0.75  # weak, so that thousands of steps on one gradient do not end in denormal numbers
+COUPLING = 0.5  # and Parle's outer step has no momentum, which would
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 STEADY = 1.0  # the outer momentum: with less, repeated steps of equal x and c end in denormal numbers
 NUMPY_BLOCK = 8192
@@ -192,6 +194,19 @@ def torch_outer(a: Arrays) -> Contestant:
     return run
 
 
+def ours_pulled(a: Arrays) -> Contestant:
+    return lambda: ops.nesterov_pulled(a["x"], a["v"], a["g"], a["c"], a["m"], RATE, MOMENTUM, PULL, KEEP)
+
+
+def ours_three_ops(a: Arrays) -> Contestant:
+    def run() -> None:
+        ops.pull(a["g"], a["x"], a["c"], PULL)
+        ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
+        ops.blend(a["m"], a["x"], KEEP)
+
+    return run
+
+
 def ours_outer_nesterov(a: Arrays) -> Contestant:
     return lambda: ops.outer_nesterov(a["x"], a["c"], a["v"], RATE, STEADY)
 
@@ -204,6 +219,18 @@ def torch_outer_nesterov(a: Arrays) -> Contestant:
         u.mul_(STEADY).add_(d)
         c.sub_(d, alpha=RATE).sub_(u, alpha=RATE * STEADY)
         x.copy_(c)
+
+    return run
+
+
+def torch_pulled(a: Arrays) -> Contestant:
+    x, v, g, c, m = (torch.from_numpy(a[k]) for k in "xvgcm")
+
+    def run() -> None:
+        g.add_(x, alpha=PULL).sub_(c, alpha=PULL)
+        v.mul_(MOMENTUM).sub_(g, alpha=RATE)
+        x.add_(v, alpha=MOMENTUM).sub_(g, alpha=RATE)
+        m.lerp_(x, 1 - KEEP)
 
     return run
 
@@ -237,6 +264,24 @@ def torch_anchor(a: Arrays) -> Contestant:
         torch.sub(z, x, out=d)
         b.mul_(STEADY).add_(d)
         z.sub_(b)
+
+    return run
+
+
+def ours_parle(a: Arrays) -> Contestant:
+    return lambda: ops.parle(a["x"], a["v"], a["c"], a["g"], RATE, 0.0, COUPLING)
+
+
+def ours_five_ops(a: Arrays) -> Contestant:
+    x, v, z, y = (a[k] for k in "xvcg")
+    move = buffers.like(x)
+
+    def run() -> None:
+        ops.subtract(x, z, move)
+        ops.pull(move, x, y, COUPLING)
+        ops.nesterov(x, v, move, RATE, 0.0)
+        ops.copy(x, z)
+        ops.copy(x, y)
 
     return run
 
@@ -339,6 +384,17 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
         {"loosestep": ours_correct, "numpy out=": numpy_correct, "torch in place": torch_correct},
     ),
     "anchor": (24, "xcv", {"loosestep": ours_anchor, "torch in place": torch_anchor}),
+    "sgd_pulled": (
+        24,
+        "xm",
+        {"loosestep": lambda a: lambda: ops.sgd_pulled(a["x"], a["g"], a["c"], a["m"], RATE, PULL, KEEP)},
+    ),
+    "nesterov_pulled": (
+        32,
+        "xvm",
+        {"loosestep": ours_pulled, "loosestep, three ops": ours_three_ops, "torch in place": torch_pulled},
+    ),
+    "parle": (32, "xvcg", {"loosestep": ours_parle, "loosestep, five ops": ours_five_ops}),
     "copy": (
         8,
         "c",

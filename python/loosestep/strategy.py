@@ -46,11 +46,15 @@ class Strategy(Value):
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
-    shares: ClassVar[tuple[str, ...]] = ()  # worker buffers that all workers of a host hold in common
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
+        return ()
 
     @classmethod
     def example(cls) -> Strategy:

@@ -6,11 +6,15 @@ from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from loosestep import buffers
+import numpy as np
+
+from loosestep import buffers, ops
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+ONE = np.ones(1)
 
 
 class Worker:
@@ -18,7 +22,8 @@ class Worker:
 
     `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
     buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
-    this worker computed since the round began: the weight of its share in an average.
+    this worker computed since the round began: the weight of its share in an average. `updates` counts those
+    of the moments: in `common`, one float64, where all workers of a host share them.
     """
 
     def __init__(
@@ -28,16 +33,43 @@ class Worker:
         params: Buffer,
         share: Callable[[str, Buffer], Shared],
         moments: tuple[Buffer, ...] = (),
+        common: Buffer | None = None,
     ) -> None:
         self.rank, self.size = rank, size
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
-        self.clock = self.round = self.updates = self.samples = 0
+        self.clock = self.round = self.samples = 0
+        self._updates, self._common = 0, common
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
+
+    @property
+    def updates(self) -> int:
+        """How often the moments have been moved, by this worker or by all that share them."""
+        if self._common is None:
+            return self._updates
+        seen = self.scratch("updates", self._common)
+        ops.load(self._common, seen)
+        return int(seen[0])
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        """While no worker runs, or of this worker's own."""
+        self._updates = count
+        if self._common is not None:
+            self._common[0] = count
+
+    def count_update(self) -> int:
+        """One more; how many there are now."""
+        if self._common is None:
+            self._updates += 1
+        else:
+            ops.exact.axpy(self._common, ONE, 1.0)
+        return self.updates
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""
@@ -54,6 +86,13 @@ class Worker:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
         copy: Buffer = buffers.copy_of(self.params)
         return copy
+
+    def normal(self) -> Buffer:
+        """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
+        out = self.scratch("normal", self.params)
+        key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
+        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=out)
+        return out
 
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
         """The gradient cut into buckets of at most that size, in the order in which backward fills them.
