@@ -62,7 +62,7 @@ class StreamingDiLoCo(LateStrategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        self.check_delay()
+        self.check_delay(keeps=self.keep > 0 or self.fragments > 1)
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)
