@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
@@ -44,6 +44,7 @@ class BMUF(Strategy):
     and what the Nesterov form measures from, as in CNTK's trainer.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 16
     block_momentum: float | None = None
     rate: float = 1.0

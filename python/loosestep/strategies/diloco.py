@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import buffers, ops
 from loosestep.errors import positive, whole
@@ -41,6 +41,7 @@ class DiLoCo(Strategy):
     memory of it.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 500
     rate: float = 0.7
     momentum: float = 0.9
