@@ -112,10 +112,12 @@ class LateStrategy(Strategy):
     period: int
     delay: int | None
 
-    def check_delay(self) -> None:
-        """Refuse one that is longer than a round."""
+    def check_delay(self, *, keeps: bool = True) -> None:
+        """Refuse one longer than a round; and one of a whole round, where a merge keeps no step."""
         if self.delay is not None:
             whole("delay", self.delay, 0, self.period)
+        if self.delay == self.period and not keeps:
+            raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")
 
     @property
     def steps_late(self) -> int:

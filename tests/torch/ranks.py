@@ -116,6 +116,21 @@ def uneven_local() -> int:
     return uneven(ls.LocalSGD(period=4))
 
 
+def own_steps() -> int:
+    """Every second rank makes half of the steps, and waits while the others make theirs."""
+    steps = tuple(4 - 2 * (other % 2) for other in range(MPI.COMM_WORLD.size))
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(4, steps=steps))
+    with optimizer:
+        for x, y in batches(3 * steps[rank()]):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
+            optimizer.step()
+        assert spread(optimizer) == 0
+        assert (optimizer.worker.clock, optimizer.model.steps) == (12, 3 * steps[rank()])
+    return optimizer.rank
+
+
 def uneven_late() -> int:
     return uneven(ls.DaSGD(period=4, delay=2))
 
@@ -361,6 +376,7 @@ CASES: dict[str, Callable[[], int]] = {
         local_means,
         uneven_allreduce,
         uneven_local,
+        own_steps,
         uneven_late,
         uneven_elastic,
         uneven_published,
