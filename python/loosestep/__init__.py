@@ -5,6 +5,7 @@ from loosestep.driver import run
 from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
 from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
+from loosestep.scoping import Scoping
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
@@ -14,15 +15,18 @@ from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
+from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
+from loosestep.strategies.parle import Parle
 from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.slowmo import SlowMo
@@ -61,10 +65,12 @@ __all__ = [
     "Constant",
     "Cosine",
     "DaSGD",
+    "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
     "Drops",
+    "EntropySGD",
     "Failing",
     "FedAvg",
     "HierarchicalLocalSGD",
@@ -77,6 +83,7 @@ __all__ = [
     "Nesterov",
     "OneShotAveraging",
     "OverlapLocalSGD",
+    "Parle",
     "Pauses",
     "Polynomial",
     "PostLocalSGD",
@@ -86,6 +93,7 @@ __all__ = [
     "Ring",
     "Scaled",
     "Schedule",
+    "Scoping",
     "Serial",
     "Simulated",
     "Slow",

@@ -169,5 +169,6 @@ class NumpyModel:
             at=self.snapshot,
             rules=self.rules,
             shapes=worker.shapes,
+            pull=request.pull,
         )
         return 0

@@ -13,7 +13,7 @@ from loosestep.rates import Rate
 from loosestep.value import Value
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer
+    from loosestep.requests import Buffer, Pull
 
 Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer, one after the other
 
@@ -55,18 +55,22 @@ class Optimizer(Value):
         at: Buffer | None = None,
         rules: Any = ops,
         shapes: Shapes = (),
+        pull: Pull | None = None,
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
         `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
-        are those of the tensors in `params`, if somebody knows them.
+        are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
         """
         if self.weight_decay:
             ops.axpy(grad, params if at is None else at, self.weight_decay)
         rate = rates.at(self.rate, step)
         if self.correction and count > 1 and step > 0:
             self.carry(moments[0], rates.at(self.rate, step - 1), rate)
-        self.apply(rules, params, grad, moments, rate, count)
+        if pull is None:
+            self.apply(rules, params, grad, moments, rate, count)
+        else:
+            self.apply_pulled(params, grad, moments, rate, count, pull)
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:
@@ -79,6 +83,14 @@ class Optimizer(Value):
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         """The rule itself."""
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        """The rule between the two halves of a pull; one that has a fused form says so."""
+        ops.pull(grad, params, pull.anchor, pull.strength)
+        self.apply(ops, params, grad, moments, rate, count)
+        ops.blend(pull.mean, params, pull.keep)
 
     def check(self, *names: str) -> None:
         """Refuse a rate, weight decay or other number that is negative or not finite."""

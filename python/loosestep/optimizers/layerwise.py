@@ -14,7 +14,7 @@ from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.rates import Rate
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer
+    from loosestep.requests import Buffer, Pull
 
 
 def tensors(shapes: Shapes, size: int) -> Iterator[tuple[slice, int]]:
@@ -48,12 +48,17 @@ class Layerwise(Optimizer):
         at: Buffer | None = None,
         rules: Any = ops,
         shapes: Shapes = (),
+        pull: Pull | None = None,
     ) -> None:
         rate, seen = rates.at(self.rate, step), params if at is None else at
+        if pull is not None:
+            ops.pull(grad, params, pull.anchor, pull.strength)
         for part, dimensions in tensors(shapes, params.size):
             mine = tuple(moment[part] for moment in moments)
             scaling = self.vectors or dimensions > 1
             self.move(rules, params[part], seen[part], grad[part], mine, rate, count, scaling)
+        if pull is not None:
+            ops.blend(pull.mean, params, pull.keep)
 
     @abstractmethod
     def move(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from loosestep import ops
 from loosestep.optimizers.base import Optimizer
 from loosestep.rates import Rate
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer
+    from loosestep.requests import Buffer, Pull
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,6 +27,11 @@ class SGD(Optimizer):
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         rules.sgd(params, grad, rate)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, rate, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +78,12 @@ class Nesterov(Optimizer):
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         rules.nesterov(params, moments[0], grad, rate, self.momentum)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        anchor, mean, mu = pull.anchor, pull.mean, self.momentum
+        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, rate, mu, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)
