@@ -1,10 +1,11 @@
 """Large batches: steps to a target as the batch grows 64-fold
 
-Four workers train an MLP(64) on 8192 rows of Fashion-MNIST by synchronous SGD with momentum 0.9, in batches of 64 to
-4096 rows, for 15 epochs and at least 150 steps. Every method has one rate for the reference batch of 64, chosen among
-two or three by runs on another seed with batches of 256 and 4096, and a rule for the others: the linear rule multiplies
-it by the growth of the batch, the root rule (LARS, LAMB, and the RMSprop part) by its root. Warm-up takes a tenth of
-the steps. Counted are steps until an evaluation first shows 80 % test accuracy, and the accuracy at the end.
+Four workers train an MLP(64) on 8192 rows of Fashion-MNIST by synchronous SGD with momentum 0.9, in batches of 64
+to 4096 rows, for 15 epochs and at least 150 steps. Every method has one rate for the reference batch of 64, chosen
+among two or three by runs on another seed with batches of 256 and 4096, and a rule for the others: the linear rule
+multiplies it by the growth of the batch, the root rule (LARS, LAMB, and the RMSprop part) by its root. Warm-up
+takes a tenth of the steps. Counted are steps until an evaluation first shows 80 % test accuracy, and the accuracy
+at the end.
 """
 
 from __future__ import annotations
