@@ -1,7 +1,7 @@
 """Large batches: steps to a target as the batch grows 64-fold
 
 Four workers train an MLP(64) on 8192 rows of Fashion-MNIST by synchronous SGD with momentum 0.9, in batches of 64
-to 4096 rows, for 15 epochs and at least 150 steps. Every method has one rate for the reference batch of 64, chosen
+to 4096 rows, for 8 epochs and at least 100 steps. Every method has one rate for the reference batch of 64, chosen
 among two or three by runs on another seed with batches of 256 and 4096, and a rule for the others: the linear rule
 multiplies it by the growth of the batch, the root rule (LARS, LAMB, and the RMSprop part) by its root. Warm-up
 takes a tenth of the steps. Counted are steps until an evaluation first shows 80 % test accuracy, and the accuracy
@@ -16,7 +16,7 @@ from bench.papers.study import Contender, Study
 from bench.papers.tables import ACCURACY, Across, Column, first_at
 from loosestep.optimizers import Optimizer
 
-ROWS, EPOCHS, LEAST, REFERENCE, TARGET = 8192, 15, 150, 64, 0.8
+ROWS, EPOCHS, LEAST, REFERENCE, TARGET = 8192, 8, 100, 64, 0.8
 SIZES = (64, 256, 1024, 4096)
 STEPS = Column(f"steps to {TARGET:.0%}", first_at("step", TARGET), ".0f")
 
@@ -58,7 +58,7 @@ STUDY = Study(
         for size in SIZES
         for name, optimizer in methods(size).items()
     ),
-    evaluations=30,
+    evaluations=25,
     pictures=(Ends("rows in a batch", STEPS), Ends("rows in a batch", ACCURACY)),
     tables=(Across("batch", STEPS), Across("batch", ACCURACY)),
 )

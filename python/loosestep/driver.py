@@ -20,10 +20,11 @@ from loosestep.errors import one_of, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
-from loosestep.rates import Scaling, factor
+from loosestep.rates import SCALINGS, Scaling, factor
 from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
+from loosestep.sharing import Common
 from loosestep.strategy import Strategy
 from loosestep.transport import Task, Transport
 from loosestep.transports.metered import Metered
@@ -96,7 +97,7 @@ def run(
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
     lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = whole("seed", seed, 0)
-    one_of("scale_rate", scale_rate, ("none", "linear", "sqrt"))
+    one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
@@ -155,9 +156,9 @@ class Job:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
-        shared = self.session.in_common("params", self.x0) if "params" in self.strategy.shares else None
+        common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
         for rank in self.session.ranks:
-            self.plan.programs.append(self.program(rank, gradient, batches, shared))
+            self.plan.programs.append(self.program(rank, gradient, batches, common))
         if self.folder is not None:
             self.restore(self.folder)
         self.refuse_no_data()
@@ -165,7 +166,11 @@ class Job:
     def agree(self, lengths: Lengths) -> None:
         """All processes must have been asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
-        facts |= {"checkpoint": self.checkpoint is not None, "x0 (checksum)": crc32(self.x0.tobytes())}
+        facts |= {
+            "checkpoint": self.checkpoint is not None,
+            "x0 (checksum)": crc32(self.x0.tobytes()),
+            "shapes": str(self.shapes),
+        }
         check_facts(self.session.surveying("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
@@ -173,14 +178,14 @@ class Job:
         if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
-    def program(self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None) -> Program:
+    def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
         """One worker with its model and state."""
-        params = buffers.copy_of(self.x0) if shared is None else shared
-        moments = self.optimizer.init(params)
-        worker = Worker(rank, self.size, params, self.share_for(rank), moments)
+        params = buffers.copy_of(self.x0) if common.params is None else common.params
+        moments = self.optimizer.init(params) if common.moments is None else common.moments
+        worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.shape(self.shapes)
         worker.seed = self.seed
-        adds = None if shared is None else getattr(self.strategy, "adds", "exact")
+        adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))
         model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)

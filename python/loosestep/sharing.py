@@ -1,31 +1,32 @@
-"""How workers share out what is for all of them: in whole numbers, nothing lost, nobody without any.
-
->>> shared_out(128, [1, 1, 1, 3])
-[22, 21, 21, 64]
->>> shared_out(5, [0.98, 0.01, 0.01])
-[3, 1, 1]
-"""
+"""What a strategy lets all workers of a run hold in common."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from loosestep import buffers
+
+if TYPE_CHECKING:
+    from loosestep.optimizers import Optimizer
+    from loosestep.requests import Buffer
+    from loosestep.strategy import Strategy
+    from loosestep.transport import Session
 
 
-def shared_out(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to `shares`, each at least 1, whose sum is `total` exactly.
+class Common(NamedTuple):
+    """Buffers of all workers; None: each has its own. `updates` counts those of the moments, one float64."""
 
-    Rounded down, then one more for the largest remainders (of equal ones for the lowest ranks); who has none takes
-    one from the largest.
-    """
-    if total < len(shares):
-        raise ValueError(f"{total} cannot be shared out among {len(shares)} workers: each needs at least 1")
-    whole = float(sum(shares))
-    exact = [total * share / whole for share in shares]
-    parts = [int(part) for part in exact]
-    order = sorted(range(len(shares)), key=lambda rank: (parts[rank] - exact[rank], rank))
-    for rank in order[: total - sum(parts)]:
-        parts[rank] += 1
-    while (poorest := min(parts)) < 1:
-        parts[parts.index(max(parts))] -= 1
-        parts[parts.index(poorest)] += 1
-    return parts
+    params: Buffer | None = None
+    moments: tuple[Buffer, ...] | None = None
+    updates: Buffer | None = None
+
+    @classmethod
+    def of(cls, strategy: Strategy, session: Session, optimizer: Optimizer, x0: Buffer) -> Common:
+        """Made by every process, in one order."""
+        params = session.in_common("params", x0) if "params" in strategy.shares else None
+        if "moments" not in strategy.shares:
+            return cls(params)
+        moments = [session.in_common(f"moment {k}", each) for k, each in enumerate(optimizer.init(x0))]
+        return cls(params, tuple(moments), session.in_common("updates", buffers.zeros(1, np.float64)))

@@ -46,7 +46,6 @@ class Strategy(Value):
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
-    shares: ClassVar[tuple[str, ...]] = ()  # worker buffers that all workers of a host hold in common
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
@@ -57,6 +56,11 @@ class Strategy(Value):
     def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
         """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
         return ((self, None),)
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
+        return ()
 
     @classmethod
     def example(cls) -> Strategy:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from copy import copy
 from itertools import accumulate, pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loosestep import buffers
+from loosestep import buffers, ops
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+ONE = np.ones(1)
 
 
 class Worker:
@@ -21,7 +24,8 @@ class Worker:
 
     `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
     buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
-    this worker computed since the round began: the weight of its share in an average.
+    this worker computed since the round began: the weight of its share in an average. `updates` counts those
+    of the moments: in `common`, one float64, where all workers of a host share them.
     """
 
     def __init__(
@@ -31,14 +35,16 @@ class Worker:
         params: Buffer,
         share: Callable[[str, Buffer], Shared],
         moments: tuple[Buffer, ...] = (),
+        common: Buffer | None = None,
     ) -> None:
         self.rank, self.size = rank, size
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
-        self.clock = self.round = self.updates = self.samples = 0
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
         self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
+        self.clock = self.round = self.samples = 0
+        self._updates, self._common = 0, common
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
@@ -50,6 +56,36 @@ class Worker:
         """Parameters and gradient consist of tensors of these shapes, one after the other."""
         self.shapes = tuple(shapes)
         self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
+
+    @property
+    def updates(self) -> int:
+        """How often the moments have been moved, by this worker or by all that share them."""
+        if self._common is None:
+            return self._updates
+        seen = self.scratch("updates", self._common)
+        ops.load(self._common, seen)
+        return int(seen[0])
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        """While no worker runs, or of this worker's own."""
+        self._updates = count
+        if self._common is not None:
+            self._common[0] = count
+
+    def count_update(self) -> int:
+        """One more; how many there are now."""
+        if self._common is None:
+            self._updates += 1
+        else:
+            ops.exact.axpy(self._common, ONE, 1.0)
+        return self.updates
+
+    def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
+        """This worker as it stands, whose shared variables come from another source."""
+        other = copy(self)
+        other._share = share
+        return other
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""
