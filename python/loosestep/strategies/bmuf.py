@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class BMUF(Strategy):
-    """Momentum on what a block of local steps has moved the mean: D <- m D + z (mean_i x_i - c),
+    """Momentum on what a block of local steps has moved the mean. D <- m D + z (mean_i x_i - c),
     c <- c + D (classical) or c <- c + m D + z (mean_i x_i - c) (Nesterov); then every x_i <- c.
 
     With Nesterov, c is where workers restart, the look-ahead point w + m D of the filtered model w <- w + D, and

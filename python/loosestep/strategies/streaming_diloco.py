@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class StreamingDiLoCo(LateStrategy):
-    """DiLoCo of one fragment p after another: every `period` steps the next one begins to be averaged, and `delay`
+    """DiLoCo of one fragment p after another. Every `period` steps the next one begins to be averaged, and `delay`
     steps later D <- c_p - mean_i s_i,p, u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- k x_i,p + (1 - k)
     c_p.
 
