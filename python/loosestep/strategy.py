@@ -48,7 +48,7 @@ class Strategy(Value):
     synchronous: ClassVar[bool] = True  # all workers meet in every round
     attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
