@@ -1,0 +1,78 @@
+"""Parle: replicas that see a part of the data
+
+Does Parle generalize better than SGD, Entropy-SGD and elastic averaging at equal gradient evaluations, and do
+replicas that each see a fixed part of the data beat SGD on all of it? (P. Chaudhari et al., arXiv:1707.00424.)
+
+Fashion-MNIST's first 6,000 rows, so that all methods fit the training rows and differ in what they generalize
+to, as in the paper's longer runs; MLP(64), Nesterov momentum 0.9, rate 0.01 with drops to a tenth after a half
+and after three quarters, batches of 32 a worker, as many gradient evaluations for every method. Parle's
+constants are the paper's (L = 25, averaging 0.75, outer rate 0.1 and momentum 0.9, gamma from 100 and rho from
+1 by scoping; an epoch of scoping is one pass of three workers together, so that gamma and rho shrink about
+sevenfold). Elastic-SGD is Parle with L = 1 and no smoothing, its spring annealed over as many samples. Links of
+1 Gbit/s with 0.1 ms latency, gradient steps of 1 ms, in virtual time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import loosestep as ls
+from bench.papers.drawing import Curves
+from bench.papers.study import Contender, Study
+from loosestep.models import MLP
+from loosestep.value import Value
+
+
+@dataclass(frozen=True, repr=False)
+class Drops(Value):
+    """A rate that falls at some steps."""
+
+    rate: float = 0.1
+    at: tuple[int, ...] = ()
+    factor: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        return self.rate * self.factor ** sum(step >= drop for drop in self.at)
+
+
+ROWS, STEPS = 6000, 6000
+PULL, COUPLING = ls.Scoping(0.01, 1.0, 62), ls.Scoping(1.0, 10.0, 62)
+PARLE = ls.Parle(pull=PULL, coupling=COUPLING)
+ELASTIC = ls.Parle(1, 0.0, averaging=0.0, rate=1.0, momentum=0.0, coupling=ls.Scoping(0.1, 1.0, 62 * 25))
+SGD, EAMSGD = ls.AllReduceSGD(), ls.EASGD()
+
+
+def contender(label: str, strategy: ls.Strategy, panel: str, workers: int = 3, **options: Any) -> Contender:
+    """As many gradient evaluations as three workers make in `STEPS` steps."""
+    steps = STEPS * 3 // workers
+    optimizer = ls.Nesterov(Drops(0.01, (steps // 2, steps * 3 // 4)), 0.9)
+    on = ls.Simulated(workers, latency=1e-4, bandwidth=1.25e8)
+    settings = {"rows": ROWS, "model": MLP(64), **options}
+    return Contender(label, strategy, optimizer, on, steps, panel=panel, **settings)
+
+
+def whole() -> list[Contender]:
+    """Everybody sees all rows."""
+    kinds = {"SGD": SGD, "Entropy-SGD": ls.EntropySGD(25, PULL), "EAMSGD": EAMSGD, "Elastic-SGD": ELASTIC}
+    return [contender(label, kind, "3 workers, all rows") for label, kind in {**kinds, "Parle": PARLE}.items()]
+
+
+def split(workers: int, fraction: float, part: str) -> list[Contender]:
+    """Each worker keeps a part of the rows; SGD has either all of them or as many as one worker."""
+    panel = f"{workers} workers, {part} of the rows each"
+    own = {"workers": workers, "fraction": fraction}
+    return [
+        contender("SGD, all rows", SGD, panel, workers),
+        contender(f"SGD, {part} of the rows", SGD, panel, workers, rows=int(ROWS * fraction)),
+        contender("EAMSGD", EAMSGD, panel, **own),
+        contender("Elastic-SGD", ELASTIC, panel, **own),
+        contender("Parle", PARLE, panel, **own),
+    ]
+
+
+STUDY = Study(
+    (*whole(), *split(3, 0.5, "a half"), *split(6, 0.25, "a quarter")),
+    pictures=(Curves(limits=(0.79, 0.85)),),
+)
+FINDINGS = ""
