@@ -8,6 +8,8 @@ ratings and factors of its own, side by side. LIBMF's row is there where LIBMF_O
 
     pip download --no-binary :all: --no-deps libmf==0.9.2 && tar xf libmf-0.9.2.tar.gz && cd libmf-0.9.2/src_cpp
     g++ -O3 -march=native -DUSEAVX -std=c++11 -pthread -shared -fPIC mf.cpp libmf_interface.cpp -o libmf.so
+
+and numba's (`pip install numba`), of the same method as a plain loop, where it is installed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.compiled import compiled, factorize
 from bench.data import netflix_like
 from bench.harness import Elsewhere, Options, Row, Sample, measure
 from loosestep.sparse import MatrixFactorization
@@ -59,6 +62,8 @@ def netflix(case: str, size: tuple[int, int, int], options: Options) -> Iterator
     }
     if "LIBMF_OBJ" in os.environ:
         runs["LIBMF, 1 thread(s)"] = LIBMF(learn)  # with 2, some calls never return
+    if (native := compiled(factorize, case)) is not None:
+        runs["numba, 1 thread(s)"] = Numba(learn, native)
     errors = {name: run.error(held) for name, run in runs.items()}
     print(f"{case}: held-out RMSE after {EPOCHS} epochs: " + ", ".join(f"{k} {v:.4f}" for k, v in errors.items()))
     if not options.smoke:  # so few ratings say little
@@ -117,6 +122,31 @@ class Pair:
 
     def __call__(self) -> list[float]:
         return list(self.pool.map(lambda run: run(), self.runs))
+
+
+class Numba:
+    """The same method, as a plain loop over ratings that were shuffled once; no grid, rows that are not padded."""
+
+    def __init__(self, ratings: Ratings, native: Callable[..., Any]) -> None:
+        like, order = Run(ratings), np.random.default_rng(0).permutation(len(ratings))
+        self.mean, self.native = like.mean, native
+        self.ratings = tuple(
+            each[order] for each in (ratings.users, ratings.items, ratings.values - np.float32(like.mean))
+        )
+        tables = like.training.users, like.training.items
+        self.rows = tuple(np.ascontiguousarray(table.factors()) for table in tables)
+        self.others = tuple(np.full(len(table), value, np.float32) for value in (0, 1) for table in self.rows)
+
+    def __call__(self) -> None:
+        self.native(*self.ratings, *self.rows, *self.others, np.float32(L2), np.float32(RATE))
+
+    def error(self, held: Ratings) -> float:
+        for _ in range(EPOCHS):
+            self()
+        (p, q), (bias_p, bias_q) = self.rows, self.others[:2]
+        said = bias_p[held.users] + bias_q[held.items]
+        said += np.einsum("nk,nk->n", p[held.users], q[held.items])
+        return float(np.sqrt(np.mean((held.values - np.float32(self.mean) - said) ** 2)))
 
 
 class Processor(Elsewhere):

@@ -46,7 +46,7 @@ LAYERS = [
     "wrapping",
     "transports",
     "program",
-    "saving",
+    "saving sharing",
     "resizing",
     "loop",
     "adapters",

@@ -1,6 +1,6 @@
-// Rules on a vector that several threads update at once: its elements are accessed atomically, in no order.
-// A rule runs on a copy of the element; "racy" stores the result (an update in between is lost), "exact"
-// exchanges it, and where another thread was faster adds the rule's change to what is there now.
+// Rules on vectors that several threads update at once: elements of what a rule writes are accessed atomically,
+// in no order. It runs on copies of them; "racy" stores the results (an update in between is lost), "exact"
+// exchanges them, and where another thread was faster adds the rule's change to what is there now.
 #include <atomic>
 
 #include "cpu/each.hpp"
@@ -17,21 +17,28 @@ template <class T> void exact_store(std::atomic_ref<T> x, T before, T after) {
   while (!x.compare_exchange_weak(before, after, relaxed)) after = before + change;
 }
 
-template <class R, class T, auto store, class... P>
-void update(const R& rule, std::size_t begin, std::size_t end, T* x, P*... p) {
-  for (std::size_t i = begin; i < end; ++i) {
-    std::atomic_ref<T> shared(x[i]);
-    const T before = shared.load(relaxed);
-    T after = before;
-    rule(after, p[i]...);
-    store(shared, before, after);
-  }
+// One argument of a rule: written where it takes a reference.
+template <class A, class T> T taken(T* x) {
+  if constexpr (std::is_reference_v<A>)
+    return std::atomic_ref<T>(*x).load(relaxed);
+  else
+    return *x;
+}
+
+template <class A, class T, auto store> void put(T* x, T before, T after) {
+  if constexpr (std::is_reference_v<A>) store(std::atomic_ref<T>(*x), before, after);
 }
 
 template <class R, class T, auto store, class... A, std::size_t... I>
 void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
                    std::index_sequence<I...>) {
-  update<R, T, store>(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
+  T* const at[] = {static_cast<T*>(buffers[I])...};
+  for (std::size_t i = begin; i < end; ++i) {
+    const T before[] = {taken<A>(at[I] + i)...};
+    T after[] = {before[I]...};
+    rule(after[I]...);
+    (put<A, T, store>(at[I] + i, before[I], after[I]), ...);
+  }
 }
 
 template <class R, class T, auto store>

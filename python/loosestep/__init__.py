@@ -11,6 +11,7 @@ from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
+from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
@@ -53,6 +54,7 @@ __all__ = [
     "Complete",
     "Constant",
     "DaSGD",
+    "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",

@@ -24,6 +24,7 @@ from loosestep.program import Plan, Program
 from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
+from loosestep.sharing import Common
 from loosestep.strategy import Strategy
 from loosestep.transport import Task, Transport
 from loosestep.transports.metered import Metered
@@ -183,9 +184,9 @@ class Job:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
-        shared = self.session.in_common("params", self.x0) if "params" in self.strategy.shares else None
+        common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
         for rank in self.session.ranks:
-            self.plan.programs.append(self.program(rank, gradient, batches, shared))
+            self.plan.programs.append(self.program(rank, gradient, batches, common))
         if self.folder is not None:
             self.restore(self.folder)
         self.refuse_no_data()
@@ -201,13 +202,13 @@ class Job:
         if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
-    def program(self, rank: int, gradient: GradientFunction, batches: Batches, shared: Buffer | None) -> Program:
+    def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
         """One worker with its model and state."""
-        params = buffers.copy_of(self.x0) if shared is None else shared
-        moments = self.optimizer.init(params)
-        worker = Worker(rank, self.size, params, self.share_for(rank), moments)
+        params = buffers.copy_of(self.x0) if common.params is None else common.params
+        moments = self.optimizer.init(params) if common.moments is None else common.moments
+        worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.seed = self.seed
-        adds = None if shared is None else getattr(self.strategy, "adds", "exact")
+        adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         model = NumpyModel(worker, gradient, feed, self.optimizer, self.x0.shape, adds)
         return Program(self.plan, worker, model, self.strategy.init(worker))

@@ -35,7 +35,11 @@ FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
 def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     of_kind("strategy", strategy, Strategy)
-    missing = {"own_update": "an update of its own", "own_batches": "to choose the size of its batches"}
+    missing = {
+        "own_update": "an update of its own",
+        "own_batches": "to choose the size of its batches",
+        "own_rest": "to let workers rest for a whole round",
+    }
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")

@@ -150,6 +150,37 @@ def nesterov_elastic(
 
 
 @op
+def outer_momentum(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
+    """Heavy ball from round to round, x being the mean: u = momentum u + (c - x), c -= rate u, x = c."""
+    u[...] = momentum * u + (c - x)
+    c -= rate * u
+    x[...] = c
+
+
+@op
+def outer_nesterov(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
+    """Nesterov's, x being the mean: d = c - x, u = momentum u + d, c -= rate (d + momentum u), x = c."""
+    d = c - x
+    u[...] = momentum * u + d
+    c -= rate * (d + momentum * u)
+    x[...] = c
+
+
+@op
+def correct(x: Buffer, s: Buffer, a: Buffer) -> None:
+    """The average a of snapshots s, with what x has done since its own: x = a + (x - s)."""
+    x[...] = a + (x - s)
+
+
+@op
+def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None:
+    """x += pull (z - x), b = momentum b + (z - x), z -= b."""
+    x += pull * (z - x)
+    b[...] = momentum * b + (z - x)
+    z -= b
+
+
+@op
 def pull(g: Buffer, x: Buffer, c: Buffer, strength: float) -> None:
     """A gradient feels a spring from x to c as well: g += strength (x - c)."""
     g += strength * (x - c)
@@ -193,37 +224,6 @@ def parle(x: Buffer, v: Buffer, z: Buffer, y: Buffer, rate: float, momentum: flo
     specification["nesterov"](x, v, (x - z) + coupling * (x - y), rate, momentum)
     z[...] = x
     y[...] = x
-
-
-@op
-def outer_momentum(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
-    """Heavy ball from round to round, x being the mean: u = momentum u + (c - x), c -= rate u, x = c."""
-    u[...] = momentum * u + (c - x)
-    c -= rate * u
-    x[...] = c
-
-
-@op
-def outer_nesterov(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
-    """Nesterov's, x being the mean: d = c - x, u = momentum u + d, c -= rate (d + momentum u), x = c."""
-    d = c - x
-    u[...] = momentum * u + d
-    c -= rate * (d + momentum * u)
-    x[...] = c
-
-
-@op
-def correct(x: Buffer, s: Buffer, a: Buffer) -> None:
-    """The average a of snapshots s, with what x has done since its own: x = a + (x - s)."""
-    x[...] = a + (x - s)
-
-
-@op
-def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None:
-    """x += pull (z - x), b = momentum b + (z - x), z -= b."""
-    x += pull * (z - x)
-    b[...] = momentum * b + (z - x)
-    z -= b
 
 
 @op

@@ -41,9 +41,11 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
     first = worker.rank == 0
     tensors: dict[str, Buffer] = {}
     numbers: dict[str, Any] = {}
-    if first or "params" not in program.plan.strategy.shares:
+    shares = program.plan.strategy.shares
+    if first or "params" not in shares:
         tensors["params"] = worker.params
-    tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
+    if first or "moments" not in shares:
+        tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
     for name, _, _, value in pieces(program.state):
         if isinstance(value, np.ndarray):
             tensors[name] = value
@@ -81,8 +83,9 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     where = str(folder.part(folder.current, worker.rank))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
-    for number, moment in enumerate(worker.moments):
-        place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
+    if worker.rank == 0 or "moments" not in program.plan.strategy.shares:
+        for number, moment in enumerate(worker.moments):
+            place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     for name, holder, key, value in pieces(program.state):
         if isinstance(value, np.ndarray):
             place(value, tensors.get(name), name, where)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loosestep import buffers
+from loosestep import buffers, ops
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+ONE = np.ones(1)
 
 
 class Worker:
@@ -20,7 +22,8 @@ class Worker:
 
     `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
     buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
-    this worker computed since the round began: the weight of its share in an average.
+    this worker computed since the round began: the weight of its share in an average. `updates` counts those
+    of the moments: in `common`, one float64, where all workers of a host share them.
     """
 
     def __init__(
@@ -30,17 +33,43 @@ class Worker:
         params: Buffer,
         share: Callable[[str, Buffer], Shared],
         moments: tuple[Buffer, ...] = (),
+        common: Buffer | None = None,
     ) -> None:
         self.rank, self.size = rank, size
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
-        self.clock = self.round = self.updates = self.samples = 0
+        self.clock = self.round = self.samples = 0
+        self._updates, self._common = 0, common
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
+
+    @property
+    def updates(self) -> int:
+        """How often the moments have been moved, by this worker or by all that share them."""
+        if self._common is None:
+            return self._updates
+        seen = self.scratch("updates", self._common)
+        ops.load(self._common, seen)
+        return int(seen[0])
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        """While no worker runs, or of this worker's own."""
+        self._updates = count
+        if self._common is not None:
+            self._common[0] = count
+
+    def count_update(self) -> int:
+        """One more; how many there are now."""
+        if self._common is None:
+            self._updates += 1
+        else:
+            ops.exact.axpy(self._common, ONE, 1.0)
+        return self.updates
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""
@@ -84,6 +113,12 @@ class Worker:
             raise ValueError(f"fragments must be at most {size}, the number of parameters, got {count}")
         cuts = [0, *(self._near(size * part // count, size / count / 2) for part in range(1, count)), size]
         return [slice(low, high) for low, high in pairwise(cuts)]
+
+    def tensors(self, part: slice) -> list[slice]:
+        """Where, counted from the beginning of a part, its tensors are; the whole where none are known."""
+        inside = [edge for edge in self.edges if part.start < edge < part.stop]
+        cuts = [part.start, *inside, part.stop]
+        return [slice(low - part.start, high - part.start) for low, high in pairwise(cuts)]
 
     def _near(self, place: int, reach: float) -> int:
         """The beginning of a tensor that is less than `reach` away, or the place itself."""

@@ -17,6 +17,7 @@ from tests.contract.problem import Quadratic, start
 
 import loosestep as ls
 from loosestep import strategies
+from loosestep.checkpoint import Folder
 from loosestep.errors import LoosestepError
 from loosestep.requests import (
     Add,
@@ -225,6 +226,22 @@ def hogwild_shares_its_parameters() -> None:
         count(ls.MPI(hosts=[1] * SIZE))
 
 
+def hogwild_shares_its_moments(folder: Path) -> None:
+    """With mu = 1 the velocity is the sum of all gradients, whole numbers here; and all updates are counted."""
+    rise = lambda x, batch: np.full_like(x, -1)  # noqa: E731
+    steps = lambda rank, size: iter([0.0] * 100)  # noqa: E731
+    optimizer = ls.Momentum(1.0, 1.0)
+    ls.run(ls.Hogwild(), rise, np.zeros(257), steps, optimizer=optimizer, on=ls.MPI(), checkpoint=folder)
+    found = Folder(folder, {"workers": SIZE}, resume=True)
+    found.read_manifest()
+    for rank in range(SIZE):
+        tensors, facts = found.read(rank)
+        assert facts["worker"]["updates"] == 100 * SIZE
+        assert set(tensors) == ({"params", "moment.0"} if rank == 0 else set())
+        if rank == 0:
+            assert (tensors["moment.0"] == 100 * SIZE).all()
+
+
 # --- halting, checkpoints ----------------------------------------------------------------------------------
 
 
@@ -265,6 +282,7 @@ def main() -> None:
     asynchronous_ones_arrive()
     hogwild_shares_its_parameters()
     stops_together()
+    hogwild_shares_its_moments(shared / "moments")
     resumes(shared)
     print(f"rank {RANK} of {SIZE}: all agrees", flush=True)
 

@@ -21,6 +21,7 @@ CASES = {
     "n=1: Hogwild is SGD": alone(ls.Hogwild()),
     "n=1: racy Hogwild is SGD": alone(ls.Hogwild("racy")),
     "n=1: Hogwild with heavy ball is heavy ball": alone(ls.Hogwild(), HEAVY),
+    "n=1: Hogwild with moments of its own is too": alone(ls.Hogwild(moments="own"), HEAVY),
     # alpha = 0
     "n=1, a=0: EAMSGD is MSGD": Case(ls.EASGD(4, 0.0), "the replica alone", ONE, NESTEROV, bits=True),
     "a=0: EASGD is independent SGD": Case(ls.EASGD(4, 0.0), "replicas alone"),

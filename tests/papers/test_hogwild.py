@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.papers.problems import (
 )
 
 import loosestep as ls
+from loosestep.checkpoint import Folder
 
 ALONE = quadratics(1)
 TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0))]
@@ -113,3 +115,97 @@ def test_threads_solve_a_consistent_sparse_system() -> None:
     optimizer = ls.SGD(0.1)
     result = ls.run(ls.Hogwild(), gradient, np.zeros(60), shuffled_rows, optimizer=optimizer, on=ls.Threads(4))
     assert difference(result.params, solution) < 1e-6
+
+
+# --- moments -----------------------------------------------------------------------------------------------
+
+LOCKSTEP = ls.Simulated(3, step_time=1.0)
+
+
+@pytest.mark.parametrize("moments", ["shared", "own"])
+def test_in_lockstep_velocities_are_one_or_a_workers_own(moments: str) -> None:
+    """Shared: v <- mu v - eta g, x <- x + v by whoever comes; own: v is that of the worker whose turn it is."""
+    problem, rate, mu = homogeneous(np.array([0.3]), 3), 0.2, 0.6
+    x, v = [1.0, 1.0, 1.0], np.zeros(3)
+    for k in range(3 * 30):
+        place = 0 if moments == "shared" else k % 3
+        v[place] = mu * v[place] - rate * 0.3 * x[-3]
+        x.append(x[-1] + v[place])
+    strategy, optimizer = ls.Hogwild(moments=moments), ls.Momentum(rate, mu)
+    found = trace(strategy, problem, 30, on=LOCKSTEP, optimizer=optimizer)
+    assert difference(found.center, np.array([x[-1]])) < 1e-12
+
+
+def pulls(x: Array, batch: Array) -> Array:
+    """Wherever x is, so that nothing is late."""
+    return batch.astype(x.dtype)
+
+
+def drawn(steps: int, workers: int) -> Array:
+    return np.random.default_rng(0).normal(size=(steps, workers, 5))
+
+
+@pytest.mark.parametrize("optimizer", [ls.Adam(0.1), ls.Momentum(0.1), ls.Nesterov(0.1)], ids=repr)
+def test_workers_who_share_moments_are_one_optimizer_bit_for_bit(optimizer: ls.SGD) -> None:
+    """Their steps one after the other, Adam's bias correction by the updates of all."""
+    batches = drawn(20, 3)
+    together = ls.run(
+        ls.Hogwild(),
+        pulls,
+        np.zeros(5),
+        lambda rank, size: iter(batches[:, rank]),
+        optimizer=optimizer,
+        on=LOCKSTEP,
+    )
+    alone = ls.run(
+        ls.AllReduceSGD(), pulls, np.zeros(5), lambda rank, size: iter(batches.reshape(60, 5)), optimizer=optimizer
+    )
+    assert (together.params == alone.params).all()
+
+
+def test_adam_of_a_workers_own_counts_its_own_updates() -> None:
+    """Each worker's Adam walks by itself; x is the sum of the ways."""
+    batches = drawn(20, 3)
+    found = ls.run(
+        ls.Hogwild(moments="own"), pulls, np.zeros(5), lambda rank, size: iter(batches[:, rank]),
+        optimizer=ls.Adam(0.1), on=LOCKSTEP,
+    )  # fmt: skip
+    ways = [
+        ls.run(
+            ls.AllReduceSGD(),
+            pulls,
+            np.zeros(5),
+            lambda rank, size, k=k: iter(batches[:, k]),
+            optimizer=ls.Adam(0.1),
+        )
+        for k in range(3)
+    ]
+    assert difference(found.params, sum(way.params for way in ways)) < 1e-12
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_exact_adds_to_shared_moments_lose_nothing(workers: int, tmp_path: Path) -> None:
+    """With mu = 1 the velocity is the sum of all gradients, whole numbers here; and all updates are counted."""
+    rise = lambda x, batch: np.full_like(x, -1.0)  # noqa: E731
+    ls.run(
+        ls.Hogwild(), rise, np.zeros(257), rank_forever, optimizer=ls.Momentum(1.0, 1.0), steps=300,
+        on=ls.Threads(workers), checkpoint=tmp_path,
+    )  # fmt: skip
+    folder = Folder(tmp_path, {"workers": workers}, resume=True)
+    folder.read_manifest()
+    tensors, facts = folder.read(0)
+    assert (tensors["moment.0"] == 300 * workers).all()
+    assert facts["worker"]["updates"] == 300 * workers
+
+
+def test_a_resumed_run_goes_on_with_the_shared_moments(tmp_path: Path) -> None:
+    problem, on = quadratics(3), ls.Simulated(3, stragglers=ls.LogNormal(1.0))
+
+    def go(folder: str, steps: int, resume: bool = False) -> Array:
+        return ls.run(
+            ls.Hogwild(), problem.gradient, problem.start, rank_forever, optimizer=ls.Adam(0.1), steps=steps,
+            on=on, checkpoint=tmp_path / folder, checkpoint_every=13, resume=resume,
+        ).params  # fmt: skip
+
+    go("parts", 13)
+    assert (go("parts", 30, resume=True) == go("whole", 30)).all()

@@ -72,8 +72,14 @@ def frozen() -> nn.Module:
     ("kind", "said", "change"),
     [
         (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
+        (TypeError, "FedAvg(fraction=0.5) needs to let workers rest", {"strategy": ls.FedAvg(fraction=0.5)}),
         (ValueError, "Hogwild() promises that no update is lost", {"strategy": ls.Hogwild()}),
-        (TypeError, "Holding() keeps state in common, and a loop of your own", {"strategy": Holding()}),
+        (
+            TypeError,
+            "Hogwild(adds='racy', moments='own') keeps only params in common, and a loop of your own shares",
+            {"strategy": ls.Hogwild("racy", "own")},
+        ),
+        (TypeError, "Holding() keeps only state in common, and a loop of your own", {"strategy": Holding()}),
         (TypeError, "bfloat16 or float16, got '0.weight' of torch.complex64", {"net": complex_()}),
         (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),
         (ValueError, "accumulate must be at least 1, got 0", {"accumulate": 0}),

@@ -151,13 +151,12 @@ class NumpyModel:
 
     def update(self, request: Update) -> int:
         worker = self.worker
-        worker.updates += 1
         self.optimizer.update(
             worker.params,
             worker.grad,
             worker.moments,
             worker.clock - 1,
-            worker.updates,
+            worker.count_update(),
             at=self.snapshot,
             rules=self.rules,
             pull=request.pull,

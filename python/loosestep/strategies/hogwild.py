@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Hogwild(Strategy):
     """All workers update one x without a lock: read x (old and new values mixed), x <- x - eta g_i(x).
 
-    A gradient is taken at a snapshot of x read element by element; its update is added element by element.
-    Moments of a local optimizer are each worker's own; in a torch loop all state of torch's optimizer is shared,
-    and its writes are 'racy'. On dense models every step touches every coordinate, where theory promises nothing;
-    it gains while the gradient, not memory, is the limit.
+    A gradient is taken at a snapshot of x read element by element; its update is added element by element. A
+    torch loop shares all state of torch's optimizer, and its writes are 'racy'. On dense models every step touches
+    every coordinate, where theory promises nothing; it gains while the gradient, not memory, is the limit.
 
     adds: 'exact' adds by compare-exchange, so no update is lost (the one that theory describes); 'racy' is a
         relaxed load and store, faster where contended, and may lose updates.
+    moments: of the local optimizer: 'shared' moves one set as x is moved, and counts the updates of all (Adam's
+        bias correction), so n workers are one optimizer whose gradients are late; 'own' gives each worker a set
+        of its own gradients, and n velocities move one x.
 
     No messages: the parameters are the same memory. In virtual time a step reads x when it begins and
     updates it when it ends.
@@ -43,12 +45,17 @@ class Hogwild(Strategy):
 
     synchronous: ClassVar[bool] = False
     identity_at_one: ClassVar[bool] = True
-    shares: ClassVar[tuple[str, ...]] = ("params",)
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
     adds: Literal["exact", "racy"] = "exact"
+    moments: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
         one_of("adds", self.adds, ("exact", "racy"))
+        one_of("moments", self.moments, ("shared", "own"))
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        return ("params", "moments") if self.moments == "shared" else ("params",)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)

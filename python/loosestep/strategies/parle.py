@@ -82,7 +82,8 @@ class Parle(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         before = worker.round - 1
-        yield Local(self.period, Pull(state.anchor, strength_at(self.pull, before), state.mean, self.averaging))
+        pull = Pull(state.anchor, strength_at(self.pull, before), state.mean, self.averaging)
+        yield Local(self.period, pull=pull)
         master = worker.params  # z holds what the inner loop found, so its place is free
         ops.copy(state.anchor if self.towards == "anchors" else state.mean, master)
         yield AllReduce(master, op="mean", weight=worker.samples)

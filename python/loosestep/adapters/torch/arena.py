@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def check_sharing(strategy: Strategy) -> None:
     """Refuse a promise that torch's optimizers cannot keep."""
-    if not set(strategy.shares) <= {"params"}:
+    if strategy.shares and set(strategy.shares) != {"params", "moments"}:
         what = " and ".join(strategy.shares)
-        raise TypeError(f"{strategy} keeps {what} in common, and a loop of your own has only params to share")
+        raise TypeError(f"{strategy} keeps only {what} in common, and a loop of your own shares moments too")
     if strategy.shares and getattr(strategy, "adds", "racy") != "racy":
         raise ValueError(
             f"{strategy} promises that no update is lost, and torch's optimizers write shared memory without "

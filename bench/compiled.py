@@ -1,0 +1,75 @@
+"""SGD as one writes it in Python, for numba to compile: rivals of one thread, where numba is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def compiled(function: Callable[..., Any], case: str) -> Callable[..., Any] | None:
+    """The native form of a loop; says so where there is no numba."""
+    if importlib.util.find_spec("numba") is None:
+        print(f"{case}: no row of numba, which is not installed (pip install numba)")
+        return None
+    native: Callable[..., Any] = importlib.import_module("numba").njit(function, fastmath=True)
+    return native
+
+
+def factorize(
+    users: Any, items: Any, values: Any, p: Any, q: Any, bias_p: Any, bias_q: Any, sums_p: Any, sums_q: Any,
+    l2: Any, rate: Any,
+) -> None:  # fmt: skip
+    """An epoch of `MatrixFactorization` with AdaGrad, in the order of the ratings."""
+    rank = p.shape[1]
+    for n in range(len(values)):
+        u, i = users[n], items[n]
+        e = values[n] - bias_p[u] - bias_q[i]
+        for f in range(rank):
+            e -= p[u, f] * q[i, f]
+        rate_p, rate_q = rate / sums_p[u] ** 0.5, rate / sums_q[i] ** 0.5
+        for f in range(rank):
+            x, y = p[u, f], q[i, f]
+            of_x, of_y = e * y - l2 * x, e * x - l2 * y
+            p[u, f] = x + rate_p * of_x
+            q[i, f] = y + rate_q * of_y
+            sums_p[u] += of_x * of_x / rank
+            sums_q[i] += of_y * of_y / rank
+        bias_p[u] += rate_p * (e - l2 * bias_p[u])
+        bias_q[i] += rate_q * (e - l2 * bias_q[i])
+
+
+def learn_machine(
+    begin: Any, feature: Any, value: Any, target: Any, v: Any, w: Any, sums_v: Any, sums_w: Any, b: Any, s: Any,
+    l2: Any, l2_linear: Any, rate: Any,
+) -> None:  # fmt: skip
+    """An epoch of `FactorizationMachineClassifier` of two classes, in the order of the rows."""
+    rank = v.shape[1]
+    for row in range(len(target)):
+        score = b[0]
+        s[:] = 0
+        for k in range(begin[row], begin[row + 1]):
+            j, x = feature[k], value[k]
+            score += w[j] * x
+            for f in range(rank):
+                s[f] += v[j, f] * x
+                score -= (v[j, f] * x) ** 2 / 2
+        for f in range(rank):
+            score += s[f] ** 2 / 2
+        g = -target[row] / (1 + math.exp(target[row] * score))
+        b[0] -= rate * g
+        for k in range(begin[row], begin[row + 1]):
+            j, x = feature[k], value[k]
+            added = 0.0
+            for f in range(rank):
+                of_v = g * x * (s[f] - v[j, f] * x) + l2 * v[j, f]
+                added += of_v * of_v
+            sums_v[j] += added / rank
+            rate_v = rate / sums_v[j] ** 0.5
+            for f in range(rank):
+                v[j, f] -= rate_v * (g * x * (s[f] - v[j, f] * x) + l2 * v[j, f])
+            of_w = g * x + l2_linear * w[j]
+            sums_w[j] += of_w * of_w
+            w[j] -= rate / sums_w[j] ** 0.5 * of_w
