@@ -35,7 +35,7 @@ REACHED = tuple(
 )
 STUDY = Study(
     tuple(contender(kind) for kind in methods()),
-    evaluations=40,
+    evaluations=25,
     pictures=(Dots((ACCURACY, *REACHED), logarithmic=tuple(column.title for column in REACHED)),),
     tables=(Plain((*COLUMNS[:2], *COLUMNS[3:5], *REACHED)),),
 )

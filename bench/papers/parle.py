@@ -20,6 +20,7 @@ from typing import Any
 import loosestep as ls
 from bench.papers.drawing import Curves
 from bench.papers.study import Contender, Study
+from bench.papers.tables import COLUMNS, Column, Plain, first_at
 from loosestep.models import MLP
 from loosestep.value import Value
 
@@ -71,8 +72,28 @@ def split(workers: int, fraction: float, part: str) -> list[Contender]:
     ]
 
 
+REACHED = Column("seconds to 83.5%", first_at("seconds", 0.835))
 STUDY = Study(
     (*whole(), *split(3, 0.5, "a half"), *split(6, 0.25, "a quarter")),
     pictures=(Curves(limits=(0.79, 0.85)),),
+    tables=(Plain((*COLUMNS, REACHED)),),
 )
-FINDINGS = ""
+FINDINGS = """
+**Split data, the paper's headline, has its shape.** Three workers that each keep half of the rows end at 84.1%
+with Parle, against 83.7% of SGD on all rows and 82.1% of SGD on half of them; six workers with a quarter each
+end at 84.2%, against 83.9% and 80.4%. The split costs almost nothing: the spring carries over what a replica
+has not seen.
+
+**On all rows** Parle (84.3%) is ahead of Entropy-SGD (84.0%), of Elastic-SGD (84.0%, the spring without
+smoothing) and of SGD (83.7%), at a smaller test loss and a larger training loss. It sends a twenty-fifth of
+SGD's bytes, takes a third of its time on these links, and reaches 83.5% in a third of the time.
+
+**Parle's lead over elastic averaging has not its shape.** EAMSGD is within the spread of Parle in all three
+panels (84.3, 84.2, 84.3%), and Elastic-SGD is clearly behind it with three workers and all rows alone.
+Averaging replicas is most of the gain here, and smoothing adds little to the minima of a network with one
+hidden layer. Differences under 0.2 points are not told apart by three seeds.
+
+The rate is one for all. Tried once, with seed 0: SGD ended at 83.9, 84.0 and 82.6% with rates of 0.01, 0.03 and
+0.1, Parle at 84.1, 83.9 and 82.6%. On all 60,000 rows, which ten passes do not fit by heart, Parle was behind
+SGD (87.9 against 88.3% with rate 0.03): it moves its model more slowly, and is a method for long training.
+"""
