@@ -14,7 +14,6 @@ sevenfold). Elastic-SGD is Parle with L = 1 and no smoothing, its spring anneale
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import loosestep as ls
@@ -22,20 +21,6 @@ from bench.papers.drawing import Curves
 from bench.papers.study import Contender, Study
 from bench.papers.tables import COLUMNS, Column, Plain, first_at
 from loosestep.models import MLP
-from loosestep.value import Value
-
-
-@dataclass(frozen=True, repr=False)
-class Drops(Value):
-    """A rate that falls at some steps."""
-
-    rate: float = 0.1
-    at: tuple[int, ...] = ()
-    factor: float = 0.1
-
-    def __call__(self, step: int) -> float:
-        return self.rate * self.factor ** sum(step >= drop for drop in self.at)
-
 
 ROWS, STEPS = 6000, 6000
 PULL, COUPLING = ls.Scoping(0.01, 1.0, 62), ls.Scoping(1.0, 10.0, 62)
@@ -47,7 +32,7 @@ SGD, EAMSGD = ls.AllReduceSGD(), ls.EASGD()
 def contender(label: str, strategy: ls.Strategy, panel: str, workers: int = 3, **options: Any) -> Contender:
     """As many gradient evaluations as three workers make in `STEPS` steps."""
     steps = STEPS * 3 // workers
-    optimizer = ls.Nesterov(Drops(0.01, (steps // 2, steps * 3 // 4)), 0.9)
+    optimizer = ls.Nesterov(ls.Drops(0.01, (steps // 2, steps * 3 // 4)), 0.9)
     on = ls.Simulated(workers, latency=1e-4, bandwidth=1.25e8)
     settings = {"rows": ROWS, "model": MLP(64), **options}
     return Contender(label, strategy, optimizer, on, steps, panel=panel, **settings)

@@ -51,6 +51,7 @@ class EntropySGD(Strategy):
     algorithm 1; averaging and noise of the final version are as its release and other descriptions give them.
     """
 
+    replicas_agree: ClassVar[bool] = True
     consensus_in: ClassVar[str] = "state.anchor"
     inner: int = 20
     pull: Strength = 0.01
