@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Exchange, Local, Start, Wait
+from loosestep.requests import AllReduce, Exchange, Local, Ready, Start, Wait
 from loosestep.value import Value
 
 if TYPE_CHECKING:
@@ -84,6 +84,20 @@ class Strategy(Value):
         """The mean of the replicas, the same on every worker."""
         ops.copy(worker.params, out)
         yield AllReduce(out, op="mean")
+
+
+def mean_gradient(
+    worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20
+) -> Iterator[Request]:
+    """A step whose gradient becomes the mean over all samples; parts are sent while later ones are computed."""
+    sent = []
+    for bucket in worker.buckets(bucket_bytes, first_bytes):
+        yield Ready(bucket)
+        request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
+        yield Start(request)
+        sent.append(request)
+    for request in sent:
+        yield Wait(request)
 
 
 def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
