@@ -26,7 +26,10 @@ Arrays = Mapping[str, Any]
 Maker = Callable[[Arrays], Contestant]
 
 RATE, MOMENTUM, MOVING_RATE = 0.01, 0.9, 0.1
+PULL, KEEP = 1e-4, 0.75  # weak, so that thousands of steps on one gradient do not end in denormal numbers
+COUPLING = 0.5  # and Parle's outer step has no momentum, which would
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+STEADY = 1.0  # the outer momentum: with less, repeated steps of equal x and c end in denormal numbers
 NUMPY_BLOCK = 8192
 
 # Contestants: each makes, from named arrays, a function that performs one step on them.
@@ -175,6 +178,114 @@ def ours_two_ops(a: Arrays) -> Contestant:
     return run
 
 
+def ours_outer(a: Arrays) -> Contestant:
+    return lambda: ops.outer_momentum(a["x"], a["c"], a["v"], RATE, STEADY)
+
+
+def torch_outer(a: Arrays) -> Contestant:
+    x, c, u, d = (torch.from_numpy(v) for v in (a["x"], a["c"], a["v"], buffers.like(a["x"])))
+
+    def run() -> None:
+        torch.sub(c, x, out=d)
+        u.mul_(STEADY).add_(d)
+        c.sub_(u, alpha=RATE)
+        x.copy_(c)
+
+    return run
+
+
+def ours_pulled(a: Arrays) -> Contestant:
+    return lambda: ops.nesterov_pulled(a["x"], a["v"], a["g"], a["c"], a["m"], RATE, MOMENTUM, PULL, KEEP)
+
+
+def ours_three_ops(a: Arrays) -> Contestant:
+    def run() -> None:
+        ops.pull(a["g"], a["x"], a["c"], PULL)
+        ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
+        ops.blend(a["m"], a["x"], KEEP)
+
+    return run
+
+
+def ours_outer_nesterov(a: Arrays) -> Contestant:
+    return lambda: ops.outer_nesterov(a["x"], a["c"], a["v"], RATE, STEADY)
+
+
+def torch_outer_nesterov(a: Arrays) -> Contestant:
+    x, c, u, d = (torch.from_numpy(v) for v in (a["x"], a["c"], a["v"], buffers.like(a["x"])))
+
+    def run() -> None:
+        torch.sub(c, x, out=d)
+        u.mul_(STEADY).add_(d)
+        c.sub_(d, alpha=RATE).sub_(u, alpha=RATE * STEADY)
+        x.copy_(c)
+
+    return run
+
+
+def torch_pulled(a: Arrays) -> Contestant:
+    x, v, g, c, m = (torch.from_numpy(a[k]) for k in "xvgcm")
+
+    def run() -> None:
+        g.add_(x, alpha=PULL).sub_(c, alpha=PULL)
+        v.mul_(MOMENTUM).sub_(g, alpha=RATE)
+        x.add_(v, alpha=MOMENTUM).sub_(g, alpha=RATE)
+        m.lerp_(x, 1 - KEEP)
+
+    return run
+
+
+def ours_correct(a: Arrays) -> Contestant:
+    return lambda: ops.correct(a["x"], a["c"], a["g"])
+
+
+def torch_correct(a: Arrays) -> Contestant:
+    x, s, mean = (torch.from_numpy(a[k]) for k in "xcg")
+    return lambda: x.sub_(s).add_(mean)
+
+
+def numpy_correct(a: Arrays) -> Contestant:
+    def run() -> None:
+        np.subtract(a["x"], a["c"], out=a["x"])
+        np.add(a["x"], a["g"], out=a["x"])
+
+    return run
+
+
+def ours_anchor(a: Arrays) -> Contestant:
+    return lambda: ops.anchor(a["x"], a["c"], a["v"], 0.0, STEADY)
+
+
+def torch_anchor(a: Arrays) -> Contestant:
+    x, z, b, d = (torch.from_numpy(v) for v in (a["x"], a["c"], a["v"], buffers.like(a["x"])))
+
+    def run() -> None:
+        x.lerp_(z, 0.0)
+        torch.sub(z, x, out=d)
+        b.mul_(STEADY).add_(d)
+        z.sub_(b)
+
+    return run
+
+
+def ours_parle(a: Arrays) -> Contestant:
+    return lambda: ops.parle(a["x"], a["v"], a["c"], a["g"], RATE, 0.0, COUPLING)
+
+
+def ours_five_ops(a: Arrays) -> Contestant:
+    x, v, z, y = (a[k] for k in "xvcg")
+    move = buffers.like(x)
+
+    def run() -> None:
+        ops.subtract(x, z, move)
+        ops.pull(move, x, y, COUPLING)
+        ops.nesterov(x, v, move, RATE, 0.0)
+        ops.copy(x, z)
+        ops.copy(x, y)
+
+    return run
+
+
 def ours_copy(a: Arrays) -> Contestant:
     return lambda: ops.copy(a["x"], a["c"])
 
@@ -265,6 +376,25 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
         },
     ),
     "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
+    "outer_momentum": (24, "xcv", {"loosestep": ours_outer, "torch in place": torch_outer}),
+    "outer_nesterov": (24, "xcv", {"loosestep": ours_outer_nesterov, "torch in place": torch_outer_nesterov}),
+    "correct": (
+        16,
+        "x",
+        {"loosestep": ours_correct, "numpy out=": numpy_correct, "torch in place": torch_correct},
+    ),
+    "anchor": (24, "xcv", {"loosestep": ours_anchor, "torch in place": torch_anchor}),
+    "sgd_pulled": (
+        24,
+        "xm",
+        {"loosestep": lambda a: lambda: ops.sgd_pulled(a["x"], a["g"], a["c"], a["m"], RATE, PULL, KEEP)},
+    ),
+    "nesterov_pulled": (
+        32,
+        "xvm",
+        {"loosestep": ours_pulled, "loosestep, three ops": ours_three_ops, "torch in place": torch_pulled},
+    ),
+    "parle": (32, "xvcg", {"loosestep": ours_parle, "loosestep, five ops": ours_five_ops}),
     "copy": (
         8,
         "c",

@@ -31,7 +31,7 @@ LAYERS = [
     "_core",
     "errors value blas stopwatch stacks units ops",
     "buffers requests",
-    "worker result topology optimizers stragglers checkpoint data expressions models",
+    "worker result topology optimizers scoping stragglers checkpoint data expressions models",
     "topologies",
     "strategy network rollcall agreement",
     "strategies collectives",
@@ -66,8 +66,8 @@ LAYERS = [
 PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
 STRATEGIES_SEE = {
-    "requests", "worker", "strategy", "ops", "topologies", "topology", "codecs", "optimizers", "errors", "value",
-    "buffers",
+    "requests", "worker", "strategy", "ops", "topologies", "topology", "codecs", "optimizers", "scoping", "errors",
+    "value", "buffers",
 }  # fmt: skip
 STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections", "itertools", "random"}
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bench.papers.tables import ACCURACY, Column, Found, values
 
 if TYPE_CHECKING:
-    from bench.papers.study import Run
+    from bench.papers.study import Contender, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 DASHES = ("-", "--", ":", "-.")
@@ -34,6 +34,12 @@ LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_a
 
 class Picture(ABC):
     """Draws a row of axes for each panel."""
+
+    legend: ClassVar[bool] = True
+
+    def height(self, part: Found) -> float:
+        """Inches of a row."""
+        return 3.6
 
     @abstractmethod
     def columns(self) -> int:
@@ -117,18 +123,52 @@ class Ends(Picture):
         place.errorbar(list(kept), middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
 
 
+@dataclass(frozen=True)
+class Dots(Picture):
+    """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
+
+    For many methods, where curves would hide each other. What a run never reached has no dot.
+    """
+
+    numbers: tuple[Column, ...]
+    logarithmic: tuple[str, ...] = ()  # titles of columns
+    legend: ClassVar[bool] = False
+
+    def height(self, part: Found) -> float:
+        return 0.24 * len(part) + 1.0
+
+    def columns(self) -> int:
+        return len(self.numbers)
+
+    def draw(self, axes: Sequence[Any], found: Found) -> None:
+        order = sorted(found.items(), key=lambda item: mean(values(self.numbers[0], item[1]) or [0.0]))
+        for number, (place, column) in enumerate(zip(axes, self.numbers, strict=True)):
+            for height, (_, runs) in enumerate(order):
+                self.dot(place, values(column, runs), height, COLORS[number])
+            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
+            place.set_yticklabels([each.label if number == 0 else "" for each, _ in order], fontsize="small")
+            if column.title in self.logarithmic:
+                place.set_xscale("log")
+
+    def dot(self, place: Any, there: list[float], height: int, color: str) -> None:
+        if there:
+            place.plot([min(there), max(there)], [height, height], color=color, linewidth=2.5, alpha=0.4)
+            place.plot([mean(there)], [height], "o", color=color, markersize=5)
+
+
 def draw(pictures: Sequence[Picture], found: Found, file: Path) -> None:
     """Write a PNG: every picture for every panel, a row each, the legend beside it."""
     from matplotlib.figure import Figure  # no pyplot: nothing global, no display
 
-    panels = list(dict.fromkeys(contender.panel for contender in found))
-    rows = [(picture, panel) for picture in pictures for panel in panels]
-    width = max(picture.columns() for picture in pictures)
-    figure = Figure(figsize=(4.2 * width + 2.6, 3.6 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), width, squeeze=False)
-    for axes, (picture, panel) in zip(grid, rows, strict=True):
-        part = {contender: runs for contender, runs in found.items() if contender.panel == panel}
-        fill(axes, picture, panel, part)
+    panels: dict[str, dict[Contender, Sequence[Run]]] = {}
+    for contender, runs in found.items():
+        panels.setdefault(contender.panel, {})[contender] = runs
+    rows = [(picture, panel, part) for picture in pictures for panel, part in panels.items()]
+    width, heights = max(each.columns() for each in pictures), [each.height(part) for each, _, part in rows]
+    figure = Figure(figsize=(4.2 * width + 2.6, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(rows), width, squeeze=False, height_ratios=heights)
+    for axes, row in zip(grid, rows, strict=True):
+        fill(axes, *row)
     figure.savefig(file, dpi=110)
 
 
@@ -142,4 +182,5 @@ def fill(axes: Sequence[Any], picture: Picture, panel: str, part: Found) -> None
         place.set_title(panel, fontsize="medium")
     for place in unused:
         place.set_axis_off()
-    used[-1].legend(**LEGEND)
+    if picture.legend:
+        used[-1].legend(**LEGEND)

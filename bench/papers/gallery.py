@@ -9,7 +9,9 @@ tuned. Methods are found by scanning the package.
 from __future__ import annotations
 
 import loosestep as ls
+from bench.papers.drawing import Dots
 from bench.papers.study import Contender, Study
+from bench.papers.tables import ACCURACY, COLUMNS, Column, Plain, first_at
 
 ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.LogNormal(0.3))
 
@@ -23,9 +25,18 @@ def methods() -> list[type[ls.Strategy]]:
 
 def contender(kind: type[ls.Strategy]) -> Contender:
     strategy = kind.example()
-    panel = "synchronous" if strategy.synchronous else "asynchronous"
-    return Contender(repr(strategy), strategy, ls.SGD(0.1), ON, steps=1000, panel=panel)
+    return Contender(repr(strategy), strategy, ls.SGD(0.1), ON, steps=1000)
 
 
-STUDY = Study(tuple(contender(kind) for kind in methods()))
+TARGET = 0.82
+REACHED = tuple(
+    Column(f"{title} to {TARGET:.0%}", first_at(name, TARGET), ".3g", scale)
+    for name, title, scale in (("seconds", "seconds", 1.0), ("bytes", "MB", 1e-6), ("samples", "thousands", 1e-3))
+)
+STUDY = Study(
+    tuple(contender(kind) for kind in methods()),
+    evaluations=40,
+    pictures=(Dots((ACCURACY, *REACHED), logarithmic=tuple(column.title for column in REACHED)),),
+    tables=(Plain((*COLUMNS[:2], *COLUMNS[3:5], *REACHED)),),
+)
 FINDINGS = ""

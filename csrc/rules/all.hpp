@@ -3,6 +3,7 @@
 #include "rules/adam.hpp"
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
+#include "rules/blend.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
 #include "rules/elastic.hpp"
@@ -10,10 +11,14 @@
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
+#include "rules/nesterov_pulled.hpp"
 #include "rules/outer_momentum.hpp"
 #include "rules/outer_nesterov.hpp"
+#include "rules/parle.hpp"
+#include "rules/pull.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
+#include "rules/sgd_pulled.hpp"
 #include "rules/subtract.hpp"
 
 namespace loosestep {
@@ -22,8 +27,9 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, Anchor>;
+using Elementwise =
+    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
+         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle>;
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -67,7 +67,8 @@ def run(
     optimizer: the local update, SGD(0.1) by default.
     steps: local gradient steps of each worker (None: until the batches end).
     on: the transport, Serial() by default.
-    seed: of whatever is random in the run: imaginary durations and delays. Data order belongs to `batches`.
+    seed: of whatever is random in the run: imaginary durations and delays, a strategy's noise. Data order belongs
+        to `batches`.
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
         end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
     checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
@@ -206,6 +207,7 @@ class Job:
         params = buffers.copy_of(self.x0) if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
+        worker.seed = self.seed
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         model = NumpyModel(worker, gradient, feed, self.optimizer, self.x0.shape, adds)

@@ -107,6 +107,13 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def share(name: str, value: float) -> None:
+    """Refuse a number that is not from 0 to 1."""
+    positive(name, value, zero=True)
+    if value > 1:
+        raise ValueError(f"{name} must be at most 1, got {value!r}")
+
+
 def positive(name: str, value: float, *, zero: bool = False) -> None:
     """Refuse a number that is not above zero (or, with `zero`, not at least zero) and finite."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from loosestep.agreement import check_facts
 from loosestep.errors import of_kind
 from loosestep.lowering import Lowering
-from loosestep.program import GRADIENT, UPDATE, Plan, Program
+from loosestep.program import GRADIENT, Plan, Program
 from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport
@@ -35,7 +35,11 @@ FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
 def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     of_kind("strategy", strategy, Strategy)
-    missing = {"own_update": "an update of its own", "own_batches": "to choose the size of its batches"}
+    missing = {
+        "own_update": "an update of its own",
+        "own_batches": "to choose the size of its batches",
+        "own_rest": "to let workers rest for a whole round",
+    }
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
@@ -123,7 +127,7 @@ class Loop:
         """How far the round is, for checkpoints: steps done, and whether there was nothing but local ones."""
         if self.worker.round != self.round:
             self.round, self.done, self.local = self.worker.round, 0, True
-        if request is UPDATE:
+        if isinstance(request, Update) and request.local:
             self.done += 1
         elif request is not GRADIENT and type(request) is not RollCall:
             self.local = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from loosestep import buffers, units
@@ -38,7 +39,7 @@ def a_round(strategy: Strategy, size: int, nbytes: int) -> str:
 
 
 def asked_in_a_round(strategy: Strategy, size: int) -> tuple[int, float]:
-    """(local steps, bytes that are sent, for a byte of the model): of a small model, divisible by all workers."""
+    """(local steps, bytes that are sent, for a byte of the model), of a small model: the mean over workers."""
 
     def share(name: str, like: Any) -> Shared:
         return Shared(name, like.size, like.dtype, like)
@@ -46,8 +47,14 @@ def asked_in_a_round(strategy: Strategy, size: int) -> tuple[int, float]:
     worker = Worker(0, size, buffers.zeros(16 * size), share)
     worker.round = worker.samples = 1
     requests = list(strategy.round(worker, strategy.init(worker)))
-    sent = sum(traffic(request, 0, size)[0] for request in requests)
+    sent = sum(sent_by_each(request, size) for request in requests)
     return sum(map(steps_of, requests)), sent / worker.params.nbytes
+
+
+def sent_by_each(request: Request, size: int) -> float:
+    """Bytes, the mean over those who take part: chunks of a small bucket need not be alike."""
+    ranks = getattr(request, "group", None) or range(size)
+    return fmean(traffic(request, rank, size)[0] for rank in ranks)
 
 
 def steps_of(request: Request) -> int:

@@ -181,6 +181,52 @@ def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> Non
 
 
 @op
+def pull(g: Buffer, x: Buffer, c: Buffer, strength: float) -> None:
+    """A gradient feels a spring from x to c as well: g += strength (x - c)."""
+    g += strength * (x - c)
+
+
+@op
+def blend(z: Buffer, x: Buffer, keep: float) -> None:
+    """A running mean: z = keep z + (1 - keep) x; with keep 0 it is x to the bit."""
+    z[...] = keep * z + (1 - keep) * x
+
+
+@op
+def sgd_pulled(x: Buffer, g: Buffer, c: Buffer, z: Buffer, rate: float, strength: float, keep: float) -> None:
+    """`pull(g, x, c, strength)`, `sgd(x, g, rate)`, `blend(z, x, keep)` in one pass; g stays as it was."""
+    felt = g + strength * (x - c)
+    specification["sgd"](x, felt, rate)
+    specification["blend"](z, x, keep)
+
+
+@op
+def nesterov_pulled(
+    x: Buffer,
+    v: Buffer,
+    g: Buffer,
+    c: Buffer,
+    z: Buffer,
+    rate: float,
+    momentum: float,
+    strength: float,
+    keep: float,
+) -> None:
+    """`pull(g, x, c, strength)`, `nesterov(x, v, g, rate, momentum)`, `blend(z, x, keep)` in one pass; g stays."""
+    felt = g + strength * (x - c)
+    specification["nesterov"](x, v, felt, rate, momentum)
+    specification["blend"](z, x, keep)
+
+
+@op
+def parle(x: Buffer, v: Buffer, z: Buffer, y: Buffer, rate: float, momentum: float, coupling: float) -> None:
+    """`nesterov(x, v, g, rate, momentum)` with g = (x - z) + coupling (x - y), then z = x and y = x."""
+    specification["nesterov"](x, v, (x - z) + coupling * (x - y), rate, momentum)
+    z[...] = x
+    y[...] = x
+
+
+@op
 def mean_of(buffers: Sequence[Buffer], out: Buffer, weights: Sequence[float] | None = None) -> None:
     """out = the mean of the buffers: their sum from left to right, divided once; `out` may be one of them.
 

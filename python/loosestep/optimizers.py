@@ -12,7 +12,7 @@ from loosestep.errors import positive
 from loosestep.value import Value
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer
+    from loosestep.requests import Buffer, Pull
 
 Rate: TypeAlias = float | Callable[[int], float]
 
@@ -47,21 +47,34 @@ class Optimizer(Value):
         *,
         at: Buffer | None = None,
         rules: Any = ops,
+        pull: Pull | None = None,
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
         `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory.
+        With a `pull` params are this worker's own.
         """
         if self.weight_decay:
             ops.axpy(grad, params if at is None else at, self.weight_decay)
         rate = self.rate(step) if callable(self.rate) else self.rate
-        self.apply(rules, params, grad, moments, rate, count)
+        if pull is None:
+            self.apply(rules, params, grad, moments, rate, count)
+        else:
+            self.apply_pulled(params, grad, moments, rate, count, pull)
 
     @abstractmethod
     def apply(
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         """The rule itself."""
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        """The rule between the two halves of a pull; one that has a fused form says so."""
+        ops.pull(grad, params, pull.anchor, pull.strength)
+        self.apply(ops, params, grad, moments, rate, count)
+        ops.blend(pull.mean, params, pull.keep)
 
     def check(self) -> None:
         """Refuse a rate or weight decay that is negative or not finite."""
@@ -84,6 +97,11 @@ class SGD(Optimizer):
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         rules.sgd(params, grad, rate)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, rate, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,6 +140,12 @@ class Nesterov(Optimizer):
         self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
     ) -> None:
         rules.nesterov(params, moments[0], grad, rate, self.momentum)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        anchor, mean, mu = pull.anchor, pull.mean, self.momentum
+        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, rate, mu, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)

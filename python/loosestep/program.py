@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from loosestep.strategy import State, Strategy
     from loosestep.worker import Worker
 
-GRADIENT, UPDATE = Gradient(), Update()
+GRADIENT, UPDATE = Gradient(), Update(local=True)
 
 
 class Data(Protocol):
@@ -202,12 +202,13 @@ class Program:
     def local(self, request: Local, first: bool) -> Iterator[Request]:
         """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
         worker, plan = self.worker, self.plan
+        update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
         for step in range(done + 1, last + 1):
             if step <= request.steps and not self.model.feed.ended():
                 yield GRADIENT
-                yield UPDATE
+                yield update
             elif plan.strategy.synchronous:
                 worker.clock += 1
             else:

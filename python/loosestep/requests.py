@@ -71,6 +71,19 @@ class Weights:
     readers: tuple[int, ...]  # other ranks whose rows hold this worker
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Pull:
+    """What an update feels besides the gradient, and what it leaves behind.
+
+    The gradient becomes g + strength (x - anchor); after the update mean <- keep mean + (1 - keep) x.
+    """
+
+    anchor: Buffer
+    strength: float
+    mean: Buffer
+    keep: float
+
+
 # --- computation -------------------------------------------------------------------------------------------
 
 
@@ -88,7 +101,13 @@ class Gradient(Compute):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Update(Compute):
-    """The local optimizer moves `params` by `grad`."""
+    """The local optimizer moves `params` by `grad`, and by `pull` where there is one.
+
+    `local` are those of `Local`: a worker without data makes none.
+    """
+
+    pull: Pull | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -99,6 +118,7 @@ class Local(Compute):
     """
 
     steps: int
+    pull: Pull | None = None
     idle: int = 0
 
 

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.requests import AllReduce
+from loosestep.errors import whole
+from loosestep.requests import AllReduce, Local, Start, Wait
 from loosestep.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from loosestep.requests import Buffer, Request
+    from loosestep.requests import Buffer, Communication, Request
     from loosestep.worker import Worker
 
 
@@ -46,7 +47,7 @@ class Strategy(Value):
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches'
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
 
@@ -72,3 +73,51 @@ class Strategy(Value):
         """The mean of the replicas, the same on every worker."""
         ops.copy(worker.params, out)
         yield AllReduce(out, op="mean")
+
+
+class LateStrategy(Strategy):
+    """Base of methods that communicate while they compute: what the end of a round starts, the next one merges.
+
+    A subclass has the fields `period` and `delay`, the local steps of a round and from start to merge (None: half
+    of them); `send` gives the communication, `receive` merges its result, and `coming` in the state is None at
+    first. With delay 0 a round merges what it started.
+    """
+
+    period: int
+    delay: int | None
+
+    def check_delay(self) -> None:
+        """Refuse one that is longer than a round."""
+        if self.delay is not None:
+            whole("delay", self.delay, 0, self.period)
+
+    @property
+    def steps_late(self) -> int:
+        """The delay in local steps."""
+        return self.period // 2 if self.delay is None else self.delay
+
+    @abstractmethod
+    def send(self, worker: Worker, state: State) -> Communication:
+        """What to start, from the parameters as they are; its result belongs to the state."""
+
+    @abstractmethod
+    def receive(self, worker: Worker, state: State) -> None:
+        """Merge the result, which is there."""
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Steps, the merge of what the last round sent, the rest of the steps; then the next is sent."""
+        early = self.steps_late if state.coming is not None else 0
+        if early:
+            yield Local(early)
+            yield from self.arrive(worker, state)
+        yield Local(self.period - early)
+        state.coming = self.send(worker, state)
+        yield Start(state.coming)
+        if not self.steps_late:
+            yield from self.arrive(worker, state)
+
+    def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Wait for what is under way, and merge it."""
+        yield Wait(state.coming)
+        state.coming = None
+        self.receive(worker, state)

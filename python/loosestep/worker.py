@@ -41,6 +41,7 @@ class Worker:
         self.clock = self.round = self.samples = 0
         self._updates, self._common = 0, common
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
@@ -86,6 +87,13 @@ class Worker:
         copy: Buffer = buffers.copy_of(self.params)
         return copy
 
+    def normal(self) -> Buffer:
+        """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
+        out = self.scratch("normal", self.params)
+        key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
+        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=out)
+        return out
+
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
         """The gradient cut into buckets of at most that size, in the order in which backward fills them.
 
@@ -105,6 +113,12 @@ class Worker:
             raise ValueError(f"fragments must be at most {size}, the number of parameters, got {count}")
         cuts = [0, *(self._near(size * part // count, size / count / 2) for part in range(1, count)), size]
         return [slice(low, high) for low, high in pairwise(cuts)]
+
+    def tensors(self, part: slice) -> list[slice]:
+        """Where, counted from the beginning of a part, its tensors are; the whole where none are known."""
+        inside = [edge for edge in self.edges if part.start < edge < part.stop]
+        cuts = [part.start, *inside, part.stop]
+        return [slice(low - part.start, high - part.start) for low, high in pairwise(cuts)]
 
     def _near(self, place: int, reach: float) -> int:
         """The beginning of a tensor that is less than `reach` away, or the place itself."""

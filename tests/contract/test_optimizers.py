@@ -13,6 +13,7 @@ from tests.contract.discovery import discover
 import loosestep as ls
 from loosestep import ops, optimizers
 from loosestep.optimizers import Optimizer
+from loosestep.requests import Pull
 
 KINDS = discover(optimizers, Optimizer)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -45,6 +46,23 @@ def test_shared_memory_gives_the_same_bits_to_one_thread(kind: type[Optimizer], 
     """`x += d` may round once more than the fused rule, so to a few units in the last place."""
     plain, shared = descend(kind.example(), dtype, 20), descend(kind.example(), dtype, 20, rules)
     assert np.abs(plain - shared).max() < 40 * np.finfo(dtype).eps
+
+
+@every_kind
+@dtypes
+def test_a_pulled_update_is_the_update_between_two_halves_bit_for_bit(kind: type[Optimizer], dtype: type) -> None:
+    optimizer = kind(weight_decay=0.1)
+    rng = np.random.default_rng(0)
+    x, grad, anchor, mean = (rng.standard_normal(37).astype(dtype) for _ in range(4))
+    y, plain, z = x.copy(), grad.copy(), mean.copy()
+    ours, theirs = optimizer.init(x), optimizer.init(x)
+    for step in range(3):
+        optimizer.update(x, grad.copy(), ours, step, step + 1, pull=Pull(anchor, 0.3, mean, 0.75))
+        felt = plain + dtype(0.1) * y + dtype(0.3) * (y - anchor)
+        kind().update(y, felt, theirs, step, step + 1)
+        z = dtype(0.75) * z + dtype(0.25) * y
+    assert x.tobytes() == y.tobytes()
+    assert mean.tobytes() == z.tobytes()
 
 
 @every_kind

@@ -196,6 +196,10 @@ SENTENCES = {
     r"sends 2 \(k-1\)/k d values a worker in 2 \(k-1\) messages, k being the": lambda strategy, n: groups(
         strategy, n
     ),
+    r"sends \(n-1\) \(d/fragments \+ 1\) values a worker in n-1 messages": lambda strategy, n: (
+        (n - 1) * (1 / strategy.fragments + 1 / SIZE),
+        n - 1,
+    ),
     r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
     r"sends d values in 1 message\b": lambda strategy, n: (1, 1),
     r"No messages": lambda strategy, n: (0, 0),

@@ -178,6 +178,27 @@ def test_a_bandwidth_without_limit_costs_nothing() -> None:
     assert price(script, 4, bandwidth=float("inf"), latency=0.0).seconds == 0
 
 
+@pytest.mark.parametrize(("begun", "wanted"), [(True, 5e-3 + 2e-3), (False, 4 * 5e-3 + 4e-3)])
+def test_a_delay_holds_up_whoever_waits_and_not_whoever_started(begun: bool, wanted: float) -> None:
+    """Each of the four messages of a reduction that is waited for; of one that was started, all at once."""
+
+    def script(worker: Worker) -> Iterator[Request]:
+        reduction = AllReduce(worker.params)
+        yield Start(reduction) if begun else reduction
+        yield Gradient()
+        if begun:
+            yield Wait(reduction)
+
+    result = ls.run(
+        Ask(script, marching=False),
+        lambda x, batch: np.zeros_like(x),
+        np.zeros(4),
+        lambda rank, n: iter([0.0] * 2),
+        on=ls.Delayed(ls.Simulated(3, step_time=2e-3, latency=0.0, bandwidth=float("inf")), seconds=5e-3),
+    )
+    assert result.seconds == close(wanted, rel=1e-9, abs=0)
+
+
 # --- steps -------------------------------------------------------------------------------------------------
 
 

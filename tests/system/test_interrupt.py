@@ -40,7 +40,7 @@ except ls.Interrupted as error:
 print("done", result.steps, result.params.tobytes().hex(), [w.params.tobytes().hex() for w in result.workers])
 """
 
-LOCKSTEP = ["LocalSGD(period=9)", "SyncEASGD(period=4, order='published')"]
+LOCKSTEP = ["LocalSGD(period=9)", "CoCoDSGD(period=5)", "SyncEASGD(period=4, order='published')"]
 
 
 def begin(folder: Path, strategy: str, on: str, resume: str = "no", hang: str = "0") -> subprocess.Popen[str]:
@@ -59,7 +59,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> tuple[str, st
 
 
 @pytest.mark.parametrize("on", ["Threads(3)", "Simulated(3)"])
-@pytest.mark.parametrize(("strategy", "after"), list(zip(LOCKSTEP, [0.3, 0.45], strict=True)))
+@pytest.mark.parametrize(("strategy", "after"), list(zip(LOCKSTEP, [0.3, 0.4, 0.45], strict=True)))
 def test_ctrl_c_finishes_the_step_and_what_it_saved_resumes(
     strategy: str, after: float, on: str, tmp_path: Path
 ) -> None:

@@ -241,8 +241,13 @@ def unlike() -> int:
 
 
 def resumed() -> int:
-    """Saved in the middle of a round and loaded into a fresh job: the same bits as without a break."""
-    late = (ls.DaSGD(4, 3), ls.CoCoDSGD(4), ls.OverlapLocalSGD(3), ls.StreamingDiLoCo(3, 2))  # a mean is under way
+    """Saved in the middle of a round, or with a mean under way; a fresh job goes on to the same bits."""
+    late = (
+        ls.DaSGD(4, 3),
+        ls.CoCoDSGD(4),
+        ls.OverlapLocalSGD(3),
+        ls.StreamingDiLoCo(3, 2, 2),
+    )  # a mean is under way
     for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), *late):
         whole = resume(strategy, seeded(0), range(10))[2]
         state, model, _ = resume(strategy, seeded(0), range(6))

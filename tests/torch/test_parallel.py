@@ -72,6 +72,7 @@ def frozen() -> nn.Module:
     ("kind", "said", "change"),
     [
         (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
+        (TypeError, "FedAvg(fraction=0.5) needs to let workers rest", {"strategy": ls.FedAvg(fraction=0.5)}),
         (ValueError, "Hogwild() promises that no update is lost", {"strategy": ls.Hogwild()}),
         (
             TypeError,

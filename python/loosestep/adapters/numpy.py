@@ -159,5 +159,6 @@ class NumpyModel:
             worker.count_update(),
             at=self.snapshot,
             rules=self.rules,
+            pull=request.pull,
         )
         return 0

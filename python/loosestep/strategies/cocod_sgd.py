@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 from loosestep import buffers, ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.requests import AllReduce
+from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from loosestep.requests import Request
+    from loosestep.requests import Communication
     from loosestep.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
-class CoCoDSGD(Strategy):
+class CoCoDSGD(LateStrategy):
     """While s_i, the replicas of a period ago, are averaged, each makes `period` steps; then both count:
 
     x_i <- mean_j s_j + (x_i - s_i), which leaves the mean of the replicas as it is; then s_i <- x_i.
@@ -45,15 +43,18 @@ class CoCoDSGD(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
 
-    def init(self, worker: Worker) -> State:
-        return State(snapshot=worker.copy_of_params(), average=buffers.like(worker.params), coming=None)
+    @property
+    def delay(self) -> int:  # type: ignore[override]
+        """A whole round."""
+        return self.period
 
-    def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield Local(self.period)
-        if state.coming is not None:
-            yield Wait(state.coming)
-            ops.correct(worker.params, state.snapshot, state.average)
+    def init(self, worker: Worker) -> State:
+        return State(snapshot=buffers.like(worker.params), average=buffers.like(worker.params), coming=None)
+
+    def send(self, worker: Worker, state: State) -> Communication:
         ops.copy(worker.params, state.snapshot)
         ops.copy(worker.params, state.average)
-        state.coming = AllReduce(state.average, op="mean", weight=worker.samples)
-        yield Start(state.coming)
+        return AllReduce(state.average, op="mean", weight=worker.samples)
+
+    def receive(self, worker: Worker, state: State) -> None:
+        ops.correct(worker.params, state.snapshot, state.average)

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import at_most, one_of, positive, whole
-from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.requests import AllReduce
+from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from loosestep.requests import Request
+    from loosestep.requests import Communication
     from loosestep.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
-class DaSGD(Strategy):
+class DaSGD(LateStrategy):
     """Every `period` steps s_i <- x_i begins to be averaged, a <- mean_j s_j; `delay` steps later the average is
     merged:
 
@@ -32,7 +30,7 @@ class DaSGD(Strategy):
     replicas far apart. The mean is weighted by the samples each worker used in the round.
 
     period: local steps between two averages (tau).
-    delay: local steps from the start of an average to its merge, 0 to period; by default half of it.
+    delay: local steps from the start of an average to its merge, by default half the period.
     merge: 'lerp', 'correct' or 'replace'.
     keep: k, the share of its own parameters that a worker keeps in 'lerp'.
 
@@ -59,16 +57,10 @@ class DaSGD(Strategy):
         one_of("merge", self.merge, ("lerp", "correct", "replace"))
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
-        if self.delay is not None:
-            whole("delay", self.delay, 0, self.period)
+        self.check_delay()
         keeps = self.merge == "correct" or (self.merge == "lerp" and self.keep > 0)
         if self.delay == self.period and not keeps:
             raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")
-
-    @property
-    def steps_late(self) -> int:
-        """The delay in local steps."""
-        return self.period // 2 if self.delay is None else self.delay
 
     def init(self, worker: Worker) -> State:
         state = State(average=buffers.like(worker.params), coming=None)
@@ -76,30 +68,13 @@ class DaSGD(Strategy):
             state.snapshot = buffers.like(worker.params)
         return state
 
-    def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        delay = self.steps_late
-        if state.coming is not None:
-            yield Local(delay)
-            yield from self.arrive(worker, state)
-            yield Local(self.period - delay)
-        else:
-            yield Local(self.period)
-        yield from self.depart(worker, state)
-        if not delay:
-            yield from self.arrive(worker, state)
-
-    def depart(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Begin to average what the replicas are now."""
+    def send(self, worker: Worker, state: State) -> Communication:
         ops.copy(worker.params, state.average)
         if self.merge == "correct":
             ops.copy(worker.params, state.snapshot)
-        state.coming = AllReduce(state.average, op="mean", weight=worker.samples)
-        yield Start(state.coming)
+        return AllReduce(state.average, op="mean", weight=worker.samples)
 
-    def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Wait for the average, and merge."""
-        yield Wait(state.coming)
-        state.coming = None
+    def receive(self, worker: Worker, state: State) -> None:
         if self.merge == "lerp":
             ops.lerp(worker.params, state.average, 1 - self.keep)
         elif self.merge == "correct":

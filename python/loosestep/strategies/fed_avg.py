@@ -53,6 +53,11 @@ class FedAvg(Strategy):
         if self.seed is not None:
             whole("seed", self.seed, 0)
 
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        """In a loop of the user's a gradient would be taken before a round in which the worker rests."""
+        return frozenset({"own_rest"} if self.fraction < 1 else ())
+
     def clients(self, size: int, number: int) -> list[int]:
         """Who takes part in a round of that number: the same on every worker."""
         count = max(1, round(self.fraction * size))

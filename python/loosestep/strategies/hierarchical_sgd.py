@@ -52,7 +52,9 @@ class HierarchicalLocalSGD(Strategy):
             for number in numbers:
                 whole(f"every {name} in levels", number)
             if any(after % before or after == before for before, after in pairwise(numbers)):
-                raise ValueError(f"every {name} in levels must be a multiple of the last, got {self.levels!r}")
+                raise ValueError(
+                    f"every {name} in levels must be a multiple of the one before, got {self.levels!r}"
+                )
 
     @property
     def period(self) -> int:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 from loosestep import buffers, ops
 from loosestep.errors import at_most, positive, whole
-from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.requests import AllReduce
+from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from loosestep.requests import Request
+    from loosestep.requests import Communication
     from loosestep.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
-class StreamingDiLoCo(Strategy):
+class StreamingDiLoCo(LateStrategy):
     """DiLoCo of one fragment p after another: every `period` steps the next one begins to be averaged, and `delay`
     steps later D <- c_p - mean_i s_i,p, u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- k x_i,p + (1 - k)
     c_p.
@@ -31,7 +29,8 @@ class StreamingDiLoCo(Strategy):
 
     period: local steps between the exchanges of two fragments (H / fragments).
     fragments: how many.
-    delay: local steps from the start of an exchange to its merge, 0 to period; the paper advises 5 at most.
+    delay: local steps from the start of an exchange to its merge, None for half the period; the
+        paper advises 5 at most.
     keep: k, the share of its own parameters that a worker keeps in a merge.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
@@ -62,7 +61,7 @@ class StreamingDiLoCo(Strategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        whole("delay", self.delay, 0, self.period)
+        self.check_delay()
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)
@@ -77,31 +76,16 @@ class StreamingDiLoCo(Strategy):
             place=0,
         )
 
-    def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        delay = self.delay or 0
-        if state.coming is not None:
-            yield Local(delay)
-            yield from self.arrive(worker, state)
-            yield Local(self.period - delay)
-        else:
-            yield Local(self.period)
-        yield from self.depart(worker, state)
-        if not delay:
-            yield from self.arrive(worker, state)
-
-    def depart(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Begin to average the next fragment."""
+    def send(self, worker: Worker, state: State) -> Communication:
+        """The next fragment."""
         state.place = (worker.round - 1) % self.fragments
         part = worker.fragments(self.fragments)[state.place]
         mean = state.mean[part]
         ops.copy(worker.params[part], mean)
-        state.coming = AllReduce(mean, op="mean", weight=worker.samples)
-        yield Start(state.coming)
+        return AllReduce(mean, op="mean", weight=worker.samples)
 
-    def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Wait for the mean of the fragment; the outer step makes of it the new anchor, which is merged."""
-        yield Wait(state.coming)
-        state.coming = None
+    def receive(self, worker: Worker, state: State) -> None:
+        """The outer step makes of a fragment's mean its new anchor, which is merged."""
         part = worker.fragments(self.fragments)[state.place]
         mean = state.mean[part]
         ops.outer_nesterov(mean, state.anchor[part], state.momentum[part], self.rate, self.momentum)

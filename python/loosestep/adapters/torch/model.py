@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep import ops
 from loosestep.adapters.torch.casts import Casts
 from loosestep.adapters.torch.flat import bring_home
-from loosestep.program import GRADIENT, UPDATE
+from loosestep.program import GRADIENT
 from loosestep.requests import Gradient, Ready, RollCall, Update
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loosestep.adapters.torch.flat import Layout, Slot
-    from loosestep.requests import Bucket, Request
+    from loosestep.requests import Bucket, Pull, Request
     from loosestep.strategy import Strategy
     from loosestep.worker import Worker
 
@@ -179,16 +180,29 @@ class TorchModel:
 
     def update(self, request: Update) -> None:
         self.begun = False
-        if self.idle and (request is UPDATE or not self.synchronous):
+        if self.idle and (request.local or not self.synchronous):
             return
         if not self.skipping:
             self.worker.updates += 1
             if self.feed.left:  # no synchronize() came before
                 self.casts.carry_out()
                 self.hand_back()
-            self.inner.step()
+            self.move(request.pull)
         self.casts.bring_in()
         self.reset()
+
+    def move(self, pull: Pull | None) -> None:
+        """The inner optimizer's step, between the two halves of a pull."""
+        if pull is None:
+            self.inner.step()
+            return
+        self.casts.bring_in()
+        self.complete(self.layout.slots)
+        ops.pull(self.worker.grad, self.worker.params, pull.anchor, pull.strength)
+        self.hand_back()
+        self.inner.step()
+        self.casts.bring_in()
+        ops.blend(pull.mean, self.worker.params, pull.keep)
 
     def reset(self) -> None:
         """The next step begins with no backward pass."""

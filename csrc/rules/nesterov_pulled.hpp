@@ -1,0 +1,27 @@
+#pragma once
+#include "rules/blend.hpp"
+#include "rules/nesterov.hpp"
+#include "rules/pull.hpp"
+
+namespace loosestep {
+
+// One pass instead of three; the same bits. The gradient is left as it was.
+template <class T> struct NesterovPulled {
+  static constexpr auto name = "nesterov_pulled";
+  static constexpr auto parameters = "x, v, g, c, z, rate, momentum, strength, keep";
+  Nesterov<T> step;
+  Pull<T> pull;
+  Blend<T> blend;
+
+  HD static NesterovPulled from(const double* scalars) {
+    return {{T(scalars[0]), T(scalars[1])}, {T(scalars[2])}, Blend<T>::from(scalars + 3)};
+  }
+
+  HD void operator()(T& x, T& v, T g, T c, T& z) const {
+    pull(g, x, c);
+    step(x, v, g);
+    blend(z, x);
+  }
+};
+
+}  // namespace loosestep
