@@ -40,7 +40,9 @@ def refuse(error: type[Exception], name: str, parameter: str, bad: Any, *says: s
 
 
 @every_buffer
-@pytest.mark.parametrize("bad", [[0.0] * 8, None, 1.5, "text", memoryview(bytes(32))], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [[0.0] * 8, None, 1.5, "text", memoryview(bytes(32))], ids=lambda bad: type(bad).__name__
+)
 def test_what_is_no_array_is_refused(name: str, parameter: str, bad: object) -> None:
     refuse(TypeError, name, parameter, bad, parameter, f"got {type(bad).__name__}")
 

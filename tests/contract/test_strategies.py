@@ -314,7 +314,7 @@ def test_checkpoints_take_no_virtual_time(strategy: Strategy, virtual: type[Tran
     assert facts(saved) == facts(plain)
 
 
-@every_strategy
+@pytest.mark.parametrize("strategy", EXAMPLES, ids=repr)
 @every_virtual
 def test_a_thousand_imaginary_workers(strategy: Strategy, virtual: type[Transport]) -> None:
     if any(len(value.row(0, 1024, 0)) > 10 for value in vars(strategy).values() if isinstance(value, ls.Topology)):
