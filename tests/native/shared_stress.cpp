@@ -1,5 +1,6 @@
 // Hammers Team and Center from std::threads and checks every result; tests/native/sanitize.sh builds it under
-// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was wrong.
+// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was
+// wrong.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/kernels.hpp"
 #include "shared/center.hpp"
 #include "shared/team.hpp"
 #include "stress.hpp"
@@ -19,12 +21,13 @@ namespace {
 
 void dawdle(std::mt19937& random) {
   const unsigned dice = random() % 16;
-  if (dice == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
-  else if (dice < 4) std::this_thread::yield();
+  if (dice == 0)
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
+  else if (dice < 4)
+    std::this_thread::yield();
 }
 
-template <class T>
-Post post_of(Kind kind, std::vector<T>& buf) {
+template <class T> Post post_of(Kind kind, std::vector<T>& buf) {
   Post post;
   post.kind = kind, post.size = buf.size(), post.buf = buf.data();
   post.dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
@@ -36,14 +39,13 @@ void finish(Team& team, int rank, Ticket ticket) {
   check(outcome == Outcome::done, "a ticket is done", rank, static_cast<long>(ticket));
 }
 
-template <class T>
-T value(int rank, int round, std::size_t i) {
+template <class T> T value(int rank, int round, std::size_t i) {
   return static_cast<T>(rank + 1) * static_cast<T>(round % 7 + 1) + static_cast<T>(i % 5);
 }
 
-// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is completed.
-template <class T>
-struct Round {
+// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is
+// completed.
+template <class T> struct Round {
   std::vector<T> sum, mean, cast, piece, gathered;
 
   Round(int rank, int round, int size, std::size_t n)
@@ -83,8 +85,7 @@ struct Round {
   }
 };
 
-template <class T>
-void collectives(int size, int rounds, std::size_t most) {
+template <class T> void collectives(int size, int rounds, std::size_t most) {
   Team team(size, 10);
   on_threads(size, [&](int rank) {
     std::mt19937 random(static_cast<unsigned>(rank)), common(99);
@@ -158,7 +159,8 @@ void mismatches(int size, int rounds, Kind kind) {
     const int odd = round % size;
     // Made here, for a neighbour may still read a rank's buffer when that rank has thrown already.
     std::vector<std::vector<float>> bufs(static_cast<std::size_t>(size)), scratches;
-    for (int rank = 0; rank < size; ++rank) bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
+    for (int rank = 0; rank < size; ++rank)
+      bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
     scratches = bufs;
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + round));
@@ -171,8 +173,10 @@ void mismatches(int size, int rounds, Kind kind) {
       dawdle(random);
       const Ticket ticket = team.post(rank, std::move(post)).ticket, next = team.post(rank, Post{}).ticket;
       // A mix far from the odd rank may succeed; what comes after it never does.
-      if (kind == Kind::mix) check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
-      else check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
+      if (kind == Kind::mix)
+        check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
+      else
+        check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
     });
   }
 }
@@ -185,9 +189,11 @@ void aborts(int size, int rounds) {
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + 31 * round));
       for (int step = 0;; ++step) {
-        if (rank == 0 && step == round % 4) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+        if (rank == 0 && step == round % 4)
+          std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
         if (rank == 0 && step == round % 4) return team.abort();
-        const Ticket ticket = team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
+        const Ticket ticket =
+            team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
         if (team.complete(rank, ticket, deadline_after(120)) == Outcome::aborted) return;
       }
     });
@@ -201,12 +207,12 @@ void deadlines() {
   const auto start = Clock::now();
   check(team.complete(0, ticket, deadline_after(0.05)) == Outcome::waiting, "the time is up");
   const std::chrono::duration<double> took = Clock::now() - start;
-  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured", static_cast<long>(took.count() * 1e3));
+  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured",
+        static_cast<long>(took.count() * 1e3));
   check(team.missing(ticket) == std::vector<int>{1}, "missing");
 }
 
-template <class T>
-void center(int size, int rounds, std::size_t n) {
+template <class T> void center(int size, int rounds, std::size_t n) {
   const std::vector<T> zeros(n);
   Center<T> shared(zeros.data(), n, 4096 / sizeof(T));
   std::vector<std::vector<T>> xs(static_cast<std::size_t>(size), std::vector<T>(n, 1024));
@@ -232,6 +238,29 @@ void center(int size, int rounds, std::size_t n) {
   }
 }
 
+// With mu = 1 a velocity is the sum of all gradients, whole numbers here: exact adds to it and to x lose
+// none.
+template <class T> std::vector<T> moved(const loosestep::Updates& form, int size, int rounds, std::size_t n) {
+  std::vector<T> x(n), v(n);
+  const std::vector<T> ones(n, T(1));
+  const double scalars[] = {1, 1};
+  const auto momentum =
+      form.rules[2][sizeof(T) == 4 ? loosestep::float32 : loosestep::float64];  // of `Shared`
+  on_threads(size, [&](int) {
+    void* const buffers[] = {x.data(), v.data(), const_cast<T*>(ones.data())};
+    for (int round = 0; round < rounds; ++round) momentum(scalars, buffers, 0, n, false);
+  });
+  return v;
+}
+
+template <class T> void shared_moments(int size, int rounds, std::size_t n) {
+  const T all = T(-size * rounds);
+  for (const T v : moved<T>(loosestep::exact, size, rounds, n))
+    check(v == all, "exact adds to moments lose nothing", static_cast<long>(v));
+  for (const T v : moved<T>(loosestep::racy, size, rounds, n))
+    check(v < 0 && v >= all, "racy ones may", static_cast<long>(v));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -244,6 +273,8 @@ int main(int argc, char** argv) {
     hermits(size, 200 * scale);
     center<float>(size, 40 * scale, 20'001);
     center<double>(size, 40 * scale, 1);
+    shared_moments<float>(size, 100 * scale, 1001);
+    shared_moments<double>(size, 100 * scale, 7);
   }
   for (const int size : {2, 3, 5}) {
     mismatches(size, 20 * scale, Kind::all_reduce);
