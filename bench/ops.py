@@ -25,11 +25,12 @@ except ImportError:
 Arrays = Mapping[str, Any]
 Maker = Callable[[Arrays], Contestant]
 
-RATE, MOMENTUM, MOVING_RATE = 0.01, 0.9, 0.1
+RATE, MOMENTUM, MOVING_RATE, DECAY = 0.01, 0.9, 0.1, 0.1
 PULL, KEEP = 1e-4, 0.75  # weak, so that thousands of steps on one gradient do not end in denormal numbers
 COUPLING = 0.5  # and Parle's outer step has no momentum, which would
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 STEADY = 1.0  # the outer momentum: with less, repeated steps of equal x and c end in denormal numbers
+BETWEEN = 0.99, 0.5, 0.1, EPSILON  # decay, and half of SGD
 NUMPY_BLOCK = 8192
 
 # Contestants: each makes, from named arrays, a function that performs one step on them.
@@ -164,6 +165,15 @@ def ours_adam(a: Arrays) -> Contestant:
         ops.adam(a["x"], a["m"], a["v"], a["g"], RATE, BETA1, BETA2, EPSILON, step)
 
     return run
+
+
+def optimizer_step(name: str, order: str, *numbers: float) -> dict[str, Maker]:
+    """An op on these buffers and numbers, and its body in numpy, which makes arrays as it goes."""
+
+    def maker(function: Callable[..., None]) -> Maker:
+        return lambda a: lambda: function(*(a[letter] for letter in order), *numbers)
+
+    return {"loosestep": maker(getattr(ops, name)), "numpy body": maker(ops.specification[name])}
 
 
 def ours_nesterov_elastic(a: Arrays) -> Contestant:
@@ -375,6 +385,9 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
             "torch fused": torch_adam_optimizer(fused=True),
         },
     ),
+    "lars": (20, "xv", optimizer_step("lars", "xvg", RATE, MOMENTUM, DECAY)),
+    "lamb": (28, "mvg", optimizer_step("lamb", "xmvg", BETA1, BETA2, EPSILON, DECAY, 10)),
+    "rmsprop_warmup": (28, "xvm", optimizer_step("rmsprop_warmup", "xvmg", RATE, MOMENTUM, *BETWEEN)),
     "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
     "outer_momentum": (24, "xcv", {"loosestep": ours_outer, "torch in place": torch_outer}),
     "outer_nesterov": (24, "xcv", {"loosestep": ours_outer_nesterov, "torch in place": torch_outer_nesterov}),

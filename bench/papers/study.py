@@ -14,7 +14,7 @@ import loosestep as ls
 from bench.papers.drawing import Curves, Picture
 from bench.papers.tables import Plain, Table
 from loosestep.comparison import divergence
-from loosestep.data import Dataset, load, shards
+from loosestep.data import Dataset, load, shards, steps_per_epoch, together
 from loosestep.errors import LoosestepError
 from loosestep.models import MLP, Model
 from loosestep.optimizers import Optimizer
@@ -114,11 +114,15 @@ def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls
         evaluate=lambda params: classifier.evaluate(params, data.test),
         every=every,
         callback=note,
+        shapes=classifier.shapes,
+        steps_per_epoch=steps_per_epoch(len(data.y_train), contender.batch, contender.on.size),
     )
 
 
 def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, int], Iterator[Any]]:
     """An epoch a step: more than the steps will take."""
+    if "own_batches" in contender.strategy.needs:
+        return together(data.train, contender.batch * contender.on.size, contender.steps, seed)
     options = {"by_label": contender.by_label, "fraction": contender.fraction}
     return shards(data.train, contender.batch, contender.steps, seed, **options)
 

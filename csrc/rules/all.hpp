@@ -1,12 +1,18 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
+#include "rules/add_and_average.hpp"
+#include "rules/add_if_recent.hpp"
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
+#include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
+#include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
+#include "rules/lamb.hpp"
+#include "rules/lars.hpp"
 #include "rules/lerp.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
@@ -16,6 +22,7 @@
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
 #include "rules/pull.hpp"
+#include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/sgd_pulled.hpp"
@@ -29,7 +36,9 @@ template <template <class> class... Rules> struct List {
 
 using Elementwise =
     List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
-         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle>;
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam>;  // also for a first argument that threads share
+         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
+         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
+                    RmspropWarmup>;  // also for a first argument that threads share
 
 }  // namespace loosestep

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,6 +70,8 @@ class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
+        if self.many and value.strip() == "all":
+            return all_of_kind(self.kind)
         try:
             return (parse_list if self.many else parse)(value, WORDS, self.kind)
         except ExpressionError as error:
@@ -89,6 +92,8 @@ SHARED = (
                  help="What joins the workers; by default Threads(workers)."),
     click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.03)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
+    click.option("--scale-rate", type=click.Choice(["none", "linear", "sqrt"]), default="none", show_default=True,
+                 help="Multiply the learning rate by the number of workers, or by its root."),
     click.option("--batch", type=at_least_one,
                  help=f"Rows in a worker's batch; {SMALL}, or {LARGE} from {MANY:,} rows on."),
     click.option("--epochs", type=at_least_one, default=10, show_default=True, help="Times through the data."),
@@ -108,7 +113,7 @@ def shared_options(command: Command) -> Command:
 
 @cli.command()
 @click.option("--strategies", type=Expression(Strategy, many=True), metavar="LIST",
-              help="Which to compare, separated by commas; by default all there are.")  # fmt: skip
+              help="Which to compare, separated by commas; all by default.")  # fmt: skip
 @click.option("--target", type=click.FloatRange(0, 1), help="Also show the seconds to this test accuracy.")
 @shared_options
 def compare(
@@ -123,7 +128,7 @@ def compare(
     With no options: all strategies, on handwritten digits, with four worker threads. A strategy that
     diverges gets a row that says so.
     """
-    strategies = all_strategies() if strategies is None else strategies
+    strategies = all_of_kind(Strategy) if strategies is None else strategies
     check_files(json_file, out)
     with Comparison(experiment(**options), strategies, console(json_file), out) as comparison:
         for strategy in strategies:
@@ -212,9 +217,14 @@ def info(json_file: str | None) -> int:
     return 1 if found["self_test"]["failed"] else 0
 
 
-def all_strategies() -> list[Strategy]:
-    """One of each kind, with its defaults."""
-    return [cls.example() for cls in of_kind(WORDS, Strategy).values()]
+def all_of_kind(kind: type[Any]) -> list[Any]:
+    """One of each, with its defaults; an example of what has none."""
+    return [cls() if has_defaults(cls) else cls.example() for cls in of_kind(WORDS, kind).values()]
+
+
+def has_defaults(cls: type[Any]) -> bool:
+    """Whether every field has one."""
+    return all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(cls))
 
 
 def experiment(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
-
-import numpy as np
 
 from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.agreement import check_facts, written
+from loosestep.asking import Lengths, check_functions, check_kinds, check_shapes, check_start
 from loosestep.checkpoint import Folder
-from loosestep.errors import function, of_kind, whole
+from loosestep.errors import one_of, whole
 from loosestep.lowering import Lowering
-from loosestep.optimizers import SGD, Optimizer
+from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
+from loosestep.rates import Scaling, factor
 from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
@@ -56,6 +56,9 @@ def run(
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    scale_rate: Scaling = "none",
+    shapes: Sequence[tuple[int, ...]] = (),
+    steps_per_epoch: int | None = None,
 ) -> Result:
     """Train `x0` with a strategy.
 
@@ -74,6 +77,10 @@ def run(
     checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
         from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
         number of workers all begin at the consensus (see resizing.py), and a line on standard error says so.
+    scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
+        workers, 'sqrt' by its root, 'none' leaves it.
+    shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
+    steps_per_epoch: local steps, where the strategy counts epochs.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
     Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C
@@ -88,52 +95,15 @@ def run(
     """
     check_kinds(strategy, optimizer, on)
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    given = {"steps": steps, "every": every, "checkpoint_every": checkpoint_every}
-    lengths = Lengths(*(None if number is None else whole(name, number) for name, number in given.items()))
+    lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = whole("seed", seed, 0)
+    one_of("scale_rate", scale_rate, ("none", "linear", "sqrt"))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
     job.evaluate, job.callback, job.stop = evaluate, callback, stop
+    job.scale_rate, job.shapes = scale_rate, check_shapes(shapes, x0)
     return job.carry_out(gradient, batches, lengths)
-
-
-def check_kinds(strategy: object, optimizer: object, on: object) -> None:
-    """The three nouns of a run must be of their kinds, made and not classes."""
-    of_kind("strategy", strategy, Strategy)
-    if optimizer is not None:
-        of_kind("optimizer", optimizer, Optimizer)
-    if on is not None:
-        of_kind("on", on, Transport)
-
-
-def check_functions(gradient: object, batches: object, optional: Mapping[str, object]) -> None:
-    """What the user gives to be called must be callable."""
-    function("gradient", gradient, " of (x, batch)")
-    function("batches", batches, " of (rank, size)")
-    for name, value in optional.items():
-        if value is not None:
-            function(name, value)
-
-
-def check_start(x0: Buffer) -> Buffer:
-    """x0 must be a float32 or float64 array of finite values."""
-    if not isinstance(x0, np.ndarray) or x0.dtype not in (np.float32, np.float64):
-        found = f"{x0.dtype} array" if isinstance(x0, np.ndarray) else repr(type(x0).__name__)
-        raise TypeError(f"x0 must be a float32 or float64 array, got {found}")
-    if x0.size == 0:
-        raise ValueError("x0 has no values")
-    if not np.isfinite(x0).all():
-        raise ValueError("x0 holds values that are not finite")
-    return x0
-
-
-class Lengths(NamedTuple):
-    """Steps: of the run, between evaluations, between checkpoints."""
-
-    steps: int | None
-    every: int | None
-    checkpoint_every: int | None
 
 
 @dataclass
@@ -150,6 +120,8 @@ class Job:
     evaluate: Evaluate | None = None
     callback: Callable[[Progress], object] | None = None
     stop: Callable[[Progress], bool] | None = None
+    scale_rate: Scaling = "none"
+    shapes: Shapes = ()
     interrupted: bool = False
     history: list[Progress] = field(default_factory=list)
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
@@ -208,10 +180,12 @@ class Job:
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.seed = self.seed
+        worker.shape(self.shapes)
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
-        model = NumpyModel(worker, gradient, feed, self.optimizer, self.x0.shape, adds)
-        return Program(self.plan, worker, model, self.strategy.init(worker))
+        optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))
+        model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)
+        return Program(self.plan, worker, model)
 
     def share_for(self, rank: int) -> Callable[[str, Buffer], Any]:
         return lambda name, like: self.session.share(rank, name, like)
@@ -247,7 +221,8 @@ class Job:
     def signature(self) -> dict[str, Any]:
         return {
             "strategy": written(self.strategy),
-            "optimizer": written(self.optimizer),
+            "optimizer": written(self.optimizer)
+            + ("" if self.scale_rate == "none" else f" with scale_rate {self.scale_rate}"),
             "workers": self.size,
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }

@@ -7,16 +7,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from loosestep import units
-from loosestep.data import shards, steps_per_epoch
+from loosestep.data import shards, steps_per_epoch, together
 from loosestep.driver import run
+from loosestep.rates import factor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from loosestep.adapters.numpy import Batches
     from loosestep.data import Dataset
     from loosestep.models import Classifier, Model
     from loosestep.optimizers import Optimizer
+    from loosestep.rates import Scaling
     from loosestep.result import Progress, Result
     from loosestep.strategy import Strategy
     from loosestep.transport import Transport
@@ -34,6 +37,7 @@ class Experiment:
     epochs: int
     seed: int
     by_label: bool = False
+    scale_rate: Scaling = "none"
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -56,20 +60,32 @@ class Experiment:
             strategy,
             self.classifier.gradient,
             self.classifier.init(self.seed),
-            shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label),
+            self.batches(strategy),
             optimizer=self.optimizer,
             on=self.on,
             seed=self.seed,
             evaluate=lambda params: self.classifier.evaluate(params, self.data.test),
             every=self.steps_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
+            scale_rate=self.scale_rate,
+            shapes=self.classifier.shapes,
             callback=callback,
             **options,
         )
+
+    def batches(self, strategy: Strategy) -> Batches:
+        """Dealt to each worker; to all together, where the strategy shares them out."""
+        if "own_batches" not in strategy.needs:
+            return shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label)
+        if self.by_label:
+            raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt by label")
+        return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
     def facts(self) -> dict[str, str]:
         """What it consists of, in words."""
         size, together = self.classifier.size, self.batch * self.on.size
         rate, steps = self.optimizer.rate, self.steps_per_epoch
+        by = factor(self.scale_rate, self.on.size)
         dealt = ", dealt by label" if self.by_label else ""
         return {
             "data": str(self.data) + dealt,
@@ -79,5 +95,6 @@ class Experiment:
             "batch": f"{self.batch} a worker, {together} together",
             "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
             "optimizer": f"{self.optimizer!r}, learning rate {rate}",
+            "scale_rate": f"{self.scale_rate}: the learning rate times {by:g}, for {self.on.size} workers",
             "seed": str(self.seed),
         }

@@ -198,12 +198,12 @@ def _check(cls: type[Any], parameter: inspect.Parameter, value: Any) -> None:
 
 def _fits(value: Any, words: list[str]) -> bool:
     """Whether a value may stand where an annotation consists of these words."""
-    if isinstance(value, Value):
-        return any(base.__name__ in words for base in type(value).__mro__) or "Any" in words
     scalars = [word for word in words if word in SCALARS]
     bases = {base.__name__ for base in _bases()}
     if not set(words) <= {*SCALARS, "None", *bases}:
         return True  # an alias, a Literal: the class itself judges
+    if isinstance(value, Value):
+        return any(base.__name__ in words for base in type(value).__mro__)
     if isinstance(value, bool):
         return "bool" in scalars
     if value is None:

@@ -39,6 +39,8 @@ def check_strategy(strategy: Strategy) -> None:
         "own_update": "an update of its own",
         "own_batches": "to choose the size of its batches",
         "own_rest": "to let workers rest for a whole round",
+        "epochs": "to know how many steps an epoch has",
+        "times": "to measure how long gradients take",
     }
     for need in sorted(strategy.needs):
         what = missing.get(need, need)
@@ -94,9 +96,9 @@ class Loop:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)
         plan = Plan(
-            strategy, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
+            strategy, None, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
         )
-        self.program = Program(plan, self.worker, model, strategy.init(self.worker))
+        self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
         self.restart()

@@ -101,6 +101,12 @@ class Classifier:
         """How many parameters there are."""
         return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes))
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the tensors in the flat parameters, one after the other."""
+        pairs = [((inputs, outputs), (outputs,)) for inputs, outputs in pairwise(self.sizes)]
+        return tuple(shape for pair in pairs for shape in pair)
+
     def layers(self, flat: Array) -> list[tuple[Array, Array]]:
         """Views of a flat buffer: the weights and the biases of every layer."""
         views, start = [], 0

@@ -33,8 +33,8 @@ specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
 
 exact = _core.exact
-"""`axpy, sgd, momentum, nesterov, adam` on a vector (the first argument) that several threads update at once:
-it is accessed element by element, atomically, and every change is added: none is lost."""
+"""`axpy, sgd, momentum, nesterov, adam, lars, rmsprop_warmup` on a vector (the first argument) that several
+threads update at once: it is accessed element by element, atomically, and every change is added: none is lost."""
 
 racy = _core.racy
 """The same with an atomic load and an atomic store: faster; a change by another thread in between is lost."""
@@ -141,12 +141,107 @@ def adam(
 
 
 @op
+def lars(x: Buffer, v: Buffer, g: Buffer, rate: float, momentum: float, weight_decay: float) -> None:
+    """Heavy ball with the decay inside: v = momentum v - rate (g + weight_decay x), x += v."""
+    v[...] = momentum * v - rate * (g + weight_decay * x)
+    x += v
+
+
+@op
+def lamb(
+    x: Buffer,
+    m: Buffer,
+    v: Buffer,
+    g: Buffer,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    """LAMB's direction takes the place of the gradient; `step` counts from 1. Adam's moments and corrections:
+
+    m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g g,
+    g = m / (1 - beta1^step) / (sqrt(v) / sqrt(1 - beta2^step) + epsilon) + weight_decay x.
+    """
+    size = 1 / (1 - math.pow(beta1, step))
+    inverse = 1 / math.sqrt(1 - math.pow(beta2, step))
+    m += (1 - beta1) * (g - m)
+    v[...] = beta2 * v + (1 - beta2) * g * g
+    g[...] = size * m / (np.sqrt(v) * inverse + epsilon) + weight_decay * x
+
+
+@op
+def rmsprop_warmup(
+    x: Buffer,
+    d: Buffer,
+    m: Buffer,
+    g: Buffer,
+    rate: float,
+    momentum: float,
+    decay: float,
+    sgd_share: float,
+    rms_share: float,
+    epsilon: float,
+) -> None:
+    """Between RMSprop and heavy ball, the rate outside of the momentum:
+
+    m = decay m + (1 - decay) g g, d = momentum d - (sgd_share + rms_share / (sqrt(m) + epsilon)) g, x += rate d.
+    """
+    m[...] = decay * m + (1 - decay) * g * g
+    d[...] = momentum * d - (sgd_share + rms_share / (np.sqrt(m) + epsilon)) * g
+    x += rate * d
+
+
+@op
 def nesterov_elastic(
     x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
 ) -> None:
     """`nesterov(x, v, g, rate, momentum)`, then `elastic(x, c, moving_rate)`, in one pass through memory."""
     specification["nesterov"](x, v, g, rate, momentum)
     specification["elastic"](x, c, moving_rate)
+
+
+@op
+def add_and_average(c: Buffer, z: Buffer, d: Buffer, weight: float, step: int) -> None:
+    """c += d; its average follows: z += weight (c - z). A weight of 0 is 1 / (step + 1): the mean of all c."""
+    c += d
+    z += (weight or 1 / (step + 1)) * (c - z)
+
+
+@op
+def add_if_recent(c: Buffer, d: Buffer, seen: float, most: int, step: int) -> None:
+    """c += d if that is at most so many moves after `seen`: if step - seen <= most."""
+    if step - seen <= most:
+        c += d
+
+
+@op
+def compensate(c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float) -> None:
+    """A step s that was made at b, not at c, with a diagonal correction; b is then c. A decay of 1 keeps v.
+
+    v = decay v + (1 - decay) s s, c += s - strength s s (c - b) / sqrt(v + epsilon), b = c.
+    """
+    v[...] = decay * v + (1 - decay) * s * s
+    c += s - strength * s * s * (c - b) / np.sqrt(v + epsilon)
+    b[...] = c
+
+
+@op
+def delayed_nesterov(
+    c: Buffer, m: Buffer, total: Buffer, d: Buffer, rate: float, momentum: float, every: int, step: int
+) -> None:
+    """c -= rate d / every; every so many steps one of the momentum, on the mean of the d since the last:
+
+    total += d, and where `every` divides step: m = momentum m + total / every, total = 0, c -= rate momentum m.
+    """
+    total += d
+    move = d / every
+    if step % every == 0:
+        m[...] = momentum * m + total / every
+        total[...] = 0
+        move = move + momentum * m
+    c -= rate * move
 
 
 @op

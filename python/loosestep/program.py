@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from loosestep import ops
+from loosestep import ops, stages
 from loosestep.requests import (
     AllReduce,
     Broadcast,
@@ -70,6 +70,7 @@ class Plan:
     steps: int | None  # local steps a worker; None: until its data ends
     every: int | None  # steps between evaluations
     checkpoint_every: int | None
+    steps_per_epoch: int | None
     evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
     save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
     commit: Callable[[int], None]  # once in a process, when all parts are there
@@ -78,6 +79,9 @@ class Plan:
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
+
+    def __post_init__(self) -> None:
+        self.ends = stages.ends(self.strategy, self.steps_per_epoch)
 
     @property
     def apart(self) -> bool:
@@ -97,8 +101,8 @@ class Plan:
     def prepare(self) -> int:
         """Hold the workers of this process; the step that none of them has passed."""
         self.halting = True
-        marching = self.strategy.synchronous  # in lockstep, even those whose data ended
-        return max((p.heading for p in self.programs if marching or not p.ended), default=0)
+        # Who stays is in lockstep, even when its data has ended.
+        return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
         """All stop there."""
@@ -119,8 +123,9 @@ class Program:
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, model: Model, state: State) -> None:
-        self.plan, self.worker, self.model, self.state = plan, worker, model, state
+    def __init__(self, plan: Plan, worker: Worker, model: Model) -> None:
+        self.plan, self.worker, self.model = plan, worker, model
+        self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
         self.met_at = 0  # the step of the last quiesce point
         self.looked_at = 0  # the step of the last evaluation without one
@@ -131,13 +136,22 @@ class Program:
         self.out = worker.copy_of_params()
         self._board = np.zeros(3)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
-        one_sided = plan.strategy.consensus_is == "one-sided"
-        self.looks = plan.every if one_sided and worker.rank == 0 else None  # the period of looks
-        meets = (plan.checkpoint_every, None if one_sided else plan.every)
+        self.enter(0)
+
+    def enter(self, part: int) -> None:
+        """From now on that part of the strategy runs: of most there is one."""
+        plan, self.part = self.plan, part
+        self.strategy: Strategy = plan.strategy.stages[part][0]
+        self.state: State = self.states[part]
+        self.until = plan.ends[part]
+        self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
+        self.looks = plan.every if self.one_sided() and self.worker.rank == 0 else None  # the period of looks
+        meets = (plan.checkpoint_every, None if self.one_sided() else plan.every)
         self.meets = tuple(period for period in meets if period is not None)
 
     def script(self) -> Iterator[Request]:
         """Everything."""
+        yield from self.switch()  # a checkpoint at the end of a part was written before
         while not self.stopped:
             going = yield from self.roll_call()
             if going:
@@ -159,7 +173,7 @@ class Program:
         self.worker.offstage = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
-        """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
+        """Is there another round? Where workers stay, as long as any has data for it."""
         if self.progress:  # resumed inside a round, which all finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
@@ -167,7 +181,7 @@ class Program:
             return False
         present = not self.model.feed.ended()
         self.ended = not present
-        if not self.plan.strategy.synchronous:
+        if not self.stays:
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
@@ -179,11 +193,11 @@ class Program:
         if not self.progress:
             self.worker.round += 1
             self.worker.samples = 0
-        first = True
-        for request in self.plan.strategy.round(self.worker, self.state):
+        first, part = True, self.part
+        for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
                 yield from self.local(request, first)
-                if self.stopped:
+                if self.stopped or self.part != part:
                     return
             else:
                 yield self.noted(request)
@@ -200,8 +214,8 @@ class Program:
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
-        """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
-        worker, plan = self.worker, self.plan
+        """Local steps; without data a worker that stays lets them pass, another goes on early."""
+        worker, plan, part = self.worker, self.plan, self.part
         update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
@@ -209,13 +223,13 @@ class Program:
             if step <= request.steps and not self.model.feed.ended():
                 yield GRADIENT
                 yield update
-            elif plan.strategy.synchronous:
+            elif self.stays:
                 worker.clock += 1
             else:
                 return
             if first and step < last:
                 yield from self.between(step)
-                if self.stopped:
+                if self.stopped or self.part != part:
                     return
 
     def between(self, step: int) -> Iterator[Request]:
@@ -231,7 +245,9 @@ class Program:
         """Whether all workers meet now."""
         clock = self.worker.clock
         self.heading = clock + 1
-        return self.plan.halts(clock) or any(clock // period > self.met_at // period for period in self.meets)
+        if self.plan.halts(clock) or (self.until is not None and clock >= self.until):
+            return True
+        return any(clock // period > self.met_at // period for period in self.meets)
 
     def meet(self) -> Iterator[Request]:
         """All workers are at one step: evaluate, save, decide whether to go on."""
@@ -257,6 +273,29 @@ class Program:
         if board[1] and not saving:
             yield from self.last_words(step)
         self.pause(False)
+        self.worker.offstage = False
+        if not self.stopped:
+            yield from self.switch()
+
+    def switch(self) -> Iterator[Request]:
+        """Where a part of a schedule ends all go to its consensus, and begin the next one there."""
+        worker = self.worker
+        while self.until is not None and self.met_at >= self.until:
+            yield from self.drop_what_is_under_way()
+            yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
+            self.enter(self.part + 1)
+            self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
+            worker.clock = self.looked_at = self.met_at
+            self.progress, worker.shares = 0, None
+            worker.offstage = True
+            yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
+            worker.offstage = False
+
+    def drop_what_is_under_way(self) -> Iterator[Request]:
+        """Nobody of the next part waits for it."""
+        self.worker.offstage = True
+        yield from self.settle()
+        self.under_way.clear()
         self.worker.offstage = False
 
     def last_words(self, step: int) -> Iterator[Request]:
@@ -290,7 +329,7 @@ class Program:
         return period is not None and self.met_at // period > last // period
 
     def one_sided(self) -> bool:
-        return self.plan.strategy.consensus_is == "one-sided"
+        return self.strategy.consensus_is == "one-sided"
 
     # --- evaluation --------------------------------------------------------------------------------------
 
@@ -298,7 +337,7 @@ class Program:
         """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
         if self.one_sided() and self.worker.rank != 0:
             return False
-        yield from self.plan.strategy.consensus(self.worker, self.state, self.out)
+        yield from self.strategy.consensus(self.worker, self.state, self.out)
         return self.worker.rank == 0 and self.plan.evaluate(self, step)
 
     def look(self) -> Iterator[Request]:

@@ -41,8 +41,14 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
             yield from found.items()
 
     means = mean_by_name(tensors())
-    means["params"] = means[strategy.consensus_in]
+    means["params"] = means[part_of(strategy, facts).consensus_in]
     return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
+
+
+def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
+    """The part of a schedule that was running."""
+    part: int = facts[0].get("program", {}).get("part", 0)
+    return strategy.stages[part][0]
 
 
 def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
@@ -88,7 +94,7 @@ def state_for(program: Program, session: Session) -> State:
         return there[name]
 
     worker = program.worker
-    return program.plan.strategy.init(Worker(worker.rank, worker.size, worker.params, share, worker.moments))
+    return program.strategy.init(Worker(worker.rank, worker.size, worker.params, share, worker.moments))
 
 
 def rejoin_worker(
@@ -97,6 +103,7 @@ def rejoin_worker(
     """Bring a worker of `run` to where a checkpoint of others stood."""
     tensors, facts = parts
     worker, where = program.worker, str(folder.path)
+    program.enter(facts[0]["program"].get("part", 0))
     begin_anew(program, session, tensors["params"], where)
     for number, moment in enumerate(worker.moments):
         place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from loosestep.transport import Session
     from loosestep.transports.metered import Meter
 
-POSITION = ("progress", "met_at", "looked_at")  # of a program
-COUNTS = ("clock", "round", "updates", "samples")  # of a worker
+POSITION = ("part", "progress", "met_at", "looked_at")  # of a program
+COUNTS = ("clock", "round", "updates", "samples", "computing", "communicating")  # of a worker
 TALLIES = ("waiting", "requests")  # of a meter
 TOTALS = ("samples", "steps", "noted")  # of a model
 
@@ -54,6 +54,7 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
+            numbers[name] = session.version(value)
     facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
     folder.write(step, worker.rank, tensors, facts)
 
@@ -81,6 +82,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     worker = program.worker
     tensors, facts = folder.read(worker.rank)
     where = str(folder.part(folder.current, worker.rank))
+    program.enter(facts["program"].get("part", 0))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
     if worker.rank == 0 or "moments" not in program.plan.strategy.shares:
@@ -92,10 +94,10 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(facts["state"][name]))
         elif worker.rank == 0:
-            session.store(value, tensors[name])
+            session.store(value, tensors[name], facts["state"].get(name, 0))
     for group, owner, names in owners(program, meter):
         for name in names:
-            setattr(owner, name, facts[group][name])
+            setattr(owner, name, facts[group].get(name, getattr(owner, name)))
     session.resume(worker.rank, facts["seconds"])
     program.model.feed.skip(facts["taken"])
 

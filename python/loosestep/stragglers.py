@@ -30,6 +30,10 @@ class Stragglers(Value):
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """`count` durations in seconds; always draws the same number from `rng`."""
 
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What multiplies the durations of these steps, where a condition comes and goes."""
+        return np.ones(len(steps))
+
 
 @dataclass(frozen=True, repr=False)
 class Constant(Stragglers):
@@ -84,20 +88,44 @@ class Pauses(Stragglers):
         return np.where(rng.random(count) < self.probability, step_time + self.seconds, step_time)
 
 
+@dataclass(frozen=True, repr=False)
+class Spell(Stragglers):
+    """One worker is `factor` times slower from step `first` until before step `last`."""
+
+    rank: int = 0
+    factor: float = 3.0
+    first: int = 100
+    last: int = 200
+
+    def __post_init__(self) -> None:
+        whole("rank", self.rank, 0)
+        positive("factor", self.factor)
+        whole("first", self.first, 0)
+        whole("last", self.last, self.first + 1)
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.full(count, step_time)
+
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        slow = (rank == self.rank) & (steps >= self.first) & (steps < self.last)
+        return np.where(slow, self.factor, 1.0)
+
+
 class Speed:
     """One worker's durations by step, drawn when they are first asked for."""
 
     block: ClassVar[int] = BLOCK
 
-    def __init__(self, stragglers: Stragglers, step_time: float, rank: int, seed: int) -> None:
-        self.stragglers, self.step_time, self.rank, self.seed = stragglers, step_time, rank, seed
-        self.drawn, self.values = -1, np.empty(0)
+    def __init__(self, stragglers: Stragglers, rank: int, seed: int) -> None:
+        self.stragglers, self.rank, self.seed = stragglers, rank, seed
+        self.drawn, self.values = (-1, 0.0), np.empty(0)
 
-    def duration(self, step: int) -> float:
-        """Seconds that this worker's step (0, 1, ...) takes."""
+    def duration(self, step: int, step_time: float) -> float:
+        """Seconds that this worker's step (0, 1, ...) takes, where one without delay takes `step_time`."""
         number, place = divmod(step, self.block)
-        if number != self.drawn:
+        if (number, step_time) != self.drawn:
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.rank, number])))
-            self.values = self.stragglers.durations(self.rank, self.step_time, self.block, rng)
-            self.drawn = number
+            self.values = self.stragglers.durations(self.rank, step_time, self.block, rng)
+            self.values *= self.stragglers.slowdown(self.rank, np.arange(self.block) + number * self.block)
+            self.drawn = number, step_time
         return float(self.values[place])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,9 @@ class Worker:
         self.grad = buffers.like(params)
         self.clock = self.round = self.samples = 0
         self._updates, self._common = 0, common
+        self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
+        self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
+        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
@@ -71,6 +75,11 @@ class Worker:
             ops.exact.axpy(self._common, ONE, 1.0)
         return self.updates
 
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Parameters and gradient consist of tensors of these shapes, one after the other."""
+        self.shapes = tuple(shapes)
+        self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
+
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""
         return self._share(name, like)
@@ -80,6 +89,13 @@ class Worker:
         key = (name, like.size, like.dtype)
         if key not in self._scratch:
             self._scratch[key] = buffers.like(like)
+        return self._scratch[key]
+
+    def numbers(self, name: str, count: int) -> Buffer:
+        """Room for so many float64 numbers, which need not survive the round."""
+        key = (name, count)
+        if key not in self._scratch:
+            self._scratch[key] = buffers.zeros(count, float)
         return self._scratch[key]
 
     def copy_of_params(self) -> Buffer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -34,7 +34,8 @@ def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
     }
     return sorted(
-        (cls for cls in classes if not inspect.isabstract(cls) and cls is not base), key=lambda c: c.__name__
+        (cls for cls in classes if is_dataclass(cls) and cls is not base),
+        key=lambda c: c.__name__,  # no bases
     )
 
 

@@ -22,6 +22,8 @@ MANY = [cls for cls in discover(transports, Transport) if is_many(cls)]
 VIRTUAL = [cls for cls in MANY if cls.virtual]
 REAL = [cls for cls in MANY if not cls.virtual]
 
+EPOCH = 4  # steps, so that schedules switch in the middle of things
+
 every_strategy = pytest.mark.parametrize("strategy", ALL)
 every_synchronous = pytest.mark.parametrize("strategy", SYNCHRONOUS)
 every_virtual = pytest.mark.parametrize("virtual", VIRTUAL)
@@ -30,4 +32,6 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.float64, **options: Any) -> ls.Result:
     options.setdefault("optimizer", ls.SGD(0.1))
-    return ls.run(strategy, data.gradient, start(dtype), data.batches, on=on, **options)
+    options.setdefault("steps_per_epoch", EPOCH)
+    batches = data.together if "own_batches" in strategy.needs else data.batches
+    return ls.run(strategy, data.gradient, start(dtype), batches, on=on, **options)

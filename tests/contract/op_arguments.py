@@ -14,7 +14,8 @@ from loosestep import _core, ops
 
 LENGTHS = [0, 1, 15, 16, 17, 4095, 4096, 4097, 10**6 + 3]
 DTYPES = [np.float32, np.float64]
-SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam"]
+SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam", "lars", "rmsprop_warmup"]
+SQUARES = {"adam": "v", "lamb": "v", "rmsprop_warmup": "m", "compensate": "v"}  # buffers whose root is taken
 names = pytest.mark.parametrize("name", ops.specification)
 isas = pytest.mark.parametrize("isa", _core.isas())
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -52,8 +53,8 @@ def arguments(name: str, n: int, dtype: type, offset: int = 0, seed: int = 0) ->
             made[parameter] = [0.3, 0.0, 1.7]
         else:
             made[parameter] = 3 if kind == "int" else 0.1 + 0.09 * position
-    if name == "adam":
-        np.abs(made["v"], out=made["v"])
+    if name in SQUARES:
+        np.abs(made[SQUARES[name]], out=made[SQUARES[name]])
     return made
 
 

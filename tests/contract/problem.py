@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 SIZE = 24  # parameters
+
+
+@dataclass(frozen=True)
+class Own:
+    """A batch of all workers of which each takes what it always takes."""
+
+    batch: Any
+
+    def part(self, rank: int, shares: Any) -> Any:
+        return self.batch
 
 
 class Quadratic:
@@ -24,6 +35,10 @@ class Quadratic:
         middle = self.middle(rank)
         for _ in range(self.counts[rank]):
             yield middle + self.noise * rng.standard_normal((self.samples[rank], SIZE))
+
+    def together(self, rank: int, size: int) -> Iterator[Any]:
+        """The same for strategies that share batches out: whatever the shares, each worker takes its own."""
+        return map(Own, self.batches(rank, size))
 
     def middle(self, rank: int) -> Any:
         """Where worker `rank`'s samples are."""

@@ -35,8 +35,8 @@ def descend(optimizer: Optimizer, dtype: type, steps: int, rules: Any = ops) -> 
 @every_kind
 @dtypes
 def test_descends(kind: type[Optimizer], dtype: type) -> None:
-    assert np.abs(descend(kind(rate=0.02), dtype, 2000)).max() < 1e-3
-    assert descend(kind(rate=0.02), dtype, 1).max() < 1
+    assert np.abs(descend(kind.example(), dtype, 2000)).max() < 1e-3
+    assert descend(kind.example(), dtype, 1).max() < 1
 
 
 @every_kind
@@ -74,11 +74,11 @@ def test_a_rate_may_depend_on_the_step(kind: type[Optimizer]) -> None:
         return 0.1 if step < 3 else 0.0
 
     first = descend(kind(rate=rate), np.float64, 3)
-    assert asked == [0, 1, 2]
+    assert sorted(set(asked)) == [0, 1, 2], "also of the step before, by those that correct their momentum"
     assert first.tobytes() == descend(kind(rate=0.1), np.float64, 3).tobytes()
 
 
-@every_kind
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.decays_gradient])
 def test_weight_decay_is_part_of_the_gradient(kind: type[Optimizer]) -> None:
     optimizer, plain = kind(weight_decay=0.5), kind()
     x, y = np.full(5, 2.0), np.full(5, 2.0)
@@ -90,6 +90,8 @@ def test_weight_decay_is_part_of_the_gradient(kind: type[Optimizer]) -> None:
 @every_kind
 def test_numbers_are_checked(kind: type[Optimizer]) -> None:
     for field in fields(kind):
+        if field.type == "bool":
+            continue
         with pytest.raises(ValueError, match=f"^{field.name} must be at least 0 and finite, got -1.0$"):
             kind(**{field.name: -1.0})
         with pytest.raises(ValueError, match=f"^{field.name} must be at least 0 and finite, got nan$"):
@@ -104,3 +106,9 @@ def test_it_is_a_value(kind: type[Optimizer]) -> None:
     assert repr(optimizer) == f"{kind.__name__}(rate=0.25)"
     assert eval(repr(optimizer), vars(ls).copy()) == optimizer
     assert pickle.loads(pickle.dumps(optimizer)) == optimizer
+
+
+@every_kind
+def test_scaling_scales_the_rate_alone(kind: type[Optimizer]) -> None:
+    assert kind(rate=0.25).scaled(4) == kind(rate=1.0)
+    assert kind(rate=ls.Cosine(0.25)).scaled(4) == kind(rate=ls.Scaled(ls.Cosine(0.25), 4))

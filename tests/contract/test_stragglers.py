@@ -18,16 +18,16 @@ every_kind = pytest.mark.parametrize("kind", discover(stragglers, Stragglers))
 @every_kind
 def test_durations_depend_on_seed_rank_and_step_alone(kind: type[Stragglers]) -> None:
     example = kind.example()
-    forward = [Speed(example, 1e-3, 2, 5).duration(step) for step in range(600)]
-    speed = Speed(example, 1e-3, 2, 5)
-    assert [speed.duration(step) for step in reversed(range(600))] == forward[::-1]
+    forward = [Speed(example, 2, 5).duration(step, 1e-3) for step in range(600)]
+    speed = Speed(example, 2, 5)
+    assert [speed.duration(step, 1e-3) for step in reversed(range(600))] == forward[::-1]
     assert min(forward) > 0
 
 
 @every_kind
 def test_what_is_random_differs_by_seed_rank_and_block(kind: type[Stragglers]) -> None:
     def drawn(rank: int, seed: int) -> list[float]:
-        return [Speed(kind.example(), 1e-3, rank, seed).duration(step) for step in range(512)]
+        return [Speed(kind.example(), rank, seed).duration(step, 1e-3) for step in range(512)]
 
     first = drawn(1, 0)
     if len(set(first)) > 1:
@@ -56,3 +56,10 @@ def test_it_is_a_value(kind: type[Stragglers]) -> None:
     example = kind.example()
     assert eval(repr(example), vars(ls).copy()) == example
     assert pickle.loads(pickle.dumps(example)) == example
+
+
+def test_a_spell_comes_and_goes_for_one_worker() -> None:
+    spell = ls.Spell(rank=1, factor=4.0, first=250, last=300)
+    slow, other = ([Speed(spell, rank, 0).duration(step, 1e-3) for step in range(600)] for rank in (1, 0))
+    assert slow == [4e-3 if 250 <= step < 300 else 1e-3 for step in range(600)]
+    assert set(other) == {1e-3}

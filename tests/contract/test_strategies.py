@@ -177,6 +177,12 @@ def degree(strategy: Strategy, n: int) -> float:
     return sum(len(topology.readers(rank, n, 0)) for rank in range(n)) / n
 
 
+def wrapped(strategy: Strategy) -> Strategy:
+    """The strategy in another."""
+    inner: Strategy = getattr(strategy, "strategy", None) or strategy.stages[0][0]
+    return inner
+
+
 def groups(strategy: Strategy, n: int) -> tuple[float, float]:
     """In the group of the first level, (d values, messages) of a worker, on average."""
     count = min(n, strategy.levels[0][1])
@@ -185,7 +191,11 @@ def groups(strategy: Strategy, n: int) -> tuple[float, float]:
 
 
 SENTENCES = {
-    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages": lambda strategy, n: (
+    r"sends 2 \(n-1\)/n d values a worker in 2 \(n-1\) messages, and then one": lambda strategy, n: (
+        2 * (n - 1) / n * (1 + 1 / SIZE),
+        4 * (n - 1),
+    ),
+    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages(?!, and then)": lambda strategy, n: (
         2 * (n - 1) / n,
         2 * (n - 1),
     ),
@@ -201,8 +211,17 @@ SENTENCES = {
         n - 1,
     ),
     r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
-    r"sends d values in 1 message\b": lambda strategy, n: (1, 1),
+    r"sends d values in 1 message\b(?!, and)": lambda strategy, n: (1, 1),
+    r"sends d values in 1 message, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+        1,
+        1 + (n - 1).bit_length(),
+    ),
+    r"sends period d values in period messages, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+        strategy.period,
+        strategy.period + (n - 1).bit_length(),
+    ),
     r"No messages": lambda strategy, n: (0, 0),
+    r"sends what a round of its strategy sends": lambda strategy, n: stated(wrapped(strategy), n),
 }
 """What a docstring may say that a round sends, as (d values, messages) a worker."""
 

@@ -1,6 +1,5 @@
-// Trains linear models from several threads on the scalar path, which is the only one there is: every kind of
-// cell, discipline and head; tests/native/sanitize.sh builds it under the sanitizers. Checks sums that no
-// order changes.
+// Trains linear models from several threads on the scalar path, which is the only one there is: every kind of cell,
+// discipline and head; tests/native/sanitize.sh builds it under the sanitizers. Checks sums that no order changes.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -43,18 +42,16 @@ struct Data {
 };
 
 std::string name_of(const Training& training, std::size_t head, Precision precision) {
-  return "head " + std::to_string(head) + ", discipline " + std::to_string(int(training.discipline)) +
-         ", adds " + std::to_string(int(training.adds)) + ", precision " + std::to_string(int(precision));
+  return "head " + std::to_string(head) + ", discipline " + std::to_string(int(training.discipline)) + ", adds " +
+         std::to_string(int(training.adds)) + ", precision " + std::to_string(int(precision));
 }
 
-// With huber at far targets every row adds 1 to each of its features: exact adds of whole numbers lose
-// nothing.
+// With huber at far targets every row adds 1 to each of its features: exact adds of whole numbers lose nothing.
 void check_sums(const Data& data, const Weights& weights, const std::string& what) {
   std::vector<float> sums(features + 1);
   for (const std::int32_t column : data.columns) ++sums[std::size_t(column) + 1];
   for (std::size_t place = weights.head.size(); place < weights.places; ++place)
-    if (place > 0)
-      ::check(weights.at(place) == sums[place], what.c_str(), int(place), long(weights.at(place)));
+    if (place > 0) ::check(weights.at(place) == sums[place], what.c_str(), int(place), long(weights.at(place)));
 }
 
 void train(const Data& data, std::size_t head, std::size_t outputs, Precision precision, Training training) {

@@ -1,6 +1,5 @@
 // Hammers Team and Center from std::threads and checks every result; tests/native/sanitize.sh builds it under
-// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was
-// wrong.
+// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was wrong.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -21,13 +20,12 @@ namespace {
 
 void dawdle(std::mt19937& random) {
   const unsigned dice = random() % 16;
-  if (dice == 0)
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
-  else if (dice < 4)
-    std::this_thread::yield();
+  if (dice == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
+  else if (dice < 4) std::this_thread::yield();
 }
 
-template <class T> Post post_of(Kind kind, std::vector<T>& buf) {
+template <class T>
+Post post_of(Kind kind, std::vector<T>& buf) {
   Post post;
   post.kind = kind, post.size = buf.size(), post.buf = buf.data();
   post.dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
@@ -39,13 +37,14 @@ void finish(Team& team, int rank, Ticket ticket) {
   check(outcome == Outcome::done, "a ticket is done", rank, static_cast<long>(ticket));
 }
 
-template <class T> T value(int rank, int round, std::size_t i) {
+template <class T>
+T value(int rank, int round, std::size_t i) {
   return static_cast<T>(rank + 1) * static_cast<T>(round % 7 + 1) + static_cast<T>(i % 5);
 }
 
-// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is
-// completed.
-template <class T> struct Round {
+// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is completed.
+template <class T>
+struct Round {
   std::vector<T> sum, mean, cast, piece, gathered;
 
   Round(int rank, int round, int size, std::size_t n)
@@ -85,7 +84,8 @@ template <class T> struct Round {
   }
 };
 
-template <class T> void collectives(int size, int rounds, std::size_t most) {
+template <class T>
+void collectives(int size, int rounds, std::size_t most) {
   Team team(size, 10);
   on_threads(size, [&](int rank) {
     std::mt19937 random(static_cast<unsigned>(rank)), common(99);
@@ -159,8 +159,7 @@ void mismatches(int size, int rounds, Kind kind) {
     const int odd = round % size;
     // Made here, for a neighbour may still read a rank's buffer when that rank has thrown already.
     std::vector<std::vector<float>> bufs(static_cast<std::size_t>(size)), scratches;
-    for (int rank = 0; rank < size; ++rank)
-      bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
+    for (int rank = 0; rank < size; ++rank) bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
     scratches = bufs;
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + round));
@@ -173,10 +172,8 @@ void mismatches(int size, int rounds, Kind kind) {
       dawdle(random);
       const Ticket ticket = team.post(rank, std::move(post)).ticket, next = team.post(rank, Post{}).ticket;
       // A mix far from the odd rank may succeed; what comes after it never does.
-      if (kind == Kind::mix)
-        check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
-      else
-        check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
+      if (kind == Kind::mix) check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
+      else check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
     });
   }
 }
@@ -189,11 +186,9 @@ void aborts(int size, int rounds) {
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + 31 * round));
       for (int step = 0;; ++step) {
-        if (rank == 0 && step == round % 4)
-          std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+        if (rank == 0 && step == round % 4) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
         if (rank == 0 && step == round % 4) return team.abort();
-        const Ticket ticket =
-            team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
+        const Ticket ticket = team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
         if (team.complete(rank, ticket, deadline_after(120)) == Outcome::aborted) return;
       }
     });
@@ -207,12 +202,56 @@ void deadlines() {
   const auto start = Clock::now();
   check(team.complete(0, ticket, deadline_after(0.05)) == Outcome::waiting, "the time is up");
   const std::chrono::duration<double> took = Clock::now() - start;
-  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured",
-        static_cast<long>(took.count() * 1e3));
+  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured", static_cast<long>(took.count() * 1e3));
   check(team.missing(ticket) == std::vector<int>{1}, "missing");
 }
 
-template <class T> void center(int size, int rounds, std::size_t n) {
+template <class T>
+using Over = CenterOver<T, SpinLock>;
+
+template <class T>
+void pull(Center<T>& center, std::vector<T>& x, int rank) {
+  const std::vector<Over<T>*> alone{&center};
+  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const T d = T(0.5) * (x[i] - center.values()[i]);
+      x[i] -= d, center.values()[i] += d;
+    }
+  });
+}
+
+template <class T>
+void push(Center<T>& center, const std::vector<T>& delta, int rank) {
+  const std::vector<Over<T>*> alone{&center};
+  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+    for (std::size_t i = begin; i < end; ++i) center.values()[i] += delta[i];
+  });
+}
+
+// Two centers moved together, named in either order: nobody waits for ever, they stay equal, and every move of a
+// chunk has a number of its own.
+template <class T>
+void together(int size, int rounds, std::size_t n) {
+  const std::vector<T> zeros(n);
+  Center<T> one(zeros.data(), n, 4096 / sizeof(T)), other(zeros.data(), n, 4096 / sizeof(T));
+  on_threads(size, [&](int rank) {
+    const std::vector<Over<T>*> order = rank % 2 ? std::vector<Over<T>*>{&one, &other}
+                                                 : std::vector<Over<T>*>{&other, &one};
+    for (int round = 0; round < rounds; ++round)
+      move_together(order, rank, [&](std::size_t begin, std::size_t end, std::uint64_t moves) {
+        for (std::size_t i = begin; i < end; ++i) {
+          check(one.values()[i] == other.values()[i], "centers that are moved together", static_cast<long>(i));
+          one.values()[i] += 1, other.values()[i] += 1;
+          check(one.values()[i] == static_cast<T>(moves), "moves are numbered", static_cast<long>(i));
+        }
+      });
+  });
+  check(one.version() == static_cast<std::uint64_t>(size * rounds), "version of both");
+  check(other.version() == one.version(), "version of both");
+}
+
+template <class T>
+void center(int size, int rounds, std::size_t n) {
   const std::vector<T> zeros(n);
   Center<T> shared(zeros.data(), n, 4096 / sizeof(T));
   std::vector<std::vector<T>> xs(static_cast<std::size_t>(size), std::vector<T>(n, 1024));
@@ -220,8 +259,8 @@ template <class T> void center(int size, int rounds, std::size_t n) {
     std::vector<T>& x = xs[static_cast<std::size_t>(rank)];
     std::vector<T> ones(n, 1), seen(n);
     for (int round = 0; round < rounds; ++round) {
-      if (round < 3) shared.elastic(x.data(), T(0.5), rank);  // exact: 1024 is halved a few times
-      shared.add(ones.data(), rank);
+      if (round < 3) pull(shared, x, rank);  // exact: 1024 is halved a few times
+      push(shared, ones, rank);
       shared.fetch(seen.data(), rank);
       for (std::size_t i = 0; i < n; ++i) x[i] -= 1;
     }
@@ -238,8 +277,6 @@ template <class T> void center(int size, int rounds, std::size_t n) {
   }
 }
 
-// With mu = 1 a velocity is the sum of all gradients, whole numbers here: exact adds to it and to x lose
-// none.
 template <class T> std::vector<T> moved(const loosestep::Updates& form, int size, int rounds, std::size_t n) {
   std::vector<T> x(n), v(n);
   const std::vector<T> ones(n, T(1));
@@ -273,6 +310,7 @@ int main(int argc, char** argv) {
     hermits(size, 200 * scale);
     center<float>(size, 40 * scale, 20'001);
     center<double>(size, 40 * scale, 1);
+    together<float>(size, 40 * scale, 20'001);
     shared_moments<float>(size, 100 * scale, 1001);
     shared_moments<double>(size, 100 * scale, 7);
   }

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import loosestep as ls
 from loosestep import inspection, opening
-from loosestep.cli import all_strategies, main
+from loosestep.cli import all_of_kind, main
 from loosestep.requests import Buffer
 
 SCHEMA = {
@@ -60,15 +60,32 @@ def rows(tmp_path: Path) -> Path:
 
 def test_compare_runs_every_strategy_on_digits(command: object, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    ended = command("compare", "--epochs", 3, "--json", tmp_path / "rows.json", "--out", tmp_path / "out")
+    ended = command(
+        "compare",
+        "--strategies",
+        "all",
+        "--epochs",
+        3,
+        "--json",
+        tmp_path / "rows.json",
+        "--out",
+        tmp_path / "out",
+    )
     assert ended.code == 0, ended.err
     found = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["strategy"] for row in found] == [repr(strategy) for strategy in all_strategies()]
+    assert [row["strategy"] for row in found] == [repr(strategy) for strategy in all_of_kind(ls.Strategy)]
     for row in found:
         assert row.keys() >= SCHEMA
         assert row["test_accuracy"] > 0.8, row
         assert all(isinstance(row[key], (int, float)) for key in SCHEMA - {"strategy"}), row
     assert (tmp_path / "out" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_start_block_says_how_rates_are_scaled(command: object, rows: Path) -> None:
+    options = "--strategies", "LocalSGD", "--workers", 3, "--scale-rate", "linear", "--epochs", 1
+    ended = command("compare", "--data", rows, *options, "--optimizer", "Nesterov(Warmup(0.01, steps=20))")
+    assert ended.code == 0, ended.err
+    assert "linear: the learning rate times 3, for 3 workers" in ended.out
 
 
 def test_the_start_block_and_the_table_say_what_was_done(command: object, rows: Path) -> None:
@@ -331,7 +348,7 @@ def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest
     assert "failed: scale (float32, 1)" in ended.out
 
 
-@pytest.mark.parametrize("strategy", all_strategies(), ids=repr)
+@pytest.mark.parametrize("strategy", all_of_kind(ls.Strategy), ids=repr)
 def test_every_strategy_is_told_in_one_sentence(strategy: ls.Strategy) -> None:
     sentence = opening.sentence(strategy)
     assert sentence.endswith(".")

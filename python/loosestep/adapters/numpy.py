@@ -70,10 +70,18 @@ class Feed:
             self.ahead.append(batch)
         return False
 
-    def take(self) -> Any:
-        """The next batch."""
+    def take(self, shares: Any = None) -> Any:
+        """The next batch; of one of all workers together, this worker's part."""
         self.taken += 1
-        return self.ahead.pop()
+        batch = self.ahead.pop()
+        if hasattr(batch, "part"):
+            return batch.part(self.rank, shares)
+        if shares is not None:
+            raise TypeError(
+                f"batches of changing size need batches of all workers together, as data.together makes them; "
+                f"worker {self.rank} got {kind(batch)}"
+            )
+        return batch
 
 
 class NumpyModel:
@@ -120,7 +128,7 @@ class NumpyModel:
         if self.feed.ended():
             worker.grad.fill(0)
             return 0
-        batch = self.feed.take()
+        batch = self.feed.take(worker.shares)
         if self.snapshot is not worker.params:
             ops.load(worker.params, self.snapshot)
         answer = self.gradient(self.readable, batch)
@@ -160,5 +168,6 @@ class NumpyModel:
             at=self.snapshot,
             rules=self.rules,
             pull=request.pull,
+            shapes=worker.shapes,
         )
         return 0

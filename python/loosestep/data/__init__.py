@@ -3,5 +3,6 @@
 from loosestep.data.dataset import Dataset
 from loosestep.data.loading import find, load, names
 from loosestep.data.sharding import shards, steps_per_epoch
+from loosestep.data.together import Grow, Together, together
 
-__all__ = ["Dataset", "find", "load", "names", "shards", "steps_per_epoch"]
+__all__ = ["Dataset", "Grow", "Together", "find", "load", "names", "shards", "steps_per_epoch", "together"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.errors import one_of, whole
 from loosestep.requests import AllReduce, Local
@@ -41,6 +41,7 @@ class LocalSGD(Strategy):
     Parallel Restarted SGD, arXiv:1807.06629; for 'average': H. Yu et al., arXiv:1905.03817.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 8
     momentum: Literal["keep", "reset", "average"] = "keep"
     steps: tuple[int, ...] | None = None

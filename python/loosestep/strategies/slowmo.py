@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
-from loosestep.optimizers import Rate
+from loosestep.rates import Rate
 from loosestep.requests import AllReduce, Local
 from loosestep.strategy import State, Strategy
 

@@ -41,12 +41,17 @@ class Meter:
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
-            if kind in computing or worker.offstage:
+            if worker.offstage:
                 yield request
                 continue
             begin = clock()
             yield request
-            self.waiting += clock() - begin
+            spent = clock() - begin
+            if kind in computing:
+                worker.computing += spent
+                continue
+            worker.communicating += spent
+            self.waiting += spent
             if kind not in tallies:
                 tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), TRAFFIC.get(kind)
             tally, cost = tallies[kind]

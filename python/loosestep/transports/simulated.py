@@ -10,20 +10,19 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from loosestep import collectives, levels, ops
-from loosestep._core import Calendar, Mail
+from loosestep import centers, collectives, levels, ops
+from loosestep._core import Calendar, Center, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
-from loosestep.buffers import like as buffer_like
 from loosestep.errors import Deadlock, of_kind, positive, whole
-from loosestep.network import Network, PerLink
+from loosestep.network import Network, PerLink, within
 from loosestep.requests import (
-    Add,
     AllReduce,
     Buffer,
     Communication,
     Exchange,
     Fetch,
     Gradient,
+    Push,
     Ready,
     Request,
     RollCall,
@@ -51,7 +50,7 @@ class Simulated(Transport):
     """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
 
     n: workers.
-    step_time: seconds of one gradient step.
+    step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
     latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
     center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
         pushes and pulls queue there in the order in which they arrive.
@@ -77,6 +76,7 @@ class Simulated(Transport):
     hosts: tuple[int, ...] | None = None
     host_latency: float | None = None
     host_bandwidth: float | None = None
+    sample_time: float = 0.0
 
     @classmethod
     def example(cls) -> Simulated:
@@ -87,7 +87,8 @@ class Simulated(Transport):
         of_kind("stragglers", self.stragglers, Stragglers)
         if self.seed is not None:
             whole("seed", self.seed, 0)
-        positive("step_time", self.step_time, zero=True)
+        for name in ("step_time", "sample_time"):
+            positive(name, getattr(self, name), zero=True)
         if self.center_bandwidth is not None and self.center_bandwidth != inf:
             positive("center_bandwidth", self.center_bandwidth)
         if self.hosts is not None:
@@ -100,8 +101,8 @@ class Simulated(Transport):
 
     def network(self) -> Network:
         """A fresh, idle network."""
-        latency = self.within("latency", self.latency, self.host_latency, MEMORY_LATENCY)
-        bandwidth = self.within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH)
+        latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
+        bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
         if self.hosts is not None and not np.ndim(self.bandwidth):
             network.worker_bandwidth = [float(cast("float", self.bandwidth))] * self.n  # the center is elsewhere
@@ -111,19 +112,6 @@ class Simulated(Transport):
     def groups(self) -> levels.Hosts:
         """The ranks of every host."""
         return () if self.hosts is None else levels.split(self.hosts, self.n)
-
-    def within(self, name: str, between: PerLink, inside: float | None, default: float) -> PerLink:
-        """A number for links between hosts, with another for those within a host, is a table."""
-        if inside is not None:
-            positive(f"host_{name}", inside)
-            if self.hosts is None or np.ndim(between):
-                raise ValueError(f"host_{name} needs hosts, and one number for {name} between them")
-        if self.hosts is None or np.ndim(between):
-            return between
-        hosts = np.repeat(np.arange(len(self.hosts)), [len(host) for host in self.groups()])
-        same = hosts[:, None] == hosts[None, :]
-        table: PerLink = np.where(same, default if inside is None else inside, between).tolist()
-        return table
 
     def open(self, seed: int = 0) -> Session:
         return SimulatedSession(self, seed if self.seed is None else self.seed)
@@ -136,7 +124,7 @@ class SimulatedSession(Session):
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait, Settle}
+        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Settle}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -152,7 +140,8 @@ class SimulatedSession(Session):
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Strand] = {}
         self.roll = Roll(self.size)
-        self.speeds = [Speed(config.stragglers, config.step_time, rank, seed) for rank in range(self.size)]
+        self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
+        self.price = config.step_time, config.sample_time
         self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
             Gradient: self.gradient,
@@ -160,7 +149,7 @@ class SimulatedSession(Session):
             Update: self.update,
             Exchange: self.mail.exchange,
             Fetch: self.fetch,
-            Add: self.add,
+            Push: self.push,
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
@@ -244,10 +233,11 @@ class SimulatedSession(Session):
     def step(self, strand: Strand, request: Request) -> bool:
         """Compute; if that began a gradient step, note when and how long it takes."""
         worker = strand.task.worker
-        clock = worker.clock
+        clock, before = worker.clock, worker.samples
         steps = strand.task.compute(request)
         if steps:
-            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock))
+            seconds = self.price[0] + self.price[1] * (worker.samples - before)
+            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock, seconds))
         return bool(steps)
 
     def gradient(self, strand: Strand, request: Gradient) -> float:
@@ -272,22 +262,15 @@ class SimulatedSession(Session):
 
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         if name not in self.variables:
-            values = buffer_like(like)
-            values[...] = like
-            self.variables[name] = Shared(name, values.size, values.dtype, values)
+            self.variables[name] = Shared(name, like.size, like.dtype, Center(like))
         return self.variables[name]
-
-    def store(self, shared: Shared, values: Buffer) -> None:
-        shared.store[...] = values
 
     def fetch(self, strand: Strand, request: Fetch) -> float | None:
         check_shared(strand.task.worker, request.shared, request.into)
-        rank = strand.rank
         if strand.task.worker.offstage:
-            request.into[...] = request.shared.store
+            centers.read(request)
             return self.time
-        latency = self.network.to_center[rank]
-        self.at(self.time + latency, -1, lambda: self.ask(strand, request))
+        self.at(self.network.asked(strand.rank, self.time), -1, lambda: self.ask(strand, request))
         return None
 
     def ask(self, strand: Strand, request: Fetch) -> None:
@@ -299,19 +282,18 @@ class SimulatedSession(Session):
             self.answer(strand, request, left)
 
     def answer(self, strand: Strand, request: Fetch, left: float) -> None:
-        request.into[...] = request.shared.store
+        centers.read(request)
         rank = strand.rank
         self.at(left + self.network.to_center[rank], rank, strand)
 
-    def add(self, strand: Strand, request: Add) -> float:
-        check_shared(strand.task.worker, request.shared, request.delta)
-        sent, whole_at = self.network.push(strand.rank, request.delta.nbytes, self.time)
+    def push(self, strand: Strand, request: Push) -> float:
+        sent, whole_at = self.network.push(strand.rank, request.nbytes, self.time)
         if whole_at <= self.time:
-            ops.axpy(request.shared.store, request.delta, 1.0)
+            centers.move(request, request.values)
         else:
-            delta = request.delta.copy()
-            self.at(whole_at, -1, lambda: ops.axpy(request.shared.store, delta, 1.0))
-        return sent
+            values = tuple(each.copy() for each in request.values)
+            self.at(whole_at, -1, lambda: centers.move(request, values))
+        return whole_at + self.network.to_center[strand.rank] if request.arrived else sent
 
     # --- collectives -------------------------------------------------------------------------------------
 

@@ -1,0 +1,101 @@
+"""What a local optimizer is: one update, as one fused native pass."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from loosestep import buffers, ops, rates
+from loosestep.errors import positive
+from loosestep.rates import Rate
+from loosestep.value import Value
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer, Pull
+
+Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer, one after the other
+
+
+class Optimizer(Value):
+    """Base of the local optimizers. `rate` is a number, or a function of the worker's step (0, 1, ...).
+
+    weight_decay adds weight_decay * x to the gradient (L2, once, inside the gradient). Moments are flat
+    buffers like the parameters; `count` is the number of updates including this one.
+    """
+
+    moments: ClassVar[int] = 0
+    decays_gradient: ClassVar[bool] = True  # weight decay is part of the gradient, and nothing else
+    rate: Rate
+    weight_decay: float
+    correction: bool | None = None  # of those whose momentum holds the rate; others have no such field
+
+    @classmethod
+    def example(cls) -> Optimizer:
+        """An instance for contract tests."""
+        return cls()
+
+    def scaled(self, by: float) -> Optimizer:
+        """The same at a rate that many times as large."""
+        return replace(self, rate=rates.scaled(self.rate, by))  # type: ignore[type-var]
+
+    def init(self, params: Buffer) -> tuple[Buffer, ...]:
+        """Zeroed moments."""
+        return tuple(buffers.zeros(params.size, params.dtype) for _ in range(self.moments))
+
+    def update(
+        self,
+        params: Buffer,
+        grad: Buffer,
+        moments: tuple[Buffer, ...],
+        step: int,
+        count: int,
+        *,
+        at: Buffer | None = None,
+        rules: Any = ops,
+        shapes: Shapes = (),
+        pull: Pull | None = None,
+    ) -> None:
+        """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
+
+        `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
+        are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
+        """
+        if self.weight_decay:
+            ops.axpy(grad, params if at is None else at, self.weight_decay)
+        rate = rates.at(self.rate, step)
+        if self.correction and count > 1 and step > 0:
+            self.carry(moments[0], rates.at(self.rate, step - 1), rate)
+        if pull is None:
+            self.apply(rules, params, grad, moments, rate, count)
+        else:
+            self.apply_pulled(params, grad, moments, rate, count, pull)
+
+    @staticmethod
+    def carry(momentum: Buffer, before: float, rate: float) -> None:
+        """Momentum correction: gradients of the past count with today's rate. After a rate of 0 there are none."""
+        if before not in (0.0, rate):
+            ops.scale(momentum, rate / before)
+
+    @abstractmethod
+    def apply(
+        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
+    ) -> None:
+        """The rule itself."""
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        """The rule between the two halves of a pull; one that has a fused form says so."""
+        ops.pull(grad, params, pull.anchor, pull.strength)
+        self.apply(ops, params, grad, moments, rate, count)
+        ops.blend(pull.mean, params, pull.keep)
+
+    def check(self, *names: str) -> None:
+        """Refuse a rate, weight decay or other number that is negative or not finite."""
+        rates.check("rate", self.rate)
+        for name in ("weight_decay", *names):
+            positive(name, getattr(self, name), zero=True)
+        if not isinstance(self.correction, (bool, type(None))):
+            raise TypeError(f"correction must be True or False, got {self.correction!r}")

@@ -1,0 +1,110 @@
+"""SGD, momentum and Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loosestep import ops
+from loosestep.optimizers.base import Optimizer
+from loosestep.rates import Rate
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer, Pull
+
+
+@dataclass(frozen=True, repr=False)
+class SGD(Optimizer):
+    """x <- x - rate g."""
+
+    rate: Rate = 0.1
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def apply(
+        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
+    ) -> None:
+        rules.sgd(params, grad, rate)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, rate, pull.strength, pull.keep)
+
+
+@dataclass(frozen=True, repr=False)
+class Momentum(Optimizer):
+    """Heavy ball: v <- mu v - rate g; x <- x + v.
+
+    The rate is inside v. With `correction` v <- v * rate / (rate of the step before) first, wherever that changed:
+    then it is exactly the form with the rate outside, u <- mu u + g; x <- x - rate u (torch's). P. Goyal et al.,
+    arXiv:1706.02677, section 3.
+    """
+
+    moments: ClassVar[int] = 1
+    rate: Rate = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    correction: bool = True
+
+    def __post_init__(self) -> None:
+        self.check("momentum")
+
+    def apply(
+        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
+    ) -> None:
+        rules.momentum(params, moments[0], grad, rate, self.momentum)
+
+
+@dataclass(frozen=True, repr=False)
+class Nesterov(Optimizer):
+    """v <- mu v - rate g; x <- x + mu v - rate g: x is the look-ahead point, where the gradient is taken.
+
+    The rate is inside v; `correction` as for `Momentum`.
+    """
+
+    moments: ClassVar[int] = 1
+    rate: Rate = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    correction: bool = True
+
+    def __post_init__(self) -> None:
+        self.check("momentum")
+
+    def apply(
+        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
+    ) -> None:
+        rules.nesterov(params, moments[0], grad, rate, self.momentum)
+
+    def apply_pulled(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+    ) -> None:
+        anchor, mean, mu = pull.anchor, pull.mean, self.momentum
+        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, rate, mu, pull.strength, pull.keep)
+
+
+@dataclass(frozen=True, repr=False)
+class Adam(Optimizer):
+    """D. Kingma, J. Ba, arXiv:1412.6980, algorithm 1, with epsilon added as in torch.optim.Adam."""
+
+    moments: ClassVar[int] = 2
+    rate: Rate = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    @classmethod
+    def example(cls) -> Adam:
+        return cls(0.02)
+
+    def __post_init__(self) -> None:
+        self.check("beta1", "beta2", "epsilon")
+
+    def apply(
+        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
+    ) -> None:
+        rules.adam(params, *moments, grad, rate, self.beta1, self.beta2, self.epsilon, count)

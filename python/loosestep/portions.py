@@ -1,0 +1,31 @@
+"""How workers share out what is for all of them: in whole numbers, nothing lost, nobody without any.
+
+>>> shared_out(128, [1, 1, 1, 3])
+[22, 21, 21, 64]
+>>> shared_out(5, [0.98, 0.01, 0.01])
+[3, 1, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def shared_out(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to `shares`, each at least 1, whose sum is `total` exactly.
+
+    Rounded down, then one more for the largest remainders (of equal ones for the lowest ranks); who has none takes
+    one from the largest.
+    """
+    if total < len(shares):
+        raise ValueError(f"{total} cannot be shared out among {len(shares)} workers: each needs at least 1")
+    whole = float(sum(shares))
+    exact = [total * share / whole for share in shares]
+    parts = [int(part) for part in exact]
+    order = sorted(range(len(shares)), key=lambda rank: (parts[rank] - exact[rank], rank))
+    for rank in order[: total - sum(parts)]:
+        parts[rank] += 1
+    while (poorest := min(parts)) < 1:
+        parts[parts.index(max(parts))] -= 1
+        parts[parts.index(poorest)] += 1
+    return parts
