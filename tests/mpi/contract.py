@@ -191,7 +191,7 @@ def agree(script: Any, size: int, on: Transport, same: Transport) -> None:
 def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> ls.Result:
     data = Quadratic(counts)
     batches = data.together if "own_batches" in strategy.needs else data.batches
-    options |= {"optimizer": ls.Nesterov(0.1), "steps_per_epoch": 4}
+    options = {"optimizer": ls.Nesterov(0.1), "steps_per_epoch": 5, **options}
     return ls.run(strategy, data.gradient, start(), batches, on=on, **options)
 
 
