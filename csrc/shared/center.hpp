@@ -185,8 +185,6 @@ template <class T> class Center : private CenterMemory<T>, public CenterOver<T, 
       : Memory(initial, size, Over::chunks(size, chunk)),
         Over(Memory::memory.get(), size, Memory::guards.get(), chunk, Memory::count,
              reinterpret_cast<std::uintptr_t>(this)) {}
-
-  using Over::values;
 };
 
 }  // namespace loosestep::shared
