@@ -66,8 +66,8 @@ FINDINGS = """
 ## What it shows
 
 - **ADMM diverges with 3 and with 8 workers**, where elastic averaging falls all the way. At first its center falls
-  too, even faster; under that a slow swing grows by 1.000974 a round with 3 workers and 1.002258 with 8, the spectral
-  radii of a round, and takes over after some thousand rounds. (The dips are the swing's passes through the minimum.)
-- **With 2 workers ADMM is stable**, and faster than elastic averaging: there is no simple rule for where it breaks.
-  Elastic averaging in turn has one, for any number of workers: a <= (4 - 2 eta h) / (4 - eta h).
+  too, even faster; under that a slow swing grows by 1.000974 a round with 3 workers and 1.002258 with 8, the
+  spectral radii of a round, and takes over after some thousand rounds. (Dips are the swing's passes through 0.)
+- **With 2 workers ADMM is stable**, and faster than elastic averaging: there is no simple rule for where it
+  breaks. Elastic averaging in turn has one, for any number of workers: a <= (4 - 2 eta h) / (4 - eta h).
 """
