@@ -175,15 +175,20 @@ class Push(Communication):
     arrived: bool = False
 
     def __post_init__(self) -> None:
-        check_shared_alike(self.shared)
-        first = self.shared[0] if self.shared else None
-        size, dtype = (first.size, first.dtype.name) if first else (0, "float64")
-        _core.check_move(self.rule, len(self.shared), self.values, self.scalars, size, dtype)
+        if len(self.shared) > 1:
+            check_shared_alike(self.shared)
+        first = self.shared[0] if self.shared else NOTHING
+        name = NAMES.get(first.dtype) or str(first.dtype)
+        _core.check_move(self.rule, len(self.shared), self.values, self.scalars, first.size, name)
 
     @property
     def nbytes(self) -> int:
         """What it sends."""
         return sum(values.nbytes for values in self.values)
+
+
+NOTHING = Shared("", 0, np.dtype(np.float64), None)
+NAMES = {np.dtype(kind): kind.__name__ for kind in (np.float32, np.float64)}  # dtype.name takes 2 us
 
 
 def check_shared_alike(variables: tuple[Shared, ...]) -> None:
