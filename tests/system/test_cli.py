@@ -107,6 +107,14 @@ def test_the_start_block_and_the_table_say_what_was_done(command: object, rows: 
     assert "virtual" not in ended.out
 
 
+def test_rates_that_explode_are_warned_of_once_with_the_numbers(command: object, rows: Path) -> None:
+    bad, good = "EASGD(period=2, moving_rate=0.9)", "EASGD(period=2)"
+    ended = command("compare", "--data", rows, "--strategies", f"{bad}, {good}", "--workers", 3)
+    assert ended.out.count("warning: ") == 1
+    assert f"warning: {bad}: moving_rate 0.9 explodes when all 3 workers meet the center at once" in ended.out
+    assert "it must be below 2 / (n + 1) = 0.5, and is 0.3 by default" in ended.out
+
+
 def test_virtual_seconds_are_marked_and_repeat_exactly(command: object, rows: Path) -> None:
     arguments = ["compare", "--data", rows, "--on", "Simulated(6, latency=5e-3, bandwidth=12.5e6)", "--json", "-"]
     first, second = command(*arguments), command(*arguments)
