@@ -298,6 +298,17 @@ def resumes(folder: Path) -> None:
         assert again.params.tobytes() == whole.params.tobytes(), (strategy, on)
 
 
+def counts_moves_across_a_resume(folder: Path) -> None:
+    """Of pushes of ones, in whatever order, centers are 0, 1, ... K, whose mean is K / 2 if all were counted."""
+    ones = lambda x, batch: np.full_like(x, -1)  # noqa: E731
+    batches = lambda rank, size: iter([0.0] * 20)  # noqa: E731
+    for number, on in enumerate(FORMS):
+        options = {"optimizer": ls.SGD(1.0), "checkpoint": folder / f"counts {number}", "on": on}
+        ls.run(ls.AveragedDownpour(), ones, np.zeros(70), batches, steps=9, **options)
+        end = ls.run(ls.AveragedDownpour(), ones, np.zeros(70), batches, resume=True, **options)
+        np.testing.assert_allclose(end.params, 10.0 * SIZE, rtol=1e-12, err_msg=f"{on}")
+
+
 def main() -> None:
     shared = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
     requests_agree()
@@ -307,6 +318,7 @@ def main() -> None:
     stops_together()
     hogwild_shares_its_moments(shared / "moments")
     resumes(shared)
+    counts_moves_across_a_resume(shared)
     print(f"rank {RANK} of {SIZE}: all agrees", flush=True)
 
 
