@@ -29,14 +29,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch stacks units ops rounding",
+    "errors value blas stopwatch stacks units ops portions",
     "buffers requests rates least_squares",
     "worker result topology optimizers scoping stragglers checkpoint data expressions models",
     "topologies",
     "strategy network rollcall agreement",
     "strategies collectives",
     "opening levels",
-    "lowering transport wire",
+    "lowering transport wire centers",
     "asking",
     "mail",
     "pieces lanes strand",

@@ -17,7 +17,7 @@ from bench.papers.tables import ACCURACY, Across, Column, first_at
 from loosestep.optimizers import Optimizer
 
 ROWS, EPOCHS, LEAST, REFERENCE, TARGET = 8192, 8, 100, 64, 0.8
-SIZES = (64, 256, 1024, 4096)
+SIZES = (64, 512, 4096)
 STEPS = Column(f"steps to {TARGET:.0%}", first_at("step", TARGET), ".0f")
 
 

@@ -1,4 +1,5 @@
-// Arrays that cross into the core are taken as they are or refused with a sentence; never converted, never copied.
+// Arrays that cross into the core are taken as they are or refused with a sentence; never converted, never
+// copied.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -23,6 +24,12 @@ struct Array {
 };
 
 inline const char* name_of(Dtype dtype) { return dtype == Dtype::float32 ? "float32" : "float64"; }
+
+inline Dtype dtype_named(const std::string& name) {
+  if (name == "float32") return Dtype::float32;
+  if (name == "float64") return Dtype::float64;
+  throw py::value_error("dtype must be 'float32' or 'float64', got '" + name + "'");
+}
 
 inline std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
@@ -52,7 +59,8 @@ inline Array readable(py::handle object, const char* argument) {
 
 inline Array writable(py::handle object, const char* argument) {
   const Array array = readable(object, argument);
-  if (!py::reinterpret_borrow<py::array>(object).writeable()) refuse(argument, "writable, got a read-only array");
+  if (!py::reinterpret_borrow<py::array>(object).writeable())
+    refuse(argument, "writable, got a read-only array");
   return array;
 }
 
@@ -64,7 +72,8 @@ inline void require_dtype(const Array& array, const char* argument, Dtype wanted
 
 inline void require_size(const Array& array, const char* argument, std::size_t wanted, const char* why) {
   if (array.size == wanted) return;
-  refuse(argument, "of " + std::to_string(wanted) + " elements (" + why + "), got " + std::to_string(array.size));
+  refuse(argument,
+         "of " + std::to_string(wanted) + " elements (" + why + "), got " + std::to_string(array.size));
 }
 
 }  // namespace loosestep::bind

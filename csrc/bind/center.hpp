@@ -3,12 +3,15 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "bind/arrays.hpp"
+#include "bind/moves.hpp"
 #include "shared/center.hpp"
 
 namespace loosestep::bind {
@@ -16,11 +19,14 @@ namespace loosestep::bind {
 class Center {
  public:
   Center(const py::object& initial, std::size_t chunk) {
-    if (chunk == 0 || chunk % 64 != 0) refuse("chunk", "a positive multiple of 64 bytes, got " + std::to_string(chunk));
+    if (chunk == 0 || chunk % 64 != 0)
+      refuse("chunk", "a positive multiple of 64 bytes, got " + std::to_string(chunk));
     const Array array = readable(initial, "initial");
-    dtype_ = array.dtype, size_ = array.size;
-    if (dtype_ == Dtype::float32) core_ = make<float>(array, chunk);
-    else core_ = make<double>(array, chunk);
+    dtype_ = array.dtype, size_ = array.size, chunk_ = chunk;
+    if (dtype_ == Dtype::float32)
+      core_ = make<float>(array, chunk);
+    else
+      core_ = make<double>(array, chunk);
   }
 
   std::size_t size() const { return size_; }
@@ -32,9 +38,20 @@ class Center {
 
   std::uint64_t elastic(const py::object& x, double rate, int rank) {
     if (!std::isfinite(rate)) refuse("rate", "finite, got " + std::to_string(rate));
-    return call(fitting(writable(x, "x"), "x"), rank, [rate, rank](auto& core, auto* data) {
-      return core.elastic(data, static_cast<std::remove_reference_t<decltype(*data)>>(rate), rank);
-    });
+    return call(fitting(writable(x, "x"), "x"), rank,
+                [rate, rank](auto& core, auto* data) { return Move::elastic(over(core), data, rate, rank); });
+  }
+
+  // `others` are moved with this one: the rule's buffers are this, the others, and `values`.
+  std::uint64_t push(const std::string& rule, const std::vector<Center*>& others, const py::sequence& values,
+                     const std::vector<double>& scalars, int rank) {
+    Move move(rule, 1 + others.size(), scalars);
+    move.take_all(values, dtype_, size_);
+    require_alike(others);
+    if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
+    const bool small = size_ * shared::bytes_of(dtype_) <= worth_releasing;
+    if (dtype_ == Dtype::float32) return pushed<float>(move, others, rank, small);
+    return pushed<double>(move, others, rank, small);
   }
 
   std::uint64_t fetch(const py::object& out, int rank) {
@@ -42,26 +59,24 @@ class Center {
                 [rank](auto& core, auto* data) { return core.fetch(data, rank); });
   }
 
-  std::uint64_t add(const py::object& delta, int rank) {
-    return call(fitting(readable(delta, "delta"), "delta"), rank,
-                [rank](auto& core, auto* data) { return core.add(data, rank); });
-  }
-
-  void store(const py::object& values) {
-    call(fitting(readable(values, "values"), "values"), 0, [](auto& core, auto* data) { return core.store(data), 0; });
+  void store(const py::object& values, std::uint64_t version) {
+    call(fitting(readable(values, "values"), "values"), 0,
+         [version](auto& core, auto* data) { return core.store(data, version), 0; });
   }
 
  private:
-  template <class T>
-  using Core = std::unique_ptr<shared::Center<T>>;
+  template <class T> using Core = std::unique_ptr<shared::Center<T>>;
+  template <class T> using Over = shared::CenterOver<T, shared::SpinLock>;
 
-  // Below this the work is shorter than a hand-over of the GIL. Holding it cannot deadlock: the holder of a chunk's
-  // lock needs no GIL to release it.
+  template <class T> static Over<T>& over(Over<T>& center) { return center; }
+
+  // Below this the work is shorter than a hand-over of the GIL. Holding it cannot deadlock: the holder of a
+  // chunk's lock needs no GIL to release it.
   static constexpr std::size_t worth_releasing = 16 * 1024;
 
-  template <class T>
-  static Core<T> make(const Array& array, std::size_t chunk) {
-    return std::make_unique<shared::Center<T>>(static_cast<const T*>(array.data), array.size, chunk / sizeof(T));
+  template <class T> static Core<T> make(const Array& array, std::size_t chunk) {
+    return std::make_unique<shared::Center<T>>(static_cast<const T*>(array.data), array.size,
+                                               chunk / sizeof(T));
   }
 
   Array fitting(const Array& array, const char* argument) const {
@@ -70,22 +85,42 @@ class Center {
     return array;
   }
 
-  template <class Work>
-  std::uint64_t call(const Array& array, int rank, Work work) {
+  void require_alike(const std::vector<Center*>& others) const {
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      const std::string name = "others[" + std::to_string(i) + "]";
+      if (!others[i]) refuse(name.c_str(), "a Center, got None");
+      require_dtype({nullptr, others[i]->size_, others[i]->dtype_}, name.c_str(), dtype_, "the first");
+      require_size({nullptr, others[i]->size_, dtype_}, name.c_str(), size_, "as the first");
+      const bool again = std::find(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(i),
+                                   others[i]) != others.begin() + static_cast<std::ptrdiff_t>(i);
+      if (others[i] == this || again) refuse(name.c_str(), "another center than those before it");
+      if (others[i]->chunk_ != chunk_) refuse(name.c_str(), "of the same chunk as the first");
+    }
+  }
+
+  template <class T>
+  std::uint64_t pushed(Move& move, const std::vector<Center*>& others, int rank, bool small) {
+    std::vector<Over<T>*> centers{std::get<Core<T>>(core_).get()};
+    for (Center* const other : others) centers.push_back(std::get<Core<T>>(other->core_).get());
+    if (small) return move.run(centers, rank);
+    const py::gil_scoped_release release;
+    return move.run(centers, rank);
+  }
+
+  template <class Work> std::uint64_t call(const Array& array, int rank, Work work) {
     if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
     if (array.bytes() <= worth_releasing) return dispatch(array, work);
     const py::gil_scoped_release release;
     return dispatch(array, work);
   }
 
-  template <class Work>
-  std::uint64_t dispatch(const Array& array, Work& work) {
+  template <class Work> std::uint64_t dispatch(const Array& array, Work& work) {
     if (dtype_ == Dtype::float32) return work(*std::get<Core<float>>(core_), static_cast<float*>(array.data));
     return work(*std::get<Core<double>>(core_), static_cast<double*>(array.data));
   }
 
   Dtype dtype_;
-  std::size_t size_;
+  std::size_t size_, chunk_;
   std::variant<Core<float>, Core<double>> core_;
 };
 

@@ -44,16 +44,17 @@ void bind_host_collectives(py::module_& m) {
 }
 
 void bind_host_center(py::module_& m) {
-  py::class_<HostCenter>(m, "HostCenter", "The elastic center in memory that the processes of a host map.")
+  py::class_<HostCenter>(m, "HostCenter", "The center in memory that the processes of a host map.")
       .def(py::init<const py::object&, std::size_t, const std::string&, bool, const py::object&>(), "path"_a,
            "size"_a, "dtype"_a, "create"_a, "initial"_a = py::none())
       .def_static("needed", &HostCenter::needed, "size"_a, "dtype"_a, "The bytes that such a center takes.")
       .def("elastic", &HostCenter::elastic, "x"_a, "rate"_a, "rank"_a = 0, "seconds"_a = 60.0)
       .def("fetch", &HostCenter::fetch, "out"_a, "rank"_a = 0, "seconds"_a = 60.0)
-      .def("add", &HostCenter::add, "delta"_a, "rank"_a = 0, "seconds"_a = 60.0)
-      .def("store", &HostCenter::store, "values"_a, "seconds"_a = 60.0)
+      .def("push", &HostCenter::push, "rule"_a, "others"_a, "values"_a, "scalars"_a, "rank"_a = 0,
+           "seconds"_a = 60.0)
+      .def("store", &HostCenter::store, "values"_a, "version"_a = 0, "seconds"_a = 60.0)
       .def_property_readonly("version", &HostCenter::version,
-                             "How many times elastic() or add() has completed.")
+                             "How many times elastic() or push() has completed.")
       .def_property_readonly("size", &HostCenter::size)
       .def_property_readonly("dtype", &HostCenter::dtype)
       .def("close", &HostCenter::close);

@@ -3,22 +3,20 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
+#include <deque>
 #include <memory>
 #include <string>
 #include <variant>
+#include <vector>
 
+#include "bind/moves.hpp"
 #include "bind/posts.hpp"
 #include "bind/sharing.hpp"
 #include "host/center.hpp"
 
 namespace loosestep::bind {
-
-inline Dtype dtype_named(const std::string& name) {
-  if (name == "float32") return Dtype::float32;
-  if (name == "float64") return Dtype::float64;
-  throw py::value_error("dtype must be 'float32' or 'float64', got '" + name + "'");
-}
 
 class HostCenter {
  public:
@@ -41,8 +39,20 @@ class HostCenter {
   std::uint64_t elastic(const py::object& x, double rate, int rank, double seconds) {
     if (!std::isfinite(rate)) refuse("rate", "finite, got " + std::to_string(rate));
     return call(writable(x, "x"), "x", rank, seconds, [rate, rank](auto& core, auto* data, auto until) {
-      return core.elastic(data, static_cast<std::remove_reference_t<decltype(*data)>>(rate), rank, until);
+      return Move::elastic(over(core), data, rate, rank, until);
     });
+  }
+
+  // `others` are moved with this one: the rule's buffers are this, the others, and `values`.
+  std::uint64_t push(const std::string& rule, const std::vector<HostCenter*>& others,
+                     const py::sequence& values, const std::vector<double>& scalars, int rank,
+                     double seconds) {
+    Move move(rule, 1 + others.size(), scalars);
+    move.take_all(values, dtype_, size_);
+    if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
+    const auto until = shared::deadline_after(checked_seconds(seconds));
+    if (dtype_ == Dtype::float32) return pushed<float>(move, others, rank, until);
+    return pushed<double>(move, others, rank, until);
   }
 
   std::uint64_t fetch(const py::object& out, int rank, double seconds) {
@@ -50,14 +60,9 @@ class HostCenter {
                 [rank](auto& core, auto* data, auto until) { return core.fetch(data, rank, until); });
   }
 
-  std::uint64_t add(const py::object& delta, int rank, double seconds) {
-    return call(readable(delta, "delta"), "delta", rank, seconds,
-                [rank](auto& core, auto* data, auto until) { return core.add(data, rank, until); });
-  }
-
-  void store(const py::object& values, double seconds) {
+  void store(const py::object& values, std::uint64_t version, double seconds) {
     call(readable(values, "values"), "values", 0, seconds,
-         [](auto& core, auto* data, auto until) { return core.store(data, until), 0; });
+         [version](auto& core, auto* data, auto until) { return core.store(data, version, until), 0; });
   }
 
   void close() {
@@ -68,6 +73,9 @@ class HostCenter {
 
  private:
   using Core = std::variant<host::Center<float>, host::Center<double>>;
+  template <class T> using Over = shared::CenterOver<T, host::RobustLock>;
+
+  template <class T> static Over<T>& over(Over<T>& center) { return center; }
 
   struct Open {
     host::Mapping mapping;
@@ -110,6 +118,33 @@ class HostCenter {
     require_dtype(array, argument, dtype_, "the center");
     require_size(array, argument, size_, "as the center");
     return array;
+  }
+
+  const HostCenter& alike(const HostCenter* other, std::size_t i) const {
+    const std::string name = "others[" + std::to_string(i) + "]";
+    if (!other) refuse(name.c_str(), "a HostCenter, got None");
+    require_dtype({nullptr, other->size_, other->dtype_}, name.c_str(), dtype_, "the first");
+    require_size({nullptr, other->size_, dtype_}, name.c_str(), size_, "as the first");
+    return *other;
+  }
+
+  template <class T>
+  std::uint64_t pushed(Move& move, const std::vector<HostCenter*>& others, int rank,
+                       shared::Clock::time_point until) {
+    std::vector<Open*> opens{&open()};
+    for (std::size_t i = 0; i < others.size(); ++i) opens.push_back(&alike(others[i], i).open());
+    std::vector<Over<T>*> centers;
+    std::deque<Call> under_way;
+    for (Open* const each : opens) {
+      Over<T>* const center = &std::get<host::Center<T>>(each->core);
+      const auto same = [center](const Over<T>* other) { return center->is(*other); };
+      if (std::any_of(centers.begin(), centers.end(), same))
+        refuse("others", "other centers than this one, each once");
+      centers.push_back(center);
+      under_way.emplace_back(*each);
+    }
+    const py::gil_scoped_release release;
+    return move.run(centers, rank, until);
   }
 
   template <class Work>

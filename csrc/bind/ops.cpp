@@ -55,10 +55,14 @@ PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py
   Py_RETURN_NONE;
 }
 
+}  // namespace
+
 const Rules& elementwise() {
   static const Rules rules = signatures("", Elementwise{});
   return rules;
 }
+
+namespace {
 
 const Rules& shared(const Updates& updates) {
   static const Rules rules[] = {signatures("exact.", Shared{}), signatures("racy.", Shared{})};

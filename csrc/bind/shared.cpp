@@ -29,15 +29,21 @@ void bind_team(py::module_& m) {
 }
 
 void bind_center(py::module_& m) {
-  py::class_<Center>(m, "Center", "The elastic center: one vector that many workers move, locked by chunk.")
+  py::class_<Center>(m, "Center", "The center: one vector that many workers move, locked by chunk.")
       .def(py::init<const py::object&, std::size_t>(), "initial"_a, "chunk"_a = 16384)
       .def("elastic", &Center::elastic, "x"_a, "rate"_a, "rank"_a = 0, "d = rate * (x - c); x -= d; c += d.")
       .def("fetch", &Center::fetch, "out"_a, "rank"_a = 0)
-      .def("add", &Center::add, "delta"_a, "rank"_a = 0)
-      .def("store", &Center::store, "values"_a)
-      .def_property_readonly("version", &Center::version, "How many times elastic() or add() has completed.")
+      .def("push", &Center::push, "rule"_a, "others"_a, "values"_a, "scalars"_a, "rank"_a = 0)
+      .def("store", &Center::store, "values"_a, "version"_a = 0)
+      .def_property_readonly("version", &Center::version, "How many times elastic() or push() has completed.")
       .def_property_readonly("size", &Center::size)
       .def_property_readonly("dtype", &Center::dtype);
+}
+
+// What a center would say to it, for those who keep it elsewhere or let it move later.
+void check_move(const std::string& rule, std::size_t shared, const py::sequence& values,
+                const std::vector<double>& scalars, std::size_t size, const std::string& dtype) {
+  loosestep::bind::Move(rule, shared, scalars).take_all(values, loosestep::bind::dtype_named(dtype), size);
 }
 
 }  // namespace
@@ -46,4 +52,5 @@ void bind_shared(py::module_& m) {
   py::register_exception<loosestep::shared::Mismatch>(m, "Mismatch", PyExc_RuntimeError);
   bind_team(m);
   bind_center(m);
+  m.def("check_move", check_move, "rule"_a, "shared"_a, "values"_a, "scalars"_a, "size"_a, "dtype"_a);
 }

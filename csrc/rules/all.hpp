@@ -1,11 +1,15 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
+#include "rules/add_and_average.hpp"
+#include "rules/add_if_recent.hpp"
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
+#include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
+#include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lamb.hpp"
 #include "rules/lars.hpp"
@@ -30,9 +34,10 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend,
-                         SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup>;
+using Elementwise =
+    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
+         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
+         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
 // Also for what threads share.
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 

@@ -21,10 +21,12 @@ namespace loosestep {
 HD float root(float x) { return sqrtf(x); }
 HD double root(double x) { return sqrt(x); }
 HD double power(double x, double y) { return pow(x, y); }
+HD double modulo(double x, double y) { return fmod(x, y); }
 #else
 HD float root(float x) { return __builtin_sqrtf(x); }
 HD double root(double x) { return __builtin_sqrt(x); }
 HD double power(double x, double y) { return __builtin_pow(x, y); }
+HD double modulo(double x, double y) { return __builtin_fmod(x, y); }
 #endif
 
 }  // namespace loosestep

@@ -1,9 +1,10 @@
-// The elastic center: one vector that many workers pull at, each at its own time.
+// The center: one vector that many workers move, each at its own time, by whatever rule; several by one rule.
 //
-// Why a lock per chunk and not a compare-and-swap per element: inside a chunk the loop is plain and vectorised (about
-// ten times faster than a CAS loop, which cannot be), x and c see the same difference so that nothing is lost between
-// them, and no reader sees half an update of a chunk. A lock is held for the microseconds that 16 KiB take, so waiters
-// spin. Workers start at different chunks and walk round, so they follow one another instead of queueing.
+// Why a lock per chunk and not a compare-and-swap per element: inside a chunk the loop is plain and
+// vectorised (about ten times faster than a CAS loop, which cannot be), x and c see the same difference so
+// that nothing is lost between them, and no reader sees half an update of a chunk. A lock is held for the
+// microseconds that 16 KiB take, so waiters spin. Workers start at different chunks and walk round, so they
+// follow one another instead of queueing.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,8 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "shared/parking.hpp"
 
@@ -29,95 +32,130 @@ class alignas(64) SpinLock {
  private:
   // The holder may have lost its core: after a while give it ours.
   static void wait(int turn) {
-    if (turn < 200) cpu_relax();
-    else std::this_thread::yield();
+    if (turn < 200)
+      cpu_relax();
+    else
+      std::this_thread::yield();
   }
 
   std::atomic<bool> busy_{false};
 };
 
-// Over memory that somebody else owns: threads' own, or a mapping of processes. Lock::lock takes `until`, if anything.
-template <class T, class Lock>
-class CenterOver {
+// What guards a chunk, and how often it was moved: a move counts for itself on every chunk.
+template <class Lock> struct Guard : Lock {
+  std::uint64_t moves = 0;
+};
+
+// Over memory that somebody else owns: threads' own, or a mapping of processes. Lock::lock takes `until`, if
+// anything.
+template <class T, class Lock> class CenterOver {
  public:
-  // `chunk` is the number of elements under one lock.
-  CenterOver(T* values, std::size_t size, Lock* locks, std::size_t chunk, std::atomic<std::uint64_t>& version)
-      : values_(values), size_(size), locks_(locks), chunk_(chunk), version_(version) {}
+  using Value = T;
+  using Guards = Guard<Lock>*;
+
+  // `chunk` is the number of elements under one lock; `place` is this center's among all that are locked
+  // together.
+  CenterOver(T* values, std::size_t size, Guards guards, std::size_t chunk,
+             std::atomic<std::uint64_t>& version, std::uint64_t place)
+      : values_(values), size_(size), guards_(guards), chunk_(chunk), version_(version), place_(place) {}
 
   static std::size_t chunks(std::size_t size, std::size_t chunk) { return (size + chunk - 1) / chunk; }
 
   std::size_t size() const { return size_; }
   std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
-
-  // d = rate * (x - c), x -= d, c += d. Returns the number of additions so far, this one included.
-  template <class... Until>
-  std::uint64_t elastic(T* __restrict x, T rate, int rank, Until... until) {
-    const auto work = [x, rate](T* __restrict c, std::size_t begin, std::size_t n) {
-      T* __restrict mine = x + begin;
-      for (std::size_t i = 0; i < n; ++i) {
-        const T d = rate * (mine[i] - c[i]);
-        mine[i] -= d;
-        c[i] += d;
-      }
-    };
-    for_chunks(rank, work, until...);
-    return count();
-  }
-
-  template <class... Until>
-  std::uint64_t add(const T* __restrict delta, int rank, Until... until) {
-    const auto work = [delta](T* __restrict c, std::size_t begin, std::size_t n) {
-      for (std::size_t i = 0; i < n; ++i) c[i] += delta[begin + i];
-    };
-    for_chunks(rank, work, until...);
-    return count();
-  }
+  T* values() const { return values_; }
 
   // Returns a version that the values read are at least as new as.
-  template <class... Until>
-  std::uint64_t fetch(T* out, int rank, Until... until) {
+  template <class... Until> std::uint64_t fetch(T* out, int rank, Until... until) {
     const std::uint64_t before = version();
-    const auto work = [out](const T* c, std::size_t begin, std::size_t n) { std::copy_n(c, n, out + begin); };
-    for_chunks(rank, work, until...);
+    for_chunks(rank, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
+      const Held held(*this, chunk, until...);
+      std::copy(values_ + begin, values_ + end, out + begin);
+    });
     return before;
   }
 
-  template <class... Until>
-  void store(const T* values, Until... until) {
-    const auto work = [values](T* c, std::size_t begin, std::size_t n) { std::copy_n(values + begin, n, c); };
-    for_chunks(0, work, until...);
+  // As if it had been moved `version` times; nobody else is at it.
+  template <class... Until> void store(const T* values, std::uint64_t version, Until... until) {
+    for_chunks(0, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
+      const Held held(*this, chunk, until...);
+      std::copy(values + begin, values + end, values_ + begin);
+      guards_[chunk].moves = version;
+    });
+    version_.store(version, std::memory_order_release);
   }
 
- private:
-  template <class Work, class... Until>
-  void for_chunks(int rank, Work work, Until... until) {
+  // A chunk of a center, locked.
+  class Held {
+   public:
+    template <class... Until>
+    Held(CenterOver& center, std::size_t chunk, Until... until) : guard_(&center.guards_[chunk]) {
+      guard_->lock(until...);
+    }
+    Held(Held&& other) noexcept : guard_(std::exchange(other.guard_, nullptr)) {}
+    ~Held() {
+      if (guard_) guard_->unlock();
+    }
+    std::uint64_t move() { return ++guard_->moves; }
+
+   private:
+    Guards guard_;
+  };
+
+  // work(chunk, begin, end) for every chunk, each rank from a place of its own.
+  template <class Work> void for_chunks(int rank, Work work) {
     const std::size_t all = chunks(size_, chunk_);
     for (std::size_t k = 0, first = first_chunk(rank, all); k < all; ++k) {
       const std::size_t chunk = (first + k) % all, begin = chunk * chunk_;
-      locks_[chunk].lock(until...);
-      work(values_ + begin, begin, std::min(chunk_, size_ - begin));
-      locks_[chunk].unlock();
+      work(chunk, begin, std::min(begin + chunk_, size_));
     }
   }
 
+  std::uint64_t count() { return version_.fetch_add(1, std::memory_order_acq_rel) + 1; }
+  bool is(const CenterOver& other) const { return place_ == other.place_; }
+  bool before(const CenterOver& other) const { return place_ < other.place_; }
+
+ private:
   // Multiples of the golden ratio lie far apart whatever the number of ranks.
   static std::size_t first_chunk(int rank, std::size_t chunks) {
     const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 2654435769u;
     return static_cast<std::size_t>((static_cast<std::uint64_t>(turn) * chunks) >> 32);
   }
 
-  std::uint64_t count() { return version_.fetch_add(1, std::memory_order_acq_rel) + 1; }
-
   T* values_;
   std::size_t size_;
-  Lock* locks_;
+  Guards guards_;
   std::size_t chunk_;
   std::atomic<std::uint64_t>& version_;
+  std::uint64_t place_;
 };
 
+// Moves centers of one size together: rule(begin, end, moves) runs on every chunk while that chunk of all of
+// them is locked; `moves` are those of the first center's chunk, this one included. Locks are taken in the
+// order of the centers' places, whatever their order here, so that no two moves wait for each other. Returns
+// the first's version.
+template <class Over, class Rule, class... Until>
+std::uint64_t move_together(const std::vector<Over*>& centers, int rank, Rule rule, Until... until) {
+  std::vector<Over*> ordered = centers;
+  std::sort(ordered.begin(), ordered.end(), [](const Over* a, const Over* b) { return a->before(*b); });
+  const auto first =
+      static_cast<std::size_t>(std::find(ordered.begin(), ordered.end(), centers[0]) - ordered.begin());
+  std::vector<typename Over::Held> held;
+  held.reserve(ordered.size());
+  centers[0]->for_chunks(rank, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
+    for (Over* const center : ordered) held.emplace_back(*center, chunk, until...);
+    std::uint64_t moves = 0;
+    for (std::size_t k = 0; k < held.size(); ++k)
+      if (const std::uint64_t now = held[k].move(); k == first) moves = now;
+    rule(begin, end, moves);
+    held.clear();
+  });
+  for (Over* const center : centers) center->count();
+  return centers[0]->version();
+}
+
 // What a center of threads owns; a base, so that it is there before the center over it.
-template <class T>
-struct CenterMemory {
+template <class T> struct CenterMemory {
   static constexpr std::align_val_t alignment{64};
 
   struct Free {
@@ -125,7 +163,7 @@ struct CenterMemory {
   };
 
   CenterMemory(const T* initial, std::size_t size, std::size_t chunks)
-      : values(allocate(size)), locks(std::make_unique<SpinLock[]>(chunks)) {
+      : values(allocate(size)), guards(std::make_unique<Guard<SpinLock>[]>(chunks)) {
     std::copy_n(initial, size, values.get());
   }
 
@@ -134,19 +172,19 @@ struct CenterMemory {
   }
 
   std::unique_ptr<T, Free> values;
-  std::unique_ptr<SpinLock[]> locks;
+  std::unique_ptr<Guard<SpinLock>[]> guards;
   alignas(64) std::atomic<std::uint64_t> count{0};
 };
 
-template <class T>
-class Center : private CenterMemory<T>, public CenterOver<T, SpinLock> {
+template <class T> class Center : private CenterMemory<T>, public CenterOver<T, SpinLock> {
   using Memory = CenterMemory<T>;
   using Over = CenterOver<T, SpinLock>;
 
  public:
   Center(const T* initial, std::size_t size, std::size_t chunk)
       : Memory(initial, size, Over::chunks(size, chunk)),
-        Over(Memory::values.get(), size, Memory::locks.get(), chunk, Memory::count) {}
+        Over(Memory::values.get(), size, Memory::guards.get(), chunk, Memory::count,
+             reinterpret_cast<std::uintptr_t>(this)) {}
 };
 
 }  // namespace loosestep::shared

@@ -9,12 +9,15 @@ from loosestep.scoping import Scoping
 from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.async_local_sgd import AsyncLocalSGD
 from loosestep.strategies.averaged import Averaged
+from loosestep.strategies.averaged_downpour import AveragedDownpour
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
+from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
@@ -24,14 +27,20 @@ from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.momentum_downpour import MomentumDownpour
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.parle import Parle
+from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.round_robin_admm import RoundRobinADMM
+from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.ssp import SSP
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
+from loosestep.strategies.weed_out import WeedOut
 from loosestep.strategy import State, Strategy
 from loosestep.topologies.complete import Complete
 from loosestep.topologies.ring import Ring
@@ -51,15 +60,19 @@ __all__ = [
     "BMUF",
     "CDSGD",
     "DBS",
+    "DCASGD",
     "EASGD",
     "LAMB",
     "LARS",
     "MPI",
     "SGD",
+    "SSP",
     "Adam",
     "AdaptiveLocalSGD",
     "AllReduceSGD",
+    "AsyncLocalSGD",
     "Averaged",
+    "AveragedDownpour",
     "CoCoDSGD",
     "Complete",
     "Constant",
@@ -80,10 +93,12 @@ __all__ = [
     "LogNormal",
     "Metered",
     "Momentum",
+    "MomentumDownpour",
     "Nesterov",
     "OneShotAveraging",
     "OverlapLocalSGD",
     "Parle",
+    "PartiallySynchronous",
     "Pauses",
     "Polynomial",
     "PostLocalSGD",
@@ -91,6 +106,8 @@ __all__ = [
     "RMSpropWarmup",
     "Result",
     "Ring",
+    "RoundRobinADMM",
+    "RoundRobinEASGD",
     "Scaled",
     "Schedule",
     "Scoping",
@@ -107,6 +124,7 @@ __all__ = [
     "Topology",
     "Torus",
     "Warmup",
+    "WeedOut",
     "data",
     "least_squares",
     "ops",

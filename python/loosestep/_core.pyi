@@ -64,6 +64,22 @@ class Ops(Updates):
     def nesterov_elastic(
         self, x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
     ) -> None: ...
+    def add_and_average(self, c: Buffer, z: Buffer, d: Buffer, weight: float, step: int) -> None: ...
+    def add_if_recent(self, c: Buffer, d: Buffer, seen: float, most: int, step: int) -> None: ...
+    def compensate(
+        self, c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float
+    ) -> None: ...
+    def delayed_nesterov(
+        self,
+        c: Buffer,
+        m: Buffer,
+        total: Buffer,
+        d: Buffer,
+        rate: float,
+        momentum: float,
+        every: int,
+        step: int,
+    ) -> None: ...
     def outer_momentum(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
     def outer_nesterov(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
     def correct(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
@@ -171,7 +187,7 @@ class Team:
         """Every present and future complete() returns "aborted"; later posts do nothing."""
 
 class Center:
-    """The elastic center: a private copy of `initial` that many workers move, locked by `chunk` bytes."""
+    """The center: a private copy of `initial` that many workers move, locked by `chunk` bytes."""
 
     def __init__(self, initial: NDArray[Any], chunk: int = 16384) -> None: ...
     def elastic(self, x: NDArray[Any], rate: float, rank: int = 0) -> int:
@@ -180,16 +196,36 @@ class Center:
     def fetch(self, out: NDArray[Any], rank: int = 0) -> int:
         """Copies the center into out. Returns a version whose additions are all in it, if not more."""
 
-    def add(self, delta: NDArray[Any], rank: int = 0) -> int: ...
-    def store(self, values: NDArray[Any]) -> None: ...
+    def push(
+        self,
+        rule: str,
+        others: Sequence[Center],
+        values: Sequence[NDArray[Any]],
+        scalars: Sequence[float],
+        rank: int = 0,
+    ) -> int:
+        """An op on the buffers (this, *others, *values), of which it writes no value; all centers are locked.
+
+        An op whose last scalar is `step` gets it here: the moves of this center's chunk, this one included.
+        Returns the version after it.
+        """
+
+    def store(self, values: NDArray[Any], version: int = 0) -> None:
+        """As if it had been moved `version` times."""
+
     @property
     def version(self) -> int:
-        """How many calls of elastic() and add() have completed."""
+        """How many calls of elastic() and push() have completed."""
 
     @property
     def size(self) -> int: ...
     @property
     def dtype(self) -> Literal["float32", "float64"]: ...
+
+def check_move(
+    rule: str, shared: int, values: Sequence[NDArray[Any]], scalars: Sequence[float], size: int, dtype: str
+) -> None:
+    """Raises what a push to so many centers of that size and dtype would raise."""
 
 # ---- end of what worker threads share ----
 
@@ -322,9 +358,9 @@ class Pulse:
     def close(self) -> None: ...
 
 class HostCenter:
-    """The elastic center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
+    """The center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
 
-    elastic, fetch, add and store raise OwnerDied on every process where one died holding a part, and TimeoutError
+    elastic, fetch, push and store raise OwnerDied on every process where one died holding a part, and TimeoutError
     where a part was not free within `seconds` of the call: parts before it are done then, and x + c conserved.
     Any number of threads may call. Other errors as Host.
     """
@@ -342,11 +378,21 @@ class HostCenter:
     def fetch(self, out: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int:
         """Copies the center into out. Returns a version whose additions are all in it, if not more."""
 
-    def add(self, delta: NDArray[Any], rank: int = 0, seconds: float = 60.0) -> int: ...
-    def store(self, values: NDArray[Any], seconds: float = 60.0) -> None: ...
+    def push(
+        self,
+        rule: str,
+        others: Sequence[HostCenter],
+        values: Sequence[NDArray[Any]],
+        scalars: Sequence[float],
+        rank: int = 0,
+        seconds: float = 60.0,
+    ) -> int:
+        """As Center's."""
+
+    def store(self, values: NDArray[Any], version: int = 0, seconds: float = 60.0) -> None: ...
     @property
     def version(self) -> int:
-        """How many calls of elastic() and add() have completed."""
+        """How many calls of elastic() and push() have completed."""
 
     @property
     def size(self) -> int: ...

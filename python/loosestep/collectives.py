@@ -14,7 +14,6 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.requests import (
-    Add,
     AllGather,
     AllReduce,
     Barrier,
@@ -22,6 +21,7 @@ from loosestep.requests import (
     Elastic,
     Exchange,
     Mix,
+    Push,
     Script,
     Start,
     address,
@@ -193,7 +193,7 @@ Cost: TypeAlias = "Callable[..., tuple[int, int]]"  # (request, rank, size) -> (
 
 TRAFFIC: dict[type[Request], Cost] = {
     Exchange: _exchange_traffic,
-    Add: lambda request, rank, size: (request.delta.nbytes, 1),
+    Push: lambda request, rank, size: (request.nbytes, 1),
     Elastic: lambda request, rank, size: (request.buf.nbytes, 1),
     AllReduce: _all_reduce_traffic,
     AllGather: _all_gather_traffic,

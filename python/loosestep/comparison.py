@@ -142,6 +142,8 @@ class Comparison:
             lines = {repr(strategy): told(strategy) for strategy in self.strategies}
             self.console.print(opening.block(lines), markup=False, soft_wrap=True)
             self.console.print()
+        for caution in opening.cautions(self.strategies, self.experiment.on.size):
+            self.console.print(caution, markup=False, soft_wrap=True)
 
     def _round(self, strategy: Strategy) -> str:
         nbytes = 4 * self.experiment.classifier.size

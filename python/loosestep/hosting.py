@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from loosestep import _core
+from loosestep import _core, centers
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.lanes import Lane, calls, mismatch
 from loosestep.levels import LANES
 from loosestep.processes import ProcessEndpoint, ProcessSession
-from loosestep.requests import Add, Elastic, Fetch, Shared, Start, Wait
+from loosestep.requests import Elastic, Fetch, Push, Shared, Start, Wait
 from loosestep.watch import Watch
 
 if TYPE_CHECKING:
@@ -91,6 +91,13 @@ class HostSession(MappingSession):
         self.mapped.append(center)
         return Shared(name, like.size, like.dtype, center)
 
+    def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
+        shared.store.store(values, version)
+
+    def version(self, shared: Shared) -> int:
+        moves: int = shared.store.version
+        return moves
+
     def in_common(self, name: str, like: Buffer) -> Buffer:
         """Mapped by all until the run is over; then this worker's own, at the same address."""
 
@@ -104,9 +111,6 @@ class HostSession(MappingSession):
         self.mapped.append(held)
         common: Buffer = held.array
         return common
-
-    def store(self, shared: Shared, values: Buffer) -> None:
-        shared.store.store(values)
 
 
 class HostsSession(MappingSession):
@@ -155,18 +159,14 @@ class HostEndpoint(ProcessEndpoint):
         super().__init__(session)
         rank = session.post.rank
         self.collectives = calls(session.memories[0], session.group, SLICE)
-        self._handlers |= dict.fromkeys(self.collectives, self.collect) | {
-            Fetch: lambda request: request.shared.store.fetch(request.into, rank),
-            Add: lambda request: request.shared.store.add(request.delta, rank),
-            Elastic: lambda request: request.shared.store.elastic(request.buf, request.rate, rank),
-        }
+        self._handlers |= dict.fromkeys(self.collectives, self.collect) | centers.handlers(rank)
         self.begun: dict[Communication, bool] = {}  # started collectives, in order: is it done
 
     def start(self, request: Start) -> None:
         asked = request.request
         if type(asked) in self.collectives:
             self.begun[asked] = False
-        elif type(asked) in (Fetch, Add, Elastic):
+        elif type(asked) in (Fetch, Push, Elastic):
             self._handlers[type(asked)](asked)
             self.begun[asked] = True
         else:

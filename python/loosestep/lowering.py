@@ -9,13 +9,13 @@ from zlib import crc32
 
 from loosestep import collectives, levels, ops
 from loosestep.requests import (
-    Add,
     Elastic,
     Fetch,
     Gradient,
     Hosted,
     Local,
     Mix,
+    Push,
     Ready,
     Script,
     Settle,
@@ -109,7 +109,7 @@ class Lowering:
         ops.subtract(request.buf, seen, move)
         ops.scale(move, request.rate)
         ops.axpy(request.buf, move, -1.0)
-        yield Add(request.shared, move)
+        yield Push("axpy", (request.shared,), (move,), (1.0,))
 
     def collective(self, request: Communication) -> Iterator[Request]:
         if self.worker.offstage and type(request) in self.unpriced:

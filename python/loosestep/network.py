@@ -41,6 +41,7 @@ class Network:
         self.worker_bandwidth = self.bandwidth.max(axis=1).tolist()
         self.free = array("d", bytes(8 * size))  # when a worker's own link is free again
         self.center_in = self.center_out = 0.0
+        self.delivered = array("d", bytes(8 * size))  # when what a worker pushed last is at the center
 
     def push(self, source: int, nbytes: int, now: float) -> tuple[float, float]:
         """A worker sends to the center: (when it is done, when the center has it all)."""
@@ -48,8 +49,13 @@ class Network:
         sent = self.free[source] = begin + nbytes / self.worker_bandwidth[source]
         latency = self.to_center[source]
         whole = max(self.center_in, begin + latency) + nbytes / self.center_bandwidth
-        self.center_in = max(whole, sent + latency)
+        self.center_in = self.delivered[source] = max(whole, sent + latency)
         return sent, self.center_in
+
+    def asked(self, source: int, now: float) -> float:
+        """When a worker's question is at the center: not before what it has pushed."""
+        there: float = now + self.to_center[source]
+        return max(there, self.delivered[source])
 
     def pull(self, nbytes: int, now: float) -> tuple[float, float]:
         """The center answers a request that is there now: (when it reads the value, when all has left)."""

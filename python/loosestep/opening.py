@@ -12,7 +12,7 @@ from loosestep.requests import Gradient, Local, Ready, Shared
 from loosestep.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from loosestep.requests import Request
     from loosestep.strategy import Strategy
@@ -29,6 +29,11 @@ def block(facts: Mapping[str, str]) -> str:
     """Names and what they are, one a line."""
     width = max(map(len, facts))
     return "\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items())
+
+
+def cautions(strategies: Iterable[Strategy], size: int) -> list[str]:
+    """What the methods warn so many workers of, a line each."""
+    return [f"warning: {each!r}: {told}" for each in strategies for told in each.warnings(size)]
 
 
 def a_round(strategy: Strategy, size: int, nbytes: int) -> str:

@@ -203,6 +203,48 @@ def nesterov_elastic(
 
 
 @op
+def add_and_average(c: Buffer, z: Buffer, d: Buffer, weight: float, step: int) -> None:
+    """c += d; its average follows: z += weight (c - z). A weight of 0 is 1 / (step + 1): the mean of all c."""
+    c += d
+    z += (weight or 1 / (step + 1)) * (c - z)
+
+
+@op
+def add_if_recent(c: Buffer, d: Buffer, seen: float, most: int, step: int) -> None:
+    """c += d if that is at most so many moves after `seen`: if step - seen <= most."""
+    if step - seen <= most:
+        c += d
+
+
+@op
+def compensate(c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float) -> None:
+    """A step s that was made at b, not at c, with a diagonal correction; b is then c. A decay of 1 keeps v.
+
+    v = decay v + (1 - decay) s s, c += s - strength s s (c - b) / sqrt(v + epsilon), b = c.
+    """
+    v[...] = decay * v + (1 - decay) * s * s
+    c += s - strength * s * s * (c - b) / np.sqrt(v + epsilon)
+    b[...] = c
+
+
+@op
+def delayed_nesterov(
+    c: Buffer, m: Buffer, total: Buffer, d: Buffer, rate: float, momentum: float, every: int, step: int
+) -> None:
+    """c -= rate d / every; every so many steps one of the momentum, on the mean of the d since the last:
+
+    total += d, and where `every` divides step: m = momentum m + total / every, total = 0, c -= rate momentum m.
+    """
+    total += d
+    move = d / every
+    if step % every == 0:
+        m[...] = momentum * m + total / every
+        total[...] = 0
+        move = move + momentum * m
+    c -= rate * move
+
+
+@op
 def outer_momentum(x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None:
     """Heavy ball from round to round, x being the mean: u = momentum u + (c - x), c -= rate u, x = c."""
     u[...] = momentum * u + (c - x)

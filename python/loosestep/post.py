@@ -18,7 +18,7 @@ import numpy as np
 
 from loosestep.mail import Mail, Pending
 from loosestep.pieces import Pieces
-from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script
+from loosestep.requests import Exchange, Fetch, Hosted, Push, RollCall, Script
 from loosestep.rollcall import Roll
 from loosestep.wire import Header, Kind
 
@@ -76,7 +76,7 @@ class Post(Mail):
             Kind.DATA: self.arrive,
             Kind.VALUE: self.arrive,
             Kind.FETCH: self.pieces.asked_to_fetch,
-            Kind.ADD: self.pieces.asked_to_change,
+            Kind.PUSH: self.pieces.asked_to_change,
             Kind.STORE: self.pieces.asked_to_change,
             Kind.ACK: self.pieces.acknowledged,
             Kind.ROLL: self.called,
@@ -129,8 +129,8 @@ class Post(Mail):
                 return self.exchange(request, worker)
             if isinstance(request, Fetch):
                 return self.pieces.fetch(request, worker)
-            if isinstance(request, Add):
-                return self.pieces.add(request)
+            if isinstance(request, Push):
+                return self.pieces.push(request)
             if isinstance(request, RollCall):
                 return self.call(request)
             if isinstance(request, Hosted):

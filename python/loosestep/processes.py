@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
 from loosestep.post import Post, Strand
-from loosestep.requests import Add, Exchange, Fetch, Hosted, RollCall, Script, Shared, Sleep, Start, Wait, describe
+from loosestep.requests import (
+    Exchange,
+    Fetch,
+    Hosted,
+    Push,
+    RollCall,
+    Script,
+    Shared,
+    Sleep,
+    Start,
+    Wait,
+    describe,
+)
 from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
@@ -43,6 +55,7 @@ class ProcessSession(Stopwatch, Session):
         self.endpoint = ProcessEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
+        self.post.answer("version", self.post.pieces.version)
         self.gone = False  # it has left
         self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
@@ -61,9 +74,14 @@ class ProcessSession(Stopwatch, Session):
         self.meet(f"shared {name}")
         return shared
 
-    def store(self, shared: Shared, values: Buffer) -> None:
-        pending = self.post.pieces.store(shared, values)
+    def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
+        pending = self.post.pieces.store(shared, values, version)
         self.endpoint.until(f"storing {shared.name!r}", lambda: not pending.left)
+
+    def version(self, shared: Shared) -> int:
+        """Whoever has no piece of it does not know."""
+        moves: int = max(self.inquire("version", shared.store))
+        return moves
 
     # --- agreement ---------------------------------------------------------------------------------------
 
@@ -201,7 +219,7 @@ class ProcessEndpoint(Endpoint):
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             Exchange: self.perform,
             Fetch: self.perform,
-            Add: self.perform,
+            Push: self.perform,
             RollCall: self.perform,
             Hosted: self.perform,
             Script: self.carry_out,

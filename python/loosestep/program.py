@@ -101,8 +101,8 @@ class Plan:
     def prepare(self) -> int:
         """Hold the workers of this process; the step that none of them has passed."""
         self.halting = True
-        # Synchronous workers are in lockstep, even those whose data ended.
-        return max((p.heading for p in self.programs if p.strategy.synchronous or not p.ended), default=0)
+        # Who stays is in lockstep, even when its data has ended.
+        return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
         """All stop there."""
@@ -144,6 +144,7 @@ class Program:
         self.strategy: Strategy = plan.strategy.stages[part][0]
         self.state: State = self.states[part]
         self.until = plan.ends[part]
+        self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
         self.looks = plan.every if self.one_sided() and self.worker.rank == 0 else None  # the period of looks
         meets = (plan.checkpoint_every, None if self.one_sided() else plan.every)
         self.meets = tuple(period for period in meets if period is not None)
@@ -172,7 +173,7 @@ class Program:
         self.worker.offstage = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
-        """Is there another round? For a synchronous strategy, as long as any worker has data for it."""
+        """Is there another round? Where workers stay, as long as any has data for it."""
         if self.progress:  # resumed inside a round, which all finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
@@ -180,7 +181,7 @@ class Program:
             return False
         present = not self.model.feed.ended()
         self.ended = not present
-        if not self.strategy.synchronous:
+        if not self.stays:
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
@@ -213,7 +214,7 @@ class Program:
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
-        """Local steps; without data a synchronous worker lets them pass, an asynchronous one goes on early."""
+        """Local steps; without data a worker that stays lets them pass, another goes on early."""
         worker, plan, part = self.worker, self.plan, self.part
         update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
@@ -222,7 +223,7 @@ class Program:
             if step <= request.steps and not self.model.feed.ended():
                 yield GRADIENT
                 yield update
-            elif self.strategy.synchronous:
+            elif self.stays:
                 worker.clock += 1
             else:
                 return

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from loosestep import _core
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -143,18 +145,58 @@ class Exchange(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fetch(Communication):
-    """Read a shared variable into a buffer."""
+    """Read a shared variable into a buffer; it sees all that this worker pushed before.
+
+    `version` (one float64) becomes how often the variable had been moved: all those moves are seen.
+    """
 
     shared: Shared
     into: Buffer
+    version: Buffer | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Add(Communication):
-    """Add a buffer into a shared variable."""
+class Push(Communication):
+    """A rule moves shared variables by this worker's values, where they are kept, atomically per element.
 
-    shared: Shared
-    delta: Buffer
+    rule: the name of an op; its buffers are `shared`, then `values`, and it writes none of `values`:
+        Push("axpy", (c,), (delta,), (1.0,)) is c += delta.
+    scalars: the op's numbers, in order. An op whose last is `step` counts moves, and gets it where the variable is
+        kept: how often the first variable was moved, this move included.
+    arrived: it is done when it has happened; otherwise as soon as it is on its way.
+
+    Sends `values` in one message. Raises ValueError or TypeError where rule, variables and values do not fit.
+    """
+
+    rule: str
+    shared: tuple[Shared, ...]
+    values: tuple[Buffer, ...] = ()
+    scalars: tuple[float, ...] = ()
+    arrived: bool = False
+
+    def __post_init__(self) -> None:
+        check_shared_alike(self.shared)
+        first = self.shared[0] if self.shared else None
+        size, dtype = (first.size, first.dtype.name) if first else (0, "float64")
+        _core.check_move(self.rule, len(self.shared), self.values, self.scalars, size, dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """What it sends."""
+        return sum(values.nbytes for values in self.values)
+
+
+def check_shared_alike(variables: tuple[Shared, ...]) -> None:
+    """A rule moves variables of one size and dtype, each named once."""
+    for place, each in enumerate(variables):
+        first = variables[0]
+        if (each.size, each.dtype) != (first.size, first.dtype):
+            raise ValueError(
+                f"{each.name!r} ({each.size} {each.dtype}) cannot be moved together with {first.name!r} "
+                f"({first.size} {first.dtype})"
+            )
+        if each in variables[:place]:
+            raise ValueError(f"{each.name!r} is named twice")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -314,6 +356,8 @@ def _word(value: object) -> str:
         return f"{value.size} {value.dtype}"
     if isinstance(value, Shared):
         return repr(value.name)
+    if isinstance(value, tuple):
+        return f"({', '.join(filter(None, map(_word, value)))})" if value else ""
     if isinstance(value, Bucket):
         return f"bucket {value.index + 1} of {value.count}"
     return repr(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""

@@ -54,6 +54,7 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
+            numbers[name] = session.version(value)
     facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
     folder.write(step, worker.rank, tensors, facts)
 
@@ -93,7 +94,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(facts["state"][name]))
         elif worker.rank == 0:
-            session.store(value, tensors[name])
+            session.store(value, tensors[name], facts["state"].get(name, 0))
     for group, owner, names in owners(program, meter):
         for name in names:
             setattr(owner, name, facts[group].get(name, getattr(owner, name)))

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from loosestep import buffers, ops
-from loosestep.requests import Add, AllReduce, Fetch, Shared
+from loosestep.requests import AllReduce, Fetch, Push, Shared
 from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def store(shared: Shared, values: Buffer) -> Iterator[Request]:
     seen = buffers.like(values)
     yield Fetch(shared, into=seen)
     ops.scale(seen, -1.0)
-    yield Add(shared, seen)
-    yield Add(shared, values)
+    yield Push("axpy", (shared,), (seen,), (1.0,))
+    yield Push("axpy", (shared,), (values,), (1.0,))
     yield Fetch(shared, into=seen)  # an answer comes after what was pushed before
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Local, Start, Wait
+from loosestep.requests import AllReduce, Exchange, Local, Start, Wait
 from loosestep.value import Value
 
 if TYPE_CHECKING:
@@ -46,21 +46,22 @@ class Strategy(Value):
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
+    attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
 
     @property
-    def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
-        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
-        return ((self, None),)
-
-    @property
     def shares(self) -> tuple[str, ...]:
         """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
         return ()
+
+    @property
+    def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
+        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
+        return ((self, None),)
 
     @classmethod
     def example(cls) -> Strategy:
@@ -71,6 +72,10 @@ class Strategy(Value):
         """The state that must survive a crash."""
         return State()
 
+    def warnings(self, size: int) -> list[str]:
+        """What so many workers should know before they begin: a sentence each, with the numbers."""
+        return []
+
     @abstractmethod
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         """The requests of one round, as the paper's pseudo-code."""
@@ -79,6 +84,21 @@ class Strategy(Value):
         """The mean of the replicas, the same on every worker."""
         ops.copy(worker.params, out)
         yield AllReduce(out, op="mean")
+
+
+def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """Workers act one after the other in a round: wait for what the one before hands on."""
+    if worker.rank:
+        yield Exchange(recvs=[(worker.rank - 1, held)])
+
+
+def hand_on(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """This worker has acted: the next gets what it holds; after the last, worker 0 gets it back."""
+    if worker.size == 1:
+        return
+    yield Exchange(sends=[((worker.rank + 1) % worker.size, held)])
+    if not worker.rank:
+        yield Exchange(recvs=[(worker.size - 1, held)])
 
 
 class LateStrategy(Strategy):

@@ -64,9 +64,14 @@ class Session(ABC):
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         """The shared variable of that name; the first call makes it from `like`."""
 
-    @abstractmethod
-    def store(self, shared: Shared, values: Buffer) -> None:
-        """Set a shared variable while no worker runs (a checkpoint is being restored)."""
+    def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
+        """Set a shared variable, moved so often, while no worker runs (a checkpoint is being restored)."""
+        shared.store.store(values, version)
+
+    def version(self, shared: Shared) -> int:
+        """How often a shared variable was moved, while no worker runs."""
+        moves: int = shared.store.version
+        return moves
 
     def in_common(self, name: str, like: Buffer) -> Buffer:
         """The buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""

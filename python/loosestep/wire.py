@@ -19,7 +19,7 @@ class Kind(IntEnum):
     DATA = 1  # one buffer of an Exchange
     FETCH = 2  # send me your piece of a shared variable
     VALUE = 3  # ... here it is
-    ADD = 4  # add this into your piece
+    PUSH = 4  # move your pieces by this
     ACK = 5  # ... done
     STORE = 6  # set your piece to this
     ROLL = 7  # a RollCall

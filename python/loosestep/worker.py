@@ -40,22 +40,17 @@ class Worker:
         self.rank, self.size = rank, size
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
+        self.clock = self.round = self.samples = 0
+        self._updates, self._common = 0, common
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
         self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
-        self.clock = self.round = self.samples = 0
-        self._updates, self._common = 0, common
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
-
-    def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Parameters and gradient consist of tensors of these shapes, one after the other."""
-        self.shapes = tuple(shapes)
-        self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
     @property
     def updates(self) -> int:
@@ -80,6 +75,11 @@ class Worker:
         else:
             ops.exact.axpy(self._common, ONE, 1.0)
         return self.updates
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Parameters and gradient consist of tensors of these shapes, one after the other."""
+        self.shapes = tuple(shapes)
+        self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
     def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
         """This worker as it stands, whose shared variables come from another source."""

@@ -32,8 +32,11 @@ class WrappedSession(Session):
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         return self.inner.share(rank, name, like)
 
-    def store(self, shared: Shared, values: Buffer) -> None:
-        self.inner.store(shared, values)
+    def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
+        self.inner.store(shared, values, version)
+
+    def version(self, shared: Shared) -> int:
+        return self.inner.version(shared)
 
     def in_common(self, name: str, like: Buffer) -> Buffer:
         return self.inner.in_common(name, like)

@@ -10,13 +10,13 @@ import numpy as np
 
 import loosestep as ls
 from loosestep import ops
-from loosestep.requests import Add, Buffer, Exchange, Fetch, Gradient, Request, RollCall, Sleep, Start, Wait
+from loosestep.requests import Buffer, Exchange, Fetch, Gradient, Push, Request, RollCall, Sleep, Start, Wait
 from loosestep.transport import Session, Transport
 from loosestep.worker import Worker
 from loosestep.wrapping import WrappedSession
 
 Script = Callable[[Worker], Iterator[Request]]
-PRIMITIVES = frozenset({Exchange, Fetch, Add, RollCall, Sleep, Start, Wait})
+PRIMITIVES = frozenset({Exchange, Fetch, Push, RollCall, Sleep, Start, Wait})
 
 
 @dataclass(frozen=True, repr=False)

@@ -56,10 +56,11 @@ def test_a_pulled_update_is_the_update_between_two_halves_bit_for_bit(kind: type
     x, grad, anchor, mean = (rng.standard_normal(37).astype(dtype) for _ in range(4))
     y, plain, z = x.copy(), grad.copy(), mean.copy()
     ours, theirs = optimizer.init(x), optimizer.init(x)
+    decay, alone = (dtype(0.1), kind(weight_decay=0.0)) if kind.decays_gradient else (dtype(0), optimizer)
     for step in range(3):
         optimizer.update(x, grad.copy(), ours, step, step + 1, pull=Pull(anchor, 0.3, mean, 0.75))
-        felt = (plain + dtype(0.1) * y if kind.decays_gradient else plain) + dtype(0.3) * (y - anchor)
-        (kind() if kind.decays_gradient else optimizer).update(y, felt, theirs, step, step + 1)
+        felt = plain + decay * y + dtype(0.3) * (y - anchor)
+        alone.update(y, felt, theirs, step, step + 1)
         z = dtype(0.75) * z + dtype(0.25) * y
     assert x.tobytes() == y.tobytes()
     assert mean.tobytes() == z.tobytes()

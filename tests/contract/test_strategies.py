@@ -211,7 +211,15 @@ SENTENCES = {
         n - 1,
     ),
     r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
-    r"sends d values in 1 message\b": lambda strategy, n: (1, 1),
+    r"sends d values in 1 message\b(?!, and)": lambda strategy, n: (1, 1),
+    r"sends d values in 1 message, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+        1,
+        1 + (n - 1).bit_length(),
+    ),
+    r"sends period d values in period messages, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+        strategy.period,
+        strategy.period + (n - 1).bit_length(),
+    ),
     r"No messages": lambda strategy, n: (0, 0),
     r"sends what a round of its strategy sends": lambda strategy, n: stated(wrapped(strategy), n),
 }

@@ -15,7 +15,6 @@ from tests.contract.carriers import KINDS, MANY, WRAPPERS, beginnings, check, ea
 import loosestep as ls
 from loosestep.errors import LoosestepError, TimedOut, WorkerFailed
 from loosestep.requests import (
-    Add,
     AllReduce,
     Barrier,
     Broadcast,
@@ -24,6 +23,7 @@ from loosestep.requests import (
     Fetch,
     Gradient,
     Mix,
+    Push,
     Request,
     Start,
     Wait,
@@ -80,9 +80,9 @@ def test_what_is_sent_is_what_it_was_when_it_was_sent(on: Transport) -> None:
 def test_a_shared_variable_keeps_every_addition(on: Transport) -> None:
     def script(worker: Worker) -> Iterator[Request]:
         shared = worker.shared("sum", like=np.zeros(6))
-        yield Add(shared, np.full(6, 1.0 + worker.rank))
+        yield Push("axpy", (shared,), (np.full(6, 1.0 + worker.rank),), (1.0,))
         yield Barrier()
-        yield Add(shared, np.full(6, 10.0))
+        yield Push("axpy", (shared,), (np.full(6, 10.0),), (1.0,))
         yield Barrier()
         yield from settle(worker)
         yield Fetch(shared, into=worker.params)

@@ -12,7 +12,7 @@ from tests.contract.discovery import discover
 
 import loosestep as ls
 from loosestep import stragglers
-from loosestep.requests import Add, AllReduce, Exchange, Fetch, Gradient, Request, Sleep, Start, Wait
+from loosestep.requests import AllReduce, Exchange, Fetch, Gradient, Push, Request, Sleep, Start, Wait
 from loosestep.stragglers import Stragglers
 from loosestep.transports import simulated
 from loosestep.worker import Worker
@@ -137,7 +137,7 @@ def test_pushes_queue_at_the_centers_link(n: int) -> None:
     center = BANDWIDTH / 4
 
     def script(worker: Worker) -> Iterator[Request]:
-        yield Add(worker.shared("center", like=worker.params), np.ones(64))
+        yield Push("axpy", (worker.shared("center", like=worker.params),), (np.ones(64),), (1.0,))
 
     result = price(script, n, center_bandwidth=center)
     assert ends(result) == close([512 / BANDWIDTH] * n, rel=1e-9, abs=0), "who has sent goes on"
@@ -159,7 +159,7 @@ def test_a_pull_sees_the_pushes_that_have_arrived() -> None:
     def script(worker: Worker) -> Iterator[Request]:
         shared = worker.shared("center", like=np.zeros(64))
         if worker.rank == 0:
-            yield Add(shared, np.ones(64))
+            yield Push("axpy", (shared,), (np.ones(64),), (1.0,))
         else:
             yield Sleep(early if worker.rank == 1 else late)
             yield Fetch(shared, into=worker.params)

@@ -20,7 +20,6 @@ from loosestep import strategies
 from loosestep.checkpoint import Folder
 from loosestep.errors import LoosestepError
 from loosestep.requests import (
-    Add,
     AllGather,
     AllReduce,
     Barrier,
@@ -28,6 +27,7 @@ from loosestep.requests import (
     Exchange,
     Fetch,
     Mix,
+    Push,
     Request,
     Start,
     Wait,
@@ -138,7 +138,7 @@ def sharing(worker: Worker) -> Iterator[Request]:
     """No addition is lost."""
     center = worker.shared("total", np.zeros_like(worker.params))
     for _ in range(5):
-        yield Add(center, np.ones_like(worker.params))
+        yield Push("axpy", (center,), (np.ones_like(worker.params),), (1.0,))
     yield Barrier()
     yield Fetch(center, into=worker.params)
     worker.params[:] = np.minimum(
@@ -146,6 +146,24 @@ def sharing(worker: Worker) -> Iterator[Request]:
     )  # others may still be adding: their own are there
     yield Barrier()
     yield Fetch(center, into=worker.params)
+
+
+def pushing(worker: Worker) -> Iterator[Request]:
+    """A rule at two variables at once, by one worker after the other; moves are numbered wherever pieces are."""
+    n, x = worker.size, worker.params
+    c, v = (worker.shared(name, np.zeros_like(x)) for name in "cv")
+    for turn in range(2 * n):
+        if turn % n == worker.rank:
+            yield Push("nesterov", (c, v), (x,), (0.1 / 3, 0.9), arrived=True)
+        yield Barrier()
+    for _ in range(3):
+        yield Push("add_if_recent", (v,), (np.ones_like(x),), (0.0, 2.0 * n + 5), arrived=True)
+    yield Barrier()
+    first, second, seen = np.empty_like(x), np.empty_like(x), np.empty(1)
+    yield Fetch(c, into=first)
+    yield Fetch(v, into=second, version=seen)
+    assert seen[0] == 5 * n, (seen, n)
+    worker.params[:] = first / 7 - second
 
 
 SCRIPTS = [reductions, groups, gathering, mixing, messages, started, interleaved]
@@ -156,7 +174,9 @@ def requests_agree() -> None:
         for on, same in PAIRS:
             for script in SCRIPTS:
                 agree(script, size, on, same)
-            agree(sharing, size, on, ls.Threads(SIZE))  # in virtual time, an addition takes its time
+            for script in (sharing, pushing):  # in virtual time, a push takes its time
+                agree(script, size, on, ls.Threads(SIZE))
+            agree(pushing, 2, on, ls.Threads(SIZE))  # most pieces are empty
 
 
 def agree(script: Any, size: int, on: Transport, same: Transport) -> None:

@@ -152,7 +152,12 @@ void centers(int size, int rounds, std::size_t n) {
   on_threads(size, [&](int rank) {
     Center<double> center = Center<double>::found(memory.memory(), n);
     const std::vector<double> one(n, 1.0);
-    for (int round = 0; round < rounds; ++round) center.add(one.data(), rank, deadline_after(60));
+    const std::vector<loosestep::shared::CenterOver<double, RobustLock>*> alone{&center};
+    const auto add = [&](std::size_t begin, std::size_t end, std::uint64_t) {
+      for (std::size_t i = begin; i < end; ++i) center.values()[i] += one[i];
+    };
+    for (int round = 0; round < rounds; ++round)
+      loosestep::shared::move_together(alone, rank, add, deadline_after(60));
   });
   std::vector<double> out(n);
   made.fetch(out.data(), 0, deadline_after(60));

@@ -206,6 +206,50 @@ void deadlines() {
 }
 
 template <class T>
+using Over = CenterOver<T, SpinLock>;
+
+template <class T>
+void pull(Center<T>& center, std::vector<T>& x, int rank) {
+  const std::vector<Over<T>*> alone{&center};
+  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const T d = T(0.5) * (x[i] - center.values()[i]);
+      x[i] -= d, center.values()[i] += d;
+    }
+  });
+}
+
+template <class T>
+void push(Center<T>& center, const std::vector<T>& delta, int rank) {
+  const std::vector<Over<T>*> alone{&center};
+  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+    for (std::size_t i = begin; i < end; ++i) center.values()[i] += delta[i];
+  });
+}
+
+// Two centers moved together, named in either order: nobody waits for ever, they stay equal, and every move of a
+// chunk has a number of its own.
+template <class T>
+void together(int size, int rounds, std::size_t n) {
+  const std::vector<T> zeros(n);
+  Center<T> one(zeros.data(), n, 4096 / sizeof(T)), other(zeros.data(), n, 4096 / sizeof(T));
+  on_threads(size, [&](int rank) {
+    const std::vector<Over<T>*> order = rank % 2 ? std::vector<Over<T>*>{&one, &other}
+                                                 : std::vector<Over<T>*>{&other, &one};
+    for (int round = 0; round < rounds; ++round)
+      move_together(order, rank, [&](std::size_t begin, std::size_t end, std::uint64_t moves) {
+        for (std::size_t i = begin; i < end; ++i) {
+          check(one.values()[i] == other.values()[i], "centers that are moved together", static_cast<long>(i));
+          one.values()[i] += 1, other.values()[i] += 1;
+          check(one.values()[i] == static_cast<T>(moves), "moves are numbered", static_cast<long>(i));
+        }
+      });
+  });
+  check(one.version() == static_cast<std::uint64_t>(size * rounds), "version of both");
+  check(other.version() == one.version(), "version of both");
+}
+
+template <class T>
 void center(int size, int rounds, std::size_t n) {
   const std::vector<T> zeros(n);
   Center<T> shared(zeros.data(), n, 4096 / sizeof(T));
@@ -214,8 +258,8 @@ void center(int size, int rounds, std::size_t n) {
     std::vector<T>& x = xs[static_cast<std::size_t>(rank)];
     std::vector<T> ones(n, 1), seen(n);
     for (int round = 0; round < rounds; ++round) {
-      if (round < 3) shared.elastic(x.data(), T(0.5), rank);  // exact: 1024 is halved a few times
-      shared.add(ones.data(), rank);
+      if (round < 3) pull(shared, x, rank);  // exact: 1024 is halved a few times
+      push(shared, ones, rank);
       shared.fetch(seen.data(), rank);
       for (std::size_t i = 0; i < n; ++i) x[i] -= 1;
     }
@@ -244,6 +288,7 @@ int main(int argc, char** argv) {
     hermits(size, 200 * scale);
     center<float>(size, 40 * scale, 20'001);
     center<double>(size, 40 * scale, 1);
+    together<float>(size, 40 * scale, 20'001);
   }
   for (const int size : {2, 3, 5}) {
     mismatches(size, 20 * scale, Kind::all_reduce);

@@ -16,6 +16,10 @@ from loosestep import _core
 DTYPES = [np.float32, np.float64]
 
 
+def add(center, delta, rank=0):
+    return center.push("axpy", (), (delta,), (1.0,), rank)
+
+
 @contextmanager
 def center_of(initial):
     """A center with these values, and what another process opens it with."""
@@ -55,7 +59,7 @@ def test_it_has_the_bits_of_the_center_of_threads(size, dtype):
     with center_of(initial) as (center, _):
         for turn in range(3):
             assert center.elastic(mine, 0.3, turn) == threads.elastic(theirs, 0.3, turn)
-            assert center.add(delta, turn) == threads.add(delta, turn)
+            assert add(center, delta, turn) == add(threads, delta, turn)
             assert center.fetch(out, turn) == threads.fetch(want, turn) == center.version
             assert same_bits(mine, theirs)
             assert same_bits(out, want)
@@ -90,7 +94,7 @@ def test_x_and_c_are_conserved_between_processes():
 def count(how, rank, rounds):
     center, one = _core.HostCenter(*how), np.ones(how[1], np.float32)
     for _ in range(rounds):
-        center.add(one, rank)
+        add(center, one, rank)
     center.close()
     return rounds
 
@@ -110,7 +114,7 @@ def test_no_addition_is_lost_between_processes():
 def adds_for_ever(how):
     center, zero = _core.HostCenter(*how), np.zeros(how[1], np.float32)
     while True:
-        center.add(zero, 1)
+        add(center, zero, 1)
 
 
 def test_a_process_that_died_holding_a_part_is_an_error_for_all_others():
@@ -180,10 +184,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
             center.elastic(np.zeros(5, np.float32), float("inf"))
         with pytest.raises(TypeError, match="x must be float32 like the center"):
             center.elastic(np.zeros(5), 0.5)
-        with pytest.raises(ValueError, match="delta must be of 5 elements"):
-            center.add(np.zeros(4, np.float32))
+        with pytest.raises(ValueError, match=r"values\[0\] must be of 5 elements"):
+            add(center, np.zeros(4, np.float32))
         with pytest.raises(ValueError, match="rank must be at least 0"):
-            center.add(np.zeros(5, np.float32), -1)
+            add(center, np.zeros(5, np.float32), -1)
     with pytest.raises(ValueError, match="this HostCenter is closed"):
         center.fetch(np.zeros(5, np.float32))
     path = tmp_path / "memory"
@@ -199,7 +203,7 @@ def test_threads_of_one_process_share_it_too_and_it_is_not_closed_under_them():
 
         def work():
             while not stop.is_set():
-                center.add(ones)
+                add(center, ones)
 
         thread = threading.Thread(target=work)
         thread.start()

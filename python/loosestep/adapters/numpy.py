@@ -167,7 +167,7 @@ class NumpyModel:
             worker.count_update(),
             at=self.snapshot,
             rules=self.rules,
-            shapes=worker.shapes,
             pull=request.pull,
+            shapes=worker.shapes,
         )
         return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
-from loosestep.requests import Add, Fetch, Local
+from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Downpour(Strategy):
         yield Local(self.period)
         steps = state.pulled  # until it holds what is pulled next
         ops.subtract(worker.params, state.pulled, steps)
-        yield Add(state.center, steps)
+        yield Push("axpy", (state.center,), (steps,), (1.0,))
         yield Fetch(state.center, into=worker.params)
         ops.copy(worker.params, state.pulled)
 

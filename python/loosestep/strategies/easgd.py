@@ -58,6 +58,15 @@ class EASGD(Strategy):
         """The moving rate for that many workers."""
         return 0.9 / size if self.moving_rate is None else self.moving_rate
 
+    def warnings(self, size: int) -> list[str]:
+        moving = self.rate(size)
+        if moving * (size + 1) < 2:
+            return []
+        return [
+            f"moving_rate {moving:g} explodes when all {size} workers meet the center at once, at any learning "
+            f"rate: it must be below 2 / (n + 1) = {2 / (size + 1):.3g}, and is {0.9 / size:.3g} by default"
+        ]
+
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params))
 

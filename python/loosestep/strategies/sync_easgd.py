@@ -61,6 +61,15 @@ class SyncEASGD(Strategy):
         moving = 0.9 / size if self.moving_rate is None else self.moving_rate
         return moving, size * moving if self.center_rate is None else self.center_rate
 
+    def warnings(self, size: int) -> list[str]:
+        moving, center = self.rates(size)
+        if moving + center < 2:
+            return []
+        return [
+            f"moving_rate {moving:g} with center_rate {center:g} is unstable at any learning rate: their sum "
+            f"must be below 2, and is {0.9 + 0.9 / size:.3g} by default"
+        ]
+
     def init(self, worker: Worker) -> State:
         return State(center=worker.copy_of_params())
 

@@ -7,19 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loosestep import ops
-from loosestep.buffers import like as buffer_like
+from loosestep import centers, ops
+from loosestep._core import Center
 from loosestep.requests import (
-    Add,
     AllGather,
     AllReduce,
     Barrier,
     Broadcast,
     Buffer,
     Communication,
-    Elastic,
     Exchange,
-    Fetch,
     Mix,
     Request,
     RollCall,
@@ -60,13 +57,8 @@ class SerialSession(Stopwatch, Session):
 
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         if name not in self.variables:
-            values = buffer_like(like)
-            values[...] = like
-            self.variables[name] = Shared(name, values.size, values.dtype, values)
+            self.variables[name] = Shared(name, like.size, like.dtype, Center(like))
         return self.variables[name]
-
-    def store(self, shared: Shared, values: Buffer) -> None:
-        shared.store[...] = values
 
     def join(self, worker: Worker) -> Endpoint:
         self.begin()
@@ -90,9 +82,7 @@ class SerialEndpoint(Endpoint):
         self.started: set[Communication] = set()
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             Exchange: self.exchange,
-            Fetch: lambda request: ops.copy(request.shared.store, request.into),
-            Add: lambda request: ops.axpy(request.shared.store, request.delta, 1.0),
-            Elastic: lambda request: ops.elastic(request.buf, request.shared.store, request.rate),
+            **centers.handlers(self.rank),
             AllReduce: lambda request: None,
             AllGather: lambda request: ops.copy(request.piece, request.out),
             Broadcast: lambda request: None,

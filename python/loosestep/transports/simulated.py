@@ -10,20 +10,19 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from loosestep import collectives, levels, ops
-from loosestep._core import Calendar, Mail
+from loosestep import centers, collectives, levels, ops
+from loosestep._core import Calendar, Center, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
-from loosestep.buffers import like as buffer_like
 from loosestep.errors import Deadlock, of_kind, positive, whole
 from loosestep.network import Network, PerLink, within
 from loosestep.requests import (
-    Add,
     AllReduce,
     Buffer,
     Communication,
     Exchange,
     Fetch,
     Gradient,
+    Push,
     Ready,
     Request,
     RollCall,
@@ -125,7 +124,7 @@ class SimulatedSession(Session):
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Add, RollCall, Sleep, Start, Wait, Settle}
+        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Settle}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -150,7 +149,7 @@ class SimulatedSession(Session):
             Update: self.update,
             Exchange: self.mail.exchange,
             Fetch: self.fetch,
-            Add: self.add,
+            Push: self.push,
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
@@ -263,22 +262,15 @@ class SimulatedSession(Session):
 
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
         if name not in self.variables:
-            values = buffer_like(like)
-            values[...] = like
-            self.variables[name] = Shared(name, values.size, values.dtype, values)
+            self.variables[name] = Shared(name, like.size, like.dtype, Center(like))
         return self.variables[name]
-
-    def store(self, shared: Shared, values: Buffer) -> None:
-        shared.store[...] = values
 
     def fetch(self, strand: Strand, request: Fetch) -> float | None:
         check_shared(strand.task.worker, request.shared, request.into)
-        rank = strand.rank
         if strand.task.worker.offstage:
-            request.into[...] = request.shared.store
+            centers.read(request)
             return self.time
-        latency = self.network.to_center[rank]
-        self.at(self.time + latency, -1, lambda: self.ask(strand, request))
+        self.at(self.network.asked(strand.rank, self.time), -1, lambda: self.ask(strand, request))
         return None
 
     def ask(self, strand: Strand, request: Fetch) -> None:
@@ -290,19 +282,18 @@ class SimulatedSession(Session):
             self.answer(strand, request, left)
 
     def answer(self, strand: Strand, request: Fetch, left: float) -> None:
-        request.into[...] = request.shared.store
+        centers.read(request)
         rank = strand.rank
         self.at(left + self.network.to_center[rank], rank, strand)
 
-    def add(self, strand: Strand, request: Add) -> float:
-        check_shared(strand.task.worker, request.shared, request.delta)
-        sent, whole_at = self.network.push(strand.rank, request.delta.nbytes, self.time)
+    def push(self, strand: Strand, request: Push) -> float:
+        sent, whole_at = self.network.push(strand.rank, request.nbytes, self.time)
         if whole_at <= self.time:
-            ops.axpy(request.shared.store, request.delta, 1.0)
+            centers.move(request, request.values)
         else:
-            delta = request.delta.copy()
-            self.at(whole_at, -1, lambda: ops.axpy(request.shared.store, delta, 1.0))
-        return sent
+            values = tuple(each.copy() for each in request.values)
+            self.at(whole_at, -1, lambda: centers.move(request, values))
+        return whole_at + self.network.to_center[strand.rank] if request.arrived else sent
 
     # --- collectives -------------------------------------------------------------------------------------
 

@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loosestep import _core
+from loosestep import _core, centers
 from loosestep.agreement import check_message
 from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
 from loosestep.mail import pop
 from loosestep.requests import (
-    Add,
     AllGather,
     AllReduce,
     Barrier,
@@ -28,9 +27,7 @@ from loosestep.requests import (
     Buffer,
     Communication,
     Compute,
-    Elastic,
     Exchange,
-    Fetch,
     Group,
     Mix,
     Request,
@@ -99,9 +96,6 @@ class ThreadsSession(Stopwatch, Session):
             if name not in self.variables:
                 self.variables[name] = Shared(name, like.size, like.dtype, _core.Center(like))
             return self.variables[name]
-
-    def store(self, shared: Shared, values: Buffer) -> None:
-        shared.store.store(values)
 
     def team(self, group: Group) -> _core.Team:
         """The collectives of one group, made when it first meets."""
@@ -189,9 +183,7 @@ class ThreadsEndpoint(Endpoint):
         }
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             **{kind: self.at_once(post) for kind, post in self.posts.items()},
-            Fetch: lambda request: request.shared.store.fetch(request.into, self.rank),
-            Add: lambda request: request.shared.store.add(request.delta, self.rank),
-            Elastic: lambda request: request.shared.store.elastic(request.buf, request.rate, self.rank),
+            **centers.handlers(self.rank),
             Start: self.start,
             Wait: self.wait,
             RollCall: self.roll_call,

@@ -205,7 +205,9 @@ class Parallel(torch.optim.Optimizer):
         if self.arena:
             nbytes = units.size(params.nbytes + self.arena.nbytes)
             facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
-        print(opening.block(facts), file=sys.stderr, flush=True)
+        print(
+            opening.block(facts), *opening.cautions([strategy], self.size), sep="\n", file=sys.stderr, flush=True
+        )
 
     def facts(self, strategy: Strategy) -> dict[str, str]:
         """What every worker must have alike."""

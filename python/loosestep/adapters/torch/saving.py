@@ -37,6 +37,7 @@ def saved(loop: Loop) -> Saved:
             numbers[name] = told(loop.program, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
+            numbers[name] = loop.joined.session.version(value)
     totals = {name: getattr(loop.model, name) for name in TOTALS}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
@@ -67,7 +68,7 @@ def restored(loop: Loop, state: Saved) -> None:
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
-            loop.joined.session.store(value, found.numpy())
+            loop.joined.session.store(value, found.numpy(), state["numbers"].get(name, 0))
     for name in TOTALS:
         setattr(loop.model, name, state["totals"][name])
     loop.joined.aside([AllReduce(np.zeros(1), op="max")])

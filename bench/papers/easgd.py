@@ -1,0 +1,59 @@
+"""EASGD and EAMSGD against DOWNPOUR: what a long period does to each
+
+4, 8 and 16 workers train MLP(32) on Fashion-MNIST, 640 steps of 16 rows of each, in virtual time with log-normal
+durations (sigma 0.2), and exchange with the center every 1, 10 or 64 steps. One learning rate serves all periods:
+the one of 0.0125, 0.025, 0.05, 0.1, 0.2 with which DOWNPOUR at period 1 ends at the smallest test loss (seed 0).
+EAMSGD and MDOWNPOUR have momentum 0.9, which makes steps ten times as long, and a tenth of that rate. ADOWNPOUR is
+evaluated at the mean of all centers, MVADOWNPOUR at a moving one of weight 0.001, MDOWNPOUR knows period 1 only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import loosestep as ls
+from bench.papers.drawing import Ends
+from bench.papers.study import Contender, Study
+from bench.papers.tables import ACCURACY, SENT, TEST_LOSS, Across
+from loosestep.models import MLP
+from loosestep.optimizers import Optimizer
+
+STEPS = 640
+MODEL = MLP(32)
+PERIODS = (1, 10, 64)
+RATES = {4: 0.025, 8: 0.0125, 16: 0.0125}  # by workers
+
+
+def methods(period: int, rate: float) -> Iterator[tuple[str, ls.Strategy, Optimizer]]:
+    yield "EASGD", ls.EASGD(period), ls.SGD(rate)
+    yield "EAMSGD", ls.EASGD(period), ls.Nesterov(rate / 10, 0.9)
+    yield "DOWNPOUR", ls.Downpour(period), ls.SGD(rate)
+    yield "ADOWNPOUR", ls.AveragedDownpour(period), ls.SGD(rate)
+    yield "MVADOWNPOUR", ls.AveragedDownpour(period, 0.001), ls.SGD(rate)
+    if period == 1:
+        yield "MDOWNPOUR", ls.MomentumDownpour(0.9), ls.SGD(rate / 10)
+
+
+STUDY = Study(
+    tuple(
+        Contender(
+            label,
+            strategy,
+            optimizer,
+            on=ls.Simulated(workers, stragglers=ls.LogNormal(0.2)),
+            steps=STEPS,
+            batch=16,
+            model=MODEL,
+            panel=f"{workers} workers",
+            at=period,
+        )
+        for workers, rate in RATES.items()
+        for period in PERIODS
+        for label, strategy, optimizer in methods(period, rate)
+    ),
+    evaluations=4,
+    pictures=(Ends("period", ACCURACY),),
+    tables=(Across("period", ACCURACY), Across("period", TEST_LOSS), Across("period", SENT)),
+)
+
+FINDINGS = ""

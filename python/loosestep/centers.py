@@ -1,0 +1,34 @@
+"""Shared variables that the core keeps, in one memory for all workers: how requests reach them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loosestep.requests import Elastic, Fetch, Push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from loosestep.requests import Buffer, Request
+
+
+def read(request: Fetch, rank: int = 0) -> None:
+    """The variable as it is now."""
+    seen = request.shared.store.fetch(request.into, rank)
+    if request.version is not None:
+        request.version[:] = seen
+
+
+def move(request: Push, values: Sequence[Buffer], rank: int = 0) -> None:
+    """What was pushed happens."""
+    first, *others = (shared.store for shared in request.shared)
+    first.push(request.rule, others, values, request.scalars, rank)
+
+
+def handlers(rank: int) -> dict[type[Request], Callable[[Any], object]]:
+    """What performs one worker's requests, at once."""
+    return {
+        Fetch: lambda request: read(request, rank),
+        Push: lambda request: move(request, request.values, rank),
+        Elastic: lambda request: request.shared.store.elastic(request.buf, request.rate, rank),
+    }

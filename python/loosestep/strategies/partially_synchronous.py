@@ -1,0 +1,77 @@
+"""Asynchronous SGD whose fastest workers wait now and then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from loosestep import ops
+from loosestep.errors import whole
+from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
+from loosestep.strategy import State, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.worker import Worker
+
+
+@dataclass(frozen=True, repr=False)
+class PartiallySynchronous(Strategy):
+    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where nobody gets far ahead.
+
+    A worker makes `period` steps, then waits until all others have made the first of their `period`; then all
+    count anew. With period 1 all march in step; with a period of all steps it is Downpour(1).
+
+    period: steps that a worker may make while another has made none.
+
+    A round sends period d values in period messages, and ceil(log2 n) empty ones; it receives period d values.
+
+    >>> import loosestep as ls, numpy as np
+    >>> batches = lambda rank, size: iter([1.0 + rank] * 400)
+    >>> result = ls.run(ls.PartiallySynchronous(), lambda x, b: x - b, np.zeros(3), batches, on=ls.Simulated(2))
+    >>> bool(abs(result.params - 1.5).max() < 0.1)
+    True
+
+    Reference: Z. Zheng et al., SpeeDO, LearningSys workshop at NIPS 2015, the partially synchronous mode of its
+    release (maxAdvance is `period`; that counters are each worker's own is this library's definition).
+    """
+
+    synchronous: ClassVar[bool] = False
+    attends: ClassVar[bool] = True
+    consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
+    period: int = 4
+
+    def __post_init__(self) -> None:
+        whole("period", self.period)
+
+    def init(self, worker: Worker) -> State:
+        return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        yield from self.push(worker, state)
+        first = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside, on every transport
+        yield Start(first)
+        for _ in range(self.period - 1):
+            yield from self.pull(worker, state)
+            yield from self.push(worker, state)
+        yield Wait(first)
+        yield from self.pull(worker, state)
+
+    def push(self, worker: Worker, state: State) -> Iterator[Request]:
+        """A step, and its way to the center."""
+        yield Local(1)
+        steps = state.pulled  # until it holds what is pulled next
+        ops.subtract(worker.params, state.pulled, steps)
+        yield Push("axpy", (state.center,), (steps,), (1.0,), arrived=True)
+
+    def pull(self, worker: Worker, state: State) -> Iterator[Request]:
+        """The center."""
+        yield Fetch(state.center, into=worker.params)
+        ops.copy(worker.params, state.pulled)
+
+    def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
+        """The center."""
+        yield Fetch(state.center, into=out)

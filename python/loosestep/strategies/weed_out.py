@@ -1,0 +1,70 @@
+"""Asynchronous SGD that drops what comes too late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from loosestep import ops
+from loosestep.errors import whole
+from loosestep.requests import Fetch, Local, Push
+from loosestep.strategy import State, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.worker import Worker
+
+
+@dataclass(frozen=True, repr=False)
+class WeedOut(Strategy):
+    """DOWNPOUR that weeds out steps which come too late.
+
+    c <- c + (x - what was pulled) if the pull was among the last `queue` moves of the center, else the steps are
+    lost; x <- c in any case, so a worker goes on from fresh weights. Judged where the center is kept, for each of
+    its parts by itself. A queue of n never drops workers of one speed.
+
+    period: local steps between two pushes.
+    queue: a push is dropped if more than this, itself included, came since its worker pulled; by default 2 n.
+
+    A round sends d values in 1 message and receives d values in 1.
+
+    >>> import loosestep as ls, numpy as np
+    >>> batches = lambda rank, size: iter([1.0 + rank] * 400)
+    >>> result = ls.run(ls.WeedOut(), lambda x, b: x - b, np.zeros(3), batches, on=ls.Simulated(2))
+    >>> bool(abs(result.params - 1.5).max() < 0.1)
+    True
+
+    Reference: Z. Zheng et al., SpeeDO, LearningSys workshop at NIPS 2015, the weed-out mode of its release (that
+    dropped pushes count as moves is this library's definition).
+    """
+
+    synchronous: ClassVar[bool] = False
+    consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
+    period: int = 1
+    queue: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("period", self.period)
+        if self.queue is not None:
+            whole("queue", self.queue)
+
+    def init(self, worker: Worker) -> State:
+        center, seen = worker.shared("center", like=worker.params), worker.params[:1].astype(float)
+        seen.fill(0)
+        return State(center=center, pulled=worker.copy_of_params(), seen=seen)
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        yield Local(self.period)
+        steps = state.pulled  # until it holds what is pulled next
+        ops.subtract(worker.params, state.pulled, steps)
+        queue = float(2 * worker.size if self.queue is None else self.queue)
+        yield Push("add_if_recent", (state.center,), (steps,), (float(state.seen[0]), queue))
+        yield Fetch(state.center, into=worker.params, version=state.seen)
+        ops.copy(worker.params, state.pulled)
+
+    def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
+        """The center."""
+        yield Fetch(state.center, into=out)
