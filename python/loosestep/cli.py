@@ -101,6 +101,8 @@ SHARED = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Of the start, the order of the rows, and all that is random in the run."),
     click.option("--by-label", is_flag=True, help="Deal rows sorted by label: workers see different classes."),
+    click.option("--fraction", type=click.FloatRange(0, 1, min_open=True), metavar="PART",
+                 help="Each worker keeps this part of the rows; parts overlap. By default rows are dealt anew."),
     click.option("--json", "json_file", metavar="FILE", help="Write the rows of the table; - is standard output."),
     click.option("--out", metavar="DIR", help="Write metrics.jsonl and accuracy.png there."),
     debug,

@@ -285,7 +285,8 @@ def stops_together() -> None:
 def resumes(folder: Path) -> None:
     """Killed in the middle and resumed: the bits of a run that was not."""
     counts = [30] * SIZE
-    for number, (strategy, on) in enumerate((s, on) for s in (ls.AllReduceSGD(), ls.LocalSGD(4)) for on in FORMS):
+    kinds = (ls.AllReduceSGD(), ls.LocalSGD(4), ls.CoCoDSGD(4))  # the last one with an average under way
+    for number, (strategy, on) in enumerate((s, on) for s in kinds for on in FORMS):
         here = folder / str(number)
         whole = go(strategy, on, counts, checkpoint=here / "whole", checkpoint_every=5)
         try:

@@ -168,6 +168,7 @@ def test_by_label_and_all_the_other_options_do_something(command: object, rows: 
     plain = run()
     changed = (
         ["--by-label"],
+        ["--fraction", 0.75],
         ["--seed", 1],
         ["--batch", 4],
         ["--epochs", 3],
