@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.compiled import compiled, factorize
 from bench.data import netflix_like
-from bench.harness import Elsewhere, Options, Row, Sample, measure
+from bench.harness import Elsewhere, Options, Processor, Row, Sample, measure
 from loosestep.sparse import MatrixFactorization
 from loosestep.sparse.ratings import Ratings
 from loosestep.sparse.training import Training
@@ -71,7 +71,10 @@ def netflix(case: str, size: tuple[int, int, int], options: Options) -> Iterator
     both = "two runs of one thread"
     runs[both] = Pair(learn)
     amount = dict.fromkeys(runs, float(len(learn))) | {both: 2.0 * len(learn)}
-    on_processor = {name: Processor(run) for name, run in runs.items()}
+    on_processor = {
+        name: LIBMF(learn, time.process_time) if isinstance(run, LIBMF) else Processor(run)
+        for name, run in runs.items()
+    }
     for how, contestants in ((f"rank {RANK}, {case}", runs), (f"processor time, {case}", on_processor)):
         yield from measure(contestants, options).rows(
             "factors", how, threads=2, n=len(learn), amount=amount, unit="ratings/s", limits=[both]
@@ -149,22 +152,6 @@ class Numba:
         return float(np.sqrt(np.mean((held.values - np.float32(self.mean) - said) ** 2)))
 
 
-class Processor(Elsewhere):
-    """Seconds of all threads together: what others do to the machine hardly shows in them, a cache line that
-    travels between our own threads does."""
-
-    def __init__(self, run: Any) -> None:
-        self.run = run
-
-    def sample(self, repeats: int) -> Sample:
-        if isinstance(self.run, LIBMF):
-            return self.run.sample(repeats, time.process_time)
-        start = time.process_time()
-        for _ in range(repeats):
-            self.run()
-        return Sample((time.process_time() - start) / repeats)
-
-
 class LIBMF(Elsewhere):
     """Chin, Yuan, et al., LIBMF: A Matrix-factorization Library for Recommender Systems, JMLR 17, 2016."""
 
@@ -174,7 +161,8 @@ class LIBMF(Elsewhere):
         *((name, ctypes.c_bool) for name in ("do_nmf", "quiet", "copy_data")),
     ]
 
-    def __init__(self, ratings: Ratings) -> None:
+    def __init__(self, ratings: Ratings, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.table = np.stack([ratings.users, ratings.items, ratings.values], 1).astype(np.float32)
         self.library = ctypes.CDLL(os.environ["LIBMF_OBJ"])
         self.library.fit_interface.restype = ctypes.POINTER(_libmf_model())
@@ -185,13 +173,13 @@ class LIBMF(Elsewhere):
         data = self.table.ctypes.data_as(ctypes.c_void_p)
         return self.library.fit_interface(len(self.table), data, ctypes.byref(options))
 
-    def seconds(self, epochs: int, clock: Callable[[], float]) -> float:
-        start = clock()
+    def seconds(self, epochs: int) -> float:
+        start = self.clock()
         self.library.mf_destroy_model(ctypes.byref(self.fit(epochs)))
-        return clock() - start
+        return self.clock() - start
 
-    def sample(self, repeats: int, clock: Callable[[], float] = time.perf_counter) -> Sample:
-        return Sample((self.seconds(1 + 6, clock) - self.seconds(1, clock)) / 6)
+    def sample(self, repeats: int) -> Sample:
+        return Sample((self.seconds(1 + 6) - self.seconds(1)) / 6)
 
     def error(self, held: Ratings) -> float:
         model = self.fit(EPOCHS)

@@ -19,7 +19,7 @@ from sklearn.linear_model import SGDClassifier
 
 from bench.compiled import compiled, learn_machine
 from bench.data import criteo_like, netflix_like
-from bench.harness import Options, Row, measure
+from bench.harness import Options, Processor, Row, measure
 from loosestep.sparse import FactorizationMachineClassifier
 from loosestep.sparse.machine import Rows
 from loosestep.sparse.options import generator
@@ -77,9 +77,18 @@ def machines(name: str, case: Case, learn: Rows, test: Rows, options: Options) -
     both = "two machines, half each"
     runs[both] = Pair(case, learn)
     amount = float(learn.X.shape[0])
-    yield from measure(runs, options, at_least=0.0).rows(
-        "machines", name, threads=2, n=int(amount), amount=amount, unit="examples/s", limits=[both], checked=alike
-    )
+    on_processor = {run: Processor(runs[run]) for run in runs}
+    for how, contestants in ((name, runs), (f"processor time, {name}", on_processor)):
+        yield from measure(contestants, options, at_least=0.0).rows(
+            "machines",
+            how,
+            threads=2,
+            n=int(amount),
+            amount=amount,
+            unit="examples/s",
+            limits=[both],
+            checked=alike,
+        )
 
 
 def loss(scores: Any, rows: Rows) -> float:

@@ -124,6 +124,16 @@ def test_a_value_refuses_in_one_sentence(make: Any, kind: type[Exception], sente
     assert str(caught.value) == sentence
 
 
+def test_numpys_numbers_are_numbers() -> None:
+    assert repr(ls.LocalSGD(period=np.int64(4))) == repr(ls.LocalSGD(period=4))
+    assert repr(ls.SGD(np.float32(0.5))) == "SGD(rate=0.5)"
+    given = {"steps": np.int64(3), "every": np.int32(1), "seed": np.uint8(7), "on": ls.Threads(np.int64(2))}
+    assert go(strategy=ls.LocalSGD(np.int64(2)), **given).history[-1].step == 3
+    for value in (np.float64(2.0), np.bool_(True)):
+        with pytest.raises(TypeError, match="steps must be an integer"):
+            go(steps=value)
+
+
 BAD_GRADIENTS = [
     (lambda x, b: None, "ValueError: gradient must return an array of 3 values like x0, got None"),
     (lambda x, b: x[:2], "ValueError: gradient must return an array of 3 values like x0, got shape (2,)"),

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "models/crew.hpp"
+#include "models/edge.hpp"
 #include "models/factors_machine.hpp"
 #include "models/random.hpp"
 
@@ -19,10 +20,8 @@ void over_chunks(const std::vector<std::uint32_t>& order, std::int64_t count, in
                  Stop stop) {
   models::Crew crew;
   const auto thread_work = [&](int thread) {
-    const auto cut = [&](int i) {
-      return order.size() * static_cast<std::size_t>(i) / static_cast<std::size_t>(threads);
-    };
-    for (std::size_t i = cut(thread); i < cut(thread + 1) && !crew.stopped(); ++i)
+    const std::size_t last = models::edge(order.size(), thread + 1, threads);
+    for (std::size_t i = models::edge(order.size(), thread, threads); i < last && !crew.stopped(); ++i)
       work(thread, order[i] * chunk, std::min(count, (order[i] + 1) * chunk));
   };
   crew.run(threads, thread_work, stop);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "models/crew.hpp"
+#include "models/edge.hpp"
 #include "models/factors_grid.hpp"
 
 namespace loosestep::factors {
@@ -24,10 +25,7 @@ struct Part {
 };
 
 inline Part part(std::uint32_t blocks, int of, int threads) {
-  const auto cut = [&](int i) {
-    return static_cast<std::uint32_t>(std::uint64_t(blocks) * static_cast<std::uint64_t>(i) /
-                                      static_cast<std::uint64_t>(threads));
-  };
+  const auto cut = [&](int i) { return static_cast<std::uint32_t>(models::edge(blocks, i, threads)); };
   return {cut(of), cut(of + 1)};
 }
 

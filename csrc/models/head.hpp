@@ -14,6 +14,7 @@
 
 #include "models/block.hpp"
 #include "models/combine.hpp"
+#include "models/edge.hpp"
 #include "models/shrink.hpp"
 
 namespace loosestep::models {
@@ -41,7 +42,7 @@ class Head {
 
   // One block at a time, each thread beginning at another: so they do not wait for each other.
   void merge(int thread, const Combine& combine, const Shrink& shrink) const {
-    const std::size_t first = size_ ? blocks() * std::size_t(thread) / copies_.size() : 0;
+    const std::size_t first = part(blocks(), thread);
     for (std::size_t step = 0; step < blocks(); ++step) {
       const std::size_t block = (first + step) % blocks();
       const std::lock_guard lock(locks_[block]);
@@ -52,7 +53,7 @@ class Head {
   // The same for all copies at once, in the order of threads, on this thread's part: the same bits whoever is
   // fast. All threads are between two barriers.
   void fold(int thread, const Combine& combine, const Shrink& shrink) const {
-    for (std::size_t i = part(thread); i < part(thread + 1); ++i) {
+    for (std::size_t i = part(size_, thread); i < part(size_, thread + 1); ++i) {
       float change = 0;
       for (const Copy& copy : copies_) change += copy.values[i] - copy.seen[i];
       const float sum = center_[i] + combine(i) * change;
@@ -68,7 +69,9 @@ class Head {
   static constexpr std::size_t block_size = 4096;
 
   std::size_t blocks() const { return (size_ + block_size - 1) / block_size; }
-  std::size_t part(int thread) const { return size_ ? size_ * std::size_t(thread) / copies_.size() : 0; }
+  std::size_t part(std::size_t n, int thread) const {
+    return n ? edge(n, thread, static_cast<int>(copies_.size())) : 0;  // without a head there are no copies
+  }
   const Copy& of(int thread) const { return copies_[std::size_t(thread)]; }
 
   void merge_block(const Copy& copy, std::size_t block, const Combine& combine, const Shrink& shrink) const {

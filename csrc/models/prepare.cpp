@@ -5,14 +5,11 @@
 #include <mutex>
 
 #include "models/crew.hpp"
+#include "models/edge.hpp"
 #include "models/random.hpp"
 
 namespace loosestep::models {
 namespace {
-
-std::size_t part(std::size_t n, int thread, int threads) {
-  return n * std::size_t(thread) / std::size_t(threads);
-}
 
 // Calls f with the source's columns and values in their types.
 template <class F> void typed(const Source& source, F f) {
@@ -48,8 +45,8 @@ Problem count_features(const Source& source, int threads, std::uint32_t* counts)
   in_threads(threads, [&](int thread) {
     std::vector<std::uint32_t> mine(source.features);
     typed(source, [&](const auto* columns, const auto* values) {
-      for (std::size_t row = part(source.count, thread, threads);
-           row < part(source.count, thread + 1, threads); ++row)
+      for (std::size_t row = edge(source.count, thread, threads);
+           row < edge(source.count, thread + 1, threads); ++row)
         for (std::int64_t k = source.starts[row]; k < source.starts[row + 1]; ++k) {
           if (const std::string what = fault(source, columns[k], values[k]); !what.empty()) {
             const std::lock_guard lock(mutex);
@@ -99,7 +96,7 @@ void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint3
   };
   in_threads(threads, [&](int thread) {
     typed(source, [&](const auto* columns, const auto* values) {
-      for (std::size_t i = part(count_, thread, threads); i < part(count_, thread + 1, threads); ++i) {
+      for (std::size_t i = edge(count_, thread, threads); i < edge(count_, thread + 1, threads); ++i) {
         const std::int64_t soon = source.starts[order[std::min(i + 4, count_ - 1)]];
         __builtin_prefetch(columns + soon), __builtin_prefetch(values + soon);
         lay_row(i, columns, values);
@@ -114,7 +111,7 @@ void Prepared::couple(std::size_t outputs, int threads) {
   in_threads(threads, [&](int thread) {
     std::vector<float>& mine = sums[static_cast<std::size_t>(thread)];
     const Rows all = rows();
-    for (std::size_t i = part(count_, thread, threads); i < part(count_, thread + 1, threads); ++i) {
+    for (std::size_t i = edge(count_, thread, threads); i < edge(count_, thread + 1, threads); ++i) {
       const Row row = all.row(i);
       float length = 1;  // the intercept's
       for (std::uint32_t k = 0; k < row.size; ++k) length += std::abs(row.values[k]);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "models/edge.hpp"
 #include "models/linear.hpp"
 #include "models/shrink.hpp"
 
@@ -31,9 +32,7 @@ class Stretch {
   }
 
  private:
-  std::size_t edge(int thread) const {
-    return weights_.reached() * std::size_t(thread) / std::size_t(weights_.threads);
-  }
+  std::size_t edge(int thread) const { return models::edge(weights_.reached(), thread, weights_.threads); }
 
   Weights& weights_;
   int thread_;

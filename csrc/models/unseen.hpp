@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/crew.hpp"
+#include "models/edge.hpp"
 #include "models/factors_grid.hpp"
 #include "models/random.hpp"
 
@@ -78,8 +79,7 @@ class Seen {
   // The first user of a thread: each thread has about as many pairs.
   std::uint32_t cut(int thread, int threads) const {
     if (thread == threads) return shape_.first;
-    const std::uint64_t pair =
-        items_.size() * static_cast<std::uint64_t>(thread) / static_cast<std::uint64_t>(threads);
+    const std::uint64_t pair = models::edge(items_.size(), thread, threads);
     const auto found = std::lower_bound(begin_.begin(), begin_.end() - 1, pair);
     return static_cast<std::uint32_t>(found - begin_.begin());
   }

@@ -48,7 +48,7 @@ class Strategy(Value):
     synchronous: ClassVar[bool] = True  # all workers meet in every round
     attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
@@ -126,10 +126,12 @@ class LateStrategy(Strategy):
     period: int
     delay: int | None
 
-    def check_delay(self) -> None:
-        """Refuse one that is longer than a round."""
+    def check_delay(self, *, keeps: bool = True) -> None:
+        """Refuse one longer than a round; and one of a whole round, where a merge keeps no step."""
         if self.delay is not None:
             whole("delay", self.delay, 0, self.period)
+        if self.delay == self.period and not keeps:
+            raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")
 
     @property
     def steps_late(self) -> int:

@@ -2,6 +2,7 @@
 // ThreadSanitizer and under AddressSanitizer with UBSan. Hogwild through the atomic accessor alone: the
 // vectors' races are meant, and lie outside what a sanitizer can judge. Rotation through the vectors: there
 // it must see no race at all.
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include "models/factors_learn.hpp"
 #include "models/factors_visit.hpp"
 #include "models/rotation.hpp"
+#include "models/unseen.hpp"
 #include "stress.hpp"
 
 using namespace loosestep;
@@ -110,6 +112,25 @@ std::vector<float> rotated(const Ratings& ratings, int workers, Order order) {
   return tables.q;
 }
 
+// All that were seen, and others of the same users, the same whatever the number of threads.
+void unseen_pairs_are_drawn(int threads) {
+  constexpr std::uint32_t users = 50, items = 40, each = 3;
+  std::vector<std::uint32_t> u, i;
+  for (std::uint32_t pair = 0; pair < users * items; pair += 3)
+    u.push_back(pair / items), i.push_back(pair % items);
+  const std::vector<float> weights(u.size(), 2);
+  const Seen seen(u, i, weights, {users, items});
+  const Columns alone = joined(seen.drawn(each, 7, 1, 1, go_on)),
+                found = joined(seen.drawn(each, 7, 1, threads, go_on));
+  check(found.users == alone.users && found.items == alone.items, "the same draws", threads);
+  const auto met = std::count(found.values.begin(), found.values.end(), 1.0f);
+  check(met == static_cast<std::ptrdiff_t>(u.size()), "all that were seen", static_cast<long>(met));
+  for (std::size_t k = 0; k < found.users.size(); ++k) {
+    const bool was_seen = (found.users[k] * items + found.items[k]) % 3 == 0;
+    check(was_seen == (found.values[k] == 1), "others were not seen", static_cast<long>(k));
+  }
+}
+
 void a_stop_ends_the_rotation(const Ratings& ratings) {
   Tables<float> tables(ratings.user_count, ratings.item_count, 2);
   const Grid grid = ratings.grid(8, 8);
@@ -155,6 +176,7 @@ int main(int count, char** given) {
       check(rotated(ratings, 4, order) == rotated(ratings, 4, order), "a rotation gives the same bits", turn);
     a_stop_ends_the_rotation(ratings);
     machines_learn(4);
+    unseen_pairs_are_drawn(4);
   }
   std::printf("factors: %d turns\n", 3 * scale);
 }

@@ -10,6 +10,7 @@ flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra
 
 sources() { # PROGRAM
   echo "$root/csrc/cpu/threads.cpp"
+  if [ "$1" = shared_stress ]; then echo "$root/csrc/cpu/shared.cpp"; fi
   if [ "$1" = reading_stress ]; then echo "$root/csrc/reading/lines.cpp"; fi
 }
 

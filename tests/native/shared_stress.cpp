@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/kernels.hpp"
 #include "shared/center.hpp"
 #include "shared/team.hpp"
 #include "stress.hpp"
@@ -276,6 +277,27 @@ void center(int size, int rounds, std::size_t n) {
   }
 }
 
+template <class T> std::vector<T> moved(const loosestep::Updates& form, int size, int rounds, std::size_t n) {
+  std::vector<T> x(n), v(n);
+  const std::vector<T> ones(n, T(1));
+  const double scalars[] = {1, 1};
+  const auto momentum =
+      form.rules[2][sizeof(T) == 4 ? loosestep::float32 : loosestep::float64];  // of `Shared`
+  on_threads(size, [&](int) {
+    void* const buffers[] = {x.data(), v.data(), const_cast<T*>(ones.data())};
+    for (int round = 0; round < rounds; ++round) momentum(scalars, buffers, 0, n, false);
+  });
+  return v;
+}
+
+template <class T> void shared_moments(int size, int rounds, std::size_t n) {
+  const T all = T(-size * rounds);
+  for (const T v : moved<T>(loosestep::exact, size, rounds, n))
+    check(v == all, "exact adds to moments lose nothing", static_cast<long>(v));
+  for (const T v : moved<T>(loosestep::racy, size, rounds, n))
+    check(v < 0 && v >= all, "racy ones may", static_cast<long>(v));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -289,6 +311,8 @@ int main(int argc, char** argv) {
     center<float>(size, 40 * scale, 20'001);
     center<double>(size, 40 * scale, 1);
     together<float>(size, 40 * scale, 20'001);
+    shared_moments<float>(size, 100 * scale, 1001);
+    shared_moments<double>(size, 100 * scale, 7);
   }
   for (const int size : {2, 3, 5}) {
     mismatches(size, 20 * scale, Kind::all_reduce);

@@ -237,7 +237,10 @@ def test_bad_input_is_named() -> None:
         machine.learn(examples, "squared", 0.1, 0)
     with pytest.raises(ValueError, match="loss must be 'squared' or 'logistic', got 'hinge'"):
         machine.learn(examples, "hinge", 0.1)
-    for begin, words in (([0, 5, 3], "begin must rise"), ([0, 1, 2], "feature must be in 0 .. 2, got 7")):
+    for begin, words in (
+        ([0, 5, 3], "starts must grow from 0 to the number of entries, 2"),
+        ([0, 1, 2], "feature must be in 0 .. 2, got 7"),
+    ):
         with pytest.raises(ValueError, match=words):
             _core.SparseExamples(
                 np.array(begin),

@@ -6,7 +6,6 @@ import _thread
 import gzip
 import itertools
 import os
-import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -106,15 +105,20 @@ def test_shares_may_be_cut_at_any_byte(write: Any) -> None:
 # --- numbers -----------------------------------------------------------------------------------------------
 
 
-def spelling(rng: random.Random) -> str:
-    value = rng.choice([rng.random(), rng.gauss(0, 1e6), 10 ** rng.uniform(-320, 308)])
-    form = rng.choice(["{!r}", "{:.6f}", "{:.3e}", "{:.17g}", "{:.25e}", "{:g}"])
-    return form.format(value * rng.choice([1, -1]))
+FORMS = ["{!r}", "{:.6f}", "{:.3e}", "{:.17g}", "{:.25e}", "{:g}"]
+
+
+def spellings(count: int) -> list[str]:
+    """Numbers of three kinds and both signs, a sixth of them in each form."""
+    rng = np.random.default_rng(0)
+    drawn = np.stack([rng.random(count), rng.normal(0, 1e6, count), 10 ** rng.uniform(-320, 308, count)])
+    values = drawn[rng.integers(3, size=count), np.arange(count)] * rng.choice([1, -1], count)
+    parts = zip(FORMS, np.array_split(values, len(FORMS)), strict=True)
+    return [form.format(value) for form, part in parts for value in part.tolist()]
 
 
 def test_a_million_numbers_are_rounded_as_python_rounds(write: Any) -> None:
-    rng = random.Random(0)
-    texts = [spelling(rng) for _ in range(1_000_000)]
+    texts = spellings(1_000_000)
     path = write("".join(f"{t}\n" for t in texts))
     wanted = np.array([float(t) for t in texts])
     assert read_svmlight(path)[1].tobytes() == wanted.tobytes()
