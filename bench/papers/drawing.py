@@ -137,11 +137,13 @@ class Ends(Picture):
 class Dots(Picture):
     """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
 
-    For many methods, where curves would hide each other. What a run never reached has no dot.
+    For many methods, where curves would hide each other. What a run never reached has no dot; in the first column
+    what is below `least` is an arrow there.
     """
 
     numbers: tuple[Column, ...]
     logarithmic: tuple[str, ...] = ()  # titles of columns
+    least: float = -np.inf
     legend: ClassVar[bool] = False
 
     def height(self, part: Found) -> float:
@@ -153,17 +155,32 @@ class Dots(Picture):
     def draw(self, axes: Sequence[Any], found: Found) -> None:
         order = sorted(found.items(), key=lambda item: mean(values(self.numbers[0], item[1]) or [0.0]))
         for number, (place, column) in enumerate(zip(axes, self.numbers, strict=True)):
+            least = -np.inf if number else self.least
             for height, (_, runs) in enumerate(order):
-                self.dot(place, values(column, runs), height, COLORS[number])
+                dot(place, values(column, runs), height, COLORS[number], least)
             place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
             place.set_yticklabels([each.label if number == 0 else "" for each, _ in order], fontsize="small")
             if column.title in self.logarithmic:
-                place.set_xscale("log")
+                few_powers(place)
 
-    def dot(self, place: Any, there: list[float], height: int, color: str) -> None:
-        if there:
-            place.plot([min(there), max(there)], [height, height], color=color, linewidth=2.5, alpha=0.4)
-            place.plot([mean(there)], [height], "o", color=color, markersize=5)
+
+def dot(place: Any, there: list[float], height: int, color: str, least: float) -> None:
+    """Mean and reach, or an arrow to what is far away."""
+    if there and mean(there) < least:
+        place.plot([least], [height], "<", color=color, markersize=6)
+    elif there:
+        place.plot([max(least, min(there)), max(there)], [height, height], color=color, linewidth=2.5, alpha=0.4)
+        place.plot([mean(there)], [height], "o", color=color, markersize=5)
+
+
+def few_powers(place: Any) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    place.set_xscale("log")
+    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    place.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw(pictures: Sequence[Picture], found: Found, file: Path) -> None:

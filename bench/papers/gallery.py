@@ -18,6 +18,10 @@ from bench.papers.tables import ACCURACY, COLUMNS, Column, Plain, first_at
 ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.LogNormal(0.3))
 
 
+SHOWN = {ls.Schedule: ls.Schedule((ls.AllReduceSGD(), 1), (ls.LocalSGD(), None))}
+"""Of what has no defaults; else its example is shown."""
+
+
 def methods() -> list[ls.Strategy]:
     """Every public strategy with its defaults; an example of what has none."""
     public = (getattr(ls, name) for name in ls.__all__)
@@ -27,7 +31,7 @@ def methods() -> list[ls.Strategy]:
 
 def made(kind: type[ls.Strategy]) -> ls.Strategy:
     complete = all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(kind))
-    return kind() if complete else kind.example()
+    return kind() if complete else SHOWN.get(kind, kind.example())
 
 
 TARGET = 0.82
@@ -38,7 +42,24 @@ REACHED = tuple(
 STUDY = Study(
     tuple(Contender(repr(strategy), strategy, ls.SGD(0.1), ON, steps=1000) for strategy in methods()),
     evaluations=25,
-    pictures=(Dots((ACCURACY, *REACHED), logarithmic=tuple(column.title for column in REACHED)),),
+    pictures=(Dots((ACCURACY, *REACHED), logarithmic=tuple(column.title for column in REACHED), least=82.0),),
     tables=(Plain((*COLUMNS[:2], *COLUMNS[3:5], *REACHED)),),
 )
-FINDINGS = ""
+FINDINGS = """
+**Seconds.** The links carry the model in 1.6 ms, more than a step takes, so whoever sends it at every step
+waits: S-SGD needs 1 s to 82%, those that send seldom 0.2 to 0.7 s. Methods whose every push and pull passes the
+center's one link (`Downpour` and those built on it, `RoundRobinEASGD`, `RoundRobinADMM`) are slowest.
+
+**Outer momentum** (`BMUF`, `SlowMo`, `DecoupledDiLoCo`) is first in accuracy and in seconds: at a rate that
+suits one step it makes longer ones. `MomentumDownpour` shows the other side: momentum 0.9 at the center on top
+of this rate, and of every worker's gradients, does not learn.
+
+**Alike by construction.** In 1,000 steps of workers that are equally fast on average, `PostLocalSGD` has not
+switched, `DBS` shares batches out alike and `AdaptiveLocalSGD` stays at period 1: all are S-SGD, the last with
+a small message more. Nobody is late enough for `SSP`, `WeedOut` and `PartiallySynchronous` to differ from
+`Downpour`; `FedAvg` with all clients is `LocalSGD`.
+
+**What evaluating hides.** An evaluation averages replicas without sending bytes, so methods whose model is that
+mean look well between their exchanges: `OneShotAveraging` sends nothing until its end, and `DiLoCo` (period
+500) only twice.
+"""
