@@ -296,6 +296,54 @@ def ours_five_ops(a: Arrays) -> Contestant:
     return run
 
 
+def ours_add_and_average(a: Arrays) -> Contestant:
+    return lambda: ops.add_and_average(a["c"], a["x"], a["g"], RATE, 1)
+
+
+def torch_add_and_average(a: Arrays) -> Contestant:
+    c, z, d = (torch.from_numpy(a[k]) for k in "cxg")
+
+    def run() -> None:
+        c.add_(d)
+        z.lerp_(c, RATE)
+
+    return run
+
+
+def ours_compensate(a: Arrays) -> Contestant:
+    return lambda: ops.compensate(a["c"], a["x"], a["v"], a["g"], MOVING_RATE, MOMENTUM, RATE)
+
+
+def torch_compensate(a: Arrays) -> Contestant:
+    c, b, v, s = (torch.from_numpy(a[k]) for k in "cxvg")
+    late, root = (torch.from_numpy(buffers.like(a["x"])) for _ in range(2))
+
+    def run() -> None:
+        v.mul_(MOMENTUM).addcmul_(s, s, value=1 - MOMENTUM)
+        torch.add(v, RATE, out=root).sqrt_()
+        torch.sub(c, b, out=late).mul_(s).mul_(s).mul_(MOVING_RATE).div_(root)
+        c.add_(s).sub_(late)
+        b.copy_(c)
+
+    return run
+
+
+def ours_delayed_nesterov(a: Arrays) -> Contestant:
+    return lambda: ops.delayed_nesterov(a["c"], a["v"], a["m"], a["g"], RATE, MOMENTUM, 1, 1)
+
+
+def torch_delayed_nesterov(a: Arrays) -> Contestant:
+    c, m, total, d = (torch.from_numpy(a[k]) for k in "cvmg")
+
+    def run() -> None:
+        total.add_(d)
+        m.mul_(MOMENTUM).add_(total)
+        total.zero_()
+        c.sub_(d, alpha=RATE).sub_(m, alpha=RATE * MOMENTUM)
+
+    return run
+
+
 def ours_copy(a: Arrays) -> Contestant:
     return lambda: ops.copy(a["x"], a["c"])
 
@@ -408,6 +456,13 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
         {"loosestep": ours_pulled, "loosestep, three ops": ours_three_ops, "torch in place": torch_pulled},
     ),
     "parle": (32, "xvcg", {"loosestep": ours_parle, "loosestep, five ops": ours_five_ops}),
+    "add_and_average": (20, "cx", {"loosestep": ours_add_and_average, "torch in place": torch_add_and_average}),
+    "compensate": (28, "cxv", {"loosestep": ours_compensate, "torch in place": torch_compensate}),
+    "delayed_nesterov": (
+        28,
+        "cvm",
+        {"loosestep": ours_delayed_nesterov, "torch in place": torch_delayed_nesterov},
+    ),
     "copy": (
         8,
         "c",

@@ -29,7 +29,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch stacks units ops portions",
+    "errors value blas stopwatch stacks units ops rounding",
     "buffers requests rates least_squares",
     "worker result topology optimizers scoping stragglers checkpoint data expressions models",
     "topologies",

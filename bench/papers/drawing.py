@@ -79,8 +79,18 @@ class Curves(Picture):
             for number, (contender, runs) in enumerate(found.items()):
                 line(place, contender.label, runs, across, up, style(number))
             place.set(xlabel=NAMES.get(across, across), ylabel=NAMES.get(up, up), ylim=self.limits)
-            if across in LOGARITHMIC:
-                place.set_xscale("log")
+            scale(place, across)
+
+
+def scale(place: Any, across: str) -> None:
+    """Few ticks, that do not touch: 200k."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    if across in LOGARITHMIC:
+        place.set_xscale("log")
+    else:
+        place.xaxis.set_major_locator(MaxNLocator(5))
+        place.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def line(place: Any, label: str, runs: Sequence[Run], across: str, up: str, look: dict[str, Any]) -> None:

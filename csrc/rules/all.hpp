@@ -38,7 +38,7 @@ using Elementwise =
     List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
          OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
          Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars,
-                    RmspropWarmup>;  // also for a first argument that threads share
+// Also for what threads share.
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 
 }  // namespace loosestep

@@ -163,15 +163,15 @@ template <class T> struct CenterMemory {
   };
 
   CenterMemory(const T* initial, std::size_t size, std::size_t chunks)
-      : values(allocate(size)), guards(std::make_unique<Guard<SpinLock>[]>(chunks)) {
-    std::copy_n(initial, size, values.get());
+      : memory(allocate(size)), guards(std::make_unique<Guard<SpinLock>[]>(chunks)) {
+    std::copy_n(initial, size, memory.get());
   }
 
   static T* allocate(std::size_t size) {
     return static_cast<T*>(::operator new(std::max<std::size_t>(size, 1) * sizeof(T), alignment));
   }
 
-  std::unique_ptr<T, Free> values;
+  std::unique_ptr<T, Free> memory;
   std::unique_ptr<Guard<SpinLock>[]> guards;
   alignas(64) std::atomic<std::uint64_t> count{0};
 };
@@ -183,7 +183,7 @@ template <class T> class Center : private CenterMemory<T>, public CenterOver<T, 
  public:
   Center(const T* initial, std::size_t size, std::size_t chunk)
       : Memory(initial, size, Over::chunks(size, chunk)),
-        Over(Memory::values.get(), size, Memory::guards.get(), chunk, Memory::count,
+        Over(Memory::memory.get(), size, Memory::guards.get(), chunk, Memory::count,
              reinterpret_cast<std::uintptr_t>(this)) {}
 
   using Over::values;

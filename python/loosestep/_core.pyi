@@ -28,6 +28,32 @@ class Updates:
         epsilon: float,
         step: int,
     ) -> None: ...
+    def lars(self, x: Buffer, v: Buffer, g: Buffer, rate: float, momentum: float, weight_decay: float) -> None: ...
+    def lamb(
+        self,
+        x: Buffer,
+        m: Buffer,
+        v: Buffer,
+        g: Buffer,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+        step: int,
+    ) -> None: ...
+    def rmsprop_warmup(
+        self,
+        x: Buffer,
+        d: Buffer,
+        m: Buffer,
+        g: Buffer,
+        rate: float,
+        momentum: float,
+        decay: float,
+        sgd_share: float,
+        rms_share: float,
+        epsilon: float,
+    ) -> None: ...
 
 class Ops(Updates):
     def copy(self, x: Buffer, out: Buffer) -> None: ...

@@ -20,6 +20,7 @@ from loosestep.errors import LoosestepError
 from loosestep.experiment import Experiment
 from loosestep.expressions import ExpressionError, of_kind, parse, parse_list, public
 from loosestep.optimizers import Optimizer
+from loosestep.rates import SCALINGS
 from loosestep.report import files, plot
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport
@@ -92,7 +93,7 @@ SHARED = (
                  help="What joins the workers; by default Threads(workers)."),
     click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.03)", show_default=True,
                  metavar="OPTIMIZER", help="The local update."),
-    click.option("--scale-rate", type=click.Choice(["none", "linear", "sqrt"]), default="none", show_default=True,
+    click.option("--scale-rate", type=click.Choice(list(SCALINGS)), default="none", show_default=True,
                  help="Multiply the learning rate by the number of workers, or by its root."),
     click.option("--batch", type=at_least_one,
                  help=f"Rows in a worker's batch; {SMALL}, or {LARGE} from {MANY:,} rows on."),
@@ -100,6 +101,8 @@ SHARED = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Of the start, the order of the rows, and all that is random in the run."),
     click.option("--by-label", is_flag=True, help="Deal rows sorted by label: workers see different classes."),
+    click.option("--fraction", type=click.FloatRange(0, 1, min_open=True), metavar="PART",
+                 help="Each worker keeps this part of the rows; parts overlap. By default rows are dealt anew."),
     click.option("--json", "json_file", metavar="FILE", help="Write the rows of the table; - is standard output."),
     click.option("--out", metavar="DIR", help="Write metrics.jsonl and accuracy.png there."),
     debug,
@@ -128,7 +131,7 @@ def compare(
     With no options: all strategies, on handwritten digits, with four worker threads. A strategy that
     diverges gets a row that says so.
     """
-    strategies = all_of_kind(Strategy) if strategies is None else strategies
+    strategies = dealable(strategies, options["by_label"])
     check_files(json_file, out)
     with Comparison(experiment(**options), strategies, console(json_file), out) as comparison:
         for strategy in strategies:
@@ -215,6 +218,15 @@ def info(json_file: str | None) -> int:
     console(json_file).print(inspection.told(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
+
+
+def dealable(strategies: list[Strategy] | None, by_label: bool) -> list[Strategy]:
+    """Those asked for, or all there are; by label rows are each worker's own, and nobody can share them out."""
+    bound = [each for each in strategies or () if by_label and "own_batches" in each.needs]
+    if bound:
+        raise click.UsageError(f"--by-label deals rows to workers for good, and {bound[0]!r} shares them out anew")
+    every = all_of_kind(Strategy) if strategies is None else strategies
+    return [each for each in every if not (by_label and "own_batches" in each.needs)]
 
 
 def all_of_kind(kind: type[Any]) -> list[Any]:

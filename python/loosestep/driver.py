@@ -20,7 +20,7 @@ from loosestep.errors import one_of, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
-from loosestep.rates import Scaling, factor
+from loosestep.rates import SCALINGS, Scaling, factor
 from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
@@ -97,7 +97,7 @@ def run(
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
     lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = whole("seed", seed, 0)
-    one_of("scale_rate", scale_rate, ("none", "linear", "sqrt"))
+    one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
@@ -166,7 +166,11 @@ class Job:
     def agree(self, lengths: Lengths) -> None:
         """All processes must have been asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
-        facts |= {"checkpoint": self.checkpoint is not None, "x0 (checksum)": crc32(self.x0.tobytes())}
+        facts |= {
+            "checkpoint": self.checkpoint is not None,
+            "x0 (checksum)": crc32(self.x0.tobytes()),
+            "shapes": str(self.shapes),
+        }
         check_facts(self.session.surveying("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
@@ -179,6 +183,7 @@ class Job:
         params = buffers.copy_of(self.x0) if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
+        worker.shape(self.shapes)
         worker.seed = self.seed
         worker.shape(self.shapes)
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")

@@ -37,6 +37,7 @@ class Experiment:
     epochs: int
     seed: int
     by_label: bool = False
+    fraction: float | None = None  # of the rows, which each worker keeps
     scale_rate: Scaling = "none"
 
     @cached_property
@@ -47,7 +48,7 @@ class Experiment:
     @property
     def steps_per_epoch(self) -> int:
         """Local steps of the worker that has most rows."""
-        return steps_per_epoch(len(self.data.y_train), self.batch, self.on.size)
+        return steps_per_epoch(len(self.data.y_train), self.batch, self.on.size, self.fraction)
 
     @property
     def steps(self) -> int:
@@ -76,9 +77,11 @@ class Experiment:
     def batches(self, strategy: Strategy) -> Batches:
         """Dealt to each worker; to all together, where the strategy shares them out."""
         if "own_batches" not in strategy.needs:
-            return shards(self.data.train, self.batch, self.epochs, self.seed, by_label=self.by_label)
-        if self.by_label:
-            raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt by label")
+            length = self.batch, self.epochs, self.seed
+            return shards(self.data.train, *length, by_label=self.by_label, fraction=self.fraction)
+        if self.by_label or self.fraction is not None:
+            how = "by label" if self.by_label else "by fraction"
+            raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt {how}")
         return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
     def facts(self) -> dict[str, str]:
@@ -87,6 +90,7 @@ class Experiment:
         rate, steps = self.optimizer.rate, self.steps_per_epoch
         by = factor(self.scale_rate, self.on.size)
         dealt = ", dealt by label" if self.by_label else ""
+        dealt += "" if self.fraction is None else f", {units.share(self.fraction)} for each worker"
         return {
             "data": str(self.data) + dealt,
             "model": f"{self.model!r}, {units.times(size, 'parameter')}, {units.size(4 * size)}",

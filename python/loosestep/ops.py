@@ -33,7 +33,7 @@ specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
 
 exact = _core.exact
-"""`axpy, sgd, momentum, nesterov, adam, lars, rmsprop_warmup` on a vector (the first argument) that several
+"""`axpy, sgd, momentum, nesterov, adam, lars, lamb, rmsprop_warmup` on a vector (the first argument) that several
 threads update at once: it is accessed element by element, atomically, and every change is added: none is lost."""
 
 racy = _core.racy

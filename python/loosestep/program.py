@@ -209,8 +209,8 @@ class Program:
         """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
         if type(request) is Start:
             self.under_way[request.request] = None
-        elif type(request) is Wait:
-            return Wait(self.under_way.pop(request.request, None) or request.request)
+        elif type(request) is Wait and (settled := self.under_way.pop(request.request, None)):
+            return Wait(settled)
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:

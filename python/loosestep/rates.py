@@ -22,6 +22,7 @@ from loosestep.value import Value
 
 Rate: TypeAlias = float | Callable[[int], float]
 Scaling = Literal["none", "linear", "sqrt"]
+SCALINGS: dict[str, Callable[[int], float]] = {"none": lambda workers: 1.0, "linear": float, "sqrt": sqrt}
 
 
 def check(name: str, rate: Rate) -> None:
@@ -46,7 +47,7 @@ def scaled(rate: Rate, by: float) -> Rate:
 
 def factor(scaling: Scaling, workers: int) -> float:
     """What `scale_rate` makes of a rate for one worker's batch, where that many make a step together."""
-    return {"none": 1.0, "linear": float(workers), "sqrt": sqrt(workers)}[scaling]
+    return SCALINGS[scaling](workers)
 
 
 class Changing(Value):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from loosestep import buffers, ops
 from loosestep.requests import AllReduce, Fetch, Push, Shared
 from loosestep.strategy import pieces
-from loosestep.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from loosestep.requests import Buffer, Request
     from loosestep.strategy import State, Strategy
+    from loosestep.worker import Worker
 
 
 def ends(strategy: Strategy, steps_per_epoch: int | None) -> tuple[int | None, ...]:
@@ -34,7 +34,7 @@ def begin(strategy: Strategy, worker: Worker, made: State) -> Generator[Request,
         wanted.append((there[name], buffers.copy_of(like)))
         return there[name]
 
-    state = strategy.init(Worker(worker.rank, worker.size, worker.params, share, worker.moments))
+    state = strategy.init(worker.sharing(share))
     if worker.rank == 0:
         for shared, values in wanted:
             yield from store(shared, values)

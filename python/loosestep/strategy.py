@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Exchange, Local, Start, Wait
+from loosestep.requests import AllReduce, Exchange, Local, Ready, Start, Wait
 from loosestep.value import Value
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Strategy(Value):
     synchronous: ClassVar[bool] = True  # all workers meet in every round
     attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
     identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest'
+    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
@@ -86,6 +86,20 @@ class Strategy(Value):
         yield AllReduce(out, op="mean")
 
 
+def mean_gradient(
+    worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20
+) -> Iterator[Request]:
+    """A step whose gradient becomes the mean over all samples; parts are sent while later ones are computed."""
+    sent = []
+    for bucket in worker.buckets(bucket_bytes, first_bytes):
+        yield Ready(bucket)
+        request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
+        yield Start(request)
+        sent.append(request)
+    for request in sent:
+        yield Wait(request)
+
+
 def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
     """Workers act one after the other in a round: wait for what the one before hands on."""
     if worker.rank:
@@ -112,10 +126,12 @@ class LateStrategy(Strategy):
     period: int
     delay: int | None
 
-    def check_delay(self) -> None:
-        """Refuse one that is longer than a round."""
+    def check_delay(self, *, keeps: bool = True) -> None:
+        """Refuse one longer than a round; and one of a whole round, where a merge keeps no step."""
         if self.delay is not None:
             whole("delay", self.delay, 0, self.period)
+        if self.delay == self.period and not keeps:
+            raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")
 
     @property
     def steps_late(self) -> int:

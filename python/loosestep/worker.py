@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from copy import copy
 from itertools import accumulate, pairwise
 from math import prod
 from typing import TYPE_CHECKING
@@ -79,6 +80,12 @@ class Worker:
         """Parameters and gradient consist of tensors of these shapes, one after the other."""
         self.shapes = tuple(shapes)
         self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
+
+    def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
+        """This worker as it stands, whose shared variables come from another source."""
+        other = copy(self)
+        other._share = share
+        return other
 
     def shared(self, name: str, like: Buffer) -> Shared:
         """The variable of that name, common to all workers; the first worker's values initialise it."""

@@ -14,7 +14,7 @@ from loosestep import _core, ops
 
 LENGTHS = [0, 1, 15, 16, 17, 4095, 4096, 4097, 10**6 + 3]
 DTYPES = [np.float32, np.float64]
-SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam", "lars", "rmsprop_warmup"]
+SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam", "lars", "lamb", "rmsprop_warmup"]
 SQUARES = {"adam": "v", "lamb": "v", "rmsprop_warmup": "m", "compensate": "v"}  # buffers whose root is taken
 names = pytest.mark.parametrize("name", ops.specification)
 isas = pytest.mark.parametrize("isa", _core.isas())

@@ -105,3 +105,12 @@ def test_with_other_workers_nothing_is_under_way(on: type[Transport], tmp_path: 
     again = go(Late("reduce"), Quadratic([50] * 2), on(2), steps=14, checkpoint=tmp_path, resume=True)
     assert again.steps == 14
     assert np.abs(again.params - first.params).max() > 0
+
+
+def test_what_is_under_way_at_the_end_of_a_part_of_a_schedule_is_dropped() -> None:
+    """It ends inside a round, where nothing would wait for it; the next part starts with its own."""
+    strategy = ls.Schedule((ls.CoCoDSGD(4), 1), (ls.DaSGD(3, 1), 1), (ls.CoCoDSGD(2), None))
+    data = Quadratic([30, 24, 30], [2, 1, 3], noise=1.0)
+    threads, virtual = (go(strategy, data, kind(3), steps_per_epoch=10) for kind in (ls.Threads, ls.Simulated))
+    assert threads.params.tobytes() == virtual.params.tobytes()
+    assert threads.bytes_sent == virtual.bytes_sent

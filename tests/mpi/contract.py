@@ -190,7 +190,9 @@ def agree(script: Any, size: int, on: Transport, same: Transport) -> None:
 
 def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> ls.Result:
     data = Quadratic(counts)
-    return ls.run(strategy, data.gradient, start(), data.batches, optimizer=ls.Nesterov(0.1), on=on, **options)
+    batches = data.together if "own_batches" in strategy.needs else data.batches
+    options = {"optimizer": ls.Nesterov(0.1), "steps_per_epoch": 5, **options}
+    return ls.run(strategy, data.gradient, start(), batches, on=on, **options)
 
 
 def strategies_agree() -> None:
@@ -283,7 +285,8 @@ def stops_together() -> None:
 def resumes(folder: Path) -> None:
     """Killed in the middle and resumed: the bits of a run that was not."""
     counts = [30] * SIZE
-    for number, (strategy, on) in enumerate((s, on) for s in (ls.AllReduceSGD(), ls.LocalSGD(4)) for on in FORMS):
+    kinds = (ls.AllReduceSGD(), ls.LocalSGD(4), ls.CoCoDSGD(4))  # the last one with an average under way
+    for number, (strategy, on) in enumerate((s, on) for s in kinds for on in FORMS):
         here = folder / str(number)
         whole = go(strategy, on, counts, checkpoint=here / "whole", checkpoint_every=5)
         try:

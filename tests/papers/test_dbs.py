@@ -13,7 +13,7 @@ from tests.papers.problems import EQUAL, Array, difference
 import loosestep as ls
 from loosestep.data import Grow, shards, together
 from loosestep.errors import WorkerFailed
-from loosestep.portions import shared_out
+from loosestep.rounding import shared_out
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(240, 5)), np.arange(240)

@@ -65,10 +65,18 @@ def test_dasgd_follows_its_recursion(merge: str, delay: int, on: ls.Threads) -> 
     follows(trace(ls.DaSGD(4, delay, merge), PROBLEM, 40, on=on), dasgd(PROBLEM, 4, delay, 40, merge))
 
 
-@pytest.mark.parametrize("options", [{"merge": "replace"}, {"keep": 0.0}])
-def test_a_merge_that_would_undo_every_step_is_refused(options: dict[str, Any]) -> None:
+UNDOING = [
+    (ls.DaSGD, {"delay": 4, "merge": "replace"}),
+    (ls.DaSGD, {"delay": 4, "keep": 0.0}),
+    (ls.StreamingDiLoCo, {"fragments": 1, "delay": 4, "keep": 0.0}),
+    (ls.DecoupledDiLoCo, {"fragments": 1, "delay": 4}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), UNDOING)
+def test_a_merge_that_would_undo_every_step_is_refused(kind: type[ls.Strategy], options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="^delay must be below period=4 where a merge keeps no step"):
-        ls.DaSGD(4, 4, **options)
+        kind(4, **options)
 
 
 @pytest.mark.parametrize("on", TRANSPORTS, ids=repr)

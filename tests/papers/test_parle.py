@@ -134,14 +134,20 @@ def test_the_spring_contracts_by_one_minus_its_strength_and_moves_no_mean(toward
 
 
 @pytest.mark.parametrize("momentum", LIMITS)
-def test_the_spring_is_stable_up_to_nesterovs_limit(momentum: float) -> None:
+def test_the_spring_is_stable_up_to_nesterovs_limit_and_says_so(momentum: float) -> None:
     limit = LIMITS[momentum]
     inside, outside = (
-        growth(np.ptp(spring(ls.Parle(1, averaging=0.0, rate=1.0, momentum=momentum, coupling=c), 400), axis=1))
-        for c in (0.98 * limit, 1.02 * limit)
+        ls.Parle(1, averaging=0.0, rate=1.0, momentum=momentum, coupling=c) for c in (0.98 * limit, 1.02 * limit)
     )
-    assert (inside < 0.8).all()
-    assert (outside > 1.25).all()
+    assert (growth(np.ptp(spring(inside, 400), axis=1)) < 0.8).all()
+    assert (growth(np.ptp(spring(outside, 400), axis=1)) > 1.25).all()
+    assert inside.warnings(4) == outside.warnings(1) == []
+    assert outside.warnings(4) == [
+        f"rate times coupling, {1.02 * limit:g} at most, drives replicas apart at any local learning rate: with "
+        f"momentum {momentum:g} it must be below 2 (1 + momentum) / (1 + 2 momentum) = {limit:.3g}"
+    ]
+    assert ls.Parle(coupling=ls.Scoping(1.0, 20.0)).warnings(2)
+    assert not ls.Parle(coupling=ls.Scoping(1.0, 10.0)).warnings(2)
 
 
 # --- smoothing on f = h x^2 / 2 ----------------------------------------------------------------------------

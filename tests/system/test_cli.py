@@ -88,6 +88,12 @@ def test_the_start_block_says_how_rates_are_scaled(command: object, rows: Path) 
     assert "linear: the learning rate times 3, for 3 workers" in ended.out
 
 
+def test_by_label_nothing_can_be_shared_out(command: object, rows: Path) -> None:
+    ended = command("compare", "--data", rows, "--strategies", "LocalSGD, DBS", "--by-label")
+    assert ended.code == 2
+    assert "--by-label deals rows to workers for good, and DBS() shares them out anew" in ended.err
+
+
 def test_the_start_block_and_the_table_say_what_was_done(command: object, rows: Path) -> None:
     ended = command("compare", "--data", rows, "--strategies", "EASGD(period=2), Hogwild", "--workers", 3)
     assert "MLP(64), 386 parameters, 1.54 kB" in ended.out
@@ -162,6 +168,7 @@ def test_by_label_and_all_the_other_options_do_something(command: object, rows: 
     plain = run()
     changed = (
         ["--by-label"],
+        ["--fraction", 0.75],
         ["--seed", 1],
         ["--batch", 4],
         ["--epochs", 3],

@@ -116,6 +116,21 @@ def uneven_local() -> int:
     return uneven(ls.LocalSGD(period=4))
 
 
+def own_steps() -> int:
+    """Every second rank makes half of the steps, and waits while the others make theirs."""
+    steps = tuple(4 - 2 * (other % 2) for other in range(MPI.COMM_WORLD.size))
+    net = seeded(0)
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(4, steps=steps))
+    with optimizer:
+        for x, y in batches(3 * steps[rank()]):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
+            optimizer.step()
+        assert spread(optimizer) == 0
+        assert (optimizer.worker.clock, optimizer.model.steps) == (12, 3 * steps[rank()])
+    return optimizer.rank
+
+
 def uneven_late() -> int:
     return uneven(ls.DaSGD(period=4, delay=2))
 
@@ -134,6 +149,19 @@ def uneven_gossip() -> int:
 
 def uneven_downpour() -> int:
     return uneven(ls.Downpour(period=2))
+
+
+def uneven_servers() -> int:
+    """Rules where the center is kept; workers that wait for each other without marching; turns."""
+    pushing = (
+        ls.AveragedDownpour(2),
+        ls.MomentumDownpour(0.5),
+        ls.DCASGD(0.1),
+        ls.WeedOut(2),
+        ls.AsyncLocalSGD(2),
+    )
+    waiting = (ls.SSP(2), ls.PartiallySynchronous(3), ls.RoundRobinEASGD(), ls.RoundRobinADMM())
+    return max(map(uneven, pushing + waiting))
 
 
 def one_sided() -> int:
@@ -248,7 +276,8 @@ def resumed() -> int:
         ls.OverlapLocalSGD(3),
         ls.StreamingDiLoCo(3, 2, 2),
     )  # a mean is under way
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), *late):
+    plain = (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(period=4), ls.RoundRobinEASGD())
+    for strategy in (*plain, *late):
         whole = resume(strategy, seeded(0), range(10))[2]
         state, model, _ = resume(strategy, seeded(0), range(6))
         net = seeded(5)
@@ -280,7 +309,8 @@ def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = Non
 
 def other_workers() -> int:
     """Saved by one worker and restored by all, saved by all and restored by one: it begins at the consensus."""
-    for strategy in (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.EASGD(period=3), ls.CDSGD(), ls.CoCoDSGD(4)):
+    collective = (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.CoCoDSGD(4))
+    for strategy in (*collective, ls.EASGD(period=3), ls.SSP(2), ls.AveragedDownpour(2)):
         folder = MPI.COMM_WORLD.bcast(tempfile.mkdtemp())
         if rank() == 0:
             alone = saved_after(6, strategy, f"{folder}/one", ls.Serial())
@@ -346,11 +376,13 @@ CASES: dict[str, Callable[[], int]] = {
         local_means,
         uneven_allreduce,
         uneven_local,
+        own_steps,
         uneven_late,
         uneven_elastic,
         uneven_published,
         uneven_gossip,
         uneven_downpour,
+        uneven_servers,
         one_sided,
         statistics,
         overflow,

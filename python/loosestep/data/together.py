@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from loosestep.errors import positive, whole
-from loosestep.portions import shared_out
+from loosestep.rounding import shared_out
 from loosestep.value import Value
 
 if TYPE_CHECKING:

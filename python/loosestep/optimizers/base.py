@@ -65,7 +65,7 @@ class Optimizer(Value):
         if self.weight_decay:
             ops.axpy(grad, params if at is None else at, self.weight_decay)
         rate = rates.at(self.rate, step)
-        if self.correction and count > 1 and step > 0:
+        if self.correction and rules is ops and count > 1 and step > 0:
             self.carry(moments[0], rates.at(self.rate, step - 1), rate)
         if pull is None:
             self.apply(rules, params, grad, moments, rate, count)

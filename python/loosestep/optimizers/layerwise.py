@@ -189,5 +189,5 @@ class LAMB(Layerwise):
         scaling: bool,
     ) -> None:
         (m, v), decay = moments, self.weight_decay if scaling else 0.0
-        ops.lamb(seen, m, v, grad, self.beta1, self.beta2, self.epsilon, decay, count)
+        rules.lamb(seen, m, v, grad, self.beta1, self.beta2, self.epsilon, decay, count)
         rules.sgd(params, grad, rate * (self.ratio(ops.norm(seen), ops.norm(grad)) if scaling else 1.0))

@@ -40,7 +40,7 @@ class Momentum(Optimizer):
 
     The rate is inside v. With `correction` v <- v * rate / (rate of the step before) first, wherever that changed:
     then it is exactly the form with the rate outside, u <- mu u + g; x <- x - rate u (torch's). P. Goyal et al.,
-    arXiv:1706.02677, section 3.
+    arXiv:1706.02677, section 3. Workers that share parameters (Hogwild) have no step in common: v is left alone.
     """
 
     moments: ClassVar[int] = 1

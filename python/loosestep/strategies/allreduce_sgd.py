@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Ready, Start, Update, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.requests import Update
+from loosestep.strategy import State, Strategy, mean_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +47,5 @@ class AllReduceSGD(Strategy):
         whole("first_bytes", self.first_bytes)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        sent = []
-        for bucket in worker.buckets(self.bucket_bytes, self.first_bytes):
-            yield Ready(bucket)
-            request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
-            yield Start(request)
-            sent.append(request)
-        for request in sent:
-            yield Wait(request)
+        yield from mean_gradient(worker, self.bucket_bytes, self.first_bytes)
         yield Update()

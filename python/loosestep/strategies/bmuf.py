@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class BMUF(Strategy):
-    """Momentum on what a block of local steps has moved the mean: D <- m D + z (mean_i x_i - c),
-    c <- c + D (classical) or c <- c + m D + z (mean_i x_i - c) (Nesterov); then every x_i <- c.
+    """Momentum on what each block of steps moved the mean: D <- m D + z (mean_i x_i - c), c <- c + D, x_i <- c.
 
-    With Nesterov, c is where workers restart, the look-ahead point w + m D of the filtered model w <- w + D, and
-    the block gradient is measured from it: so BMUF(form='nesterov') is DiLoCo with rate z. The consensus is the
-    mean of the replicas, after a round c. The mean is weighted by the samples each worker used in the round.
+    That is the classical form; Nesterov's has c <- c + m D + z (mean_i x_i - c). With Nesterov, c is where
+    workers restart, the look-ahead point w + m D of the filtered model w <- w + D, and the block gradient is
+    measured from it: so BMUF(form='nesterov') is DiLoCo with rate z. The consensus is the mean of the replicas,
+    after a round c. The mean is weighted by the samples each worker used in the round.
 
     period: local steps of a block.
     block_momentum: m, by default 1 - 1/n.
@@ -44,6 +44,7 @@ class BMUF(Strategy):
     and what the Nesterov form measures from, as in CNTK's trainer.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 16
     block_momentum: float | None = None
     rate: float = 1.0

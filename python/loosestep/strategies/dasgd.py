@@ -57,10 +57,7 @@ class DaSGD(LateStrategy):
         one_of("merge", self.merge, ("lerp", "correct", "replace"))
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
-        self.check_delay()
-        keeps = self.merge == "correct" or (self.merge == "lerp" and self.keep > 0)
-        if self.delay == self.period and not keeps:
-            raise ValueError(f"delay must be below period={self.period} where a merge keeps no step, got {self!r}")
+        self.check_delay(keeps=self.merge == "correct" or (self.merge == "lerp" and self.keep > 0))
 
     def init(self, worker: Worker) -> State:
         state = State(average=buffers.like(worker.params), coming=None)

@@ -43,14 +43,13 @@ def radial_directional(deltas: Sequence[Buffer], weights: Sequence[float], out: 
 class DecoupledDiLoCo(LateStrategy):
     """Streaming DiLoCo whose outer gradient is, tensor by tensor, the radial-directional average of the workers':
 
-    D <- (sum w_i |D_i| / sum w_i) phi(sum w_i phi(D_i)), D_i = c_p - s_i,p, phi(v) = v / |v|, w_i = b_i b_i /
-    period, then u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- c_p, `delay` steps after fragment p was
-    sent.
+    D <- (sum w_i |D_i| / sum w_i) phi(sum w_i phi(D_i)), D_i = c_p - s_i,p, phi(v) = v / |v|, w_i = b_i b_i / H,
+    then u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- c_p, `delay` steps after fragment p was sent.
 
-    b_i are the samples that worker i used in the round. Of the paper this is the merge, with every learner in
-    the quorum. Left out: the syncer, quorums of some and the grace window (workers here wait for each other),
-    counters of their own for each fragment, and plain means for embeddings. Where tensors are not known, a
-    fragment is one.
+    b_i are the samples that worker i used in the round, of H local steps. Of the paper this is the merge, with
+    every learner in the quorum. Left out: the syncer, quorums of some and the grace window (workers here wait
+    for each other), counters of their own for each fragment, and plain means for embeddings. Where tensors are
+    not known, a fragment is one.
 
     period: local steps between the exchanges of two fragments.
     fragments: how many.
@@ -79,12 +78,12 @@ class DecoupledDiLoCo(LateStrategy):
 
     @classmethod
     def example(cls) -> DecoupledDiLoCo:
-        return cls(period=4, fragments=1, delay=1)
+        return cls(period=4, fragments=1, delay=1, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        self.check_delay()
+        self.check_delay(keeps=self.fragments > 1)
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
 

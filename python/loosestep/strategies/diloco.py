@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import buffers, ops
 from loosestep.errors import positive, whole
@@ -41,13 +41,14 @@ class DiLoCo(Strategy):
     memory of it.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 500
     rate: float = 0.7
     momentum: float = 0.9
 
     @classmethod
     def example(cls) -> DiLoCo:
-        return cls(period=4)
+        return cls(period=4, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import buffers, ops
 from loosestep.errors import positive, share, whole
-from loosestep.requests import AllReduce, Gradient, Pull, Update
+from loosestep.requests import Pull, Update
 from loosestep.scoping import Strength, check_strength, strength_at
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, mean_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ class EntropySGD(Strategy):
     momentum: of the outer step.
     rho: how much of the plain gradient the outer step follows; above 0 it needs a loop of the library's.
 
-    A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
+    A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages a bucket of 25 MiB, the first of 1 MiB.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 2000)
@@ -51,6 +51,7 @@ class EntropySGD(Strategy):
     algorithm 1; averaging and noise of the final version are as its release and other descriptions give them.
     """
 
+    replicas_agree: ClassVar[bool] = True
     consensus_in: ClassVar[str] = "state.anchor"
     inner: int = 20
     pull: Strength = 0.01
@@ -82,8 +83,7 @@ class EntropySGD(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         outer, step = divmod(worker.round - 1, self.inner + (self.rho > 0))
-        yield Gradient()
-        yield AllReduce(worker.grad, op="mean", weight=worker.samples)
+        yield from mean_gradient(worker)
         if step < self.inner:
             yield from self.step(worker, state, strength_at(self.pull, outer))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.errors import at_most, positive, whole
 from loosestep.requests import AllReduce, Local
@@ -42,6 +42,7 @@ class FedAvg(Strategy):
     arXiv:1602.05629, algorithm 1, from memory of it.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 8
     fraction: float = 1.0
     seed: int | None = None

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class OverlapLocalSGD(Strategy):
-    """Every `period` steps x_i <- x_i + a (z - x_i), z being the mean of the replicas one period ago, on its way
-    since.
+    """Every `period` steps x_i <- x_i + a (z - x_i), z being the mean of the replicas of one period ago.
 
-    With anchor momentum m the next z is the mean of z - b_i, b_i <- m b_i + (z - x_i), after the pull: with m =
-    0 that is the mean of x_i. In the first round there is no z yet, and z - x_i is measured from the start. The
-    mean is weighted by the samples each worker used in the round. With m = 0 it is DaSGD(merge='lerp', keep=1 -
-    a).
+    It is on its way since. With anchor momentum m the next z is the mean of z - b_i, b_i <- m b_i + (z - x_i),
+    after the pull; without, that of x_i, and the method is DaSGD(merge='lerp', keep=k) with k = 1 - a and the
+    longest delay. In the first round there is no z yet, and z - x_i is measured from the start. The mean is
+    weighted by the samples each worker used in the round.
 
     period: local steps between two pulls (tau), in which an average is under way.
     pull: a, the share of the way to the anchor; 1 makes all replicas the anchor.

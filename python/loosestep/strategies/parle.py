@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, share, whole
 from loosestep.requests import AllReduce, Local, Pull
-from loosestep.scoping import Strength, check_strength, strength_at
+from loosestep.scoping import Scoping, Strength, check_strength, strength_at
 from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
@@ -75,6 +75,16 @@ class Parle(Strategy):
         for name in ("rate", "momentum"):
             positive(name, getattr(self, name), zero=True)
         one_of("towards", self.towards, ("anchors", "means"))
+
+    def warnings(self, size: int) -> list[str]:
+        strongest = self.rate * (self.coupling.most if isinstance(self.coupling, Scoping) else self.coupling)
+        limit = 2 * (1 + self.momentum) / (1 + 2 * self.momentum)
+        if size == 1 or strongest < limit:
+            return []
+        return [
+            f"rate times coupling, {strongest:g} at most, drives replicas apart at any local learning rate: with "
+            f"momentum {self.momentum:g} it must be below 2 (1 + momentum) / (1 + 2 momentum) = {limit:.3g}"
+        ]
 
     def init(self, worker: Worker) -> State:
         anchor, mean = worker.copy_of_params(), worker.copy_of_params()

@@ -38,6 +38,7 @@ class PostLocalSGD(Strategy):
     Reference: T. Lin, S. Stich, K. Patel, M. Jaggi, Don't Use Large Mini-batches, Use Local SGD, arXiv:1808.07217.
     """
 
+    replicas_agree: ClassVar[bool] = True
     identity_at_one: ClassVar[bool] = True
     switch: int | None = 1000
     later: int = 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
@@ -44,6 +44,7 @@ class SlowMo(Strategy):
     Reference: J. Wang, V. Tantia, N. Ballas, M. Rabbat, SlowMo, arXiv:1910.00643, algorithm 1.
     """
 
+    replicas_agree: ClassVar[bool] = True
     period: int = 12
     slow_momentum: float = 0.5
     slow_rate: float = 1.0

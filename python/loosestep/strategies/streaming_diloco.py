@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class StreamingDiLoCo(LateStrategy):
-    """DiLoCo of one fragment p after another: every `period` steps the next one begins to be averaged, and `delay`
-    steps later D <- c_p - mean_i s_i,p, u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- k x_i,p + (1 - k)
-    c_p.
+    """DiLoCo of one fragment after another, each averaged while workers compute.
+
+    Every `period` steps the next fragment p begins to be averaged, and `delay` steps later D <- c_p - mean_i
+    s_i,p, u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- k x_i,p + (1 - k) c_p.
 
     s is x as it was when its average began. So a fragment meets once in fragments * period steps (H), at an
     offset of its own, and what is sent at once is a fraction of the model. k = 1 is training apart; one fragment
@@ -61,7 +62,7 @@ class StreamingDiLoCo(LateStrategy):
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        self.check_delay()
+        self.check_delay(keeps=self.keep > 0 or self.fragments > 1)
         positive("keep", self.keep, zero=True)
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)

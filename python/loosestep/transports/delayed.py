@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep.errors import below, of_kind, one_of, positive
-from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
+from loosestep.requests import Communication, Compute, Request, RollCall, Sleep, Start, Wait
 from loosestep.transport import Session, Transport
 from loosestep.transports.serial import Serial
 from loosestep.wrapping import WrappedSession
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from loosestep.worker import Worker
+
+
+FREE = (Compute, RollCall, Sleep)
+"""No message of a worker waits for these; one that has data need not hear from others whether they have."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +75,7 @@ class DelayedSession(WrappedSession):
         for request in requests:
             if isinstance(request, Wait):
                 yield Sleep(max(0.0, due.pop(request.request, 0.0) - clock()))
-            elif not (isinstance(request, Compute) or worker.offstage):
+            elif not (isinstance(request, FREE) or worker.offstage):
                 seconds = config.seconds * (2 * rng.random() if config.pattern == "random" else 1.0)
                 if isinstance(request, Start):
                     due[request.request] = clock() + seconds

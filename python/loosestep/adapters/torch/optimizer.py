@@ -25,6 +25,7 @@ from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of, whole
 from loosestep.loop import Joined, Loop, check_strategy
 from loosestep.program import GRADIENT
+from loosestep.rates import SCALINGS
 from loosestep.requests import AllReduce, Update
 from loosestep.transport import Transport
 from loosestep.transports.mpi import MPI
@@ -41,8 +42,6 @@ Answer = TypeVar("Answer")
 
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 """What an MPI's launcher leaves in the environment of the processes that it starts."""
-
-SCALES: dict[str, Callable[[int], float]] = {"none": lambda n: 1.0, "sqrt": lambda n: n**0.5, "linear": float}
 
 
 def parallel(
@@ -99,7 +98,7 @@ def parallel(
     if on is not None:
         of_kind("on", on, Transport)
     whole("accumulate", accumulate)
-    one_of("scale_rate", scale_rate, tuple(SCALES))
+    one_of("scale_rate", scale_rate, tuple(SCALINGS))
     statistics = Statistics(model, strategy, buffers)
     return Parallel(model, optimizer, strategy, on or launched(), accumulate, statistics, scale_rate)
 
@@ -150,7 +149,7 @@ class Parallel(torch.optim.Optimizer):
         self.arena: Arena | None = None  # where workers share the optimizer's state
         self.begin(model, strategy)
         self.folders = Folders(model, self.layout, inner, self.loop)
-        scale(inner, SCALES[scale_rate](self.size))
+        scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
         inner.register_load_state_dict_post_hook(self._loaded)
