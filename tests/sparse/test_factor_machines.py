@@ -17,7 +17,13 @@ from tests.sparse.replay import f32, summed
 from tests.sparse.splitmix import Random, shuffled
 
 from loosestep import _core
-from loosestep.sparse import FactorizationMachineClassifier, FactorizationMachineRegressor
+from loosestep.sparse import (
+    FactorizationMachineClassifier,
+    FactorizationMachineRegressor,
+    HogwildRegressor,
+    MatrixFactorization,
+)
+from loosestep.sparse.options import threads
 
 SETS = [*_core.isas(), "atomic"]
 CHUNK = 64
@@ -250,3 +256,21 @@ def test_bad_input_is_named() -> None:
                 None,
                 3,
             )
+
+
+@pytest.mark.parametrize("kind", [FactorizationMachineRegressor, HogwildRegressor, MatrixFactorization])
+def test_one_thread_unless_more_are_asked_for(kind: Any) -> None:
+    random = np.random.default_rng(0)
+    X, y = random.integers(5, size=(40, 2)), random.normal(size=40)
+    names = {"MatrixFactorization": "components_", "HogwildRegressor": "coef_"}
+    found = []
+    for n_threads in (None, 1, np.int64(1)):
+        model = kind(max_iter=np.int32(3), n_threads=n_threads, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # three passes are few
+            found.append(getattr(model.fit(X, y), names.get(kind.__name__, "components_")))
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+    assert threads(-1) == _core.info()["cores"]
+    with pytest.raises(ValueError, match="n_threads must be at least 1, got -2"):
+        kind(n_threads=-2).fit(X, y)
