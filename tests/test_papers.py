@@ -115,7 +115,7 @@ def test_what_is_never_reached_is_no_number() -> None:
 
 def test_three_seeds_at_least() -> None:
     with pytest.raises(ValueError, match=r"a study needs at least 3 seeds for a spread, got \(0, 1\)"):
-        Study((), seeds=(0, 1))
+        Study((), seeds=(0, 1)).check()
 
 
 def test_a_setting_leaves_out_defaults_and_words() -> None:

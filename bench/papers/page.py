@@ -63,6 +63,7 @@ def unpacked(told: dict[str, object]) -> Run:
 
 def carry_out(name: str, module: ModuleType, out: Path, *, smoke: bool, again: str | None) -> None:
     """Run what is missing; write the JSON, the picture and the page."""
+    module.STUDY.check()
     study: Study = module.STUDY.smoke() if smoke else module.STUDY
     out.mkdir(parents=True, exist_ok=True)
     saved = Saved(out / f"{name}.json", again)
