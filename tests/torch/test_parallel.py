@@ -83,7 +83,7 @@ def frozen() -> nn.Module:
         (TypeError, "bfloat16 or float16, got '0.weight' of torch.complex64", {"net": complex_()}),
         (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),
         (ValueError, "accumulate must be at least 1, got 0", {"accumulate": 0}),
-        (ValueError, "scale_rate must be one of 'none', 'sqrt', 'linear', got 'cubic'", {"scale_rate": "cubic"}),
+        (ValueError, "scale_rate must be one of 'none', 'linear', 'sqrt', got 'cubic'", {"scale_rate": "cubic"}),
         (ValueError, "buffers must be one of 'average', 'rank0', 'recompute', 'own', got 'x'", {"buffers": "x"}),
         (ValueError, "one evaluates EASGD() alone", {"strategy": ls.EASGD(), "buffers": "average"}),
         (TypeError, "strategy must be a Strategy", {"strategy": ls.LocalSGD}),

@@ -52,7 +52,7 @@ def parallel(
     *,
     accumulate: int = 1,
     buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
-    scale_rate: Literal["none", "sqrt", "linear"] = "none",
+    scale_rate: Literal["none", "linear", "sqrt"] = "none",
 ) -> Parallel:
     """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
 
