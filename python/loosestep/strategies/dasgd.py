@@ -25,9 +25,8 @@ class DaSGD(LateStrategy):
     'replace'  x_i <- a, and the `delay` steps are lost
 
     Meanwhile the workers compute: a delay of the time of an average by that of a step hides all of it. Delay 0
-    with
-    'replace' is local SGD; CoCoDSGD is 'correct' with the longest delay. Under unlike data a large k keeps the
-    replicas far apart. The mean is weighted by the samples each worker used in the round.
+    with 'replace' is local SGD; CoCoDSGD is 'correct' with the longest delay. Under unlike data a large k keeps
+    the replicas far apart. The mean is weighted by the samples each worker used in the round.
 
     period: local steps between two averages (tau).
     delay: local steps from the start of an average to its merge, by default half the period.
@@ -43,8 +42,7 @@ class DaSGD(LateStrategy):
     True
 
     Reference: Q. Zhou et al., DaSGD, arXiv:2006.00441. Its merge with a local weight could not be verified
-    beyond the
-    abstract: the three rules here are this library's definition.
+    beyond the abstract: the three rules here are this library's definition.
     """
 
     period: int = 8

@@ -66,8 +66,8 @@ class DecoupledDiLoCo(LateStrategy):
     >>> bool(abs(result.params - 1.5).max() < 0.1)
     True
 
-    Reference: A. Douillard et al., Decoupled DiLoCo for Resilient Distributed Pre-training, arXiv:2604.21428, from
-    notes on it.
+    Reference: A. Douillard et al., Decoupled DiLoCo for Resilient Distributed Pre-training, arXiv:2604.21428; the
+    rule after secondary sources.
     """
 
     period: int = 25

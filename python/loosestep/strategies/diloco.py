@@ -37,8 +37,8 @@ class DiLoCo(Strategy):
     >>> bool(abs(result.params - 1.5).max() < 1e-3)
     True
 
-    Reference: A. Douillard et al., DiLoCo, arXiv:2311.08105, algorithm 1; that the moments are kept is from
-    memory of it.
+    Reference: A. Douillard et al., DiLoCo, arXiv:2311.08105, algorithm 1; that the moments are kept
+    could not be verified.
     """
 
     replicas_agree: ClassVar[bool] = True

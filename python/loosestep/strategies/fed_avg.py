@@ -39,7 +39,7 @@ class FedAvg(Strategy):
     [1.5, 1.5, 1.5]
 
     Reference: H. B. McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data,
-    arXiv:1602.05629, algorithm 1, from memory of it.
+    arXiv:1602.05629, algorithm 1 (not verified in its text).
     """
 
     replicas_agree: ClassVar[bool] = True
