@@ -76,9 +76,10 @@ def sparsity(rows: Any, seen: int = 200) -> str:
     lengths, columns = np.diff(rows.indptr), rows.tocsc()
     meets = []
     for row in np.random.default_rng(0).choice(rows.shape[0], seen):
-        features = rows.indices[rows.indptr[row] : rows.indptr[row + 1]]
-        met = [columns.indices[columns.indptr[j] : columns.indptr[j + 1]] for j in features]
-        meets.append(np.unique(np.concatenate(met)).size / rows.shape[0] if met else 0.0)
+        met = np.zeros(rows.shape[0], bool)
+        for j in rows.indices[rows.indptr[row] : rows.indptr[row + 1]]:
+            met[columns.indices[columns.indptr[j] : columns.indptr[j + 1]]] = True
+        meets.append(float(met.mean()))
     delta = np.diff(columns.indptr).max() / rows.shape[0]
     return f"omega {lengths.max()}, delta {delta:.3g}, rho {max(meets):.3g} (mean row: {np.mean(meets):.3g})"
 
