@@ -100,6 +100,15 @@ def mean_gradient(
         yield Wait(request)
 
 
+def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Request]:
+    """What an average does to the local optimizer's buffers: 'average' them, 'reset' them to 0, or 'keep' them."""
+    for moment in worker.moments:
+        if policy == "average":
+            yield AllReduce(moment, op="mean", weight=weight)
+        elif policy == "reset":
+            moment.fill(0)
+
+
 def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
     """Workers act one after the other in a round: wait for what the one before hands on."""
     if worker.rank:

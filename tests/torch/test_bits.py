@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 
 from tests.torch.training import (  # noqa: E402
     OPTIMIZERS,
-    STRATEGIES,
     Training,
     assert_same_bits,
     batches,
+    each_strategy,
     left_behind,
     mlp,
     momentum,
@@ -22,8 +22,6 @@ from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-
-each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 
 
 def check(training: Training, strategy: ls.Strategy) -> None:

@@ -18,6 +18,7 @@ from tests.torch.training import (  # noqa: E402
     Training,
     assert_same_bits,
     batches,
+    each_strategy,
     left_behind,
     mlp,
     momentum,
@@ -26,8 +27,6 @@ from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-
-each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 
 HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64
 KINDS = {

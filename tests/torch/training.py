@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ STRATEGIES = [
     ls.LocalSGD(period=4),
     ls.CDSGD(),
 ]
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.errors import one_of, whole
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +69,4 @@ class LocalSGD(Strategy):
         yield Local(steps, idle=self.period - steps)
         weight = worker.samples * self.period / steps
         yield AllReduce(worker.params, op="mean", weight=weight)
-        for moment in worker.moments:
-            if self.momentum == "average":
-                yield AllReduce(moment, op="mean", weight=weight)
-            elif self.momentum == "reset":
-                moment.fill(0)
+        yield from settle_moments(worker, self.momentum, weight)

@@ -9,7 +9,7 @@ from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
 from loosestep.rates import Rate
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,11 +67,7 @@ class SlowMo(Strategy):
         yield AllReduce(worker.params, op="mean", weight=worker.samples)
         momentum = self.slow_momentum * self.change(worker, state)
         ops.outer_momentum(worker.params, state.anchor, state.slow, self.slow_rate, momentum)
-        for moment in worker.moments:
-            if self.momentum == "average":
-                yield AllReduce(moment, op="mean", weight=worker.samples)
-            elif self.momentum == "reset":
-                moment.fill(0)
+        yield from settle_moments(worker, self.momentum, worker.samples)
 
     def change(self, worker: Worker, state: State) -> float:
         """eta of this round by that of the one before: what eta u must be multiplied by."""
