@@ -313,6 +313,10 @@ class Host:
         """out: every rank's piece, in rank order; `piece` may be this rank's place in it."""
 
     def barrier(self, seconds: float) -> Said: ...
+    @property
+    def moved(self) -> int:
+        """How many pieces this rank has put out: it grows while a collective goes on, modulo 2^32."""
+
     def abort(self) -> None:
         """Every present and future wait of every process returns "aborted", within 20 ms."""
 
@@ -357,6 +361,35 @@ class Pulse:
         """Seconds since that rank's last beat; infinity before the first."""
 
     def close(self) -> None: ...
+
+class HostLane:
+    """Host's collectives, begun now and waited for later: a thread of the core goes on with them meanwhile.
+
+    A collective gives its number, from 0, and never waits; its arrays belong to it until it is done. They are done
+    one after the other, in the order in which they were begun, which must be the same on every rank; with the bits
+    of Host, in memory of its own: `Host.needed(size)` bytes. What is wrong with an array is raised where it is
+    begun, Mismatch where it is waited for. Other errors as Host.
+    """
+
+    def __init__(self, path: str | int, size: int, rank: int, create: bool) -> None:
+        """As for Host."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    def all_reduce(self, buf: NDArray[Any], op: Literal["sum", "mean", "max", "min"], weight: float) -> int: ...
+    def broadcast(self, buf: NDArray[Any], root: int) -> int: ...
+    def all_gather(self, piece: NDArray[Any], out: NDArray[Any]) -> int: ...
+    def barrier(self) -> int: ...
+    def wait(self, number: int, seconds: float) -> Said:
+        """That call and all before it; the work that is left is done here, and no longer in the thread."""
+
+    @property
+    def moved(self) -> int: ...
+    def abort(self) -> None: ...
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in wait()."""
 
 class HostCenter:
     """The center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.

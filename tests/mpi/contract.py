@@ -136,6 +136,18 @@ def interleaved(worker: Worker) -> Iterator[Request]:
     yield AllReduce(parts[11], weight=0.0)
 
 
+def untended(worker: Worker) -> Iterator[Request]:
+    """What all have started is there before anybody waits, though all are in the user's code."""
+    worker.params[:] = worker.rank + 1
+    request = AllReduce(worker.params, op="sum")
+    yield Start(request)
+    until, total = time.monotonic() + 60, worker.size * (worker.size + 1) / 2
+    while not (worker.params == total).all():
+        assert time.monotonic() < until, "nobody went on with it"
+        time.sleep(1e-3)
+    yield Wait(request)
+
+
 def sharing(worker: Worker) -> Iterator[Request]:
     """No addition is lost."""
     center = worker.shared("total", np.zeros_like(worker.params))
@@ -179,6 +191,13 @@ def requests_agree() -> None:
             for script in (sharing, pushing):  # in virtual time, a push takes its time
                 agree(script, size, on, ls.Threads(SIZE))
             agree(pushing, 2, on, ls.Threads(SIZE))  # most pieces are empty
+
+
+def started_ones_go_on() -> None:
+    for on in (ls.MPI(), *FORMS):
+        for size in (SIZE, 2_000_000):
+            (got,) = ask(untended, on, size)
+            assert (got == SIZE * (SIZE + 1) / 2).all(), (on, size)
 
 
 def agree(script: Any, size: int, on: Transport, same: Transport) -> None:
@@ -314,6 +333,7 @@ def counts_moves_across_a_resume(folder: Path) -> None:
 def main() -> None:
     shared = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
     requests_agree()
+    started_ones_go_on()
     strategies_agree()
     asynchronous_ones_arrive()
     hogwild_shares_its_parameters()
