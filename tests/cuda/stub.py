@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.cuda.emulation import emulate
 
+from loosestep import ops
 from loosestep.cuda import cache, launching, nvrtc
 
 
@@ -39,8 +40,25 @@ class Array:
             "version": 3,
         }
 
+    @property
+    def data(self) -> Any:
+        """As of CuPy's arrays: memory that can be copied into."""
+        return SimpleNamespace(copy_from_device_async=lambda source, size: None)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, self.device
+
+
+def held(given: Any) -> Any:
+    return given.held if isinstance(given, Array) else given
+
+
+class Event:
+    """Any two are 4 ms apart."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
 
 
 class Launch(NamedTuple):
@@ -51,6 +69,9 @@ class Launch(NamedTuple):
     block: tuple[int, ...]
     device: int
     stream: int
+
+
+DEVICE = SimpleNamespace(compute_capability="90", attributes={"L2CacheSize": 1 << 14})
 
 
 class Card:
@@ -66,18 +87,20 @@ class Card:
     def on(self, name: str, value: int) -> Iterator[SimpleNamespace]:
         before = getattr(self, name)
         setattr(self, name, value)
-        yield SimpleNamespace(compute_capability="90")
+        yield DEVICE
         setattr(self, name, before)
 
     def module(self) -> ModuleType:
         """As much of CuPy as is used."""
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
-        cuda.Device = lambda number: self.on("device", number)
+        cuda.Device = lambda number=None: DEVICE if number is None else self.on("device", number)
         cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
-        for name, value in {"cuda": cuda, "RawModule": lambda path: Loaded(self, Path(path))}.items():
+        cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
+        made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}
+        for name, value in (made | arithmetic()).items():
             setattr(cupy, name, value)
         return cupy
 
@@ -86,6 +109,26 @@ class Card:
             raise RuntimeError(self.refusal)
         self.launches.append(Launch(kernel, grid, block, self.device, self.stream))
         emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
+
+
+def arithmetic() -> dict[str, Any]:
+    """CuPy's calls, by numpy; a kernel of its own making is the specification of the op that it is named after."""
+
+    def unwrapped(name: str) -> Any:
+        return lambda *given, out: getattr(np, name)(*map(held, given), out=out.held)
+
+    def kernel(read: str, written: str, body: str, name: str) -> Any:
+        names = [each.split()[1] for each in f"{read}, {written}".split(", ")]
+        return lambda *given: ops.specification[name](**dict(zip(names, map(held, given), strict=True)))
+
+    return {
+        **{name: unwrapped(name) for name in ("add", "subtract", "multiply")},
+        "zeros": lambda n, dtype: Array(np.zeros(n, dtype)),
+        "asarray": lambda given: Array(given.copy()),
+        "asnumpy": lambda given: given.held.copy(),
+        "empty_like": lambda given: Array(np.empty_like(given.held)),
+        "ElementwiseKernel": kernel,
+    }
 
 
 def passed(given: Any) -> Any:
