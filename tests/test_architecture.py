@@ -29,7 +29,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
-    "errors value blas stopwatch stacks units ops rounding",
+    "errors value blas stopwatch stacks units rounding",
+    "cuda",
+    "ops",
     "buffers requests rates least_squares",
     "worker result topology optimizers scoping stragglers checkpoint data expressions models",
     "topologies",

@@ -44,6 +44,11 @@ void place(const Signature& signature, Given args, Py_ssize_t count, PyObject* k
 Flat flat(const std::string& op, const std::string& name, PyObject* given, bool written,
           const Flat* other = nullptr, const char* like = nullptr);
 double number(const std::string& op, const std::string& name, PyObject* given);
+// All of an op's numbers, checked; a `step` is at least 1.
+void read_scalars(const Signature& signature, Given given, double* scalars);
+// Whether one of the buffers is of a type that lives on a card (a tensor may); then Python has the op.
+bool on_card(Given given, int count);
+PyObject* run_on_card(const Signature& signature, Given given);
 bool overlap(const Flat& a, const Flat& b);
 // Refuses buffers of which one is written and overlaps the other; an `out` may coincide with a read one.
 void no_overlap(const Signature& signature, const Flat* buffers, int count);

@@ -14,23 +14,12 @@ template <template <class> class... R> Rules signatures(const std::string& prefi
                     Arguments<R<float>>::written())...};
 }
 
-void check_step(const Signature& signature, double last) {
-  if (signature.names.back() == "step" && !(last >= 1))
-    refuse(PyExc_ValueError, signature.op + ": step must be at least 1, got " + std::to_string(last));
-}
-
 // Reads the buffers, each of the first one's type and length.
 void read_buffers(const Signature& s, PyObject** placed, Flat* buffers) {
   for (int i = 0; i < s.buffers; ++i)
     buffers[i] =
         flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
   no_overlap(s, buffers, s.buffers);
-}
-
-void read_scalars(const Signature& s, PyObject** placed, double* scalars) {
-  const int parameters = static_cast<int>(s.names.size());
-  for (int i = s.buffers; i < parameters; ++i) scalars[i - s.buffers] = number(s.op, s.names[i], placed[i]);
-  if (parameters > s.buffers) check_step(s, scalars[parameters - s.buffers - 1]);
 }
 
 void apply(Kernel kernel, const double* scalars, const Flat* buffers, int count) {
@@ -49,8 +38,9 @@ PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py
   Flat buffers[most_arguments];
   double scalars[most_arguments];
   place(signature, args, count, keywords, placed, static_cast<int>(signature.names.size()));
+  if (on_card(placed, signature.buffers)) return run_on_card(signature, placed);
   read_buffers(signature, placed, buffers);
-  read_scalars(signature, placed, scalars);
+  read_scalars(signature, placed + signature.buffers, scalars);
   apply(kernels[buffers[0].dtype], scalars, buffers, signature.buffers);
   Py_RETURN_NONE;
 }
@@ -127,5 +117,6 @@ void bind_ops(pybind11::module_& m) {
   add_folds(m, 0);
   add_updates(m);
   add_facts(m);
+  add_descriptions(m);
   add_memory(m);
 }

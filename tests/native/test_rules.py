@@ -11,6 +11,9 @@ import pytest
 CSRC = Path(__file__).parents[2] / "csrc"
 USE = """
 #include "rules/all.hpp"
+#include "rules/arguments.hpp"
+static_assert(loosestep::Arguments<loosestep::Elastic<float>>::written() == 3);
+static_assert(loosestep::only_writes<loosestep::Copy<float>> && loosestep::has_from<loosestep::Blend<double>>);
 template struct loosestep::Adam<float>;
 template struct loosestep::NesterovElastic<double>;
 """
