@@ -29,6 +29,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
+    "arrays",
+    "noise reductions",
     "errors value blas stopwatch stacks units ops rounding",
     "buffers requests rates least_squares",
     "worker result topology optimizers scoping stragglers checkpoint data expressions models",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parents[2] / "csrc"
-USE = """
-#include "rules/all.hpp"
+USE = "".join(f'#include "{header.relative_to(CSRC)}"\n' for header in sorted((CSRC / "rules").glob("*.hpp")))
+USE += """
 template struct loosestep::Adam<float>;
 template struct loosestep::NesterovElastic<double>;
 """
