@@ -1,5 +1,5 @@
-// Rules that take a normal random number for every element: the stream of the CPU (csrc/rules/normals.hpp), to the
-// bit. A thread makes the four numbers of a counter.
+// Rules that take a normal random number for every element: the stream of the CPU (csrc/rules/normals.hpp),
+// to the bit. A thread makes the four numbers of a counter.
 //
 // `aligned`: whether every address is a multiple of sixteen bytes and `start` one of four.
 //
@@ -13,8 +13,6 @@
 
 namespace loosestep {
 
-using Count = unsigned long long;
-
 template <class T> struct alignas(16) Fours {
   T of[4];
 };
@@ -22,10 +20,13 @@ template <class T> struct alignas(16) Fours {
 // Loads four elements of every buffer, steps, stores those of what is written.
 template <class T> __device__ Fours<T> loaded(T* x) { return *reinterpret_cast<Fours<T>*>(x); }
 template <class T> __device__ Fours<T> loaded(const T* x) { return *reinterpret_cast<const Fours<T>*>(x); }
-template <class T> __device__ void store(T* x, const Fours<T>& from) { *reinterpret_cast<Fours<T>*>(x) = from; }
+template <class T> __device__ void store(T* x, const Fours<T>& from) {
+  *reinterpret_cast<Fours<T>*>(x) = from;
+}
 template <class T> __device__ void store(const T*, const Fours<T>&) {}
 
-template <class R, class... P> __device__ void step_together(const R& rule, const float (&noise)[4], P*... p) {
+template <class R, class... P>
+__device__ void step_together(const R& rule, const float (&noise)[4], P*... p) {
   const auto step = [&](auto... x) {
     for (int k = 0; k < 4; ++k) rule(x.of[k]..., noise[k]);
     (store(p, x), ...);
@@ -35,16 +36,18 @@ template <class R, class... P> __device__ void step_together(const R& rule, cons
 
 // Element i of the buffers gets number `start` + i.
 template <class R, class... P>
-__global__ void __launch_bounds__(256) noisy(R rule, Noise noise, Count start, Count n, bool aligned, P*... p) {
-  const Count stride = Count(gridDim.x) * blockDim.x, end = start + n;
-  for (Count four = start / 4 + Count(blockIdx.x) * blockDim.x + threadIdx.x; 4 * four < end; four += stride) {
+__global__ void __launch_bounds__(256)
+    noisy(R rule, Noise noise, size_t start, size_t n, bool aligned, P*... p) {
+  const size_t stride = size_t(gridDim.x) * blockDim.x, end = start + n;
+  for (size_t four = start / 4 + size_t(blockIdx.x) * blockDim.x + threadIdx.x; 4 * four < end;
+       four += stride) {
     const Four made = normals(noise, four);
     const float z[4] = {made.a, made.b, made.c, made.d};
     if (aligned && 4 * four + 4 <= end) {
       step_together(rule, z, p + (4 * four - start)...);
       continue;
     }
-    for (Count k = 0; k < 4; ++k)
+    for (size_t k = 0; k < 4; ++k)
       if (4 * four + k >= start && 4 * four + k < end) rule(p[4 * four + k - start]..., z[k]);
   }
 }

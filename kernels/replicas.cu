@@ -11,7 +11,6 @@
 
 namespace loosestep {
 
-using Count = unsigned long long;
 constexpr unsigned most = 64;     // replicas of a launch of elastic_all
 constexpr unsigned together = 8;  // replicas that are asked for before the first is needed
 constexpr unsigned threads = 256;
@@ -32,15 +31,15 @@ template <class T> struct Single {
   T of[1];
 };
 
-template <class P> __device__ P& at(void* buffer, Count i) { return static_cast<P*>(buffer)[i]; }
+template <class P> __device__ P& at(void* buffer, size_t i) { return static_cast<P*>(buffer)[i]; }
 
-__device__ inline Count first_one() { return Count(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ inline Count stride() { return Count(gridDim.x) * blockDim.x; }
+__device__ inline size_t first_one() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline size_t stride() { return size_t(gridDim.x) * blockDim.x; }
 
 // Up to `together` replicas from `k` on.
 template <class P, class T>
 __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, unsigned k, unsigned n, P& c,
-                             Count i) {
+                             size_t i) {
   P x[together];
 #pragma unroll
   for (unsigned j = 0; j < together; ++j)
@@ -57,8 +56,8 @@ __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, u
 // Elements [begin, end), counted in P.
 template <class P, class T>
 __device__ void elastic_range(const Elastic<T>& rule, const Replicas& replicas, unsigned n, void* center,
-                              Count begin, Count end) {
-  for (Count i = begin + first_one(); i < end; i += stride()) {
+                              size_t begin, size_t end) {
+  for (size_t i = begin + first_one(); i < end; i += stride()) {
     P c = at<P>(center, i);
     for (unsigned k = 0; k < n; k += together) elastic_some(rule, replicas, k, n, c, i);
     at<P>(center, i) = c;
@@ -67,7 +66,7 @@ __device__ void elastic_range(const Elastic<T>& rule, const Replicas& replicas, 
 
 template <class T>
 __global__ void __launch_bounds__(threads)
-    elastic_all(Replicas replicas, unsigned n, void* center, Count size, Count packs, T rate) {
+    elastic_all(Replicas replicas, unsigned n, void* center, size_t size, size_t packs, T rate) {
   const Elastic<T> rule{rate};
   elastic_range<Pack<T>>(rule, replicas, n, center, 0, packs);
   elastic_range<Single<T>>(rule, replicas, n, center, packs * Pack<T>::size, size);
@@ -86,8 +85,8 @@ __device__ P weighted(const P (&x)[room], const T* weights, unsigned n) {
 
 // Room for so many replicas in registers. `weights`: n rows of n.
 template <class P, class T, unsigned room>
-__device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights, Count begin, Count end) {
-  for (Count i = begin + first_one(); i < end; i += stride()) {
+__device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights, size_t begin, size_t end) {
+  for (size_t i = begin + first_one(); i < end; i += stride()) {
     P x[room];
 #pragma unroll
     for (unsigned j = 0; j < room; ++j)
@@ -98,7 +97,7 @@ __device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights
 
 template <class T, unsigned room>
 __global__ void __launch_bounds__(threads)
-    mix(Replicas replicas, unsigned n, const T* weights, Count size, Count packs) {
+    mix(Replicas replicas, unsigned n, const T* weights, size_t size, size_t packs) {
   __shared__ T mine[room * room];
   for (unsigned i = threadIdx.x; i < n * n; i += blockDim.x) mine[i] = weights[i];
   __syncthreads();

@@ -5,37 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.cuda.emulation import emulate
+from tests.cuda.making import KINDS, buffers, each_kind, structure
 
 from loosestep import ops
 
-KINDS = {"float": np.float32, "double": np.float64}
 RULES = {"Normal": ("normal", 1), "AddNormal": ("add_normal", 1), "Langevin": ("langevin", 2)}
 SEED, STREAM, STEP = 2**64 - 3, 7, 2**32 - 1
-NOISE = np.array((SEED, STREAM, STEP), [("seed", np.uint64), ("stream", np.uint32), ("step", np.uint32)])[()]
+NOISE = structure(("u8", SEED), ("u4", STREAM), ("u4", STEP))
 
 
-def buffers(many: int, n: int, kind: str, offset: int) -> list[np.ndarray]:
-    rng, made = np.random.default_rng(n), []
-    for _ in range(many):
-        room = np.empty(n + 16, KINDS[kind])
-        start = -room.ctypes.data % 16 // room.itemsize + offset
-        made.append(room[start : start + n])
-        made[-1][:] = rng.standard_normal(n)
-    return made
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@each_kind
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("n", [0, 1, 4, 5, 1000])
 @pytest.mark.parametrize(("start", "offset"), [(0, 0), (4, 0), (2**40 + 4, 0), (0, 1), (1, 0), (2**34 - 3, 1)])
 def test_noise(kind: str, rule: str, n: int, start: int, offset: int) -> None:
     name, many = RULES[rule]
-    given, dtype = buffers(many, n, kind, offset), KINDS[kind]
+    given = buffers(many, n, kind, offset)
     scalars = [0.1, 0.3][-many:]
     wanted = [x.copy() for x in given]
     getattr(ops, name)(*wanted, *scalars, SEED, STREAM, STEP, start)
     types = ", ".join([kind, f"const {kind}"][:many])
-    fields = np.array(tuple(scalars), [(f"f{i}", dtype) for i in range(many)])[()]
+    fields = structure(*[(KINDS[kind], each) for each in scalars])
     aligned = np.bool_(offset == 0 and start % 4 == 0)
     passed = [fields, NOISE, np.uint64(start), np.uint64(n), aligned, *given]
     emulate("noise").launch(f"noisy<{rule}<{kind}>, {types}>", (2,), (32,), passed)

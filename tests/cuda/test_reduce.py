@@ -7,19 +7,12 @@ import math
 import numpy as np
 import pytest
 from tests.cuda.emulation import emulate
+from tests.cuda.making import buffers, each_kind, each_order
 
 from loosestep import ops, reductions
 
 BLOCK = reductions.BLOCK
 WARPS = 8  # of a thread block that makes sums of products
-KINDS = {"float": np.float32, "double": np.float64}
-each_kind = pytest.mark.parametrize("kind", KINDS)
-each_order = pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-
-
-def buffer(n: int, kind: str, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)).astype(KINDS[kind])
 
 
 def blocks_of(n: int) -> int:
@@ -39,7 +32,7 @@ def folded(sums: np.ndarray, backwards: bool) -> float:
 @each_order
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 4095, 4096, 4097, 40_001])
 def test_dot(kind: str, n: int, backwards: bool) -> None:
-    x, y, sums = buffer(n, kind), buffer(n, kind, 1), np.full(blocks_of(n), np.nan)
+    (x, y), sums = buffers(2, n, kind), np.full(blocks_of(n), np.nan)
     grid = (max(1, -(-sums.size // WARPS)),)
     emulate("reduce").launch(f"dot<{kind}>", grid, (32 * WARPS,), [x, y, np.uint64(n), sums], backwards=backwards)
     assert folded(sums, backwards) == ops.dot(x, y)
@@ -47,7 +40,7 @@ def test_dot(kind: str, n: int, backwards: bool) -> None:
 
 @each_kind
 def test_the_sum_of_sizes(kind: str) -> None:
-    x, sums = buffer(10_000, kind), np.full(3, np.nan)
+    (x,), sums = buffers(1, 10_000, kind), np.full(3, np.nan)
     emulate("reduce").launch(f"sizes<{kind}>", (1,), (32 * WARPS,), [x, np.uint64(x.size), sums])
     assert folded(sums, False) == ops.dot(np.abs(x), np.ones_like(x))
 
@@ -55,14 +48,14 @@ def test_the_sum_of_sizes(kind: str) -> None:
 @each_order
 def test_many_sums_are_folded_level_by_level(backwards: bool) -> None:
     """So many that a second round of warps writes where the first has read."""
-    sums = buffer(34 * BLOCK + 5, "double")
+    (sums,) = buffers(1, 34 * BLOCK + 5, "double")
     assert folded(sums.copy(), backwards) == ops.dot(sums, np.ones_like(sums))
 
 
 @each_kind
 @each_order
 def test_norms_of_parts(kind: str, backwards: bool) -> None:
-    x = buffer(3 * BLOCK, kind)
+    (x,) = buffers(1, 3 * BLOCK, kind)
     starts = np.array([0, 0, 1, 5, 5, 4099, 12_000, 12_288, 12_288], np.uint64)
     blocks = [blocks_of(int(size)) for size in np.diff(starts)]
     first = np.concatenate([[0], np.cumsum(blocks)]).astype(np.uint64)

@@ -5,31 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.cuda.emulation import emulate
+from tests.cuda.making import KINDS, buffers, each_kind
 
 from loosestep import ops
 
-KINDS = {"float": np.float32, "double": np.float64}
 MOST = 64
-each_kind = pytest.mark.parametrize("kind", KINDS)
 lengths = pytest.mark.parametrize("n", [0, 1, 3, 4, 17, 1000])
 offsets = pytest.mark.parametrize("offset", [0, 1])
 
 
-def rows(many: int, n: int, kind: str, offset: int) -> list[np.ndarray]:
-    """Each `offset` elements behind a multiple of sixteen bytes."""
-    rng, made = np.random.default_rng(n), []
-    for _ in range(many):
-        room = np.empty(n + 16, KINDS[kind])
-        start = -room.ctypes.data % 16 // room.itemsize + offset
-        made.append(room[start : start + n])
-        made[-1][:] = rng.standard_normal(n)
-    return made
-
-
-def addresses(buffers: list[np.ndarray]) -> np.ndarray:
+def addresses(given: list[np.ndarray]) -> np.ndarray:
     """The kernel's argument, by value."""
     table = np.zeros((), [("of", np.uint64, MOST)])
-    table["of"][: len(buffers)] = [x.ctypes.data for x in buffers]
+    table["of"][: len(given)] = [x.ctypes.data for x in given]
     return table[()]
 
 
@@ -42,7 +30,7 @@ def packs(n: int, kind: str, offset: int) -> np.uint64:
 @offsets
 @pytest.mark.parametrize("many", [1, 8, 11, 64])
 def test_elastic_all_is_elastic_one_after_another(kind: str, n: int, offset: int, many: int) -> None:
-    *replicas, center = rows(many + 1, n, kind, offset)
+    *replicas, center = buffers(many + 1, n, kind, offset)
     wanted = [x.copy() for x in [*replicas, center]]
     for x in wanted[:-1]:
         ops.elastic(x, wanted[-1], 0.3)
@@ -57,7 +45,7 @@ def test_elastic_all_is_elastic_one_after_another(kind: str, n: int, offset: int
 @offsets
 @pytest.mark.parametrize(("many", "room"), [(2, 4), (4, 4), (5, 8), (8, 8), (9, 16), (16, 16)])
 def test_mix_is_a_weighted_sum_for_each(kind: str, n: int, offset: int, many: int, room: int) -> None:
-    replicas = rows(many, n, kind, offset)
+    replicas = buffers(many, n, kind, offset)
     weights = np.random.default_rng(many).random((many, many)).astype(KINDS[kind])
     wanted = [np.empty_like(x) for x in replicas]
     for out, row in zip(wanted, weights, strict=True):
