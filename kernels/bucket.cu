@@ -6,11 +6,16 @@
 // first[t] to first[t + 1] - 1. Quotients are the CPU's: of what a mean divides by its weights.
 //
 // instances: gather<float, float>, gather<double, double>, gather<double, float>, gather<float, double>
+// instances: gather<float16, float>, gather<bfloat16, float>, gather<float, float16>, gather<float, bfloat16>
 // instances: scatter<float, float>, scatter<double, double>, scatter<double, float>, scatter<float, double>
+// instances: scatter<float, float16>, scatter<float, bfloat16>, scatter<float16, float>
+// instances: scatter<bfloat16, float>
 // instances: update<Sgd<float>, float>, update<Sgd<double>, double>
 // instances: update<Momentum<float>, float, float>, update<Momentum<double>, double, double>
 // instances: update<Nesterov<float>, float, float>, update<Nesterov<double>, double, double>
 // instances: update<Adam<float>, float, float, float>, update<Adam<double>, double, double, double>
+#include "kernels/number.cuh"
+#include "kernels/vector.cuh"
 #include "rules/adam.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
@@ -31,6 +36,10 @@ struct Table {
   size_t count;
 };
 
+template <class V> __device__ bool starts(const void* x) {
+  return reinterpret_cast<size_t>(x) % sizeof(V) == 0;
+}
+
 __device__ inline size_t tensor_of(const Table& table, size_t at) {
   size_t low = 0, high = table.count;
   while (high - low > 1) {
@@ -49,38 +58,37 @@ template <class Visit> __device__ void each_piece(const Table& table, const Visi
   }
 }
 
-template <class T> struct alignas(16) Fours {
-  T of[4];
-};
-
-__device__ inline bool starts_sixteen(const void* x) { return reinterpret_cast<size_t>(x) % 16 == 0; }
-
-// out[i] = x[i] / divisor for i from begin to end - 1.
-template <class From, class To>
-__device__ void move(const From* x, To* out, size_t begin, size_t end, To divisor) {
-  size_t done = begin;
-  if (starts_sixteen(x + begin) && starts_sixteen(out + begin)) {
-    const size_t fours = (end - begin) / 4;
-    for (size_t i = threadIdx.x; i < fours; i += blockDim.x) {
-      const Fours<From> from = reinterpret_cast<const Fours<From>*>(x + begin)[i];
-      Fours<To> to;
-      for (int k = 0; k < 4; ++k) to.of[k] = static_cast<To>(from.of[k]) / divisor;
-      reinterpret_cast<Fours<To>*>(out + begin)[i] = to;
-    }
-    done += 4 * fours;
-  }
-  for (size_t i = done + threadIdx.x; i < end; i += blockDim.x) out[i] = static_cast<To>(x[i]) / divisor;
+// to = from / divisor, in the arithmetic of what is written.
+template <class From, class To, class Number>
+__device__ __forceinline__ void quotient(const From& from, To& to, Number divisor) {
+  narrow(static_cast<Number>(widened(from)) / divisor, to);
 }
 
-template <class From, class To>
-__global__ void __launch_bounds__(256) gather(Table table, To* bucket, To divisor) {
+// out[i] = x[i] / divisor for i from begin to end - 1.
+template <class From, class To, class Number>
+__device__ void move(const From* x, To* out, size_t begin, size_t end, Number divisor) {
+  using Froms = Vector<From, 4>;
+  using Tos = Vector<To, 4>;
+  const bool aligned = starts<Froms>(x + begin) && starts<Tos>(out + begin);
+  const size_t fours = aligned ? (end - begin) / 4 : 0;
+  for (size_t i = threadIdx.x; i < fours; i += blockDim.x) {
+    const Froms from = reinterpret_cast<const Froms*>(x + begin)[i];
+    Tos to;
+    for (int k = 0; k < 4; ++k) quotient(from.of[k], to.of[k], divisor);
+    reinterpret_cast<Tos*>(out + begin)[i] = to;
+  }
+  for (size_t i = begin + 4 * fours + threadIdx.x; i < end; i += blockDim.x) quotient(x[i], out[i], divisor);
+}
+
+template <class From, class To, class Number = typename Arithmetic<To>::type>
+__global__ void __launch_bounds__(256) gather(Table table, To* bucket, Number divisor) {
   each_piece(table, [=](const Tensor& tensor, size_t begin, size_t end) {
     move(static_cast<const From*>(tensor.address), bucket + tensor.offset, begin, end, divisor);
   });
 }
 
-template <class From, class To>
-__global__ void __launch_bounds__(256) scatter(Table table, const From* bucket, To divisor) {
+template <class From, class To, class Number = typename Arithmetic<To>::type>
+__global__ void __launch_bounds__(256) scatter(Table table, const From* bucket, Number divisor) {
   each_piece(table, [=](const Tensor& tensor, size_t begin, size_t end) {
     move(bucket + tensor.offset, static_cast<To*>(tensor.address), begin, end, divisor);
   });

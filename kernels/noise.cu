@@ -1,11 +1,12 @@
 // Rules that take a normal random number for every element: the stream of the CPU (csrc/rules/normals.hpp),
 // to the bit. A thread makes the four numbers of a counter.
 //
-// `aligned`: whether every address is a multiple of sixteen bytes and `start` one of four.
+// `aligned`: whether every address is a multiple of four elements, and `start` of four.
 //
 // instances: noisy<Normal<float>, float>, noisy<Normal<double>, double>
 // instances: noisy<AddNormal<float>, float>, noisy<AddNormal<double>, double>
 // instances: noisy<Langevin<float>, float, const float>, noisy<Langevin<double>, double, const double>
+#include "kernels/vector.cuh"
 #include "rules/add_normal.hpp"
 #include "rules/langevin.hpp"
 #include "rules/normal.hpp"
@@ -13,23 +14,20 @@
 
 namespace loosestep {
 
-template <class T> struct alignas(16) Fours {
-  T of[4];
-};
-
-// Loads four elements of every buffer, steps, stores those of what is written.
-template <class T> __device__ Fours<T> loaded(T* x) { return *reinterpret_cast<Fours<T>*>(x); }
-template <class T> __device__ Fours<T> loaded(const T* x) { return *reinterpret_cast<const Fours<T>*>(x); }
-template <class T> __device__ void store(T* x, const Fours<T>& from) {
-  *reinterpret_cast<Fours<T>*>(x) = from;
+// Four elements of every buffer are loaded, stepped, and stored where they are written.
+template <class T> __device__ Vector<T, 4> loaded(const T* x) {
+  return *reinterpret_cast<const Vector<T, 4>*>(x);
 }
-template <class T> __device__ void store(const T*, const Fours<T>&) {}
+template <class T> __device__ void put(T* x, const Vector<T, 4>& from) {
+  *reinterpret_cast<Vector<T, 4>*>(x) = from;
+}
+template <class T> __device__ void put(const T*, const Vector<T, 4>&) {}
 
 template <class R, class... P>
 __device__ void step_together(const R& rule, const float (&noise)[4], P*... p) {
   const auto step = [&](auto... x) {
     for (int k = 0; k < 4; ++k) rule(x.of[k]..., noise[k]);
-    (store(p, x), ...);
+    (put(p, x), ...);
   };
   step(loaded(p)...);
 }

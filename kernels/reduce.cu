@@ -9,8 +9,8 @@
 namespace loosestep {
 
 constexpr size_t block = 4096;
-constexpr unsigned lanes = 32, warps = 8;  // of a thread block that makes sums of products
-constexpr unsigned folding = 1024;         // threads that add the sums of one part
+constexpr unsigned lanes = 32, warps = 8, summing = lanes * warps;  // threads that make the sums of blocks
+constexpr unsigned folding = 1024;                                  // threads that add the sums of one part
 
 __device__ inline unsigned lane() { return threadIdx.x % lanes; }
 __device__ inline size_t warp() { return size_t(blockIdx.x) * warps + threadIdx.x / lanes; }
@@ -31,7 +31,7 @@ template <class T> __device__ double block_dot(const T* x, const T* y, size_t le
 
 // sums[b] of block b.
 template <class T>
-__global__ void __launch_bounds__(lanes* warps) dot(const T* x, const T* y, size_t n, double* sums) {
+__global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n, double* sums) {
   const size_t at = warp() * block;
   if (at >= n) return;
   const double sum = block_dot(x + at, y + at, n - at);
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(lanes* warps) dot(const T* x, const T* y, size
 }
 
 // sums[b] of the absolute values of block b.
-template <class T> __global__ void __launch_bounds__(lanes* warps) sizes(const T* x, size_t n, double* sums) {
+template <class T> __global__ void __launch_bounds__(summing) sizes(const T* x, size_t n, double* sums) {
   const size_t at = warp() * block;
   if (at >= n) return;
   const auto size = [=](size_t i) { return double(signed_as(x[at + i], T(1))); };
@@ -59,7 +59,7 @@ __device__ inline size_t part_of(const size_t* first, size_t parts, size_t b) {
 
 // Part p is x[starts[p]] to x[starts[p + 1] - 1], and has the blocks from first[p] to first[p + 1] - 1.
 template <class T>
-__global__ void __launch_bounds__(lanes* warps)
+__global__ void __launch_bounds__(summing)
     squares(const T* x, const size_t* starts, const size_t* first, size_t parts, double* sums) {
   const size_t b = warp();
   if (b >= first[parts]) return;

@@ -7,6 +7,7 @@
 //
 // instances: elastic_all<float>, elastic_all<double>
 // instances: mix<float, 4>, mix<float, 8>, mix<float, 16>, mix<double, 4>, mix<double, 8>, mix<double, 16>
+#include "kernels/vector.cuh"
 #include "rules/elastic.hpp"
 
 namespace loosestep {
@@ -20,16 +21,9 @@ struct Replicas {
   void* of[most];
 };
 
-// Sixteen bytes.
-template <class T> struct alignas(16) Pack {
-  static constexpr unsigned size = 16 / sizeof(T);
-  T of[size];
-};
-// One element, where an address or a length is no multiple of sixteen bytes.
-template <class T> struct Single {
-  static constexpr unsigned size = 1;
-  T of[1];
-};
+template <class T> using Pack = Vector<T, access_bytes / sizeof(T)>;
+template <class T>
+using Single = Vector<T, 1>;  // where an address or a length is no multiple of sixteen bytes
 
 template <class P> __device__ P& at(void* buffer, size_t i) { return static_cast<P*>(buffer)[i]; }
 
@@ -47,7 +41,7 @@ __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, u
 #pragma unroll
   for (unsigned j = 0; j < together; ++j)
     if (k + j < n)
-      for (unsigned e = 0; e < P::size; ++e) rule(x[j].of[e], c.of[e]);
+      for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) rule(x[j].of[e], c.of[e]);
 #pragma unroll
   for (unsigned j = 0; j < together; ++j)
     if (k + j < n) at<P>(replicas.of[k + j], i) = x[j];
@@ -69,17 +63,17 @@ __global__ void __launch_bounds__(threads)
     elastic_all(Replicas replicas, unsigned n, void* center, size_t size, size_t packs, T rate) {
   const Elastic<T> rule{rate};
   elastic_range<Pack<T>>(rule, replicas, n, center, 0, packs);
-  elastic_range<Single<T>>(rule, replicas, n, center, packs * Pack<T>::size, size);
+  elastic_range<Single<T>>(rule, replicas, n, center, packs * (access_bytes / sizeof(T)), size);
 }
 
 template <class P, class T, unsigned room>
 __device__ P weighted(const P (&x)[room], const T* weights, unsigned n) {
   P sum;
-  for (unsigned e = 0; e < P::size; ++e) sum.of[e] = weights[0] * x[0].of[e];
+  for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) sum.of[e] = weights[0] * x[0].of[e];
 #pragma unroll
   for (unsigned j = 1; j < room; ++j)
     if (j < n)
-      for (unsigned e = 0; e < P::size; ++e) sum.of[e] += weights[j] * x[j].of[e];
+      for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) sum.of[e] += weights[j] * x[j].of[e];
   return sum;
 }
 
@@ -102,7 +96,7 @@ __global__ void __launch_bounds__(threads)
   for (unsigned i = threadIdx.x; i < n * n; i += blockDim.x) mine[i] = weights[i];
   __syncthreads();
   mix_range<Pack<T>, T, room>(replicas, n, mine, 0, packs);
-  mix_range<Single<T>, T, room>(replicas, n, mine, packs * Pack<T>::size, size);
+  mix_range<Single<T>, T, room>(replicas, n, mine, packs * (access_bytes / sizeof(T)), size);
 }
 
 }  // namespace loosestep

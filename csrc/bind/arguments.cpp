@@ -158,6 +158,29 @@ unsigned long long whole(const std::string& op, const std::string& name, PyObjec
   return value;
 }
 
+void read_scalars(const Signature& s, Given given, double* scalars) {
+  const int count = static_cast<int>(s.names.size()) - s.buffers;
+  for (int i = 0; i < count; ++i)
+    scalars[i] = number(s.op, s.names[static_cast<std::size_t>(s.buffers + i)], given[i]);
+  if (count > 0 && s.names.back() == "step" && !(scalars[count - 1] >= 1))
+    refuse(PyExc_ValueError, s.op + ": step must be at least 1, got " + std::to_string(scalars[count - 1]));
+}
+
+bool on_card(Given given, int count) {
+  for (int i = 0; i < count; ++i)
+    if (!is_array(given[i]) &&
+        PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(given[i])), "__cuda_array_interface__"))
+      return true;
+  return false;
+}
+
+PyObject* run_on_card(const Signature& signature, Given given) {
+  py::tuple arguments(signature.names.size());
+  for (std::size_t i = 0; i < signature.names.size(); ++i)
+    arguments[i] = given[i] ? py::handle(given[i]) : py::none();
+  return py::module_::import("loosestep.cuda").attr("run")(signature.op, arguments).release().ptr();
+}
+
 bool overlap(const Flat& a, const Flat& b) {
   const char *x = static_cast<const char*>(a.data), *y = static_cast<const char*>(b.data);
   return x < y + b.bytes() && y < x + a.bytes();

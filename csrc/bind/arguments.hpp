@@ -50,6 +50,11 @@ double number(const std::string& op, const std::string& name, PyObject* given);
 // A whole number from 0 to `most`.
 unsigned long long whole(const std::string& op, const std::string& name, PyObject* given,
                          unsigned long long most);
+// All of an op's numbers, checked; a `step` is at least 1.
+void read_scalars(const Signature& signature, Given given, double* scalars);
+// Whether one of the buffers is of a type that lives on a card (a tensor may); then Python has the op.
+bool on_card(Given given, int count);
+PyObject* run_on_card(const Signature& signature, Given given);
 bool overlap(const Flat& a, const Flat& b);
 // Refuses buffers of which one is written and overlaps the other; an `out` may coincide with a read one.
 void no_overlap(const Signature& signature, const Flat* buffers, int count);

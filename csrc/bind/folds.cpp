@@ -113,6 +113,7 @@ void weighted_mean(const Table& table, const Inputs& all, const std::vector<doub
 PyObject* mean_of(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[3];
   place(mean_signature, args, count, keywords, placed, 2);
+  if (on_card(placed + 1, 1)) return run_on_card(mean_signature, placed);
   const Inputs all = inputs(mean_signature, placed[0], placed[1]);
   check_out(mean_signature.op, all, true);
   if (!placed[2] || placed[2] == Py_None) {
@@ -128,6 +129,7 @@ PyObject* mean_of(const Table& table, Given args, Py_ssize_t count, PyObject* ke
 PyObject* weighted_sum(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[3];
   place(sum_signature, args, count, keywords, placed, 3);
+  if (on_card(placed + 2, 1)) return run_on_card(sum_signature, placed);
   const Inputs all = inputs(sum_signature, placed[0], placed[2]);
   check_out(sum_signature.op, all, false);
   const auto weights = numbers(sum_signature, 1, placed[1], all.buffers.size());
@@ -147,6 +149,7 @@ double dot_of(const Table& table, const Flat& x, const Flat& y) {
 PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[2];
   place(dot_signature, args, count, keywords, placed, 2);
+  if (on_card(placed, 2)) return run_on_card(dot_signature, placed);
   const Flat x = flat("dot", "x", placed[0], false), y = flat("dot", "y", placed[1], false, &x, "x");
   return PyFloat_FromDouble(dot_of(table, x, y));
 }
@@ -154,6 +157,7 @@ PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywor
 PyObject* norm(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[1];
   place(norm_signature, args, count, keywords, placed, 1);
+  if (on_card(placed, 1)) return run_on_card(norm_signature, placed);
   const Flat x = flat("norm", "x", placed[0], false);
   return PyFloat_FromDouble(std::sqrt(dot_of(table, x, x)));
 }
@@ -173,6 +177,7 @@ std::vector<std::size_t> bounds(PyObject* given, std::size_t n) {
 PyObject* norms(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[2];
   place(norms_signature, args, count, keywords, placed, 2);
+  if (on_card(placed, 1)) return run_on_card(norms_signature, placed);
   const Flat x = flat("norms", "x", placed[0], false);
   const auto starts = bounds(placed[1], x.n);
   py::list all;
@@ -196,6 +201,7 @@ bool is_finite(const Table& table, const Flat& x) {
 PyObject* all_finite(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[1];
   place(finite_signature, args, count, keywords, placed, 1);
+  if (on_card(placed, 1)) return run_on_card(finite_signature, placed);
   return PyBool_FromLong(is_finite(table, flat("all_finite", "x", placed[0], false)));
 }
 

@@ -11,6 +11,7 @@ void add_folds(py::module_& m, std::size_t set);        // mean_of, weighted_sum
 void add_noisy(py::module_& m, std::size_t set);        // what takes random numbers
 void add_updates(py::module_& m);                       // exact, racy, load
 void add_facts(py::module_& m);                         // threads, info, document
+void add_descriptions(py::module_& m);                  // rules
 void add_memory(py::module_& m);                        // allocate, streams
 
 // Calls f with the set's number as a type.

@@ -39,6 +39,7 @@ PyObject* call(const Signature& s, const NoisyKernel* kernels, Given args, Py_ss
   Flat buffers[most_arguments];
   double scalars[most_arguments];
   place(s, args, count, keywords, placed, static_cast<int>(s.names.size()) - 1);
+  if (on_card(placed, s.buffers)) return run_on_card(s, placed);
   read_buffers(s, placed, buffers);
   for (int i = 0; i < scalars_of(s); ++i)
     scalars[i] = number(s.op, s.names[static_cast<std::size_t>(s.buffers + i)], placed[s.buffers + i]);

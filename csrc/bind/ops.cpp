@@ -14,25 +14,15 @@ template <template <class> class... R> Rules signatures(const std::string& prefi
                     Arguments<R<float>>::written())...};
 }
 
-void check_step(const Signature& signature, double last) {
-  if (signature.names.back() == "step" && !(last >= 1))
-    refuse(PyExc_ValueError, signature.op + ": step must be at least 1, got " + std::to_string(last));
-}
-
-void read_scalars(const Signature& s, PyObject** placed, double* scalars) {
-  const int parameters = static_cast<int>(s.names.size());
-  for (int i = s.buffers; i < parameters; ++i) scalars[i - s.buffers] = number(s.op, s.names[i], placed[i]);
-  if (parameters > s.buffers) check_step(s, scalars[parameters - s.buffers - 1]);
-}
-
 PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py_ssize_t count,
                PyObject* keywords) {
   PyObject* placed[most_arguments];
   Flat buffers[most_arguments];
   double scalars[most_arguments];
   place(signature, args, count, keywords, placed, static_cast<int>(signature.names.size()));
+  if (on_card(placed, signature.buffers)) return run_on_card(signature, placed);
   read_buffers(signature, placed, buffers);
-  read_scalars(signature, placed, scalars);
+  read_scalars(signature, placed + signature.buffers, scalars);
   const Kernel kernel = kernels[buffers[0].dtype];
   in_parts(signature, buffers, [&](void* const* data, std::size_t begin, std::size_t end, bool large) {
     kernel(scalars, data, begin, end, large);
@@ -106,5 +96,6 @@ void bind_ops(pybind11::module_& m) {
   add_noisy(m, 0);
   add_updates(m);
   add_facts(m);
+  add_descriptions(m);
   add_memory(m);
 }

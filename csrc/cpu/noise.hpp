@@ -40,12 +40,11 @@ template <class T> HD void fill(T* out, const Noise& noise, unsigned long long f
     for (std::size_t k = 0; k < 4; ++k) out[4 * i + k] = T(of.numbers[k][i]);
 }
 
-template <class R, class T, std::size_t... I>
+template <class R, class T, int... I>
 HD void noisy_chunk(const R& rule, void* const* buffers, std::size_t at, std::size_t n, T* numbers,
-                    std::index_sequence<I...>) {
+                    Indices<I...>) {
   void* const here[] = {static_cast<T*>(buffers[I]) + at..., numbers};
-  spread<R, T>(typename Arguments<R>::types{}, rule, here, 0, n,
-               std::make_index_sequence<sizeof...(I) + 1>{});
+  spread<R, T>(typename Arguments<R>::types{}, rule, here, 0, n, Count<sizeof...(I) + 1>{});
 }
 
 // Element i gets number `start` + i.
@@ -59,8 +58,7 @@ void each_noisy(const double* scalars, void* const* buffers, const Noise& noise,
     const std::size_t skip = number % 4;
     n = end - at < chunk - skip ? end - at : chunk - skip;
     fill(numbers, noise, number / 4);
-    noisy_chunk<R, T>(rule, buffers, at, n, numbers + skip,
-                      std::make_index_sequence<Arguments<R>::count - 1>{});
+    noisy_chunk<R, T>(rule, buffers, at, n, numbers + skip, Count<Arguments<R>::count - 1>{});
   }
 }
 

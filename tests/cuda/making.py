@@ -13,11 +13,11 @@ each_order = pytest.mark.parametrize("backwards", [False, True], ids=["forwards"
 
 
 def buffers(many: int, n: int, kind: str, offset: int = 0) -> list[np.ndarray]:
-    """Each begins `offset` elements behind a multiple of sixteen bytes; values of very different sizes."""
+    """Each begins `offset` elements behind a multiple of 64 bytes; values of very different sizes."""
     rng, made = np.random.default_rng(n), []
     for _ in range(many):
-        room = np.empty(n + 16, KINDS[kind])
-        start = -room.ctypes.data % 16 // room.itemsize + offset
+        room = np.empty(n + 32, KINDS[kind])
+        start = -room.ctypes.data % 64 // room.itemsize + offset
         made.append(room[start : start + n])
         made[-1][:] = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
     return made

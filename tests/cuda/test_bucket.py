@@ -51,6 +51,33 @@ def test_gathered_and_scattered(source: str, target: str, offset: int, backwards
         assert got.tobytes() == bucket[begin:end].astype(KINDS[source]).tobytes()
 
 
+def of_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Rounded to the nearest, ties to even."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+def test_tensors_of_two_bytes_and_a_float_bucket(narrow: str) -> None:
+    kept = np.float16 if narrow == "float16" else np.uint16
+    numbers = [(np.arange(size) - 3).astype(np.float32) / 7 for size in SIZES]
+    tensors = [x.astype(np.float16) if narrow == "float16" else to_bfloat16(x) for x in numbers]
+    (bucket,) = buffers(1, int(STARTS[-1]), "float")
+    passed, _kept = table(tensors)
+    emulate("bucket").launch(f"gather<{narrow}, float>", (2,), (64,), [passed, bucket, np.float32(3)])
+    wide = [x.astype(np.float32) if narrow == "float16" else of_bfloat16(x) for x in tensors]
+    assert bucket.tobytes() == (np.concatenate(wide) / np.float32(3)).tobytes()
+    emulate("bucket").launch(f"scatter<float, {narrow}>", (2,), (64,), [passed, bucket, np.float32(2)])
+    for got, begin, end in zip(tensors, STARTS, STARTS[1:], strict=False):
+        part = bucket[begin:end] / np.float32(2)
+        want = part.astype(np.float16) if narrow == "float16" else to_bfloat16(part)
+        assert got.astype(kept).tobytes() == want.tobytes()
+
+
 RULES: dict[str, tuple[int, list[float]]] = {  # buffers of state, scalars
     "Sgd": (0, [0.1]),
     "Momentum": (1, [0.1, 0.9]),
