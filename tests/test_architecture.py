@@ -29,6 +29,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
+    "arrays",
+    "noise reductions",
     "errors value blas stopwatch stacks units rounding",
     "cuda",
     "ops",
