@@ -6,6 +6,7 @@
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
+#include "rules/claim.hpp"
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
@@ -39,7 +40,7 @@ template <template <class> class... Rules> struct List {
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
-                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov>;
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim>;
 // Also for what threads share.
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 

@@ -42,7 +42,7 @@ class Strategy(Value):
     `init(worker)` makes the state. `round(worker, state)` yields the requests of one round and returns; what
     outlives the round is in `state`, never in the generator or in `self`. `consensus` yields what brings the
     parameters to evaluate and to save into `out`. With another number of workers than wrote a checkpoint all begin
-    at `consensus_in`, with the state that `init` makes there.
+    at `consensus_in` (a buffer, or a State: its buffers in order), with the state that `init` makes there.
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
