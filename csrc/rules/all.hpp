@@ -3,6 +3,7 @@
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"
 #include "rules/add_if_recent.hpp"
+#include "rules/add_normal.hpp"
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
@@ -14,6 +15,7 @@
 #include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lamb.hpp"
+#include "rules/langevin.hpp"
 #include "rules/lars.hpp"
 #include "rules/lerp.hpp"
 #include "rules/lerp_and_copy.hpp"
@@ -21,6 +23,8 @@
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
 #include "rules/nesterov_pulled.hpp"
+#include "rules/normal.hpp"
+#include "rules/normals.hpp"
 #include "rules/outer_momentum.hpp"
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
@@ -29,6 +33,7 @@
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/sgd_pulled.hpp"
+#include "rules/shrink.hpp"
 #include "rules/subtract.hpp"
 
 namespace loosestep {
@@ -40,7 +45,9 @@ template <template <class> class... Rules> struct List {
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
-                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim>;
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
+// With a normal random number as the last argument (normals.hpp).
+using Noisy = List<Normal, AddNormal, Langevin>;
 // Also for what threads share.
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 
