@@ -128,6 +128,13 @@ Flat flat(const std::string& op, const std::string& name, PyObject* given, bool 
   return buffer;
 }
 
+void read_buffers(const Signature& s, PyObject** placed, Flat* buffers) {
+  for (int i = 0; i < s.buffers; ++i)
+    buffers[i] =
+        flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
+  no_overlap(s, buffers, s.buffers);
+}
+
 double number(const std::string& op, const std::string& name, PyObject* given) {
   if (PyFloat_CheckExact(given)) return PyFloat_AS_DOUBLE(given);
   const auto* methods = Py_TYPE(given)->tp_as_number;
@@ -136,6 +143,42 @@ double number(const std::string& op, const std::string& name, PyObject* given) {
   const double value = PyFloat_AsDouble(given);
   if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
   return value;
+}
+
+unsigned long long whole(const std::string& op, const std::string& name, PyObject* given,
+                         unsigned long long most) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(given));
+  PyErr_Clear();
+  const std::string want = "be a whole number from 0 to " + std::to_string(most);
+  if (!index) refuse_argument(PyExc_TypeError, op, name, want, type_of(given));
+  const unsigned long long value = PyLong_AsUnsignedLongLong(index.ptr());
+  const bool outside = PyErr_Occurred() || value > most;
+  PyErr_Clear();
+  if (outside) refuse_argument(PyExc_ValueError, op, name, want, text_of(index.ptr()));
+  return value;
+}
+
+void read_scalars(const Signature& s, Given given, double* scalars) {
+  const int count = static_cast<int>(s.names.size()) - s.buffers;
+  for (int i = 0; i < count; ++i)
+    scalars[i] = number(s.op, s.names[static_cast<std::size_t>(s.buffers + i)], given[i]);
+  if (count > 0 && s.names.back() == "step" && !(scalars[count - 1] >= 1))
+    refuse(PyExc_ValueError, s.op + ": step must be at least 1, got " + std::to_string(scalars[count - 1]));
+}
+
+bool on_card(Given given, int count) {
+  for (int i = 0; i < count; ++i)
+    if (!is_array(given[i]) &&
+        PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(given[i])), "__cuda_array_interface__"))
+      return true;
+  return false;
+}
+
+PyObject* run_on_card(const Signature& signature, Given given) {
+  py::tuple arguments(signature.names.size());
+  for (std::size_t i = 0; i < signature.names.size(); ++i)
+    arguments[i] = given[i] ? py::handle(given[i]) : py::none();
+  return py::module_::import("loosestep.cuda").attr("run")(signature.op, arguments).release().ptr();
 }
 
 bool overlap(const Flat& a, const Flat& b) {

@@ -14,6 +14,7 @@ const Signature mean_signature("mean_of", "buffers, out, weights", 2, 2);
 const Signature sum_signature("weighted_sum", "buffers, weights, out", 3, 4);
 const Signature dot_signature("dot", "x, y", 2, 0);
 const Signature norm_signature("norm", "x", 1, 0);
+const Signature norms_signature("norms", "x, starts", 1, 0);
 const Signature finite_signature("all_finite", "x", 1, 0);
 
 // A list or a tuple, taken apart.
@@ -112,6 +113,7 @@ void weighted_mean(const Table& table, const Inputs& all, const std::vector<doub
 PyObject* mean_of(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[3];
   place(mean_signature, args, count, keywords, placed, 2);
+  if (on_card(placed + 1, 1)) return run_on_card(mean_signature, placed);
   const Inputs all = inputs(mean_signature, placed[0], placed[1]);
   check_out(mean_signature.op, all, true);
   if (!placed[2] || placed[2] == Py_None) {
@@ -127,6 +129,7 @@ PyObject* mean_of(const Table& table, Given args, Py_ssize_t count, PyObject* ke
 PyObject* weighted_sum(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[3];
   place(sum_signature, args, count, keywords, placed, 3);
+  if (on_card(placed + 2, 1)) return run_on_card(sum_signature, placed);
   const Inputs all = inputs(sum_signature, placed[0], placed[2]);
   check_out(sum_signature.op, all, false);
   const auto weights = numbers(sum_signature, 1, placed[1], all.buffers.size());
@@ -140,14 +143,13 @@ double dot_of(const Table& table, const Flat& x, const Flat& y) {
   parallel(x.n, block, 2 * x.bytes(), [&](std::size_t begin, std::size_t end) {
     table.dot[x.dtype](x.data, y.data, sums.data(), begin, end);
   });
-  double total = 0;
-  for (double sum : sums) total += sum;
-  return total;
+  return table.sum_of_sums(sums.data(), sums.size());
 }
 
 PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[2];
   place(dot_signature, args, count, keywords, placed, 2);
+  if (on_card(placed, 2)) return run_on_card(dot_signature, placed);
   const Flat x = flat("dot", "x", placed[0], false), y = flat("dot", "y", placed[1], false, &x, "x");
   return PyFloat_FromDouble(dot_of(table, x, y));
 }
@@ -155,8 +157,36 @@ PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywor
 PyObject* norm(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[1];
   place(norm_signature, args, count, keywords, placed, 1);
+  if (on_card(placed, 1)) return run_on_card(norm_signature, placed);
   const Flat x = flat("norm", "x", placed[0], false);
   return PyFloat_FromDouble(std::sqrt(dot_of(table, x, x)));
+}
+
+// Bounds of the parts of a buffer: none before the one before it, none beyond the end.
+std::vector<std::size_t> bounds(PyObject* given, std::size_t n) {
+  std::vector<std::size_t> starts;
+  for (const auto& each : items(norms_signature, 1, given)) {
+    const std::string name = "starts[" + std::to_string(starts.size()) + "]";
+    starts.push_back(whole("norms", name, each.ptr(), n));
+    if (starts.size() > 1 && starts.back() < starts[starts.size() - 2])
+      refuse(PyExc_ValueError, "norms: starts must not decrease, " + name + " does");
+  }
+  return starts;
+}
+
+PyObject* norms(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[2];
+  place(norms_signature, args, count, keywords, placed, 2);
+  if (on_card(placed, 1)) return run_on_card(norms_signature, placed);
+  const Flat x = flat("norms", "x", placed[0], false);
+  const auto starts = bounds(placed[1], x.n);
+  py::list all;
+  for (std::size_t i = 1; i < starts.size(); ++i) {
+    const Flat part{static_cast<char*>(x.data) + starts[i - 1] * x.item(), starts[i] - starts[i - 1],
+                    x.dtype};
+    all.append(std::sqrt(dot_of(table, part, part)));
+  }
+  return all.release().ptr();
 }
 
 bool is_finite(const Table& table, const Flat& x) {
@@ -171,6 +201,7 @@ bool is_finite(const Table& table, const Flat& x) {
 PyObject* all_finite(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
   PyObject* placed[1];
   place(finite_signature, args, count, keywords, placed, 1);
+  if (on_card(placed, 1)) return run_on_card(finite_signature, placed);
   return PyBool_FromLong(is_finite(table, flat("all_finite", "x", placed[0], false)));
 }
 
@@ -185,6 +216,7 @@ template <std::size_t Set> void add_all(py::module_& m) {
   add_function(m, "weighted_sum", ", buffers, weights, out", in_set<Set, weighted_sum>);
   add_function(m, "dot", ", x, y", in_set<Set, dot>);
   add_function(m, "norm", ", x", in_set<Set, norm>);
+  add_function(m, "norms", ", x, starts", in_set<Set, norms>);
   add_function(m, "all_finite", ", x", in_set<Set, all_finite>);
 }
 

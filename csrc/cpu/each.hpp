@@ -3,10 +3,10 @@
 #pragma once
 #include <cstddef>
 #include <type_traits>
-#include <utility>
 
 #include "cpu/kernels.hpp"
 #include "cpu/stream_out.hpp"
+#include "rules/arguments.hpp"
 
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
@@ -17,38 +17,6 @@
 namespace loosestep {
 namespace {
 
-template <class... A> struct Types {};
-
-// A rule's buffers, from the types of its arguments. (Its operator's type only: with an address taken, a copy
-// of the operator would be left for the linker.)
-template <class R> struct Arguments : Arguments<decltype(&R::operator())> {};
-template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
-  using types = Types<A...>;
-  static constexpr int count = sizeof...(A);
-  static constexpr unsigned written() {
-    unsigned mask = 0, bit = 1;
-    ((mask |= std::is_reference_v<A> ? bit : 0, bit <<= 1), ...);
-    return mask;
-  }
-};
-
-template <class R, class = void> struct HasFrom : std::false_type {};
-template <class R> struct HasFrom<R, std::void_t<decltype(R::from(nullptr))>> : std::true_type {};
-
-template <class R, class T, std::size_t... I> HD R fields(const double* scalars, std::index_sequence<I...>) {
-  return R{T(scalars[I])...};
-}
-
-// Scalars are rounded to the buffers' type here, once.
-template <class R, class T> HD R made([[maybe_unused]] const double* scalars) {
-  if constexpr (HasFrom<R>::value)
-    return R::from(scalars);
-  else if constexpr (std::is_empty_v<R>)
-    return R{};
-  else
-    return fields<R, T>(scalars, std::make_index_sequence<sizeof(R) / sizeof(T)>{});
-}
-
 template <class R, class... P> HD void loop(const R& rule, std::size_t begin, std::size_t end, P*... p) {
   INDEPENDENT
   for (std::size_t i = begin; i < end; ++i) rule(p[i]...);
@@ -56,15 +24,11 @@ template <class R, class... P> HD void loop(const R& rule, std::size_t begin, st
 
 template <class A, class T> using Pointee = std::conditional_t<std::is_reference_v<A>, T, const T>;
 
-template <class R, class T, class... A, std::size_t... I>
+template <class R, class T, class... A, int... I>
 HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
-               std::index_sequence<I...>) {
+               Indices<I...>) {
   loop(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
-
-// Rules that only write their last buffer say so.
-template <class R, class = void> struct OnlyWrites : std::false_type {};
-template <class R> struct OnlyWrites<R, std::void_t<decltype(R::only_writes)>> : std::true_type {};
 
 // A line at a time: made in registers, stored past the caches. The ends of out that are no whole line are
 // stored.
@@ -82,9 +46,9 @@ HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out
   settle();
 }
 
-template <class R, class T, std::size_t... I>
+template <class R, class T, int... I>
 HD void spread_streaming(const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
-                         std::index_sequence<I...>) {
+                         Indices<I...>) {
   streaming_loop(rule, begin, end, static_cast<T*>(buffers[sizeof...(I)]),
                  static_cast<const T*>(buffers[I])...);
 }
@@ -99,12 +63,10 @@ HD bool apart(void* const* buffers, int count) {
 template <class R, class T>
 void each(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool large) {
   constexpr int count = Arguments<R>::count;
-  if constexpr (OnlyWrites<R>::value)
+  if constexpr (only_writes<R>)
     if (large && apart(buffers, count))
-      return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end,
-                                    std::make_index_sequence<count - 1>{});
-  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end,
-               std::make_index_sequence<count>{});
+      return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end, Count<count - 1>{});
+  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end, Count<count>{});
 }
 
 }  // namespace

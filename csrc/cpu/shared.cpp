@@ -29,9 +29,9 @@ template <class A, class T, auto store> void put(T* x, T before, T after) {
   if constexpr (std::is_reference_v<A>) store(std::atomic_ref<T>(*x), before, after);
 }
 
-template <class R, class T, auto store, class... A, std::size_t... I>
+template <class R, class T, auto store, class... A, int... I>
 void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
-                   std::index_sequence<I...>) {
+                   Indices<I...>) {
   T* const at[] = {static_cast<T*>(buffers[I])...};
   for (std::size_t i = begin; i < end; ++i) {
     const T before[] = {taken<A>(at[I] + i)...};
@@ -44,7 +44,7 @@ void spread_shared(Types<A...>, const R& rule, void* const* buffers, std::size_t
 template <class R, class T, auto store>
 void each_shared(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool) {
   spread_shared<R, T, store>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end,
-                             std::make_index_sequence<Arguments<R>::count>{});
+                             Count<Arguments<R>::count>{});
 }
 
 template <class T>
