@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +71,19 @@ class Launch(NamedTuple):
     stream: int
 
 
-DEVICE = SimpleNamespace(compute_capability="90", attributes={"L2CacheSize": 1 << 14})
+class Device:
+    """One of the card's numbers; current while it is entered."""
+
+    compute_capability, attributes = "90", MappingProxyType({"L2CacheSize": 1 << 14})
+
+    def __init__(self, card: Card, number: int) -> None:
+        self.entered = card.on("device", number)
+
+    def __enter__(self) -> None:
+        self.entered.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.entered.__exit__(*raised)
 
 
 class Card:
@@ -84,17 +96,19 @@ class Card:
         self.refusal = ""
 
     @contextmanager
-    def on(self, name: str, value: int) -> Iterator[SimpleNamespace]:
+    def on(self, name: str, value: int) -> Iterator[None]:
         before = getattr(self, name)
         setattr(self, name, value)
-        yield DEVICE
-        setattr(self, name, before)
+        try:
+            yield
+        finally:
+            setattr(self, name, before)
 
     def module(self) -> ModuleType:
         """As much of CuPy as is used."""
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
-        cuda.Device = lambda number=None: DEVICE if number is None else self.on("device", number)
+        cuda.Device = lambda number=0: Device(self, number)
         cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)

@@ -58,7 +58,8 @@ def launch(
     """Start `kernel` of kernels/`file`.cu at a place. CardFailed, in one sentence, where it cannot start."""
     module = cupy()
     try:
-        with module.cuda.Device(place.device) as device:
+        device = module.cuda.Device(place.device)
+        with device:
             function = loaded(module, file, kernel, device.compute_capability)
             with module.cuda.ExternalStream(place.stream, place.device):
                 function(grid, block, tuple(arguments), shared_mem=shared)
