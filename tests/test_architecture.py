@@ -29,6 +29,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     "_core",
+    "arrays",
+    "noise reductions",
     "errors value blas stopwatch stacks units rounding",
     "cuda",
     "ops",
@@ -93,6 +95,7 @@ THIRD_PARTY = {
 """Where a framework may be imported: nowhere else."""
 
 LONG_FILES = {
+    "python/loosestep/ops.py": 420,  # the reductions are to leave it
     "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers
 }
 LONG_FUNCTIONS: dict[str, int] = {}

@@ -128,6 +128,13 @@ Flat flat(const std::string& op, const std::string& name, PyObject* given, bool 
   return buffer;
 }
 
+void read_buffers(const Signature& s, PyObject** placed, Flat* buffers) {
+  for (int i = 0; i < s.buffers; ++i)
+    buffers[i] =
+        flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
+  no_overlap(s, buffers, s.buffers);
+}
+
 double number(const std::string& op, const std::string& name, PyObject* given) {
   if (PyFloat_CheckExact(given)) return PyFloat_AS_DOUBLE(given);
   const auto* methods = Py_TYPE(given)->tp_as_number;
@@ -135,6 +142,19 @@ double number(const std::string& op, const std::string& name, PyObject* given) {
   if (!numeric) refuse_argument(PyExc_TypeError, op, name, "be a number", type_of(given));
   const double value = PyFloat_AsDouble(given);
   if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
+unsigned long long whole(const std::string& op, const std::string& name, PyObject* given,
+                         unsigned long long most) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(given));
+  PyErr_Clear();
+  const std::string want = "be a whole number from 0 to " + std::to_string(most);
+  if (!index) refuse_argument(PyExc_TypeError, op, name, want, type_of(given));
+  const unsigned long long value = PyLong_AsUnsignedLongLong(index.ptr());
+  const bool outside = PyErr_Occurred() || value > most;
+  PyErr_Clear();
+  if (outside) refuse_argument(PyExc_ValueError, op, name, want, text_of(index.ptr()));
   return value;
 }
 

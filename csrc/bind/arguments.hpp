@@ -32,7 +32,8 @@ struct Flat {
   void* data;
   std::size_t n;
   Dtype dtype;
-  std::size_t bytes() const { return n * (dtype == float32 ? 4 : 8); }
+  std::size_t item() const { return dtype == float32 ? 4 : 8; }
+  std::size_t bytes() const { return n * item(); }
 };
 
 using Given = PyObject* const*;
@@ -43,7 +44,12 @@ void place(const Signature& signature, Given args, Py_ssize_t count, PyObject* k
 // A contiguous array of either type, or one like `other` (whose name is `like`).
 Flat flat(const std::string& op, const std::string& name, PyObject* given, bool written,
           const Flat* other = nullptr, const char* like = nullptr);
+// The buffers of an op, each of the first one's type and length, none overlapping one that is written.
+void read_buffers(const Signature& signature, PyObject** placed, Flat* buffers);
 double number(const std::string& op, const std::string& name, PyObject* given);
+// A whole number from 0 to `most`.
+unsigned long long whole(const std::string& op, const std::string& name, PyObject* given,
+                         unsigned long long most);
 // All of an op's numbers, checked; a `step` is at least 1.
 void read_scalars(const Signature& signature, Given given, double* scalars);
 // Whether one of the buffers is of a type that lives on a card (a tensor may); then Python has the op.
@@ -84,5 +90,6 @@ template <class F> PyObject* guarded(F&& f) {
 using Function = PyObject* (*)(PyObject* self, Given args, Py_ssize_t count, PyObject* keywords);
 // A built-in function of this module; its text can be set later by `document`.
 void add_function(py::module_& m, const std::string& name, const std::string& parameters, Function function);
+void add_function(py::module_& m, const Signature& signature, Function function);
 
 }  // namespace loosestep

@@ -56,6 +56,7 @@ void add_sets(py::module_& m) {
         m.def_submodule(available().begin[i]->name, "The ops in one instruction set, for tests.");
     add_elementwise(set, i);
     add_folds(set, i);
+    add_noisy(set, i);
   }
 }
 
@@ -72,6 +73,12 @@ void add_function(py::module_& m, const std::string& name, const std::string& pa
   if (!built) throw py::error_already_set();
   definitions()[built.ptr()] = d;
   m.add_object(name.c_str(), built);
+}
+
+void add_function(py::module_& m, const Signature& signature, Function function) {
+  std::string parameters;
+  for (const auto& each : signature.names) parameters += ", " + each;
+  add_function(m, signature.op.substr(signature.op.find('.') + 1), parameters, function);
 }
 
 void add_facts(py::module_& m) {

@@ -14,6 +14,7 @@ const Signature mean_signature("mean_of", "buffers, out, weights", 2, 2);
 const Signature sum_signature("weighted_sum", "buffers, weights, out", 3, 4);
 const Signature dot_signature("dot", "x, y", 2, 0);
 const Signature norm_signature("norm", "x", 1, 0);
+const Signature norms_signature("norms", "x, starts", 1, 0);
 const Signature finite_signature("all_finite", "x", 1, 0);
 
 // A list or a tuple, taken apart.
@@ -142,9 +143,7 @@ double dot_of(const Table& table, const Flat& x, const Flat& y) {
   parallel(x.n, block, 2 * x.bytes(), [&](std::size_t begin, std::size_t end) {
     table.dot[x.dtype](x.data, y.data, sums.data(), begin, end);
   });
-  double total = 0;
-  for (double sum : sums) total += sum;
-  return total;
+  return table.sum_of_sums(sums.data(), sums.size());
 }
 
 PyObject* dot(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
@@ -161,6 +160,33 @@ PyObject* norm(const Table& table, Given args, Py_ssize_t count, PyObject* keywo
   if (on_card(placed, 1)) return run_on_card(norm_signature, placed);
   const Flat x = flat("norm", "x", placed[0], false);
   return PyFloat_FromDouble(std::sqrt(dot_of(table, x, x)));
+}
+
+// Bounds of the parts of a buffer: none before the one before it, none beyond the end.
+std::vector<std::size_t> bounds(PyObject* given, std::size_t n) {
+  std::vector<std::size_t> starts;
+  for (const auto& each : items(norms_signature, 1, given)) {
+    const std::string name = "starts[" + std::to_string(starts.size()) + "]";
+    starts.push_back(whole("norms", name, each.ptr(), n));
+    if (starts.size() > 1 && starts.back() < starts[starts.size() - 2])
+      refuse(PyExc_ValueError, "norms: starts must not decrease, " + name + " does");
+  }
+  return starts;
+}
+
+PyObject* norms(const Table& table, Given args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* placed[2];
+  place(norms_signature, args, count, keywords, placed, 2);
+  if (on_card(placed, 1)) return run_on_card(norms_signature, placed);
+  const Flat x = flat("norms", "x", placed[0], false);
+  const auto starts = bounds(placed[1], x.n);
+  py::list all;
+  for (std::size_t i = 1; i < starts.size(); ++i) {
+    const Flat part{static_cast<char*>(x.data) + starts[i - 1] * x.item(), starts[i] - starts[i - 1],
+                    x.dtype};
+    all.append(std::sqrt(dot_of(table, part, part)));
+  }
+  return all.release().ptr();
 }
 
 bool is_finite(const Table& table, const Flat& x) {
@@ -190,6 +216,7 @@ template <std::size_t Set> void add_all(py::module_& m) {
   add_function(m, "weighted_sum", ", buffers, weights, out", in_set<Set, weighted_sum>);
   add_function(m, "dot", ", x, y", in_set<Set, dot>);
   add_function(m, "norm", ", x", in_set<Set, norm>);
+  add_function(m, "norms", ", x, starts", in_set<Set, norms>);
   add_function(m, "all_finite", ", x", in_set<Set, all_finite>);
 }
 

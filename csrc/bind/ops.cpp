@@ -1,8 +1,8 @@
 // Every rule of the list as a built-in function, for each instruction set.
 #include "bind/arguments.hpp"
 #include "bind/functions.hpp"
+#include "bind/parts.hpp"
 #include "cpu/each.hpp"
-#include "cpu/threads.hpp"
 
 namespace loosestep {
 namespace {
@@ -14,24 +14,6 @@ template <template <class> class... R> Rules signatures(const std::string& prefi
                     Arguments<R<float>>::written())...};
 }
 
-// Reads the buffers, each of the first one's type and length.
-void read_buffers(const Signature& s, PyObject** placed, Flat* buffers) {
-  for (int i = 0; i < s.buffers; ++i)
-    buffers[i] =
-        flat(s.op, s.names[i], placed[i], s.is_written(i), i ? buffers : nullptr, s.names[0].c_str());
-  no_overlap(s, buffers, s.buffers);
-}
-
-void apply(Kernel kernel, const double* scalars, const Flat* buffers, int count) {
-  void* data[most_arguments];
-  for (int i = 0; i < count; ++i) data[i] = buffers[i].data;
-  const std::size_t bytes = buffers[0].bytes() * static_cast<std::size_t>(count);
-  const Released released(bytes);
-  parallel(buffers[0].n, block, bytes, [&](std::size_t begin, std::size_t end) {
-    kernel(scalars, data, begin, end, bytes >= large_from);
-  });
-}
-
 PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py_ssize_t count,
                PyObject* keywords) {
   PyObject* placed[most_arguments];
@@ -41,7 +23,10 @@ PyObject* call(const Signature& signature, const Kernel* kernels, Given args, Py
   if (on_card(placed, signature.buffers)) return run_on_card(signature, placed);
   read_buffers(signature, placed, buffers);
   read_scalars(signature, placed + signature.buffers, scalars);
-  apply(kernels[buffers[0].dtype], scalars, buffers, signature.buffers);
+  const Kernel kernel = kernels[buffers[0].dtype];
+  in_parts(signature, buffers, [&](void* const* data, std::size_t begin, std::size_t end, bool large) {
+    kernel(scalars, data, begin, end, large);
+  });
   Py_RETURN_NONE;
 }
 
@@ -79,21 +64,14 @@ PyObject* load_function(PyObject*, Given args, Py_ssize_t count, PyObject* keywo
   return guarded([&] { return call(signature, load, args, count, keywords); });
 }
 
-void add(py::module_& m, const Signature& signature, Function function) {
-  const std::string name = signature.op.substr(signature.op.find('.') + 1);
-  std::string parameters;
-  for (const auto& each : signature.names) parameters += ", " + each;
-  add_function(m, name, parameters, function);
-}
-
 template <std::size_t Set, std::size_t... Rule> void add_rules(py::module_& m, std::index_sequence<Rule...>) {
-  (add(m, elementwise()[Rule], elementwise_function<Rule, Set>), ...);
+  (add_function(m, elementwise()[Rule], elementwise_function<Rule, Set>), ...);
 }
 
 template <const Updates& updates, std::size_t... Rule>
 void add_shared(py::module_& parent, std::index_sequence<Rule...>) {
   py::module_ m = parent.def_submodule(updates.name);
-  (add(m, shared(updates)[Rule], shared_function<Rule, updates>), ...);
+  (add_function(m, shared(updates)[Rule], shared_function<Rule, updates>), ...);
 }
 
 }  // namespace
@@ -115,6 +93,7 @@ void bind_ops(pybind11::module_& m) {
   remember_thread();
   add_elementwise(m, 0);
   add_folds(m, 0);
+  add_noisy(m, 0);
   add_updates(m);
   add_facts(m);
   add_descriptions(m);

@@ -66,7 +66,7 @@ Training training_of(const py::dict& given) {
   Options options(given);
   options.choose("loss", losses, t.loss.kind), options.take("epsilon", t.loss.epsilon);
   options.choose("schedule", schedules, t.rate.schedule), options.take("eta0", t.rate.eta0);
-  options.take("power_t", t.rate.power), options.take("alpha", t.rate.alpha),
+  options.take("power_t", t.rate.exponent), options.take("alpha", t.rate.alpha),
       options.take("offset", t.rate.offset);
   options.take("l2", t.l2), options.take("l1", t.l1), options.take("intercept_step", t.intercept_step);
   options.take("adagrad", t.adagrad), options.take("deterministic", t.deterministic);

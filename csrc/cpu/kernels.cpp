@@ -4,6 +4,7 @@
 
 #include "cpu/each.hpp"
 #include "cpu/fold.hpp"
+#include "cpu/noise.hpp"
 #include "cpu/reduce.hpp"
 
 #define TEXT_OF(name) #name
@@ -12,11 +13,14 @@
 namespace loosestep {
 namespace {
 
-template <template <class> class... R> constexpr Table made_table(List<R...>) {
+template <template <class> class... R, template <class> class... N>
+constexpr Table made_table(List<R...>, List<N...>) {
   return {TEXT(LOOSESTEP_ISA),
           {{each<R<float>, float>, each<R<double>, double>}...},
+          {{each_noisy<N<float>, float>, each_noisy<N<double>, double>}...},
           {fold<float>, fold<double>},
           {dot<float>, dot<double>},
+          sum_of_sums,
           {finite<float>, finite<double>}};
 }
 
@@ -24,7 +28,7 @@ template <template <class> class... R> constexpr Table made_table(List<R...>) {
 
 namespace LOOSESTEP_ISA {
 extern const Table table;
-constexpr Table table = made_table(Elementwise{});
+constexpr Table table = made_table(Elementwise{}, Noisy{});
 }  // namespace LOOSESTEP_ISA
 
 }  // namespace loosestep

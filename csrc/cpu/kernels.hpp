@@ -27,11 +27,17 @@ struct Fold {
 inline constexpr std::size_t block = 4096;  // elements whose products a reduction sums by themselves
 inline constexpr std::size_t lanes = 32;    // running sums inside a block
 
+// A noisy rule likewise; element i gets number `start` + i of the stream.
+using NoisyKernel = void (*)(const double* scalars, void* const* buffers, const Noise& noise,
+                             unsigned long long start, std::size_t begin, std::size_t end);
+
 struct Table {
   const char* name;
   Kernel rules[Elementwise::size][dtypes];
+  NoisyKernel noisy[Noisy::size][dtypes];
   void (*fold[dtypes])(const Fold& job, std::size_t begin, std::size_t end);
   void (*dot[dtypes])(const void* x, const void* y, double* sums, std::size_t begin, std::size_t end);
+  double (*sum_of_sums)(double* sums, std::size_t n);  // of dot's; overwrites them
   bool (*finite[dtypes])(const void* x, std::size_t begin, std::size_t end);
 };
 

@@ -1,7 +1,8 @@
 // Reductions with one order of additions, whatever the instruction set and the number of threads.
 // Products are made and added in double. Inside a block of 4096 elements, running sum j (of 32) takes the
 // elements j, j + 32, j + 64, ... from left to right; then sum j takes sum j + 16, sum j + 8, ... sum j + 1.
-// The caller adds the blocks' sums from left to right. Per instruction set.
+// The blocks' sums are added in the same order, as often as it takes until one is left: a card's order as
+// well (kernels/reduce.cu). Per instruction set.
 #pragma once
 #include "cpu/each.hpp"
 
@@ -24,6 +25,24 @@ template <class T> HD double block_dot(const T* x, const T* y, std::size_t n) {
   for (; i + lanes <= n; i += lanes) add_products(sums, x + i, y + i, lanes);
   add_products(sums, x + i, y + i, n - i);
   return halve(sums);
+}
+
+HD double block_sum(const double* x, std::size_t n) {
+  alignas(64) double sums[lanes] = {};
+  for (std::size_t i = 0; i < n; ++i) sums[i % lanes] += x[i];
+  return halve(sums);
+}
+
+// Of n sums of blocks: one.
+double sum_of_sums(double* sums, std::size_t n) {
+  if (n == 0) return 0;
+  while (n > 1) {
+    const std::size_t left = (n + block - 1) / block;
+    for (std::size_t b = 0; b < left; ++b)
+      sums[b] = block_sum(sums + b * block, n - b * block < block ? n - b * block : block);
+    n = left;
+  }
+  return sums[0];
 }
 
 // The sums of the blocks of [begin, end); begin is a multiple of the block.

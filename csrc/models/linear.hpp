@@ -12,11 +12,13 @@
 #include "models/gate.hpp"
 #include "models/head.hpp"
 #include "models/losses.hpp"
-#include "models/rate.hpp"
 #include "models/rows.hpp"
 #include "models/watching.hpp"
+#include "rules/rates.hpp"
 
 namespace loosestep::models {
+
+using loosestep::Rate, loosestep::Schedule;
 
 enum class Precision { float32, bfloat16 };
 enum class Adds { racy, exact };

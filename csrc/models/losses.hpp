@@ -1,41 +1,18 @@
-// Losses of predictions p at one target y: value and slope d value / d p. With several outputs y is the
-// number of a class: one against the rest (the sum of the losses with +1 for the class and -1 for the
-// others), or softmax.
+// Losses of several predictions p at one target y, the number of a class: one against the rest (the sum of the
+// losses with +1 for the class and -1 for the others), or softmax. Of one prediction: rules/losses.hpp.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
+#include "rules/losses.hpp"
+
 namespace loosestep::models {
 
-enum class LossKind { logistic, hinge, squared_hinge, squared, huber, softmax };
+using loosestep::LossKind;
 
-struct Loss {
-  LossKind kind;
-  float epsilon = 0.1f;  // of huber: where it becomes linear
-
-  // Cut off at 1e12, as scikit-learn's: steps that are much too long then still end in numbers.
-  static constexpr float steepest = 1e12f;
-
-  float slope(float p, float y) const { return std::clamp(uncut(p, y), -steepest, steepest); }
-
-  float uncut(float p, float y) const {
-    switch (kind) {
-      case LossKind::logistic:
-        return -y / (1 + std::exp(y * p));
-      case LossKind::hinge:
-        return y * p < 1 ? -y : 0;
-      case LossKind::squared_hinge:
-        return y * p < 1 ? -2 * y * (1 - y * p) : 0;
-      case LossKind::squared:
-        return p - y;
-      case LossKind::huber:
-        return std::clamp(p - y, -epsilon, epsilon);
-      case LossKind::softmax:
-        break;
-    }
-    __builtin_unreachable();
-  }
+struct Loss : OneLoss {
+  using OneLoss::value;
 
   // Of several outputs.
   double value(const float* p, std::size_t outputs, std::size_t y) const {
@@ -79,25 +56,6 @@ struct Loss {
       default:
         return 1;
     }
-  }
-
-  double value(float p, float y) const {
-    const double margin = double(y) * p, gap = double(p) - y, bend = epsilon;
-    switch (kind) {
-      case LossKind::logistic:
-        return margin > 0 ? std::log1p(std::exp(-margin)) : std::log1p(std::exp(margin)) - margin;
-      case LossKind::hinge:
-        return std::max(0.0, 1 - margin);
-      case LossKind::squared_hinge:
-        return margin < 1 ? (1 - margin) * (1 - margin) : 0;
-      case LossKind::squared:
-        return gap * gap / 2;
-      case LossKind::huber:
-        return std::abs(gap) <= bend ? gap * gap / 2 : bend * std::abs(gap) - bend * bend / 2;
-      case LossKind::softmax:
-        break;
-    }
-    __builtin_unreachable();
   }
 };
 

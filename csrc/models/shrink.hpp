@@ -4,8 +4,9 @@
 // Li, Zhang 2009).
 #pragma once
 
-#include <algorithm>
 #include <cmath>
+
+#include "rules/shrink.hpp"
 
 namespace loosestep::models {
 
@@ -22,7 +23,10 @@ class Shrink {
   }
 
   bool nothing() const { return factor_ == 1 && less_ == 0; }
-  float operator()(float w) const { return std::copysign(std::max(0.0f, std::abs(w) * factor_ - less_), w); }
+  float operator()(float w) const {
+    loosestep::Shrink<float>{factor_, less_}(w);
+    return w;
+  }
 
  private:
   float factor_, less_;

@@ -3,6 +3,7 @@
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"
 #include "rules/add_if_recent.hpp"
+#include "rules/add_normal.hpp"
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
@@ -10,15 +11,20 @@
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
+#include "rules/correct_and_copy.hpp"
 #include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lamb.hpp"
+#include "rules/langevin.hpp"
 #include "rules/lars.hpp"
 #include "rules/lerp.hpp"
+#include "rules/lerp_and_copy.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
 #include "rules/nesterov_pulled.hpp"
+#include "rules/normal.hpp"
+#include "rules/normals.hpp"
 #include "rules/outer_momentum.hpp"
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
@@ -27,6 +33,7 @@
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
 #include "rules/sgd_pulled.hpp"
+#include "rules/shrink.hpp"
 #include "rules/subtract.hpp"
 
 namespace loosestep {
@@ -35,10 +42,12 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
-         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
-         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim>;
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
+                         Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
+// With a normal random number as the last argument (normals.hpp).
+using Noisy = List<Normal, AddNormal, Langevin>;
 // Also for what threads share.
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 

@@ -22,11 +22,33 @@ HD float root(float x) { return sqrtf(x); }
 HD double root(double x) { return sqrt(x); }
 HD double power(double x, double y) { return pow(x, y); }
 HD double modulo(double x, double y) { return fmod(x, y); }
+HD float signed_as(float x, float y) { return copysignf(x, y); }
+HD double signed_as(double x, double y) { return copysign(x, y); }
+HD float exponential(float x) { return expf(x); }
+HD double exponential(double x) { return exp(x); }
+HD double log_of_one_and(double x) { return log1p(x); }
+HD unsigned bits(float x) { return __float_as_uint(x); }
+HD float from_bits(unsigned x) { return __uint_as_float(x); }
 #else
 HD float root(float x) { return __builtin_sqrtf(x); }
 HD double root(double x) { return __builtin_sqrt(x); }
 HD double power(double x, double y) { return __builtin_pow(x, y); }
 HD double modulo(double x, double y) { return __builtin_fmod(x, y); }
+HD float signed_as(float x, float y) { return __builtin_copysignf(x, y); }
+HD double signed_as(double x, double y) { return __builtin_copysign(x, y); }
+HD float exponential(float x) { return __builtin_expf(x); }
+HD double exponential(double x) { return __builtin_exp(x); }
+HD double log_of_one_and(double x) { return __builtin_log1p(x); }
+HD unsigned bits(float x) {
+  unsigned same;
+  __builtin_memcpy(&same, &x, sizeof same);
+  return same;
+}
+HD float from_bits(unsigned x) {
+  float same;
+  __builtin_memcpy(&same, &x, sizeof same);
+  return same;
+}
 #endif
 
 }  // namespace loosestep

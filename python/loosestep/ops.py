@@ -14,20 +14,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loosestep import _core
+from loosestep import _core, noise, reductions
+from loosestep.arrays import Buffer as Buffer
 
-Buffer: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-BLOCK = 4096
-"""Elements whose products a reduction sums by themselves."""
-LANES = 32
-"""Running sums inside a block."""
 
 specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
@@ -274,6 +268,19 @@ def correct(x: Buffer, s: Buffer, a: Buffer) -> None:
 
 
 @op
+def correct_and_copy(x: Buffer, s: Buffer, a: Buffer) -> None:
+    """As correct, and what x has become is the next snapshot, and this worker's part of the next average."""
+    x[...] = s[...] = a[...] = a + (x - s)
+
+
+@op
+def lerp_and_copy(x: Buffer, c: Buffer, rate: float) -> None:
+    """x moves towards c, and c becomes what x then is: x += rate (c - x), c = x."""
+    x += rate * (c - x)
+    c[...] = x
+
+
+@op
 def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None:
     """x += pull (z - x), b = momentum b + (z - x), z -= b."""
     x += pull * (z - x)
@@ -328,6 +335,13 @@ def parle(x: Buffer, v: Buffer, z: Buffer, y: Buffer, rate: float, momentum: flo
 
 
 @op
+def shrink(x: Buffer, factor: float, less: float) -> None:
+    """Towards 0, and not beyond: x = sign(x) max(0, factor |x| - less). With factor 1, L1's proximal step."""
+    left = np.abs(x) * factor - less
+    x[...] = np.copysign(np.where(left < 0, 0, left), x)
+
+
+@op
 def mean_of(buffers: Sequence[Buffer], out: Buffer, weights: Sequence[float] | None = None) -> None:
     """out = the mean of the buffers: their sum from left to right, divided once; `out` may be one of them.
 
@@ -359,39 +373,6 @@ def load(shared: Buffer, out: Buffer) -> None:
     out[...] = shared
 
 
-@op
-def dot(x: Buffer, y: Buffer) -> float:
-    """The inner product, made and added in double, in one order for all instruction sets and thread counts.
-
-    In a block of 4096 elements, running sum j (of 32) takes elements j, j + 32, ... from left to right; then
-    sum j takes sum j + 16, j + 8, ... j + 1. The blocks' sums are added from left to right.
-    """
-    products = np.zeros(-(-x.size // BLOCK) * BLOCK)
-    np.multiply(x.reshape(-1), y.reshape(-1), out=products[: x.size], dtype=np.float64)
-    rows = products.reshape(-1, BLOCK // LANES, LANES)
-    sums = np.zeros((len(rows), LANES))
-    for row in range(BLOCK // LANES):
-        sums += rows[:, row]
-    while sums.shape[1] > 1:
-        half = sums.shape[1] // 2
-        sums = sums[:, :half] + sums[:, half:]
-    return _left_fold(sums[:, 0])
-
-
-def _left_fold(values: NDArray[np.float64]) -> float:
-    total = 0.0
-    for value in values.tolist():
-        total += value
-    return total
-
-
-@op
-def norm(x: Buffer) -> float:
-    """The Euclidean norm: the root of `dot(x, x)`. Squares that overflow a double give infinity."""
-    return math.sqrt(specification["dot"](x, x))
-
-
-@op
-def all_finite(x: Buffer) -> bool:
-    """Whether x holds no infinity and no NaN."""
-    return bool(np.isfinite(x).all())
+dot, norm, norms = op(reductions.dot), op(reductions.norm), op(reductions.norms)
+all_finite = op(reductions.all_finite)
+normal, add_normal, langevin = op(noise.normal), op(noise.add_normal), op(noise.langevin)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parents[2] / "csrc"
-USE = """
-#include "rules/all.hpp"
-#include "rules/arguments.hpp"
+USE = "".join(f'#include "{header.relative_to(CSRC)}"\n' for header in sorted((CSRC / "rules").glob("*.hpp")))
+USE += """
 static_assert(loosestep::Arguments<loosestep::Elastic<float>>::written() == 3);
 static_assert(loosestep::only_writes<loosestep::Copy<float>> && loosestep::has_from<loosestep::Blend<double>>);
 template struct loosestep::Adam<float>;

@@ -1,32 +1,29 @@
 // The step size at step t = 1, 2, ... of all threads together.
 #pragma once
+#include "rules/rule.hpp"
 
-#include <cmath>
-#include <cstdint>
-
-namespace loosestep::models {
+namespace loosestep {
 
 enum class Schedule { constant, invscaling, optimal };
 
-class Rate {
- public:
+struct Rate {
   Schedule schedule = Schedule::constant;
   double eta0 = 0.1;
-  double power = 0.5;  // of invscaling: eta0 / t^power
-  double alpha = 0;    // of optimal: 1 / (alpha (offset + t))
+  double exponent = 0.5;  // of invscaling: eta0 / t^exponent
+  double alpha = 0;       // of optimal: 1 / (alpha (offset + t))
   double offset = 0;
 
-  float at(std::uint64_t t) const {
+  HD float at(unsigned long long t) const {
     switch (schedule) {
       case Schedule::constant:
         return float(eta0);
       case Schedule::invscaling:
-        return float(eta0 / std::pow(double(t), power));
+        return float(eta0 / power(double(t), exponent));
       case Schedule::optimal:
         return float(1 / (alpha * (offset + double(t))));
     }
-    __builtin_unreachable();
+    return 0;
   }
 };
 
-}  // namespace loosestep::models
+}  // namespace loosestep

@@ -1,0 +1,33 @@
+// What Hogwild's kernels share: warps, and the two ways to add to what others move.
+#pragma once
+
+namespace loosestep {
+
+constexpr unsigned lanes = 32;
+
+__device__ inline size_t this_warp() { return (size_t(blockIdx.x) * blockDim.x + threadIdx.x) / lanes; }
+__device__ inline size_t all_warps() { return size_t(gridDim.x) * blockDim.x / lanes; }
+
+// The same in every lane.
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+  for (unsigned width = lanes / 2; width > 0; width /= 2) x += __shfl_xor_sync(~0u, x, int(width));
+  return x;
+}
+
+// Past the first cache, which the stores of other processors do not reach.
+__device__ inline float fresh(const float* at) { return *static_cast<const volatile float*>(at); }
+
+// Stores what it makes of what was loaded before: a change by others in between is lost.
+struct Racy {
+  __device__ static void add(float* at, float before, float change) {
+    *static_cast<volatile float*>(at) = before + change;
+  }
+};
+
+// Nothing is lost.
+struct Exact {
+  __device__ static void add(float* at, float, float change) { atomicAdd(at, change); }
+};
+
+}  // namespace loosestep

@@ -1,0 +1,98 @@
+// Inner products and norms of parts, in the order of csrc/cpu/reduce.hpp: the same bits as on the CPU.
+//
+// A warp sums a block of 4096 products: lane j takes elements j, j + 32, ... from left to right, then takes
+// the sums of lanes j + 16, j + 8, ... j + 1. `fold_sums` adds the blocks' sums likewise, until one is left.
+//
+// instances: dot<float>, dot<double>, sizes<float>, sizes<double>, squares<float>, squares<double>, fold_sums
+#include "rules/rule.hpp"
+
+namespace loosestep {
+
+constexpr size_t block = 4096;
+constexpr unsigned lanes = 32, warps = 8, summing = lanes * warps;  // threads that make the sums of blocks
+constexpr unsigned folding = 1024;                                  // threads that add the sums of one part
+
+__device__ inline unsigned lane() { return threadIdx.x % lanes; }
+__device__ inline size_t warp() { return size_t(blockIdx.x) * warps + threadIdx.x / lanes; }
+
+// Of term(0) to term(n - 1), n <= 4096; lane 0 has it.
+template <class Term> __device__ double block_sum(size_t n, const Term& term) {
+  double sum = 0;
+#pragma unroll 8
+  for (size_t i = lane(); i < n; i += lanes) sum += term(i);
+#pragma unroll
+  for (unsigned width = lanes / 2; width > 0; width /= 2) sum += __shfl_down_sync(~0u, sum, width);
+  return sum;
+}
+
+template <class T> __device__ double block_dot(const T* x, const T* y, size_t left) {
+  return block_sum(left < block ? left : block, [=](size_t i) { return double(x[i]) * double(y[i]); });
+}
+
+// sums[b] of block b.
+template <class T>
+__global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n, double* sums) {
+  const size_t at = warp() * block;
+  if (at >= n) return;
+  const double sum = block_dot(x + at, y + at, n - at);
+  if (lane() == 0) sums[warp()] = sum;
+}
+
+// sums[b] of the absolute values of block b.
+template <class T> __global__ void __launch_bounds__(summing) sizes(const T* x, size_t n, double* sums) {
+  const size_t at = warp() * block;
+  if (at >= n) return;
+  const auto size = [=](size_t i) { return double(signed_as(x[at + i], T(1))); };
+  const double sum = block_sum(n - at < block ? n - at : block, size);
+  if (lane() == 0) sums[warp()] = sum;
+}
+
+// The last part whose first block is not behind this one.
+__device__ inline size_t part_of(const size_t* first, size_t parts, size_t b) {
+  size_t low = 0, high = parts;
+  while (high - low > 1) {
+    const size_t middle = (low + high) / 2;
+    (first[middle] <= b ? low : high) = middle;
+  }
+  return low;
+}
+
+// Part p is x[starts[p]] to x[starts[p + 1] - 1], and has the blocks from first[p] to first[p + 1] - 1.
+template <class T>
+__global__ void __launch_bounds__(summing)
+    squares(const T* x, const size_t* starts, const size_t* first, size_t parts, double* sums) {
+  const size_t b = warp();
+  if (b >= first[parts]) return;
+  const size_t p = part_of(first, parts, b), at = starts[p] + (b - first[p]) * block;
+  const double sum = block_dot(x + at, x + at, starts[p + 1] - at);
+  if (lane() == 0) sums[b] = sum;
+}
+
+// As many sums of sums as warps: of those from `at` on. Nothing that is still to be read is written: sum b
+// takes the place of the first of those that it is of, or one before.
+__device__ inline void fold_some(double* sums, size_t n, size_t b) {
+  const size_t at = b * block;
+  double sum = 0;
+  if (at < n) sum = block_sum(n - at < block ? n - at : block, [=](size_t i) { return sums[at + i]; });
+  __syncthreads();
+  if (at < n && lane() == 0) sums[b] = sum;
+}
+
+// A thread block for each part: out[p] from its blocks' sums, which are overwritten. Without `first` there is
+// one part, of `blocks` blocks.
+__global__ void __launch_bounds__(folding)
+    fold_sums(double* sums, const size_t* first, size_t blocks, double* out) {
+  const size_t begin = first ? first[blockIdx.x] : 0;
+  size_t n = first ? first[blockIdx.x + 1] - begin : blocks;
+  double* const mine = sums + begin;
+  const size_t nothing = n == 0;
+  while (n > 1) {
+    const size_t left = (n + block - 1) / block;
+    for (size_t b = 0; b < left; b += folding / lanes) fold_some(mine, n, b + threadIdx.x / lanes);
+    __syncthreads();
+    n = left;
+  }
+  if (threadIdx.x == 0) out[blockIdx.x] = nothing ? 0 : mine[0];
+}
+
+}  // namespace loosestep

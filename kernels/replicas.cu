@@ -1,0 +1,102 @@
+// Many replicas at once: everything that is read or written crosses memory once.
+//
+// `elastic_all`: every replica and the center as by `elastic(x, c, rate)`, one after another. `mix`: x_i
+// becomes the sum of w_ij x_j over all j, from left to right, for all i together.
+//
+// `packs`: of sixteen bytes, as many as are accessed as such; none where an address is no multiple of that.
+//
+// instances: elastic_all<float>, elastic_all<double>
+// instances: mix<float, 4>, mix<float, 8>, mix<float, 16>, mix<double, 4>, mix<double, 8>, mix<double, 16>
+#include "kernels/vector.cuh"
+#include "rules/elastic.hpp"
+
+namespace loosestep {
+
+constexpr unsigned most = 64;     // replicas of a launch of elastic_all
+constexpr unsigned together = 8;  // replicas that are asked for before the first is needed
+constexpr unsigned threads = 256;
+
+// Addresses, as an argument of the kernel.
+struct Replicas {
+  void* of[most];
+};
+
+template <class T> using Pack = Vector<T, access_bytes / sizeof(T)>;
+template <class T>
+using Single = Vector<T, 1>;  // where an address or a length is no multiple of sixteen bytes
+
+template <class P> __device__ P& at(void* buffer, size_t i) { return static_cast<P*>(buffer)[i]; }
+
+__device__ inline size_t first_one() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline size_t stride() { return size_t(gridDim.x) * blockDim.x; }
+
+// Up to `together` replicas from `k` on.
+template <class P, class T>
+__device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, unsigned k, unsigned n, P& c,
+                             size_t i) {
+  P x[together];
+#pragma unroll
+  for (unsigned j = 0; j < together; ++j)
+    if (k + j < n) x[j] = at<P>(replicas.of[k + j], i);
+#pragma unroll
+  for (unsigned j = 0; j < together; ++j)
+    if (k + j < n)
+      for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) rule(x[j].of[e], c.of[e]);
+#pragma unroll
+  for (unsigned j = 0; j < together; ++j)
+    if (k + j < n) at<P>(replicas.of[k + j], i) = x[j];
+}
+
+// Elements [begin, end), counted in P.
+template <class P, class T>
+__device__ void elastic_range(const Elastic<T>& rule, const Replicas& replicas, unsigned n, void* center,
+                              size_t begin, size_t end) {
+  for (size_t i = begin + first_one(); i < end; i += stride()) {
+    P c = at<P>(center, i);
+    for (unsigned k = 0; k < n; k += together) elastic_some(rule, replicas, k, n, c, i);
+    at<P>(center, i) = c;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    elastic_all(Replicas replicas, unsigned n, void* center, size_t size, size_t packs, T rate) {
+  const Elastic<T> rule{rate};
+  elastic_range<Pack<T>>(rule, replicas, n, center, 0, packs);
+  elastic_range<Single<T>>(rule, replicas, n, center, packs * (access_bytes / sizeof(T)), size);
+}
+
+template <class P, class T, unsigned room>
+__device__ P weighted(const P (&x)[room], const T* weights, unsigned n) {
+  P sum;
+  for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) sum.of[e] = weights[0] * x[0].of[e];
+#pragma unroll
+  for (unsigned j = 1; j < room; ++j)
+    if (j < n)
+      for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) sum.of[e] += weights[j] * x[j].of[e];
+  return sum;
+}
+
+// Room for so many replicas in registers. `weights`: n rows of n.
+template <class P, class T, unsigned room>
+__device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights, size_t begin, size_t end) {
+  for (size_t i = begin + first_one(); i < end; i += stride()) {
+    P x[room];
+#pragma unroll
+    for (unsigned j = 0; j < room; ++j)
+      if (j < n) x[j] = at<P>(replicas.of[j], i);
+    for (unsigned k = 0; k < n; ++k) at<P>(replicas.of[k], i) = weighted(x, weights + k * n, n);
+  }
+}
+
+template <class T, unsigned room>
+__global__ void __launch_bounds__(threads)
+    mix(Replicas replicas, unsigned n, const T* weights, size_t size, size_t packs) {
+  __shared__ T mine[room * room];
+  for (unsigned i = threadIdx.x; i < n * n; i += blockDim.x) mine[i] = weights[i];
+  __syncthreads();
+  mix_range<Pack<T>, T, room>(replicas, n, mine, 0, packs);
+  mix_range<Single<T>, T, room>(replicas, n, mine, packs * (access_bytes / sizeof(T)), size);
+}
+
+}  // namespace loosestep
