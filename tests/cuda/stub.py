@@ -109,7 +109,6 @@ class Card:
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
         cuda.Device = lambda number=0: Device(self, number)
-        cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
@@ -118,10 +117,12 @@ class Card:
             setattr(cupy, name, value)
         return cupy
 
-    def launch(self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int) -> None:
+    def launch(
+        self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int, stream: int
+    ) -> None:
         if self.refusal:
             raise RuntimeError(self.refusal)
-        self.launches.append(Launch(kernel, grid, block, self.device, self.stream))
+        self.launches.append(Launch(kernel, grid, block, self.device, stream))
         emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
 
 
@@ -160,8 +161,8 @@ class Loaded:
     def get_function(self, name: str) -> Any:
         assert name == "entry"
 
-        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int = 0) -> None:
-            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem)
+        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int, stream: Any) -> None:
+            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem, stream.ptr)
 
         return start
 
