@@ -6,12 +6,12 @@ lives on the card for good (a loop of one's own, a torch model) is updated there
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from loosestep.cuda.launching import cupy
 
-if TYPE_CHECKING:
-    from loosestep.adapters.numpy import GradientFunction
+GradientFunction = Callable[[Any, Any], Any]
 
 
 def on_card(gradient: GradientFunction) -> GradientFunction:
