@@ -4,9 +4,11 @@ All minimize mean loss + alpha |w|^2 / 2 with the same step sizes, 1 / (alpha (t
 objectives and held-out accuracies are compared, before any time. A call is one pass over rows that are laid out;
 seconds to an objective are passes times the median of one, feature-updates examples times a mean row's entries.
 The limit of two threads is two models, each trained by one thread on half of the rows, side by side; of memory,
-one thread that only reads the rows (8 bytes an entry). "paper" is Hogwild without a head; "locked" and "turns" are
-what the paper compares with. Vowpal Wabbit (`pip install vowpalwabbit`) has a row where it is installed: a pass
-over its cache file, the difference of a long and a short call. Its step sizes are its own.
+one thread that only reads the rows (8 bytes an entry), two that stream as many bytes through two arrays, and one
+that only moves a weight for each entry, where it lies or at places drawn evenly from all features (random access).
+"paper" is Hogwild without a head; "locked" and "turns" are what the paper compares with. Vowpal Wabbit
+(`pip install vowpalwabbit`) has a row where it is installed: a pass over its cache file, the difference of a long
+and a short call. Its step sizes are its own.
 
 Every case prints omega (most entries of a row), delta (share of rows that hold the commonest feature) and rho
 (share of rows that meet a row, by sampling). Real rows: 20 Newsgroups and WordNet's glosses, from the folder that
@@ -30,6 +32,7 @@ from sklearn.linear_model import SGDClassifier
 from bench.data import criteo_like, rcv1_like
 from bench.harness import Elsewhere, Options, Row, Sample, measure
 from bench.texts import newsgroups, wordnet
+from loosestep import _core
 from loosestep.sparse import HogwildClassifier
 from loosestep.sparse.engine import Examples, Layout, Trainer
 
@@ -111,7 +114,7 @@ def linear(case: str, rows: Any, targets: Any, objective: Objective, options: Op
     checked, passes = compare(case, runs, learn, test, objective)
     both = "two models, half each"
     runs[both] = Pair(*learn, objective)
-    runs["reading the rows"] = lambda: float(learn[0].data @ learn[0].data) + int(learn[0].indices.max())
+    runs |= machine(learn[0])
     measured = measure(runs, options, at_least=0.0)
     for name, count in passes.items():
         print(f"  {name:28} {count * measured.seconds[name].median:8.3f} s to {NEAR} of scikit-learn's objective")
@@ -119,6 +122,34 @@ def linear(case: str, rows: Any, targets: Any, objective: Objective, options: Op
     yield from measured.rows(
         "hogwild", case, threads=2, n=int(amount), amount=amount, unit="examples/s", limits=[both], checked=checked
     )
+
+
+def machine(rows: Any) -> dict[str, Callable[[], object] | Elsewhere]:
+    """What one thread reaches that only touches as much memory as a pass: in order, and place by place."""
+    places = rows.indices.astype(np.uint32)
+    evenly = np.random.default_rng(0).integers(0, rows.shape[1], places.size, np.uint32)
+    weights = np.zeros(rows.shape[1], np.float32)
+    one, other = (aligned(places.size // 32 * 16) for _ in range(2))  # 16 bytes an element: 8 an entry
+    return {
+        "reading the rows": lambda: float(rows.data @ rows.data) + int(rows.indices.max()),
+        "streaming as many bytes": lambda: _core.streams.update(one, other),
+        "moving their weights": Touch(weights, places),
+        "moving places drawn evenly": Touch(weights, evenly),
+    }
+
+
+def aligned(n: int) -> Any:
+    return _core.allocate(4 * n).view(np.float32)
+
+
+class Touch(Elsewhere):
+    """x[at] += 1, timed inside the call: it checks the places first."""
+
+    def __init__(self, x: Any, at: Any) -> None:
+        self.x, self.at = x, at
+
+    def sample(self, repeats: int) -> Sample:
+        return Sample(sum(_core.streams.touch(self.x, self.at) for _ in range(repeats)) / repeats)
 
 
 def compare(

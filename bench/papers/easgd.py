@@ -32,7 +32,7 @@ def methods(period: int, rate: float) -> Iterator[tuple[str, ls.Strategy, Optimi
     yield "ADOWNPOUR", ls.AveragedDownpour(period), ls.SGD(rate)
     yield "MVADOWNPOUR", ls.AveragedDownpour(period, 0.001), ls.SGD(rate)
     if period == 1:
-        yield "MDOWNPOUR", ls.MomentumDownpour(0.9), ls.SGD(rate / 10)
+        yield "MDOWNPOUR", ls.MomentumDownpour(0.9, 1.0), ls.SGD(rate / 10)
 
 
 STUDY = Study(

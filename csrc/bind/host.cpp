@@ -5,12 +5,14 @@
 
 #include "bind/host_buffer.hpp"
 #include "bind/host_center.hpp"
+#include "bind/host_lane.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using loosestep::bind::Host;
 using loosestep::bind::HostBuffer;
 using loosestep::bind::HostCenter;
+using loosestep::bind::HostLane;
 
 namespace {
 
@@ -36,11 +38,27 @@ void bind_host_collectives(py::module_& m) {
       .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
       .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
       .def("barrier", &Host::barrier, "seconds"_a)
+      .def_property_readonly("moved", &Host::moved, "How many pieces this rank has put out.")
       .def("abort", &Host::abort, "Every present and future wait of every process returns 'aborted'.")
       .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last sign of life.")
       .def("note", &Host::note, "text"_a, "Says what this rank is doing, in up to 160 bytes.")
       .def("noted", &Host::noted, "rank"_a)
       .def("close", &Host::close);
+}
+
+void bind_host_lane(py::module_& m) {
+  py::class_<HostLane>(m, "HostLane", "Collectives of a host's processes that go on while those compute.")
+      .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
+      .def_property_readonly("size", &HostLane::size)
+      .def_property_readonly("rank", &HostLane::rank)
+      .def("all_reduce", &HostLane::all_reduce, "buf"_a, "op"_a, "weight"_a)
+      .def("broadcast", &HostLane::broadcast, "buf"_a, "root"_a)
+      .def("all_gather", &HostLane::all_gather, "piece"_a, "out"_a)
+      .def("barrier", &HostLane::barrier)
+      .def("wait", &HostLane::wait, "number"_a, "seconds"_a, "All calls up to this one; does their work.")
+      .def_property_readonly("moved", &HostLane::moved, "How many pieces this rank has put out.")
+      .def("abort", &HostLane::abort, "Every call of every process is 'aborted'.")
+      .def("close", &HostLane::close);
 }
 
 void bind_host_center(py::module_& m) {
@@ -75,6 +93,7 @@ void bind_host(py::module_& m) {
   py::register_local_exception_translator(translate);
   py::register_exception<loosestep::host::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
   bind_host_collectives(m);
+  bind_host_lane(m);
   bind_host_center(m);
   bind_host_buffer(m);
 }

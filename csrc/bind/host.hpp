@@ -55,6 +55,7 @@ class Host {
   }
   const char* barrier(double seconds) { return run(Post{}, seconds); }
 
+  std::uint32_t moved() const { return open().ranks.moved(); }
   void abort() { open().ranks.abort(); }
   double beat_age(int rank) const { return host::beat_age(lane(rank)); }
   void note(const std::string& text) { open().ranks.mine().note.write(text); }

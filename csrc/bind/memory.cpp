@@ -1,6 +1,9 @@
 // Memory for flat buffers, and this machine's own limits.
 #include "cpu/memory.hpp"
 
+#include <algorithm>
+#include <chrono>
+
 #include "bind/functions.hpp"
 #include "cpu/streams.hpp"
 #include "cpu/threads.hpp"
@@ -46,6 +49,19 @@ void run(Stream stream, const py::object& first, const py::object& second) {
   });
 }
 
+using Places = py::array_t<std::uint32_t, py::array::c_style>;
+
+double touch_places(py::array_t<float, py::array::c_style>& x, const Places& at) {
+  const auto size = static_cast<std::size_t>(x.size()), n = static_cast<std::size_t>(at.size());
+  if (std::any_of(at.data(), at.data() + n, [size](std::uint32_t place) { return place >= size; }))
+    throw py::value_error("streams: at must lie below x's " + std::to_string(size) + " elements");
+  float* const data = x.mutable_data();
+  const py::gil_scoped_release released;
+  const auto start = std::chrono::steady_clock::now();
+  touch(data, at.data(), n);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 void add_streams(py::module_ m) {
   m.def(
       "update",
@@ -60,6 +76,9 @@ void add_streams(py::module_ m) {
         run(streams().copy[streaming], x, out);
       },
       py::arg("x"), py::arg("out"), py::arg("streaming") = false, "out = x, 8 bytes an element.");
+  m.def("touch", &touch_places, py::arg("x").noconvert(), py::arg("at").noconvert(),
+        "x[at[k]] += 1 for all k, one after the other: what scattered places cost. Seconds it took, checks "
+        "left out.");
   m.def(
       "ping_pong", &ping_pong, py::call_guard<py::gil_scoped_release>(),
       "Seconds that a cache line takes one way between two threads; infinite where they never ran together.");

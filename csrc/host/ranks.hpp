@@ -29,6 +29,12 @@ using shared::Mismatch;
 using shared::Outcome;
 using shared::Post;
 
+// The counter that a call waits for, and what it must reach; nobody's where no call waits.
+struct Late {
+  Counter* other = nullptr;
+  std::uint32_t number = 0;
+};
+
 class Ranks {
  public:
   Ranks(std::byte* memory, int size, int rank, bool create)
@@ -57,6 +63,12 @@ class Ranks {
     under_way_ = false;
     return Outcome::done;
   }
+
+  // Of the call that run() has left.
+  Late late() const { return {awaited_ < size_ ? &lane(awaited_).published : nullptr, number() + 1}; }
+
+  // Pieces that this rank has put out so far: any thread may look whether it moves.
+  std::uint32_t moved() const { return mine().published.value.load(std::memory_order_relaxed); }
 
   void abort() { layout_.head().aborted.store(true, std::memory_order_release); }
   bool aborted() const { return layout_.head().aborted.load(std::memory_order_acquire); }

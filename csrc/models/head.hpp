@@ -23,7 +23,7 @@ class Head {
  public:
   // The first `free` elements are not regularized: the intercepts.
   Head(std::size_t size, std::size_t free, int threads)
-      : size_(size), free_(free), center_(size), locks_(new std::mutex[blocks()]) {
+      : size_(size), free_(free), reached_(size), center_(size), locks_(new std::mutex[blocks()]) {
     for (int thread = 0; size && thread < threads; ++thread)
       copies_.push_back({Block<float>(size), Block<float>(size)});
   }
@@ -32,11 +32,12 @@ class Head {
   float* center() const { return center_.data(); }
   float* copy(int thread) const { return size_ ? of(thread).values.data() : nullptr; }
 
-  // Before any thread merges.
-  void begin() const {
+  // Before any thread merges. Elements from `reached` on have never been touched: nobody looks at them.
+  void begin(std::size_t reached) {
+    reached_ = std::min(size_, reached);
     for (const Copy& copy : copies_) {
-      std::copy_n(center_.data(), size_, copy.values.data());
-      std::copy_n(center_.data(), size_, copy.seen.data());
+      std::copy_n(center_.data(), reached_, copy.values.data());
+      std::copy_n(center_.data(), reached_, copy.seen.data());
     }
   }
 
@@ -53,7 +54,7 @@ class Head {
   // The same for all copies at once, in the order of threads, on this thread's part: the same bits whoever is
   // fast. All threads are between two barriers.
   void fold(int thread, const Combine& combine, const Shrink& shrink) const {
-    for (std::size_t i = part(size_, thread); i < part(size_, thread + 1); ++i) {
+    for (std::size_t i = part(reached_, thread); i < part(reached_, thread + 1); ++i) {
       float change = 0;
       for (const Copy& copy : copies_) change += copy.values[i] - copy.seen[i];
       const float sum = center_[i] + combine(i) * change;
@@ -68,21 +69,21 @@ class Head {
   };
   static constexpr std::size_t block_size = 4096;
 
-  std::size_t blocks() const { return (size_ + block_size - 1) / block_size; }
+  std::size_t blocks() const { return (reached_ + block_size - 1) / block_size; }
   std::size_t part(std::size_t n, int thread) const {
     return n ? edge(n, thread, static_cast<int>(copies_.size())) : 0;  // without a head there are no copies
   }
   const Copy& of(int thread) const { return copies_[std::size_t(thread)]; }
 
   void merge_block(const Copy& copy, std::size_t block, const Combine& combine, const Shrink& shrink) const {
-    const std::size_t begin = block * block_size, end = std::min(size_, begin + block_size);
+    const std::size_t begin = block * block_size, end = std::min(reached_, begin + block_size);
     float *const c = center_.data(), *const p = copy.values.data(), *const o = copy.seen.data();
     std::size_t i = begin;
     for (; i < std::min(end, free_); ++i) c[i] = p[i] = o[i] = c[i] + combine(i) * (p[i] - o[i]);
     for (; i < end; ++i) c[i] = p[i] = o[i] = shrink(c[i] + combine(i) * (p[i] - o[i]));
   }
 
-  std::size_t size_, free_;
+  std::size_t size_, free_, reached_;
 
   Block<float> center_;
   std::unique_ptr<std::mutex[]> locks_;

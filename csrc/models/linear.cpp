@@ -95,8 +95,9 @@ bool all_finite(const Weights& weights) {
 }  // namespace
 
 Told epoch(Weights& weights, const Rows& rows, const Training& training, const std::function<bool()>& stop) {
-  weights.head.begin(), weights.head_squares.begin();
   weights.reach = std::max(weights.reach, rows.reach);
+  weights.head.begin(weights.reach * weights.outputs);
+  weights.head_squares.begin(weights.reach * weights.outputs);
   Shop shop(weights.threads, training.discipline);
   std::vector<Told> told(std::size_t(weights.threads));
   shop.crew.run(

@@ -25,8 +25,9 @@ class Stretch {
   template <class Own, class Cells> void average(const Own& head, const Cells& tail) const {
     const float part_of = 1 / float(++weights_.averaged[std::size_t(thread_)]);
     float* const mean = weights_.average.data();
-    const std::size_t offset = weights_.head.size();
-    for (std::size_t i = 0; thread_ == 0 && i < offset; ++i) mean[i] += (head.load(i) - mean[i]) * part_of;
+    const std::size_t offset = weights_.head.size(),
+                      met = std::min(offset, weights_.reach * weights_.outputs);
+    for (std::size_t i = 0; thread_ == 0 && i < met; ++i) mean[i] += (head.load(i) - mean[i]) * part_of;
     for (std::size_t i = begin_; i < end_; ++i)
       mean[offset + i] += (tail.load(i) - mean[offset + i]) * part_of;
   }

@@ -7,6 +7,7 @@
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
+#include "rules/claim.hpp"
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
@@ -42,7 +43,7 @@ template <template <class> class... Rules> struct List {
 using Elementwise =
     List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
          OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
-         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Shrink>;
+         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
 // With a normal random number as the last argument (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
 // Also for what threads share.

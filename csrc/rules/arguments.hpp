@@ -26,7 +26,7 @@ template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
   using types = Types<A...>;
   static constexpr int count = sizeof...(A);
 
-  static constexpr unsigned written() {
+  HD static constexpr unsigned written() {
     unsigned mask = 0, bit = 1;
     ((mask |= is_written<A> ? bit : 0, bit <<= 1), ...);
     return mask;

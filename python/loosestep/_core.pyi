@@ -67,6 +67,7 @@ class Ops(Updates):
     ) -> None: ...
     def add_and_average(self, c: Buffer, z: Buffer, d: Buffer, weight: float, step: int) -> None: ...
     def add_if_recent(self, c: Buffer, d: Buffer, seen: float, most: int, step: int) -> None: ...
+    def claim(self, c: Buffer, v: Buffer) -> None: ...
     def compensate(
         self, c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float
     ) -> None: ...
@@ -144,9 +145,22 @@ def info() -> Info: ...
 def document(function: Callable[..., Any], signature: str, text: str) -> None: ...
 def allocate(size: int) -> NDArray[np.uint8]: ...
 
+class Rules:
+    """The rules as data, for those who run them elsewhere."""
+
+    def names(self) -> list[str]: ...
+    def signature(self, op: str) -> tuple[list[str], int, int]:
+        """Its parameters, how many of them are buffers, and as bits which of those are written."""
+
+    def fields(self, op: str, wide: bool, scalars: tuple[Any, ...]) -> bytes:
+        """The rule for these scalars, computing in float64 (wide) or float32."""
+
+rules: Rules
+
 class Streams:
     def update(self, x: Buffer, y: Buffer, streaming: bool = False) -> None: ...
     def copy(self, x: Buffer, out: Buffer, streaming: bool = False) -> None: ...
+    def touch(self, x: NDArray[np.float32], at: NDArray[np.uint32]) -> float: ...
     def ping_pong(self) -> float: ...
 
 streams: Streams
@@ -327,6 +341,10 @@ class Host:
         """out: every rank's piece, in rank order; `piece` may be this rank's place in it."""
 
     def barrier(self, seconds: float) -> Said: ...
+    @property
+    def moved(self) -> int:
+        """How many pieces this rank has put out: it grows while a collective goes on, modulo 2^32."""
+
     def abort(self) -> None:
         """Every present and future wait of every process returns "aborted", within 20 ms."""
 
@@ -371,6 +389,35 @@ class Pulse:
         """Seconds since that rank's last beat; infinity before the first."""
 
     def close(self) -> None: ...
+
+class HostLane:
+    """Host's collectives, begun now and waited for later: a thread of the core goes on with them meanwhile.
+
+    A collective gives its number, from 0, and never waits; its arrays belong to it until it is done. They are done
+    one after the other, in the order in which they were begun, which must be the same on every rank; with the bits
+    of Host, in memory of its own: `Host.needed(size)` bytes. What is wrong with an array is raised where it is
+    begun, Mismatch where it is waited for. Other errors as Host.
+    """
+
+    def __init__(self, path: str | int, size: int, rank: int, create: bool) -> None:
+        """As for Host."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    def all_reduce(self, buf: NDArray[Any], op: Literal["sum", "mean", "max", "min"], weight: float) -> int: ...
+    def broadcast(self, buf: NDArray[Any], root: int) -> int: ...
+    def all_gather(self, piece: NDArray[Any], out: NDArray[Any]) -> int: ...
+    def barrier(self) -> int: ...
+    def wait(self, number: int, seconds: float) -> Said:
+        """That call and all before it; the work that is left is done here, and no longer in the thread."""
+
+    @property
+    def moved(self) -> int: ...
+    def abort(self) -> None: ...
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in wait()."""
 
 class HostCenter:
     """The center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loosestep import _core, centers
 from loosestep.errors import PeerFailed, TimedOut
-from loosestep.lanes import Lane, calls, mismatch
+from loosestep.lanes import Lane, calls, mismatch, starts
 from loosestep.levels import LANES
 from loosestep.processes import ProcessEndpoint, ProcessSession
 from loosestep.requests import Elastic, Fetch, Push, Shared, Start, Wait
@@ -18,7 +18,7 @@ from loosestep.watch import Watch
 
 if TYPE_CHECKING:
     from loosestep.levels import Hosts
-    from loosestep.requests import Buffer, Communication
+    from loosestep.requests import Buffer, Communication, Request
     from loosestep.wire import Wire
 
 SLICE = 0.1  # seconds in the core between two looks at the others
@@ -31,7 +31,8 @@ class MappingSession(ProcessSession):
 
     def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
         self.group = next(host for host in hosts if wire.rank in host)
-        self.memories: list[_core.Host] = []
+        self.memories: list[_core.Host | _core.HostLane] = []
+        self.hearts: list[_core.Host] = []
         self.mapped: list[_core.HostCenter | _core.HostBuffer] = []
         super().__init__(wire, hosts, silence, deadline)
 
@@ -48,18 +49,26 @@ class MappingSession(ProcessSession):
         return mine
 
     def map_host(self, name: str) -> _core.Host:
-        """Memory for collectives of the group."""
+        """Memory for collectives of the group; the first gives the sign of life."""
+        memory: _core.Host = self.map_as(_core.Host, name)
+        self.hearts.append(memory)
+        return memory
+
+    def map_as(self, kind: type[Any], name: str) -> Any:
         size, mine = len(self.group), self.group.index(self.post.rank)
-        needed = _core.Host.needed(size)
-        self.memories.append(self.map(name, needed, lambda path, new: _core.Host(path, size, mine, new)))
-        return self.memories[-1]
+        memory = self.map(name, _core.Host.needed(size), lambda path, new: kind(path, size, mine, new))
+        self.memories.append(memory)
+        return memory
 
     def heard(self, rank: int) -> float:
         """The core's own sign of life goes on where Python does not."""
-        if rank not in self.group or not self.memories:
+        if rank not in self.group or not self.hearts:
             return super().heard(rank)
-        beat: float = time.monotonic() - self.memories[0].beat_age(self.group.index(rank))
+        beat: float = time.monotonic() - self.hearts[0].beat_age(self.group.index(rank))
         return max(super().heard(rank), beat)
+
+    def moved(self) -> int:
+        return sum(memory.moved for memory in self.memories)
 
     def leave(self, error: BaseException | None) -> None:
         if error is not None:
@@ -71,13 +80,14 @@ class MappingSession(ProcessSession):
 
 
 class HostSession(MappingSession):
-    """All on one host. Started collectives run at `Wait`, in the order of `Start` on every rank."""
+    """All on one host. Started collectives have memory of their own, in which the core goes on with them."""
 
     hosted, grouped = True, False
 
     def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
         super().__init__(wire, hosts, silence, deadline)
         self.map_host("hosting")
+        self.lane: _core.HostLane = self.map_as(_core.HostLane, "lane")
         self.endpoint = HostEndpoint(self)
         self.native = frozenset(self.endpoint.handlers)
 
@@ -151,24 +161,25 @@ class HostsSession(MappingSession):
 
 
 class HostEndpoint(ProcessEndpoint):
-    """Collectives and centers by the core, one collective at a time."""
+    """Collectives and centers by the core: one collective at a time here, those that were started in the lane."""
 
     session: HostSession
 
     def __init__(self, session: HostSession) -> None:
         super().__init__(session)
         rank = session.post.rank
-        self.collectives = calls(session.memories[0], session.group, SLICE)
+        self.collectives = calls(session.hearts[0], session.group, SLICE)
+        self.starts = starts(session.lane, session.group)
         self._handlers |= dict.fromkeys(self.collectives, self.collect) | centers.handlers(rank)
-        self.begun: dict[Communication, bool] = {}  # started collectives, in order: is it done
+        self.begun: dict[Communication, int | None] = {}  # their numbers in the lane; None: it is done
 
     def start(self, request: Start) -> None:
         asked = request.request
-        if type(asked) in self.collectives:
-            self.begun[asked] = False
+        if type(asked) in self.starts:
+            self.begun[asked] = self.starts[type(asked)](asked)
         elif type(asked) in (Fetch, Push, Elastic):
             self._handlers[type(asked)](asked)
-            self.begun[asked] = True
+            self.begun[asked] = None
         else:
             super().start(request)
 
@@ -177,28 +188,20 @@ class HostEndpoint(ProcessEndpoint):
         if asked not in self.begun:
             super().wait(request)
             return
-        self.catch_up(asked)
-        del self.begun[asked]
-
-    def catch_up(self, last: Communication | None) -> None:
-        """Whatever was started before, and `last`: all ranks in one order."""
-        for asked, done in list(self.begun.items()):
-            if not done:
-                self.call(asked)
-                self.begun[asked] = True
-            if asked is last:
-                return
+        number = self.begun.pop(asked)
+        if number is not None:
+            self.call(request, lambda: self.session.lane.wait(number, SLICE))
 
     def collect(self, request: Communication) -> None:
-        self.catch_up(None)
-        self.call(request)
-
-    def call(self, request: Communication) -> None:
         attempt = self.collectives[type(request)]
+        self.call(request, lambda: attempt(request))
+
+    def call(self, request: Request, attempt: Callable[[], _core.Said]) -> None:
+        """What others take part in, until it is done; who ended it is heard."""
         self.turns += 1
         self.waiting = request
         try:
-            said = attempt(request)
+            said = attempt()
             if said == "waiting":
                 said = self.go_on(request, attempt)
         except _core.Mismatch as error:
@@ -208,7 +211,7 @@ class HostEndpoint(ProcessEndpoint):
         if said == "aborted":
             self.hear_why()
 
-    def go_on(self, request: Communication, attempt: Callable[[Any], _core.Said]) -> _core.Said:
+    def go_on(self, request: Request, attempt: Callable[[], _core.Said]) -> _core.Said:
         """Others are late: look after them."""
         watch = Watch(self.post, request, self.session.heard, self.session.silence, self.session.deadline)
         said: _core.Said = "waiting"
@@ -216,7 +219,7 @@ class HostEndpoint(ProcessEndpoint):
             self.post.turn()
             self.session.check()
             watch.look()
-            said = attempt(request)
+            said = attempt()
         return said
 
     def hear_why(self) -> None:

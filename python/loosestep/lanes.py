@@ -28,6 +28,16 @@ def calls(host: _core.Host, group: Group, seconds: float) -> Calls:
     }
 
 
+def starts(lane: _core.HostLane, group: Group) -> dict[type[Request], Callable[[Any], int]]:
+    """The same, begun: each gives the number to wait for."""
+    return {
+        AllReduce: lambda request: lane.all_reduce(request.buf, request.op, request.weight),
+        AllGather: lambda request: lane.all_gather(request.piece, request.out),
+        Broadcast: lambda request: lane.broadcast(request.buf, group.index(request.root)),
+        Barrier: lambda request: lane.barrier(),
+    }
+
+
 def mismatch(error: Exception, group: Group, worker: Worker) -> Mismatch:
     """The core numbers the workers of its host from 0."""
     words = re.sub(r"\brank (\d+)", lambda found: f"rank {group[int(found[1])]}", str(error))

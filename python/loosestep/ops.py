@@ -211,6 +211,12 @@ def add_if_recent(c: Buffer, d: Buffer, seen: float, most: int, step: int) -> No
 
 
 @op
+def claim(c: Buffer, v: Buffer) -> None:
+    """c = v where v >= c + 1: of those who ask for a number between whole ones, the first gets it."""
+    np.copyto(c, v, where=v >= c + 1)
+
+
+@op
 def compensate(c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float) -> None:
     """A step s that was made at b, not at c, with a diagonal correction; b is then c. A decay of 1 keeps v.
 

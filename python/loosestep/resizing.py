@@ -17,7 +17,6 @@ from loosestep import units
 from loosestep.requests import Shared
 from loosestep.saving import place
 from loosestep.strategy import pieces
-from loosestep.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,8 +40,15 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
             yield from found.items()
 
     means = mean_by_name(tensors())
-    means["params"] = means[part_of(strategy, facts).consensus_in]
+    means["params"] = joined(means, part_of(strategy, facts).consensus_in)
     return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
+
+
+def joined(means: dict[str, Buffer], name: str) -> Buffer:
+    """The tensor of that name; or, where it is a state, the tensors in it one after the other."""
+    if name in means:
+        return means[name]
+    return np.concatenate([means[inner] for inner in sorted(means) if inner.startswith(f"{name}.")])
 
 
 def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
@@ -93,8 +99,7 @@ def state_for(program: Program, session: Session) -> State:
             session.store(there[name], like)
         return there[name]
 
-    worker = program.worker
-    return program.strategy.init(Worker(worker.rank, worker.size, worker.params, share, worker.moments))
+    return program.strategy.init(program.worker.sharing(share))
 
 
 def rejoin_worker(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loosestep import ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce, Exchange, Local, Ready, Start, Wait
+from loosestep.requests import AllReduce, Exchange, Fetch, Local, Ready, Start, Wait
 from loosestep.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from loosestep.requests import Buffer, Communication, Request
+    from loosestep.requests import Buffer, Communication, Request, Shared
     from loosestep.worker import Worker
 
 
@@ -42,7 +42,7 @@ class Strategy(Value):
     `init(worker)` makes the state. `round(worker, state)` yields the requests of one round and returns; what
     outlives the round is in `state`, never in the generator or in `self`. `consensus` yields what brings the
     parameters to evaluate and to save into `out`. With another number of workers than wrote a checkpoint all begin
-    at `consensus_in`, with the state that `init` makes there.
+    at `consensus_in` (a buffer, or a State: its buffers in order), with the state that `init` makes there.
     """
 
     synchronous: ClassVar[bool] = True  # all workers meet in every round
@@ -107,6 +107,19 @@ def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Reque
             yield AllReduce(moment, op="mean", weight=weight)
         elif policy == "reset":
             moment.fill(0)
+
+
+def steps_taken(worker: Worker, state: State) -> Buffer:
+    """What the worker has moved by since it pulled; there until it pulls again."""
+    ops.subtract(worker.params, state.pulled, state.pulled)
+    steps: Buffer = state.pulled
+    return steps
+
+
+def pull(worker: Worker, state: State, shared: Shared, version: Buffer | None = None) -> Iterator[Request]:
+    """Go on from a shared variable; what it is now is kept, for the steps that follow."""
+    yield Fetch(shared, into=worker.params, version=version)
+    ops.copy(worker.params, state.pulled)
 
 
 def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:

@@ -16,6 +16,8 @@ from loosestep.requests import Bucket, Buffer, Shared
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import DTypeLike
+
 ONE = np.ones(1)
 
 
@@ -93,17 +95,18 @@ class Worker:
 
     def scratch(self, name: object, like: Buffer) -> Buffer:
         """A buffer of the size and dtype of `like` whose content need not survive the round."""
-        key = (name, like.size, like.dtype)
+        return self.room(name, like.size, like.dtype)
+
+    def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+        """So many values, of the parameters' type if none is said, which need not survive the round."""
+        key = (name, count, np.dtype(dtype or self.params.dtype))
         if key not in self._scratch:
-            self._scratch[key] = buffers.like(like)
+            self._scratch[key] = buffers.zeros(*key[1:])
         return self._scratch[key]
 
-    def numbers(self, name: str, count: int) -> Buffer:
+    def numbers(self, name: object, count: int) -> Buffer:
         """Room for so many float64 numbers, which need not survive the round."""
-        key = (name, count)
-        if key not in self._scratch:
-            self._scratch[key] = buffers.zeros(count, float)
-        return self._scratch[key]
+        return self.room(name, count, np.float64)
 
     def copy_of_params(self) -> Buffer:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""

@@ -191,45 +191,60 @@ def groups(strategy: Strategy, n: int) -> tuple[float, float]:
 
 
 SENTENCES = {
-    r"sends 2 \(n-1\)/n d values a worker in 2 \(n-1\) messages, and then one": lambda strategy, n: (
-        2 * (n - 1) / n * (1 + 1 / SIZE),
+    r"sends 2 \(n-1\)/n d values a worker in 2 \(n-1\) messages, and then one": lambda strategy, n, size: (
+        2 * (n - 1) / n * (1 + 1 / size),
         4 * (n - 1),
     ),
-    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages(?!, and then)": lambda strategy, n: (
+    r"sends 2 \(n-1\)/n d values a worker,? in 2 \(n-1\) messages(?!, and then)": lambda strategy, n, size: (
         2 * (n - 1) / n,
         2 * (n - 1),
     ),
-    r"sends 2 \(n-1\)/n d/fragments values a worker in 2 \(n-1\) messages": lambda strategy, n: (
+    r"sends 2 \(n-1\)/n d/fragments values a worker in 2 \(n-1\) messages": lambda strategy, n, size: (
         2 * (n - 1) / n / strategy.fragments,
         2 * (n - 1),
     ),
-    r"sends 2 \(k-1\)/k d values a worker in 2 \(k-1\) messages, k being the": lambda strategy, n: groups(
+    r"sends 2 \(k-1\)/k d values a worker in 2 \(k-1\) messages, k being the": lambda strategy, n, size: groups(
         strategy, n
     ),
-    r"sends \(n-1\) \(d/fragments \+ 1\) values a worker in n-1 messages": lambda strategy, n: (
-        (n - 1) * (1 / strategy.fragments + 1 / SIZE),
-        n - 1,
+    r"sends d/fragments \+ n \+ 1 values in 2 messages;": lambda strategy, n, size: (
+        1 / strategy.fragments + (n + 1) / size,
+        2,
     ),
-    r"sends d values to each neighbour, one message each": lambda strategy, n: (degree(strategy, n),) * 2,
-    r"sends d values in 1 message\b(?!, and)": lambda strategy, n: (1, 1),
-    r"sends d values in 1 message, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+    r"sends d values to each neighbour, one message each": lambda strategy, n, size: (degree(strategy, n),) * 2,
+    r"sends d values in 1 message\b(?!, and)": lambda strategy, n, size: (1, 1),
+    r"sends d values in 1 message, and ceil\(log2 n\) empty ones": lambda strategy, n, size: (
         1,
         1 + (n - 1).bit_length(),
     ),
-    r"sends period d values in period messages, and ceil\(log2 n\) empty ones": lambda strategy, n: (
+    r"sends period d values in period messages, and ceil\(log2 n\) empty ones": lambda strategy, n, size: (
         strategy.period,
         strategy.period + (n - 1).bit_length(),
     ),
-    r"No messages": lambda strategy, n: (0, 0),
-    r"sends what a round of its strategy sends": lambda strategy, n: stated(wrapped(strategy), n),
+    r"No messages": lambda strategy, n, size: (0, 0),
+    r"sends what a round of its strategy sends": lambda strategy, n, size: stated(wrapped(strategy), n, size),
 }
 """What a docstring may say that a round sends, as (d values, messages) a worker."""
 
+MORE = {
+    r"; who merges, d/fragments \+ 2 fragments more in 3": lambda strategy, size: (
+        1 / strategy.fragments + 2 * strategy.fragments / size,
+        3,
+    ),
+}
+"""What it may say that some workers send besides, in some rounds."""
 
-def stated(strategy: Strategy, n: int) -> tuple[float, float]:
-    """What a round sends, as the docstring says."""
+
+def more(strategy: Strategy) -> tuple[float, float]:
+    """At most, besides."""
     text = " ".join((type(strategy).__doc__ or "").split())
-    found = [count(strategy, n) for sentence, count in SENTENCES.items() if re.search(sentence, text)]
+    found = [count(strategy, SIZE) for sentence, count in MORE.items() if re.search(sentence, text)]
+    return found[0] if found else (0, 0)
+
+
+def stated(strategy: Strategy, n: int, size: int = SIZE) -> tuple[float, float]:
+    """What a round sends of a model of that size, as the docstring says."""
+    text = " ".join((type(strategy).__doc__ or "").split())
+    found = [count(strategy, n, size) for sentence, count in SENTENCES.items() if re.search(sentence, text)]
     assert len(found) == 1, "the docstring must say what a round sends, in one of the known sentences"
     values, messages = found[0]
     largest, first = (getattr(strategy, name, 1 << 30) for name in ("bucket_bytes", "first_bytes"))
@@ -245,15 +260,17 @@ def test_a_round_sends_what_the_docstring_says(strategy: Strategy, kind: type[Tr
     values, messages = stated(strategy, n)
     steps = rounds * getattr(strategy, "period", 1)
     result = go(strategy, Quadratic([steps] * n), kind(n), every=2, evaluate=lambda x: 0.0)
-    total = sum(worker.bytes_sent for worker in result.workers)
-    assert total == pytest.approx(rounds * values * SIZE * 8 * n, abs=1e-6), "all workers together"
-    assert sum(worker.messages for worker in result.workers) == pytest.approx(rounds * messages * n)
+    total = sum(worker.bytes_sent for worker in result.workers) / (rounds * SIZE * 8 * n)
+    more_values, more_messages = more(strategy)
+    assert values - 1e-9 <= total <= values + more_values + 1e-9, "all workers together"
+    total = sum(worker.messages for worker in result.workers) / (rounds * n)
+    assert messages - 1e-9 <= total <= messages + more_messages + 1e-9
 
 
 @every_strategy
 @pytest.mark.parametrize("n", [2, 6])
 def test_the_opening_says_what_a_round_sends(strategy: Strategy, n: int) -> None:
-    values, _ = stated(strategy, n)
+    values, _ = stated(strategy, n, 16 * n)
     steps, share = opening.asked_in_a_round(strategy, n)
     assert steps == getattr(strategy, "period", 1)
     assert share == pytest.approx(values, rel=0.05), "buckets need not divide evenly"

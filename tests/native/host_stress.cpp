@@ -1,4 +1,4 @@
-// Hammers Ranks, Note and the center of processes from std::threads over one mapping;
+// Hammers Ranks, Started, Note and the center of processes from std::threads over one mapping;
 // tests/native/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan. Prints one
 // line and returns 0, or says what was wrong.
 #include <cstdio>
@@ -12,6 +12,7 @@
 #include "host/heart.hpp"
 #include "host/mapping.hpp"
 #include "host/ranks.hpp"
+#include "host/started.hpp"
 #include "host/stores.hpp"
 #include "stress.hpp"
 
@@ -94,6 +95,42 @@ void collectives(int size, int rounds) {
   });
 }
 
+// Several sums under way on every rank, waited for early or late, in the order of their start or not.
+void started(int size, int rounds) {
+  const Memory memory(Layout::bytes(size));
+  const auto all = all_ranks(memory, size);
+  on_threads(size, [&](int rank) {
+    Started lane(*all[static_cast<std::size_t>(rank)]);
+    std::mt19937 random(static_cast<unsigned>(rank)), common(11);
+    for (int round = 0; round < rounds; ++round) {
+      std::vector<std::vector<double>> xs;
+      std::vector<Started::Number> numbers;
+      for (int k = 0; k < 3; ++k) {
+        xs.emplace_back(common() % 8 == 0 ? common() % 200000 : common() % 50, rank + k);
+        numbers.push_back(lane.start(post_of(Kind::all_reduce, xs.back())));
+        dawdle(random);
+      }
+      for (std::size_t turn = 0; turn < 3; ++turn) {
+        const std::size_t k = (turn + static_cast<std::size_t>(round)) % 3;
+        while (lane.wait(numbers[k], deadline_after(random() % 2 ? 60 : 0)) != Outcome::done) dawdle(random);
+        for (const double x : xs[k])
+          check(x == size * (size - 1) / 2.0 + size * static_cast<double>(k), "a started sum", rank, round);
+      }
+    }
+  });
+}
+
+void started_ones_abort(int size) {
+  const Memory memory(Layout::bytes(size));
+  const auto all = all_ranks(memory, size);
+  on_threads(size, [&](int rank) {
+    Ranks& ranks = *all[static_cast<std::size_t>(rank)];
+    if (rank == 0) return ranks.abort();
+    Started lane(ranks);
+    check(lane.wait(lane.start(Post{}), deadline_after(60)) == Outcome::aborted, "a started one ends", rank);
+  });
+}
+
 void aborts(int size, int rounds) {
   for (int round = 0; round < rounds; ++round) {
     const Memory memory(Layout::bytes(size));
@@ -170,6 +207,8 @@ void centers(int size, int rounds, std::size_t n) {
 int main(int argc, char** argv) {
   const int scale = argc > 1 ? std::atoi(argv[1]) : 1;
   for (const int size : {1, 2, 3, 5}) collectives(size, 60 * scale);
+  for (const int size : {1, 2, 3}) started(size, 60 * scale);
+  started_ones_abort(3);
   aborts(4, 20 * scale);
   mismatches(3);
   choices();

@@ -12,7 +12,7 @@ REST = ls.SGD(0.0)
 CASES = {
     # N = 1
     "n=1: MDOWNPOUR without momentum is SGD": alone(ls.MomentumDownpour(0.0), bits=False),
-    "n=1: MDOWNPOUR is MSGD": Case(ls.MomentumDownpour(0.9), ls.AllReduceSGD(), ONE, None, NESTEROV),
+    "n=1: MDOWNPOUR is MSGD": Case(ls.MomentumDownpour(0.9, 1.0), ls.AllReduceSGD(), ONE, None, NESTEROV),
     "n=1: DC-ASGD is SGD": alone(ls.DCASGD(), bits=False),
     "n=1: DC-ASGD of constant strength is SGD": alone(ls.DCASGD(0.7, decay=1.0), bits=False),
     "n=1: SSP is SGD": alone(ls.SSP(), bits=False),
@@ -51,7 +51,9 @@ CASES = {
     # bounds that leave no freedom
     "s=0: SSP is partially synchronous SGD of period 1": Case(ls.SSP(1), ls.PartiallySynchronous(1), bits=True),
     "weight=1: the average is the center": Case(ls.AveragedDownpour(4, weight=1.0), ls.Downpour(4)),
-    "N=1: delayed Nesterov is MDOWNPOUR": Case(ls.AsyncLocalSGD(1, 1.0, 0.9, delay=1), ls.MomentumDownpour(0.9)),
+    "N=1: delayed Nesterov is MDOWNPOUR": Case(
+        ls.AsyncLocalSGD(1, 1.0, 0.9, delay=1), ls.MomentumDownpour(0.9, 1.0)
+    ),
     "equal speeds: DyLU changes nothing": Case(
         ls.AsyncLocalSGD(4, speeds=(2.0,) * 4), ls.AsyncLocalSGD(4), ALIKE, bits=True
     ),

@@ -69,7 +69,6 @@ UNDOING = [
     (ls.DaSGD, {"delay": 4, "merge": "replace"}),
     (ls.DaSGD, {"delay": 4, "keep": 0.0}),
     (ls.StreamingDiLoCo, {"fragments": 1, "delay": 4, "keep": 0.0}),
-    (ls.DecoupledDiLoCo, {"fragments": 1, "delay": 4}),
 ]
 
 

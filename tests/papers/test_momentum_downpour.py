@@ -31,14 +31,14 @@ def test_the_center_follows_the_recursion(mu: float) -> None:
             g = PROBLEM.gradient(pulled[i], i)
             v = mu * v - rate * g
             pulled[i] = y = y - rate * g + mu * v
-    found = trace(ls.MomentumDownpour(mu), PROBLEM, 30, optimizer=ls.SGD(rate))
+    found = trace(ls.MomentumDownpour(mu, 1.0), PROBLEM, 30, optimizer=ls.SGD(rate))
     assert difference(found.center, y) < EQUAL
 
 
 @pytest.mark.parametrize("mu", [0.9, 0.99])
 def test_one_worker_is_msgd_at_its_look_ahead_points(mu: float) -> None:
     alone = quadratics(1)
-    found = trace(ls.MomentumDownpour(mu), alone, 40, on=ls.Serial())
+    found = trace(ls.MomentumDownpour(mu, 1.0), alone, 40, on=ls.Serial())
     expected = look_ahead(lambda x: alone.gradient(x, 0), alone.start, 40, RATE, mu)
     assert difference(found.points[0], expected[:-1]) < EQUAL * np.abs(expected).max()
 
@@ -52,12 +52,12 @@ def test_it_is_nesterovs_recursion_on_single_gradients_in_the_order_of_arrival()
             g = PROBLEM.gradient(pulled[i], i)
             b = mu * b + g
             pulled[i] = y = y - rate * (g + mu * b)
-    found = trace(ls.MomentumDownpour(mu), PROBLEM, 20, optimizer=ls.SGD(rate))
+    found = trace(ls.MomentumDownpour(mu, 1.0), PROBLEM, 20, optimizer=ls.SGD(rate))
     assert difference(found.center, y) < EQUAL
 
 
 @pytest.mark.parametrize("mu", [0.5, 0.9, 0.99])
 def test_alone_it_is_stable_up_to_nesterovs_limit(mu: float) -> None:
     problem = homogeneous(around(2 * (1 + mu) / (1 + 2 * mu)), 1)
-    found = trace(ls.MomentumDownpour(mu), problem, 400, on=ls.Serial(), optimizer=ls.SGD(1.0))
+    found = trace(ls.MomentumDownpour(mu, 1.0), problem, 400, on=ls.Serial(), optimizer=ls.SGD(1.0))
     assert changes_sides(found.points[0])

@@ -35,16 +35,18 @@ def sequential(size: int, **options: Any) -> list[Share]:
     model = MatrixFactorization(8, l2=0.05, random_state=0, **options)
     start = Beginning.of(model, read(*made(), None))
     shares = [Share(rank, size, start) for rank in range(size)]
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
+        ring = shares[0].ring(epoch)
         for share in shares:
-            share.errors.append(0.0)
+            share.errors.append(np.zeros(2))
         for round_ in range(size):
-            for share in shares:
+            for seat, rank in enumerate(ring):
                 for k in (0, 1):
-                    share.errors[-1] += share.visit(2 * ((share.rank - round_) % size) + k, k, 0.1)
+                    visited = shares[rank].visit(2 * ring[seat - round_] + k, k, 0.1)
+                    shares[rank].errors[-1] += visited
             held = [share.here for share in shares]
-            for share in shares:
-                share.here = held[share.rank - 1]
+            for seat, rank in enumerate(ring):
+                shares[rank].here = held[ring[seat - 1]]
     return shares
 
 
@@ -72,13 +74,46 @@ TRANSPORTS = [
 ]
 
 
+ORDERS: Any = ["ring", "permutation"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("on", TRANSPORTS, ids=str)
-def test_a_rotation_is_its_sequential_replay_bit_for_bit(on: ls.Transport) -> None:
-    model, expected = rotate(on, *made(), 8, l2=0.05, max_iter=EPOCHS), sequential(on.size)
+def test_a_rotation_is_its_sequential_replay_bit_for_bit(on: ls.Transport, order: Any) -> None:
+    model = rotate(on, *made(), 8, l2=0.05, max_iter=EPOCHS, rotation_order=order)
+    expected = sequential(on.size, algorithm="rotation", rotation_order=order)
     assert_same(model, expected)
-    squares = np.sum([share.errors for share in expected], axis=0)
+    squares, visited = np.sum([share.errors for share in expected], axis=0).T
     np.testing.assert_array_equal(model.rmse_, np.sqrt(squares / 3000))
+    assert visited.tolist() == [3000] * EPOCHS
     assert model.rmse_[-1] < 0.8 * model.rmse_[0]
+
+
+def test_permutations_change_from_epoch_to_epoch_and_are_the_same_everywhere() -> None:
+    model = MatrixFactorization(8, algorithm="rotation", rotation_order="permutation", random_state=0)
+    start = Beginning.of(model, read(*made(), None))
+    rings = [[Share(rank, 5, start).ring(epoch) for epoch in range(4)] for rank in range(5)]
+    assert all(each == rings[0] for each in rings)
+    assert all(sorted(ring) == list(range(5)) for ring in rings[0])
+    assert len({tuple(ring) for ring in rings[0]}) == 4
+
+
+def test_what_a_timed_visit_leaves_is_where_the_next_begins() -> None:
+    """A visit too short for more than one cell: as many visits as cells meet every rating once."""
+    pairs, ratings = made(120_000)
+    model = MatrixFactorization(8, algorithm="rotation", rotation_seconds=1e-9, random_state=0)
+    share = Share(0, 2, Beginning.of(model, read(pairs, ratings, None)))
+    cells = [share.visit(0, 0, 0.1)[1] for _ in range(6)]
+    inside = int(((pairs[:, 0] < 20) & (pairs[:, 1] < 7)).sum())
+    assert inside in np.cumsum(cells)[1:]
+    assert 0 < max(cells) < inside
+
+
+@pytest.mark.parametrize("on", [ls.Threads(2), ls.Simulated(3)], ids=str)
+def test_a_timed_rotation_learns(on: ls.Transport) -> None:
+    pairs, ratings = made(40_000)
+    model = rotate(on, pairs, ratings, 8, l2=0.001, max_iter=200, rotation_seconds=1e-6)
+    assert np.sqrt(np.mean((model.predict(pairs) - ratings) ** 2)) < 0.3 * ratings.std()
 
 
 def test_without_an_intercept_there_are_no_biases() -> None:
@@ -102,7 +137,8 @@ def test_it_is_as_good_as_the_estimator_and_goes_on_as_one() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_pair_is_visited_once_an_epoch(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(Share, "visit", lambda self, slice_, k, rate: seen.append((self.rank, slice_)) or 0.0)
+    visited = np.ones(2)
+    monkeypatch.setattr(Share, "visit", lambda self, slice_, k, rate: seen.append((self.rank, slice_)) or visited)
     rotate(ls.Threads(size), *made(), 8, max_iter=1)
     assert sorted(seen) == [(rank, slice_) for rank in range(size) for slice_ in range(2 * size)]
 
@@ -122,8 +158,11 @@ RANK = """
 import loosestep as ls
 from tests.sparse.test_factor_rotation import EPOCHS, assert_same, made, sequential
 from loosestep.sparse.rotation import rotate
-model = rotate(ls.MPI(), *made(), 8, l2=0.05, max_iter=EPOCHS)
-assert_same(model, sequential(ls.MPI().size))
+for order in ("ring", "permutation"):
+    model = rotate(ls.MPI(), *made(), 8, l2=0.05, max_iter=EPOCHS, rotation_order=order)
+    assert_same(model, sequential(ls.MPI().size, algorithm="rotation", rotation_order=order))
+timed = rotate(ls.MPI(), *made(), 8, l2=0.05, max_iter=50, rotation_seconds=1e-6)
+assert timed.rmse_[-1] < 0.8 * timed.rmse_[0]
 print("the same bits")
 """
 

@@ -55,6 +55,14 @@ def train(
     return out.ravel() if outputs == 1 else out, told
 
 
+def test_the_probe_of_random_access_moves_places_one_by_one() -> None:
+    x = np.zeros(5, np.float32)
+    assert _core.streams.touch(x, np.array([1, 3, 1], np.uint32)) >= 0
+    assert x.tolist() == [0, 2, 0, 1, 0]
+    with pytest.raises(ValueError, match="below x's 5 elements"):
+        _core.streams.touch(x, np.array([5], np.uint32))
+
+
 # --- one thread --------------------------------------------------------------------------------------------
 
 
@@ -225,6 +233,28 @@ def test_deterministic_epochs_give_the_same_bits(threads: int, outputs: int) -> 
     for _ in range(10):
         np.testing.assert_array_equal(first, run()[0])
     assert sum(each["examples"] for each in told) == 4000
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_features_that_no_row_has_had_yet_change_nothing(threads: int) -> None:
+    """Neither looked at nor too late: an entry of 0 makes the engine look at all of them."""
+    some, all_of_them = some_rows(2000, 20), some_rows(2000, 40)
+    narrow = sp.csr_matrix((some[0].data, some[0].indices, some[0].indptr), (2000, 40))
+    last = sp.csr_matrix(([0.0], ([0], [39])), narrow.shape, dtype=np.float32)
+    seen = narrow.copy()
+    seen.data, seen.indices = np.append(last.data, narrow.data), np.append(last.indices, narrow.indices)
+    seen.indptr = np.append(0, narrow.indptr[1:] + 1)
+
+    def run(first: Any) -> Any:
+        model, out = _core.LinearModel(41, 41, 1, threads, "float32"), np.empty((41, 1), np.float32)
+        for epoch, (rows, targets) in enumerate([(first, some[1]), all_of_them]):
+            options = {"eta0": 0.1, "epoch": epoch, "l2": 0.01, "deterministic": True, "period": 100, "seed": 3}
+            model.epoch(lay(rows, targets, 41, threads), None, options | {"loss": "hinge"})
+        model.read(out)
+        return out
+
+    np.testing.assert_array_equal(run(narrow), run(seen))
+    assert np.count_nonzero(run(narrow)) == 41
 
 
 @pytest.mark.parametrize("head", [0, 10, 41])

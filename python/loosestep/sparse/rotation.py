@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,8 @@ def rotate(
     l2: float = 0.1,
     learning_rate: float = 0.1,
     max_iter: int = 20,
+    rotation_order: Literal["ring", "permutation"] = "ring",
+    rotation_seconds: float | None = None,
     shape: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> MatrixFactorization:
@@ -39,8 +41,10 @@ def rotate(
     X, y and options as of `MatrixFactorization` with schedule "adagrad", l2_scale "rating" and explicit feedback.
     Every process gives all ratings, and keeps those of its workers' users. Items are cut into 2n slices. In round
     j of an epoch worker w visits slices 2c and 2c + 1 with c = w - j (mod n); while it visits one, the other is
-    on its way to w + 1. No two workers write to one row, so an epoch's result is that of visiting one pair
-    (worker, slice) after the other, to the same bits on every transport.
+    on its way to w + 1; in rotation_order "permutation" workers sit round the ring anew in every epoch. No two
+    workers write to one row, so an epoch's result is that of visiting one pair (worker, slice) after the other, to
+    the same bits on every transport: unless slices are passed on after rotation_seconds, by a worker's own clock.
+    Then the ratings that a visit has not reached are where the next visit of that pair begins.
 
     An epoch sends 2n messages a worker, of one slice each: the items, with their biases and AdaGrad's sums, once
     round the ring. At the end every worker gets all rows.
@@ -60,7 +64,8 @@ def rotate(
     of_kind("on", on, Transport)
     model = MatrixFactorization(
         n_components, fit_intercept=fit_intercept, l2=l2, learning_rate=learning_rate, max_iter=max_iter,
-        algorithm="rotation", shape=shape, random_state=whole("seed", seed, 0),
+        algorithm="rotation", rotation_order=rotation_order, rotation_seconds=rotation_seconds, shape=shape,
+        random_state=whole("seed", seed, 0),
     )  # fmt: skip
     model._check()
     given = read(X, y, shape)
@@ -68,7 +73,7 @@ def rotate(
         raise ValueError(f"{on.size} workers need {on.size} users and {2 * on.size} items, got {given.shape}")
     start = Beginning.of(model, given)
     found = _carried_out(on, start, model)
-    errors = np.sqrt(found.all_errors / len(given)).tolist()
+    errors = np.sqrt(found.all_errors[:, 0] / np.maximum(found.all_errors[:, 1], 1)).tolist()
     return model._taken((found.all_users, found.all_items), start.mean, given.shape, errors, seed)
 
 
@@ -94,20 +99,24 @@ class Beginning:
     mean: float
     tables: tuple[Table, Table]
     l2: float
+    order: str
+    seconds: float
     seed: int
 
     @classmethod
     def of(cls, model: MatrixFactorization, ratings: Ratings) -> Beginning:
         mean, tables = model._mean(ratings), model._begun(ratings, generator(model.random_state))
         less = replace(ratings, values=ratings.values - np.float32(mean))
-        return cls(less, mean, tables, model.l2, model.random_state)
+        seconds = np.inf if model.rotation_seconds is None else model.rotation_seconds
+        return cls(less, mean, tables, model.l2, model.rotation_order, seconds, model.random_state)
 
 
 class Share:
     """What one worker of a rotation has: its users, the ratings of theirs, and the two slices that are with it."""
 
     def __init__(self, rank: int, size: int, start: Beginning) -> None:
-        self.rank, self.size, self.l2, self.seed = rank, size, start.l2, start.seed
+        self.rank, self.size, self.l2 = rank, size, start.l2
+        self.order, self.seconds, self.seed = start.order, start.seconds, start.seed
         users, items = start.tables
         n, count = start.ratings.shape
         self.user_cuts = [n * s // size for s in range(size + 1)]
@@ -115,43 +124,54 @@ class Share:
         self.users = Bundle(users, self.user_cuts, rank)
         self.here = [Bundle(items, self.cuts, 2 * rank + k) for k in (0, 1)]
         self.coming: list[Buffer] = [buffers.like(bundle.buffer) for bundle in self.here]
-        self.grids = [self._grid(start.ratings, s) for s in range(2 * size)]
-        self.errors: list[float] = []
-        """Of every epoch: the sum of e^2 over this worker's ratings, each before its own update."""
+        self.visits = [self._visits(start.ratings, s) for s in range(2 * size)]
+        self.errors: list[Any] = []
+        """Of every epoch: the sum of e^2 over the ratings visited, before their updates, and their number."""
 
     def epoch(self, rate: float) -> Iterator[Request]:
         """Requests of one epoch; computes between them."""
         moving: list[Exchange | None] = [None, None]
-        self.errors.append(0.0)
+        ring = self.ring(len(self.errors))
+        self.errors.append(np.zeros(2))
         for round_ in range(self.size):
             for k in (0, 1):
                 yield from self._arrive(moving, k)
-                slice_ = 2 * ((self.rank - round_) % self.size) + k
-                self.errors[-1] += self.visit(slice_, k, rate)
+                self.errors[-1] += self.visit(2 * self.before(ring, round_) + k, k, rate)
                 if self.size > 1:
-                    moving[k] = exchange = self._pass_on(k)
+                    moving[k] = exchange = self._pass_on(ring, k)
                     yield Start(exchange)
         for k in (0, 1):
             yield from self._arrive(moving, k)
 
-    def visit(self, slice_: int, k: int, rate: float) -> float:
-        """Every rating of this worker's users on that slice, which is the k-th here; the sum of e^2."""
-        grid = self.grids[slice_]
-        if grid is None:
-            return 0.0
+    def ring(self, epoch: int) -> list[int]:
+        """The ranks in their order round the ring."""
+        if self.order == "ring":
+            return list(range(self.size))
+        order: list[int] = np.random.default_rng([self.seed, epoch]).permutation(self.size).tolist()
+        return order
+
+    def before(self, ring: list[int], places: int) -> int:
+        """Whose place is so many before this one."""
+        return ring[(ring.index(self.rank) - places) % self.size]
+
+    def visit(self, slice_: int, k: int, rate: float) -> Any:
+        """The ratings of this worker's users on that slice, which is the k-th here: see `errors`."""
+        visits = self.visits[slice_]
+        if visits is None:
+            return np.zeros(2)
         users = self.users.table(_length(self.user_cuts, self.rank))
         items = self.here[k].table(_length(self.cuts, slice_))
         factors = _core.Factors(users.native(self.l2, None), items.native(self.l2, None), users.rank)
-        squares, _ = factors.hogwild(grid, rate, 1, self.seed + slice_, len(self.errors))
-        return self._finite(squares)
+        squares, count = factors.rotate(visits, rate)
+        return np.array([self._finite(squares), count])
 
     def gather(self) -> Iterator[Request]:
         """All workers' rows and errors come here; the slices are at home after an epoch."""
         users = yield from self._gathered(self.users.buffer)
         first = yield from self._gathered(self.here[0].buffer)
         second = yield from self._gathered(self.here[1].buffer)
-        errors = yield from self._gathered(np.array(self.errors))
-        self.all_errors = errors.sum(axis=0)
+        errors = yield from self._gathered(np.ravel(self.errors))
+        self.all_errors = errors.sum(axis=0).reshape(-1, 2)
         slices = [piece for pair in zip(first, second, strict=True) for piece in pair]
         self.all_users = self.users.joined(users, self.user_cuts)
         self.all_items = self.here[0].joined(slices, self.cuts)
@@ -166,8 +186,8 @@ class Share:
             raise Diverged(self.rank, len(self.errors), squares)
         return squares
 
-    def _pass_on(self, k: int) -> Exchange:
-        after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+    def _pass_on(self, ring: list[int], k: int) -> Exchange:
+        after, before = self.before(ring, -1), self.before(ring, 1)
         return Exchange(sends=[(after, self.here[k].buffer)], recvs=[(before, self.coming[k])], tag=k)
 
     def _arrive(self, moving: list[Exchange | None], k: int) -> Iterator[Request]:
@@ -175,7 +195,8 @@ class Share:
             yield Wait(exchange)
             self.here[k].buffer, self.coming[k] = self.coming[k], self.here[k].buffer
 
-    def _grid(self, ratings: Ratings, slice_: int) -> _core.RatingGrid | None:
+    def _visits(self, ratings: Ratings, slice_: int) -> _core.Rotation | None:
+        """Of one worker and one slice: it knows which cells a visit has left for the next."""
         users, items = self.user_cuts[self.rank : self.rank + 2], self.cuts[slice_ : slice_ + 2]
         inside = (ratings.users >= users[0]) & (ratings.users < users[1])
         inside &= (ratings.items >= items[0]) & (ratings.items < items[1])
@@ -184,7 +205,9 @@ class Share:
         shape = users[1] - users[0], items[1] - items[0]
         mine = ratings.users[inside] - np.uint32(users[0]), ratings.items[inside] - np.uint32(items[0])
         blocks = max(1, int(inside.sum()) // 4096), 1
-        return _core.RatingGrid(*mine, ratings.values[inside], shape, blocks, self.seed + slice_)
+        seed = self.seed + 2 * self.size * self.rank + slice_
+        grid = _core.RatingGrid(*mine, ratings.values[inside], shape, blocks, seed)
+        return _core.Rotation(grid, 1, seconds=self.seconds, seed=seed)
 
 
 class Bundle:

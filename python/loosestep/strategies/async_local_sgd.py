@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.errors import at_most, positive, whole
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,8 +90,7 @@ class AsyncLocalSGD(Strategy):
         ops.subtract(state.pulled, worker.params, change)
         scalars = (self.rate, self.momentum, float(self.delay or worker.size))
         yield Push("delayed_nesterov", (state.center, state.momentum, state.total), (change,), scalars)
-        yield Fetch(state.center, into=worker.params)
-        ops.copy(worker.params, state.pulled)
+        yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
 from loosestep.errors import at_most, positive
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,13 +76,10 @@ class DCASGD(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)
-        step = state.pulled  # until it holds what is pulled next
-        ops.subtract(worker.params, state.pulled, step)
         mine = getattr(state.backups, backup(worker.rank))
         scalars = (self.strength, self.decay, self.epsilon)
-        yield Push("compensate", (state.center, mine, state.square), (step,), scalars)
-        yield Fetch(mine, into=worker.params)
-        ops.copy(worker.params, state.pulled)
+        yield Push("compensate", (state.center, mine, state.square), (steps_taken(worker, state),), scalars)
+        yield from pull(worker, state, mine)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -1,23 +1,25 @@
-"""Decoupled DiLoCo's merge: radial-directional averages, here of workers in lockstep."""
+"""Decoupled DiLoCo: learners that wait for nobody, and fragments that a quorum of them moves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
-from loosestep.errors import positive, whole
-from loosestep.requests import AllGather
-from loosestep.strategy import LateStrategy, State
+from loosestep.errors import at_most, positive, share, whole
+from loosestep.requests import Fetch, Local, Push
+from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
-    from loosestep.requests import Buffer, Communication
+    from loosestep.requests import Buffer, Request, Shared
     from loosestep.worker import Worker
 
 DEGENERATE = 1e-6
 """Shorter than this, directions of length 1 have no mean that rounding did not make."""
+
+NEVER = -1
 
 
 def radial_directional(deltas: Sequence[Buffer], weights: Sequence[float], out: Buffer) -> None:
@@ -40,28 +42,39 @@ def radial_directional(deltas: Sequence[Buffer], weights: Sequence[float], out: 
 
 
 @dataclass(frozen=True, repr=False)
-class DecoupledDiLoCo(LateStrategy):
-    """Streaming DiLoCo whose outer gradient is, tensor by tensor, the radial-directional average of the workers':
+class DecoupledDiLoCo(Strategy):
+    """DiLoCo by fragments whose learners never wait for each other. After every `period` local steps a learner
+    leaves its next fragment p, as x_i,p, where it can be found. When `quorum` learners have done so since c_p
+    moved last, and a grace window has passed, c_p moves by those that are there, tensor by tensor:
 
-    D <- (sum w_i |D_i| / sum w_i) phi(sum w_i phi(D_i)), D_i = c_p - s_i,p, phi(v) = v / |v|, w_i = b_i b_i / H,
-    then u_p <- m u_p + D, c_p <- c_p - r (D + m u_p), x_i,p <- c_p, `delay` steps after fragment p was sent.
+    D <- (sum w_i |D_i| / sum w_i) phi(sum w_i phi(D_i)), D_i = c_p - x_i,p, phi(v) = v / |v|, w_i = b_i b_i / s_i,
+    u_p <- m u_p + D, c_p <- c_p - r (D + m u_p).
 
-    b_i are the samples that worker i used in the round, of H local steps. Of the paper this is the merge, with
-    every learner in the quorum. Left out: the syncer, quorums of some and the grace window (workers here wait
-    for each other), counters of their own for each fragment, and plain means for embeddings. Where tensors are
-    not known, a fragment is one.
+    b_i and s_i are the samples and steps of learner i since it took c_p. After every step it looks which
+    fragments have moved, and overwrites its own by those (x_i,p <- c_p); one that it has left itself, `delay`
+    steps after that at the earliest. What is left for a c_p that has moved on is late, and used by nobody.
 
-    period: local steps between the exchanges of two fragments.
-    fragments: how many.
-    delay: local steps from sending a fragment to its merge, which loses them; None for half the period.
+    There is no syncer besides the learners: c_p, u_p and what is left are variables that all share, and the
+    learner that first finds that the window has passed makes the merge. So a window is `grace` of `delay` steps of
+    that learner; time for the exchange itself is not subtracted. Embeddings are averaged as all tensors are; where
+    tensors are not known, a fragment is one. A learner whose data has ended leaves nothing more, so a quorum that
+    needs it is not met again.
+
+    period: local steps between two fragments that a learner leaves.
+    fragments: how many; each is left once in fragments * period steps.
+    quorum: learners that must have left a fragment before it moves; all of them at most.
+    delay: local steps from leaving a fragment to overwriting it, which loses them.
+    grace: part of these that is spent on waiting for more learners than the quorum.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
 
-    A round sends (n-1) (d/fragments + 1) values a worker in n-1 messages, while it computes.
+    A round sends d/fragments + n + 1 values in 2 messages; who merges, d/fragments + 2 fragments more in 3. It
+    receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
+    moved, and who merges also what was left.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
-    >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2, delay=1)
+    >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2)
     >>> result = ls.run(strategy, lambda x, b: x - b, np.zeros(4), batches, on=ls.Simulated(2))
     >>> bool(abs(result.params - 1.5).max() < 0.1)
     True
@@ -70,57 +83,177 @@ class DecoupledDiLoCo(LateStrategy):
     rule after secondary sources.
     """
 
+    synchronous: ClassVar[bool] = False
+    consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
+    consensus_in: ClassVar[str] = "state.center"
     period: int = 25
     fragments: int = 4
-    delay: int | None = 2
+    quorum: int = 1
+    delay: int = 2
+    grace: float = 0.5
     rate: float = 0.7
     momentum: float = 0.9
 
     @classmethod
     def example(cls) -> DecoupledDiLoCo:
-        return cls(period=4, fragments=1, delay=1, momentum=0.5)
+        return cls(period=3, fragments=1, rate=0.4, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        self.check_delay(keeps=self.fragments > 1)
+        whole("quorum", self.quorum)
+        whole("delay", self.delay)
+        at_most("delay", self.delay, self.period)
+        share("grace", self.grace)
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
 
+    @property
+    def window(self) -> int:
+        """Steps for which a quorum waits for others."""
+        return int(self.grace * self.delay)
+
     def init(self, worker: Worker) -> State:
-        params = worker.params
-        largest = 1 + max(part.stop - part.start for part in worker.fragments(self.fragments))
+        if self.quorum > worker.size:
+            raise ValueError(f"quorum must be at most {worker.size}, the number of workers, got {self.quorum}")
+        parts, none = worker.fragments(self.fragments), buffers.zeros(self.fragments, float)
         return State(
-            anchor=worker.copy_of_params(),
-            momentum=buffers.like(params),
-            sent=buffers.zeros(largest, params.dtype),
-            come=buffers.zeros(largest * worker.size, params.dtype),
-            coming=None,
-            place=0,
+            of=State(**{name(p): self.fragment(worker, p, part) for p, part in enumerate(parts)}),
+            center=State(**{name(p): center(worker, p, part) for p, part in enumerate(parts)}),
+            turns=worker.shared("turns", like=none),  # 3 k: moved k times; above: being merged
+            moves=[0] * self.fragments,  # of what this learner has taken
+            left_at=[NEVER] * self.fragments,  # by `looks`, as the next
+            quorum_at=[NEVER] * self.fragments,
+            since=[[0, 0] for _ in parts],  # samples and looks when it was taken
+            samples=0,
+            looks=0,
         )
 
-    def send(self, worker: Worker, state: State) -> Communication:
-        """The next fragment, and behind it its weight."""
-        state.place = (worker.round - 1) % self.fragments
-        part = worker.fragments(self.fragments)[state.place]
+    def fragment(self, worker: Worker, p: int, part: slice) -> State:
+        """What all share of a fragment besides its center; who left it for its move k + 1 has that in `there`."""
         size = part.stop - part.start
-        ops.copy(worker.params[part], state.sent[:size])
-        state.sent[size] = worker.samples * worker.samples / self.period
-        return AllGather(state.sent[: size + 1], state.come[: (size + 1) * worker.size])
+        rest, room = buffers.zeros(size, worker.params.dtype), buffers.zeros(size + 1, worker.params.dtype)
+        left = {name(rank): worker.shared(f"left {p} {rank}", like=room) for rank in range(worker.size)}
+        there = buffers.zeros(worker.size, worker.params.dtype)
+        return State(
+            velocity=worker.shared(f"velocity {p}", like=rest),
+            there=worker.shared(f"there {p}", like=there),
+            left=State(**left),
+        )
 
-    def receive(self, worker: Worker, state: State) -> None:
-        """The outer step makes of all fragments the new anchor."""
-        part = worker.fragments(self.fragments)[state.place]
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        for _ in range(self.period):
+            yield Local(1)
+            state.looks += 1
+            yield from self.look(worker, state)
+        p = (worker.round - 1) % self.fragments
+        if state.samples + worker.samples > state.since[p][0]:
+            yield from self.leave(worker, state, p)
+            yield from self.look(worker, state)
+        state.samples += worker.samples
+
+    # --- a learner ---------------------------------------------------------------------------------------
+
+    def leave(self, worker: Worker, state: State, p: int) -> Iterator[Request]:
+        """A fragment, behind it its weight; then the word that it is there."""
+        part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
         size = part.stop - part.start
-        rows = state.come[: (size + 1) * worker.size].reshape(worker.size, size + 1)
-        anchor, momentum, x = state.anchor[part], state.momentum[part], worker.params[part]
+        left = worker.room("left", size + 1)
+        ops.copy(worker.params[part], left[:size])
+        left[size] = self.weight(worker, state, p)
+        yield Push("blend", (getattr(of.left, name(worker.rank)),), (left,), (0.0,), arrived=True)
+        yield self.claim(worker, of.there, worker.rank, state.moves[p] + 1)
+        state.left_at[p], state.quorum_at[p] = state.looks, NEVER
+
+    def weight(self, worker: Worker, state: State, p: int) -> float:
+        """Samples by samples a step, since the fragment was taken."""
+        samples, steps = state.samples + worker.samples - state.since[p][0], state.looks - state.since[p][1]
+        return float(samples * samples / steps)
+
+    def look(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Which fragments have moved, and which may."""
+        turns = worker.numbers("turns", self.fragments)
+        yield Fetch(state.turns, into=turns)
+        for p in range(self.fragments):
+            if turns[p] == 3 * state.moves[p] and state.left_at[p] != NEVER:
+                yield from self.wait(worker, state, p, turns)
+            if turns[p] >= 3 * state.moves[p] + 3 and not self.overlaps(state, p):
+                yield from self.take(worker, state, p, int(turns[p]) // 3)
+
+    def overlaps(self, state: State, p: int) -> bool:
+        """Whether this learner left it less than `delay` steps ago."""
+        return bool(state.left_at[p] != NEVER and state.looks - state.left_at[p] < self.delay)
+
+    def take(self, worker: Worker, state: State, p: int, moves: int) -> Iterator[Request]:
+        """The learner goes on from a fragment that has moved so often, and counts anew."""
+        yield Fetch(getattr(state.center, name(p)), into=worker.params[worker.fragments(self.fragments)[p]])
+        state.moves[p], state.left_at[p] = moves, NEVER
+        state.since[p] = [state.samples + worker.samples, state.looks]
+
+    # --- a quorum ----------------------------------------------------------------------------------------
+
+    def wait(self, worker: Worker, state: State, p: int, turns: Buffer) -> Iterator[Request]:
+        """Merge if the window has passed and nobody else does; `turns` then say so."""
+        there = yield from self.learners(worker, state, p)
+        if len(there) < self.quorum:
+            return
+        if state.quorum_at[p] == NEVER:
+            state.quorum_at[p] = state.looks
+        if state.looks - state.quorum_at[p] < self.window:
+            return
+        mine = 3 * state.moves[p] + 1 + worker.rank / worker.size
+        yield self.claim(worker, state.turns, p, mine)
+        yield Fetch(state.turns, into=turns)
+        if turns[p] == mine:
+            yield from self.merge(worker, state, p)
+            turns[p] = 3 * state.moves[p] + 3
+
+    def learners(self, worker: Worker, state: State, p: int) -> Generator[Request, None, list[int]]:
+        """Who has left the fragment since it moved last."""
+        there = worker.room("there", worker.size)
+        yield Fetch(getattr(state.of, name(p)).there, into=there)
+        return [rank for rank in range(worker.size) if there[rank] == state.moves[p] + 1]
+
+    def merge(self, worker: Worker, state: State, p: int) -> Iterator[Request]:
+        """The outer step of a fragment that this learner alone may move."""
+        part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
+        there = yield from self.learners(worker, state, p)  # by now the late ones as well
+        rows = [worker.room(("left by", rank), part.stop - part.start + 1) for rank in there]
+        for rank, row in zip(there, rows, strict=True):
+            yield Fetch(getattr(of.left, name(rank)), into=row)
+        center, delta = (worker.scratch(what, like=worker.params[part]) for what in ("center", "delta"))
+        yield Fetch(getattr(state.center, name(p)), into=center)
         for tensor in worker.tensors(part):
-            self.outer(rows[:, tensor], rows[:, size].tolist(), anchor[tensor], momentum[tensor], x[tensor])
+            average(center[tensor], [row[tensor] for row in rows], [float(row[-1]) for row in rows], delta[tensor])
+        shared = getattr(state.center, name(p)), of.velocity
+        yield Push("nesterov", shared, (delta,), (self.rate, self.momentum), arrived=True)
+        yield self.claim(worker, state.turns, p, 3 * state.moves[p] + 3)
 
-    def outer(self, rows: Buffer, weights: list[float], anchor: Buffer, momentum: Buffer, x: Buffer) -> None:
-        """One tensor's step; the rows become the workers' deltas."""
-        for row in rows:
-            ops.subtract(anchor, row, row)
-        radial_directional(list(rows), weights, x)
-        ops.subtract(anchor, x, x)
-        ops.outer_nesterov(x, anchor, momentum, self.rate, self.momentum)
+    def claim(self, worker: Worker, shared: Shared, place: int, number: float) -> Request:
+        """Ask for a number at one place of a shared variable."""
+        values = worker.room(("claim", shared.name), shared.size, shared.dtype)
+        values.fill(0)
+        values[place] = number
+        return Push("claim", (shared,), (values,))
+
+    def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
+        """All centers."""
+        for p, part in enumerate(worker.fragments(self.fragments)):
+            yield Fetch(getattr(state.center, name(p)), into=out[part])
+
+
+def name(number: int) -> str:
+    """Of a fragment or a learner in a state; in order."""
+    return f"n{number:06}"
+
+
+def center(worker: Worker, p: int, part: slice) -> Shared:
+    """A fragment of the model, which all share."""
+    return worker.shared(f"center {p}", like=buffers.copy_of(worker.params[part]))
+
+
+def average(center: Buffer, rows: Sequence[Buffer], weights: Sequence[float], delta: Buffer) -> None:
+    """The outer gradient of a tensor; rows become what each is away from the center."""
+    for row in rows:
+        ops.subtract(center, row, row)
+    radial_directional(rows, weights, delta)

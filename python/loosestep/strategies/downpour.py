@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
 from loosestep.errors import whole
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +51,8 @@ class Downpour(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)
-        steps = state.pulled  # until it holds what is pulled next
-        ops.subtract(worker.params, state.pulled, steps)
-        yield Push("axpy", (state.center,), (steps,), (1.0,))
-        yield Fetch(state.center, into=worker.params)
-        ops.copy(worker.params, state.pulled)
+        yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,))
+        yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

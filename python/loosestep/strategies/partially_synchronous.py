@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
 from loosestep.errors import whole
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,22 +54,15 @@ class PartiallySynchronous(Strategy):
         first = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside, on every transport
         yield Start(first)
         for _ in range(self.period - 1):
-            yield from self.pull(worker, state)
+            yield from pull(worker, state, state.center)
             yield from self.push(worker, state)
         yield Wait(first)
-        yield from self.pull(worker, state)
+        yield from pull(worker, state, state.center)
 
     def push(self, worker: Worker, state: State) -> Iterator[Request]:
         """A step, and its way to the center."""
         yield Local(1)
-        steps = state.pulled  # until it holds what is pulled next
-        ops.subtract(worker.params, state.pulled, steps)
-        yield Push("axpy", (state.center,), (steps,), (1.0,), arrived=True)
-
-    def pull(self, worker: Worker, state: State) -> Iterator[Request]:
-        """The center."""
-        yield Fetch(state.center, into=worker.params)
-        ops.copy(worker.params, state.pulled)
+        yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
 from loosestep.errors import whole
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +57,7 @@ class SSP(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)
-        steps = state.pulled  # until it holds what is pulled next
-        ops.subtract(worker.params, state.pulled, steps)
-        yield Push("axpy", (state.center,), (steps,), (1.0,), arrived=True)
+        yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
         here = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside, on every transport
         yield Start(here)
         setattr(state.begun, slot(worker.round, self.bound), here)
@@ -68,8 +65,7 @@ class SSP(Strategy):
         if getattr(state.begun, earlier) is not None:
             yield Wait(getattr(state.begun, earlier))
             setattr(state.begun, earlier, None)
-        yield Fetch(state.center, into=worker.params)
-        ops.copy(worker.params, state.pulled)
+        yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
 from loosestep.errors import whole
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +57,9 @@ class WeedOut(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)
-        steps = state.pulled  # until it holds what is pulled next
-        ops.subtract(worker.params, state.pulled, steps)
         queue = float(2 * worker.size if self.queue is None else self.queue)
-        yield Push("add_if_recent", (state.center,), (steps,), (float(state.seen[0]), queue))
-        yield Fetch(state.center, into=worker.params, version=state.seen)
-        ops.copy(worker.params, state.pulled)
+        yield Push("add_if_recent", (state.center,), (steps_taken(worker, state),), (float(state.seen[0]), queue))
+        yield from pull(worker, state, state.center, state.seen)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -1,0 +1,21 @@
+"""Ops on buffers that lie on a card: the same rules, compiled for it at first use. See docs/cuda.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loosestep import _core
+from loosestep.cuda import elementwise
+
+FACES: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
+"""Ops that are no rule, by name: what performs them on a card."""
+
+
+def run(op: str, arguments: tuple[Any, ...]) -> Any:
+    """What an op of the core calls where a buffer lies on a card; arguments in the signature's order."""
+    if op in _core.rules.names():
+        return elementwise.run(op, arguments)
+    if op not in FACES:
+        raise TypeError(f"{op}: its buffers must be numpy arrays; it is not made for those on a card")
+    return FACES[op](arguments)

@@ -1,0 +1,138 @@
+"""Buffers on a card as a launch needs them: CuPy arrays and torch CUDA tensors, by what they say of themselves.
+
+Address, shape and type come from `__cuda_array_interface__`, the card from `__dlpack_device__`. Nothing is ever
+converted or copied: all but a contiguous array of the first one's type, length and card is an error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+CUDA = 2  # as DLPack numbers devices
+MANAGED = 13
+TYPES = {"<f4": "float32", "<f8": "float64", "<f2": "float16", "<V2": "bfloat16"}
+BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+WANTED = "float32, float64, float16 or bfloat16"
+
+
+class Place(NamedTuple):
+    """Where to launch: the card, and the caller's stream on it."""
+
+    device: int
+    stream: int
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer on a card."""
+
+    given: Any
+    address: int
+    size: int
+    dtype: str
+    device: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size * BYTES[self.dtype]
+
+    @property
+    def place(self) -> Place:
+        """Its card, and the stream that its framework works on just now."""
+        return Place(self.device, stream_of(self.given, self.device))
+
+
+def is_tensor(given: Any) -> bool:
+    """Whether it is torch's. (Who holds a tensor has imported torch: nothing else needs to.)"""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def stream_of(given: Any, device: int) -> int:
+    """The stream that the caller has made current, in the framework that the buffer is of."""
+    if is_tensor(given):
+        return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return 0
+    with cupy.cuda.Device(device):
+        return int(cupy.cuda.get_current_stream().ptr)
+
+
+def kind(given: Any) -> str:
+    """What was given instead."""
+    if is_tensor(given):
+        return f"a tensor on {given.device}"
+    return f"a {type(given).__module__}.{type(given).__qualname__}"
+
+
+def seen(op: str, name: str, given: Any, *, written: bool = False, like: Buffer | None = None) -> Buffer:
+    """A buffer, checked: by itself, and against the first one (which is `like`)."""
+    device = card_of(given)
+    if device is None:
+        raise TypeError(f"{op}: {name} must be on a card, like the op's other buffers, got {kind(given)}")
+    told = (given.detach() if is_tensor(given) else given).__cuda_array_interface__
+    address, read_only = told["data"]
+    dtype = TYPES.get(told["typestr"].replace("|", "<"))
+    if dtype is None:
+        raise TypeError(f"{op}: {name} must be {WANTED}, got {getattr(given, 'dtype', told['typestr'])}")
+    if not is_contiguous(told["shape"], told.get("strides"), BYTES[dtype]):
+        raise ValueError(f"{op}: {name} must be contiguous, got strides {told['strides']} for {told['shape']}")
+    if written and read_only:
+        raise ValueError(f"{op}: {name} must be writable, got a read-only array")
+    buffer = Buffer(given, address or 0, prod(told["shape"]), dtype, device)
+    if like is not None:
+        check_alike(op, name, buffer, like)
+    return buffer
+
+
+def card_of(given: Any) -> int | None:
+    """The number of the card that it lies on."""
+    device = getattr(given, "__dlpack_device__", None)
+    where, number = device() if device is not None else (None, 0)
+    return int(number) if where in (CUDA, MANAGED) else None
+
+
+def is_contiguous(shape: Sequence[int], strides: Sequence[int] | None, step: int) -> bool:
+    """In C's order; along a length of 1 nothing is stepped over."""
+    if strides is None or 0 in shape:
+        return True
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length != 1 and stride != step:
+            return False
+        step *= length
+    return True
+
+
+def check_alike(op: str, name: str, buffer: Buffer, first: Buffer) -> None:
+    """Of the first one's card, type and length."""
+    if buffer.device != first.device:
+        raise ValueError(
+            f"{op}: {name} must be on card {first.device} like the first buffer, got one on card {buffer.device}"
+        )
+    if buffer.dtype != first.dtype:
+        raise TypeError(f"{op}: {name} must be {first.dtype} like the first buffer, got {buffer.dtype}")
+    if buffer.size != first.size:
+        raise ValueError(f"{op}: {name} must have {first.size} elements like the first buffer, got {buffer.size}")
+
+
+def all_seen(op: str, names: Sequence[str], given: Sequence[Any], written: int) -> list[Buffer]:
+    """The buffers of an op; bit i of `written` says that buffer i is. A written one overlaps no other."""
+    found: list[Buffer] = []
+    for i, (name, each) in enumerate(zip(names, given, strict=True)):
+        found.append(seen(op, name, each, written=bool(written >> i & 1), like=found[0] if found else None))
+    check_apart(op, names, found, written)
+    return found
+
+
+def check_apart(op: str, names: Sequence[str], buffers: Sequence[Buffer], written: int) -> None:
+    """An `out` may be one of those that are read, whole."""
+    for i, a in enumerate(buffers):
+        for j, b in enumerate(buffers[:i]):
+            same = a.address == b.address and "out" in (names[i], names[j])
+            if (written >> i | written >> j) & 1 and a.address < b.end and b.address < a.end and not same:
+                raise ValueError(f"{op}: {names[j]} and {names[i]} must not overlap")

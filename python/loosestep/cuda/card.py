@@ -1,0 +1,99 @@
+"""What cards there are, asked of the driver itself; how fast one copies."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_int
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from loosestep.cuda import cache
+from loosestep.cuda.failures import CardFailed
+from loosestep.cuda.launching import cupy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COPIED = 1 << 28
+"""Bytes: more than any card's L2 holds."""
+REPEATS = 9
+DRIVER = "libcuda.so.1"
+
+
+def names(library: str = DRIVER) -> list[str]:
+    """Of all cards. CardFailed where there is no driver."""
+    driver = driver_of(library)
+    count = c_int()
+    asked(driver, "cuDeviceGetCount", byref(count))
+    return [name_of(driver, number) for number in range(count.value)]
+
+
+def driver_of(library: str) -> ctypes.CDLL:
+    """The driver, ready to be asked."""
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError as error:
+        raise CardFailed(f"no driver: {library} is not on this machine") from error
+    asked(driver, "cuInit", 0)
+    return driver
+
+
+def asked(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    """A function of the driver's, its status checked."""
+    status = getattr(driver, name)(*arguments)
+    if status:
+        raise CardFailed(f"no card: the driver's {name} gives error {status}")
+
+
+def name_of(driver: ctypes.CDLL, number: int) -> str:
+    """As NVIDIA calls it."""
+    device, name = c_int(), ctypes.create_string_buffer(256)
+    asked(driver, "cuDeviceGet", byref(device), number)
+    asked(driver, "cuDeviceGetName", name, 256, device)
+    return name.value.decode()
+
+
+def first() -> str:
+    """The name of the first card; CardFailed, in one sentence, where there is none."""
+    found = names()
+    if not found:
+        raise CardFailed("no card: the driver knows none")
+    return found[0]
+
+
+def inspect() -> dict[str, Any]:
+    """The first card, or why there is none; bytes that it copies a second; the kernels that are kept on disk."""
+    kernels, size = cache.state()
+    found: dict[str, Any] = {"name": None, "why": None, "copy": None}
+    try:
+        found["name"] = first()
+        found["copy"] = copy_rate()
+    except CardFailed as failed:
+        found["why"] = str(failed)
+    return {**found, "kernels": kernels, "kernel_bytes": size, "cache": str(cache.folder())}
+
+
+def copy_rate() -> float:
+    """Bytes read and written a second, by the driver's own copy within the card."""
+    module = cupy()
+    try:
+        x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
+        taken = seconds(lambda: out.data.copy_from_device_async(x.data, COPIED), REPEATS)
+    except Exception as error:
+        raise CardFailed(f"how fast the card copies cannot be measured: {error}") from error
+    return 2 * COPIED / median(taken)
+
+
+def seconds(work: Callable[[], object], repeats: int) -> list[float]:
+    """What each of so many runs took on the card, between events on the current stream, after one to warm up."""
+    module = cupy()
+    work()
+    taken = []
+    for _ in range(repeats):
+        begin, end = module.cuda.Event(), module.cuda.Event()
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        taken.append(module.cuda.get_elapsed_time(begin, end) / 1e3)
+    return taken

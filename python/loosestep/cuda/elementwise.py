@@ -1,0 +1,44 @@
+"""Rules on a card: one launch each, with the fields that the core makes of the scalars."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from loosestep import _core
+from loosestep.cuda.arrays import BYTES, all_seen
+from loosestep.cuda.launching import THREADS, addresses, blocks_for, by_value, launch
+
+C_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16"}
+ACCESS = 16
+"""Bytes that a thread moves at once, of each buffer."""
+
+
+def run(op: str, arguments: tuple[Any, ...]) -> None:
+    """The op of this name, on the stream that its first buffer's framework works on."""
+    parameters, count, written = signature(op)
+    buffers = all_seen(op, parameters[:count], arguments[:count], written)
+    first = buffers[0]
+    fields = _core.rules.fields(op, first.dtype == "float64", arguments[count:])
+    if first.size:
+        places = addresses([buffer.address for buffer in buffers])
+        launch("elementwise", kernel(op, first.dtype), first.place, *shape(first.size, first.dtype),
+               (by_value(fields), places, first.size))  # fmt: skip
+
+
+@cache
+def signature(op: str) -> tuple[tuple[str, ...], int, int]:
+    """Its parameters, how many are buffers, and which of those are written."""
+    names, count, written = _core.rules.signature(op)
+    return tuple(names), count, written
+
+
+def kernel(op: str, dtype: str) -> str:
+    """`elementwise<NesterovElastic, float>`: a rule's type is its op's name in capitals."""
+    rule = "".join(word.capitalize() for word in op.split("_"))
+    return f"elementwise<{rule}, {C_TYPES[dtype]}>"
+
+
+def shape(size: int, dtype: str) -> tuple[tuple[int], tuple[int]]:
+    """A thread for every access; the ends, fewer than two accesses' elements, are taken by the same threads."""
+    return (blocks_for(-(-size * BYTES[dtype] // ACCESS)),), (THREADS,)

@@ -1,0 +1,76 @@
+"""Starting a kernel: compiled at first use, on the caller's stream, its structures passed by value."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep.cuda import cache as on_disk
+from loosestep.cuda.failures import CardFailed
+
+if TYPE_CHECKING:
+    from loosestep.cuda.arrays import Place
+
+THREADS = 256
+"""In a block of the kernels that treat elements alike."""
+MOST_BLOCKS = 2**31 - 1
+
+
+def cupy() -> Any:
+    """CuPy, which launches; imported at first use."""
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise CardFailed(
+            "buffers on a card need CuPy, which is not here: pip install 'loosestep[cuda13]' (or cuda12, as the "
+            f"driver has it): {error}"
+        ) from error
+
+
+def by_value(content: bytes) -> Any:
+    """A structure, as a kernel's argument."""
+    return np.frombuffer(content, f"V{len(content)}")
+
+
+def addresses(values: Sequence[int]) -> Any:
+    """So many pointers in one structure."""
+    return by_value(np.array(values, np.uint64).tobytes())
+
+
+def blocks_for(threads: int) -> int:
+    """Enough blocks for so many threads; kernels go on in strides where that is not enough."""
+    return max(1, min(-(-threads // THREADS), MOST_BLOCKS))
+
+
+def launch(
+    file: str,
+    kernel: str,
+    place: Place,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    arguments: Sequence[Any],
+    shared: int = 0,
+) -> None:
+    """Start `kernel` of kernels/`file`.cu at a place. CardFailed, in one sentence, where it cannot start."""
+    module = cupy()
+    try:
+        with module.cuda.Device(place.device) as device:
+            function = loaded(module, file, kernel, device.compute_capability)
+            with module.cuda.ExternalStream(place.stream, place.device):
+                function(grid, block, tuple(arguments), shared_mem=shared)
+    except CardFailed:
+        raise
+    except Exception as error:
+        raise CardFailed(f"{kernel} could not be started on card {place.device}: {error}") from error
+
+
+@cache
+def loaded(module: Any, file: str, kernel: str, capability: str) -> Any:
+    """The kernel for cards of this capability; CuPy loads it once on each."""
+    major = module.cuda.runtime.runtimeGetVersion() // 1000
+    kept = on_disk.kept(file, kernel, f"sm_{capability}", major)
+    return module.RawModule(path=str(kept.file)).get_function(kept.name)

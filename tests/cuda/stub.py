@@ -1,0 +1,134 @@
+"""A CuPy whose card is the emulation: arrays say that they lie on a card, and a launch runs the kernel on the CPU.
+
+So all that Python does (checks, addresses, fields, names, the cache on disk, streams) is what a card would see.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.cuda.emulation import emulate
+
+from loosestep.cuda import cache, launching, nvrtc
+
+
+class Array:
+    """Memory of the CPU that says it is a card's."""
+
+    def __init__(self, held: NDArray[Any], device: int = 0, *, typestr: str = "", read_only: bool = False) -> None:
+        self.held, self.device, self.typestr, self.read_only = held, device, typestr, read_only
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        told = self.held.__array_interface__
+        strides = None if self.held.flags.c_contiguous else self.held.strides
+        return {
+            "shape": told["shape"],
+            "typestr": self.typestr or told["typestr"],
+            "data": (told["data"][0], self.read_only),
+            "strides": strides,
+            "version": 3,
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device
+
+
+class Launch(NamedTuple):
+    """What a card was asked to run."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    device: int
+    stream: int
+
+
+class Card:
+    """What the stub keeps: launches in order, what was compiled, where the caller stands."""
+
+    def __init__(self) -> None:
+        self.launches: list[Launch] = []
+        self.compiled: list[str] = []
+        self.device, self.stream = 0, 7
+        self.refusal = ""
+
+    @contextmanager
+    def on(self, name: str, value: int) -> Iterator[SimpleNamespace]:
+        before = getattr(self, name)
+        setattr(self, name, value)
+        yield SimpleNamespace(compute_capability="90")
+        setattr(self, name, before)
+
+    def module(self) -> ModuleType:
+        """As much of CuPy as is used."""
+        cupy = ModuleType("cupy")
+        cuda: Any = ModuleType("cupy.cuda")
+        cuda.Device = lambda number: self.on("device", number)
+        cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
+        cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
+        cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
+        for name, value in {"cuda": cuda, "RawModule": lambda path: Loaded(self, Path(path))}.items():
+            setattr(cupy, name, value)
+        return cupy
+
+    def launch(self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int) -> None:
+        if self.refusal:
+            raise RuntimeError(self.refusal)
+        self.launches.append(Launch(kernel, grid, block, self.device, self.stream))
+        emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
+
+
+def passed(given: Any) -> Any:
+    """As CuPy passes arguments: whole numbers as int64, arrays of size one by value."""
+    return given[0] if isinstance(given, np.ndarray) else np.int64(given)
+
+
+class Loaded:
+    """A module of the stub's: a file that says which kernel it is."""
+
+    def __init__(self, card: Card, path: Path) -> None:
+        self.card, self.told = card, json.loads(path.read_bytes())
+
+    def get_function(self, name: str) -> Any:
+        assert name == "entry"
+
+        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int = 0) -> None:
+            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem)
+
+        return start
+
+
+class StubCompiler:
+    """Its code is what it was asked to compile."""
+
+    version = "13.0"
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def compiled(self, file: str, kernels: Sequence[str], architecture: str) -> nvrtc.Compiled:
+        self.card.compiled.append(f"{kernels[0]} for {architecture}")
+        content = json.dumps({"file": file, "kernel": kernels[0]}).encode()
+        return nvrtc.Compiled(("entry",), content, "")
+
+
+@contextmanager
+def stub_card(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
+    """Ops on `Array`s run on it; compiled kernels are kept in `folder`."""
+    card = Card()
+    monkeypatch.setitem(sys.modules, "cupy", card.module())
+    monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
+    monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: StubCompiler(card))
+    launching.loaded.cache_clear()
+    yield card
+    launching.loaded.cache_clear()

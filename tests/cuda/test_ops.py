@@ -1,0 +1,216 @@
+"""`ops` on buffers of a card: all that Python does is real, the card is the emulation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.cuda.stub import Array, Card, stub_card
+from tests.cuda.test_elementwise import NAMES, placed, scalars
+
+from loosestep import _core, ops
+from loosestep.cuda import cache, launching, sources
+from loosestep.cuda.failures import CardFailed
+
+F4 = np.dtype(np.float32)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
+    with stub_card(monkeypatch, tmp_path) as made:
+        yield made
+
+
+def drawn(count: int, n: int = 100, dtype: Any = F4) -> list[NDArray[Any]]:
+    rng = np.random.default_rng(3)
+    return [placed(rng.random(n).astype(dtype), 1) for _ in range(count)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", NAMES)
+def test_an_op_has_the_same_name_and_bits(card: Card, op: str, dtype: Any) -> None:
+    _, count, _ = _core.rules.signature(op)
+    x = drawn(count, dtype=dtype)
+    wanted = [each.copy() for each in x]
+    getattr(ops, op)(*map(Array, x), *scalars(op))
+    getattr(ops, op)(*wanted, *scalars(op))
+    for got, want in zip(x, wanted, strict=True):
+        assert got.tobytes() == want.tobytes()
+    assert len(card.launches) == 1
+
+
+@pytest.mark.parametrize(("typestr", "kind"), [("<f2", "float16"), ("<V2", "bfloat16"), ("|V2", "bfloat16")])
+def test_numbers_of_two_bytes(card: Card, typestr: str, kind: str) -> None:
+    """1, 2, 3 and their halves are exact in both, so scaling by 2 adds one to the exponent."""
+    x = np.array([1, 2, 3, 0.5], np.float16).view(np.uint16)
+    bits = (
+        x if kind == "float16" else (np.array([1, 2, 3, 0.5], np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    )
+    before = bits.copy()
+    ops.scale(Array(bits, typestr=typestr), 2.0)
+    np.testing.assert_array_equal(bits - before, 1 << (10 if kind == "float16" else 7))
+    assert card.launches[0].kernel == f"elementwise<Scale, {kind}>"
+
+
+def test_a_launch_is_on_the_arrays_card_and_the_callers_stream(card: Card) -> None:
+    x, c = drawn(2, 5000)
+    ops.elastic(Array(x, 3), Array(c, 3), rate=0.5)
+    assert card.launches == [("elementwise<Elastic, float>", (5,), (256,), 3, 7)]
+
+
+def test_nothing_is_launched_for_nothing(card: Card) -> None:
+    ops.scale(Array(np.zeros(0, np.float32)), 2.0)
+    assert not card.launches
+
+
+def test_a_tensors_launch_is_on_torchs_stream(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tensor(Array):
+        def detach(self) -> Tensor:
+            return self
+
+    torch: Any = ModuleType("torch")
+    torch.Tensor = Tensor
+    torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=40 + device))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    (x,) = drawn(1)
+    ops.scale(Tensor(x, 2), 2.0)
+    assert card.launches[0][3:] == (2, 42)
+
+
+# --- compiled kernels are kept -------------------------------------------------------------------------------
+
+
+def test_a_kernel_is_compiled_once_and_kept(card: Card) -> None:
+    (x,) = drawn(1)
+    for _ in range(3):
+        launching.loaded.cache_clear()  # as in another process
+        ops.scale(Array(x), 2.0)
+    assert card.compiled == ["elementwise<Scale, float> for sm_90"]
+    assert cache.state()[0] == 1
+
+
+def test_other_sources_are_compiled_anew(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    (x,) = drawn(1)
+    for digest in ("old", "new", "old"):
+        monkeypatch.setattr(sources, "digest", lambda digest=digest: digest)
+        launching.loaded.cache_clear()
+        ops.scale(Array(x), 2.0)
+    assert len(card.compiled) == cache.state()[0] == 2
+
+
+def test_the_digest_is_of_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = set()
+    (tmp_path / "rules").mkdir()
+    monkeypatch.setattr(sources, "folder", lambda: tmp_path)
+    for name, text in (("a.cu", "1"), ("rules/b.hpp", "1"), ("rules/b.hpp", "2"), ("c.cu", "2")):
+        (tmp_path / name).write_text(text)
+        sources.digest.cache_clear()
+        found.add(sources.digest())
+    sources.digest.cache_clear()
+    assert len(found) == 4
+
+
+def test_a_torn_file_is_never_read(tmp_path: Path) -> None:
+    place = cache.written(tmp_path / "key" / "kernel.cubin", b"whole")
+    assert [file.name for file in place.parent.iterdir()] == ["kernel.cubin"]
+    assert place.read_bytes() == b"whole"
+
+
+# --- what is refused changes nothing -------------------------------------------------------------------------
+
+
+def refused(error: type[Exception], text: str, op: str, *given: Any) -> None:
+    arrays = [each.held for each in given if isinstance(each, Array)]
+    before = [array.copy() for array in arrays]
+    with pytest.raises(error) as caught:
+        getattr(ops, op)(*given)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for array, was in zip(arrays, before, strict=True):
+        assert array.tobytes() == was.tobytes()
+
+
+def test_buffers_on_two_cards(card: Card) -> None:
+    x, c = drawn(2)
+    text = "elastic: c must be on card 0 like the first buffer, got one on card 1"
+    refused(ValueError, text, "elastic", Array(x), Array(c, 1), 0.5)
+
+
+def test_one_buffer_of_the_cpu(card: Card) -> None:
+    x, c = drawn(2)
+    refused(TypeError, "elastic: c must be on a card, like", "elastic", Array(x), c, 0.5)
+    refused(TypeError, "elastic: x must be on a card, like", "elastic", x, Array(c), 0.5)
+    refused(TypeError, "got a numpy.ndarray", "elastic", Array(x), c, 0.5)
+
+
+def test_strides_types_lengths(card: Card) -> None:
+    x, c, wide = *drawn(2), np.zeros(100)
+    text = "elastic: c must be contiguous, got strides (8,) for (50,)"
+    refused(ValueError, text, "elastic", Array(x[:50]), Array(c[::2]), 0.5)
+    refused(TypeError, "elastic: c must be float32 like the first buffer, got float64", "elastic", Array(x),
+            Array(wide), 0.5)  # fmt: skip
+    refused(ValueError, "elastic: c must have 100 elements like the first buffer, got 99", "elastic", Array(x),
+            Array(c[:99]), 0.5)  # fmt: skip
+    refused(TypeError, "must be float32, float64, float16 or bfloat16, got <i4", "scale",
+            Array(x.view(np.int32)), 0.5)  # fmt: skip
+    refused(ValueError, "scale: x must be writable", "scale", Array(x, read_only=True), 0.5)
+
+
+def test_overlap(card: Card) -> None:
+    x = np.zeros(100, np.float32)
+    refused(ValueError, "elastic: x and c must not overlap", "elastic", Array(x[:60]), Array(x[40:]), 0.5)
+    ops.subtract(Array(x), Array(x.copy()), out=Array(x))
+    assert len(card.launches) == 1
+
+
+def test_numbers_are_checked_as_on_the_cpu(card: Card) -> None:
+    x = drawn(4)
+    refused(TypeError, "scale: a must be a number, got str", "scale", Array(x[0]), "2")
+    refused(ValueError, "adam: step must be at least 1", "adam", *map(Array, x), 0.1, 0.9, 0.99, 1e-8, 0)
+    refused(TypeError, "scale: a is missing", "scale", Array(x[0]))
+
+
+def test_an_op_that_no_card_has(card: Card) -> None:
+    x, y = drawn(2)
+    with pytest.raises(TypeError, match=r"exact.axpy: its buffers must be numpy arrays"):
+        ops.exact.axpy(Array(x), Array(y), 1.0)
+
+
+def test_a_launch_that_fails(card: Card) -> None:
+    (x,) = drawn(1)
+    card.refusal = "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+    text = "elementwise<Scale, float> could not be started on card 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+    refused(CardFailed, text, "scale", Array(x), 2.0)
+
+
+def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*given: Any) -> Any:
+        raise CardFailed("NVRTC 13.0 cannot compile elementwise<Scale, float>: line 3")
+
+    monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: SimpleNamespace(version="13.0", compiled=refuses))
+    refused(CardFailed, "NVRTC 13.0 cannot compile", "scale", Array(drawn(1)[0]), 2.0)
+    assert cache.state() == (0, 0)
+
+
+def test_without_cupy(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    refused(CardFailed, "need CuPy, which is not here: pip install 'loosestep[cuda13]'", "scale",
+            Array(drawn(1)[0]), 2.0)  # fmt: skip
+
+
+def test_a_tensor_of_the_cpu() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="scale: x must be on a card, .*got a tensor on cpu"):
+        ops.scale(torch.ones(3), 2.0)
+
+
+def test_importing_the_package_does_not_import_this_one() -> None:
+    code = "import sys, loosestep; print('loosestep.cuda' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
