@@ -77,7 +77,14 @@ class Card:
         cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
-        for name, value in {"cuda": cuda, "RawModule": lambda path: Loaded(self, Path(path))}.items():
+        known = {
+            "cuda": cuda,
+            "RawModule": lambda path: Loaded(self, Path(path)),
+            "empty": lambda size, dtype: Array(np.full(size, 77, dtype), self.device),
+            "asarray": lambda values: Array(np.array(values), self.device),
+            "asnumpy": lambda array: array.held.copy(),
+        }
+        for name, value in known.items():
             setattr(cupy, name, value)
         return cupy
 
