@@ -116,7 +116,7 @@ hidden is what is saved of local SGD's meetings. Begun where they are waited for
 | CoCoD-SGD, 2 steps late | 3.010 | 2.703 | 63% (of 100%) | 3.112 | 3.074 |
 | Overlap-Local-SGD, 2 late | 2.715 | 2.611 | 82% (of 100%) | 3.158 | 3.066 |
 
-Made by `mpiexec -n 2 python -m bench.overlap` and the same with `--deferred`. What is hidden is waiting. An average
-of large buffers in one host's memory is work for the processors, as merges are; with 16 Mi parameters on two busy
-cores both cost about as much, and nothing is gained.
+Made by `mpiexec -n 2 python -m bench.overlap` and the same with `--deferred`. What is hidden is waiting. An
+average of large buffers in one host's memory is work for the processors, as merges are: with 16 Mi parameters on
+two busy cores nothing was gained.
 """
