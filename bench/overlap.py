@@ -1,15 +1,19 @@
-"""What an average costs processes of one host while they compute: `mpiexec -n 2 python -m bench.overlap`.
+"""What meeting costs processes of one host: `mpiexec -n 2 python -m bench.overlap`.
 
-Two workers move 16 Mi parameters (float32) and average them every second step, waited for (local SGD) or one or
-two steps late. A gradient takes 60 ms, asleep, as if another device computed. Rows are of rounds of two steps in
-alternated runs; without communication is `OneShotAveraging`. Hidden is the share of what local SGD's averages take
-that a method does not.
+Two workers move 1 Mi parameters (float32) and average them every second step, waited for (local SGD) or one or two
+steps late. A gradient takes 10 to 110 ms, asleep, as if another device computed, and each worker meets the same
+times in an order of its own: so who waits for an average waits for the slower of the two, and who gets it later
+need not, if it goes on while both compute. `--deferred` begins it where it is waited for instead. Rows are medians
+over alternated runs; without communication is `OneShotAveraging`. Hidden is the share of what local SGD's meetings
+cost that a method does not.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -17,8 +21,11 @@ import numpy as np
 
 import loosestep as ls
 from loosestep import blas
+from loosestep.requests import Request, Start, Wait
+from loosestep.strategy import State
+from loosestep.worker import Worker
 
-SIZE, STEP, PERIOD, STEPS, RUNS = 16 << 20, 60e-3, 2, 24, 7
+SIZE, PERIOD, STEPS, RUNS = 1 << 20, 2, 40, 5
 METHODS: dict[str, ls.Strategy] = {
     "without communication": ls.OneShotAveraging(),
     "local SGD": ls.LocalSGD(PERIOD),
@@ -29,43 +36,58 @@ METHODS: dict[str, ls.Strategy] = {
 }
 
 
-def seconds_a_round(strategy: ls.Strategy) -> float:
-    """Of this worker, over the second half of a run; the first one warms up."""
+@dataclass(frozen=True, repr=False)
+class Deferred(ls.Strategy):
+    """A strategy whose communications begin where they are waited for."""
+
+    of: ls.Strategy
+
+    def init(self, worker: Worker) -> State:
+        return self.of.init(worker)
+
+    def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        for request in self.of.round(worker, state):
+            if isinstance(request, Wait):
+                yield Start(request.request)
+            if not isinstance(request, Start):
+                yield request
+
+
+def seconds(strategy: ls.Strategy, rank: int) -> float:
+    """From the third gradient of a run to the last."""
+    naps = np.random.default_rng(rank).permutation(np.linspace(0.01, 0.11, STEPS))
     gradient, times = np.zeros(SIZE, np.float32), list[float]()
 
     def slow(x: Any, batch: Any) -> Any:
         times.append(time.perf_counter())
-        time.sleep(STEP)
+        time.sleep(naps[len(times) - 1])
         return gradient
 
     def batches(rank: int, size: int) -> Iterator[None]:
         return iter([None] * STEPS)
 
     ls.run(strategy, slow, gradient.copy(), batches, optimizer=ls.SGD(1e-3), on=ls.MPI())
-    return PERIOD * (times[-1] - times[STEPS // 2]) / (STEPS - 1 - STEPS // 2)
+    return times[-1] + naps[-1] - times[2] + naps[0] + naps[1]
 
 
 def main() -> None:
-    found: dict[str, list[float]] = {name: [] for name in METHODS}
+    rank, found = ls.MPI().rank, {name: list[float]() for name in METHODS}
     with blas.one_thread():
         for _ in range(RUNS):
             for name, strategy in METHODS.items():
-                found[name].append(seconds_a_round(strategy))
-    if ls.MPI().rank == 0:
+                late = "--deferred" in sys.argv and name not in ("without communication", "local SGD")
+                found[name].append(seconds(Deferred(strategy) if late else strategy, rank))
+    if rank == 0:
         print("\n".join(lines(found)), flush=True)
 
 
 def lines(found: dict[str, list[float]]) -> Iterator[str]:
-    """The table: medians, and the least, which others on the machine disturb least."""
-    yield "| method | ms a round, median | hidden | ms, least | hidden |\n|---|---|---|---|---|"
+    """The table."""
+    yield "| method | seconds | least | most | hidden |\n|---|---|---|---|---|"
+    bare, waited = (median(found[name]) for name in ("without communication", "local SGD"))
     for name, times in found.items():
-        cells = [f"{1e3 * middle(times):.1f} | {share(found, name, middle):.0%}" for middle in (median, min)]
-        yield f"| {name} | {cells[0]} | {cells[1]} |"
-
-
-def share(found: dict[str, list[float]], name: str, middle: Callable[[list[float]], float]) -> float:
-    bare, waited, mine = (middle(found[each]) for each in ("without communication", "local SGD", name))
-    return (waited - mine) / (waited - bare)
+        hidden = (waited - median(times)) / (waited - bare)
+        yield f"| {name} | {median(times):.3f} | {min(times):.3f} | {max(times):.3f} | {hidden:.0%} |"
 
 
 if __name__ == "__main__":
