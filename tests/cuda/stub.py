@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +71,19 @@ class Launch(NamedTuple):
     stream: int
 
 
-DEVICE = SimpleNamespace(compute_capability="90", attributes={"L2CacheSize": 1 << 14})
+class Device:
+    """One of the card's numbers; current while it is entered."""
+
+    compute_capability, attributes = "90", MappingProxyType({"L2CacheSize": 1 << 14})
+
+    def __init__(self, card: Card, number: int) -> None:
+        self.entered = card.on("device", number)
+
+    def __enter__(self) -> None:
+        self.entered.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.entered.__exit__(*raised)
 
 
 class Card:
@@ -84,30 +96,40 @@ class Card:
         self.refusal = ""
 
     @contextmanager
-    def on(self, name: str, value: int) -> Iterator[SimpleNamespace]:
+    def on(self, name: str, value: int) -> Iterator[None]:
         before = getattr(self, name)
         setattr(self, name, value)
-        yield DEVICE
-        setattr(self, name, before)
+        try:
+            yield
+        finally:
+            setattr(self, name, before)
 
     def module(self) -> ModuleType:
         """As much of CuPy as is used."""
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
-        cuda.Device = lambda number=None: DEVICE if number is None else self.on("device", number)
-        cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
+        cuda.Device = lambda number=0: Device(self, number)
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
-        made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}
-        for name, value in (made | arithmetic()).items():
+        known = {
+            "cuda": cuda,
+            "float32": np.float32,
+            "RawModule": lambda path: Loaded(self, Path(path)),
+            "empty": lambda size, dtype: Array(np.full(size, 77, dtype), self.device),
+            "asarray": lambda values: Array(np.array(values), self.device),
+            "asnumpy": lambda array: array.held.copy(),
+        }
+        for name, value in (known | arithmetic()).items():
             setattr(cupy, name, value)
         return cupy
 
-    def launch(self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int) -> None:
+    def launch(
+        self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int, stream: int
+    ) -> None:
         if self.refusal:
             raise RuntimeError(self.refusal)
-        self.launches.append(Launch(kernel, grid, block, self.device, self.stream))
+        self.launches.append(Launch(kernel, grid, block, self.device, stream))
         emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
 
 
@@ -126,6 +148,7 @@ def arithmetic() -> dict[str, Any]:
         "zeros": lambda n, dtype: Array(np.zeros(n, dtype)),
         "asarray": lambda given: Array(given.copy()),
         "asnumpy": lambda given: given.held.copy(),
+        "ndarray": Array,
         "empty_like": lambda given: Array(np.empty_like(given.held)),
         "ElementwiseKernel": kernel,
     }
@@ -145,8 +168,8 @@ class Loaded:
     def get_function(self, name: str) -> Any:
         assert name == "entry"
 
-        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int = 0) -> None:
-            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem)
+        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int, stream: Any) -> None:
+            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem, stream.ptr)
 
         return start
 

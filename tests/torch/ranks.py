@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from mpi4py import MPI
-from tests.torch.training import batches, left_behind, mlp, momentum
+from tests.torch.saving import begun_at, saved_after, values
+from tests.torch.training import batches, left_behind, momentum, seeded
 from torch import nn
 
 import loosestep as ls
@@ -37,11 +38,6 @@ def train(strategy: ls.Strategy, net: nn.Module, steps: int = 8, **options: Any)
     return optimizer, left_behind(net, inner)
 
 
-def seeded(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return mlp()
-
-
 def union() -> int:
     """AllReduceSGD is plain torch on the union of the batches, to rounding; ranks start from rank 0's values."""
     alone = seeded(0)
@@ -61,10 +57,6 @@ def union() -> int:
 
 def rank() -> int:
     return int(MPI.COMM_WORLD.rank)
-
-
-def values(optimizer: Any) -> Any:
-    return torch.from_numpy(optimizer.layout.params).clone()
 
 
 def local_means() -> int:
@@ -420,51 +412,6 @@ def other_workers() -> int:
             begun_at(wanted, strategy, f"{folder}/all", ls.Serial())
         MPI.COMM_WORLD.Barrier()
     return rank()
-
-
-def saved_after(
-    count: int, strategy: ls.Strategy, folder: str, on: ls.Transport, net: nn.Module | None = None
-) -> Any:
-    """The consensus of what was saved after so many steps."""
-    net = net or seeded(0)
-    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
-    sampler = optimizer.shard(48, batch_size=3)
-    with optimizer:
-        for x, y in batches(count):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
-            optimizer.step()
-        optimizer.save(folder, sampler.state_dict())
-        with optimizer.consensus():
-            found = values(optimizer)
-        optimizer.folders.together(0)  # whoever leaves may move the center once more
-        return found
-
-
-def begun_at(
-    wanted: Any,
-    strategy: ls.Strategy,
-    folder: str,
-    on: ls.Transport,
-    net: nn.Module | None = None,
-    rounding: float = 1e-6,
-) -> None:
-    net = net or seeded(1)
-    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
-    sampler = optimizer.shard(48, batch_size=6)
-    with optimizer:
-        sampler.load_state_dict(optimizer.restore(folder))
-        torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
-        if strategy.synchronous or optimizer.size == 1:  # else others may have moved the center by now
-            with optimizer.consensus():
-                torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
-        assert optimizer.worker.clock == 6
-        for x, y in batches(6):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x), y).backward()
-            optimizer.step()
-        assert optimizer.worker.clock == 12
-        optimizer.save(folder)
 
 
 CASES: dict[str, Callable[[], int]] = {
