@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from loosestep import buffers, ops
 from loosestep.codecs import Codec
-from loosestep.errors import at_most, of_kind, positive, whole
+from loosestep.errors import at_most, of_kind, one_of, positive, whole
 from loosestep.requests import AllGather, AllReduce
 from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Communication
+    from loosestep.requests import Communication
     from loosestep.worker import Worker
+
+Parts: TypeAlias = "list[tuple[slice, slice]]"
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +40,8 @@ class StreamingDiLoCo(LateStrategy):
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
     codec: how each worker's outer gradient is rounded for the wire; None sends parameters as they are.
+    pattern: what a fragment p of F is: 'sequential', one stretch of the parameters; 'strided', of F F stretches
+        each F-th from p on, so that every fragment has early and late layers, as in the paper.
 
     A round sends 2 (n-1)/n d/fragments values a worker in 2 (n-1) messages, while it computes.
     With a codec: 8 bytes and the codec's, of d/fragments values, to each of n-1 workers.
@@ -58,6 +63,7 @@ class StreamingDiLoCo(LateStrategy):
     rate: float = 0.4
     momentum: float = 0.9
     codec: Codec | None = None
+    pattern: Literal["sequential", "strided"] = "sequential"
 
     @classmethod
     def example(cls) -> StreamingDiLoCo:
@@ -71,62 +77,78 @@ class StreamingDiLoCo(LateStrategy):
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
+        one_of("pattern", self.pattern, ("sequential", "strided"))
         if self.codec is not None:
             of_kind("codec", self.codec, Codec)
 
     def init(self, worker: Worker) -> State:
+        largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))
         return State(
-            wire=self.wire(worker, self.codec) if self.codec else State(),
             anchor=worker.copy_of_params(),
             momentum=buffers.like(worker.params),
-            mean=buffers.like(worker.params),
+            mean=buffers.zeros(largest, worker.params.dtype),
+            wire=self.wire(worker, largest, self.codec) if self.codec else State(),
             coming=None,
             place=0,
         )
 
-    def wire(self, worker: Worker, codec: Codec) -> State:
+    def wire(self, worker: Worker, largest: int, codec: Codec) -> State:
         """Room for a worker's samples and its fragment, and for those of all."""
-        largest = max(part.stop - part.start for part in worker.fragments(self.fragments))
         words = 1 + codec.words(largest)
         return State(mine=buffers.zeros(words, float), come=buffers.zeros(words * worker.size, float))
+
+    def parts(self, worker: Worker, place: int) -> list[tuple[slice, slice]]:
+        """Where a fragment's parts are among the parameters, and where in what is sent."""
+        count = self.fragments
+        if self.pattern == "sequential":
+            mine = [worker.fragments(count)[place]]
+        else:
+            mine = worker.fragments(count * max(1, min(count, worker.params.size // count)))[place::count]
+        stops = [0, *accumulate(part.stop - part.start for part in mine)]
+        return [(part, slice(*ends)) for part, ends in zip(mine, pairwise(stops), strict=True)]
 
     def send(self, worker: Worker, state: State) -> Communication:
         """The next fragment."""
         state.place = (worker.round - 1) % self.fragments
-        part = worker.fragments(self.fragments)[state.place]
-        mean = state.mean[part]
+        parts = self.parts(worker, state.place)
+        sent = state.mean[: parts[-1][1].stop]
+        for part, room in parts:
+            ops.copy(worker.params[part], sent[room])
         if self.codec:
-            ops.subtract(state.anchor[part], worker.params[part], mean)
-            return self.coded(worker, state.wire, mean, self.codec)
-        ops.copy(worker.params[part], mean)
-        return AllReduce(mean, op="mean", weight=worker.samples)
+            return self.coded(worker, state, parts, self.codec)
+        return AllReduce(sent, op="mean", weight=worker.samples)
 
-    def coded(self, worker: Worker, wire: State, outer: Buffer, codec: Codec) -> Communication:
+    def coded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> Communication:
         """An outer gradient in fewer bits, to all."""
+        outer, wire = state.mean[: parts[-1][1].stop], state.wire
+        for part, room in parts:
+            ops.subtract(state.anchor[part], outer[room], outer[room])
         words = 1 + codec.words(outer.size)
         wire.mine[0] = worker.samples
         codec.encode(outer, wire.mine[1:words])
         return AllGather(wire.mine[:words], wire.come[: words * worker.size])
 
-    def decoded(self, worker: Worker, state: State, part: slice, codec: Codec) -> None:
+    def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
         """The anchor less the mean outer gradient takes the place of the mean."""
-        mean, one = state.mean[part], worker.scratch("decoded", like=state.mean[part])
-        words = 1 + codec.words(mean.size)
+        mean = state.mean[: parts[-1][1].stop]
+        one, words = worker.scratch("decoded", like=mean), 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
         mean.fill(0)
         for row in rows[rows[:, 0] > 0]:
             codec.decode(row[1:], one)
             ops.axpy(mean, one, row[0] / rows[:, 0].sum())
-        ops.subtract(state.anchor[part], mean, mean)
+        for part, room in parts:
+            ops.subtract(state.anchor[part], mean[room], mean[room])
 
     def receive(self, worker: Worker, state: State) -> None:
         """The outer step makes of a fragment's mean its new anchor, which is merged."""
-        part = worker.fragments(self.fragments)[state.place]
-        mean = state.mean[part]
+        parts = self.parts(worker, state.place)
         if self.codec:
-            self.decoded(worker, state, part, self.codec)
-        ops.outer_nesterov(mean, state.anchor[part], state.momentum[part], self.rate, self.momentum)
-        if self.keep:
-            ops.lerp(worker.params[part], mean, 1 - self.keep)
-        else:
-            ops.copy(mean, worker.params[part])
+            self.decoded(worker, state, parts, self.codec)
+        for part, room in parts:
+            mean, x = state.mean[room], worker.params[part]
+            ops.outer_nesterov(mean, state.anchor[part], state.momentum[part], self.rate, self.momentum)
+            if self.keep:
+                ops.lerp(x, mean, 1 - self.keep)
+            else:
+                ops.copy(mean, x)
