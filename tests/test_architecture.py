@@ -35,7 +35,7 @@ LAYERS = [
     "cuda",
     "ops",
     "buffers requests rates least_squares",
-    "worker result topology optimizers scoping stragglers checkpoint data expressions models",
+    "worker result topology optimizers scoping stragglers checkpoint data expressions models codecs",
     "topologies",
     "strategy network rollcall agreement",
     "strategies collectives",

@@ -1,6 +1,7 @@
 """Parallel SGD that need not march in lockstep."""
 
 from loosestep import data, least_squares, ops
+from loosestep.codecs import E3M0
 from loosestep.driver import run
 from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
 from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
@@ -61,6 +62,7 @@ __all__ = [
     "CDSGD",
     "DBS",
     "DCASGD",
+    "E3M0",
     "EASGD",
     "LAMB",
     "LARS",

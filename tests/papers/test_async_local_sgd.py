@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+from math import inf
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from tests.contract.test_resuming import CRASHES, check_crashes
 from tests.papers.problems import EQUAL, RATE, Array, difference, homogeneous, quadratics, trace
 
 import loosestep as ls
@@ -88,3 +94,58 @@ def test_a_speed_for_every_worker_is_wanted() -> None:
         ls.AsyncLocalSGD(speeds=(1.0, 0.0))
     with pytest.raises(ValueError, match=r"^momentum must be at most 1, got 1.5$"):
         ls.AsyncLocalSGD(momentum=1.5)
+
+
+def timed(strategy: ls.Strategy, *counts: int, **options: Any) -> tuple[list[int], ls.Result]:
+    """(pushes of each, the result). Steps take 1 second, the last worker's 4; messages take no time."""
+    workers = len(counts)
+    slow = ls.Slow(workers - 1, 4.0)
+    on = ls.Metered(ls.Simulated(workers, step_time=1.0, latency=0.0, bandwidth=inf, stragglers=slow))
+    batches = lambda rank, size: repeat(rank, counts[rank])  # noqa: E731
+    result = ls.run(strategy, lambda x, b: x, np.ones(3), batches, on=on, **options)
+    return [meter.requests["Push"][0] for meter in on.meters], result
+
+
+def test_measured_speeds_make_all_push_equally_often_after_the_first_round() -> None:
+    """8 steps of the slow worker take as long as 4 rounds of the others; from then on it makes 2 a round."""
+    pushes, result = timed(ls.AsyncLocalSGD(8), 80, 80, 8 + 2 * 6)
+    assert pushes == [2 * 10, 2 * 10, 2 * (1 + 6)], "each with its speed in another message"
+    assert result.seconds == 80.0
+    assert [worker.waiting for worker in result.workers] == [0.0] * 3
+
+
+def test_where_speeds_are_alike_nothing_is_measured_that_matters() -> None:
+    measured, given = (trace(ls.AsyncLocalSGD(3, speeds=speeds), PROBLEM, 30) for speeds in ("measured", None))
+    assert (measured.center == given.center).all()
+
+
+def test_what_measured_speeds_send() -> None:
+    sent = [trace(ls.AsyncLocalSGD(3, speeds=speeds), PROBLEM, 30).result for speeds in ("measured", None)]
+    assert sent[0].bytes_sent - sent[1].bytes_sent == 10 * 4 * 8
+    assert sent[0].messages - sent[1].messages == 10
+
+
+def test_measured_speeds_outlive_a_crash(tmp_path: Path) -> None:
+    on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
+    check_crashes(ls.AsyncLocalSGD(4), on, tmp_path, CRASHES[::2], seed=5)
+
+
+def test_a_grace_period_lets_pushes_that_are_close_be_seen_together() -> None:
+    """The slow worker is a quarter of a second late: within half a second of grace, so the fast one pulls both."""
+    pulled = []
+    for grace in (0.0, 0.5):
+        seen: list[Any] = []
+        late = ls.Slow(1, 1.25)
+        on = ls.Simulated(2, step_time=1.0, latency=0.0, bandwidth=inf, stragglers=late)
+
+        def gradient(x: Any, rank: int, seen: Any = seen) -> Any:
+            seen.append((rank, x.copy()))
+            return -np.eye(2)[rank]
+
+        strategy = ls.AsyncLocalSGD(1, 1.0, 0.0, 1, speeds=None, grace=grace)
+        rate = ls.SGD(1.0)
+        batches = lambda rank, size: repeat(rank, 2)  # noqa: E731
+        result = ls.run(strategy, gradient, np.zeros(2), batches, optimizer=rate, on=on)
+        pulled.append([x.tolist() for rank, x in seen if rank == 0])
+        assert result.params.tolist() == [2.0, 2.0]
+    assert pulled == [[[0.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]]

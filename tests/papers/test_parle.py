@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,15 @@ def test_the_minimum_of_a_quadratic_stays_the_fixed_point(pull: float) -> None:
 def test_it_sends_a_part_of_what_s_sgd_sends(period: int) -> None:
     parle_, plain = (trace(s, PROBLEM, 50).result for s in (ls.Parle(period), ls.AllReduceSGD()))
     assert parle_.bytes_sent * period == pytest.approx(plain.bytes_sent)
+
+
+@pytest.mark.parametrize("strategy", [ls.Parle(4, rate=0.5), ls.EntropySGD(4, rate=0.5)], ids=str)
+def test_the_outer_rate_drops_where_it_says(strategy: Any) -> None:
+    """Up to the drop nothing changes; the outer step after it is a tenth of what it would be."""
+    steady = replace(strategy, momentum=0.0, **({"coupling": 0.0} if isinstance(strategy, ls.Parle) else {}))
+    dropping = replace(steady, rate=ls.Drops(0.5, at=(8,), factor=0.1))
+    runs = [(steady, 8), (steady, 12), (dropping, 12)]
+    start, fast, slow = (trace(each, PROBLEM, steps).center for each, steps in runs)
+    assert (trace(dropping, PROBLEM, 8).center == start).all()
+    assert difference(slow - start, 0.1 * (fast - start)) < EQUAL
+    assert np.abs(fast - start).max() > 1e-3

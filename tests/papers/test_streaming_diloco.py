@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,3 +77,24 @@ def test_fragments_begin_with_tensors_that_are_near() -> None:
 def test_more_fragments_than_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="^fragments must be at most 3, the number of parameters, got 4$"):
         worker(3).fragments(4)
+
+
+def test_strided_fragments_are_each_of_early_and_late_parts() -> None:
+    strategy, made = ls.StreamingDiLoCo(fragments=3, pattern="strided"), worker(90)
+    parts = [strategy.parts(made, place) for place in range(3)]
+    assert [part for part, _ in parts[1]] == [slice(10, 20), slice(40, 50), slice(70, 80)]
+    assert [room for _, room in parts[1]] == [slice(0, 10), slice(10, 20), slice(20, 30)]
+    covered = sorted((part.start, part.stop) for each in parts for part, _ in each)
+    assert covered == [(start, start + 10) for start in range(0, 90, 10)]
+    assert [len(strategy.parts(worker(7), place)) for place in range(3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("codec", [None, ls.E3M0()], ids=str)
+@pytest.mark.parametrize("delay", [0, 2])
+def test_which_elements_are_a_fragment_matters_to_none_of_them(delay: int, codec: Any) -> None:
+    """Elements of a diagonal quadratic do not know each other: strided is sequential of permuted elements."""
+    order, one = [0, 2, 1, 3], quadratics(4, 4)
+    permuted = type(one)(one.curvatures[:, order], one.minima[:, order], one.start[order])
+    strided = trace(ls.StreamingDiLoCo(4, 2, delay, codec=codec, pattern="strided"), one, 48)
+    sequential = trace(ls.StreamingDiLoCo(4, 2, delay, codec=codec), permuted, 48)
+    assert difference(strided.replicas[:, order], sequential.replicas) == 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import ops
-from loosestep.errors import at_most, positive, whole
-from loosestep.requests import Fetch, Local, Push
+from loosestep import buffers, ops
+from loosestep.errors import at_most, one_of, positive, whole
+from loosestep.requests import Fetch, Local, Push, Sleep
 from loosestep.strategy import State, Strategy, pull
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ class AsyncLocalSGD(Strategy):
     momentum: mu, outer.
     delay: N, pushes that share a step of the momentum; by default the number of workers, 1 is Nesterov at each
         push.
-    speeds: of each worker, in any unit (DyLU): worker w makes max(1, floor(H speed_w / fastest)) local steps, so
-        that all push equally often. By default all make H.
+    speeds: worker w makes max(1, floor(H speed_w / fastest)) local steps, so that all push equally often (DyLU).
+        'measured' is by local steps in a second of computing, each worker's in its last round, told to all with
+        its push; before all have told, H. Or given for each worker, in any unit; with None all make H.
+    grace: seconds between a push and the pull that follows it, which so sees what others push within them.
 
-    A round sends d values in 1 message and receives d values in 1.
+    A round sends d values in 1 message (and n numbers in another where speeds are measured) and receives as much.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 400)
@@ -44,7 +46,8 @@ class AsyncLocalSGD(Strategy):
     True
 
     Reference: B. Liu et al., Asynchronous Local-SGD Training for Language Modeling, arXiv:2401.09135, section 5
-    (the form with c = 0; speeds are given, not measured; no grace period).
+    (the form with c = 0; that speeds are those of the last round, and that all wait as long for a grace period,
+    are this library's definitions).
     """
 
     synchronous: ClassVar[bool] = False
@@ -54,7 +57,12 @@ class AsyncLocalSGD(Strategy):
     rate: float = 0.7
     momentum: float = 0.9
     delay: int | None = None
-    speeds: tuple[float, ...] | None = None
+    speeds: tuple[float, ...] | str | None = "measured"
+    grace: float = 0.0
+
+    @classmethod
+    def example(cls) -> AsyncLocalSGD:
+        return cls(speeds=None)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
@@ -63,34 +71,65 @@ class AsyncLocalSGD(Strategy):
         at_most("momentum", self.momentum, 1)
         if self.delay is not None:
             whole("delay", self.delay)
-        for speed in self.speeds or ():
-            positive("speeds", speed)
+        positive("grace", self.grace, zero=True)
+        if isinstance(self.speeds, str):
+            one_of("speeds", self.speeds, ("measured",))
+        else:
+            for speed in self.speeds or ():
+                positive("speeds", speed)
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"times"} if self.speeds == "measured" else ())
 
     def steps(self, rank: int, size: int) -> int:
-        """Local steps in a round of that worker."""
-        if self.speeds is None:
+        """Local steps in the first round of that worker; in all of them where speeds are given."""
+        if self.speeds is None or isinstance(self.speeds, str):
             return self.period
         if len(self.speeds) != size:
             raise ValueError(f"speeds must be one for each of {size} workers, got {len(self.speeds)}")
-        return max(1, int(self.period * self.speeds[rank] / max(self.speeds)))
+        return self.dynamic(self.speeds[rank], max(self.speeds))
+
+    def dynamic(self, speed: float, fastest: float) -> int:
+        """DyLU; quotients that rounding made fall short of a whole number are that number."""
+        return max(1, int(self.period * speed / fastest + 1e-9))
 
     def init(self, worker: Worker) -> State:
-        self.steps(worker.rank, worker.size)  # refuses what does not fit
+        steps, none = self.steps(worker.rank, worker.size), buffers.zeros(worker.size, float)
         pulled, rest = worker.copy_of_params(), worker.copy_of_params()
         rest.fill(0)
         center, momentum, total = (
             worker.shared(name, like=pulled if name == "center" else rest)
             for name in ("center", "momentum", "total")
         )
-        return State(center=center, momentum=momentum, total=total, pulled=pulled)
+        told = {"speeds": worker.shared("speeds", like=none)} if self.speeds == "measured" else {}
+        since = {"computing": worker.computing, "clock": worker.clock, "speed": 0.0}
+        return State(center=center, momentum=momentum, total=total, pulled=pulled, steps=steps, **since, **told)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield Local(self.steps(worker.rank, worker.size))
+        yield Local(state.steps)
         change = state.pulled  # until it holds what is pulled next
         ops.subtract(state.pulled, worker.params, change)
         scalars = (self.rate, self.momentum, float(self.delay or worker.size))
         yield Push("delayed_nesterov", (state.center, state.momentum, state.total), (change,), scalars)
+        if self.speeds == "measured":
+            yield from self.measure(worker, state)
+        if self.grace:
+            yield Sleep(self.grace)
         yield from pull(worker, state, state.center)
+
+    def measure(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Tell this worker's speed, hear those of all, and choose the steps of the next round."""
+        change, speeds = worker.numbers("change", worker.size), worker.numbers("speeds", worker.size)
+        seconds, steps = worker.computing - state.computing, worker.clock - state.clock
+        speed = steps / seconds if seconds > 0 else state.speed
+        change.fill(0)
+        change[worker.rank] = speed - state.speed
+        yield Push("axpy", (state.speeds,), (change,), (1.0,))
+        yield Fetch(state.speeds, into=speeds)
+        state.computing, state.clock, state.speed = worker.computing, worker.clock, speed
+        if speed and min(speeds) > 0:
+            state.steps = self.dynamic(speed, max(speed, float(max(speeds))))
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import buffers, ops
 from loosestep.errors import positive, share, whole
+from loosestep.rates import Rate, at, check
 from loosestep.requests import Pull, Update
 from loosestep.scoping import Strength, check_strength, strength_at
 from loosestep.strategy import State, Strategy, mean_gradient
@@ -34,8 +35,8 @@ class EntropySGD(Strategy):
     averaging: the weight of the old mean: 0.75 in the release, 0.1 in the first version of the paper.
     noise: standard deviation of what a step adds to each coordinate: epsilon sqrt(eta), with epsilon from 1e-4 to
         1e-3 in the paper, 0 in the release. Drawn by (seed of the run, step), so the same on every worker and
-        transport, and after a resume; in a loop of your own the seed is 0.
-    rate: of the outer step.
+        transport, and after a resume.
+    rate: of the outer step; a number, or a function of the local step with which its inner loop began.
     momentum: of the outer step.
     rho: how much of the plain gradient the outer step follows; above 0 it needs a loop of the library's.
 
@@ -57,7 +58,7 @@ class EntropySGD(Strategy):
     pull: Strength = 0.01
     averaging: float = 0.75
     noise: float = 0.0
-    rate: float = 0.1
+    rate: Rate = 0.1
     momentum: float = 0.9
     rho: float = 0.0
 
@@ -69,7 +70,8 @@ class EntropySGD(Strategy):
         whole("inner", self.inner)
         check_strength("pull", self.pull)
         share("averaging", self.averaging)
-        for name in ("noise", "rate", "momentum", "rho"):
+        check("rate", self.rate)
+        for name in ("noise", "momentum", "rho"):
             positive(name, getattr(self, name), zero=True)
 
     @property
@@ -89,7 +91,8 @@ class EntropySGD(Strategy):
         else:
             ops.axpy(state.mean, worker.grad, -self.rho)
         if step == self.inner - (self.rho == 0):
-            ops.parle(state.anchor, state.velocity, state.mean, worker.params, self.rate, self.momentum, 0.0)
+            rate = at(self.rate, worker.clock - step - 1)
+            ops.parle(state.anchor, state.velocity, state.mean, worker.params, rate, self.momentum, 0.0)
         elif step == self.inner - 1:
             ops.copy(state.anchor, worker.params)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, share, whole
+from loosestep.rates import Rate, at, check
 from loosestep.requests import AllReduce, Local, Pull
 from loosestep.scoping import Scoping, Strength, check_strength, strength_at
 from loosestep.strategy import State, Strategy
@@ -35,7 +36,8 @@ class Parle(Strategy):
     period: inner steps between two outer steps (L).
     pull: 1/gamma, a number or `Scoping`; the paper's grows from 0.01 to 1.
     averaging: the weight a of the old mean; 0 keeps the last y alone, as later releases do.
-    rate: of the outer step, eta in the paper, where it is the rate of SGD.
+    rate: of the outer step, eta in the paper: that of SGD, which drops where SGD's does, while the local
+        optimizer's stays as it began. A number, or a function of the local step at which a round begins: `Drops`.
     momentum: of the outer step.
     coupling: 1/rho, a number or `Scoping`; the paper's grows from 1 to 10. The spring alone (a local rate of 0) is
         stable iff rate coupling < 2 (1 + momentum) / (1 + 2 momentum).
@@ -58,7 +60,7 @@ class Parle(Strategy):
     period: int = 25
     pull: Strength = 0.01
     averaging: float = 0.75
-    rate: float = 0.1
+    rate: Rate = 0.1
     momentum: float = 0.9
     coupling: Strength = 1.0
     towards: Literal["anchors", "means"] = "anchors"
@@ -72,12 +74,14 @@ class Parle(Strategy):
         check_strength("pull", self.pull)
         check_strength("coupling", self.coupling)
         share("averaging", self.averaging)
-        for name in ("rate", "momentum"):
-            positive(name, getattr(self, name), zero=True)
+        check("rate", self.rate)
+        positive("momentum", self.momentum, zero=True)
         one_of("towards", self.towards, ("anchors", "means"))
 
     def warnings(self, size: int) -> list[str]:
-        strongest = self.rate * (self.coupling.most if isinstance(self.coupling, Scoping) else self.coupling)
+        strongest = at(self.rate, 0) * (
+            self.coupling.most if isinstance(self.coupling, Scoping) else self.coupling
+        )
         limit = 2 * (1 + self.momentum) / (1 + 2 * self.momentum)
         if size == 1 or strongest < limit:
             return []
@@ -98,7 +102,8 @@ class Parle(Strategy):
         ops.copy(state.anchor if self.towards == "anchors" else state.mean, master)
         yield AllReduce(master, op="mean", weight=worker.samples)
         coupling = strength_at(self.coupling, before)
-        ops.parle(state.anchor, state.velocity, state.mean, master, self.rate, self.momentum, coupling)
+        rate = at(self.rate, max(0, worker.clock - self.period))
+        ops.parle(state.anchor, state.velocity, state.mean, master, rate, self.momentum, coupling)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The mean of the anchors."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from loosestep import buffers, ops
-from loosestep.errors import at_most, positive, whole
-from loosestep.requests import AllReduce
+from loosestep.codecs import Codec
+from loosestep.errors import at_most, of_kind, one_of, positive, whole
+from loosestep.requests import AllGather, AllReduce
 from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
     from loosestep.requests import Communication
     from loosestep.worker import Worker
+
+Parts: TypeAlias = "list[tuple[slice, slice]]"
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,8 +29,8 @@ class StreamingDiLoCo(LateStrategy):
     s is x as it was when its average began. So a fragment meets once in fragments * period steps (H), at an
     offset of its own, and what is sent at once is a fraction of the model. k = 1 is training apart; one fragment
     with delay 0 and k = 0 is DiLoCo. Fragments are of nearly equal size and begin with tensors, where those are
-    known. The mean is weighted by the samples each worker used in the round. The paper sends 4 bits a value;
-    here nothing is rounded.
+    known. The mean is weighted by the samples each worker used in the round. The paper sends 4 bits a value: with
+    `codec=E3M0()` D <- mean_i Q(c_p - s_i,p), Q rounding as the codec does, the sum in the parameters' type.
 
     period: local steps between the exchanges of two fragments (H / fragments).
     fragments: how many.
@@ -35,8 +39,12 @@ class StreamingDiLoCo(LateStrategy):
     keep: k, the share of its own parameters that a worker keeps in a merge.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
+    codec: how each worker's outer gradient is rounded for the wire; None sends parameters as they are.
+    pattern: what a fragment p of F is: 'sequential', one stretch of the parameters; 'strided', of F F stretches
+        each F-th from p on, so that every fragment has early and late layers, as in the paper.
 
     A round sends 2 (n-1)/n d/fragments values a worker in 2 (n-1) messages, while it computes.
+    With a codec: 8 bytes and the codec's, of d/fragments values, to each of n-1 workers.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
@@ -54,6 +62,8 @@ class StreamingDiLoCo(LateStrategy):
     keep: float = 0.5
     rate: float = 0.4
     momentum: float = 0.9
+    codec: Codec | None = None
+    pattern: Literal["sequential", "strided"] = "sequential"
 
     @classmethod
     def example(cls) -> StreamingDiLoCo:
@@ -67,30 +77,78 @@ class StreamingDiLoCo(LateStrategy):
         at_most("keep", self.keep, 1)
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
+        one_of("pattern", self.pattern, ("sequential", "strided"))
+        if self.codec is not None:
+            of_kind("codec", self.codec, Codec)
 
     def init(self, worker: Worker) -> State:
+        largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))
         return State(
             anchor=worker.copy_of_params(),
             momentum=buffers.like(worker.params),
-            mean=buffers.like(worker.params),
+            mean=buffers.zeros(largest, worker.params.dtype),
+            wire=self.wire(worker, largest, self.codec) if self.codec else State(),
             coming=None,
             place=0,
         )
 
+    def wire(self, worker: Worker, largest: int, codec: Codec) -> State:
+        """Room for a worker's samples and its fragment, and for those of all."""
+        words = 1 + codec.words(largest)
+        return State(mine=buffers.zeros(words, float), come=buffers.zeros(words * worker.size, float))
+
+    def parts(self, worker: Worker, place: int) -> list[tuple[slice, slice]]:
+        """Where a fragment's parts are among the parameters, and where in what is sent."""
+        count = self.fragments
+        if self.pattern == "sequential":
+            mine = [worker.fragments(count)[place]]
+        else:
+            mine = worker.fragments(count * max(1, min(count, worker.params.size // count)))[place::count]
+        stops = [0, *accumulate(part.stop - part.start for part in mine)]
+        return [(part, slice(*ends)) for part, ends in zip(mine, pairwise(stops), strict=True)]
+
     def send(self, worker: Worker, state: State) -> Communication:
         """The next fragment."""
         state.place = (worker.round - 1) % self.fragments
-        part = worker.fragments(self.fragments)[state.place]
-        mean = state.mean[part]
-        ops.copy(worker.params[part], mean)
-        return AllReduce(mean, op="mean", weight=worker.samples)
+        parts = self.parts(worker, state.place)
+        sent = state.mean[: parts[-1][1].stop]
+        for part, room in parts:
+            ops.copy(worker.params[part], sent[room])
+        if self.codec:
+            return self.coded(worker, state, parts, self.codec)
+        return AllReduce(sent, op="mean", weight=worker.samples)
+
+    def coded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> Communication:
+        """An outer gradient in fewer bits, to all."""
+        outer, wire = state.mean[: parts[-1][1].stop], state.wire
+        for part, room in parts:
+            ops.subtract(state.anchor[part], outer[room], outer[room])
+        words = 1 + codec.words(outer.size)
+        wire.mine[0] = worker.samples
+        codec.encode(outer, wire.mine[1:words])
+        return AllGather(wire.mine[:words], wire.come[: words * worker.size])
+
+    def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
+        """The anchor less the mean outer gradient takes the place of the mean."""
+        mean = state.mean[: parts[-1][1].stop]
+        one, words = worker.scratch("decoded", like=mean), 1 + codec.words(mean.size)
+        rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
+        mean.fill(0)
+        for row in rows[rows[:, 0] > 0]:
+            codec.decode(row[1:], one)
+            ops.axpy(mean, one, row[0] / rows[:, 0].sum())
+        for part, room in parts:
+            ops.subtract(state.anchor[part], mean[room], mean[room])
 
     def receive(self, worker: Worker, state: State) -> None:
         """The outer step makes of a fragment's mean its new anchor, which is merged."""
-        part = worker.fragments(self.fragments)[state.place]
-        mean = state.mean[part]
-        ops.outer_nesterov(mean, state.anchor[part], state.momentum[part], self.rate, self.momentum)
-        if self.keep:
-            ops.lerp(worker.params[part], mean, 1 - self.keep)
-        else:
-            ops.copy(mean, worker.params[part])
+        parts = self.parts(worker, state.place)
+        if self.codec:
+            self.decoded(worker, state, parts, self.codec)
+        for part, room in parts:
+            mean, x = state.mean[room], worker.params[part]
+            ops.outer_nesterov(mean, state.anchor[part], state.momentum[part], self.rate, self.momentum)
+            if self.keep:
+                ops.lerp(x, mean, 1 - self.keep)
+            else:
+                ops.copy(mean, x)
