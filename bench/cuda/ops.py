@@ -42,7 +42,7 @@ def parts(op: str) -> tuple[list[str], list[str], list[float]]:
     return (
         buffers,
         [name for i, name in enumerate(buffers) if written >> i & 1],
-        [SCALARS[n] for n in names[count:]],
+        [SCALARS.get(n, 0.5) for n in names[count:]],
     )
 
 
