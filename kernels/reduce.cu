@@ -3,8 +3,11 @@
 // A warp sums a block of 4096 products: lane j takes elements j, j + 32, ... from left to right, then takes
 // the sums of lanes j + 16, j + 8, ... j + 1. `fold_sums` adds the blocks' sums likewise, until one is left.
 //
-// instances: dot<float>, dot<double>, sizes<float>, sizes<double>, squares<float>, squares<double>, fold_sums
-#include "rules/rule.hpp"
+// instances: dot<float>, dot<double>, dot<float16>, dot<bfloat16>
+// instances: sizes<float>, sizes<double>, sizes<float16>, sizes<bfloat16>
+// instances: squares<float>, squares<double>, squares<float16>, squares<bfloat16>
+// instances: not_finite<float>, not_finite<double>, not_finite<float16>, not_finite<bfloat16>, fold_sums
+#include "kernels/number.cuh"
 
 namespace loosestep {
 
@@ -26,7 +29,8 @@ template <class Term> __device__ double block_sum(size_t n, const Term& term) {
 }
 
 template <class T> __device__ double block_dot(const T* x, const T* y, size_t left) {
-  return block_sum(left < block ? left : block, [=](size_t i) { return double(x[i]) * double(y[i]); });
+  return block_sum(left < block ? left : block,
+                   [=](size_t i) { return double(widened(x[i])) * double(widened(y[i])); });
 }
 
 // sums[b] of block b.
@@ -38,13 +42,24 @@ __global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n,
   if (lane() == 0) sums[warp()] = sum;
 }
 
+__device__ inline double size_of(double x) { return signed_as(x, 1.0); }
+
 // sums[b] of the absolute values of block b.
 template <class T> __global__ void __launch_bounds__(summing) sizes(const T* x, size_t n, double* sums) {
   const size_t at = warp() * block;
   if (at >= n) return;
-  const auto size = [=](size_t i) { return double(signed_as(x[at + i], T(1))); };
+  const auto size = [=](size_t i) { return size_of(double(widened(x[at + i]))); };
   const double sum = block_sum(n - at < block ? n - at : block, size);
   if (lane() == 0) sums[warp()] = sum;
+}
+
+// Leaves a 1 in `found` where an element is an infinity or no number.
+template <class T> __global__ void __launch_bounds__(256) not_finite(const T* x, size_t n, unsigned* found) {
+  const size_t stride = size_t(gridDim.x) * blockDim.x;
+  for (size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) {
+    const auto value = widened(x[i]);
+    if (!(value - value == 0)) *found = 1;
+  }
 }
 
 // The last part whose first block is not behind this one.

@@ -2,10 +2,11 @@
 //
 // `elastic_all`: every replica and the center as by `elastic(x, c, rate)`, one after another. `mix`: x_i
 // becomes the sum of w_ij x_j over all j, from left to right, for all i together.
+// `fold`: a sum of w_j x_j, divided once.
 //
 // `packs`: of sixteen bytes, as many as are accessed as such; none where an address is no multiple of that.
 //
-// instances: elastic_all<float>, elastic_all<double>
+// instances: elastic_all<float>, elastic_all<double>, fold<float>, fold<double>
 // instances: mix<float, 4>, mix<float, 8>, mix<float, 16>, mix<double, 4>, mix<double, 8>, mix<double, 16>
 #include "kernels/vector.cuh"
 #include "rules/elastic.hpp"
@@ -64,6 +65,47 @@ __global__ void __launch_bounds__(threads)
   const Elastic<T> rule{rate};
   elastic_range<Pack<T>>(rule, replicas, n, center, 0, packs);
   elastic_range<Single<T>>(rule, replicas, n, center, packs * (access_bytes / sizeof(T)), size);
+}
+
+// Weights of a fold, as an argument of the kernel; without them all are 1, which changes no product.
+template <class T> struct Weights {
+  T of[most];
+};
+
+// Up to `together` terms from `k` on; the first of all begins the sum.
+template <class P, class T>
+__device__ void fold_some(const Replicas& terms, const Weights<T>& weights, unsigned k, unsigned n, P& sum,
+                          size_t i) {
+  P x[together];
+#pragma unroll
+  for (unsigned j = 0; j < together; ++j)
+    if (k + j < n) x[j] = at<P>(terms.of[k + j], i);
+#pragma unroll
+  for (unsigned j = 0; j < together; ++j)
+    if (k + j < n)
+      for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) {
+        const T term = weights.of[k + j] * x[j].of[e];
+        sum.of[e] = k + j == 0 ? term : sum.of[e] + term;
+      }
+}
+
+template <class P, class T>
+__device__ void fold_range(const Replicas& terms, const Weights<T>& weights, unsigned n, T divisor, void* out,
+                           size_t begin, size_t end) {
+  for (size_t i = begin + first_one(); i < end; i += stride()) {
+    P sum{};
+    for (unsigned k = 0; k < n; k += together) fold_some(terms, weights, k, n, sum, i);
+    for (unsigned e = 0; e < sizeof(P) / sizeof(T); ++e) sum.of[e] /= divisor;
+    at<P>(out, i) = sum;
+  }
+}
+
+// `out` may be one of the terms.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    fold(Replicas terms, Weights<T> weights, unsigned n, T divisor, void* out, size_t size, size_t packs) {
+  fold_range<Pack<T>>(terms, weights, n, divisor, out, 0, packs);
+  fold_range<Single<T>>(terms, weights, n, divisor, out, packs * (access_bytes / sizeof(T)), size);
 }
 
 template <class P, class T, unsigned room>

@@ -57,6 +57,7 @@ void add_sets(py::module_& m) {
     add_elementwise(set, i);
     add_folds(set, i);
     add_noisy(set, i);
+    add_replicas(set, i);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bind/functions.hpp"
+#include "bind/lists.hpp"
 #include "cpu/threads.hpp"
 
 namespace loosestep {
@@ -16,14 +17,6 @@ const Signature dot_signature("dot", "x, y", 2, 0);
 const Signature norm_signature("norm", "x", 1, 0);
 const Signature norms_signature("norms", "x, starts", 1, 0);
 const Signature finite_signature("all_finite", "x", 1, 0);
-
-// A list or a tuple, taken apart.
-py::tuple items(const Signature& signature, int i, PyObject* given) {
-  if (!PySequence_Check(given) || PyUnicode_Check(given))
-    refuse(PyExc_TypeError, signature.op + ": " + signature.names[static_cast<std::size_t>(i)] +
-                                " must be a sequence, got " + Py_TYPE(given)->tp_name);
-  return py::reinterpret_steal<py::tuple>(PySequence_Tuple(given));
-}
 
 struct Inputs {
   py::tuple held;

@@ -9,6 +9,7 @@ const std::vector<Signature>& elementwise();  // of every rule, in the order of 
 void add_elementwise(py::module_& m, std::size_t set);  // every rule, in the set-th best instruction set
 void add_folds(py::module_& m, std::size_t set);        // mean_of, weighted_sum, dot, norm, norms, all_finite
 void add_noisy(py::module_& m, std::size_t set);        // what takes random numbers
+void add_replicas(py::module_& m, std::size_t set);     // elastic_all, mix
 void add_updates(py::module_& m);                       // exact, racy, load
 void add_facts(py::module_& m);                         // threads, info, document
 void add_descriptions(py::module_& m);                  // rules

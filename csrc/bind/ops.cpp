@@ -94,6 +94,7 @@ void bind_ops(pybind11::module_& m) {
   add_elementwise(m, 0);
   add_folds(m, 0);
   add_noisy(m, 0);
+  add_replicas(m, 0);
   add_updates(m);
   add_facts(m);
   add_descriptions(m);

@@ -371,6 +371,23 @@ def weighted_sum(buffers: Sequence[Buffer], weights: Sequence[float], out: Buffe
 
 
 @op
+def elastic_all(replicas: Sequence[Buffer], c: Buffer, rate: float) -> None:
+    """`elastic(x, c, rate)` with each replica, one after another, in one pass through memory."""
+    for x in replicas:
+        specification["elastic"](x, c, rate)
+
+
+@op
+def mix(replicas: Sequence[Buffer], weights: Sequence[Sequence[float]]) -> None:
+    """x_i = the sum of weights[i][j] x_j over all j, from left to right, for all i together."""
+    made = [np.empty_like(x) for x in replicas]
+    for out, row in zip(made, weights, strict=True):
+        specification["weighted_sum"](replicas, row, out)
+    for x, out in zip(replicas, made, strict=True):
+        x[...] = out
+
+
+@op
 def load(shared: Buffer, out: Buffer) -> None:
     """out = a vector that other threads may be updating, each element read atomically."""
     out[...] = shared

@@ -51,6 +51,8 @@ def arguments(name: str, n: int, dtype: type, offset: int = 0, seed: int = 0) ->
             made[parameter] = [buffer(rng, n, dtype, offset) for _ in range(3)]
         elif kind.startswith("Sequence[float]"):
             made[parameter] = [0.3, 0.0, 1.7]
+        elif kind.startswith("Sequence[Sequence[float]]"):
+            made[parameter] = [[0.3, 0.0, 1.7], [0.2, 0.5, 0.3], [-1.0, 1e-3, 1.0]]
         elif kind.startswith("Sequence[int]"):
             made[parameter] = [0, n // 3, n // 3, n]
         else:

@@ -89,7 +89,7 @@ def test_written_arrays_overlap_no_other(name: str, parameter: str) -> None:
     for other in each_buffer(name):
         if other != parameter:
             room = np.ones(9, np.float32)
-            overlapping = replaced(given | {parameter: room[1:]}, other, room[:8])
+            overlapping = replaced(replaced(given, parameter, room[1:]), other, room[:8])
             with pytest.raises(ValueError, match="must not overlap"):
                 getattr(ops, name)(**overlapping)
 

@@ -112,8 +112,15 @@ class Card:
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
-        made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}
-        for name, value in (made | arithmetic()).items():
+        known = {
+            "cuda": cuda,
+            "float32": np.float32,
+            "RawModule": lambda path: Loaded(self, Path(path)),
+            "empty": lambda size, dtype: Array(np.full(size, 77, dtype), self.device),
+            "asarray": lambda values: Array(np.array(values), self.device),
+            "asnumpy": lambda array: array.held.copy(),
+        }
+        for name, value in (known | arithmetic()).items():
             setattr(cupy, name, value)
         return cupy
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from loosestep import _core
-from loosestep.cuda import elementwise
+from loosestep.cuda import elementwise, noise, reductions, replicas
 
-FACES: dict[str, Callable[[tuple[Any, ...]], Any]] = {}
+FACES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "dot": reductions.dot,
+    "norm": reductions.norm,
+    "norms": reductions.norms,
+    "all_finite": reductions.all_finite,
+    "elastic_all": replicas.elastic_all,
+    "mix": replicas.mix,
+    "mean_of": replicas.mean_of,
+    "weighted_sum": replicas.weighted_sum,
+    **{op: partial(noise.run, op) for op in noise.RULES},
+}
 """Ops that are no rule, by name: what performs them on a card."""
 
 

@@ -1,0 +1,57 @@
+"""Memory of a card that lasts a call: what kernels leave for the next one, tables, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loosestep.cuda.failures import CardFailed
+from loosestep.cuda.launching import by_value, cupy
+
+if TYPE_CHECKING:
+    from loosestep.cuda.arrays import Place
+
+
+@contextmanager
+def on(place: Place, what: str) -> Iterator[Any]:
+    """CuPy, its card and stream those of a place. CardFailed, in one sentence, for what fails there."""
+    module = cupy()
+    try:
+        with module.cuda.Device(place.device), module.cuda.ExternalStream(place.stream, place.device):
+            yield module
+    except Exception as error:
+        raise CardFailed(f"{what} failed on card {place.device}: {error}") from error
+
+
+def room(place: Place, size: int, dtype: str) -> Any:
+    """So many elements, of no value; the card has them back when nobody holds them."""
+    with on(place, f"room for {size} {dtype}") as module:
+        return module.empty(size, dtype)
+
+
+def sent(place: Place, values: NDArray[Any]) -> Any:
+    """A copy on the card."""
+    with on(place, f"a copy of {values.nbytes} bytes to it") as module:
+        return module.asarray(values)
+
+
+def fetched(place: Place, array: Any) -> NDArray[Any]:
+    """A copy here, when all that was asked of the stream is done."""
+    with on(place, "a result of it") as module:
+        found: NDArray[Any] = module.asnumpy(array)
+        return found
+
+
+def address(array: Any) -> int:
+    """Where it lies on the card."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
+def structure(*fields: tuple[str, Any]) -> Any:
+    """Fields by type and value, laid out as C++ lays out a structure, to be passed by value."""
+    kinds = np.dtype([(f"f{i}", kind) for i, (kind, _) in enumerate(fields)], align=True)
+    return by_value(np.array(tuple(value for _, value in fields), kinds).tobytes())

@@ -1,0 +1,53 @@
+"""Ops that take random numbers, on a card: the CPU's numbers, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+from loosestep.cuda.arrays import BYTES, all_seen
+from loosestep.cuda.elementwise import C_TYPES
+from loosestep.cuda.launching import blocks_for, launch
+from loosestep.cuda.memory import structure
+
+RULES = {"normal": ("out",), "add_normal": ("x",), "langevin": ("x", "g")}
+"""The buffers of each; the first is written."""
+FIELDS = {"normal": 1, "add_normal": 1, "langevin": 2}
+PLACES = {"seed": 2**64 - 1, "stream": 2**32 - 1, "step": 2**32 - 1, "start": 2**63 - 1}
+"""The numbers that say where in which stream, and the largest of each."""
+
+
+def run(op: str, arguments: Sequence[Any]) -> None:
+    """The op of this name."""
+    names = RULES[op]
+    buffers = all_seen(op, names, arguments[: len(names)], 1)
+    x, end = buffers[0], len(names) + FIELDS[op]
+    seed, stream, step, start = places(op, arguments[end:])
+    if x.dtype not in ("float32", "float64"):
+        raise TypeError(f"{op}: {names[0]} must be float32 or float64 on a card, got {x.dtype}")
+    fields = structure(*[(x.dtype, float(each)) for each in arguments[len(names) : end]])
+    where = structure(("u8", seed), ("u4", stream), ("u4", step))
+    addresses = [buffer.address for buffer in buffers]
+    aligned = start % 4 == 0 and all(each % (4 * BYTES[x.dtype]) == 0 for each in addresses)
+    if x.size:
+        grid = (blocks_for(x.size // 4 + 2),)
+        given = [fields, where, start, x.size, int(aligned), *addresses]
+        launch("noise", kernel(op, C_TYPES[x.dtype]), x.place, grid, (256,), given)
+
+
+def kernel(op: str, kind: str) -> str:
+    """`noisy<Langevin<float>, float, const float>`: all buffers but the first are read."""
+    rule = "".join(word.capitalize() for word in op.split("_"))
+    return f"noisy<{', '.join([f'{rule}<{kind}>', kind, *[f'const {kind}'] * (len(RULES[op]) - 1)])}>"
+
+
+def places(op: str, given: Sequence[Any]) -> list[int]:
+    """Checked as on the CPU; `start` may have been left out."""
+    found = []
+    for (name, most), each in zip(PLACES.items(), given, strict=True):
+        value = index(each) if each is not None else 0
+        if not 0 <= value <= most:
+            raise ValueError(f"{op}: {name} must be a whole number from 0 to {most}, got {value}")
+        found.append(value)
+    return found

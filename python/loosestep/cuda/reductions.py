@@ -1,0 +1,108 @@
+"""Reductions on a card, in the order and with the bits of the CPU's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from loosestep.cuda.arrays import Buffer, all_seen, seen
+from loosestep.cuda.elementwise import C_TYPES
+from loosestep.cuda.launching import blocks_for, launch
+from loosestep.cuda.memory import address, fetched, room, sent
+
+BLOCK = 4096
+"""Elements whose products a warp sums."""
+WARPS, FOLDING = 8, 1024
+"""Of a thread block: warps that sum, threads that fold."""
+
+
+def dot(arguments: Sequence[Any]) -> float:
+    """x.y"""
+    x, y = all_seen("dot", ("x", "y"), arguments, 0)
+    return of_blocks("dot", x, y.address)
+
+
+def norm(arguments: Sequence[Any]) -> float:
+    """The root of x.x."""
+    x = seen("norm", "x", arguments[0])
+    return math.sqrt(of_blocks("dot", x, x.address))
+
+
+def size_sum(x: Buffer, out: Any) -> None:
+    """out = the sum of |x|, on the card."""
+    fold(x, "sizes", (), out)
+
+
+def of_blocks(kernel: str, x: Buffer, *others: int) -> float:
+    """What a kernel makes of x by blocks, folded and fetched."""
+    if not x.size:
+        return 0.0
+    out = room(x.place, 1, "float64")
+    fold(x, kernel, others, out)
+    return float(fetched(x.place, out)[0])
+
+
+def fold(x: Buffer, kernel: str, others: Sequence[int], out: Any) -> None:
+    """A sum for every block, then the sum of the sums."""
+    blocks = -(-x.size // BLOCK)
+    sums = room(x.place, blocks, "float64")
+    run(x, kernel, blocks, [x.address, *others, x.size, address(sums)])
+    launch("reduce", "fold_sums", x.place, (1,), (FOLDING,), [address(sums), 0, blocks, address(out)])
+
+
+def run(x: Buffer, kernel: str, blocks: int, arguments: Sequence[int]) -> None:
+    """A warp for every block."""
+    threads = 32 * WARPS
+    grid = (-(-blocks // WARPS),)
+    launch("reduce", f"{kernel}<{C_TYPES[x.dtype]}>", x.place, grid, (threads,), arguments)
+
+
+def norms(arguments: Sequence[Any]) -> list[float]:
+    """The norm of every part."""
+    x = seen("norms", "x", arguments[0])
+    starts = bounds(arguments[1], x.size)
+    parts = len(starts) - 1
+    if parts < 1:
+        return []
+    out = room(x.place, parts, "float64")
+    fold_parts(x, starts, out)
+    return [math.sqrt(each) for each in fetched(x.place, out).tolist()]
+
+
+def fold_parts(x: Buffer, starts: Sequence[int], out: Any) -> None:
+    """Every part has blocks of its own; `first` is where each part's begin."""
+    counts = [-(-(end - begin) // BLOCK) for begin, end in pairwise(starts)]
+    first = np.concatenate([[0], np.cumsum(counts)])
+    table = sent(x.place, np.concatenate([starts, first]).astype(np.uint64))
+    parts, blocks, at = len(counts), int(first[-1]), address(table)
+    sums = room(x.place, max(1, blocks), "float64")
+    firsts = at + 8 * len(starts)
+    if blocks:
+        run(x, "squares", blocks, [x.address, at, firsts, parts, address(sums)])
+    given = [address(sums), firsts, 0, address(out)]
+    launch("reduce", "fold_sums", x.place, (parts,), (FOLDING,), given)
+
+
+def bounds(given: Sequence[int], size: int) -> list[int]:
+    """As the CPU's: none before the one before it, none beyond the end."""
+    starts = [index(each) for each in given]
+    for i, at in enumerate(starts):
+        if not 0 <= at <= size:
+            raise ValueError(f"norms: starts[{i}] must be a whole number from 0 to {size}, got {at}")
+        if i and at < starts[i - 1]:
+            raise ValueError(f"norms: starts must not decrease, starts[{i}] does")
+    return starts
+
+
+def all_finite(arguments: Sequence[Any]) -> bool:
+    """Whether there is no infinity and no NaN."""
+    x = seen("all_finite", "x", arguments[0])
+    found = sent(x.place, np.zeros(1, np.uint32))
+    given = [x.address, x.size, address(found)]
+    launch("reduce", f"not_finite<{C_TYPES[x.dtype]}>", x.place, (blocks_for(x.size),), (256,), given)
+    return not fetched(x.place, found)[0]

@@ -1,0 +1,137 @@
+"""Many replicas at once: each is read and written once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from loosestep.cuda.arrays import BYTES, Buffer, check_apart, seen
+from loosestep.cuda.elementwise import ACCESS, C_TYPES
+from loosestep.cuda.launching import addresses, blocks_for, by_value, launch
+from loosestep.cuda.memory import address, sent, structure
+
+MOST = 64
+"""Replicas of a launch."""
+ROOMS = (4, 8, 16)
+"""Replicas that a thread of `mix` holds in registers: the least that suffices is taken."""
+
+
+def elastic_all(arguments: Sequence[Any]) -> None:
+    """Every replica and the center as by `elastic`, in turn."""
+    c = seen("elastic_all", "c", arguments[1], written=True)
+    replicas = all_replicas("elastic_all", arguments[0], c, MOST)
+    rate = structure((kind_of("elastic_all", c), float(arguments[2])))
+    given = [table(replicas), len(replicas), c.address, c.size, packs([*replicas, c]), rate]
+    start("elastic_all", f"<{C_TYPES[c.dtype]}>", c, given)
+
+
+def mix(arguments: Sequence[Any]) -> None:
+    """Every replica becomes a weighted sum of all."""
+    first = seen("mix", "replicas[0]", arguments[0][0], written=True)
+    replicas = all_replicas("mix", arguments[0], None, ROOMS[-1])
+    weights = np.array(arguments[1], kind_of("mix", first))
+    if weights.shape != (len(replicas),) * 2:
+        raise ValueError(f"mix: weights must be {len(replicas)} rows of as many, got shape {weights.shape}")
+    kept = sent(first.place, weights)
+    room = next(each for each in ROOMS if each >= len(replicas))
+    given = [table(replicas), len(replicas), address(kept), first.size, packs(replicas)]
+    start("mix", f"<{C_TYPES[first.dtype]}, {room}>", first, given)
+
+
+def mean_of(arguments: Sequence[Any]) -> None:
+    """As on the CPU: without weights, or with equal ones, one division; a buffer of weight 0 is not read."""
+    buffers, out, given = arguments
+    weights = [1.0] * len(buffers) if given is None else checked(given, len(buffers))
+    if len(set(weights)) == 1:
+        weights = [1.0] * len(buffers)
+    kept = [(x, w) for x, w in zip(buffers, weights, strict=True) if w != 0]
+    fold("mean_of", [x for x, _ in kept], [w for _, w in kept], out, left_fold(w for _, w in kept))
+
+
+def weighted_sum(arguments: Sequence[Any]) -> None:
+    """The sum of w x; `out` is none of the buffers."""
+    buffers, weights, out = arguments
+    if len(weights) != len(buffers):
+        raise ValueError(f"weighted_sum: weights must be {len(buffers)}, one for each buffer, got {len(weights)}")
+    fold("weighted_sum", buffers, [float(each) for each in weights], out, 1.0)
+
+
+def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divisor: float) -> None:
+    """Dividing by 1 changes nothing."""
+    to = seen(op, "out", out, written=True)
+    if not 1 <= len(given) <= MOST:
+        raise ValueError(f"{op}: buffers must hold 1 to {MOST} arrays on a card, got {len(given)}")
+    terms = [seen(op, f"buffers[{i}]", each, like=to) for i, each in enumerate(given)]
+    check_terms(op, terms, to, same=op == "mean_of")
+    kind = kind_of(op, to)
+    factors = by_value(np.array([*weights, *[0.0] * (MOST - len(weights))], kind).tobytes())
+    passed = [table(terms), factors, len(terms), structure((kind, divisor))]
+    start("fold", f"<{C_TYPES[kind]}>", to, [*passed, to.address, to.size, packs([*terms, to])])
+
+
+def check_terms(op: str, terms: Sequence[Buffer], out: Buffer, *, same: bool) -> None:
+    """`out` overlaps none of them in part, and is one of them only where that is the same."""
+    for i, each in enumerate(terms):
+        if each.address < out.end and out.address < each.end and not (same and each.address == out.address):
+            raise ValueError(f"{op}: buffers[{i}] and out must not overlap")
+
+
+def checked(given: Sequence[Any], count: int) -> list[float]:
+    """Weights of a mean, as on the CPU."""
+    weights = [float(each) for each in given]
+    if len(weights) != count:
+        raise ValueError(f"mean_of: weights must be {count}, one for each buffer, got {len(weights)}")
+    for each in weights:
+        if not 0 <= each < math.inf:
+            raise ValueError(f"mean_of: weights must be finite and at least 0, got {each}")
+    if not any(weights):
+        raise ValueError("mean_of: weights must not all be 0")
+    return weights
+
+
+def left_fold(values: Iterable[float]) -> float:
+    """One after another, as the CPU adds weights (`sum` compensates)."""
+    total = 0.0
+    for each in values:
+        total += each
+    return total
+
+
+def start(kernel: str, instance: str, like: Buffer, given: Sequence[Any]) -> None:
+    """A thread for every sixteen bytes of a replica."""
+    if like.size:
+        grid = (blocks_for(-(-like.size * BYTES[like.dtype] // ACCESS)),)
+        launch("replicas", kernel + instance, like.place, grid, (256,), given)
+
+
+def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int) -> list[Buffer]:
+    """Checked: each like the center (or the first), apart from it and from each other."""
+    if not 1 <= len(given) <= most:
+        raise ValueError(f"{op}: replicas must hold 1 to {most} arrays on a card, got {len(given)}")
+    names, found = [f"replicas[{i}]" for i in range(len(given))], list[Buffer]()
+    for name, each in zip(names, given, strict=True):
+        found.append(seen(op, name, each, written=True, like=center or (found[0] if found else None)))
+    apart = [*found, center] if center else found
+    check_apart(op, [*names, "c"][: len(apart)], apart, (1 << len(apart)) - 1)
+    return found
+
+
+def kind_of(op: str, buffer: Buffer) -> str:
+    """The type that it computes in, which is that of the buffers."""
+    if buffer.dtype not in ("float32", "float64"):
+        raise TypeError(f"{op}: buffers must be float32 or float64 on a card, got {buffer.dtype}")
+    return buffer.dtype
+
+
+def table(replicas: Sequence[Buffer]) -> Any:
+    """Their addresses, as a kernel's argument."""
+    return addresses([*(each.address for each in replicas), *[0] * (MOST - len(replicas))])
+
+
+def packs(buffers: Sequence[Buffer]) -> int:
+    """Sixteen bytes at a time, as often as that goes; never, where one lies otherwise."""
+    aligned = all(each.address % ACCESS == 0 for each in buffers)
+    return buffers[0].size * BYTES[buffers[0].dtype] // ACCESS if aligned else 0
