@@ -1,4 +1,4 @@
-"""Every rule on a card, in memory (256 Mi float32) and over 4 Mi; the limit is the driver's copy within the card.
+"""Every rule on a card, in memory (256 Mi float32) and over 16 Mi; the limit is the driver's copy within the card.
 
 Rivals, where they have the step: CuPy's elementwise calls, the same as one `ElementwiseKernel`, and torch's
 `foreach` and `fused` optimizers on the same memory. Each is checked against ours first. Bytes are those that a
@@ -31,7 +31,7 @@ SCALARS = {
     "moving_rate": 0.1, "keep": 0.75, "strength": 1e-4, "coupling": 0.5, "weight_decay": 0.1, "decay": 0.99,
     "sgd_share": 0.5, "rms_share": 0.1, "weight": 0.5, "every": 4, "seen": 1.0, "most": 2,
 }  # fmt: skip
-SIZES = {"in memory": 1 << 28, "4 Mi": 1 << 22}
+SIZES = {"in memory": 1 << 28, "16 Mi": 1 << 24}
 CHECKED = 1003
 
 
@@ -42,7 +42,7 @@ def parts(op: str) -> tuple[list[str], list[str], list[float]]:
     return (
         buffers,
         [name for i, name in enumerate(buffers) if written >> i & 1],
-        [SCALARS[n] for n in names[count:]],
+        [SCALARS.get(n, 0.5) for n in names[count:]],
     )
 
 

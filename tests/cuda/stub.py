@@ -109,6 +109,7 @@ class Card:
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
         cuda.Device = lambda number=0: Device(self, number)
+        cuda.Stream = SimpleNamespace(from_external=lambda given: self.on("stream", given.__cuda_stream__()[1]))
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0

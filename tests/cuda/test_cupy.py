@@ -24,3 +24,7 @@ def test_structures_and_numbers_are_arguments() -> None:
     assert "Unsupported type" in str(started(object()))
     for argument in (by_value(b"x" * 24), addresses([1, 2, 3]), 5):
         assert "CUDA" in type(started(argument)).__name__
+
+
+def test_the_callers_stream_is_taken_as_it_is() -> None:
+    assert [cupy.cuda.Stream.from_external(Stream(place)).ptr for place in (0, 5)] == [0, 5]

@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.cuda.emulation import KERNELS, ROOT, instances
+from tests.cuda.emulation import KERNELS, ROOT, instances, rules
+from tests.cuda.test_elementwise import scalars
 
-from loosestep.cuda import nvrtc, sources
+from loosestep import _core
+from loosestep.cuda import cache, nvrtc, sources
+from loosestep.cuda.elementwise import kernel
 from loosestep.cuda.failures import CardFailed
 
 FILES = sorted(path.stem for path in KERNELS.glob("*.cu"))
@@ -50,14 +53,35 @@ def test_no_kernel_of_a_file_is_left_out(file: str) -> None:
     assert set(kernels) == {name.split("<")[0] for name in instances(KERNELS / f"{file}.cu")}
 
 
-def ptx(compiler: nvrtc.Compiler, kernel: str) -> str:
-    with compiler.program(
-        '#include "kernels/elementwise.cu"\nusing namespace loosestep;', "elementwise.cu"
-    ) as made:
-        compiler.call("AddNameExpression", made, kernel.encode())
+def ptx(compiler: nvrtc.Compiler, *kernels: str) -> str:
+    source = '#include "kernels/elementwise.cu"\nusing namespace loosestep;'
+    with compiler.program(source, "elementwise.cu") as made:
+        for kernel in kernels:
+            compiler.call("AddNameExpression", made, kernel.encode())
         options = [*nvrtc.OPTIONS, "--gpu-architecture=sm_90", *(f"-I{folder}" for folder in INCLUDE)]
-        compiler.compile(made, options, kernel)
+        compiler.compile(made, options, "elementwise.cu")
         return compiler.told("PTX", made).decode()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_rules_fields_are_as_long_there_as_here(compiler: nvrtc.Compiler, dtype: str) -> None:
+    """They travel by value: both compilers must lay them out alike."""
+    names = _core.rules.names()
+    text = ptx(compiler, *(kernel(op, dtype) for op in names))
+    entries = dict(re.findall(r"\.entry \w*?elementwiseINS_\d+([A-Z]\w*?)E[fd]NS.*?\((.*?)\)", text, re.S))
+    for op, rule in zip(names, rules(), strict=True):
+        rule_size, places_size, length = map(size_of, entries[rule].split(","))
+        assert rule_size == len(_core.rules.fields(op, dtype == "float64", tuple(scalars(op))))
+        assert places_size == 8 * _core.rules.signature(op)[1]
+        assert length == 8
+
+
+def size_of(parameter: str) -> int:
+    """Of a kernel's parameter in PTX: bytes of a structure, or a number."""
+    array = re.search(r"\[(\d+)\]", parameter)
+    number = re.search(r"\.[bfu](\d+)", parameter)
+    assert number
+    return int(array[1]) if array else int(number[1]) // 8
 
 
 @pytest.mark.parametrize(
@@ -87,6 +111,19 @@ def test_arithmetic_is_that_of_the_cpu(compiler: nvrtc.Compiler, kind: str) -> N
     wide = "f64" if kind == "double" else "f32"
     assert re.search(rf"\bdiv\.rn\.{wide}", text)
     assert re.search(rf"\bsqrt\.rn\.{wide}", text)
+
+
+def test_what_is_kept_is_code_for_the_card(
+    compiler: nvrtc.Compiler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the sources that were installed, by the name that the compiler gave; and not compiled again."""
+    monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(tmp_path))
+    first = cache.kept("elementwise", "elementwise<Sgd, float>", "sm_90")
+    assert first.file.read_bytes()[:4] == b"\x7fELF"
+    assert f".text.{first.name}".encode() in first.file.read_bytes()
+    monkeypatch.setattr(nvrtc.Compiler, "compiled", None)
+    assert cache.kept("elementwise", "elementwise<Sgd, float>", "sm_90") == first
+    assert cache.state() == (1, first.file.stat().st_size)
 
 
 def test_what_does_not_compile_is_one_sentence(compiler: nvrtc.Compiler) -> None:

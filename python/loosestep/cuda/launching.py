@@ -22,9 +22,12 @@ MOST_BLOCKS = 2**31 - 1
 
 
 class Stream(NamedTuple):
-    """As CuPy wants to see one: somebody else's, by its address."""
+    """Somebody else's, as CuPy wants to see one: in a launch, and in CUDA's stream protocol."""
 
     ptr: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.ptr
 
 
 def cupy() -> Any:

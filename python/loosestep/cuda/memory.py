@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.cuda.failures import CardFailed
-from loosestep.cuda.launching import by_value, cupy
+from loosestep.cuda.launching import Stream, by_value, cupy
 
 if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place
@@ -21,7 +21,7 @@ def on(place: Place, what: str) -> Iterator[Any]:
     """CuPy, its card and stream those of a place. CardFailed, in one sentence, for what fails there."""
     module = cupy()
     try:
-        with module.cuda.Device(place.device), module.cuda.ExternalStream(place.stream, place.device):
+        with module.cuda.Device(place.device), module.cuda.Stream.from_external(Stream(place.stream)):
             yield module
     except Exception as error:
         raise CardFailed(f"{what} failed on card {place.device}: {error}") from error
