@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 from bench.harness import Options, Row, table
+from loosestep.cuda.failures import CardFailed
+
+PLACES = {"cpu": "bench", "cuda": "bench.cuda"}
 
 
-def names() -> list[str]:
-    """Every module here that has rows is a benchmark; the others are machinery."""
-    files = Path(__file__).parent.glob("*.py")
+def names(device: str) -> list[str]:
+    """Every module for a device that has rows is a benchmark; the others are machinery."""
+    files = Path(__file__).parents[1].joinpath(*PLACES[device].split(".")).glob("*.py")
     return sorted(file.stem for file in files if "\ndef rows(" in file.read_text())
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=[*names(), "all"])
+    parser.add_argument("name", choices=[*sorted({*names("cpu"), *names("cuda")}), "all"])
+    parser.add_argument("--device", choices=PLACES, default="cpu", help="cuda: on a card, by its own clock")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, a few seconds: does it run?")
     parser.add_argument("--rounds", type=int, default=15, help="alternated runs (at least 15)")
@@ -26,15 +31,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=10, help="seconds to wait for a quiet machine")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name holds this")
     parser.add_argument("--mpich", default="", metavar="PYTHON", help="collectives: an interpreter with MPICH")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.name not in (*names(given.device), "all"):
+        parser.error(
+            f"{given.name} has nothing to run on {given.device}; there is {', '.join(names(given.device))}"
+        )
+    return given
 
 
 def main() -> None:
     given = arguments()
     options = Options(given.smoke, given.rounds, given.attempts, given.patience, given.only, given.mpich)
     rows: list[Row] = []
-    for name in names() if given.name == "all" else [given.name]:
-        module = importlib.import_module(f"bench.{name}")
+    for name in names(given.device) if given.name == "all" else [given.name]:
+        module = importlib.import_module(f"{PLACES[given.device]}.{name}")
         case: list[Row] = []
         for row in module.rows(options):
             if case and row.case != case[0].case:
@@ -48,4 +58,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CardFailed as error:
+        sys.exit(f"bench: {error}")

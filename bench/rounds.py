@@ -88,6 +88,42 @@ def numpy_correct(a: Arrays) -> Contestant:
     return run
 
 
+def ours_correct_and_copy(a: Arrays) -> Contestant:
+    return lambda: ops.correct_and_copy(a["x"], a["c"], a["g"])
+
+
+def three_passes(a: Arrays) -> Contestant:
+    def run() -> None:
+        ops.correct(a["x"], a["c"], a["g"])
+        ops.copy(a["x"], a["c"])
+        ops.copy(a["x"], a["g"])
+
+    return run
+
+
+def torch_correct_and_copy(a: Arrays) -> Contestant:
+    x, s, mean = (torch.from_numpy(a[k]) for k in "xcg")
+
+    def run() -> None:
+        x.sub_(s).add_(mean)
+        s.copy_(x)
+        mean.copy_(x)
+
+    return run
+
+
+def ours_lerp_and_copy(a: Arrays) -> Contestant:
+    return lambda: ops.lerp_and_copy(a["x"], a["c"], PULL)
+
+
+def two_passes(a: Arrays) -> Contestant:
+    def run() -> None:
+        ops.lerp(a["x"], a["c"], PULL)
+        ops.copy(a["x"], a["c"])
+
+    return run
+
+
 def ours_anchor(a: Arrays) -> Contestant:
     return lambda: ops.anchor(a["x"], a["c"], a["v"], 0.0, STEADY)
 

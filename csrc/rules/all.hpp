@@ -11,12 +11,14 @@
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
 #include "rules/correct.hpp"
+#include "rules/correct_and_copy.hpp"
 #include "rules/delayed_nesterov.hpp"
 #include "rules/elastic.hpp"
 #include "rules/lamb.hpp"
 #include "rules/langevin.hpp"
 #include "rules/lars.hpp"
 #include "rules/lerp.hpp"
+#include "rules/lerp_and_copy.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
 #include "rules/nesterov_elastic.hpp"
@@ -40,10 +42,10 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise =
-    List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, NesterovElastic,
-         OuterMomentum, OuterNesterov, Correct, Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars,
-         Lamb, RmspropWarmup, AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
+                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
+                         Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
 // With a normal random number as the last argument (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
 // Also for what threads share.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from loosestep import _core, opening, ops, units
+from loosestep.cuda import card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ PARTS = (
     Part("matplotlib", "matplotlib", "the picture of --out", 'pip install "loosestep[demo]"'),
     Part("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
     Part("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
-    Part("mpi4py", "mpi4py", "not used by this version", "pip install mpi4py"),
-    Part("cupy", "cupy", "not used by this version", "pip install cupy-cuda12x"),
+    Part("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
+    Part("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
 )
 
 
@@ -52,6 +53,7 @@ def inspect_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "core": dict(_core.info()),
         "rates": {"in_place": in_place_rate(), "copy": copy_rate()},
+        "card": card.inspect(),
         "parts": [{**part._asdict(), "version": version_of(part)} for part in PARTS],
         "self_test": self_test(),
     }
@@ -68,10 +70,19 @@ def told(found: dict[str, Any]) -> str:
         "threads": f"{core['threads']} on {units.times(core['cores'], 'core')}",
         "in place": f"{units.size(found['rates']['in_place'])}/s read and written, two arrays updated",
         "copy": f"{units.size(found['rates']['copy'])}/s read and written",
+        "card": _card(found["card"]),
         **{part["package"]: _part(part) for part in found["parts"]},
         "self-test": verdict,
     }
     return opening.block(facts)
+
+
+def _card(card: dict[str, Any]) -> str:
+    kept = f"{units.times(card['kernels'], 'compiled kernel')} kept, {units.size(card['kernel_bytes'])}"
+    if card["name"] is None:
+        return f"{card['why']} ({kept})"
+    copied = card["why"] if card["copy"] is None else f"copies at {units.size(card['copy'])}/s read and written"
+    return f"{card['name']}: {copied} ({kept})"
 
 
 def _part(part: dict[str, Any]) -> str:

@@ -268,6 +268,19 @@ def correct(x: Buffer, s: Buffer, a: Buffer) -> None:
 
 
 @op
+def correct_and_copy(x: Buffer, s: Buffer, a: Buffer) -> None:
+    """As correct, and what x has become is the next snapshot, and this worker's part of the next average."""
+    x[...] = s[...] = a[...] = a + (x - s)
+
+
+@op
+def lerp_and_copy(x: Buffer, c: Buffer, rate: float) -> None:
+    """x moves towards c, and c becomes what x then is: x += rate (c - x), c = x."""
+    x += rate * (c - x)
+    c[...] = x
+
+
+@op
 def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None:
     """x += pull (z - x), b = momentum b + (z - x), z -= b."""
     x += pull * (z - x)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from loosestep import ops
+from loosestep import buffers, ops
 from loosestep.errors import whole
 from loosestep.requests import AllReduce, Exchange, Fetch, Local, Ready, Start, Wait
 from loosestep.value import Value
@@ -168,20 +168,70 @@ class LateStrategy(Strategy):
     def receive(self, worker: Worker, state: State) -> None:
         """Merge the result, which is there."""
 
+    def exchange(self, worker: Worker, state: State) -> Communication:
+        """Both at once, where a result arrives when the next is to start: some can do it in one pass."""
+        self.receive(worker, state)
+        return self.send(worker, state)
+
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         """Steps, the merge of what the last round sent, the rest of the steps; then the next is sent."""
         early = self.steps_late if state.coming is not None else 0
+        if early == self.period:
+            yield Local(early)
+            yield Wait(state.coming)
+            state.coming = self.exchange(worker, state)
+        else:
+            yield from self.steps(worker, state, early)
+            state.coming = self.send(worker, state)
+        yield Start(state.coming)
+        if not self.steps_late:
+            yield from self.arrive(worker, state)
+
+    def steps(self, worker: Worker, state: State, early: int) -> Iterator[Request]:
+        """Those of a round; what the last one sent is merged after so many of them."""
         if early:
             yield Local(early)
             yield from self.arrive(worker, state)
         yield Local(self.period - early)
-        state.coming = self.send(worker, state)
-        yield Start(state.coming)
-        if not self.steps_late:
-            yield from self.arrive(worker, state)
 
     def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
         """Wait for what is under way, and merge it."""
         yield Wait(state.coming)
         state.coming = None
         self.receive(worker, state)
+
+
+class LateAverage(LateStrategy):
+    """Base of those that average the parameters and keep what a worker did since it sent s: x <- a + (x - s).
+
+    One that merges by a rule of its own, without s, says that it does not correct.
+    """
+
+    @property
+    def corrects(self) -> bool:
+        return True
+
+    def init(self, worker: Worker) -> State:
+        state = State(average=buffers.like(worker.params), coming=None)
+        if self.corrects:
+            state.snapshot = buffers.like(worker.params)
+        return state
+
+    def send(self, worker: Worker, state: State) -> Communication:
+        ops.copy(worker.params, state.average)
+        if self.corrects:
+            ops.copy(worker.params, state.snapshot)
+        return self.mean(worker, state)
+
+    def receive(self, worker: Worker, state: State) -> None:
+        ops.correct(worker.params, state.snapshot, state.average)
+
+    def exchange(self, worker: Worker, state: State) -> Communication:
+        if not self.corrects:
+            return super().exchange(worker, state)
+        ops.correct_and_copy(worker.params, state.snapshot, state.average)
+        return self.mean(worker, state)
+
+    def mean(self, worker: Worker, state: State) -> Communication:
+        """Weighted by the samples each worker used in the round."""
+        return AllReduce(state.average, op="mean", weight=worker.samples)

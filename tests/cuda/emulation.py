@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
+import mmap
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
@@ -106,6 +108,19 @@ def compiled(text: str, folder: Path, library: Path) -> None:
     run("g++", *FLAGS, *include, "-c", str(folder / "entries.cpp"), "-o", str(folder / "entries.o"))
     run("g++", "-shared", str(folder / "entries.o"), "-o", str(made))
     made.rename(library)
+
+
+def fenced(values: NDArray[Any], *, at_end: bool) -> NDArray[Any]:
+    """A copy that begins, or ends, where pages begin that nobody may touch."""
+    page = mmap.PAGESIZE
+    inside = -(-max(values.nbytes, 1) // page) * page
+    room = np.frombuffer(mmap.mmap(-1, inside + 2 * page), np.uint8)
+    for fence in (0, page + inside):
+        assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(room.ctypes.data + fence), page, 0)
+    begin = page + (inside - values.nbytes if at_end else 0)
+    copy = room[begin : begin + values.nbytes].view(values.dtype)
+    copy[:] = values
+    return copy
 
 
 def run(*command: str) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.cuda.emulation import emulate
 
+from loosestep import ops
 from loosestep.cuda import cache, launching, nvrtc
 
 
@@ -39,8 +40,28 @@ class Array:
             "version": 3,
         }
 
+    @property
+    def data(self) -> Any:
+        """As of CuPy's arrays: memory that can be copied into."""
+        return SimpleNamespace(copy_from_device_async=lambda source, size: None)
+
+    def __getitem__(self, part: Any) -> Array:
+        return Array(self.held[part], self.device)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, self.device
+
+
+def held(given: Any) -> Any:
+    return given.held if isinstance(given, Array) else given
+
+
+class Event:
+    """Any two are 4 ms apart."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
 
 
 class Launch(NamedTuple):
@@ -53,6 +74,21 @@ class Launch(NamedTuple):
     stream: int
 
 
+class Device:
+    """One of the card's numbers; current while it is entered."""
+
+    compute_capability, attributes = "90", MappingProxyType({"L2CacheSize": 1 << 14})
+
+    def __init__(self, card: Card, number: int) -> None:
+        self.entered = card.on("device", number)
+
+    def __enter__(self) -> None:
+        self.entered.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.entered.__exit__(*raised)
+
+
 class Card:
     """What the stub keeps: launches in order, what was compiled, where the caller stands."""
 
@@ -63,36 +99,57 @@ class Card:
         self.refusal = ""
 
     @contextmanager
-    def on(self, name: str, value: int) -> Iterator[SimpleNamespace]:
+    def on(self, name: str, value: int) -> Iterator[None]:
         before = getattr(self, name)
         setattr(self, name, value)
-        yield SimpleNamespace(compute_capability="90")
-        setattr(self, name, before)
+        try:
+            yield
+        finally:
+            setattr(self, name, before)
 
     def module(self) -> ModuleType:
         """As much of CuPy as is used."""
         cupy = ModuleType("cupy")
         cuda: Any = ModuleType("cupy.cuda")
-        cuda.Device = lambda number: self.on("device", number)
-        cuda.ExternalStream = lambda pointer, device=-1: self.on("stream", pointer)
+        cuda.Device = lambda number=0: Device(self, number)
+        cuda.Stream = SimpleNamespace(from_external=lambda stream: self.on("stream", stream.__cuda_stream__()[1]))
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
-        known = {
-            "cuda": cuda,
-            "RawModule": lambda path: Loaded(self, Path(path)),
-            "empty": lambda size, dtype: Array(np.full(size, 77, dtype), self.device),
-            "asarray": lambda values: Array(np.array(values), self.device),
-            "asnumpy": lambda array: array.held.copy(),
-        }
-        for name, value in known.items():
+        cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
+        made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}
+        for name, value in (made | arithmetic()).items():
             setattr(cupy, name, value)
         return cupy
 
-    def launch(self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int) -> None:
+    def launch(
+        self, file: str, kernel: str, grid: Any, block: Any, given: Sequence[Any], shared: int, stream: int
+    ) -> None:
         if self.refusal:
             raise RuntimeError(self.refusal)
-        self.launches.append(Launch(kernel, grid, block, self.device, self.stream))
+        self.launches.append(Launch(kernel, grid, block, self.device, stream))
         emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
+
+
+def arithmetic() -> dict[str, Any]:
+    """CuPy's calls, by numpy; a kernel of its own making is the specification of the op that it is named after."""
+
+    def unwrapped(name: str) -> Any:
+        return lambda *given, out: getattr(np, name)(*map(held, given), out=out.held)
+
+    def kernel(read: str, written: str, body: str, name: str) -> Any:
+        names = [each.split()[1] for each in f"{read}, {written}".split(", ")]
+        return lambda *given: ops.specification[name](**dict(zip(names, map(held, given), strict=True)))
+
+    return {
+        **{name: unwrapped(name) for name in ("add", "subtract", "multiply")},
+        "zeros": lambda n, dtype: Array(np.zeros(n, dtype)),
+        "empty": lambda n, dtype: Array(np.full(n, 77, dtype)),
+        "asarray": lambda given: Array(given.copy()),
+        "asnumpy": lambda given: given.held.copy(),
+        "ndarray": Array,
+        "empty_like": lambda given: Array(np.empty_like(given.held)),
+        "ElementwiseKernel": kernel,
+    }
 
 
 def passed(given: Any) -> Any:
@@ -109,8 +166,8 @@ class Loaded:
     def get_function(self, name: str) -> Any:
         assert name == "entry"
 
-        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int = 0) -> None:
-            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem)
+        def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int, stream: Any) -> None:
+            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem, stream.ptr)
 
         return start
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.emulation import emulate, rules
+from tests.cuda.emulation import emulate, fenced, rules
 
 from loosestep import _core, ops
 
@@ -92,6 +92,16 @@ def test_a_rule_gives_the_bits_of_the_cpu(op: str, kind: str) -> None:
     for n in LENGTHS:
         for past in MISALIGNED:
             run(op, kind, n, past)
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("op", NAMES)
+def test_nothing_outside_of_a_buffer_is_even_read(op: str, kind: str, at_end: bool) -> None:
+    """Each lies against memory that nobody may touch: a kernel that did would end the process."""
+    for n in (1, 17, 1000):
+        drawn = [np.ones(n, kind) for _ in range(_core.rules.signature(op)[1])]
+        launch(op, kind, n, [fenced(x, at_end=at_end) for x in drawn], scalars(op), backwards=False)
 
 
 @each_type

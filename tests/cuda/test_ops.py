@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tests.cuda.stub import Array, Card, stub_card
 from tests.cuda.test_elementwise import NAMES, placed, scalars
 
 from loosestep import _core, ops
-from loosestep.cuda import cache, launching, sources
+from loosestep.cuda import arrays, cache, launching, sources
 from loosestep.cuda.failures import CardFailed
 
 F4 = np.dtype(np.float32)
@@ -70,18 +70,36 @@ def test_nothing_is_launched_for_nothing(card: Card) -> None:
     assert not card.launches
 
 
-def test_a_tensors_launch_is_on_torchs_stream(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Tensor(Array):
-        def detach(self) -> Tensor:
-            return self
+@pytest.fixture
+def torch(card: Card, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tensors of the CPU pass for a card's, but for their place and stream."""
+    module = pytest.importorskip("torch")
+    monkeypatch.setattr(arrays, "card_of", lambda given: 2 if isinstance(given, module.Tensor) else None)
+    stream = SimpleNamespace(cuda_stream=40)
+    monkeypatch.setattr(module.cuda, "current_stream", lambda device: stream if device == 2 else None)
+    return module
 
-    torch: Any = ModuleType("torch")
-    torch.Tensor = Tensor
-    torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=40 + device))
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    (x,) = drawn(1)
-    ops.scale(Tensor(x, 2), 2.0)
-    assert card.launches[0][3:] == (2, 42)
+
+def test_a_tensors_launch_is_on_torchs_stream(card: Card, torch: Any) -> None:
+    x = torch.ones(100, requires_grad=True)
+    ops.scale(x, 2.0)
+    assert card.launches[0][3:] == (2, 40)
+    assert float(x.detach().sum()) == 200
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", "bfloat16"])
+def test_tensors_of_every_type(torch: Any, kind: str) -> None:
+    x, c = (torch.rand(5, 20, dtype=torch.float64).to(getattr(torch, kind)) for _ in range(2))
+    wanted = (x.double() + 0.5 * (c.double() - x.double())).to(getattr(torch, kind))
+    ops.lerp(x, c, 0.5)
+    assert (x - wanted).abs().max() <= 2 * torch.finfo(x.dtype).eps
+    with pytest.raises(ValueError, match=r"lerp: c must be contiguous, got strides \(.*\) for \(20, 5\)"):
+        ops.lerp(x, c.T, 0.5)
+
+
+def test_a_tensor_of_another_type(torch: Any) -> None:
+    with pytest.raises(TypeError, match="scale: x must be float32, float64, float16 or bfloat16, got int64"):
+        ops.scale(torch.ones(3, dtype=torch.int64), 2.0)
 
 
 # --- compiled kernels are kept -------------------------------------------------------------------------------

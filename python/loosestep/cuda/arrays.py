@@ -1,7 +1,8 @@
 """Buffers on a card as a launch needs them: CuPy arrays and torch CUDA tensors, by what they say of themselves.
 
-Address, shape and type come from `__cuda_array_interface__`, the card from `__dlpack_device__`. Nothing is ever
-converted or copied: all but a contiguous array of the first one's type, length and card is an error.
+Address, shape and type come from `__cuda_array_interface__` (a tensor is asked itself: its interface refuses those
+that want a gradient), the card from `__dlpack_device__`. Nothing is ever converted or copied: all but a contiguous
+array of the first one's type, length and card is an error.
 """
 
 from __future__ import annotations
@@ -75,19 +76,41 @@ def seen(op: str, name: str, given: Any, *, written: bool = False, like: Buffer 
     device = card_of(given)
     if device is None:
         raise TypeError(f"{op}: {name} must be on a card, like the op's other buffers, got {kind(given)}")
-    told = (given.detach() if is_tensor(given) else given).__cuda_array_interface__
-    address, read_only = told["data"]
-    dtype = TYPES.get(told["typestr"].replace("|", "<"))
-    if dtype is None:
-        raise TypeError(f"{op}: {name} must be {WANTED}, got {getattr(given, 'dtype', told['typestr'])}")
-    if not is_contiguous(told["shape"], told.get("strides"), BYTES[dtype]):
-        raise ValueError(f"{op}: {name} must be contiguous, got strides {told['strides']} for {told['shape']}")
-    if written and read_only:
+    memory = of_tensor(given) if is_tensor(given) else of_interface(given.__cuda_array_interface__)
+    if memory.dtype not in BYTES:
+        raise TypeError(f"{op}: {name} must be {WANTED}, got {memory.dtype}")
+    if not is_contiguous(memory.shape, memory.strides, BYTES[memory.dtype]):
+        raise ValueError(f"{op}: {name} must be contiguous, got strides {memory.strides} for {memory.shape}")
+    if written and memory.read_only:
         raise ValueError(f"{op}: {name} must be writable, got a read-only array")
-    buffer = Buffer(given, address or 0, prod(told["shape"]), dtype, device)
+    buffer = Buffer(given, memory.address, prod(memory.shape), memory.dtype, device)
     if like is not None:
         check_alike(op, name, buffer, like)
     return buffer
+
+
+class Memory(NamedTuple):
+    """What an array says of itself; strides are in bytes, None where it is contiguous."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    dtype: str
+    read_only: bool
+
+
+def of_interface(told: dict[str, Any]) -> Memory:
+    """By the CUDA array interface."""
+    address, read_only = told["data"]
+    dtype = TYPES.get(told["typestr"].replace("|", "<"), told["typestr"])
+    return Memory(address or 0, told["shape"], told.get("strides"), dtype, read_only)
+
+
+def of_tensor(given: Any) -> Memory:
+    """By a tensor's own methods."""
+    strides = tuple(step * given.element_size() for step in given.stride())
+    dtype = str(given.dtype).removeprefix("torch.")
+    return Memory(given.data_ptr(), tuple(given.shape), strides, dtype, read_only=False)
 
 
 def card_of(given: Any) -> int | None:

@@ -20,9 +20,9 @@ REPEATS = 9
 DRIVER = "libcuda.so.1"
 
 
-def names(library: str = DRIVER) -> list[str]:
+def names(library: str = "") -> list[str]:
     """Of all cards. CardFailed where there is no driver."""
-    driver = driver_of(library)
+    driver = driver_of(library or DRIVER)
     count = c_int()
     asked(driver, "cuDeviceGetCount", byref(count))
     return [name_of(driver, number) for number in range(count.value)]

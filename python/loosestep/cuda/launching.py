@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,16 @@ from loosestep.cuda.failures import CardFailed
 if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place
 
+
 THREADS = 256
 """In a block of the kernels that treat elements alike."""
 MOST_BLOCKS = 2**31 - 1
+
+
+class Stream(NamedTuple):
+    """As CuPy wants to see one: somebody else's, by its address."""
+
+    ptr: int
 
 
 def cupy() -> Any:
@@ -58,10 +65,10 @@ def launch(
     """Start `kernel` of kernels/`file`.cu at a place. CardFailed, in one sentence, where it cannot start."""
     module = cupy()
     try:
-        with module.cuda.Device(place.device) as device:
+        device = module.cuda.Device(place.device)
+        with device:
             function = loaded(module, file, kernel, device.compute_capability)
-            with module.cuda.ExternalStream(place.stream, place.device):
-                function(grid, block, tuple(arguments), shared_mem=shared)
+            function(grid, block, tuple(arguments), shared_mem=shared, stream=Stream(place.stream))
     except CardFailed:
         raise
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,28 @@ if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place
 
 
+class Foreign(NamedTuple):
+    """A stream that CuPy did not make."""
+
+    handle: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Version of the protocol, and the stream."""
+        return 0, self.handle
+
+
+def stream_at(module: Any, place: Place) -> Any:
+    """The caller's stream as CuPy's current one: its pool gives memory back in the order of a stream."""
+    make = getattr(module.cuda.Stream, "from_external", None)  # from CuPy 14 on
+    return make(Foreign(place.stream)) if make else module.cuda.ExternalStream(place.stream, place.device)
+
+
 @contextmanager
 def on(place: Place, what: str) -> Iterator[Any]:
     """CuPy, its card and stream those of a place. CardFailed, in one sentence, for what fails there."""
     module = cupy()
     try:
-        with module.cuda.Device(place.device), module.cuda.ExternalStream(place.stream, place.device):
+        with module.cuda.Device(place.device), stream_at(module, place):
             yield module
     except Exception as error:
         raise CardFailed(f"{what} failed on card {place.device}: {error}") from error

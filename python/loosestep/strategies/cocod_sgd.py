@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from loosestep import buffers, ops
 from loosestep.errors import whole
-from loosestep.requests import AllReduce
-from loosestep.strategy import LateStrategy, State
-
-if TYPE_CHECKING:
-    from loosestep.requests import Communication
-    from loosestep.worker import Worker
+from loosestep.strategy import LateAverage
 
 
 @dataclass(frozen=True, repr=False)
-class CoCoDSGD(LateStrategy):
+class CoCoDSGD(LateAverage):
     """While s_i, the replicas of a period ago, are averaged, each makes `period` steps; then both count:
 
     x_i <- mean_j s_j + (x_i - s_i), which leaves the mean of the replicas as it is; then s_i <- x_i.
@@ -47,14 +40,3 @@ class CoCoDSGD(LateStrategy):
     def delay(self) -> int:  # type: ignore[override]
         """A whole round."""
         return self.period
-
-    def init(self, worker: Worker) -> State:
-        return State(snapshot=buffers.like(worker.params), average=buffers.like(worker.params), coming=None)
-
-    def send(self, worker: Worker, state: State) -> Communication:
-        ops.copy(worker.params, state.snapshot)
-        ops.copy(worker.params, state.average)
-        return AllReduce(state.average, op="mean", weight=worker.samples)
-
-    def receive(self, worker: Worker, state: State) -> None:
-        ops.correct(worker.params, state.snapshot, state.average)

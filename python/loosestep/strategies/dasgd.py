@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from loosestep import buffers, ops
+from loosestep import ops
 from loosestep.errors import at_most, one_of, positive, whole
-from loosestep.requests import AllReduce
-from loosestep.strategy import LateStrategy, State
+from loosestep.strategy import LateAverage
 
 if TYPE_CHECKING:
     from loosestep.requests import Communication
+    from loosestep.strategy import State
     from loosestep.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
-class DaSGD(LateStrategy):
+class DaSGD(LateAverage):
     """Every `period` steps s_i <- x_i begins to be averaged, a <- mean_j s_j; `delay` steps later the average is
     merged:
 
@@ -57,22 +57,20 @@ class DaSGD(LateStrategy):
         at_most("keep", self.keep, 1)
         self.check_delay(keeps=self.merge == "correct" or (self.merge == "lerp" and self.keep > 0))
 
-    def init(self, worker: Worker) -> State:
-        state = State(average=buffers.like(worker.params), coming=None)
-        if self.merge == "correct":
-            state.snapshot = buffers.like(worker.params)
-        return state
-
-    def send(self, worker: Worker, state: State) -> Communication:
-        ops.copy(worker.params, state.average)
-        if self.merge == "correct":
-            ops.copy(worker.params, state.snapshot)
-        return AllReduce(state.average, op="mean", weight=worker.samples)
+    @property
+    def corrects(self) -> bool:
+        return self.merge == "correct"
 
     def receive(self, worker: Worker, state: State) -> None:
         if self.merge == "lerp":
             ops.lerp(worker.params, state.average, 1 - self.keep)
         elif self.merge == "correct":
-            ops.correct(worker.params, state.snapshot, state.average)
+            super().receive(worker, state)
         else:
             ops.copy(state.average, worker.params)
+
+    def exchange(self, worker: Worker, state: State) -> Communication:
+        if self.merge != "lerp":
+            return super().exchange(worker, state)
+        ops.lerp_and_copy(worker.params, state.average, 1 - self.keep)
+        return self.mean(worker, state)

@@ -73,5 +73,4 @@ class OverlapLocalSGD(Strategy):
         if self.anchor_momentum:
             ops.anchor(worker.params, state.anchor, state.momentum, pull, self.anchor_momentum)
         else:
-            ops.lerp(worker.params, state.anchor, pull)
-            ops.copy(worker.params, state.anchor)
+            ops.lerp_and_copy(worker.params, state.anchor, pull)

@@ -1,0 +1,36 @@
+"""Time on a card: between events on its stream, over buffers that take turns so that its L2 holds none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import Any
+
+from bench.harness import Elsewhere, Sample
+from loosestep.cuda.launching import cupy
+
+TIMES_L2 = 4
+"""Buffers in turn hold so many times what the L2 does."""
+
+
+class OnCard(Elsewhere):
+    """Runs in turn, one for each set of buffers; timed by the card itself."""
+
+    def __init__(self, runs: Sequence[Callable[[], object]]) -> None:
+        self.runs = cycle(runs)
+
+    def sample(self, repeats: int) -> Sample:
+        module = cupy()
+        begin, end = module.cuda.Event(), module.cuda.Event()
+        begin.record()
+        for _ in range(repeats):
+            next(self.runs)()
+        end.record()
+        end.synchronize()
+        return Sample(module.cuda.get_elapsed_time(begin, end) / 1e3 / repeats)
+
+
+def sets_of(size: int) -> int:
+    """How many sets of so many bytes must take turns."""
+    held: Any = cupy().cuda.Device().attributes["L2CacheSize"]
+    return max(1, -(-TIMES_L2 * int(held) // size))

@@ -1,0 +1,17 @@
+#pragma once
+#include "rules/lerp.hpp"
+
+namespace loosestep {
+
+// What has moved is sent at once, from the buffer that it moved towards.
+template <class T> struct LerpAndCopy {
+  static constexpr auto name = "lerp_and_copy";
+  static constexpr auto parameters = "x, c, rate";
+  T rate;
+  HD void operator()(T& x, T& c) const {
+    Lerp<T>{rate}(x, c);
+    c = x;
+  }
+};
+
+}  // namespace loosestep

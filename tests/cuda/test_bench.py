@@ -1,0 +1,68 @@
+"""`python -m bench ops --device cuda` without a card: its arithmetic on the stub, and what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bench.cuda import ops as benched
+from bench.cuda.events import sets_of
+from bench.harness import Options
+from tests.cuda.emulation import ROOT
+from tests.cuda.stub import Card, stub_card
+
+from loosestep import _core
+from loosestep.cuda import card as cards
+from loosestep.cuda.failures import CardFailed
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
+    monkeypatch.setattr(cards, "names", lambda: ["Stub"])
+    with stub_card(monkeypatch, tmp_path) as made:
+        yield made
+
+
+def test_bytes_are_those_that_a_step_must_move() -> None:
+    wanted = {"copy": 8, "subtract": 12, "scale": 8, "elastic": 16, "nesterov": 20, "adam": 28, "parle": 32}
+    assert {op: benched.bytes_of(op) for op in wanted} == wanted
+
+
+def test_buffers_take_turns_beyond_l2(card: Card) -> None:
+    """The stub's L2 has 16 KiB."""
+    assert [sets_of(size) for size in (1 << 10, 1 << 16, 1 << 20)] == [64, 1, 1]
+
+
+@pytest.mark.parametrize("op", _core.rules.names())
+def test_contestants_agree(card: Card, op: str) -> None:
+    benched.check(op)
+    assert len(card.launches) == 1
+
+
+def test_a_rate_is_bytes_by_the_cards_clock(card: Card) -> None:
+    """4 ms for one call: 4096 elements of 16 bytes; the copy moves 8."""
+    found = benched.rows(Options(smoke=True, only="elastic, small"))
+    rows = {row.library: row for row in found if row.case == "elastic, small"}
+    assert {"loosestep", "cupy", "cupy fused", "copy"} <= set(rows)
+    assert rows["loosestep"].value == pytest.approx(16 * 4096 / 1e9 / 4e-3)
+    assert rows["copy"].value == pytest.approx(8 * 4096 / 1e9 / 4e-3)
+    assert rows["loosestep"].limit_share == pytest.approx(2)
+
+
+def why_not() -> str:
+    """Why there is no card here; nothing where there is one."""
+    try:
+        cards.first()
+    except CardFailed as failed:
+        return str(failed)
+    return ""
+
+
+@pytest.mark.skipif(not why_not(), reason="there is a card")
+def test_without_a_card_it_says_so() -> None:
+    command = [sys.executable, "-m", "bench", "ops", "--device", "cuda"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"bench: {why_not()}\n")

@@ -1,0 +1,26 @@
+"""The real CuPy, without a card: it takes our arguments, and goes on to ask for a driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loosestep.cuda.launching import Stream, addresses, by_value
+
+cupy = pytest.importorskip("cupy")
+
+
+def started(*arguments: Any) -> Exception:
+    """What a function that was never loaded says: CuPy reads the arguments first."""
+    from cupy.cuda.function import Function
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        Function.__new__(Function)((1,), (1,), arguments, shared_mem=0, stream=Stream(5))
+    return caught.value
+
+
+def test_structures_and_numbers_are_arguments() -> None:
+    assert "Unsupported type" in str(started(object()))
+    for argument in (by_value(b"x" * 24), addresses([1, 2, 3]), 5):
+        assert "CUDA" in type(started(argument)).__name__
