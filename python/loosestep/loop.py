@@ -31,30 +31,29 @@ EARLY = frozenset({RollCall, Start, Ready})
 FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
 """What stays pending between two steps: only the next backward, or the end, says how it goes on."""
 
+GIVEN = frozenset({"own_batches", "own_rest", "epochs", "times"})
+"""What a strategy may need and gets here as well: see `Parallel.shard`, `Parallel.ready`, `steps_per_epoch`."""
+
+MISSING = {"own_update": "an update of its own"}
+
 
 def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     of_kind("strategy", strategy, Strategy)
-    missing = {
-        "own_update": "an update of its own",
-        "own_batches": "to choose the size of its batches",
-        "own_rest": "to let workers rest for a whole round",
-        "epochs": "to know how many steps an epoch has",
-        "times": "to measure how long gradients take",
-    }
-    for need in sorted(strategy.needs):
-        what = missing.get(need, need)
+    for need in sorted(strategy.needs - GIVEN):
+        what = MISSING.get(need, need)
         raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
 
 
 class Joined:
     """One worker of a transport, before its run begins: it can communicate."""
 
-    def __init__(self, on: Transport, params: Buffer) -> None:
+    def __init__(self, on: Transport, params: Buffer, seed: int = 0) -> None:
         metered = on if isinstance(on, Metered) else Metered(on)
-        self.session = metered.open()
+        self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
         self.worker = Worker(rank, metered.size, params, lambda name, like: self.session.share(rank, name, like))
+        self.worker.seed = seed
         self.meter = self.session.meters[rank]
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
@@ -92,12 +91,15 @@ class Joined:
 class Loop:
     """Pumps one worker's program. `begun`: the next step's communication has begun, or its gradient is taken."""
 
-    def __init__(self, strategy: Strategy, joined: Joined, model: Model) -> None:
+    def __init__(
+        self, strategy: Strategy, joined: Joined, model: Model, steps_per_epoch: int | None = None
+    ) -> None:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)
-        plan = Plan(
-            strategy, None, None, None, None, lambda program, step: False, nothing, lambda step: None, self.pause
-        )
+        self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
+        lengths = (None, None, None, steps_per_epoch)
+        hooks = (lambda program, step: False, nothing, lambda step: None, self.pause)
+        plan = Plan(strategy, *lengths, *hooks)
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
@@ -142,6 +144,16 @@ class Loop:
             self.advance()
             self.left = self.clock()
 
+    def ready(self) -> bool:
+        """Go on to where a gradient is wanted; whether that led through more than the beginning of a round."""
+        self.enter()
+        passed = False
+        while self.pending is not None and type(self.pending) not in (Ready, Gradient):
+            passed |= type(self.pending) is not RollCall
+            self.advance()
+        self.left = self.clock()
+        return passed
+
     def before_update(self) -> None:
         """The gradient becomes what the optimizer is to see."""
         self.enter()
@@ -158,13 +170,25 @@ class Loop:
         while type(self.pending) not in FROM_THE_USER and self.pending is not None:
             self.advance()
         self.begun = False
+        self.began = None
         self.left = self.clock()
 
     def enter(self) -> None:
-        """Time in the user's code is no waiting, though a request was pending."""
+        """Time in the user's code is no waiting, though a request was pending; before his forward it is none."""
+        now, worker = self.clock(), self.worker
+        spent, computing = now - self.left, now - max(self.left, self.began or self.left)
         if isinstance(self.pending, Communication):
-            self.joined.meter.waiting -= self.clock() - self.left
-        self.left = self.clock()
+            self.joined.meter.waiting -= spent
+            worker.communicating -= spent
+            worker.computing += computing
+        else:  # what is pending is computing, since it was asked for
+            worker.computing -= spent - computing
+        self.left = now
+
+    def forward(self) -> None:
+        """The user's forward pass begins."""
+        if self.began is None:
+            self.began = self.clock()
 
     # --- between steps -----------------------------------------------------------------------------------
 
@@ -181,9 +205,7 @@ class Loop:
         """The parameters to evaluate, on this worker; of a collective consensus every worker asks at one step."""
         if not self.over:
             self.between_steps("consensus()")
-            self.joined.aside(
-                self.program.plan.strategy.consensus(self.worker, self.program.state, self.program.out)
-            )
+            self.joined.aside(self.program.strategy.consensus(self.worker, self.program.state, self.program.out))
         return self.program.out
 
     def position(self) -> dict[str, int]:
@@ -198,10 +220,15 @@ class Loop:
             )
         counts = {"clock": worker.clock, "updates": worker.updates, "samples": worker.samples}
         progress = self.done if begun and not fresh else 0
-        return {**counts, "round": worker.round - (begun and fresh), "progress": progress}
+        return {
+            **counts,
+            "part": self.program.part,
+            "round": worker.round - (begun and fresh),
+            "progress": progress,
+        }
 
     def go_to(self, position: dict[str, int]) -> None:
-        """Begin again at a position."""
+        """Begin again at a position, of whose part of a schedule the state is there."""
         self.program.progress = position["progress"]
         self.program.under_way.clear()
         for name in ("clock", "updates", "samples", "round"):

@@ -53,7 +53,7 @@ def joined(means: dict[str, Buffer], name: str) -> Buffer:
 
 def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
     """The part of a schedule that was running."""
-    part: int = facts[0].get("program", {}).get("part", 0)
+    part: int = (facts[0].get("program") or facts[0].get("position", {})).get("part", 0)
     return strategy.stages[part][0]
 
 

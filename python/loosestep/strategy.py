@@ -102,10 +102,10 @@ def mean_gradient(
 
 def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Request]:
     """What an average does to the local optimizer's buffers: 'average' them, 'reset' them to 0, or 'keep' them."""
-    for moment in worker.moments:
+    for moment in () if policy == "keep" else worker.moments:
         if policy == "average":
             yield AllReduce(moment, op="mean", weight=weight)
-        elif policy == "reset":
+        else:
             moment.fill(0)
 
 

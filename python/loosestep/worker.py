@@ -14,7 +14,7 @@ from loosestep import buffers, ops
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -36,7 +36,7 @@ class Worker:
         size: int,
         params: Buffer,
         share: Callable[[str, Buffer], Shared],
-        moments: tuple[Buffer, ...] = (),
+        moments: Iterable[Buffer] = (),
         common: Buffer | None = None,
     ) -> None:
         self.rank, self.size = rank, size

@@ -47,7 +47,7 @@ ONE_LEVEL: list[tuple[Transport, Transport]] = [
 TWO_LEVELS = [(ls.MPI(hosts=hosts), ls.Simulated(SIZE, hosts=hosts)) for hosts in SPLITS]
 PAIRS = ONE_LEVEL * (SIZE < 4) + TWO_LEVELS
 """Processes, and what gives the same bits in each of them."""
-FEWER = PAIRS if SIZE < 4 else PAIRS[:1]
+FEWER = {3: PAIRS[::2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
 """For whole runs, of which there are many: requests are tried on all."""
 FORMS = [on for on, _ in FEWER]
 

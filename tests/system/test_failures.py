@@ -63,10 +63,10 @@ def said(job: Running, rank: int) -> str:
     return "\n".join(re.sub(r"^\[\d+\](<stderr>:)? ?", "", line) for line in lines)
 
 
-def check_resumes(folder: Path, hosts: str = "") -> None:
+def check_resumes(folder: Path, hosts: str = "", environment: dict[str, str] | None = None) -> None:
     """The last checkpoint is whole: a run that nothing happens to goes on from it."""
     assert (folder / "checkpoint" / "manifest.json").exists()
-    job = ended(*arguments("none", folder, hosts=hosts), seconds=LIMIT + 10)
+    job = ended(*arguments("none", folder, hosts=hosts), seconds=LIMIT + 10, environment=environment)
     assert job.process.returncode == 0, job.err
     assert job.out.count("done 60") == 3
 
@@ -77,19 +77,29 @@ SPLIT = [
     for hosts in ("1,2", "1,1,1")
 ]
 """On which ranks are told by the wire and the heartbeat between hosts; most of them only with `-m failures`."""
+LATE = ("raises", "stopped", "late")
 
 
 @pytest.mark.parametrize(("how", "hosts"), [*((how, "") for how in ROWS), *SPLIT])
 def test_a_rank_that_fails_in_the_middle(how: str, hosts: str, tmp_path: Path) -> None:
+    check_failure(how, tmp_path, hosts)
+
+
+@pytest.mark.parametrize("how", ["killed", *(pytest.param(how, marks=pytest.mark.slow) for how in LATE)])
+def test_a_rank_that_fails_while_an_average_is_under_way(how: str, tmp_path: Path) -> None:
+    check_failure(how, tmp_path, environment={"LATE": "1"})
+
+
+def check_failure(how: str, tmp_path: Path, hosts: str = "", environment: dict[str, str] | None = None) -> None:
     code, ranks, words = ROWS[how]
-    job = ended(*arguments(how, tmp_path, hosts=hosts), seconds=LIMIT + 10)
+    job = ended(*arguments(how, tmp_path, hosts=hosts), seconds=LIMIT + 10, environment=environment)
     assert job.process.returncode == code, job.err
     if how == "killed" and not launching.find().survives:
         ranks, words = (1,), "rank 1 on"  # this MPI ends the others before they can speak
     for rank in ranks:
         assert words in said(job, rank), f"rank {rank}: {job.err}"
     assert "done" not in job.out
-    check_resumes(tmp_path, hosts)
+    check_resumes(tmp_path, hosts, environment)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import copy
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from mpi4py import MPI
-from tests.torch.training import batches, left_behind, mlp, momentum
+from tests.torch.saving import begun_at, saved_after, values
+from tests.torch.training import batches, left_behind, momentum, seeded
 from torch import nn
 
 import loosestep as ls
 import loosestep.torch
+from loosestep.data.together import order_of
 
 ROWS = 24  # of the union batch: 12 or 6 a rank
 
@@ -33,11 +36,6 @@ def train(strategy: ls.Strategy, net: nn.Module, steps: int = 8, **options: Any)
             nn.functional.cross_entropy(net(x), y).backward()
             optimizer.step()
     return optimizer, left_behind(net, inner)
-
-
-def seeded(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return mlp()
 
 
 def union() -> int:
@@ -59,10 +57,6 @@ def union() -> int:
 
 def rank() -> int:
     return int(MPI.COMM_WORLD.rank)
-
-
-def values(optimizer: Any) -> Any:
-    return torch.from_numpy(optimizer.layout.params).clone()
 
 
 def local_means() -> int:
@@ -129,6 +123,102 @@ def own_steps() -> int:
         assert spread(optimizer) == 0
         assert (optimizer.worker.clock, optimizer.model.steps) == (12, 3 * steps[rank()])
     return optimizer.rank
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(5, 3).double()
+
+
+def squares(net: nn.Module, batch: Any) -> Any:
+    x, y = batch
+    return nn.functional.cross_entropy(net(x.double()), y)
+
+
+def in_threads(strategy: ls.Strategy, data: Callable[[int], list[Any]], **options: Any) -> ls.Result:
+    """The same by the library's own loop, in every process."""
+    size = MPI.COMM_WORLD.size
+    model = loosestep.torch.Model(linear, squares)
+    own = lambda rank, size: iter(data(rank))  # noqa: E731
+    sgd = ls.SGD(0.1)
+    return ls.run(strategy, model.gradient, model.x0, own, optimizer=sgd, on=ls.Threads(size), **options)
+
+
+def by_hand(
+    strategy: ls.Strategy, data: list[Any], *, waits: bool = True, **options: Any
+) -> tuple[Any, torch.Tensor]:
+    """In a loop of one's own: (the optimizer, the consensus at the end)."""
+    net = linear()
+    inner = torch.optim.SGD(net.parameters(), 0.1)
+    optimizer = loosestep.torch.parallel(net, inner, strategy, **options)
+    with optimizer:
+        for batch in data:
+            if waits:
+                optimizer.ready()
+            optimizer.zero_grad()
+            squares(net, batch).backward()
+            optimizer.step()
+    with optimizer.consensus():
+        return optimizer, values(optimizer)
+
+
+def of_rank(rank: int, count: int = 12) -> list[Any]:
+    return [(x + rank, y) for x, y in batches(count)]
+
+
+def schedule() -> int:
+    """From local steps to a center in lockstep, to averaged gradients: as in the library's own loop."""
+    strategy = ls.Schedule((ls.LocalSGD(3), 1), (ls.SyncEASGD(2), 1), (ls.AllReduceSGD(), None))
+    _, ours = by_hand(strategy, of_rank(rank()), steps_per_epoch=4)
+    wanted = in_threads(strategy, of_rank, steps_per_epoch=4).params
+    torch.testing.assert_close(ours, torch.from_numpy(wanted), rtol=0, atol=1e-12)
+    return rank()
+
+
+def resting() -> int:
+    """Half of the clients make each round; whoever waits until it is his turn uses all batches."""
+    strategy = ls.FedAvg(3, fraction=0.5, seed=4)
+    optimizer, ours = by_hand(strategy, of_rank(rank()))
+    wanted = in_threads(strategy, of_rank)
+    torch.testing.assert_close(ours, torch.from_numpy(wanted.params), rtol=0, atol=1e-12)
+    assert optimizer.model.steps == wanted.workers[rank()].steps == 12
+    optimizer, other = by_hand(strategy, of_rank(rank()), waits=False)
+    assert optimizer.model.steps < 12, "a gradient that was taken before a rest is not used"
+    assert torch.isfinite(other).all()
+    return rank()
+
+
+def shared_out() -> int:
+    """The slow rank gets fewer rows; the union of a step, and so its gradient, stay what they were."""
+    size, count, seen = MPI.COMM_WORLD.size, 96, []
+    x, y = next(batches(1, rows=count))
+    net = linear()
+    optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.DBS(every=2))
+    with optimizer:
+        sampler = optimizer.shard(count, 24 // size, seed=3)
+        for _ in range(3):
+            for numbers in sampler:
+                optimizer.zero_grad()
+                loss = squares(net, (x[numbers], y[numbers]))
+                loss.backward()
+                optimizer.step()
+                optimizer.worker.computing += 100.0 * len(numbers) * (1 + 2 * (rank() == 0))  # beside it, real
+                seen.append(numbers)
+        shares = list(optimizer.worker.shares)
+    everybody = MPI.COMM_WORLD.allgather(seen)
+    orders = [order_of(count, 3, epoch).tolist() for epoch in range(3)]
+    steps = [order[start : start + 24] for order in orders for start in range(0, count, 24)]
+    assert [list(chain(*parts)) for parts in zip(*everybody, strict=True)] == steps
+    assert abs(shares[0] / shares[-1] - 1 / 3) < 0.01, shares
+    alone = linear()
+    plain = torch.optim.SGD(alone.parameters(), 0.1)
+    for numbers in steps:
+        plain.zero_grad()
+        squares(alone, (x[numbers], y[numbers])).backward()
+        plain.step()
+    for ours, wanted in zip(net.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-12)
+    return rank()
 
 
 def uneven_late() -> int:
@@ -324,51 +414,6 @@ def other_workers() -> int:
     return rank()
 
 
-def saved_after(
-    count: int, strategy: ls.Strategy, folder: str, on: ls.Transport, net: nn.Module | None = None
-) -> Any:
-    """The consensus of what was saved after so many steps."""
-    net = net or seeded(0)
-    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
-    sampler = optimizer.shard(48, batch_size=3)
-    with optimizer:
-        for x, y in batches(count):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
-            optimizer.step()
-        optimizer.save(folder, sampler.state_dict())
-        with optimizer.consensus():
-            found = values(optimizer)
-        optimizer.folders.together(0)  # whoever leaves may move the center once more
-        return found
-
-
-def begun_at(
-    wanted: Any,
-    strategy: ls.Strategy,
-    folder: str,
-    on: ls.Transport,
-    net: nn.Module | None = None,
-    rounding: float = 1e-6,
-) -> None:
-    net = net or seeded(1)
-    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy, on)
-    sampler = optimizer.shard(48, batch_size=6)
-    with optimizer:
-        sampler.load_state_dict(optimizer.restore(folder))
-        torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
-        if strategy.synchronous or optimizer.size == 1:  # else others may have moved the center by now
-            with optimizer.consensus():
-                torch.testing.assert_close(values(optimizer), wanted, rtol=rounding, atol=1e-7)
-        assert optimizer.worker.clock == 6
-        for x, y in batches(6):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x), y).backward()
-            optimizer.step()
-        assert optimizer.worker.clock == 12
-        optimizer.save(folder)
-
-
 CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
@@ -377,6 +422,9 @@ CASES: dict[str, Callable[[], int]] = {
         uneven_allreduce,
         uneven_local,
         own_steps,
+        schedule,
+        resting,
+        shared_out,
         uneven_late,
         uneven_elastic,
         uneven_published,

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from mpi4py import MPI
-from tests.torch.ranks import ROWS, begun_at, rank, saved_after, say, spread, train
+from tests.torch.ranks import ROWS, rank, say, spread, train
+from tests.torch.saving import begun_at, saved_after
 from tests.torch.training import Mixed, batches, left_behind, momentum
 from torch import nn
 

@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.optimizer import LAUNCHERS, launched  # noqa: E402
+from loosestep.adapters.torch.asked import LAUNCHERS, launched  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
@@ -72,7 +72,6 @@ def frozen() -> nn.Module:
     ("kind", "said", "change"),
     [
         (TypeError, "Greedy() needs an update of its own", {"strategy": Greedy()}),
-        (TypeError, "FedAvg(fraction=0.5) needs to let workers rest", {"strategy": ls.FedAvg(fraction=0.5)}),
         (ValueError, "Hogwild() promises that no update is lost", {"strategy": ls.Hogwild()}),
         (
             TypeError,

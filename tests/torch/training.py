@@ -27,6 +27,11 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
 
 
+def seeded(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return mlp()
+
+
 class Mixed(nn.Module):
     """Linear layers, one of each dtype; what goes between them is cast."""
 

@@ -162,7 +162,7 @@ class NumpyModel:
         self.optimizer.update(
             worker.params,
             worker.grad,
-            worker.moments,
+            tuple(worker.moments),
             worker.clock - 1,
             worker.count_update(),
             at=self.snapshot,

@@ -30,10 +30,15 @@ class Together:
 
     def part(self, rank: int, shares: Sequence[float] | None = None) -> Pair:
         """The rows of one worker, in proportion to its share; alike where no shares are given."""
-        counts = shared_out(len(self.rows), [1.0] * self.size if shares is None else shares)
-        stop = sum(counts[: rank + 1])
-        mine = self.rows[stop - counts[rank] : stop]
+        mine = part_of(self.rows, rank, self.size, shares)
         return self.data[0][mine], self.data[1][mine]
+
+
+def part_of(rows: Array, rank: int, size: int, shares: Sequence[float] | None) -> Array:
+    """A worker's rows of a step: consecutive ones, in rank order, as many as its share says."""
+    counts = shared_out(len(rows), [1.0] * size if shares is None else shares)
+    stop = sum(counts[: rank + 1])
+    return rows[stop - counts[rank] : stop]
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,11 +89,15 @@ def together(
 
     def batches(rank: int, size: int) -> Iterator[Together]:
         for epoch in range(epochs):
-            order = np.random.default_rng((seed, epoch)).permutation(len(y))
-            for rows in cut(order, batch(epoch) if callable(batch) else batch, size):
+            for rows in cut(order_of(len(y), seed, epoch), batch(epoch) if callable(batch) else batch, size):
                 yield Together(data, rows, size)
 
     return batches
+
+
+def order_of(rows: int, seed: int, epoch: int) -> Array:
+    """In which an epoch visits rows."""
+    return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 def cut(order: Array, batch: int, size: int) -> list[Array]:

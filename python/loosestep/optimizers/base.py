@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from loosestep import buffers, ops, rates
 from loosestep.errors import positive
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer, Pull
 
 Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer, one after the other
+
+
+class How(NamedTuple):
+    """What a rule knows of an update, beside its buffers."""
+
+    rate: float
+    number: int  # of the update, from 1
+    seen: Buffer  # the parameters where the gradient was taken
+    rules: Any  # the kernels
+    shapes: Shapes  # of the tensors, if somebody knows them
 
 
 class Optimizer(Value):
@@ -62,15 +72,15 @@ class Optimizer(Value):
         `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
         are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
         """
-        if self.weight_decay:
-            ops.axpy(grad, params if at is None else at, self.weight_decay)
-        rate = rates.at(self.rate, step)
+        how = How(rates.at(self.rate, step), count, params if at is None else at, rules, shapes)
+        if self.weight_decay and self.decays_gradient:
+            ops.axpy(grad, how.seen, self.weight_decay)
         if self.correction and rules is ops and count > 1 and step > 0:
-            self.carry(moments[0], rates.at(self.rate, step - 1), rate)
+            self.carry(moments[0], rates.at(self.rate, step - 1), how.rate)
         if pull is None:
-            self.apply(rules, params, grad, moments, rate, count)
+            self.apply(params, grad, moments, how)
         else:
-            self.apply_pulled(params, grad, moments, rate, count, pull)
+            self.apply_pulled(params, grad, moments, how, pull)
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:
@@ -79,17 +89,15 @@ class Optimizer(Value):
             ops.scale(momentum, rate / before)
 
     @abstractmethod
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
         """The rule itself."""
 
     def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
     ) -> None:
         """The rule between the two halves of a pull; one that has a fused form says so."""
         ops.pull(grad, params, pull.anchor, pull.strength)
-        self.apply(ops, params, grad, moments, rate, count)
+        self.apply(params, grad, moments, how)
         ops.blend(pull.mean, params, pull.keep)
 
     def check(self, *names: str) -> None:

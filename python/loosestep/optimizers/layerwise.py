@@ -6,15 +6,15 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import ops, rates
+from loosestep import ops
 from loosestep.errors import positive
-from loosestep.optimizers.base import Optimizer, Shapes
+from loosestep.optimizers.base import How, Optimizer, Shapes
 from loosestep.rates import Rate
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Pull
+    from loosestep.requests import Buffer
 
 
 def tensors(shapes: Shapes, size: int) -> Iterator[tuple[slice, int]]:
@@ -37,47 +37,15 @@ class Layerwise(Optimizer):
     decays_gradient: ClassVar[bool] = False
     vectors: bool
 
-    def update(
-        self,
-        params: Buffer,
-        grad: Buffer,
-        moments: tuple[Buffer, ...],
-        step: int,
-        count: int,
-        *,
-        at: Buffer | None = None,
-        rules: Any = ops,
-        shapes: Shapes = (),
-        pull: Pull | None = None,
-    ) -> None:
-        rate, seen = rates.at(self.rate, step), params if at is None else at
-        if pull is not None:
-            ops.pull(grad, params, pull.anchor, pull.strength)
-        for part, dimensions in tensors(shapes, params.size):
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        for part, dimensions in tensors(how.shapes, params.size):
             mine = tuple(moment[part] for moment in moments)
             scaling = self.vectors or dimensions > 1
-            self.move(rules, params[part], seen[part], grad[part], mine, rate, count, scaling)
-        if pull is not None:
-            ops.blend(pull.mean, params, pull.keep)
+            self.move(params[part], grad[part], mine, how._replace(seen=how.seen[part]), scaling)
 
     @abstractmethod
-    def move(
-        self,
-        rules: Any,
-        params: Buffer,
-        seen: Buffer,
-        grad: Buffer,
-        moments: tuple[Buffer, ...],
-        rate: float,
-        count: int,
-        scaling: bool,
-    ) -> None:
-        """One tensor's step; `seen` is it where its gradient was taken, `scaling` whether its norms count."""
-
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        self.move(rules, params, params, grad, moments, rate, count, True)
+    def move(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, scaling: bool) -> None:
+        """One tensor's step; `scaling`: whether its norms count."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,22 +87,12 @@ class LARS(Layerwise):
             return 1.0
         return self.trust * weights / (slope + self.weight_decay * weights + self.epsilon)
 
-    def move(
-        self,
-        rules: Any,
-        params: Buffer,
-        seen: Buffer,
-        grad: Buffer,
-        moments: tuple[Buffer, ...],
-        rate: float,
-        count: int,
-        scaling: bool,
-    ) -> None:
+    def move(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, scaling: bool) -> None:
         if scaling:
-            rate *= self.ratio(ops.norm(seen), ops.norm(grad))
-            rules.lars(params, *moments, grad, rate, self.momentum, self.weight_decay)
+            rate = how.rate * self.ratio(ops.norm(how.seen), ops.norm(grad))
+            how.rules.lars(params, *moments, grad, rate, self.momentum, self.weight_decay)
         else:
-            rules.momentum(params, *moments, grad, rate, self.momentum)
+            how.rules.momentum(params, *moments, grad, how.rate, self.momentum)
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,17 +135,8 @@ class LAMB(Layerwise):
             return 1.0
         return (weights if self.largest is None else min(weights, self.largest)) / length
 
-    def move(
-        self,
-        rules: Any,
-        params: Buffer,
-        seen: Buffer,
-        grad: Buffer,
-        moments: tuple[Buffer, ...],
-        rate: float,
-        count: int,
-        scaling: bool,
-    ) -> None:
+    def move(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, scaling: bool) -> None:
         (m, v), decay = moments, self.weight_decay if scaling else 0.0
-        rules.lamb(seen, m, v, grad, self.beta1, self.beta2, self.epsilon, decay, count)
-        rules.sgd(params, grad, rate * (self.ratio(ops.norm(seen), ops.norm(grad)) if scaling else 1.0))
+        how.rules.lamb(how.seen, m, v, grad, self.beta1, self.beta2, self.epsilon, decay, how.number)
+        ratio = self.ratio(ops.norm(how.seen), ops.norm(grad)) if scaling else 1.0
+        how.rules.sgd(params, grad, how.rate * ratio)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.base import How, Optimizer
 from loosestep.rates import Rate
 
 if TYPE_CHECKING:
@@ -23,15 +23,13 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         self.check()
 
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        rules.sgd(params, grad, rate)
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        how.rules.sgd(params, grad, how.rate)
 
     def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
     ) -> None:
-        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, rate, pull.strength, pull.keep)
+        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, how.rate, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,10 +50,8 @@ class Momentum(Optimizer):
     def __post_init__(self) -> None:
         self.check("momentum")
 
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        rules.momentum(params, moments[0], grad, rate, self.momentum)
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        how.rules.momentum(params, moments[0], grad, how.rate, self.momentum)
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,16 +70,14 @@ class Nesterov(Optimizer):
     def __post_init__(self) -> None:
         self.check("momentum")
 
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        rules.nesterov(params, moments[0], grad, rate, self.momentum)
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        how.rules.nesterov(params, moments[0], grad, how.rate, self.momentum)
 
     def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int, pull: Pull
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
     ) -> None:
         anchor, mean, mu = pull.anchor, pull.mean, self.momentum
-        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, rate, mu, pull.strength, pull.keep)
+        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, how.rate, mu, pull.strength, pull.keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +98,5 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         self.check("beta1", "beta2", "epsilon")
 
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        rules.adam(params, *moments, grad, rate, self.beta1, self.beta2, self.epsilon, count)
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        how.rules.adam(params, *moments, grad, how.rate, self.beta1, self.beta2, self.epsilon, how.number)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.base import How, Optimizer
 from loosestep.rates import Rate
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ class RMSpropWarmup(Optimizer):
             return 1.0
         return 0.5 + gone / self.width if gone >= 0 else 0.5 * exp(2 * gone / self.width)
 
-    def apply(
-        self, rules: Any, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], rate: float, count: int
-    ) -> None:
-        share = self.sgd_share(count - 1)
-        rms_share = (1 - share) * self.rms_rate / rate if rate else 0.0
-        numbers = rate, self.momentum, self.decay, share, rms_share, self.epsilon
-        rules.rmsprop_warmup(params, *moments, grad, *numbers)
+    def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
+        share = self.sgd_share(how.number - 1)
+        rms_share = (1 - share) * self.rms_rate / how.rate if how.rate else 0.0
+        numbers = how.rate, self.momentum, self.decay, share, rms_share, self.epsilon
+        how.rules.rmsprop_warmup(params, *moments, grad, *numbers)

@@ -65,7 +65,7 @@ class Statistics:
     """The floating-point buffers with which `consensus()` evaluates; see `parallel`."""
 
     def __init__(self, model: nn.Module, strategy: Strategy, kind: str | None) -> None:
-        collective = strategy.consensus_is == "collective"
+        collective = all(part.consensus_is == "collective" for part, _ in strategy.stages)
         self.kind = kind or ("average" if collective else "own")
         one_of("buffers", self.kind, KINDS)
         if self.kind in COLLECTIVE and not collective:

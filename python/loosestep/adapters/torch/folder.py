@@ -132,6 +132,7 @@ class Folders:
         if self.worker.rank == 0:
             say(folder, strategy, self.worker.size)
         self.loop.settle()
+        self.loop.program.enter(facts[0]["position"]["part"])
         begin_anew(self.loop.program, self.loop.joined.session, tensors["params"], str(folder.path))
         furthest = {name: max(told["position"][name] for told in facts) for name in facts[0]["position"]}
         self.together(0)  # the new center is there

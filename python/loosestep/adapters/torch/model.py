@@ -40,9 +40,10 @@ class Attendance:
 class TorchModel:
     """Performs `Gradient`, `Ready` and `Update` for one worker.
 
-    A step of a worker that is in its loop weighs 1 in averages, whatever its batch. Gradients stay where torch
-    made them, unless the strategy itself asks for one: then they are copied into the flat buffer, where a
-    parameter that no backward pass reached has gradient zero (torch leaves it out of an update that is local).
+    A step of a worker that is in its loop weighs 1 in averages, whatever its batch; its rows, where the library
+    deals them by speed. Gradients stay where torch made them, unless the strategy itself asks for one: then they
+    are copied into the flat buffer. There a parameter that no backward pass reached has gradient zero; torch
+    leaves it out of an update that is local.
     """
 
     native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
@@ -51,7 +52,9 @@ class TorchModel:
         self, layout: Layout, worker: Worker, inner: torch.optim.Optimizer, strategy: Strategy, accumulate: int
     ) -> None:
         self.layout, self.worker, self.inner = layout, worker, inner
-        self.synchronous, self.accumulate = strategy.synchronous, accumulate
+        self.synchronous = lambda: strategy.synchronous  # of a schedule, its part
+        self.accumulate = accumulate
+        self.rows: int | None = None  # of the next batch, where the library chose it
         self.copies = worker.size > 1 or not strategy.identity_at_one
         self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
         self.feed = Attendance()
@@ -141,9 +144,19 @@ class TorchModel:
         self.begun, self.idle = True, self.feed.left
         worker.clock += 1
         if not self.idle:
-            worker.samples += 1
-            self.samples += 1
+            count = self.weight()
+            worker.samples += count
+            self.samples += count
             self.steps += 1
+
+    def weight(self) -> int:
+        """What this step weighs in averages: its rows where batches are shared out, else 1."""
+        rows, self.rows = self.rows, None
+        if rows is None and self.worker.shares is not None:
+            raise TypeError(
+                "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
+            )
+        return rows or 1
 
     def complete(self, slots: list[Slot]) -> None:
         """What backward did not reach is zero; so is everything once the user has left."""
@@ -180,7 +193,7 @@ class TorchModel:
 
     def update(self, request: Update) -> None:
         self.begun = False
-        if self.idle and (request.local or not self.synchronous):
+        if self.idle and (request.local or not self.synchronous()):
             return
         if not self.skipping:
             self.worker.updates += 1

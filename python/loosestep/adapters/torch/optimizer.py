@@ -13,23 +13,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from loosestep import opening, units
 from loosestep.adapters.torch import shard
 from loosestep.adapters.torch.arena import Arena, check_hosted, check_one_dtype, check_sharing, sparse_of
+from loosestep.adapters.torch.asked import Run, launched, say, scale
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
 from loosestep.adapters.torch.folder import Folders
 from loosestep.adapters.torch.model import TorchModel
+from loosestep.adapters.torch.moments import Moments
 from loosestep.adapters.torch.saving import restored, saved
 from loosestep.agreement import written
-from loosestep.errors import of_kind, one_of, whole
-from loosestep.loop import Joined, Loop, check_strategy
+from loosestep.errors import of_kind, one_of
+from loosestep.loop import Joined, Loop
 from loosestep.program import GRADIENT
 from loosestep.rates import SCALINGS
 from loosestep.requests import AllReduce, Update
 from loosestep.transport import Transport
-from loosestep.transports.mpi import MPI
-from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from loosestep.strategy import Strategy
 
 Answer = TypeVar("Answer")
-
-LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
-"""What an MPI's launcher leaves in the environment of the processes that it starts."""
 
 
 def parallel(
@@ -53,6 +49,8 @@ def parallel(
     accumulate: int = 1,
     buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
     scale_rate: Literal["none", "linear", "sqrt"] = "none",
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
 ) -> Parallel:
     """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
 
@@ -68,6 +66,9 @@ def parallel(
         'recompute'd from the batches that are given to it. By default 'average' where the strategy's consensus is
         collective and 'own' where it is one-sided. While training each worker keeps its own.
     scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root, or by nothing.
+    seed: of whatever a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
+    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for a `Schedule`. Where a part of it ends
+        all workers go to the consensus, in that step(); the optimizer's buffers become their mean.
 
         optimizer = loosestep.torch.parallel(model, optimizer, loosestep.EASGD(period=10))
         with optimizer:
@@ -81,6 +82,9 @@ def parallel(
     when the script ends.
 
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
+    Under `DBS` batches must be those of `shard`, whose sizes follow the workers' speeds, and weigh by their rows.
+    Speeds, and the times of `AdaptiveLocalSGD(time_share=)`, are those from the forward pass to step(). Under
+    `FedAvg(fraction=)` a worker that rests waits in `ready()`: see there.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
 
     Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
@@ -91,33 +95,15 @@ def parallel(
 
     Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
     """
-    check_strategy(strategy)
+    run = Run(strategy, accumulate, seed, steps_per_epoch).checked()
     check_sharing(strategy)
     of_kind("model", model, nn.Module)
     of_kind("optimizer", optimizer, torch.optim.Optimizer)
     if on is not None:
         of_kind("on", on, Transport)
-    whole("accumulate", accumulate)
     one_of("scale_rate", scale_rate, tuple(SCALINGS))
     statistics = Statistics(model, strategy, buffers)
-    return Parallel(model, optimizer, strategy, on or launched(), accumulate, statistics, scale_rate)
-
-
-def launched() -> Transport:
-    """MPI() where an MPI launcher started this process, else Serial()."""
-    if any(name in os.environ for name in LAUNCHERS):
-        return MPI()
-    return Serial()
-
-
-def scale(inner: torch.optim.Optimizer, factor: float) -> None:
-    """Multiply every learning rate."""
-    if factor == 1.0:
-        return
-    for group in inner.param_groups:
-        if "initial_lr" in group:
-            raise ValueError("scale_rate comes before a scheduler: make the scheduler on what parallel() returns")
-        group["lr"] = group["lr"] * factor
+    return Parallel(model, optimizer, run, on or launched(), statistics, scale_rate)
 
 
 class Parallel(torch.optim.Optimizer):
@@ -132,37 +118,42 @@ class Parallel(torch.optim.Optimizer):
         self,
         model: nn.Module,
         inner: torch.optim.Optimizer,
-        strategy: Strategy,
+        run: Run,
         on: Transport,
-        accumulate: int,
         statistics: Statistics,
         scale_rate: str,
     ) -> None:
+        strategy, accumulate = run.strategy, run.accumulate
         held = [param for group in inner.param_groups for param in group["params"]]
         self.layout = Layout(trained(model, held))
-        self.joined = Joined(on, self.layout.params)
+        self.joined = Joined(on, self.layout.params, run.seed)
         self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
         self.arena: Arena | None = None  # where workers share the optimizer's state
-        self.begin(model, strategy)
+        self.dropped = False  # the gradient at hand was taken before this worker rested
+        self.needs = strategy.needs
+        self.begin(model, run)
         self.folders = Folders(model, self.layout, inner, self.loop)
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
         inner.register_load_state_dict_post_hook(self._loaded)
+        if self.needs & {"times", "own_batches"}:
+            model.register_forward_pre_hook(self._forward)
         for slot in self.layout.slots:
             slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
         self._built = True
         self.process = os.getpid()
         if self.size > 1:  # one alone need not say that it ends
             atexit.register(self._at_exit)
-            self.say(strategy, on)
+            say(run, on, inner, self.worker, self.arena)
 
-    def begin(self, model: nn.Module, strategy: Strategy) -> None:
+    def begin(self, model: nn.Module, run: Run) -> None:
         """All workers find that they do the same, and start from rank 0's values."""
+        strategy = run.strategy
         try:
             self.joined.compute_with(self.model)
             self.joined.worker.edges = [slot.start for slot in self.layout.slots]
@@ -170,12 +161,14 @@ class Parallel(torch.optim.Optimizer):
                 check_hosted(strategy, self.joined.session)
                 check_one_dtype(strategy, self.layout)
                 self.arena = Arena(self.inner, self.layout, sparse_of(model))
-            self.joined.agree(self.facts(strategy))
+            self.joined.agree(self.facts(run))
             self.joined.aside(broadcast(self.layout, model))
             if self.arena:
                 self.share(self.arena)
             self.layout.casts.carry_out()
-            self.loop = Loop(strategy, self.joined, self.model)
+            self.worker.moments = Moments(self.layout, self.inner)
+            self.loop = Loop(strategy, self.joined, self.model, run.steps_per_epoch)
+            self.model.synchronous = lambda: self.loop.program.strategy.synchronous
         except BaseException as error:
             self.joined.session.leave(error)
             raise
@@ -188,32 +181,12 @@ class Parallel(torch.optim.Optimizer):
         arena.share(session)
         self.joined.aside([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
-    def say(self, strategy: Strategy, on: Transport) -> None:
-        """By rank 0, on standard error: what will be done, with what, on what."""
-        if self.rank:
-            return
-        params, rates = self.worker.params, {f"{float(group['lr']):.3g}" for group in self.inner.param_groups}
-        facts = {
-            repr(strategy): opening.sentence(strategy),
-            "workers": f"{self.size} on {on!r}, CPU",
-            "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
-            "a round": opening.a_round(strategy, self.size, params.nbytes),
-            "optimizer": f"{type(self.inner).__name__}, learning rate {', '.join(sorted(rates))}",
-            "batches": f"{self.accumulate * self.size} a step, {self.accumulate} of each worker",
-            "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
-        }
-        if self.arena:
-            nbytes = units.size(params.nbytes + self.arena.nbytes)
-            facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
-        print(
-            opening.block(facts), *opening.cautions([strategy], self.size), sep="\n", file=sys.stderr, flush=True
-        )
-
-    def facts(self, strategy: Strategy) -> dict[str, str]:
+    def facts(self, run: Run) -> dict[str, str]:
         """What every worker must have alike."""
-        facts = {"strategy": written(strategy), "optimizer": type(self.inner).__name__}
+        facts = {name: written(value) for name, value in run._asdict().items()}
+        facts |= {"optimizer": type(self.inner).__name__}
         facts |= self.arena.facts() if self.arena else {}
-        facts |= {"accumulate": str(self.accumulate), "buffers": self.statistics.kind}
+        facts |= {"buffers": self.statistics.kind}
         for number, slot in enumerate(self.layout.slots):
             param = slot.param
             facts[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
@@ -231,6 +204,10 @@ class Parallel(torch.optim.Optimizer):
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.model.arrive(slot):
             self.loop.early(self.model.may_begin)
+
+    def _forward(self, model: nn.Module, arguments: Any) -> None:
+        if torch.is_grad_enabled():
+            self.loop.forward()
 
     # --- what every torch optimizer has ------------------------------------------------------------------
 
@@ -255,6 +232,10 @@ class Parallel(torch.optim.Optimizer):
                 loss = closure()
         self.layout.check_home()
         self.synchronize()
+        if self.dropped:
+            self.dropped = False
+            self.model.reset()
+            return loss
         self.unscale()
         self.loop.finish()
         if self.arena:
@@ -264,6 +245,8 @@ class Parallel(torch.optim.Optimizer):
 
     def synchronize(self) -> None:
         """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
+        if "own_rest" in self.needs and self.rested():
+            return
         casts, pending = self.model.casts, self.loop.pending
         if not casts or pending is GRADIENT or isinstance(pending, Update):  # no strategy acts before the update
             self.loop.before_update()
@@ -273,6 +256,29 @@ class Parallel(torch.optim.Optimizer):
             casts.carry_out()
         self.model.check_sent()
         self.model.hand_back()
+
+    def ready(self) -> None:
+        """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
+
+        To be called before a batch is taken. Left out, they pass in step(), and the gradient with which it came
+        is not used, since it was taken before them: that step is none.
+        """
+        self.loop.between_steps("ready()")
+        self.pass_rounds()
+
+    def pass_rounds(self) -> bool:
+        """Go on to where a gradient is wanted; whether others' parameters came meanwhile."""
+        self.model.casts.bring_in()
+        passed = self.loop.ready()
+        self.model.casts.carry_out()
+        return passed
+
+    def rested(self) -> bool:
+        """Whether the gradient at hand is too old."""
+        self.dropped = self.dropped or self.pass_rounds()
+        if self.dropped:
+            self.loop.begun = False
+        return self.dropped
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -379,5 +385,9 @@ class Parallel(torch.optim.Optimizer):
 
         DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64))
         DataLoader(optimizer.shard(stream), batch_size=64)
+
+        Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
+        if "own_batches" in self.needs:
+            return shard.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
         return shard.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)

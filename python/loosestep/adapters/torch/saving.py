@@ -61,6 +61,7 @@ def restored(loop: Loop, state: Saved) -> None:
                 f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
             )
     loop.settle()
+    loop.program.enter(state["position"]["part"])
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
         if isinstance(value, np.ndarray):

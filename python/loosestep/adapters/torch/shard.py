@@ -8,24 +8,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
+from loosestep.data.together import cut, order_of, part_of
 from loosestep.errors import CheckpointError, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from loosestep.adapters.torch.model import TorchModel
     from loosestep.worker import Worker
+
+    Ready = Callable[[], object]
+
+
+NOT_YET = -1
+
+
+def rows_of(data: Any, batch_size: int, seed: int, size: int) -> int:
+    """How many rows there are to deal, if what was asked for can be."""
+    rows = data if isinstance(data, int) else len(data)
+    whole("batch_size", batch_size)
+    whole("seed", seed, 0)
+    if rows < size:
+        raise ValueError(f"data must hold at least a row for each of {size} workers, got {rows}")
+    return rows
 
 
 def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
     """A batch sampler of a data set or a length; of an IterableDataset, one that holds this worker's items."""
     if isinstance(data, IterableDataset):
         return Stride(data, worker.rank, worker.size)
-    rows = data if isinstance(data, int) else len(data)
-    whole("batch_size", batch_size)
-    whole("seed", seed, 0)
-    if rows < worker.size:
-        raise ValueError(f"data must hold at least a row for each of {worker.size} workers, got {rows}")
+    rows = rows_of(data, batch_size, seed, worker.size)
     return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
+
+
+def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> SharedOut:
+    """The same where a step's rows are shared out by the strategy."""
+    if isinstance(data, IterableDataset) or model.accumulate > 1:
+        what = "an IterableDataset" if isinstance(data, IterableDataset) else f"accumulate={model.accumulate}"
+        raise TypeError(
+            f"batches whose sizes follow speeds are dealt from rows that are known, one batch a step: got {what}"
+        )
+    rows = rows_of(data, batch_size, seed, model.worker.size)
+    return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
 
 
 class Shard(Sampler[list[int]]):
@@ -81,6 +105,58 @@ class Shard(Sampler[list[int]]):
             if state[name] != value:
                 raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
         self.epoch, self.used, self.began = state["epoch"], state["used"], None
+
+
+class SharedOut(Sampler[list[int]]):
+    """Batches whose sizes follow `worker.shares`: in an epoch every row is in one step, which all share out.
+
+    The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with
+    `num_workers=0`. The rows of a step, and the position, are those of all workers together, whatever the shares.
+    """
+
+    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> None:
+        self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
+        self.model, self.worker, self.ready = model, model.worker, ready
+        self.epoch = 0  # of the pass under way, or of the next
+        self.used = 0  # steps of that epoch that an earlier run made
+        self.began = NOT_YET  # this worker's steps when the pass began
+
+    def __len__(self) -> int:
+        return len(cut(np.arange(self.rows), self.batch, self.worker.size)) - self.used
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.began != NOT_YET:  # the loop before was left early
+            self.epoch, self.used = self.epoch + 1, 0
+        self.began = self.model.steps
+        order = order_of(self.rows, self.seed, self.epoch) if self.shuffle else np.arange(self.rows)
+        for step, rows in enumerate(cut(order, self.batch, self.worker.size)[self.used :]):
+            yield self.own(step, rows)
+
+    def own(self, step: int, rows: Any) -> list[int]:
+        """This worker's rows of a step that it is about to make."""
+        self.ready()
+        if self.model.steps != self.began + step:
+            raise RuntimeError(
+                "a batch was asked for before the step on the last one, and its size is not known yet: "
+                "use a DataLoader with num_workers=0, and step() for every batch"
+            )
+        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.shares)
+        self.model.rows = len(mine)
+        return [int(row) for row in mine]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the data stands."""
+        epoch, used = self.epoch, self.used + (0 if self.began == NOT_YET else self.model.steps - self.began)
+        if used >= len(self) + self.used:
+            epoch, used = epoch + 1, 0
+        return {"seed": self.seed, "rows": self.rows, "batch": self.batch, "epoch": epoch, "used": used}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass begins there."""
+        for name, value in (("seed", self.seed), ("rows", self.rows), ("batch", self.batch)):
+            if state[name] != value:
+                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
+        self.epoch, self.used, self.began = state["epoch"], state["used"], NOT_YET
 
 
 class Stride(IterableDataset[Any]):

@@ -1,0 +1,81 @@
+"""What a loop of the user's was asked for, and what is said of it before it begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from loosestep import opening, units
+from loosestep.errors import whole
+from loosestep.loop import check_strategy
+from loosestep.transports.mpi import MPI
+from loosestep.transports.serial import Serial
+
+if TYPE_CHECKING:
+    from loosestep.adapters.torch.arena import Arena
+    from loosestep.strategy import Strategy
+    from loosestep.transport import Transport
+    from loosestep.worker import Worker
+
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
+"""What an MPI's launcher leaves in the environment of the processes that it starts."""
+
+
+class Run(NamedTuple):
+    """What every worker must have been asked for alike."""
+
+    strategy: Strategy
+    accumulate: int
+    seed: int
+    steps_per_epoch: int | None
+
+    def checked(self) -> Run:
+        """Itself, if it can be."""
+        check_strategy(self.strategy)
+        whole("accumulate", self.accumulate)
+        whole("seed", self.seed, 0)
+        if self.steps_per_epoch is not None:
+            whole("steps_per_epoch", self.steps_per_epoch)
+        return self
+
+
+def launched() -> Transport:
+    """MPI() where an MPI launcher started this process, else Serial()."""
+    if any(name in os.environ for name in LAUNCHERS):
+        return MPI()
+    return Serial()
+
+
+def scale(inner: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply every learning rate."""
+    if factor == 1.0:
+        return
+    for group in inner.param_groups:
+        if "initial_lr" in group:
+            raise ValueError("scale_rate comes before a scheduler: make the scheduler on what parallel() returns")
+        group["lr"] = group["lr"] * factor
+
+
+def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, arena: Arena | None) -> None:
+    """By rank 0, on standard error: what will be done, with what, on what."""
+    if worker.rank:
+        return
+    params, strategy = worker.params, run.strategy
+    rates = {f"{float(group['lr']):.3g}" for group in inner.param_groups}
+    facts = {
+        repr(strategy): opening.sentence(strategy),
+        "workers": f"{worker.size} on {on!r}, CPU",
+        "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
+        "a round": opening.a_round(strategy, worker.size, params.nbytes),
+        "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",
+        "batches": f"{run.accumulate * worker.size} a step, {run.accumulate} of each worker",
+        "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
+    }
+    if arena:
+        nbytes = units.size(params.nbytes + arena.nbytes)
+        facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
+    cautions = opening.cautions([strategy], worker.size)
+    print(opening.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)
