@@ -6,6 +6,8 @@
 // first[t] to first[t + 1] - 1. Quotients are the CPU's: of what a mean divides by its weights.
 //
 // instances: gather<float, float>, gather<double, double>, gather<double, float>, gather<float, double>
+// instances: gather<float16, float16>, gather<bfloat16, bfloat16>
+// instances: scatter<float16, float16>, scatter<bfloat16, bfloat16>
 // instances: gather<float16, float>, gather<bfloat16, float>, gather<float, float16>, gather<float, bfloat16>
 // instances: scatter<float, float>, scatter<double, double>, scatter<double, float>, scatter<float, double>
 // instances: scatter<float, float16>, scatter<float, bfloat16>, scatter<float16, float>

@@ -29,7 +29,8 @@ Maker = Callable[[Mapping[str, Any]], Run]
 SCALARS = {
     "a": 1.0, "rate": 0.01, "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "step": 1, "pull": 0.5,
     "moving_rate": 0.1, "keep": 0.75, "strength": 1e-4, "coupling": 0.5, "weight_decay": 0.1, "decay": 0.99,
-    "sgd_share": 0.5, "rms_share": 0.1, "weight": 0.5, "every": 4, "seen": 1.0, "most": 2,
+    "sgd_share": 0.5, "rms_share": 0.1, "weight": 0.5, "every": 4, "seen": 1.0, "most": 2, "factor": 0.999,
+    "less": 1e-6,
 }  # fmt: skip
 SIZES = {"in memory": 1 << 28, "16 Mi": 1 << 24}
 CHECKED = 1003

@@ -45,6 +45,9 @@ class Array:
         """As of CuPy's arrays: memory that can be copied into."""
         return SimpleNamespace(copy_from_device_async=lambda source, size: None)
 
+    def __getitem__(self, part: Any) -> Array:
+        return Array(self.held[part], self.device)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, self.device
 
@@ -113,15 +116,8 @@ class Card:
         cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
-        known = {
-            "cuda": cuda,
-            "float32": np.float32,
-            "RawModule": lambda path: Loaded(self, Path(path)),
-            "empty": lambda size, dtype: Array(np.full(size, 77, dtype), self.device),
-            "asarray": lambda values: Array(np.array(values), self.device),
-            "asnumpy": lambda array: array.held.copy(),
-        }
-        for name, value in (known | arithmetic()).items():
+        made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}
+        for name, value in (made | arithmetic()).items():
             setattr(cupy, name, value)
         return cupy
 
@@ -147,6 +143,7 @@ def arithmetic() -> dict[str, Any]:
     return {
         **{name: unwrapped(name) for name in ("add", "subtract", "multiply")},
         "zeros": lambda n, dtype: Array(np.zeros(n, dtype)),
+        "empty": lambda n, dtype: Array(np.full(n, 77, dtype)),
         "asarray": lambda given: Array(given.copy()),
         "asnumpy": lambda given: given.held.copy(),
         "ndarray": Array,

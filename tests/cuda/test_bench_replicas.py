@@ -1,0 +1,36 @@
+"""`bench replicas` and `bench hogwild` without a card: their contestants agree, on the stub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bench.cuda import hogwild, replicas
+from bench.data import rcv1_like
+from bench.hogwild import Objective, Rival, matrix, quality
+from tests.cuda.stub import Card, stub_card
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
+    with stub_card(monkeypatch, tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("case", replicas.CASES)
+def test_contestants_agree(card: Card, case: str) -> None:
+    replicas.check(case)
+    assert card.launches
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "hinge"])
+def test_a_card_learns_what_scikit_learn_does(card: Card, loss: str) -> None:
+    """One warp, so one row after another: after three passes the objective is within a tenth of scikit-learn's."""
+    rows, targets = matrix(rcv1_like(500), hogwild.FEATURES)
+    objective = Objective(loss, 1e-4)
+    data = (rows, targets)
+    ours = hogwild.CardRun(rows, targets, objective, "exact", warps=1)
+    reached, wanted = (quality(*run.after(3), data, data, objective)[0] for run in (ours, Rival(*data, objective)))
+    assert reached < 1.1 * wanted
+    assert len(card.launches) == 3 * 2 * hogwild.SWEEPS
