@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def on(place: Place, what: str) -> Iterator[Any]:
-    """CuPy, its card and stream those of a place. CardFailed, in one sentence, for what fails there."""
+    """CuPy, its card and stream those of a place, in whose order its pool gives memory back.
+
+    CardFailed, in one sentence, for what fails there.
+    """
     module = cupy()
     try:
         with module.cuda.Device(place.device), module.cuda.Stream.from_external(Stream(place.stream)):
