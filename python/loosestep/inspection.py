@@ -147,11 +147,12 @@ def _arguments(name: str, dtype: DTypeLike, length: int) -> list[Any]:
         "Sequence[Buffer]": lambda: [random.random(length).astype(dtype) for _ in range(3)],
         "int": lambda: 3,
         "float": lambda: 0.3,
+        "Sequence[int]": lambda: [0, length // 3, length],
+        "Sequence[float]": lambda: [0.2, 0.3, 0.5],
+        "Sequence[Sequence[float]]": lambda: [[0.2, 0.3, 0.5]] * 3,
     }
-    kinds = (
-        str(parameter.annotation) for parameter in inspect.signature(ops.specification[name]).parameters.values()
-    )
-    return [[0.2, 0.3, 0.5] if kind.startswith("Sequence[float]") else made[kind]() for kind in kinds]
+    parameters = inspect.signature(ops.specification[name]).parameters.values()
+    return [made[str(parameter.annotation).removesuffix(" | None")]() for parameter in parameters]
 
 
 def _bits(result: object, arguments: list[Any]) -> list[object]:
