@@ -108,7 +108,7 @@ def timed(strategy: ls.Strategy, *counts: int, **options: Any) -> tuple[list[int
 
 def test_measured_speeds_make_all_push_equally_often_after_the_first_round() -> None:
     """8 steps of the slow worker take as long as 4 rounds of the others; from then on it makes 2 a round."""
-    pushes, result = timed(ls.AsyncLocalSGD(8), 80, 80, 8 + 2 * 6)
+    pushes, result = timed(ls.AsyncLocalSGD(8, speeds="measured"), 80, 80, 8 + 2 * 6)
     assert pushes == [2 * 10, 2 * 10, 2 * (1 + 6)], "each with its speed in another message"
     assert result.seconds == 80.0
     assert [worker.waiting for worker in result.workers] == [0.0] * 3
@@ -127,7 +127,7 @@ def test_what_measured_speeds_send() -> None:
 
 def test_measured_speeds_outlive_a_crash(tmp_path: Path) -> None:
     on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
-    check_crashes(ls.AsyncLocalSGD(4), on, tmp_path, CRASHES[::2], seed=5)
+    check_crashes(ls.AsyncLocalSGD(4, speeds="measured"), on, tmp_path, CRASHES[::2], seed=5)
 
 
 def test_a_grace_period_lets_pushes_that_are_close_be_seen_together() -> None:

@@ -251,6 +251,7 @@ def uneven_servers() -> int:
         ls.DCASGD(0.1),
         ls.WeedOut(2),
         ls.AsyncLocalSGD(2),
+        ls.AsyncLocalSGD(2, speeds="measured"),
     )
     waiting = (ls.SSP(2), ls.PartiallySynchronous(3), ls.RoundRobinEASGD(), ls.RoundRobinADMM())
     return max(map(uneven, pushing + waiting))

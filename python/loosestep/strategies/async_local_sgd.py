@@ -34,7 +34,8 @@ class AsyncLocalSGD(Strategy):
         push.
     speeds: worker w makes max(1, floor(H speed_w / fastest)) local steps, so that all push equally often (DyLU).
         'measured' is by local steps in a second of computing, each worker's in its last round, told to all with
-        its push; before all have told, H. Or given for each worker, in any unit; with None all make H.
+        its push; before all have told, H. Or given for each worker, in any unit. With None all make H, since
+        rounds of a few milliseconds measure the noise of the machine.
     grace: seconds between a push and the pull that follows it, which so sees what others push within them.
 
     A round sends d values in 1 message (and n numbers in another where speeds are measured) and receives as much.
@@ -57,12 +58,8 @@ class AsyncLocalSGD(Strategy):
     rate: float = 0.7
     momentum: float = 0.9
     delay: int | None = None
-    speeds: tuple[float, ...] | str | None = "measured"
+    speeds: tuple[float, ...] | str | None = None
     grace: float = 0.0
-
-    @classmethod
-    def example(cls) -> AsyncLocalSGD:
-        return cls(speeds=None)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
