@@ -9,8 +9,8 @@ import numpy as np
 
 from loosestep import _core
 from loosestep.cuda.arrays import Buffer, check_apart, seen
-from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import by_value, launch
+from loosestep.cuda.elementwise import C_TYPES, rule_of
+from loosestep.cuda.launching import THREADS, by_value, launch
 from loosestep.cuda.memory import address, sent, structure
 
 PIECE = 8192
@@ -84,7 +84,7 @@ class Bucket:
         fields = by_value(_core.rules.fields(op, flat.dtype == "float64", tuple(scalars)))
         types = ", ".join([kind] * (len(kept) + 1))
         given = [fields, self.passed(), flat.address, structure((flat.dtype, float(divisor)))]
-        kernel = f"update<{op.capitalize()}<{kind}>, {types}>"
+        kernel = f"update<{rule_of(op)}<{kind}>, {types}>"
         self.launch(kernel, [*given, *(each.address for each in kept)])
 
     def kept(self, names: Sequence[str], state: Sequence[Any]) -> list[Buffer]:
@@ -112,7 +112,7 @@ class Bucket:
     def launch(self, kernel: str, arguments: Sequence[Any]) -> None:
         """A thread block for every piece."""
         if self.pieces:
-            launch("bucket", kernel, self.like.place, (self.pieces,), (256,), arguments)
+            launch("bucket", kernel, self.like.place, (self.pieces,), (THREADS,), arguments)
 
 
 def listed(tensors: Sequence[Buffer]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from loosestep.cuda.arrays import Buffer, seen
 from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import blocks_for, launch
+from loosestep.cuda.launching import THREADS, blocks_for, launch
 from loosestep.cuda.memory import address, fetched, room, sent, structure
 from loosestep.cuda.reductions import size_sum
 
@@ -82,7 +82,7 @@ def from_bytes(message: Bytes, given: Any) -> None:
 
 
 def start(x: Buffer, kernel: str, threads: int, arguments: list[Any]) -> None:
-    launch("codecs", f"{kernel}<{C_TYPES[x.dtype]}>", x.place, (blocks_for(threads),), (256,), arguments)
+    launch("codecs", f"{kernel}<{C_TYPES[x.dtype]}>", x.place, (blocks_for(threads),), (THREADS,), arguments)
 
 
 def take_largest(given: Any, k: int) -> Largest:

@@ -34,9 +34,13 @@ def signature(op: str) -> tuple[tuple[str, ...], int, int]:
 
 
 def kernel(op: str, dtype: str) -> str:
-    """`elementwise<NesterovElastic, float>`: a rule's type is its op's name in capitals."""
-    rule = "".join(word.capitalize() for word in op.split("_"))
-    return f"elementwise<{rule}, {C_TYPES[dtype]}>"
+    """`elementwise<NesterovElastic, float>`."""
+    return f"elementwise<{rule_of(op)}, {C_TYPES[dtype]}>"
+
+
+def rule_of(op: str) -> str:
+    """The type of a rule: its op's name in capitals."""
+    return "".join(word.capitalize() for word in op.split("_"))
 
 
 def shape(size: int, dtype: str) -> tuple[tuple[int], tuple[int]]:

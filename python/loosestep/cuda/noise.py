@@ -7,8 +7,8 @@ from operator import index
 from typing import Any
 
 from loosestep.cuda.arrays import BYTES, all_seen
-from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import blocks_for, launch
+from loosestep.cuda.elementwise import C_TYPES, rule_of
+from loosestep.cuda.launching import THREADS, blocks_for, launch
 from loosestep.cuda.memory import structure
 
 RULES = {"normal": ("out",), "add_normal": ("x",), "langevin": ("x", "g")}
@@ -33,13 +33,12 @@ def run(op: str, arguments: Sequence[Any]) -> None:
     if x.size:
         grid = (blocks_for(x.size // 4 + 2),)
         given = [fields, where, start, x.size, int(aligned), *addresses]
-        launch("noise", kernel(op, C_TYPES[x.dtype]), x.place, grid, (256,), given)
+        launch("noise", kernel(op, C_TYPES[x.dtype]), x.place, grid, (THREADS,), given)
 
 
 def kernel(op: str, kind: str) -> str:
     """`noisy<Langevin<float>, float, const float>`: all buffers but the first are read."""
-    rule = "".join(word.capitalize() for word in op.split("_"))
-    return f"noisy<{', '.join([f'{rule}<{kind}>', kind, *[f'const {kind}'] * (len(RULES[op]) - 1)])}>"
+    return f"noisy<{', '.join([f'{rule_of(op)}<{kind}>', kind, *[f'const {kind}'] * (len(RULES[op]) - 1)])}>"
 
 
 def places(op: str, given: Sequence[Any]) -> list[int]:

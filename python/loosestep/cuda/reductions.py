@@ -12,7 +12,7 @@ import numpy as np
 
 from loosestep.cuda.arrays import Buffer, all_seen, seen
 from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import blocks_for, launch
+from loosestep.cuda.launching import THREADS, blocks_for, launch
 from loosestep.cuda.memory import address, fetched, room, sent
 
 BLOCK = 4096
@@ -104,5 +104,5 @@ def all_finite(arguments: Sequence[Any]) -> bool:
     x = seen("all_finite", "x", arguments[0])
     found = sent(x.place, np.zeros(1, np.uint32))
     given = [x.address, x.size, address(found)]
-    launch("reduce", f"not_finite<{C_TYPES[x.dtype]}>", x.place, (blocks_for(x.size),), (256,), given)
+    launch("reduce", f"not_finite<{C_TYPES[x.dtype]}>", x.place, (blocks_for(x.size),), (THREADS,), given)
     return not fetched(x.place, found)[0]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from loosestep.cuda.arrays import BYTES, Buffer, check_apart, seen
-from loosestep.cuda.elementwise import ACCESS, C_TYPES
-from loosestep.cuda.launching import addresses, blocks_for, by_value, launch
+from loosestep.cuda.elementwise import ACCESS, C_TYPES, shape
+from loosestep.cuda.launching import addresses, by_value, launch
 from loosestep.cuda.memory import address, sent, structure
 
 MOST = 64
@@ -103,8 +103,7 @@ def left_fold(values: Iterable[float]) -> float:
 def start(kernel: str, instance: str, like: Buffer, given: Sequence[Any]) -> None:
     """A thread for every sixteen bytes of a replica."""
     if like.size:
-        grid = (blocks_for(-(-like.size * BYTES[like.dtype] // ACCESS)),)
-        launch("replicas", kernel + instance, like.place, grid, (256,), given)
+        launch("replicas", kernel + instance, like.place, *shape(like.size, like.dtype), given)
 
 
 def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int) -> list[Buffer]:

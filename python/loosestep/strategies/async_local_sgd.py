@@ -99,9 +99,11 @@ class AsyncLocalSGD(Strategy):
             worker.shared(name, like=pulled if name == "center" else rest)
             for name in ("center", "momentum", "total")
         )
-        told = {"speeds": worker.shared("speeds", like=none)} if self.speeds == "measured" else {}
-        since = {"computing": worker.computing, "clock": worker.clock, "speed": 0.0}
-        return State(center=center, momentum=momentum, total=total, pulled=pulled, steps=steps, **since, **told)
+        state = State(center=center, momentum=momentum, total=total, pulled=pulled, steps=steps)
+        if self.speeds == "measured":
+            state.speeds, state.speed = worker.shared("speeds", like=none), 0.0
+            state.computing, state.clock = worker.computing, worker.clock
+        return state
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(state.steps)

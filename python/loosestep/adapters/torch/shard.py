@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
     Ready = Callable[[], object]
-
-
-NOT_YET = -1
 
 
 def rows_of(data: Any, batch_size: int, seed: int, size: int) -> int:
@@ -52,7 +49,34 @@ def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: Torc
     return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
 
 
-class Shard(Sampler[list[int]]):
+class Resumable(Sampler[list[int]]):
+    """A sampler that knows where in which epoch it stands."""
+
+    facts: ClassVar[tuple[str, ...]]  # what must be as it was for a position to mean the same
+
+    def __init__(self) -> None:
+        self.epoch = 0  # of the pass under way, or of the next
+        self.used = 0  # of that epoch, by an earlier run: as the class counts
+        self.began: int | None = None  # how far this worker was when the pass began
+
+    def next_epoch(self) -> None:
+        self.epoch, self.used, self.began = self.epoch + 1, 0, None
+
+    def position(self, used: int, *, over: bool) -> dict[str, int]:
+        """What is saved."""
+        epoch, used = (self.epoch + 1, 0) if over else (self.epoch, used)
+        return {**{name: getattr(self, name) for name in self.facts}, "epoch": epoch, "used": used}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass begins there."""
+        for name in self.facts:
+            value = getattr(self, name)
+            if state[name] != value:
+                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
+        self.epoch, self.used, self.began = state["epoch"], state["used"], None
+
+
+class Shard(Resumable):
     """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
 
     Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
@@ -61,12 +85,12 @@ class Shard(Sampler[list[int]]):
     matter, and as many workers as you like go on with the rows that are left.
     """
 
+    facts = ("seed", "rows")
+
     def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> None:
+        super().__init__()
         self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
         self.worker, self.accumulate = worker, accumulate
-        self.epoch = 0  # of the pass under way, or of the next
-        self.used = 0  # rows of that epoch that an earlier run used
-        self.began: int | None = None  # the worker's clock when the pass began
 
     def __len__(self) -> int:
         return -(-((self.rows - self.used) // self.worker.size) // self.batch)
@@ -87,46 +111,33 @@ class Shard(Sampler[list[int]]):
         size, left = self.worker.size, order[self.used :]
         return left[self.worker.rank : len(left) // size * size : size]
 
-    def next_epoch(self) -> None:
-        self.epoch, self.used, self.began = self.epoch + 1, 0, None
-
     def state_dict(self) -> dict[str, int]:
-        """Where the data stands."""
+        """Where the data stands, in rows."""
         since = 0 if self.began is None else self.worker.clock - self.began
-        epoch, taken = self.epoch, since * self.accumulate
-        used = self.used + taken * self.batch * self.worker.size
-        if taken >= len(self):
-            epoch, used = epoch + 1, 0
-        return {"seed": self.seed, "rows": self.rows, "epoch": epoch, "used": used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass begins there."""
-        for name, value in (("seed", self.seed), ("rows", self.rows)):
-            if state[name] != value:
-                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
-        self.epoch, self.used, self.began = state["epoch"], state["used"], None
+        taken = since * self.accumulate
+        return self.position(self.used + taken * self.batch * self.worker.size, over=taken >= len(self))
 
 
-class SharedOut(Sampler[list[int]]):
+class SharedOut(Resumable):
     """Batches whose sizes follow `worker.shares`: in an epoch every row is in one step, which all share out.
 
     The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with
     `num_workers=0`. The rows of a step, and the position, are those of all workers together, whatever the shares.
     """
 
+    facts = ("seed", "rows", "batch")
+
     def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> None:
+        super().__init__()
         self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
         self.model, self.worker, self.ready = model, model.worker, ready
-        self.epoch = 0  # of the pass under way, or of the next
-        self.used = 0  # steps of that epoch that an earlier run made
-        self.began = NOT_YET  # this worker's steps when the pass began
 
     def __len__(self) -> int:
         return len(cut(np.arange(self.rows), self.batch, self.worker.size)) - self.used
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.began != NOT_YET:  # the loop before was left early
-            self.epoch, self.used = self.epoch + 1, 0
+        if self.began is not None:  # the loop before was left early
+            self.next_epoch()
         self.began = self.model.steps
         order = order_of(self.rows, self.seed, self.epoch) if self.shuffle else np.arange(self.rows)
         for step, rows in enumerate(cut(order, self.batch, self.worker.size)[self.used :]):
@@ -135,7 +146,7 @@ class SharedOut(Sampler[list[int]]):
     def own(self, step: int, rows: Any) -> list[int]:
         """This worker's rows of a step that it is about to make."""
         self.ready()
-        if self.model.steps != self.began + step:
+        if self.began is None or self.model.steps != self.began + step:
             raise RuntimeError(
                 "a batch was asked for before the step on the last one, and its size is not known yet: "
                 "use a DataLoader with num_workers=0, and step() for every batch"
@@ -145,18 +156,9 @@ class SharedOut(Sampler[list[int]]):
         return [int(row) for row in mine]
 
     def state_dict(self) -> dict[str, int]:
-        """Where the data stands."""
-        epoch, used = self.epoch, self.used + (0 if self.began == NOT_YET else self.model.steps - self.began)
-        if used >= len(self) + self.used:
-            epoch, used = epoch + 1, 0
-        return {"seed": self.seed, "rows": self.rows, "batch": self.batch, "epoch": epoch, "used": used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass begins there."""
-        for name, value in (("seed", self.seed), ("rows", self.rows), ("batch", self.batch)):
-            if state[name] != value:
-                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
-        self.epoch, self.used, self.began = state["epoch"], state["used"], NOT_YET
+        """Where the data stands, in steps."""
+        since = 0 if self.began is None else self.model.steps - self.began
+        return self.position(self.used + since, over=since >= len(self))
 
 
 class Stride(IterableDataset[Any]):
