@@ -30,3 +30,15 @@ def structure(*fields: tuple[Any, Any]) -> Any:
     ]
     values = tuple(value.ctypes.data if isinstance(value, np.ndarray) else value for _, value in fields)
     return np.array(values, np.dtype(kinds, align=True))[()]
+
+
+def lane_sum(products: np.ndarray, first: float = 0.0) -> np.float32:
+    """As a warp adds: lane j takes products j, j + 32, ... (lane 0 begins with `first`); lanes meet in pairs."""
+    lanes = np.zeros(32, np.float32)
+    lanes[0] = first
+    for begin in range(0, products.size, 32):
+        part = products[begin : begin + 32]
+        lanes[: part.size] += part
+    for width in (16, 8, 4, 2, 1):
+        lanes = lanes + lanes[np.arange(32) ^ width]
+    return lanes[0]

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from bench.cuda import hogwild, replicas
 from bench.data import rcv1_like
 from bench.hogwild import Objective, Rival, matrix, quality
-from tests.cuda.stub import Card, stub_card
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
+from tests.cuda.stub import Card
 
 
 @pytest.mark.parametrize("case", replicas.CASES)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.cuda.making import KINDS, buffers, each_kind
-from tests.cuda.stub import Array, Card, stub_card
+from tests.cuda.stub import Array, Card
 from tests.cuda.test_bucket import STARTS, scattered
 
 from loosestep import ops
 from loosestep.cuda.buckets import Bucket
 
 SIZE = int(STARTS[-1])
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
 
 
 @each_kind

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.cuda.making import KINDS, buffers, each_kind
-from tests.cuda.stub import Array, Card, stub_card
+from tests.cuda.stub import Array, Card
 from tests.cuda.test_factors import L2
 from tests.cuda.test_factors import Problem as Ratings
 from tests.cuda.test_hogwild import FEATURES, HINGE, Problem, sequential
@@ -18,12 +16,6 @@ from loosestep import ops
 from loosestep.cuda import hogwild
 
 SIZES = [0, 1, 4097, 20_000]
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
 
 
 @each_kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.cuda.emulation import emulate
-from tests.cuda.making import structure
+from tests.cuda.making import lane_sum, structure
 
 USERS, ITEMS, RATINGS = 7, 9, 40
 RATE, L2 = np.float32(0.1), (np.float32(0.03), np.float32(0.02))
@@ -51,17 +51,6 @@ class Problem:
                 b_u[u] += RATE * (e - L2[0] * b_u[u])
                 b_i[i] += RATE * (e - L2[1] * b_i[i])
         return total
-
-
-def lane_sum(products: np.ndarray) -> np.float32:
-    """As a warp adds: lane j takes products j, j + 32, ..., then lanes meet in pairs."""
-    lanes = np.zeros(32, np.float32)
-    for begin in range(0, products.size, 32):
-        part = products[begin : begin + 32]
-        lanes[: part.size] += part
-    for width in (16, 8, 4, 2, 1):
-        lanes = lanes + lanes[np.arange(32) ^ width]
-    return lanes[0]
 
 
 @pytest.mark.parametrize("adds", ["Racy", "Exact"])

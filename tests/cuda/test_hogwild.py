@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.emulation import emulate
-from tests.cuda.making import structure
+from tests.cuda.making import lane_sum, structure
 
 FEATURES, ROWS = 50, 60
 LOGISTIC, HINGE = 0, 1
@@ -37,18 +37,6 @@ class Problem:
         return self.columns[at], self.values[at]
 
 
-def lane_sum(intercept: np.float32, products: np.ndarray) -> np.float32:
-    """As a warp adds: lane j takes products j, j + 32, ..., the first also the intercept; lanes meet in pairs."""
-    lanes = np.zeros(32, np.float32)
-    lanes[0] = intercept
-    for begin in range(0, products.size, 32):
-        part = products[begin : begin + 32]
-        lanes[: part.size] += part
-    for width in (16, 8, 4, 2, 1):
-        lanes = lanes + lanes[np.arange(32) ^ width]
-    return lanes[0]
-
-
 def slope(kind: int, p: np.float32, y: np.float32) -> np.float32:
     if kind == HINGE:
         return -y if y * p < 1 else np.float32(0)
@@ -64,7 +52,7 @@ def sequential(problem: Problem, kind: int, steps: int, eta0: float) -> tuple[np
     w, total = np.zeros(FEATURES + 1, np.float32), 0.0
     for i in range(ROWS):
         columns, values = problem.row(i)
-        p, y = lane_sum(w[FEATURES], w[columns] * values), problem.targets[i]
+        p, y = lane_sum(w[columns] * values, first=w[FEATURES]), problem.targets[i]
         eta = np.float32(eta0 / (steps + i + 1) ** 0.5)
         step = eta * (slope(kind, p, y) * problem.importance[i])
         total += loss(kind, float(p), float(y)) * float(problem.importance[i])

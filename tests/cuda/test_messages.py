@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from tests.cuda.making import buffers, each_kind
-from tests.cuda.stub import Array, Card, stub_card
+from tests.cuda.stub import Array, Card
 from tests.cuda.test_codecs import largest
 
 from loosestep import ops
 from loosestep.cuda import codecs
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
 
 
 @each_kind

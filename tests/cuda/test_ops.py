@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.stub import Array, Card, stub_card
+from tests.cuda.stub import Array, Card
 from tests.cuda.test_elementwise import NAMES, placed, scalars
 
 from loosestep import _core, ops
@@ -20,12 +19,6 @@ from loosestep.cuda import arrays, cache, launching, sources
 from loosestep.cuda.failures import CardFailed
 
 F4 = np.dtype(np.float32)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
 
 
 def drawn(count: int, n: int = 100, dtype: Any = F4) -> list[NDArray[Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract.test_resuming import CRASHES, check_crashes
-from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
+from tests.papers.problems import EQUAL, Array, difference, in_turn, quadratics, trace
+from tests.papers.test_streaming_diloco import streaming
 
 import loosestep as ls
 from loosestep import buffers
@@ -71,32 +72,12 @@ def test_what_is_not_finite_is_refused() -> None:
         there_and_back(np.array([1.0, np.nan]))
 
 
-def streaming(fragments: int, delay: int, steps: int) -> Array:
-    """Period 4, keep 0.5, rate 0.7, momentum 0.9, outer gradients rounded by each worker; replicas at the end."""
-    period, size = fragments * 4, 6 // fragments
-    x, c, u = PROBLEM.starts(), PROBLEM.start.copy(), np.zeros(6)
-    under_way: dict[int, tuple[int, Array]] = {}
-    for step in range(1, steps + 1):
-        x = x - RATE * PROBLEM.gradients(x)
-        for p in range(fragments):
-            part = slice(p * size, (p + 1) * size)
-            for when in ("merge", "start", "merge"):
-                if when == "start" and (step - (p + 1) * 4) % period == 0:
-                    under_way[p] = (step + delay, np.mean([nearest(c[part] - own[part]) for own in x], axis=0))
-                elif when == "merge" and p in under_way and under_way[p][0] == step:
-                    outer = under_way.pop(p)[1]
-                    u[part] = 0.9 * u[part] + outer
-                    c[part] = c[part] - 0.7 * (outer + 0.9 * u[part])
-                    x[:, part] = 0.5 * x[:, part] + 0.5 * c[part]
-    return x
-
-
 @pytest.mark.parametrize("on", [in_turn(4), ls.Threads(4)], ids=repr)
 @pytest.mark.parametrize(("fragments", "delay"), [(1, 0), (2, 1), (3, 2)])
 def test_streaming_diloco_with_four_bits_follows_its_recursion(fragments: int, delay: int, on: ls.Threads) -> None:
     strategy = ls.StreamingDiLoCo(4, fragments, delay, 0.5, 0.7, 0.9, ls.E3M0())
     found = trace(strategy, PROBLEM, 24, on=on)
-    assert difference(found.replicas, streaming(fragments, delay, 24)) < EQUAL
+    assert difference(found.replicas, streaming(fragments, 4, delay, 24, 0.5, 0.7, 0.9, rounded=nearest)) < EQUAL
 
 
 def test_what_four_bits_send() -> None:

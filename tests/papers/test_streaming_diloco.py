@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,14 @@ PROBLEM = quadratics(4, 6)
 TRANSPORTS = [in_turn(4), ls.Threads(4)]
 
 
-def streaming(fragments: int, offset: int, delay: int, steps: int, keep: float, rate: float, mu: float) -> Array:
+def as_it_is(outer: Array) -> Array:
+    return outer
+
+
+def streaming(
+    fragments: int, offset: int, delay: int, steps: int, keep: float, rate: float, mu: float,
+    rounded: Callable[[Array], Array] = as_it_is,
+) -> Array:  # fmt: skip
     """Fragment p at (t - t_p) % H == 0, H = fragments * offset, t_p = (p + 1) offset; the replicas at the end."""
     period, size = fragments * offset, 6 // fragments
     x, c, u = PROBLEM.starts(), PROBLEM.start.copy(), np.zeros(6)
@@ -29,7 +37,7 @@ def streaming(fragments: int, offset: int, delay: int, steps: int, keep: float, 
             part = slice(p * size, (p + 1) * size)
             for when in ("merge", "start", "merge"):
                 if when == "start" and (step - (p + 1) * offset) % period == 0:
-                    under_way[p] = (step + delay, c[part] - x[:, part].mean(axis=0))
+                    under_way[p] = (step + delay, np.mean([rounded(c[part] - own[part]) for own in x], axis=0))
                 elif when == "merge" and p in under_way and under_way[p][0] == step:
                     outer = under_way.pop(p)[1]
                     u[part] = mu * u[part] + outer
