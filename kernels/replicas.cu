@@ -31,14 +31,20 @@ template <class P> __device__ P& at(void* buffer, size_t i) { return static_cast
 __device__ inline size_t first_one() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline size_t stride() { return size_t(gridDim.x) * blockDim.x; }
 
+// Buffers from `k` on, as many of the `n` as there is room for.
+template <class P, unsigned room>
+__device__ void read_some(P (&x)[room], const Replicas& buffers, unsigned k, unsigned n, size_t i) {
+#pragma unroll
+  for (unsigned j = 0; j < room; ++j)
+    if (k + j < n) x[j] = at<P>(buffers.of[k + j], i);
+}
+
 // Up to `together` replicas from `k` on.
 template <class P, class T>
 __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, unsigned k, unsigned n, P& c,
                              size_t i) {
   P x[together];
-#pragma unroll
-  for (unsigned j = 0; j < together; ++j)
-    if (k + j < n) x[j] = at<P>(replicas.of[k + j], i);
+  read_some(x, replicas, k, n, i);
 #pragma unroll
   for (unsigned j = 0; j < together; ++j)
     if (k + j < n)
@@ -77,9 +83,7 @@ template <class P, class T>
 __device__ void fold_some(const Replicas& terms, const Weights<T>& weights, unsigned k, unsigned n, P& sum,
                           size_t i) {
   P x[together];
-#pragma unroll
-  for (unsigned j = 0; j < together; ++j)
-    if (k + j < n) x[j] = at<P>(terms.of[k + j], i);
+  read_some(x, terms, k, n, i);
 #pragma unroll
   for (unsigned j = 0; j < together; ++j)
     if (k + j < n)
@@ -124,9 +128,7 @@ template <class P, class T, unsigned room>
 __device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights, size_t begin, size_t end) {
   for (size_t i = begin + first_one(); i < end; i += stride()) {
     P x[room];
-#pragma unroll
-    for (unsigned j = 0; j < room; ++j)
-      if (j < n) x[j] = at<P>(replicas.of[j], i);
+    read_some(x, replicas, 0, n, i);
     for (unsigned k = 0; k < n; ++k) at<P>(replicas.of[k], i) = weighted(x, weights + k * n, n);
   }
 }

@@ -198,12 +198,6 @@ PyObject* all_finite(const Table& table, Given args, Py_ssize_t count, PyObject*
   return PyBool_FromLong(is_finite(table, flat("all_finite", "x", placed[0], false)));
 }
 
-template <std::size_t Set, auto function>
-PyObject* in_set(PyObject*, Given args, Py_ssize_t count, PyObject* keywords) {
-  static const Table& table = *available().begin[Set];
-  return guarded([&] { return function(table, args, count, keywords); });
-}
-
 template <std::size_t Set> void add_all(py::module_& m) {
   add_function(m, "mean_of", ", buffers, out, weights=None", in_set<Set, mean_of>);
   add_function(m, "weighted_sum", ", buffers, weights, out", in_set<Set, weighted_sum>);

@@ -5,6 +5,7 @@
 namespace loosestep {
 
 const std::vector<Signature>& elementwise();  // of every rule, in the order of the kernels' table
+std::size_t rule_of(const std::string& op);   // its place there; ValueError where no rule is called so
 
 void add_elementwise(py::module_& m, std::size_t set);  // every rule, in the set-th best instruction set
 void add_folds(py::module_& m, std::size_t set);        // mean_of, weighted_sum, dot, norm, norms, all_finite
@@ -20,6 +21,13 @@ template <class F> void with_set(std::size_t set, F&& f) {
   if (set == 0) f(std::integral_constant<std::size_t, 0>{});
   if (set == 1) f(std::integral_constant<std::size_t, 1>{});
   if (set == 2) f(std::integral_constant<std::size_t, 2>{});
+}
+
+// A function of a set's table, as Python calls it.
+template <std::size_t Set, auto function>
+PyObject* in_set(PyObject*, Given args, Py_ssize_t count, PyObject* keywords) {
+  static const Table& table = *available().begin[Set];
+  return guarded([&] { return function(table, args, count, keywords); });
 }
 
 }  // namespace loosestep

@@ -37,6 +37,12 @@ const Rules& elementwise() {
   return rules;
 }
 
+std::size_t rule_of(const std::string& op) {
+  for (std::size_t i = 0; i < elementwise().size(); ++i)
+    if (elementwise()[i].op == op) return i;
+  throw py::value_error("op must be that of a rule, got '" + op + "'");
+}
+
 namespace {
 
 const Rules& shared(const Updates& updates) {

@@ -38,12 +38,6 @@ py::tuple some(const Signature& s, PyObject* given) {
   return held;
 }
 
-const Kernel* kernels_of(const Table& table, const std::string& op) {
-  for (std::size_t i = 0; i < elementwise().size(); ++i)
-    if (elementwise()[i].op == op) return table.rules[i];
-  throw std::logic_error("no rule is called " + op);
-}
-
 // part(begin, end) for every block, in several threads where that pays.
 template <class F> void each_block(const std::vector<Flat>& all, F&& part) {
   const std::size_t bytes = all[0].bytes() * all.size();
@@ -60,7 +54,7 @@ PyObject* elastic_all(const Table& table, Given args, Py_ssize_t count, PyObject
   const Flat center = flat("elastic_all", "c", placed[1], true);
   const auto all = replicas_of(elastic_signature, some(elastic_signature, placed[0]), &center, "c");
   const double rate = number("elastic_all", "rate", placed[2]);
-  const Kernel elastic = kernels_of(table, "elastic")[center.dtype];
+  const Kernel elastic = table.rules[rule_of("elastic")][center.dtype];
   each_block(all, [&](std::size_t begin, std::size_t end) {
     for (const Flat& each : all) {
       void* const pair[] = {each.data, center.data};
@@ -116,12 +110,6 @@ PyObject* mix(const Table& table, Given args, Py_ssize_t count, PyObject* keywor
       mix_some(table, all, weights.data(), at, std::min(Mixed::elements, end - at));
   });
   Py_RETURN_NONE;
-}
-
-template <std::size_t Set, auto function>
-PyObject* in_set(PyObject*, Given args, Py_ssize_t count, PyObject* keywords) {
-  static const Table& table = *available().begin[Set];
-  return guarded([&] { return function(table, args, count, keywords); });
 }
 
 }  // namespace

@@ -30,15 +30,9 @@ template <template <class> class... R> std::vector<Makers> makers(List<R...>) {
   return {Makers{{fields_of<R<float>, float>, fields_of<R<double>, double>}}...};
 }
 
-std::size_t position(const std::string& op) {
-  for (std::size_t i = 0; i < elementwise().size(); ++i)
-    if (elementwise()[i].op == op) return i;
-  throw py::value_error("op must be that of a rule, got '" + op + "'");
-}
-
 py::bytes fields_bytes(const std::string& op, bool wide, const py::tuple& given) {
   static const std::vector<Makers> all = makers(Elementwise{});
-  const std::size_t rule = position(op);
+  const std::size_t rule = rule_of(op);
   const Signature& signature = elementwise()[rule];
   if (given.size() != signature.names.size() - static_cast<std::size_t>(signature.buffers))
     throw py::value_error(op + ": scalars are " + std::to_string(given.size()) +
@@ -50,7 +44,7 @@ py::bytes fields_bytes(const std::string& op, bool wide, const py::tuple& given)
 }
 
 py::tuple signature(const std::string& op) {
-  const Signature& found = elementwise()[position(op)];
+  const Signature& found = elementwise()[rule_of(op)];
   return py::make_tuple(py::cast(found.names), found.buffers, found.written);
 }
 
