@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.emulation import emulate
+from tests.cuda.emulation import emulate_kernel
 
 from loosestep import ops
 from loosestep.cuda import cache, launching, nvrtc
@@ -127,7 +127,7 @@ class Card:
         if self.refusal:
             raise RuntimeError(self.refusal)
         self.launches.append(Launch(kernel, grid, block, self.device, stream))
-        emulate(file, only=kernel[kernel.find(",") :]).launch(kernel, grid, block, [*map(passed, given)], shared)
+        emulate_kernel(file, kernel).launch(kernel, grid, block, [*map(passed, given)], shared)
 
 
 def arithmetic() -> dict[str, Any]:

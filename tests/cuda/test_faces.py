@@ -177,7 +177,7 @@ def test_a_pass_over_ratings_is_the_kernels(card: Card, biases: bool) -> None:
     bias = on_card(*mine.biases) if biases else [None, None]
     users, items = (Shaped(rows) for rows in (mine.p, mine.q))
     sides = [hogwild.Side(x, b, float(l2)) for x, b, l2 in zip([users, items], bias, L2, strict=True)]
-    told = hogwild.factors(*sides, Array(mine.ratings), rate=0.1, adds="exact", warps=1)
+    told = hogwild.factors(*sides, Array(mine.ratings.view(np.uint32)), rate=0.1, adds="exact", warps=1)
     assert told == theirs.sequential(biases=biases)
     assert (mine.p.tobytes(), mine.q.tobytes()) == (theirs.p.tobytes(), theirs.q.tobytes())
 

@@ -47,6 +47,6 @@ def test_refused(card: Card) -> None:
     x = Array(np.ones(4, np.float32))
     with pytest.raises(ValueError, match="take_largest: k must be from 1 to 4 of float32, got 5 of float32"):
         codecs.take_largest(x, 5)
-    with pytest.raises(TypeError, match="take_signs: x must hold .*, at least one, got 0 of float32"):
+    with pytest.raises(ValueError, match="take_signs: x must hold at least 1 element, got 0"):
         codecs.take_signs(Array(np.ones(0, np.float32)))
     assert not card.launches
