@@ -1,4 +1,4 @@
-"""Several ranks under mpiexec: the cases of `ranks.py` and `ranks_mixed.py`."""
+"""Several ranks under mpiexec: the cases of `ranks.py`, `ranks_mixed.py` and `ranks_card.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
-from tests.torch import ranks, ranks_mixed
+from tests.torch import ranks, ranks_card, ranks_mixed
 
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 ALONE = {
@@ -28,7 +28,7 @@ ALONE = {
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("script", [ranks, ranks_mixed], ids=["ranks", "ranks_mixed"])
+@pytest.mark.parametrize("script", [ranks, ranks_mixed, ranks_card], ids=lambda script: script.__name__)
 def test_every_case_ends_well_on_every_rank(script: ModuleType, size: int) -> None:
     command = [str(MPIEXEC), "-n", str(size), sys.executable, str(script.__file__)]
     ended = subprocess.run(
