@@ -6,7 +6,7 @@ and so how stale a model they see: a step size that suits a few threads may dive
 
 from __future__ import annotations
 
-from math import gcd, inf
+from math import gcd, inf, prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -101,11 +101,12 @@ def length(name: str, given: Any, typestr: str, device: int) -> int:
     """Of an array on the card, of this type and without gaps."""
     if card_of(given) != device:
         raise ValueError(f"hogwild: {name} must be on card {device} like the model, got {type(given).__name__}")
-    told = given.__cuda_array_interface__
-    kind = np.dtype(typestr)
-    if told["typestr"] != typestr or not is_contiguous(told["shape"], told.get("strides"), kind.itemsize):
-        raise TypeError(f"hogwild: {name} must be a contiguous array of {kind}, got {told['typestr']}")
-    return int(np.prod(told["shape"], dtype=np.int64))
+    told, kind = given.__cuda_array_interface__, np.dtype(typestr)
+    strides = told.get("strides")
+    if told["typestr"] != typestr or not is_contiguous(told["shape"], strides, kind.itemsize):
+        got = f"{told['typestr']}, strides {strides}"
+        raise TypeError(f"hogwild: {name} must be a contiguous array of {kind}, got {got}")
+    return prod(told["shape"])
 
 
 def same(name: str, got: int, want: int) -> None:
