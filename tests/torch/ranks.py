@@ -102,12 +102,18 @@ def uneven(strategy: ls.Strategy) -> int:
     return optimizer.rank
 
 
-def uneven_allreduce() -> int:
-    return uneven(ls.AllReduceSGD())
+UNEVEN = (
+    *(ls.AllReduceSGD(), ls.LocalSGD(period=4), ls.DaSGD(period=4, delay=2), ls.CDSGD(topology=ls.Complete())),
+    *(ls.EASGD(period=3), ls.SyncEASGD(period=3, order="published"), ls.Downpour(period=2)),
+    *(ls.AveragedDownpour(2), ls.MomentumDownpour(0.5), ls.DCASGD(0.1), ls.WeedOut(2)),  # rules at the center
+    *(ls.AsyncLocalSGD(2), ls.AsyncLocalSGD(2, speeds="measured")),
+    *(ls.SSP(2), ls.PartiallySynchronous(3)),  # workers that wait for each other without marching
+    *(ls.RoundRobinEASGD(), ls.RoundRobinADMM()),
+)
 
 
-def uneven_local() -> int:
-    return uneven(ls.LocalSGD(period=4))
+def uneven_ends() -> int:
+    return max(map(uneven, UNEVEN))
 
 
 def own_steps() -> int:
@@ -221,40 +227,6 @@ def shared_out() -> int:
     for ours, wanted in zip(net.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-12)
     return rank()
-
-
-def uneven_late() -> int:
-    return uneven(ls.DaSGD(period=4, delay=2))
-
-
-def uneven_elastic() -> int:
-    return uneven(ls.EASGD(period=3))
-
-
-def uneven_published() -> int:
-    return uneven(ls.SyncEASGD(period=3, order="published"))
-
-
-def uneven_gossip() -> int:
-    return uneven(ls.CDSGD(topology=ls.Complete()))
-
-
-def uneven_downpour() -> int:
-    return uneven(ls.Downpour(period=2))
-
-
-def uneven_servers() -> int:
-    """Rules where the center is kept; workers that wait for each other without marching; turns."""
-    pushing = (
-        ls.AveragedDownpour(2),
-        ls.MomentumDownpour(0.5),
-        ls.DCASGD(0.1),
-        ls.WeedOut(2),
-        ls.AsyncLocalSGD(2),
-        ls.AsyncLocalSGD(2, speeds="measured"),
-    )
-    waiting = (ls.SSP(2), ls.PartiallySynchronous(3), ls.RoundRobinEASGD(), ls.RoundRobinADMM())
-    return max(map(uneven, pushing + waiting))
 
 
 def one_sided() -> int:
@@ -422,18 +394,11 @@ CASES: dict[str, Callable[[], int]] = {
     for case in (
         union,
         local_means,
-        uneven_allreduce,
-        uneven_local,
+        uneven_ends,
         own_steps,
         schedule,
         resting,
         shared_out,
-        uneven_late,
-        uneven_elastic,
-        uneven_published,
-        uneven_gossip,
-        uneven_downpour,
-        uneven_servers,
         one_sided,
         statistics,
         overflow,

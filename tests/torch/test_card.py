@@ -71,6 +71,16 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
     assert all(isinstance(value, Resident) for value in large), "the strategy keeps what is large in main memory"
 
 
+def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a part ends all go to its consensus, and what the next one shares is set anew."""
+    strategy = ls.Schedule((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
+    wanted, _ = trained(strategy, steps_per_epoch=4)
+    with pretended(monkeypatch, tmp_path):
+        got, optimizer = trained(strategy, steps_per_epoch=4)
+    assert_same_bits(got, wanted)
+    assert optimizer.loop.program.part == 2
+
+
 def test_parameters_of_several_dtypes(card: Card) -> None:
     torch.manual_seed(0)
     got, optimizer = trained(ls.DiLoCo(period=2), Mixed())
