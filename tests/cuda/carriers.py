@@ -96,7 +96,7 @@ class OnCard(Carrier):
 
     def put(self, values: NDArray[Any], past: int = 0) -> Any:
         room = self.cupy.zeros(values.size + 16, values.dtype)
-        room[past : past + values.size] = self.cupy.asarray(values.ravel())
+        room[past : past + values.size].set(values.ravel())
         return room[past : past + values.size].reshape(values.shape)
 
     def got(self, array: Any) -> NDArray[Any]:
