@@ -189,7 +189,7 @@ def requests_agree() -> None:
             cases = [(script, size, same) for script in SCRIPTS]
             cases += [
                 (script, size, ls.Threads(SIZE)) for script in (sharing, pushing)
-            ]  # virtual pushes take time
+            ]  # in virtual time they last
             agree(on, cases)
     for on, _ in PAIRS:
         agree(on, [(pushing, 2, ls.Threads(SIZE))])  # most pieces are empty
