@@ -154,19 +154,21 @@ def check_alike(groups: Mapping[str, Group]) -> None:
     np.testing.assert_allclose(losses[local], losses[RIVALS[2]], rtol=1e-2, err_msg="not PostLocalSGD's losses")
 
 
-def check(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+def check(make: Callable[[], nn.Module], shape: tuple[int, ...], device: str = "cpu") -> None:
     """What is measured trains: the loss of some steps is the bare loop's, bit for bit where it must be."""
-    plain, ours, local = (loop(make, shape, each) for each in (None, ls.AllReduceSGD(), ls.LocalSGD(10)))
+    plain, ours, local = (loop(make, shape, each, device) for each in (None, ls.AllReduceSGD(), ls.LocalSGD(10)))
     for _ in range(3):
         wanted = plain()
         if ours() != wanted or local() != wanted:
             raise AssertionError("a strategy that is the identity for one worker changed the losses")
 
 
-def loop(make: Callable[[], nn.Module], shape: tuple[int, ...], strategy: ls.Strategy | None) -> Callable[[], Any]:
+def loop(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], strategy: ls.Strategy | None, device: str = "cpu"
+) -> Callable[[], Any]:
     """Ten steps of training, so that every call holds an exchange; returns the last loss."""
     torch.manual_seed(0)
-    net, x, y = make(), torch.randn(*shape), torch.randint(0, 8, (shape[0],))
+    net, x, y = (each.to(device) for each in (make(), torch.randn(*shape), torch.randint(0, 8, shape[:1])))
     optimizer: Any = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9)
     if strategy is not None:
         optimizer = loosestep.torch.parallel(net, optimizer, strategy, ls.Serial())

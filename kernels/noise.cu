@@ -14,39 +14,35 @@
 
 namespace loosestep {
 
-// Four elements of every buffer are loaded, stepped, and stored where they are written.
-template <class T> __device__ Vector<T, 4> loaded(const T* x) {
+template <class T> __device__ Vector<T, 4>& four(T* x) { return *reinterpret_cast<Vector<T, 4>*>(x); }
+template <class T> __device__ const Vector<T, 4>& four(const T* x) {
   return *reinterpret_cast<const Vector<T, 4>*>(x);
 }
-template <class T> __device__ void put(T* x, const Vector<T, 4>& from) {
-  *reinterpret_cast<Vector<T, 4>*>(x) = from;
-}
-template <class T> __device__ void put(const T*, const Vector<T, 4>&) {}
 
-template <class R, class... P>
-__device__ void step_together(const R& rule, const float (&noise)[4], P*... p) {
-  const auto step = [&](auto... x) {
-    for (int k = 0; k < 4; ++k) rule(x.of[k]..., noise[k]);
-    (put(p, x), ...);
-  };
-  step(loaded(p)...);
+// Four elements of every buffer are loaded, stepped, and stored in the first: no rule here writes another.
+template <class R, class T, class... Read>
+__device__ void step_together(const R& rule, const float (&noise)[4], T* out, Vector<T, 4> x,
+                              const Read&... read) {
+  for (int k = 0; k < 4; ++k) rule(x.of[k], read.of[k]..., noise[k]);
+  four(out) = x;
 }
 
 // Element i of the buffers gets number `start` + i.
-template <class R, class... P>
+template <class R, class T, class... Read>
 __global__ void __launch_bounds__(256)
-    noisy(R rule, Noise noise, size_t start, size_t n, bool aligned, P*... p) {
+    noisy(R rule, Noise noise, size_t start, size_t n, bool aligned, T* x, Read*... read) {
   const size_t stride = size_t(gridDim.x) * blockDim.x, end = start + n;
-  for (size_t four = start / 4 + size_t(blockIdx.x) * blockDim.x + threadIdx.x; 4 * four < end;
-       four += stride) {
-    const Four made = normals(noise, four);
+  for (size_t at = start / 4 + size_t(blockIdx.x) * blockDim.x + threadIdx.x; 4 * at < end; at += stride) {
+    const Four made = normals(noise, at);
     const float z[4] = {made.a, made.b, made.c, made.d};
-    if (aligned && 4 * four + 4 <= end) {
-      step_together(rule, z, p + (4 * four - start)...);
+    if (aligned && 4 * at + 4 <= end) {
+      const size_t i = 4 * at - start;
+      step_together(rule, z, x + i, four(x + i), four(read + i)...);
       continue;
     }
     for (size_t k = 0; k < 4; ++k)
-      if (4 * four + k >= start && 4 * four + k < end) rule(p[4 * four + k - start]..., z[k]);
+      if (4 * at + k >= start && 4 * at + k < end)
+        rule(x[4 * at + k - start], read[4 * at + k - start]..., z[k]);
   }
 }
 

@@ -40,7 +40,7 @@ LAYERS = [
     "strategy network rollcall agreement",
     "strategies collectives",
     "opening levels",
-    "lowering transport wire centers",
+    "lowering staging transport wire centers",
     "asking",
     "mail",
     "pieces lanes strand",
@@ -73,7 +73,7 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.s
 
 STRATEGIES_SEE = {
     "requests", "worker", "strategy", "ops", "rates", "topologies", "topology", "codecs", "optimizers", "scoping",
-    "errors", "value", "buffers",
+    "errors", "value", "buffers", "arrays",
 }  # fmt: skip
 DEFAULT_OF_WRAPPERS = "strategies.allreduce_sgd"  # a strategy that wraps one may name this
 STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections", "itertools", "random"}

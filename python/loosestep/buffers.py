@@ -3,19 +3,19 @@
 They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where
 the system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on
 ops of four buffers), and the threads that ops use touch them first. The memory goes when the last array that
-looks at it goes.
+looks at it goes. What is made like a buffer that lies on a card lies there too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from loosestep import _core
-from loosestep.ops import Buffer
+from loosestep.arrays import Buffer, on_card
 
 ALIGNMENT = 64
 """Bytes: every buffer and every slot of a flat one begins at a multiple."""
@@ -38,9 +38,13 @@ def empty(n: int, dtype: DTypeLike = np.float32) -> Buffer:
     return zeros(n, dtype)
 
 
-def like(x: Buffer) -> Buffer:
-    """A flat buffer of zeros with as many elements as x, of its type."""
-    return zeros(x.size, x.dtype)
+def like(x: Buffer, size: int | None = None) -> Buffer:
+    """A flat buffer of zeros of x's type, where it lies, with as many elements or `size`."""
+    size = x.size if size is None else size
+    if on_card(x):
+        there: Buffer = cast("Any", x).like(size)
+        return there
+    return zeros(size, x.dtype)
 
 
 def copy_of(x: Buffer) -> Buffer:
@@ -62,13 +66,13 @@ def flat(arrays: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], list[NDArr
     kinds = {array.dtype for array in arrays}
     if len(kinds) > 1:
         raise TypeError(f"arrays must be of one type, got {', '.join(sorted(map(str, kinds)))}")
-    slots = _slots([array.nbytes for array in arrays])
+    slots = places([array.nbytes for array in arrays])
     buffer: NDArray[Scalar] = zeros(slots[-1] // arrays[0].itemsize, arrays[0].dtype)  # type: ignore[assignment]
     views = [_view(buffer, start, array) for start, array in zip(slots, arrays, strict=False)]
     return buffer, views
 
 
-def _slots(sizes: list[int]) -> list[int]:
+def places(sizes: Sequence[int]) -> list[int]:
     """Where each slot begins, in bytes, and where the last one ends."""
     starts = [0]
     for size in sizes:

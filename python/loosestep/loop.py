@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loosestep.agreement import check_facts
+from loosestep.arrays import here, on_card
 from loosestep.errors import of_kind
 from loosestep.lowering import Lowering
 from loosestep.program import GRADIENT, Plan, Program
 from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
+from loosestep.staging import Staging
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport
 from loosestep.transports.metered import Metered
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from loosestep.program import Model
-    from loosestep.requests import Buffer, Request
+    from loosestep.requests import Buffer, Request, Shared
 
 EARLY = frozenset({RollCall, Start, Ready})
 """What a worker with data never waits at once its model can serve it: it may be performed while backward runs."""
@@ -52,11 +54,22 @@ class Joined:
         metered = on if isinstance(on, Metered) else Metered(on)
         self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
-        self.worker = Worker(rank, metered.size, params, lambda name, like: self.session.share(rank, name, like))
+        self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed = seed
         self.meter = self.session.meters[rank]
+        there = on_card(params)
+        self.staging = Staging(self.worker, self.session.clock(rank), self.waited) if there else None
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
+
+    def share(self, name: str, like: Buffer) -> Shared:
+        """Shared variables are kept in main memory."""
+        return self.session.share(self.session.ranks[0], name, here(like))
+
+    def waited(self, seconds: float) -> None:
+        """For copies between a card and main memory: part of a communication, whatever its request."""
+        self.meter.waiting += seconds
+        self.worker.communicating += seconds
 
     def compute_with(self, model: Model) -> None:
         """From now on `model` performs what computes."""
@@ -72,6 +85,7 @@ class Joined:
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
         """What `drive` would be given."""
+        requests = self.staging.rewrite(requests) if self.staging else requests
         return self.session.wrap(self.worker, self.lowering.lower(requests))
 
     def perform(self, request: Request) -> None:

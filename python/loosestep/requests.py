@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from loosestep import _core
+from loosestep.arrays import is_buffer, on_card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,6 +178,8 @@ class Push(Communication):
     def __post_init__(self) -> None:
         if len(self.shared) > 1:
             check_shared_alike(self.shared)
+        if any(map(on_card, self.values)):  # what is sent are copies, which are checked
+            return
         first = self.shared[0] if self.shared else NOTHING
         name = NAMES.get(first.dtype) or str(first.dtype)
         _core.check_move(self.rule, len(self.shared), self.values, self.scalars, first.size, name)
@@ -339,7 +342,8 @@ class Sleep(Communication):
 
 def address(buf: Buffer) -> int:
     """Where a buffer begins in memory."""
-    return int(buf.__array_interface__["data"][0])
+    told = buf.__cuda_array_interface__ if on_card(buf) else buf.__array_interface__  # type: ignore[attr-defined]
+    return int(told["data"][0])
 
 
 def describe(request: Request) -> str:
@@ -357,7 +361,7 @@ def describe(request: Request) -> str:
 
 
 def _word(value: object) -> str:
-    if isinstance(value, np.ndarray):
+    if is_buffer(value):
         return f"{value.size} {value.dtype}"
     if isinstance(value, Shared):
         return repr(value.name)

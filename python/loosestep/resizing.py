@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loosestep import units
+from loosestep.arrays import here
 from loosestep.requests import Shared
 from loosestep.saving import place
 from loosestep.strategy import pieces
@@ -96,7 +97,7 @@ def state_for(program: Program, session: Session) -> State:
 
     def share(name: str, like: Buffer) -> Shared:
         if program.worker.rank == 0:
-            session.store(there[name], like)
+            session.store(there[name], here(like))
         return there[name]
 
     return program.strategy.init(program.worker.sharing(share))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loosestep.arrays import is_buffer
 from loosestep.errors import CheckpointError
 from loosestep.requests import Communication, Fetch, Settled, Shared
 from loosestep.strategy import pieces
@@ -47,7 +48,7 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
     if first or "moments" not in shares:
         tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
     for name, _, _, value in pieces(program.state):
-        if isinstance(value, np.ndarray):
+        if is_buffer(value):
             tensors[name] = value
         elif not isinstance(value, Shared):
             numbers[name] = told(program, value)
@@ -89,7 +90,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
         for number, moment in enumerate(worker.moments):
             place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     for name, holder, key, value in pieces(program.state):
-        if isinstance(value, np.ndarray):
+        if is_buffer(value):
             place(value, tensors.get(name), name, where)
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(facts["state"][name]))

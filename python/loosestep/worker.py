@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep import buffers, ops
+from loosestep.arrays import on_card
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
@@ -94,14 +95,18 @@ class Worker:
         return self._share(name, like)
 
     def scratch(self, name: object, like: Buffer) -> Buffer:
-        """A buffer of the size and dtype of `like` whose content need not survive the round."""
-        return self.room(name, like.size, like.dtype)
+        """A buffer of the size and dtype of `like`, where it lies, whose content need not survive the round."""
+        key = (name, like.size, like.dtype, on_card(like))
+        if key not in self._scratch:
+            self._scratch[key] = buffers.like(like)
+        return self._scratch[key]
 
     def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
-        """So many values, of the parameters' type if none is said, which need not survive the round."""
-        key = (name, count, np.dtype(dtype or self.params.dtype))
+        """So many values which need not survive the round: like the parameters, or in main memory of that type."""
+        there = dtype is None and on_card(self.params)
+        key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
-            self._scratch[key] = buffers.zeros(*key[1:])
+            self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
         return self._scratch[key]
 
     def numbers(self, name: object, count: int) -> Buffer:
@@ -117,7 +122,10 @@ class Worker:
         """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
         out = self.scratch("normal", self.params)
         key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
-        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=out)
+        drawn = self.room("normal", out.size, out.dtype) if on_card(out) else out
+        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=drawn)
+        if drawn is not out:
+            out[:] = drawn
         return out
 
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:

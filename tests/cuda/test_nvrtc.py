@@ -19,16 +19,22 @@ INCLUDE = (ROOT, ROOT / "csrc")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 MOST_REGISTERS = 128
 """Of a thread: two blocks of 256 still share a multiprocessor."""
+LONGEST_NAME = 200
+"""It is the name of a file, too."""
 MOST_SPILLED = 16
 """Bytes of a thread: quotients of float64 call a routine that saves a register or two."""
 
 
-@pytest.fixture(scope="module")
-def compiler() -> nvrtc.Compiler:
+def compiler_of(majors: tuple[int, ...]) -> nvrtc.Compiler:
     try:
-        return nvrtc.compiler()
+        return nvrtc.compiler(majors)
     except CardFailed as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def compiler() -> nvrtc.Compiler:
+    return compiler_of(nvrtc.MAJORS)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -44,6 +50,14 @@ def test_a_file_of_kernels_compiles_and_keeps_to_registers(
     assert len(re.findall(r"Used (\d+) registers", found.log)) == len(wanted)
     assert max(map(int, re.findall(r"Used (\d+) registers", found.log))) <= MOST_REGISTERS
     assert max(map(int, re.findall(r"(\d+) bytes spill", found.log))) <= MOST_SPILLED
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_compiler_of_cuda_12_takes_it_too(file: str) -> None:
+    """It refuses what that of CUDA 13 lets pass: functions that are for the host by default, as lambdas are."""
+    found = compiler_of((12,)).compiled(file, instances(KERNELS / f"{file}.cu"), "sm_90", INCLUDE)
+    assert max(map(len, found.names)) <= LONGEST_NAME
+    assert "warning" not in found.log
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -141,7 +155,7 @@ def test_an_architecture_that_is_none_is_said(compiler: nvrtc.Compiler) -> None:
 
 
 def test_without_the_compiler_it_says_what_to_install() -> None:
-    with pytest.raises(CardFailed, match="libnvrtc.so.99, which is not here: pip install nvidia-cuda-nvrtc"):
+    with pytest.raises(CardFailed, match=r"libnvrtc.so.99, which is not here: pip install 'loosestep\[cuda99\]'"):
         nvrtc.compiler((99,))
 
 

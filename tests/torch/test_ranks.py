@@ -1,4 +1,4 @@
-"""Several ranks under mpiexec: the cases of `ranks.py`, `ranks_mixed.py` and `sharing.py`."""
+"""Several ranks under mpiexec: the cases of all files that `all_cases.py` lists."""
 
 from __future__ import annotations
 

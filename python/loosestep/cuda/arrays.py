@@ -54,9 +54,11 @@ def is_tensor(given: Any) -> bool:
 
 
 def stream_of(given: Any, device: int) -> int:
-    """The stream that the caller has made current, in the framework that the buffer is of."""
+    """The stream that the caller has made current, in the framework that the buffer is of, or that it names."""
     if is_tensor(given):
         return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
+    if (told := getattr(given, "__cuda_stream__", None)) is not None:
+        return int(told()[1])
     cupy = sys.modules.get("cupy")
     if cupy is None:
         return 0

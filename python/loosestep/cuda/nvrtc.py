@@ -57,7 +57,7 @@ def compiler(majors: tuple[int, ...] = MAJORS) -> Compiler:
     if library is None:
         wanted = " or ".join(f"libnvrtc.so.{major}" for major in majors)
         raise CardFailed(
-            f"kernels need NVIDIA's compiler {wanted}, which is not here: pip install nvidia-cuda-nvrtc"
+            f"kernels need NVIDIA's compiler {wanted}, which is not here: pip install 'loosestep[cuda{majors[0]}]'"
         )
     return Compiler(library)
 

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from loosestep import buffers, ops
+from loosestep.arrays import here
 from loosestep.codecs import Codec
 from loosestep.errors import at_most, of_kind, one_of, positive, whole
 from loosestep.requests import AllGather, AllReduce
@@ -86,7 +87,7 @@ class StreamingDiLoCo(LateStrategy):
         return State(
             anchor=worker.copy_of_params(),
             momentum=buffers.like(worker.params),
-            mean=buffers.zeros(largest, worker.params.dtype),
+            mean=buffers.like(worker.params[:largest]),
             wire=self.wire(worker, largest, self.codec) if self.codec else State(),
             coming=None,
             place=0,
@@ -125,18 +126,20 @@ class StreamingDiLoCo(LateStrategy):
             ops.subtract(state.anchor[part], outer[room], outer[room])
         words = 1 + codec.words(outer.size)
         wire.mine[0] = worker.samples
-        codec.encode(outer, wire.mine[1:words])
+        codec.encode(here(outer), wire.mine[1:words])
         return AllGather(wire.mine[:words], wire.come[: words * worker.size])
 
     def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
         """The anchor less the mean outer gradient takes the place of the mean."""
         mean = state.mean[: parts[-1][1].stop]
-        one, words = worker.scratch("decoded", like=mean), 1 + codec.words(mean.size)
+        one, total = (worker.room(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
+        words = 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
-        mean.fill(0)
+        total.fill(0)
         for row in rows[rows[:, 0] > 0]:
             codec.decode(row[1:], one)
-            ops.axpy(mean, one, row[0] / rows[:, 0].sum())
+            ops.axpy(total, one, row[0] / rows[:, 0].sum())
+        mean[:] = total
         for part, room in parts:
             ops.subtract(state.anchor[part], mean[room], mean[room])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from loosestep import buffers
 from loosestep.errors import whole
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategy import State, Strategy, pull, steps_taken
@@ -51,9 +52,8 @@ class WeedOut(Strategy):
             whole("queue", self.queue)
 
     def init(self, worker: Worker) -> State:
-        center, seen = worker.shared("center", like=worker.params), worker.params[:1].astype(float)
-        seen.fill(0)
-        return State(center=center, pulled=worker.copy_of_params(), seen=seen)
+        center = worker.shared("center", like=worker.params)
+        return State(center=center, pulled=worker.copy_of_params(), seen=buffers.zeros(1, float))
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)

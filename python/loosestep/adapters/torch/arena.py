@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from loosestep import buffers
 from loosestep.adapters.torch.flat import is_dense, strides
+from loosestep.arrays import on_card
 
 if TYPE_CHECKING:
     from loosestep.adapters.torch.flat import Layout, Slot
@@ -41,6 +42,12 @@ def check_hosted(strategy: Strategy, session: Session) -> None:
         raise ValueError(
             f"{strategy} needs workers that share memory, and these are on {len(session.hosts)} hosts"
         )
+
+
+def check_in_memory(strategy: Strategy, layout: Layout) -> None:
+    if on_card(layout.params):
+        device = layout.slots[0].param.device
+        raise TypeError(f"{strategy} shares parameters in main memory, and these are on {device}")
 
 
 def check_one_dtype(strategy: Strategy, layout: Layout) -> None:

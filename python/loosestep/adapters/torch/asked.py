@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from loosestep import opening, units
+from loosestep.adapters.torch.resident import described, place
+from loosestep.agreement import written
 from loosestep.errors import whole
 from loosestep.loop import check_strategy
 from loosestep.transports.mpi import MPI
@@ -16,6 +18,7 @@ from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from loosestep.adapters.torch.arena import Arena
+    from loosestep.adapters.torch.flat import Layout
     from loosestep.strategy import Strategy
     from loosestep.transport import Transport
     from loosestep.worker import Worker
@@ -40,6 +43,19 @@ class Run(NamedTuple):
         if self.steps_per_epoch is not None:
             whole("steps_per_epoch", self.steps_per_epoch)
         return self
+
+
+def facts(
+    run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, arena: Arena | None
+) -> dict[str, str]:
+    """What every worker must have alike."""
+    told = {name: written(value) for name, value in run._asdict().items()}
+    told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": place(layout.params)}
+    told |= arena.facts() if arena else {}
+    for number, slot in enumerate(layout.slots):
+        param = slot.param
+        told[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+    return told
 
 
 def launched() -> Transport:
@@ -67,7 +83,7 @@ def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, a
     rates = {f"{float(group['lr']):.3g}" for group in inner.param_groups}
     facts = {
         repr(strategy): opening.sentence(strategy),
-        "workers": f"{worker.size} on {on!r}, CPU",
+        "workers": f"{worker.size} on {on!r}, {described(params)}",
         "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
         "a round": opening.a_round(strategy, worker.size, params.nbytes),
         "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",

@@ -85,7 +85,7 @@ class Statistics:
         if not tensors:
             return
         self.values = flat.zeros(sum(tensor.numel() for tensor in tensors), np.float64)
-        np.concatenate([tensor.double().reshape(-1).numpy() for tensor in tensors], out=self.values)
+        np.concatenate([tensor.double().reshape(-1).cpu().numpy() for tensor in tensors], out=self.values)
         yield AllReduce(self.values, op="mean") if self.kind == "average" else Broadcast(self.values)
 
     def place(self) -> None:

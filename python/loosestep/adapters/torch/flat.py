@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from loosestep import buffers, ops
 from loosestep.adapters.torch.casts import Casts
+from loosestep.adapters.torch.resident import lies_on_card, room, tensor_of
 from loosestep.requests import address
 
 if TYPE_CHECKING:
@@ -52,9 +53,14 @@ def check(named: list[tuple[str, nn.Parameter]]) -> None:
     """The flat buffer must be able to hold them, in the memory of this machine."""
     if not named:
         raise ValueError("the optimizer holds no parameter that requires a gradient")
+    first = named[0][1]
     for name, param in named:
-        if param.device.type != "cpu":
-            raise TypeError(f"parameters must be on the CPU, got {name!r} on {param.device}")
+        if param.device.type != "cpu" and not lies_on_card(param):
+            raise TypeError(f"parameters must be on the CPU or an NVIDIA card, got {name!r} on {param.device}")
+        if param.device != first.device:
+            raise ValueError(
+                f"parameters must be on one device: {name!r} is on {param.device}, others on {first.device}"
+            )
         if param.dtype not in DTYPES:
             raise TypeError(
                 f"parameters must be float32, float64, bfloat16 or float16, got {name!r} of {param.dtype}"
@@ -79,23 +85,27 @@ class Layout:
     def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
         check(named)
         kind = widest(named)
-        self.params, views = buffers.flat([in_memory_order(param).to(kind).numpy() for _, param in named])
-        self.slots = [self.slot(name, param, view) for (name, param), view in zip(named, views, strict=True)]
+        size = kind.itemsize
+        starts = buffers.places([param.numel() * size for _, param in named])
+        self.params = room(starts[-1] // size, named[0][1], kind)
+        self.slots = [self.slot(*each, start // size) for each, start in zip(named, starts, strict=False)]
         self.casts = Casts(self.slots)
         self.grad: Tensor  # the flat gradient
         self.shared = False  # other workers write the parameters
 
-    def slot(self, name: str, param: nn.Parameter, view: Buffer) -> Slot:
-        start = (address(view) - address(self.params)) // view.itemsize
-        value = torch.from_numpy(view).as_strided(param.shape, strides(param))
+    def slot(self, name: str, param: nn.Parameter, start: int) -> Slot:
+        stop = start + param.numel()
+        view = tensor_of(self.params[start:stop])
+        view.copy_(in_memory_order(param))
+        value = view.as_strided(param.shape, strides(param))
         cast = None if param.dtype == value.dtype else value
         if cast is None:
             param.data = value
-        return Slot(name, param, start, start + view.size, param.data_ptr(), cast)
+        return Slot(name, param, start, stop, param.data_ptr(), cast)
 
     def move(self, params: Buffer) -> None:
         """Parameters lie in `params` from now on, which holds their values."""
-        whole = torch.from_numpy(params)
+        whole = tensor_of(params)
         for slot in self.slots:
             view = whole[slot.start : slot.stop].as_strided(slot.param.shape, slot.param.stride())
             slot.param.data, slot.home = view, view.data_ptr()
@@ -121,7 +131,7 @@ class Layout:
 
     def attach(self, grad: Buffer) -> None:
         """Gradients have their places in `grad`."""
-        self.grad = torch.from_numpy(grad)
+        self.grad = tensor_of(grad)
         for slot in self.slots:
             place = self.grad[slot.start : slot.stop]
             slot.grad = place.as_strided(slot.param.shape, strides(slot.param), slot.start).data

@@ -12,6 +12,7 @@ from torch import nn
 
 from loosestep.adapters.torch.saving import restored, saved
 from loosestep.agreement import written
+from loosestep.arrays import here
 from loosestep.checkpoint import Folder
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce
@@ -79,7 +80,8 @@ class Folders:
     def part(self, note: Any) -> tuple[dict[str, Buffer], Facts]:
         """This worker's: parameters, strategy, optimizer, the rest of the model, random numbers."""
         state = saved(self.loop)
-        tensors: Tensors = {"params": self.worker.params, "random": torch.get_rng_state().numpy()}
+        tensors: Tensors = {"params": here(self.worker.params)}
+        tensors |= {name: state.numpy() for name, state in self.random().items()}
         tensors |= {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
         tensors |= {f"model.{name}": array(tensor) for name, tensor in self.others()}
         optimizer = self.inner.state_dict()
@@ -89,6 +91,18 @@ class Folders:
             found = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
             tensors |= {f"optimizer.{index}.{name}": array(value) for name, value in found.items()}
         return tensors, {**state, "optimizer": kept, "note": note}
+
+    def random(self) -> dict[str, torch.Tensor]:
+        """The states of torch's generators of random numbers."""
+        device = self.layout.slots[0].param.device
+        of_card = {"random.card": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return {"random": torch.get_rng_state(), **of_card}
+
+    def go_on_drawing(self, tensors: Tensors) -> None:
+        torch.set_rng_state(torch.from_numpy(tensors["random"]))
+        if "random.card" in tensors and "random.card" in self.random():
+            device = self.layout.slots[0].param.device
+            torch.cuda.set_rng_state(torch.from_numpy(tensors["random.card"]), device)
 
     def others(self) -> list[tuple[str, torch.Tensor]]:
         """What the model holds beside its trained parameters."""
@@ -117,7 +131,7 @@ class Folders:
         if folder.workers == self.worker.size:
             tensors, facts = folder.read(self.worker.rank)
             place(self.worker.params, tensors["params"], "params", where)
-            torch.set_rng_state(torch.from_numpy(tensors["random"]))
+            self.go_on_drawing(tensors)
             state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
             restored(self.loop, {**facts, "tensors": state})
         else:
@@ -160,7 +174,7 @@ class Folders:
 def array(tensor: torch.Tensor) -> Buffer:
     """For a file: half types as float32, which holds them exactly and is rounded to the same when it is loaded."""
     half = tensor.dtype in (torch.bfloat16, torch.float16)
-    values: Buffer = (tensor.float() if half else tensor).detach().numpy()
+    values: Buffer = (tensor.float() if half else tensor).detach().cpu().numpy()
     return values
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from loosestep.adapters.torch.flat import in_memory_order
+from loosestep.adapters.torch.resident import buffer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,5 +35,4 @@ class Moments:
         """A view of it."""
         if value.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} of {of!r} is {value.dtype}: only float32 and float64 are averaged or reset")
-        buffer: Buffer = in_memory_order(value).numpy()
-        return buffer
+        return buffer_of(in_memory_order(value))

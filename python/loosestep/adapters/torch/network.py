@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
 from loosestep import buffers
 from loosestep.adapters.torch.flat import Layout, bring_home
+from loosestep.arrays import here
 from loosestep.errors import function
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Replica:
         self.layout.attach(self.grad)
 
     def load(self, x: Buffer) -> nn.Module:
-        np.copyto(self.layout.params, np.reshape(x, -1))
+        self.layout.params[:] = x.reshape(-1)
         self.layout.casts.carry_out()
         return self.module
 
@@ -57,7 +57,7 @@ class Model:
         function("loss", loss, " of (module, batch)")
         self.factory, self.loss = factory, loss
         self.local = threading.local()
-        self.x0 = self.replica().layout.params.copy()
+        self.x0 = here(self.replica().layout.params).copy()
 
     def replica(self) -> Replica:
         """This thread's."""
@@ -75,7 +75,7 @@ class Model:
         loss.backward()
         for slot in replica.layout.slots:
             bring_home(slot)
-        return float(loss.detach()), replica.grad
+        return float(loss.detach()), here(replica.grad)
 
     def module(self, x: Buffer) -> nn.Module:
         """This thread's network with the parameters x, to evaluate or to save; `gradient` moves it on."""

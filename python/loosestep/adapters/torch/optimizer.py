@@ -14,15 +14,22 @@ import torch
 from torch import nn
 
 from loosestep.adapters.torch import shard
-from loosestep.adapters.torch.arena import Arena, check_hosted, check_one_dtype, check_sharing, sparse_of
-from loosestep.adapters.torch.asked import Run, launched, say, scale
+from loosestep.adapters.torch.arena import (
+    Arena,
+    check_hosted,
+    check_in_memory,
+    check_one_dtype,
+    check_sharing,
+    sparse_of,
+)
+from loosestep.adapters.torch.asked import Run, facts, launched, say, scale
 from loosestep.adapters.torch.buffers import Statistics, broadcast
 from loosestep.adapters.torch.flat import Layout, trained
 from loosestep.adapters.torch.folder import Folders
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.moments import Moments
+from loosestep.adapters.torch.resident import check_card
 from loosestep.adapters.torch.saving import restored, saved
-from loosestep.agreement import written
 from loosestep.errors import of_kind, one_of
 from loosestep.loop import Joined, Loop
 from loosestep.program import GRADIENT
@@ -55,10 +62,10 @@ def parallel(
     """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
 
     model, optimizer: as in a single process; `optimizer` may be any of torch's that steps without a closure.
-        Parameters must be float32, float64, bfloat16 or float16, on the CPU; rank 0's values, and its buffers',
-        are the start of all. Where dtypes differ, averages and centers are of the widest (at least float32), and
-        what comes back is rounded to each parameter's. Make learning-rate schedulers afterwards, on what is
-        returned.
+        Parameters must be float32, float64, bfloat16 or float16, on the CPU or on one NVIDIA card (docs/cuda.md);
+        rank 0's values, and its buffers', are the start of all. Where dtypes differ, averages and centers are of
+        the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
+        schedulers afterwards, on what is returned.
     on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise.
     accumulate: backward passes to a step.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
@@ -126,6 +133,7 @@ class Parallel(torch.optim.Optimizer):
         strategy, accumulate = run.strategy, run.accumulate
         held = [param for group in inner.param_groups for param in group["params"]]
         self.layout = Layout(trained(model, held))
+        check_card(self.layout.params)
         self.joined = Joined(on, self.layout.params, run.seed)
         self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
@@ -159,9 +167,10 @@ class Parallel(torch.optim.Optimizer):
             self.joined.worker.edges = [slot.start for slot in self.layout.slots]
             if strategy.shares and self.size > 1:  # one alone is plain torch
                 check_hosted(strategy, self.joined.session)
+                check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
                 self.arena = Arena(self.inner, self.layout, sparse_of(model))
-            self.joined.agree(self.facts(run))
+            self.joined.agree(facts(run, self.statistics.kind, self.inner, self.layout, self.arena))
             self.joined.aside(broadcast(self.layout, model))
             if self.arena:
                 self.share(self.arena)
@@ -180,17 +189,6 @@ class Parallel(torch.optim.Optimizer):
         self.worker.params, self.layout.shared = self.layout.params, True
         arena.share(session)
         self.joined.aside([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
-
-    def facts(self, run: Run) -> dict[str, str]:
-        """What every worker must have alike."""
-        facts = {name: written(value) for name, value in run._asdict().items()}
-        facts |= {"optimizer": type(self.inner).__name__}
-        facts |= self.arena.facts() if self.arena else {}
-        facts |= {"buffers": self.statistics.kind}
-        for number, slot in enumerate(self.layout.slots):
-            param = slot.param
-            facts[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
-        return facts
 
     def _share(self) -> None:
         """One state and one list of groups, so that a scheduler of ours sets the rates of the user's."""

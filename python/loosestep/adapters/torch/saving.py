@@ -9,6 +9,7 @@ import torch
 
 from loosestep import buffers
 from loosestep.agreement import written
+from loosestep.arrays import here, is_buffer
 from loosestep.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
 from loosestep.saving import TOTALS, heard, place, told
@@ -31,8 +32,8 @@ def saved(loop: Loop) -> Saved:
     position = loop.position()
     loop.settle()
     for name, _, _, value in pieces(loop.program.state):
-        if isinstance(value, np.ndarray):
-            tensors[name] = torch.tensor(value)
+        if is_buffer(value):
+            tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
             numbers[name] = told(loop.program, value)
         elif loop.worker.rank == 0:
@@ -64,7 +65,7 @@ def restored(loop: Loop, state: Saved) -> None:
     loop.program.enter(state["position"]["part"])
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
-        if isinstance(value, np.ndarray):
+        if is_buffer(value):
             place(value, None if found is None else found.numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(state["numbers"][name]))
