@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,15 +204,15 @@ def started_ones_go_on() -> None:
 
 
 def agree(on: Transport, cases: list[Any]) -> None:
-    for (script, size, _), wanted in zip(cases, oracle(cases), strict=True):
+    for (script, size, _), wanted in zip(cases, made_by_one([partial(ask, *case) for case in cases]), strict=True):
         (got,) = ask(script, size, on)
         assert got.tobytes() == wanted.tobytes(), (script.__name__, size, on, got[:4], wanted[:4])
 
 
-def oracle(cases: list[Any]) -> list[Any]:
-    """For each case this rank's parameters, of a run with all workers in one process: one rank runs it for all."""
-    mine = {number: ask(*case) for number, case in enumerate(cases) if number % SIZE == RANK}
-    return [world().scatter(mine.get(number), root=number % SIZE) for number in range(len(cases))]
+def made_by_one(runs: list[Callable[[], list[Any]]]) -> list[Any]:
+    """Of what each run gives for all ranks, this rank's; each run is made by one rank, which tells the others."""
+    mine = {number: run() for number, run in enumerate(runs) if number % SIZE == RANK}
+    return [world().scatter(mine.get(number), root=number % SIZE) for number in range(len(runs))]
 
 
 # --- strategies --------------------------------------------------------------------------------------------
@@ -227,15 +228,19 @@ def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> 
 def strategies_agree() -> None:
     """Synchronous ones bit for bit, with workers whose data ends early; byte for byte too."""
     counts = [30, 17, 24, 9, 28][:SIZE]
-    for case in cases(strategies, Strategy):
-        strategy = case.values[0]
-        if strategy.shares:
-            continue  # no two runs are alike: see below
-        for on, oracle in FEWER:
-            got, wanted = go(strategy, on, counts, every=7), go(strategy, oracle, counts, every=7)
+    found = [case.values[0] for case in cases(strategies, Strategy)]
+    found = [strategy for strategy in found if not strategy.shares]  # else no two runs are alike: see below
+    for on, oracle in FEWER:
+        runs = [partial(everywhere, strategy, oracle, counts) for strategy in found]
+        for strategy, wanted in zip(found, made_by_one(runs), strict=True):
+            got = go(strategy, on, counts, every=7)
             assert got.samples == wanted.samples, (strategy, on)
             if strategy.synchronous:
                 same(got, wanted, (strategy, on))
+
+
+def everywhere(strategy: Strategy, on: Transport, counts: list[int]) -> list[ls.Result]:
+    return [go(strategy, on, counts, every=7)] * SIZE
 
 
 def same(got: ls.Result, wanted: ls.Result, where: object) -> None:
