@@ -18,16 +18,18 @@ __device__ inline float warp_sum(float x) {
 // Past the first cache, which the stores of other processors do not reach.
 __device__ inline float fresh(const float* at) { return *static_cast<const volatile float*>(at); }
 
-// Stores what it makes of what was loaded before: a change by others in between is lost.
+// Stores what it makes of what was loaded: a change by others in between is lost.
 struct Racy {
   __device__ static void add(float* at, float before, float change) {
     *static_cast<volatile float*>(at) = before + change;
   }
+  __device__ static void add(float* at, float change) { add(at, fresh(at), change); }
 };
 
-// Nothing is lost.
+// Nothing is lost, and nothing need be loaded.
 struct Exact {
-  __device__ static void add(float* at, float, float change) { atomicAdd(at, change); }
+  __device__ static void add(float* at, float, float change) { add(at, change); }
+  __device__ static void add(float* at, float change) { atomicAdd(at, change); }
 };
 
 }  // namespace loosestep

@@ -12,16 +12,8 @@
 // instances: scatter<float, float>, scatter<double, double>, scatter<double, float>, scatter<float, double>
 // instances: scatter<float, float16>, scatter<float, bfloat16>, scatter<float16, float>
 // instances: scatter<bfloat16, float>
-// instances: update<Sgd<float>, float>, update<Sgd<double>, double>
-// instances: update<Momentum<float>, float, float>, update<Momentum<double>, double, double>
-// instances: update<Nesterov<float>, float, float>, update<Nesterov<double>, double, double>
-// instances: update<Adam<float>, float, float, float>, update<Adam<double>, double, double, double>
-#include "kernels/number.cuh"
-#include "kernels/vector.cuh"
-#include "rules/adam.hpp"
-#include "rules/momentum.hpp"
-#include "rules/nesterov.hpp"
-#include "rules/sgd.hpp"
+// instances: update<STEP, float>, update<STEP, double>, update<STEP, float16>, update<STEP, bfloat16>
+#include "kernels/step.cuh"
 
 namespace loosestep {
 
@@ -69,7 +61,8 @@ __device__ __forceinline__ void quotient(const From& from, To& to, Number diviso
 // out[i] = x[i] / divisor for i from begin to end - 1; the wider of both types by 16 bytes where both are
 // aligned.
 template <class From, class To, class Number>
-__device__ void move(const From* x, To* out, size_t begin, size_t end, Number divisor) {
+__device__ void move(const From* __restrict__ x, To* __restrict__ out, size_t begin, size_t end,
+                     Number divisor) {
   constexpr int width = access_bytes / (sizeof(From) < sizeof(To) ? sizeof(To) : sizeof(From));
   using Froms = Vector<From, width>;
   using Tos = Vector<To, width>;
@@ -81,6 +74,7 @@ __device__ void move(const From* x, To* out, size_t begin, size_t end, Number di
     for (int k = 0; k < width; ++k) quotient(from.of[k], to.of[k], divisor);
     reinterpret_cast<Tos*>(out + begin)[i] = to;
   }
+#pragma unroll 4
   for (size_t i = begin + width * many + threadIdx.x; i < end; i += blockDim.x)
     quotient(x[i], out[i], divisor);
 }
@@ -99,15 +93,43 @@ __global__ void __launch_bounds__(256) scatter(Table table, const From* bucket, 
   });
 }
 
-// A rule whose first buffer is the tensors, the last the bucket that holds the sum of their gradients, and
-// those between flat like the bucket: what the optimizer keeps.
-template <class R, class T, class... State>
-__global__ void __launch_bounds__(256)
-    update(R rule, Table table, const T* bucket, T divisor, State*... state) {
+// Where a list of parameters names the gradient, g: -1 where it does not.
+HD constexpr int place_of_g(const char* list) {
+  int place = 0;
+  for (bool begins = true; *list; begins = *list++ == ' ') {
+    if (begins && *list == 'g' && (list[1] == ',' || !list[1])) return place;
+    place += *list == ',';
+  }
+  return -1;
+}
+
+// A rule that takes g / divisor for its g.
+template <class R, class Number, class A, class I> struct OfQuotient;
+template <class R, class Number, class... A, int... I>
+struct OfQuotient<R, Number, Types<A...>, Indices<I...>> {
+  R rule;
+  Number divisor;
+
+  template <int i, class B> __device__ __forceinline__ B taken(B x) const {
+    if constexpr (i == place_of_g(R::parameters))
+      return x / divisor;
+    else
+      return x;
+  }
+
+  __device__ __forceinline__ void operator()(A... a) const { rule(taken<I, A>(a)...); }
+};
+
+// A rule whose first buffer is the tensors; the others are flat, and its g, which it only reads, is the
+// bucket with the sum of their gradients.
+template <template <class> class Rule, class T, class Number = typename Arithmetic<T>::type,
+          class R = Rule<Number>, int count = Arguments<R>::count>
+__global__ void __launch_bounds__(256) update(R rule, Table table, Places<count - 1> flat, Number divisor) {
+  const OfQuotient<R, Number, typename Arguments<R>::types, Count<count>> step{rule, divisor};
   each_piece(table, [=](const Tensor& tensor, size_t begin, size_t end) {
-    T* const x = static_cast<T*>(tensor.address);
-    for (size_t i = begin + threadIdx.x; i < end; i += blockDim.x)
-      rule(x[i], state[tensor.offset + i]..., bucket[tensor.offset + i] / divisor);
+    Places<count> places{static_cast<T*>(tensor.address) + begin};
+    for (int i = 1; i < count; ++i) places.at[i] = static_cast<T*>(flat.at[i - 1]) + tensor.offset + begin;
+    walk<T>(step, places, end - begin, threadIdx.x, blockDim.x);
   });
 }
 

@@ -44,11 +44,12 @@ template <class T> __device__ T warp_max(T x) {
   return x;
 }
 
-__device__ inline float nearest(float x) { return rintf(x); }
-__device__ inline double nearest(double x) { return rint(x); }
+// To the nearest whole number (even, of two), at most 127: beside the smallest numbers a scale is inexact.
+__device__ inline float code_of(float x) { return fmaxf(-127, fminf(rintf(x), 127)); }
+__device__ inline double code_of(double x) { return fmax(-127, fmin(rint(x), 127)); }
 
-// Of elements first to first + 255: scale = max |x| / 127, code = x / scale to the nearest (even) whole
-// number, 0 where all are 0. x -= scale code.
+// Of elements first to first + 255: scale = max |x| / 127, code = x / scale to the nearest whole number, 0
+// where all are 0. x -= scale code.
 template <class T>
 __device__ void take_group(T* x, size_t n, size_t first, signed char* codes, T* scale_of_group,
                            unsigned lane) {
@@ -59,7 +60,7 @@ __device__ void take_group(T* x, size_t n, size_t first, signed char* codes, T* 
   if (lane == 0) *scale_of_group = scale;
   for (size_t i = first + lane; i < n && i < first + group; i += lanes) {
     const T ratio = x[i] / scale;
-    const T code = scale > 0 && ratio == ratio ? nearest(ratio) : T(0);  // of what is no number: 0
+    const T code = scale > 0 && ratio == ratio ? code_of(ratio) : T(0);  // of what is no number: 0
     codes[i] = static_cast<signed char>(code);
     x[i] -= scale * code;
   }

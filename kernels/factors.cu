@@ -6,6 +6,7 @@
 //
 // instances: factors<Racy>, factors<Exact>
 #include "kernels/adds.cuh"
+#include "rules/rule.hpp"
 
 namespace loosestep {
 
@@ -16,10 +17,11 @@ struct Rating {
   float value, weight;
 };
 
-// Users or items: rows of `rank` elements; without `bias` they have none.
+// Users or items: `count` rows of `rank` elements; without `bias` they have none.
 struct Side {
   float* rows;
   float* bias;
+  unsigned count;
   float l2;
 };
 
@@ -67,8 +69,9 @@ __device__ void move_bias(const Side& side, unsigned index, float before, float 
   if (side.bias) Adds::add(side.bias + index, before, rate * (e - side.l2 * before));
 }
 
-// The squared error before the step, times the weight.
+// The squared error before the step, times the weight. No number, for a user or an item that is none.
 template <class Adds> __device__ float visit(const Factors& model, const Rating& rating, unsigned lane) {
+  if (rating.user >= model.users.count || rating.item >= model.items.count) return from_bits(0x7fc00000u);
   const Row p = row_of(model.users, rating.user, model.rank, lane);
   const Row q = row_of(model.items, rating.item, model.rank, lane);
   const float b_u = bias_of(model.users, rating.user), b_i = bias_of(model.items, rating.item);

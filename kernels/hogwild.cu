@@ -34,29 +34,32 @@ struct Share {
   size_t begin, end, steps;
 };
 
-// The same in every lane: all that is read is read before lanes meet, so none sees what another has moved.
+__device__ inline bool known(const Linear& model, int column) { return unsigned(column) < model.features; }
+
+// The same in every lane: all that is read is read before lanes meet, so none sees what another has moved. No
+// number, where a column is none of the model's: it is not followed.
 __device__ inline float score(const Linear& model, const Rows& rows, size_t row, unsigned lane) {
   float sum = lane == 0 && model.intercept_step > 0 ? fresh(model.weights + model.features) : 0;
   for (long long k = rows.starts[row] + lane; k < rows.starts[row + 1]; k += lanes)
-    sum += fresh(model.weights + rows.columns[k]) * rows.values[k];
+    sum += known(model, rows.columns[k]) ? fresh(model.weights + rows.columns[k]) * rows.values[k]
+                                         : from_bits(0x7fc00000u);
   return warp_sum(sum);
 }
-
-template <class Adds> __device__ void subtract(float* at, float change) { Adds::add(at, fresh(at), -change); }
 
 template <class Adds>
 __device__ void move(const Linear& model, const Rows& rows, size_t row, float step, unsigned lane) {
   for (long long k = rows.starts[row] + lane; k < rows.starts[row + 1]; k += lanes)
-    subtract<Adds>(model.weights + rows.columns[k], step * rows.values[k]);
+    if (known(model, rows.columns[k])) Adds::add(model.weights + rows.columns[k], -step * rows.values[k]);
   if (lane == 0 && model.intercept_step > 0)
-    subtract<Adds>(model.weights + model.features, step * model.intercept_step);
+    Adds::add(model.weights + model.features, -step * model.intercept_step);
 }
 
-// The loss before the step.
+// The loss before the step. A score that is no number moves nothing, and is said.
 template <class Adds>
 __device__ double visit(const Linear& model, const Rows& rows, size_t i, float eta, unsigned lane) {
   const float p = score(model, rows, i, lane), y = rows.targets[i],
               weight = rows.weights ? rows.weights[i] : 1;
+  if (p != p) return p;
   const float slope = model.loss.slope(p, y) * weight;
   if (slope != 0) move<Adds>(model, rows, i, eta * slope, lane);
   __syncwarp();  // the warp's next row is scored with what all of its lanes have moved

@@ -39,13 +39,17 @@ __global__ void __launch_bounds__(threads)
   if (threadIdx.x < digits && mine[threadIdx.x]) atomicAdd(counts + threadIdx.x, Large(mine[threadIdx.x]));
 }
 
-// One thread: the digit of the k-th size. Counts are 0 again.
-__global__ void choose_digit(Found* found, unsigned shift, Large* counts) {
+// One thread block: the digit of the k-th size. Counts are 0 again.
+__global__ void __launch_bounds__(digits) choose_digit(Found* found, unsigned shift, Large* counts) {
+  __shared__ Large mine[digits];
+  mine[threadIdx.x] = counts[threadIdx.x];
+  counts[threadIdx.x] = 0;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
   Large left = found->wanted;
   unsigned digit = digits - 1;
-  for (; digit > 0 && counts[digit] < left; --digit) left -= counts[digit];
+  for (; digit > 0 && mine[digit] < left; --digit) left -= mine[digit];
   *found = {found->prefix | digit << shift, left};
-  for (unsigned i = 0; i < digits; ++i) counts[i] = 0;
 }
 
 struct Chosen {

@@ -25,6 +25,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from loosestep import _core
+from loosestep.cuda import elementwise
+from loosestep.cuda.buckets import is_step
+
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
 HERE = Path(__file__).parent
@@ -47,11 +51,24 @@ def rules() -> list[str]:
     return re.findall(r"\w+", listed[1])
 
 
+def steps() -> list[str]:
+    """The types of rules that move x by a gradient g."""
+    named = zip(_core.rules.names(), rules(), strict=True)
+    return [rule for name, rule in named if is_step(*elementwise.signature(name))]
+
+
 def instances(source: Path) -> list[str]:
-    """The kernels of a file, by their `// instances:` lines; one of `RULE` stands for every rule."""
+    """The kernels of a file, by its lines `// instances:`; RULE stands for every rule, STEP for every step."""
     lines = re.findall(r"^// instances: (.*)$", source.read_text(), re.M)
     listed = [each for line in lines for each in re.split(r",\s*(?![^<]*>)", line)]
-    return [each.replace("RULE", rule) for each in listed for rule in (rules() if "RULE" in each else [""])]
+    return [made for each in listed for made in meant(each)]
+
+
+def meant(instance: str) -> list[str]:
+    """One for each type that a word stands for."""
+    if "RULE" in instance or "STEP" in instance:
+        return [re.sub("RULE|STEP", each, instance) for each in (rules() if "RULE" in instance else steps())]
+    return [instance]
 
 
 @cache
@@ -61,6 +78,11 @@ def emulate(name: str, *, only: str = "") -> Library:
     source = KERNELS / f"{name}.cu" if (KERNELS / f"{name}.cu").exists() else HERE / f"{name}.cu"
     wanted = [each for each in instances(source) if only in each]
     return Library(wanted, built(source, wanted))
+
+
+def emulate_kernel(file: str, kernel: str) -> Library:
+    """What holds this kernel and others of its type: a file of many is built in parts."""
+    return emulate(file, only=kernel[kernel.rfind(",") :] if "," in kernel else kernel)
 
 
 def built(source: Path, wanted: Sequence[str]) -> Path:

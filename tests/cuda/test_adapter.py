@@ -1,25 +1,22 @@
-"""Gradients of CuPy arrays, in the library's loops: the stub's arrays see what numpy's do."""
+"""Gradients of CuPy arrays, in the library's loops: arrays of a card see what numpy's do."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.cuda.stub import Array, stub_card
+from tests.cuda.carriers import Carrier
+from tests.cuda.stub import Card
 
 import loosestep as ls
 from loosestep.adapters.cupy import on_card
+from loosestep.cuda import card as cards
+from loosestep.cuda.failures import CardFailed
 
 TARGETS = np.arange(12.0).reshape(4, 3)
-
-
-@pytest.fixture(autouse=True)
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    with stub_card(monkeypatch, tmp_path):
-        yield
 
 
 def batches(rank: int, size: int) -> Iterator[Any]:
@@ -30,25 +27,47 @@ def plain(x: Any, target: Any) -> Any:
     return float(((x - target) ** 2).sum()) / 2, x - target
 
 
-def of_arrays(x: Any, target: Any) -> Any:
-    assert isinstance(x, Array)
-    loss, gradient = plain(x.held, target)
-    return np.float64(loss), Array(gradient)
+class There:
+    """The same, there: with a loss that is a number of the card's framework."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self.cupy = carrier.cupy
+
+    def gradient(self, x: Any, target: Any) -> Any:
+        assert isinstance(x, self.cupy.ndarray)
+        made = self.cupy.empty_like(x)
+        self.cupy.subtract(x, self.cupy.asarray(target), out=made)
+        return made
+
+    def both(self, x: Any, target: Any) -> Any:
+        made = self.gradient(x, target)
+        return np.float64((self.cupy.asnumpy(made) ** 2).sum()) / 2, made
 
 
 def trained(gradient: Any) -> Any:
     return ls.run(ls.LocalSGD(2), gradient, np.zeros(3), batches, on=ls.Threads(2), optimizer=ls.SGD(0.1))
 
 
-def test_the_bits_are_numpys() -> None:
-    ours, theirs = trained(on_card(of_arrays)), trained(plain)
+@pytest.mark.parametrize("way", ["both", "gradient"])
+def test_the_bits_are_numpys(carrier: Carrier, way: str) -> None:
+    ours, theirs = trained(on_card(getattr(There(carrier), way))), trained(plain)
     assert ours.params.tobytes() == theirs.params.tobytes()
 
 
-def test_a_gradient_without_a_loss() -> None:
-    assert trained(on_card(lambda x, t: of_arrays(x, t)[1])).params.tobytes() == trained(plain).params.tobytes()
-
-
-def test_a_gradient_that_is_no_array_of_a_card() -> None:
+def test_a_gradient_that_is_no_array_of_a_card(carrier: Carrier) -> None:
     with pytest.raises(TypeError, match="gradient must return a CuPy array like x, got a ndarray"):
-        on_card(lambda x, t: x.held)(np.zeros(3), TARGETS[0])
+        on_card(lambda x, t: np.zeros(3))(np.zeros(3), TARGETS[0])
+
+
+def test_without_cupy_it_says_so_before_anything_runs(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(CardFailed, match="need CuPy, which is not here: pip install"):
+        on_card(plain)
+
+
+def test_without_a_driver_too(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(cards, "DRIVER", "libnodriver.so")
+    monkeypatch.setitem(sys.modules, "cupy", card.module())
+    with pytest.raises(CardFailed, match="^no driver: libnodriver.so is not on this machine$"):
+        on_card(plain)

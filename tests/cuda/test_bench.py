@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from bench.cuda import ops as benched
 from bench.cuda.events import sets_of
 from bench.harness import Options
 from tests.cuda.emulation import ROOT
-from tests.cuda.stub import Card, stub_card
+from tests.cuda.stub import Card
 
 from loosestep import _core
 from loosestep.cuda import card as cards
 from loosestep.cuda.failures import CardFailed
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    monkeypatch.setattr(cards, "names", lambda: ["Stub"])
-    with stub_card(monkeypatch, tmp_path) as made:
-        yield made
 
 
 def test_bytes_are_those_that_a_step_must_move() -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import emulate
+from tests.cuda.emulation import emulate_kernel
 from tests.cuda.making import KINDS, buffers, each_kind, each_order, structure
+from tests.cuda.test_elementwise import NARROWED, WIDENED, as_struct, scalars
 
-from loosestep import ops
+from loosestep import _core, ops
+from loosestep.cuda import elementwise
+from loosestep.cuda.buckets import is_step
 
 PIECE = 8192
 SIZES = [0, 5, 1, 8192, 8193, 64, 0, 3]
@@ -38,76 +41,74 @@ def test_gathered_and_scattered(source: str, target: str, offset: int, backwards
     tensors = scattered(source)
     (bucket,) = buffers(1, int(STARTS[-1]), target, offset)
     passed, _kept = table(tensors)
-    three, emulated = KINDS[target](3), emulate("bucket")
+    three = KINDS[target](3)
     name = f"gather<{source}, {target}>"
-    emulated.launch(name, (2,), (64,), [passed, bucket, three], backwards=backwards)
+    emulate_kernel("bucket", name).launch(name, (2,), (64,), [passed, bucket, three], backwards=backwards)
     want = np.concatenate([x.astype(KINDS[target]) for x in tensors]) / three
     assert bucket.tobytes() == want.tobytes()
     back = scattered(source)
     passed, _kept = table(back)
     name = f"scatter<{target}, {source}>"
-    emulated.launch(name, (3,), (64,), [passed, bucket, KINDS[source](1)], backwards=backwards)
+    emulate_kernel("bucket", name).launch(
+        name, (3,), (64,), [passed, bucket, KINDS[source](1)], backwards=backwards
+    )
     for got, begin, end in zip(back, STARTS, STARTS[1:], strict=False):
         assert got.tobytes() == bucket[begin:end].astype(KINDS[source]).tobytes()
 
 
-def of_bfloat16(bits: np.ndarray) -> np.ndarray:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Rounded to the nearest, ties to even."""
-    bits = x.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
 def test_tensors_of_two_bytes_and_a_float_bucket(narrow: str) -> None:
-    kept = np.float16 if narrow == "float16" else np.uint16
     numbers = [(np.arange(size) - 3).astype(np.float32) / 7 for size in SIZES]
-    tensors = [x.astype(np.float16) if narrow == "float16" else to_bfloat16(x) for x in numbers]
+    tensors = [NARROWED[narrow](x) for x in numbers]
     (bucket,) = buffers(1, int(STARTS[-1]), "float")
     passed, _kept = table(tensors)
-    emulate("bucket").launch(f"gather<{narrow}, float>", (2,), (64,), [passed, bucket, np.float32(3)])
-    wide = [x.astype(np.float32) if narrow == "float16" else of_bfloat16(x) for x in tensors]
-    assert bucket.tobytes() == (np.concatenate(wide) / np.float32(3)).tobytes()
-    emulate("bucket").launch(f"scatter<float, {narrow}>", (2,), (64,), [passed, bucket, np.float32(2)])
+    name = f"gather<{narrow}, float>"
+    emulate_kernel("bucket", name).launch(name, (2,), (64,), [passed, bucket, np.float32(3)])
+    assert bucket.tobytes() == (WIDENED[narrow](np.concatenate(tensors)) / np.float32(3)).tobytes()
+    name = f"scatter<float, {narrow}>"
+    emulate_kernel("bucket", name).launch(name, (2,), (64,), [passed, bucket, np.float32(2)])
     for got, begin, end in zip(tensors, STARTS, STARTS[1:], strict=False):
-        part = bucket[begin:end] / np.float32(2)
-        want = part.astype(np.float16) if narrow == "float16" else to_bfloat16(part)
-        assert got.astype(kept).tobytes() == want.tobytes()
+        assert got.tobytes() == NARROWED[narrow](bucket[begin:end] / np.float32(2)).tobytes()
 
 
-RULES: dict[str, tuple[int, list[float]]] = {  # buffers of state, scalars
-    "Sgd": (0, [0.1]),
-    "Momentum": (1, [0.1, 0.9]),
-    "Nesterov": (1, [0.1, 0.9]),
-    "Adam": (2, [0.1, 0.9, 0.99, 1e-8, 3]),
-}
+NAMES = [name for name in _core.rules.names() if is_step(*elementwise.signature(name))]
 
 
-def fields(rule: str, scalars: list[float]) -> list[float]:
-    """Adam's corrections are made once, in double."""
-    if rule != "Adam":
-        return scalars
-    rate, beta1, beta2, epsilon, step = scalars
-    size, inverse = rate / (1 - beta1**step), 1 / np.sqrt(1 - beta2**step)
-    return [1 - beta1, beta2, 1 - beta2, size, inverse, epsilon]
+def run(op: str, tensors: list[np.ndarray], flat: list[np.ndarray], divisor: float) -> None:
+    """`flat`: the rule's buffers but x."""
+    number = np.float64 if tensors[0].dtype == np.float64 else np.float32
+    kind = {"f2": "float16", "u2": "bfloat16", "f4": "float", "f8": "double"}[tensors[0].dtype.str[1:]]
+    fields = as_struct(_core.rules.fields(op, number == np.float64, tuple(scalars(op))))
+    places = as_struct(np.array([each.ctypes.data for each in flat], np.uint64).tobytes())
+    passed, _kept = table(tensors)
+    name = f"update<{elementwise.rule_of(op)}, {kind}>"
+    emulate_kernel("bucket", name).launch(name, (2,), (64,), [fields, passed, places, number(divisor)])
 
 
 @each_kind
-@pytest.mark.parametrize("rule", RULES)
-def test_an_update_where_tensors_lie(kind: str, rule: str) -> None:
-    many, scalars = RULES[rule]
-    tensors, n = scattered(kind), int(STARTS[-1])
-    *state, bucket = buffers(many + 1, n, kind)
-    state = [np.abs(x) for x in state]
-    wanted, kept = np.concatenate(tensors), [x.copy() for x in state]
-    getattr(ops, rule.lower())(wanted, *kept, bucket / KINDS[kind](3), *scalars)
-    passed, _kept = table(tensors)
-    types = ", ".join([kind] * (many + 1))
-    given = [structure(*[(KINDS[kind], each) for each in fields(rule, scalars)]), passed, bucket, KINDS[kind](3)]
-    emulate("bucket").launch(f"update<{rule}<{kind}>, {types}>", (2,), (64,), [*given, *state])
-    assert np.concatenate(tensors).tobytes() == wanted.tobytes()
-    for got, want in zip(state, kept, strict=True):
-        assert got.tobytes() == want.tobytes()
+@pytest.mark.parametrize("op", NAMES)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_an_update_where_tensors_lie(kind: str, op: str, offset: int) -> None:
+    names, count, _ = elementwise.signature(op)
+    flat = [np.abs(x) for x in buffers(count - 1, int(STARTS[-1]), kind, offset)]
+    tensors, g = scattered(kind), names.index("g")
+    wanted = [
+        np.concatenate(tensors),
+        *(x / KINDS[kind](3) if i + 1 == g else x.copy() for i, x in enumerate(flat)),
+    ]
+    getattr(ops, op)(*wanted, *scalars(op))
+    run(op, tensors, flat, 3)
+    assert np.concatenate(tensors).tobytes() == wanted[0].tobytes()
+    kept = [i for i in range(1, count) if i != g]
+    assert [flat[i - 1].tobytes() for i in kept] == [wanted[i].tobytes() for i in kept]
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_an_update_in_two_bytes_is_computed_in_four(kind: str) -> None:
+    narrow, wide = NARROWED[kind], WIDENED[kind]
+    numbers = [(np.arange(size) - 3).astype(np.float32) / 7 for size in SIZES]
+    tensors, (v, g) = [narrow(x) for x in numbers], (narrow(np.linspace(-1, 2, int(STARTS[-1]))) for _ in range(2))
+    x, u = wide(np.concatenate(tensors)), wide(v)
+    ops.momentum(x, u, wide(g) / np.float32(3), *scalars("momentum"))
+    run("momentum", tensors, [v, g], 3)
+    assert (np.concatenate(tensors).tobytes(), v.tobytes()) == (narrow(x).tobytes(), narrow(u).tobytes())

@@ -78,7 +78,7 @@ def test_the_largest(n: int, k: int, equal: bool, taken: int, backwards: bool) -
     for shift in (24, 16, 8, 0):
         given = [x, size, found, np.uint32(shift), counts]
         kernels.launch("count_digit", (2,), (1024,), given, backwards=backwards)
-        kernels.launch("choose_digit", (1,), (1,), [found, np.uint32(shift), counts])
+        kernels.launch("choose_digit", (1,), (256,), [found, np.uint32(shift), counts])
     chosen, places, values = np.zeros((blocks, 2), np.uint64), np.full(k, 7**9, np.uint64), np.empty(k, np.float32)
     kernels.launch("count_chosen", (blocks,), (1024,), [x, size, found, chosen], backwards=backwards)
     kernels.launch("begin_at", (1,), (1024,), [chosen, np.uint64(blocks)], backwards=backwards)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.emulation import emulate, fenced, rules
+from tests.cuda.emulation import emulate_kernel, fenced, rules
 
 from loosestep import _core, ops
 
@@ -78,8 +78,7 @@ def launch(op: str, kind: str, n: int, buffers: list[Array], given: list[Any], *
     name = f"elementwise<{rules()[NAMES.index(op)]}, {TYPES[kind]}>"
     places = np.array([x.ctypes.data for x in buffers], np.uint64)
     arguments = [as_struct(_core.rules.fields(op, kind == "float64", tuple(given))), as_struct(places.tobytes())]
-    library = emulate("elementwise", only=f", {TYPES[kind]}>")
-    library.launch(name, (5,), (64,), [*arguments, np.uint64(n)], backwards=backwards)
+    emulate_kernel("elementwise", name).launch(name, (5,), (64,), [*arguments, np.uint64(n)], backwards=backwards)
 
 
 def as_struct(content: bytes) -> Any:

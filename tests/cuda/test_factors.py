@@ -25,7 +25,7 @@ class Problem:
         squares, none = np.zeros(1), [0, 0]
         given = self.biases if biases else none
         sides = [
-            structure(("u8", rows), ("u8", bias), ("f4", l2))
+            structure(("u8", rows), ("u8", bias), ("u4", rows.shape[0]), ("f4", l2))
             for rows, bias, l2 in zip([self.p, self.q], given, L2, strict=True)
         ]
         model = structure(*[(side.dtype, side) for side in sides], ("u4", self.p.shape[1]), ("f4", RATE))
@@ -70,3 +70,11 @@ def test_many_warps_learn() -> None:
     for _ in range(30):
         last = problem.train("Exact", 2, 64, biases=True)
     assert last < 0.2 * first
+
+
+def test_a_user_that_is_none_moves_nothing() -> None:
+    problem = Problem(16)
+    problem.ratings["user"] = USERS
+    before = [problem.p.copy(), problem.q.copy()]
+    assert np.isnan(problem.train("Racy", 2, 64, biases=True))
+    assert [x.tobytes() for x in before] == [problem.p.tobytes(), problem.q.tobytes()]

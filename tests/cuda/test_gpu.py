@@ -1,4 +1,4 @@
-"""On a card: the bits of the CPU, on the caller's stream. `pytest -m gpu`; skipped where there is none."""
+"""What only a card can show: torch's tensors, streams of the callers', two cards. Other files run on both."""
 
 from __future__ import annotations
 
@@ -7,64 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.test_elementwise import LENGTHS, LONG, MISALIGNED, NAMES, NARROWED, WIDENED, scalars
+from tests.cuda.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
+from tests.cuda.test_rules import drawn
 
-from loosestep import _core, ops
-from loosestep.cuda import card
-from loosestep.cuda.failures import CardFailed
+from loosestep import ops
+from loosestep.cuda.buckets import Bucket
 
 pytestmark = pytest.mark.gpu
 TORCH_TYPES = ["float32", "float64", "float16", "bfloat16"]
 
 
-@pytest.fixture(scope="module")
-def cupy() -> Any:
-    try:
-        card.first()
-    except CardFailed as failed:
-        pytest.skip(str(failed))
-    return pytest.importorskip("cupy")
-
-
-@pytest.fixture(scope="module")
-def torch() -> Any:
+@pytest.fixture
+def torch(cupy: Any) -> Any:
     module = pytest.importorskip("torch")
     if not module.cuda.is_available():
         pytest.skip("torch sees no card")
     return module
-
-
-def on_card(cupy: Any, values: NDArray[Any], past: int) -> Any:
-    """So many elements past a multiple of 16 bytes: memory of a card begins at one of 256."""
-    room = cupy.zeros(values.size + 16, values.dtype)
-    room[past : past + values.size] = cupy.asarray(values)
-    return room[past : past + values.size]
-
-
-def drawn(op: str, n: int, dtype: Any) -> list[NDArray[Any]]:
-    rng = np.random.default_rng(n)
-    return [rng.random(n).astype(dtype) for _ in range(_core.rules.signature(op)[1])]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("op", NAMES)
-def test_a_rule_gives_the_bits_of_the_cpu(cupy: Any, op: str, dtype: str) -> None:
-    for n in (*LENGTHS, LONG):
-        for past in MISALIGNED:
-            wanted = drawn(op, n, dtype)
-            buffers = [on_card(cupy, x, by) for x, by in zip(wanted, past, strict=False)]
-            getattr(ops, op)(*buffers, *scalars(op))
-            getattr(ops, op)(*wanted, *scalars(op))
-            assert [cupy.asnumpy(x).tobytes() for x in buffers] == [x.tobytes() for x in wanted]
-
-
-@pytest.mark.parametrize("op", NAMES)
-def test_small_numbers_are_not_flushed_to_zero(cupy: Any, op: str) -> None:
-    wanted = [x * np.float32(1e-40) for x in drawn(op, 1000, np.float32)]
-    buffers = [cupy.asarray(x) for x in wanted]
-    getattr(ops, op)(*buffers, *scalars(op))
-    getattr(ops, op)(*wanted, *scalars(op))
-    assert [cupy.asnumpy(x).tobytes() for x in buffers] == [x.tobytes() for x in wanted]
 
 
 @pytest.mark.parametrize("kind", TORCH_TYPES)
@@ -106,6 +64,53 @@ def test_tensors_follow_torchs_stream(cupy: Any, torch: Any) -> None:
             ops.axpy(x, c, 1.0)
         torch.cuda.current_stream().synchronize()
     assert float(x.min()) == float(x.max()) == 200
+
+
+def test_two_frameworks_in_one_op(cupy: Any, torch: Any) -> None:
+    """On the stream of the first buffer's; who mixes them makes it wait for the other."""
+    x, c = cupy.zeros(1 << 24, cupy.float32), torch.zeros(1 << 24, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()), cupy.cuda.Stream(non_blocking=True) as stream:
+        for _ in range(100):
+            c.add_(1)
+            stream.wait_event(cupy.cuda.Stream.from_external(torch.cuda.current_stream()).record())
+            ops.axpy(x, c, 1.0)
+            torch.cuda.current_stream().wait_stream(torch.cuda.ExternalStream(stream.ptr))
+        stream.synchronize()
+    assert float(x.min()) == float(x.max()) == 5050
+
+
+def test_memory_of_an_op_is_on_its_stream(torch: Any) -> None:
+    """A norm's sums come from CuPy's pool, and go back while torch's stream is still busy."""
+    x = torch.zeros(1 << 24, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for i in range(1, 30):
+            x.add_(1)
+            assert ops.norm(x) == i * 4096.0
+
+
+@pytest.mark.parametrize("kind", TORCH_TYPES)
+def test_reductions_of_tensors(cupy: Any, torch: Any, kind: str) -> None:
+    x = torch.arange(5000, device="cuda").remainder(7).to(getattr(torch, kind))
+    wide = x.double().cpu().numpy()
+    assert ops.dot(x, x) == ops.dot(wide, wide)
+    assert ops.norms(x, [0, 4000, 5000]) == ops.norms(wide, [0, 4000, 5000])
+    assert ops.all_finite(x)
+
+
+@pytest.mark.parametrize("kind", TORCH_TYPES)
+def test_a_thousand_tensors(cupy: Any, torch: Any, kind: str) -> None:
+    """Gathered, cast, divided by 2, and back."""
+    sizes = np.random.default_rng(0).integers(0, 300, 1000).tolist()
+    before = [torch.arange(size, device="cuda").remainder(100).to(getattr(torch, kind)) for size in sizes]
+    tensors = [x.clone() for x in before]
+    flat = torch.zeros(sum(sizes), device="cuda")
+    bucket = Bucket(tensors)
+    bucket.gather(flat, 2)
+    assert torch.equal(flat, torch.cat(before).float() / 2)
+    bucket.scatter(flat, 0.5)
+    assert all(torch.equal(x, was) for x, was in zip(tensors, before, strict=True))
 
 
 def test_two_cards_keep_apart(cupy: Any) -> None:

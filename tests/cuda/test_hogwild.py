@@ -115,3 +115,13 @@ def test_no_intercept_is_not_moved() -> None:
     emulate("hogwild").launch("linear<Exact>", (2,), (64,), [model, problem.passed(), share, total])
     assert w[FEATURES] == 0
     assert np.abs(w[:FEATURES]).min() > 0
+
+
+@each_way
+def test_a_column_that_is_no_feature_is_not_followed(adds: str) -> None:
+    """Neither the intercept, which lies behind the features, nor what lies behind all of them."""
+    problem = Problem()
+    problem.columns[:] = np.where(problem.columns < 25, FEATURES, -1)
+    w, total = trained(adds, problem, HINGE, 2, 64)
+    assert np.isnan(total)
+    assert (w[:FEATURES] == 0).all()

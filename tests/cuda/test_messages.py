@@ -4,49 +4,84 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.cuda.making import buffers, each_kind
-from tests.cuda.stub import Array, Card
+from tests.cuda.carriers import Carrier
+from tests.cuda.making import KINDS, buffers, each_kind
 from tests.cuda.test_codecs import largest
 
 from loosestep import ops
 from loosestep.cuda import codecs
 
-
-@each_kind
-def test_signs(card: Card, kind: str) -> None:
-    (x,) = buffers(1, 5000, kind)
-    before, out = x.copy(), np.empty_like(x)
-    message = codecs.take_signs(Array(x))
-    codecs.from_signs(message, Array(out))
-    assert message.scale == ops.dot(np.abs(before), np.ones_like(before)) / 5000
-    assert np.unique(np.abs(out)).size == 1
-    assert x.tobytes() == (before - out).tobytes()
+N = 5000
 
 
 @each_kind
-def test_bytes(card: Card, kind: str) -> None:
-    (x,) = buffers(1, 5000, kind)
-    before, out = x.copy(), np.empty_like(x)
-    codecs.from_bytes(codecs.take_bytes(Array(x)), Array(out))
-    assert x.tobytes() == (before - out).tobytes()
-    assert np.abs(x).max() <= np.abs(before).max() / 250
+def test_signs(carrier: Carrier, kind: str) -> None:
+    (before,) = buffers(1, N, kind)
+    x, out = carrier.put_all([before, before])
+    message = codecs.take_signs(x)
+    codecs.from_signs(message, out)
+    assert message.scale == ops.dot(np.abs(before), np.ones_like(before)) / N
+    scale = KINDS[kind](message.scale)
+    sent = np.where(before < 0, -scale, scale)
+    assert carrier.same([out, x], [sent, before - sent])
 
 
-@pytest.mark.parametrize("k", [1, 77, 5000])
-def test_the_largest(card: Card, k: int) -> None:
-    (x,) = buffers(1, 5000, "float")
-    before, want = x.copy(), largest(x, k)
-    message = codecs.take_largest(Array(x), k)
-    assert message.places.held.tolist() == want.tolist()
-    assert message.values.held.tobytes() == before[want].tobytes()
+@each_kind
+def test_bytes(carrier: Carrier, kind: str) -> None:
+    (before,) = buffers(1, N, kind)
+    x, out = carrier.put_all([before, before])
+    codecs.from_bytes(codecs.take_bytes(x), out)
+    assert carrier.same([x], [before - carrier.got(out)])
+    assert np.abs(carrier.got(x)).max() <= np.abs(before).max() / 250
+
+
+@pytest.mark.parametrize("k", [1, 77, N])
+def test_the_largest(carrier: Carrier, k: int) -> None:
+    (before,) = buffers(1, N, "float")
+    x, want = carrier.put(before), largest(before, k)
+    message = codecs.take_largest(x, k)
+    assert carrier.got(message.places).tolist() == want.tolist()
+    assert carrier.same([message.values], [before[want]])
     before[want] = 0
-    assert x.tobytes() == before.tobytes()
+    assert carrier.same([x], [before])
 
 
-def test_refused(card: Card) -> None:
-    x = Array(np.ones(4, np.float32))
-    with pytest.raises(ValueError, match="take_largest: k must be from 1 to 4 of float32, got 5 of float32"):
-        codecs.take_largest(x, 5)
-    with pytest.raises(TypeError, match="take_signs: x must hold .*, at least one, got 0 of float32"):
-        codecs.take_signs(Array(np.ones(0, np.float32)))
-    assert not card.launches
+@pytest.mark.parametrize("way", ["signs", "bytes", "largest"])
+def test_what_was_left_out_is_sent_later(carrier: Carrier, way: str) -> None:
+    """Error feedback: of a gradient that stays the same, the mean message comes as near as the last is small."""
+    (g,) = buffers(1, N, "float")
+    g /= np.abs(g).max()
+    rest, part, sent, message = carrier.put_all([np.zeros_like(g), g, np.zeros_like(g), np.zeros_like(g)])
+    for _ in range(5):
+        ops.axpy(rest, part, 1.0)
+        if way == "largest":
+            taken = codecs.take_largest(rest, N // 4)
+            dense = np.zeros_like(g)
+            dense[carrier.got(taken.places)] = carrier.got(taken.values)
+            message = carrier.put(dense)
+        elif way == "signs":
+            codecs.from_signs(codecs.take_signs(rest), message)
+        else:
+            codecs.from_bytes(codecs.take_bytes(rest), message)
+        ops.axpy(sent, message, 1.0)
+    np.testing.assert_allclose(carrier.got(sent) + carrier.got(rest), 5 * g, rtol=0, atol=1e-4)
+
+
+def test_refused(carrier: Carrier) -> None:
+    x, none = carrier.put(np.ones(4, np.float32)), carrier.put(np.ones(0, np.float32))
+    for says, call in {
+        "take_largest: k must be from 1 to 4 of float32, got 5 of float32": lambda: codecs.take_largest(x, 5),
+        "take_signs: x must hold at least 1 element, got 0": lambda: codecs.take_signs(none),
+        "take_bytes: x must be contiguous, got strides (8,) for (2,)": lambda: codecs.take_bytes(x[::2]),
+        "take_signs: x must be on a card, like the op's other buffers, got a numpy.ndarray": (
+            lambda: codecs.take_signs(np.ones(4, np.float32))
+        ),
+        "take_signs: x must be float32 or float64 on a card, got float16": (
+            lambda: codecs.take_signs(carrier.put(np.ones(4, np.float16)))
+        ),
+    }.items():
+        with pytest.raises((ValueError, TypeError)) as raised:
+            call()
+        assert str(raised.value) == says
+    assert (carrier.got(x) == 1).all()
+    assert not carrier.launches()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from loosestep.cuda import card
 from loosestep.cuda.launching import cupy
 
 GradientFunction = Callable[[Any, Any], Any]
@@ -19,9 +20,10 @@ def on_card(gradient: GradientFunction) -> GradientFunction:
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
     gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;
-    CardFailed where CuPy is not here.
+    CardFailed where CuPy or a card is not here.
     """
     module = cupy()
+    card.first()
 
     def staged(x: Any, batch: Any) -> Any:
         answer = gradient(module.asarray(x), batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ CUDA = 2  # as DLPack numbers devices
 MANAGED = 13
 TYPES = {"<f4": "float32", "<f8": "float64", "<f2": "float16", "<V2": "bfloat16"}
 BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+WIDE = ("float32", "float64")
 WANTED = "float32, float64, float16 or bfloat16"
 
 
@@ -161,3 +163,18 @@ def check_apart(op: str, names: Sequence[str], buffers: Sequence[Buffer], writte
             same = a.address == b.address and "out" in (names[i], names[j])
             if (written >> i | written >> j) & 1 and a.address < b.end and b.address < a.end and not same:
                 raise ValueError(f"{op}: {names[j]} and {names[i]} must not overlap")
+
+
+def check_disjoint(op: str, names: Sequence[str], buffers: Sequence[Buffer]) -> None:
+    """No two share memory, however many there are."""
+    held = sorted((each.address, i, each.end) for i, each in enumerate(buffers) if each.size)
+    for (_, i, end), (begin, j, _) in pairwise(held):
+        if begin < end:
+            raise ValueError(f"{op}: {names[min(i, j)]} and {names[max(i, j)]} must not overlap")
+
+
+def check_wide(op: str, name: str, buffer: Buffer) -> str:
+    """Its type, of the two that not only the rules know."""
+    if buffer.dtype not in WIDE:
+        raise TypeError(f"{op}: {name} must be {' or '.join(WIDE)} on a card, got {buffer.dtype}")
+    return buffer.dtype

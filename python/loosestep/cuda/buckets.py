@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from loosestep import _core
-from loosestep.cuda.arrays import Buffer, check_apart, seen
-from loosestep.cuda.elementwise import C_TYPES, rule_of
-from loosestep.cuda.launching import THREADS, by_value, launch
+from loosestep.cuda.arrays import Buffer, check_apart, check_disjoint, seen
+from loosestep.cuda.elementwise import C_TYPES, rule_of, signature
+from loosestep.cuda.launching import THREADS, addresses, by_value, launch
 from loosestep.cuda.memory import address, sent, structure
 
 PIECE = 8192
 """Elements of a tensor that a thread block does at a time."""
 TENSOR = np.dtype([("address", np.uint64), ("length", np.uint64), ("offset", np.uint64)])
-RULES = ("sgd", "momentum", "nesterov", "adam")
 
 
 class Bucket:
@@ -35,6 +35,8 @@ class Bucket:
             raise ValueError("Bucket: tensors must hold at least 1 array, got 0")
         self.like = self.tensors[0]
         self.check()
+        held = sorted((each.address, each.end) for each in self.tensors if each.size)
+        self.begins, self.ends = [begin for begin, _ in held], [end for _, end in held]
         sizes = [each.size for each in self.tensors]
         self.size = sum(sizes)
         self.pieces = sum(-(-size // PIECE) for size in sizes)
@@ -49,7 +51,7 @@ class Bucket:
                     f"got {each.dtype} on card {each.device}"
                 )
         names = [f"tensors[{i}]" for i in range(len(self.tensors))]
-        check_apart("Bucket", names, self.tensors, (1 << len(names)) - 1)
+        check_disjoint("Bucket", names, self.tensors)
 
     def gather(self, bucket: Any, divisor: float = 1.0) -> None:
         """bucket = x / divisor for every tensor x, in its place."""
@@ -70,29 +72,40 @@ class Bucket:
         self.launch(kernel, [self.passed(), flat.address, number])
 
     def update(self, op: str, bucket: Any, state: Sequence[Any], scalars: Sequence[float], divisor: float) -> None:
-        """`op(x, *state, g, *scalars)` for every tensor x, with g = the bucket / divisor.
+        """`op(x, ..., g, ..., *scalars)` for every tensor x, with g = the bucket / divisor.
 
-        op: sgd, momentum, nesterov or adam. state: its buffers between x and g, flat like the bucket. scalars: as
-        the op takes them.
+        op: a rule that writes x and reads g, as sgd. state: its other buffers, in its order, flat
+        like the bucket. scalars: as the op takes them. Arithmetic is that of the tensors' type, float32 where that
+        has two bytes.
         """
-        if op not in RULES:
-            raise ValueError(f"update: op must be one of {', '.join(RULES)}, got {op!r}")
-        names, count, _ = _core.rules.signature(op)
-        kept = self.kept(names[1 : count - 1], state)
-        flat = self.flat("update", bucket, written=False, like=self.like.dtype)
-        kind = C_TYPES[flat.dtype]
-        fields = by_value(_core.rules.fields(op, flat.dtype == "float64", tuple(scalars)))
-        types = ", ".join([kind] * (len(kept) + 1))
-        given = [fields, self.passed(), flat.address, structure((flat.dtype, float(divisor)))]
-        kernel = f"update<{rule_of(op)}<{kind}>, {types}>"
-        self.launch(kernel, [*given, *(each.address for each in kept)])
+        names, count, written = signature(op)
+        if not is_step(names, count, written):
+            raise ValueError(
+                f"update: op must write x and read g, as sgd, got {op!r} of {', '.join(names[:count])}"
+            )
+        flat = self.state(op, names[1:count], written >> 1, bucket, state)
+        kind = "float64" if self.like.dtype == "float64" else "float32"
+        fields = by_value(_core.rules.fields(op, kind == "float64", tuple(scalars)))
+        given = [
+            fields,
+            self.passed(),
+            addresses([each.address for each in flat]),
+            structure((kind, float(divisor))),
+        ]
+        self.launch(f"update<{rule_of(op)}, {C_TYPES[self.like.dtype]}>", given)
 
-    def kept(self, names: Sequence[str], state: Sequence[Any]) -> list[Buffer]:
-        """What the optimizer keeps."""
-        if len(state) != len(names):
-            raise ValueError(f"update: state must be {list(names)}, got {len(state)} buffers")
-        given = zip(names, state, strict=True)
-        return [self.flat(name, each, written=True, like=self.like.dtype) for name, each in given]
+    def state(
+        self, op: str, names: Sequence[str], written: int, bucket: Any, state: Sequence[Any]
+    ) -> list[Buffer]:
+        """The bucket as g, and what the optimizer keeps."""
+        wanted = [name for name in names if name != "g"]
+        if len(state) != len(wanted):
+            raise ValueError(f"update: state must be {wanted} for {op}, got {len(state)} buffers")
+        given = {"g": bucket, **dict(zip(wanted, state, strict=True))}
+        flat = [self.flat(name, given[name], written=bool(written >> i & 1), like=self.like.dtype)
+                for i, name in enumerate(names)]  # fmt: skip
+        check_apart("update", names, flat, written)
+        return flat
 
     def flat(self, name: str, given: Any, *, written: bool, like: str = "") -> Buffer:
         """A buffer as long as all tensors together, on their card."""
@@ -101,7 +114,14 @@ class Bucket:
             want = f"{self.size} {like} elements on card {self.like.device}".replace("  ", " ")
             got = f"{found.size} of {found.dtype} on card {found.device}"
             raise ValueError(f"Bucket: {name} must have {want}, got {got}")
+        self.check_beside(name, found)
         return found
+
+    def check_beside(self, name: str, flat: Buffer) -> None:
+        """It overlaps no tensor: of those that begin before its end, the last ends before it begins."""
+        i = bisect_left(self.begins, flat.end) - 1
+        if flat.size and i >= 0 and self.ends[i] > flat.address:
+            raise ValueError(f"Bucket: {name} and the tensors must not overlap")
 
     def passed(self) -> Any:
         """The table, as a kernel's argument."""
@@ -113,6 +133,12 @@ class Bucket:
         """A thread block for every piece."""
         if self.pieces:
             launch("bucket", kernel, self.like.place, (self.pieces,), (THREADS,), arguments)
+
+
+def is_step(names: Sequence[str], count: int, written: int) -> bool:
+    """Whether an op moves x by a gradient g that it only reads."""
+    buffers = names[:count]
+    return buffers[0] == "x" and bool(written & 1) and "g" in buffers and not written >> buffers.index("g") & 1
 
 
 def listed(tensors: Sequence[Buffer]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loosestep.cuda.arrays import Buffer, seen
+from loosestep.cuda.arrays import Buffer, check_wide, seen
 from loosestep.cuda.elementwise import C_TYPES
 from loosestep.cuda.launching import THREADS, blocks_for, launch
 from loosestep.cuda.memory import address, fetched, room, sent, structure
@@ -18,6 +18,8 @@ from loosestep.cuda.reductions import size_sum
 
 GROUP = 256
 """Elements that share a scale."""
+DIGITS = 256
+"""Of one of the four steps that find the k-th size; a thread has one."""
 TOP = 1024
 """Elements, and threads, of a thread block that takes the largest."""
 
@@ -43,11 +45,12 @@ class Largest(NamedTuple):
     values: Any
 
 
-def floats(op: str, given: Any, *, written: bool = True) -> Buffer:
+def floats(op: str, given: Any) -> Buffer:
     """A buffer of float32 or float64 that is not empty."""
-    x = seen(op, "x", given, written=written)
-    if x.dtype not in ("float32", "float64") or not x.size:
-        raise TypeError(f"{op}: x must hold float32 or float64, at least one, got {x.size} of {x.dtype}")
+    x = seen(op, "x", given, written=True)
+    check_wide(op, "x", x)
+    if not x.size:
+        raise ValueError(f"{op}: x must hold at least 1 element, got 0")
     return x
 
 
@@ -106,11 +109,11 @@ def take_largest(given: Any, k: int) -> Largest:
 def wanted(x: Buffer, k: int) -> Any:
     """The k-th size, on the card: four digits of eight bits, the highest first."""
     found = sent(x.place, np.array([0, k], np.uint64))
-    counts = sent(x.place, np.zeros(256, np.uint64))
+    counts = sent(x.place, np.zeros(DIGITS, np.uint64))
     for shift in (24, 16, 8, 0):
         given = [x.address, x.size, address(found), shift, address(counts)]
         each(x, "count_digit", (min(1024, -(-x.size // TOP)),), given)
-        launch("top_k", "choose_digit", x.place, (1,), (1,), [address(found), shift, address(counts)])
+        launch("top_k", "choose_digit", x.place, (1,), (DIGITS,), [address(found), shift, address(counts)])
     return found
 
 

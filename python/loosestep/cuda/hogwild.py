@@ -6,6 +6,7 @@ and so how stale a model they see: a step size that suits a few threads may dive
 
 from __future__ import annotations
 
+from math import gcd, inf, prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from loosestep.cuda.memory import address, fetched, sent, structure
 
 LOSSES = ("log_loss", "hinge", "squared_hinge", "squared_error", "huber")
 SCHEDULES = ("constant", "invscaling", "optimal")
+MOST_RANK = 128
 Adds = Literal["racy", "exact"]
 
 
@@ -68,7 +70,10 @@ def linear(
     loss: log_loss, hinge, squared_hinge, squared_error or huber (linear beyond `epsilon`).
     adds: `racy` may lose an update that another makes at once, `exact` adds atomically.
     steps: taken before this pass, for the rate.
+
+    A column that is no feature is not followed: the sum is NaN then.
     """
+    not_below_0(intercept_step=intercept_step, epsilon=epsilon, steps=steps)
     w = seen("hogwild", "weights", weights, written=True)
     if w.dtype != "float32" or not w.size:
         raise TypeError(f"hogwild: weights must be float32, with the intercept last, got {w.size} of {w.dtype}")
@@ -96,16 +101,23 @@ def length(name: str, given: Any, typestr: str, device: int) -> int:
     """Of an array on the card, of this type and without gaps."""
     if card_of(given) != device:
         raise ValueError(f"hogwild: {name} must be on card {device} like the model, got {type(given).__name__}")
-    told = given.__cuda_array_interface__
-    kind = np.dtype(typestr)
-    if told["typestr"] != typestr or not is_contiguous(told["shape"], told.get("strides"), kind.itemsize):
-        raise TypeError(f"hogwild: {name} must be a contiguous array of {kind}, got {told['typestr']}")
-    return int(np.prod(told["shape"], dtype=np.int64))
+    told, kind = given.__cuda_array_interface__, np.dtype(typestr)
+    strides = told.get("strides")
+    if told["typestr"] != typestr or not is_contiguous(told["shape"], strides, kind.itemsize):
+        got = f"{told['typestr']}, strides {strides}"
+        raise TypeError(f"hogwild: {name} must be a contiguous array of {kind}, got {got}")
+    return prod(told["shape"])
 
 
 def same(name: str, got: int, want: int) -> None:
     if got != want:
         raise ValueError(f"hogwild: {name} must have {want} elements, got {got}")
+
+
+def not_below_0(**given: float) -> None:
+    for name, value in given.items():
+        if not 0 <= value < inf:
+            raise ValueError(f"hogwild: {name} must be finite and at least 0, got {value}")
 
 
 def one_of(name: str, given: str, known: tuple[str, ...]) -> int:
@@ -136,24 +148,29 @@ def factors(
     For a rating r of (u, i) of weight w, with e = w (r - (b_u + b_i + p_u.q_i)), from the values before:
     p_u += rate (e q_i - l2_u p_u), b_u += rate (e - l2_u b_u), items likewise.
 
-    ratings: on the card, a row of 16 bytes each: user and item (uint32), value and weight (float32).
+    ratings: uint32, four for each: user and item, and the bits of value and weight as float32. One of a user or an
+    item that is none moves nothing, and makes the sum NaN.
     """
     p, q = seen("hogwild", "users", users.rows, written=True), seen("hogwild", "items", items.rows, written=True)
     rank = rank_of(users, items)
     sides = [field for each in (users, items) for field in side_fields(each, p.device)]
     model = structure(*sides, ("u4", rank), ("f4", rate))
-    told = ratings.__cuda_array_interface__
-    count = int(told["shape"][0])
+    count, over = divmod(length("ratings", ratings, "<u4", p.device), 4)
+    same("ratings", 4 * count + over, 4 * count)
     given = [model, address(ratings), 0, count]
     return started("factors", f"factors<{way(adds)}>", q.place, warps, given)
 
 
 def rank_of(users: Side, items: Side) -> int:
     """The rows' length, on both sides."""
-    (_, rank), (_, other) = users.rows.shape, items.rows.shape
-    if rank != other or not 1 <= rank <= 128:
-        raise ValueError(f"hogwild: rows must have one length from 1 to 128, got {rank} and {other}")
-    return int(rank)
+    shapes = [tuple(map(int, each.rows.shape)) for each in (users, items)]
+    if (
+        {len(shape) for shape in shapes} != {2}
+        or shapes[0][1] != shapes[1][1]
+        or not 1 <= shapes[0][1] <= MOST_RANK
+    ):
+        raise ValueError(f"hogwild: rows must have one length from 1 to {MOST_RANK}, got shapes {shapes}")
+    return shapes[0][1]
 
 
 def side_fields(side: Side, device: int) -> list[tuple[str, Any]]:
@@ -162,7 +179,7 @@ def side_fields(side: Side, device: int) -> list[tuple[str, Any]]:
     if side.bias is not None:
         same("bias", length("bias", side.bias, "<f4", device), side.rows.shape[0])
     bias = 0 if side.bias is None else address(side.bias)
-    return [("u8", address(side.rows)), ("u8", bias), ("f4", side.l2), ("f4", 0)]
+    return [("u8", address(side.rows)), ("u8", bias), ("u4", side.rows.shape[0]), ("f4", side.l2)]
 
 
 def started(file: str, kernel: str, place: Place, warps: int, arguments: list[Any]) -> float:
@@ -170,6 +187,6 @@ def started(file: str, kernel: str, place: Place, warps: int, arguments: list[An
     if warps < 1:
         raise ValueError(f"hogwild: warps must be at least 1, got {warps}")
     total = sent(place, np.zeros(1))
-    threads = min(32 * warps, THREADS)
-    launch(file, kernel, place, (-(-32 * warps // threads),), (threads,), [*arguments, address(total)])
+    together = gcd(warps, THREADS // 32)  # of a thread block: as many as divide the number, which is kept
+    launch(file, kernel, place, (warps // together,), (32 * together,), [*arguments, address(total)])
     return float(fetched(place, total)[0])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any
 
-from loosestep.cuda.arrays import BYTES, all_seen
+from loosestep.cuda.arrays import BYTES, all_seen, check_wide
 from loosestep.cuda.elementwise import C_TYPES, rule_of
 from loosestep.cuda.launching import THREADS, blocks_for, launch
 from loosestep.cuda.memory import structure
@@ -24,8 +24,7 @@ def run(op: str, arguments: Sequence[Any]) -> None:
     buffers = all_seen(op, names, arguments[: len(names)], 1)
     x, end = buffers[0], len(names) + FIELDS[op]
     seed, stream, step, start = places(op, arguments[end:])
-    if x.dtype not in ("float32", "float64"):
-        raise TypeError(f"{op}: {names[0]} must be float32 or float64 on a card, got {x.dtype}")
+    check_wide(op, names[0], x)
     fields = structure(*[(x.dtype, float(each)) for each in arguments[len(names) : end]])
     where = structure(("u8", seed), ("u4", stream), ("u4", step))
     addresses = [buffer.address for buffer in buffers]

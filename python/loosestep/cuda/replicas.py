@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.cuda.arrays import BYTES, Buffer, check_apart, seen
+from loosestep.cuda.arrays import BYTES, Buffer, check_disjoint, check_wide, seen
 from loosestep.cuda.elementwise import ACCESS, C_TYPES, shape
 from loosestep.cuda.launching import addresses, by_value, launch
 from loosestep.cuda.memory import address, sent, structure
@@ -23,7 +23,7 @@ def elastic_all(arguments: Sequence[Any]) -> None:
     """Every replica and the center as by `elastic`, in turn."""
     c = seen("elastic_all", "c", arguments[1], written=True)
     replicas = all_replicas("elastic_all", arguments[0], c, MOST)
-    rate = structure((kind_of("elastic_all", c), float(arguments[2])))
+    rate = structure((check_wide("elastic_all", "c", c), float(arguments[2])))
     given = [table(replicas), len(replicas), c.address, c.size, packs([*replicas, c]), rate]
     start("elastic_all", f"<{C_TYPES[c.dtype]}>", c, given)
 
@@ -32,7 +32,7 @@ def mix(arguments: Sequence[Any]) -> None:
     """Every replica becomes a weighted sum of all."""
     first = seen("mix", "replicas[0]", arguments[0][0], written=True)
     replicas = all_replicas("mix", arguments[0], None, ROOMS[-1])
-    weights = np.array(arguments[1], kind_of("mix", first))
+    weights = np.array(arguments[1], check_wide("mix", "replicas[0]", first))
     if weights.shape != (len(replicas),) * 2:
         raise ValueError(f"mix: weights must be {len(replicas)} rows of as many, got shape {weights.shape}")
     kept = sent(first.place, weights)
@@ -66,7 +66,7 @@ def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divi
         raise ValueError(f"{op}: buffers must hold 1 to {MOST} arrays on a card, got {len(given)}")
     terms = [seen(op, f"buffers[{i}]", each, like=to) for i, each in enumerate(given)]
     check_terms(op, terms, to, same=op == "mean_of")
-    kind = kind_of(op, to)
+    kind = check_wide(op, "out", to)
     factors = by_value(np.array([*weights, *[0.0] * (MOST - len(weights))], kind).tobytes())
     passed = [table(terms), factors, len(terms), structure((kind, divisor))]
     start("fold", f"<{C_TYPES[kind]}>", to, [*passed, to.address, to.size, packs([*terms, to])])
@@ -114,15 +114,8 @@ def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int
     for name, each in zip(names, given, strict=True):
         found.append(seen(op, name, each, written=True, like=center or (found[0] if found else None)))
     apart = [*found, center] if center else found
-    check_apart(op, [*names, "c"][: len(apart)], apart, (1 << len(apart)) - 1)
+    check_disjoint(op, [*names, "c"][: len(apart)], apart)
     return found
-
-
-def kind_of(op: str, buffer: Buffer) -> str:
-    """The type that it computes in, which is that of the buffers."""
-    if buffer.dtype not in ("float32", "float64"):
-        raise TypeError(f"{op}: buffers must be float32 or float64 on a card, got {buffer.dtype}")
-    return buffer.dtype
 
 
 def table(replicas: Sequence[Buffer]) -> Any:

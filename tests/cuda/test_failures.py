@@ -1,0 +1,102 @@
+"""What can go wrong on a card: one sentence, and nothing half-updated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cuda.carriers import Carrier
+from tests.cuda.stub import Array, Card
+from tests.cuda.test_hogwild import FEATURES, Problem
+from tests.cuda.test_passes import rows_of
+
+from loosestep import ops
+from loosestep.cuda import cache, codecs, hogwild
+from loosestep.cuda.buckets import Bucket
+from loosestep.cuda.failures import CardFailed
+
+N = 1 << 16
+Call = Callable[[Any, Any], object]
+NEED_ROOM: dict[str, Call] = {
+    "room for 1 float64 failed": lambda x, y: ops.norm(x),
+    "a copy of 16 bytes to it failed": lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]),
+    f"room for {N} int8 failed": lambda x, y: codecs.take_bytes(x),
+    "room for 1 float64 failed on card 0": lambda x, y: codecs.take_signs(x),
+    "a copy of 16 bytes to it failed on card 0": lambda x, y: codecs.take_largest(x, 9),
+    "a copy of 40 bytes to it failed": lambda x, y: Bucket([x]),
+    "a copy of 4 bytes to it failed": lambda x, y: ops.all_finite(x),
+}
+
+
+@pytest.mark.parametrize("says", NEED_ROOM)
+def test_out_of_memory(carrier: Carrier, says: str) -> None:
+    before = np.linspace(-1, 1, N, dtype=np.float32)
+    x, y = carrier.put_all([before, before])
+    with carrier.full(), pytest.raises(CardFailed) as raised:
+        NEED_ROOM[says](x, y)
+    assert str(raised.value).startswith(says)
+    assert "failed on card 0: Out of memory allocating" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert carrier.same([x, y], [before, before])
+
+
+def test_out_of_memory_in_a_pass(carrier: Carrier) -> None:
+    w, rows = carrier.put(np.zeros(FEATURES + 1, np.float32)), rows_of(carrier, Problem())
+    with (
+        carrier.full(),
+        pytest.raises(CardFailed, match="^a copy of 8 bytes to it failed on card 0: Out of memory"),
+    ):
+        hogwild.linear(w, rows)
+    assert (carrier.got(w) == 0).all()
+
+
+SEVERAL: dict[str, tuple[Call, int]] = {  # and how many launches it is
+    "norm": (lambda x, y: ops.norm(x), 2),
+    "take_signs": (lambda x, y: codecs.take_signs(x), 3),
+    "take_bytes": (lambda x, y: codecs.take_bytes(x), 1),
+    "take_largest": (lambda x, y: codecs.take_largest(x, 2), 11),
+    "update": (lambda x, y: Bucket([x]).update("sgd", y, [], [0.1], 1), 1),
+    "elastic_all": (lambda x, y: ops.elastic_all([x], y, 0.1), 1),
+    "mix": (lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]), 1),
+    "langevin": (lambda x, y: ops.langevin(x, y, 0.1, 0.1, 1, 2, 3), 1),
+}
+
+
+@pytest.mark.parametrize("op", SEVERAL)
+def test_whichever_launch_fails_nothing_is_changed(card: Card, op: str) -> None:
+    call, launches = SEVERAL[op]
+    x, y = (np.linspace(-1, 1, 100, dtype=np.float32) for _ in range(2))
+    card.refusal = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
+    for willing in range(launches):
+        card.launches, card.willing = [], willing
+        with pytest.raises(CardFailed, match=f"could not be started on card 0: {card.refusal}$"):
+            call(Array(x), Array(y))
+        assert len(card.launches) == willing
+        assert x.tobytes() == y.tobytes() == np.linspace(-1, 1, 100, dtype=np.float32).tobytes()
+    card.launches, card.willing = [], launches
+    call(Array(x), Array(y))
+
+
+@pytest.mark.parametrize("op", SEVERAL)
+def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    def refuses(file: str, kernels: Any, architecture: str) -> Any:
+        raise CardFailed(f"NVRTC 13.0 cannot compile {kernels[0]} of {file}.cu for {architecture}: line 3")
+
+    monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: SimpleNamespace(version="13.0", compiled=refuses))
+    x, y = np.ones(100, np.float32), np.ones(100, np.float32)
+    with pytest.raises(CardFailed, match="^NVRTC 13.0 cannot compile .*cu for sm_90: line 3$"):
+        SEVERAL[op][0](Array(x), Array(y))
+    assert (x == 1).all()
+    assert cache.state() == (0, 0)
+
+
+@pytest.mark.parametrize("op", ["update", "elastic_all", "mix", "langevin"])
+def test_arrays_on_two_cards(card: Card, op: str) -> None:
+    x, y = np.ones(100, np.float32), np.ones(100, np.float32)
+    with pytest.raises(ValueError, match=r"card [01].*got .*on card [01]$"):
+        SEVERAL[op][0](Array(x), Array(y, 1))
+    assert (x == 1).all()
+    assert not card.launches
