@@ -14,6 +14,7 @@ from loosestep import _core, ops
 
 LENGTHS = [0, 1, 15, 16, 17, 4095, 4096, 4097, 10**6 + 3]
 DTYPES = [np.float32, np.float64]
+SCALES = 10.0 ** np.arange(-3, 4)
 SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam", "lars", "lamb", "rmsprop_warmup"]
 SQUARES = {"adam": "v", "lamb": "v", "rmsprop_warmup": "m", "compensate": "v"}  # buffers whose root is taken
 names = pytest.mark.parametrize("name", ops.specification)
@@ -26,9 +27,9 @@ def parameters(name: str) -> dict[str, str]:
     return {p.name: str(p.annotation) for p in found.values()}
 
 
-def native(isa: str, name: str) -> Callable[..., Any]:
-    """Every op exists in every instruction set, but those that read element by element."""
-    return getattr(_core.isa(isa), name, None) or getattr(_core, name)
+def natives(name: str) -> dict[str, Callable[..., Any]]:
+    """By instruction set: every op exists in each, but those that read element by element."""
+    return {isa: getattr(_core.isa(isa), name, None) or getattr(_core, name) for isa in _core.isas()}
 
 
 def buffer(rng: np.random.Generator, n: int, dtype: type, offset: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def buffer(rng: np.random.Generator, n: int, dtype: type, offset: int = 0) -> np
     room = np.empty(n + 32, dtype)
     start = -room.ctypes.data % 64 // room.itemsize + offset
     out = room[start : start + n]
-    out[:] = rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)
+    out[:] = rng.standard_normal(n) * SCALES[rng.integers(0, SCALES.size, n)]
     return out
 
 
@@ -67,12 +68,15 @@ def buffers_of(given: dict[str, Any]) -> list[np.ndarray]:
     return [each for values in lists for each in values if isinstance(each, np.ndarray)]
 
 
-def assert_same(name: str, function: Callable[..., Any], given: dict[str, Any]) -> None:
-    wanted = copy.deepcopy(given)
-    result, want = function(**given), ops.specification[name](**wanted)
-    assert repr(result) == repr(want)
-    for got, expected in zip(buffers_of(given), buffers_of(wanted), strict=True):
-        assert got.tobytes() == expected.tobytes()
+def assert_same(name: str, functions: dict[str, Callable[..., Any]], given: dict[str, Any]) -> None:
+    """Each does to the arguments, where they lie, what the body does; that is the slow one, and asked once."""
+    before, wanted = copy.deepcopy(given), copy.deepcopy(given)
+    want = ops.specification[name](**wanted)
+    for label, function in functions.items():
+        assert repr(function(**given)) == repr(want), label
+        for got, expected, old in zip(*map(buffers_of, (given, wanted, before)), strict=True):
+            assert got.tobytes() == expected.tobytes(), label
+            got[:] = old
 
 
 def replaced(given: dict[str, Any], parameter: str, bad: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.contract.op_arguments import (
     each_buffer,
     isas,
     names,
-    native,
+    natives,
     parameters,
 )
 
@@ -40,44 +41,44 @@ def test_signature_and_text_come_from_the_body(name: str) -> None:
 
 
 @names
-@isas
 @dtypes
 @pytest.mark.parametrize("n", LENGTHS)
-def test_native_equals_body_bit_for_bit(name: str, isa: str, dtype: type, n: int) -> None:
-    assert_same(name, native(isa, name), arguments(name, n, dtype, seed=n))
+def test_native_equals_body_bit_for_bit(name: str, dtype: type, n: int) -> None:
+    assert_same(name, natives(name), arguments(name, n, dtype, seed=n))
 
 
 @names
-@isas
 @dtypes
 @pytest.mark.parametrize("offset", [1, 3, 7])
 @pytest.mark.parametrize("n", [17, 1000])
-def test_alignment_does_not_matter(name: str, isa: str, dtype: type, n: int, offset: int) -> None:
-    assert_same(name, native(isa, name), arguments(name, n, dtype, offset, seed=n + offset))
+def test_alignment_does_not_matter(name: str, dtype: type, n: int, offset: int) -> None:
+    assert_same(name, natives(name), arguments(name, n, dtype, offset, seed=n + offset))
 
 
-@pytest.fixture(params=[1, 2, 3, 7])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+@contextmanager
+def threads(count: int) -> Iterator[None]:
     before = _core.threads()
-    _core.set_threads(request.param)
-    yield request.param
-    _core.set_threads(before)
+    _core.set_threads(count)
+    try:
+        yield
+    finally:
+        _core.set_threads(before)
 
 
 @names
 @dtypes
-def test_the_number_of_threads_does_not_matter(name: str, dtype: type, threads: int) -> None:
-    assert_same(name, getattr(ops, name), arguments(name, 10**6 + 3, dtype))
+def test_the_number_of_threads_does_not_matter(name: str, dtype: type) -> None:
+    run = {f"{n} threads": threads(n)(getattr(ops, name)) for n in (1, 2, 3, 7)}
+    assert_same(name, run, arguments(name, 10**6 + 3, dtype))
 
 
 @pytest.mark.parametrize("name", [name for name in ops.specification if "out" in parameters(name)])
-@isas
 @dtypes
 @pytest.mark.parametrize("offset", [0, 5])
-def test_large_results_have_the_same_bits(name: str, isa: str, dtype: type, offset: int) -> None:
+def test_large_results_have_the_same_bits(name: str, dtype: type, offset: int) -> None:
     """They are stored past the caches."""
     n = 34 * 2**20 // (2 * np.dtype(dtype).itemsize) + 3
-    assert_same(name, native(isa, name), arguments(name, n, dtype, offset))
+    assert_same(name, natives(name), arguments(name, n, dtype, offset))
 
 
 @dtypes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ FEWER = {3: PAIRS[::2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
 FORMS = [on for on, _ in FEWER]
 
 
-def ask(script: Any, on: Transport, size: int) -> list[Any]:
+def ask(script: Any, size: int, on: Transport) -> list[Any]:
     """The parameters, after a script, of the workers that live here."""
 
     def first(worker: Worker) -> Iterator[Request]:
@@ -186,24 +187,32 @@ SCRIPTS = [reductions, groups, gathering, mixing, messages, started, interleaved
 def requests_agree() -> None:
     for size in (SIZE, 4099, 400_000):
         for on, same in PAIRS:
-            for script in SCRIPTS:
-                agree(script, size, on, same)
-            for script in (sharing, pushing):  # in virtual time, a push takes its time
-                agree(script, size, on, ls.Threads(SIZE))
-            agree(pushing, 2, on, ls.Threads(SIZE))  # most pieces are empty
+            cases = [(script, size, same) for script in SCRIPTS]
+            cases += [
+                (script, size, ls.Threads(SIZE)) for script in (sharing, pushing)
+            ]  # in virtual time they last
+            agree(on, cases)
+    for on, _ in PAIRS:
+        agree(on, [(pushing, 2, ls.Threads(SIZE))])  # most pieces are empty
 
 
 def started_ones_go_on() -> None:
     for on in (ls.MPI(), *FORMS):
         for size in (SIZE, 2_000_000):
-            (got,) = ask(untended, on, size)
+            (got,) = ask(untended, size, on)
             assert (got == SIZE * (SIZE + 1) / 2).all(), (on, size)
 
 
-def agree(script: Any, size: int, on: Transport, same: Transport) -> None:
-    wanted = ask(script, same, size)[RANK]
-    (got,) = ask(script, on, size)
-    assert got.tobytes() == wanted.tobytes(), (script.__name__, size, on, got[:4], wanted[:4])
+def agree(on: Transport, cases: list[Any]) -> None:
+    for (script, size, _), wanted in zip(cases, made_by_one([partial(ask, *case) for case in cases]), strict=True):
+        (got,) = ask(script, size, on)
+        assert got.tobytes() == wanted.tobytes(), (script.__name__, size, on, got[:4], wanted[:4])
+
+
+def made_by_one(runs: list[Callable[[], list[Any]]]) -> list[Any]:
+    """Of what each run gives for all ranks, this rank's; each run is made by one rank, which tells the others."""
+    mine = {number: run() for number, run in enumerate(runs) if number % SIZE == RANK}
+    return [world().scatter(mine.get(number), root=number % SIZE) for number in range(len(runs))]
 
 
 # --- strategies --------------------------------------------------------------------------------------------
@@ -219,15 +228,19 @@ def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> 
 def strategies_agree() -> None:
     """Synchronous ones bit for bit, with workers whose data ends early; byte for byte too."""
     counts = [30, 17, 24, 9, 28][:SIZE]
-    for case in cases(strategies, Strategy):
-        strategy = case.values[0]
-        if strategy.shares:
-            continue  # no two runs are alike: see below
-        for on, oracle in FEWER:
-            got, wanted = go(strategy, on, counts, every=7), go(strategy, oracle, counts, every=7)
+    found = [case.values[0] for case in cases(strategies, Strategy)]
+    found = [strategy for strategy in found if not strategy.shares]  # else no two runs are alike: see below
+    for on, oracle in FEWER:
+        runs = [partial(everywhere, strategy, oracle, counts) for strategy in found]
+        for strategy, wanted in zip(found, made_by_one(runs), strict=True):
+            got = go(strategy, on, counts, every=7)
             assert got.samples == wanted.samples, (strategy, on)
             if strategy.synchronous:
                 same(got, wanted, (strategy, on))
+
+
+def everywhere(strategy: Strategy, on: Transport, counts: list[int]) -> list[ls.Result]:
+    return [go(strategy, on, counts, every=7)] * SIZE
 
 
 def same(got: ls.Result, wanted: ls.Result, where: object) -> None:

@@ -29,9 +29,9 @@ def all_reduces(host, rank, lengths):
     wrong = []
     for dtype in DTYPES:
         for length in lengths:
+            xs = arrays(host.size, length, dtype)
             for op in OPS:
-                xs = arrays(host.size, length, dtype)
-                x, want = xs[rank], folded(xs, op, [1.0] * host.size)
+                x, want = xs[rank].copy(), folded(xs, op, [1.0] * host.size)
                 assert host.all_reduce(x, op, 1.0, PATIENCE) == "done"
                 if not same_bits(x, want):
                     wrong.append((dtype.__name__, length, op))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
 from tests.mpi.jobs import ended as job_of  # noqa: E402
-from tests.torch.sharing import CASES, MAKERS, RACY  # noqa: E402
+from tests.torch.sharing import MAKERS, RACY  # noqa: E402
 from tests.torch.test_ranks import ALONE, MPIEXEC  # noqa: E402
 from tests.torch.training import Training, assert_same_bits, left_behind, mlp  # noqa: E402
 from torch import nn  # noqa: E402
@@ -122,30 +119,7 @@ def test_a_network_in_threads_is_moved_by_atomic_updates() -> None:
     assert abs(result.params[:2] - 1).max() < 1e-3
 
 
-# --- several ranks -----------------------------------------------------------------------------------------
-
-
-def ranks(size: int, *cases: str) -> subprocess.CompletedProcess[str]:
-    command = [str(MPIEXEC), "-n", str(size), sys.executable, str(SCRIPT), *cases]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | ALONE,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-@pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
-@pytest.mark.parametrize("size", [2, 3])
-def test_every_case_ends_well_on_every_rank(size: int) -> None:
-    ended = ranks(size)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    for case in CASES:
-        said = [line for line in ended.stdout.splitlines() if line.endswith(f": {case} ok")]
-        assert sorted(said) == [f"rank {rank}: {case} ok" for rank in range(size)], ended.stdout
+# --- several ranks: the cases of sharing.py are run by test_ranks.py ---------------------------------------
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")

@@ -1,4 +1,4 @@
-"""Several ranks under mpiexec: the cases of `ranks.py`, `ranks_mixed.py` and `ranks_card.py`."""
+"""Several ranks under mpiexec: the cases of all files that `all_cases.py` lists."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
-from tests.torch import ranks, ranks_card, ranks_mixed
+from tests.torch import all_cases
 
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 ALONE = {
@@ -28,13 +27,12 @@ ALONE = {
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("script", [ranks, ranks_mixed, ranks_card], ids=lambda script: script.__name__)
-def test_every_case_ends_well_on_every_rank(script: ModuleType, size: int) -> None:
-    command = [str(MPIEXEC), "-n", str(size), sys.executable, str(script.__file__)]
+def test_every_case_ends_well_on_every_rank(size: int) -> None:
+    command = [str(MPIEXEC), "-n", str(size), sys.executable, str(all_cases.__file__)]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=240, env=os.environ | ALONE, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    for case in script.CASES:
+    for case in (f"{file.__name__} {name}" for file in all_cases.FILES for name in file.CASES):
         said = [line for line in ended.stdout.splitlines() if line.endswith(f": {case} ok")]
         assert sorted(said) == [f"rank {rank}: {case} ok" for rank in range(size)], ended.stdout

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import loosestep as ls
 import loosestep.torch
 
+torch.set_num_threads(1)  # tests share the processors
+
 STRATEGIES = [
     ls.AllReduceSGD(),
     ls.AllReduceSGD(bucket_bytes=64, first_bytes=20),

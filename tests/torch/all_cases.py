@@ -1,0 +1,17 @@
+"""One rank of a job under mpiexec that runs every case: a job for each file would import torch as often."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.torch import ranks, ranks_card, ranks_mixed, sharing
+
+FILES = (ranks_mixed, sharing, ranks_card, ranks)  # the last case of ranks.py ends the job's session
+
+if __name__ == "__main__":
+    for file in FILES:
+        for name, case in file.CASES.items():
+            print(f"rank {case()}: {file.__name__} {name} ok", flush=True)
