@@ -80,7 +80,8 @@ def test_everything_says_so_too_and_leaves_no_page(tmp_path: Path) -> None:
 def test_everything_goes_on_after_a_failure_and_says_it(tmp_path: Path) -> None:
     """On a Python whose tests fail, and whose benchmarks say how they were called."""
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\ncase "$*" in *on_a_card) echo A card;; *"-m pytest"*) exit 3;; *) echo "$*";; esac\n')
+    cases = '*on_a_card) echo A card;; *"-m pytest"*) exit 3;; *) echo "$*";;'
+    python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
     python.chmod(0o700)
     done, page = everything(tmp_path, str(python)), (tmp_path / "card.md").read_text()
     assert done.returncode == 1
