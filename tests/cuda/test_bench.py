@@ -19,6 +19,12 @@ from loosestep.cuda import card as cards
 from loosestep.cuda.failures import CardFailed
 
 
+@pytest.fixture(autouse=True)
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with a card torch would take the stub's addresses for addresses there."""
+    monkeypatch.setattr(benched, "has_torch", lambda: False)
+
+
 def test_bytes_are_those_that_a_step_must_move() -> None:
     wanted = {"copy": 8, "subtract": 12, "scale": 8, "elastic": 16, "nesterov": 20, "adam": 28, "parle": 32}
     assert {op: benched.bytes_of(op) for op in wanted} == wanted

@@ -38,15 +38,13 @@ def test_one_warp_is_sequential_to_the_bit(carrier: Carrier, adds: Any) -> None:
 
 @each_way
 def test_many_warps_reach_the_objective(carrier: Carrier, adds: Any) -> None:
-    """That one warp reaches, of hinge loss, within a tenth; from a start where every row's loss is its weight."""
+    """A sixth of the start's, where every row's loss is its weight; also where true races lose updates."""
     problem = Problem()
-    rows, reached = rows_of(carrier, problem), []
-    for warps in (1, 8):
+    rows = rows_of(carrier, problem)
+    for warps in (1, 8, 60):
         w = model(carrier)
         losses = [hogwild.linear(w, rows, loss="hinge", adds=adds, warps=warps) for _ in range(20)]
-        reached.append(losses[-1])
-    assert reached[0] < 0.5 * problem.importance.sum()
-    assert reached[1] < 1.1 * reached[0]
+        assert losses[-1] < problem.importance.sum() / 6
 
 
 @pytest.mark.parametrize(("warps", "shape"), [(1, (1, 32)), (9, (9, 32)), (12, (3, 128)), (1024, (128, 256))])
