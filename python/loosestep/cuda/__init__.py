@@ -21,11 +21,12 @@ FACES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     **{op: partial(noise.run, op) for op in noise.RULES},
 }
 """Ops that are no rule, by name: what performs them on a card."""
+RULES = frozenset(_core.rules.names())
 
 
 def run(op: str, arguments: tuple[Any, ...]) -> Any:
     """What an op of the core calls where a buffer lies on a card; arguments in the signature's order."""
-    if op in _core.rules.names():
+    if op in RULES:
         return elementwise.run(op, arguments)
     if op not in FACES:
         raise TypeError(f"{op}: its buffers must be numpy arrays; it is not made for those on a card")

@@ -27,9 +27,8 @@ def numbers(op: str, name: str, given: Any) -> list[float]:
 
 def whole(op: str, name: str, given: Any, most: int) -> int:
     """A whole number from 0 on."""
-    wanted = f"{op}: {name} must be a whole number from 0 to {most}"
-    if not hasattr(given, "__index__"):
-        raise TypeError(f"{wanted}, got {type(given).__name__}")
-    if not 0 <= index(given) <= most:
-        raise ValueError(f"{wanted}, got {given}")
-    return index(given)
+    is_one = hasattr(given, "__index__")
+    if is_one and 0 <= index(given) <= most:
+        return index(given)
+    got, error = (given, ValueError) if is_one else (type(given).__name__, TypeError)
+    raise error(f"{op}: {name} must be a whole number from 0 to {most}, got {got}")

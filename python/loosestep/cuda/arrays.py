@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
@@ -29,8 +28,7 @@ class Place(NamedTuple):
     stream: int
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """One buffer on a card."""
 
     given: Any

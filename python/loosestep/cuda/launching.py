@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from functools import cache
+from struct import pack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,12 +44,18 @@ def cupy() -> Any:
 
 def by_value(content: bytes) -> Any:
     """A structure, as a kernel's argument."""
-    return np.frombuffer(content, f"V{len(content)}")
+    return np.frombuffer(content, of_bytes(len(content)))
+
+
+@cache
+def of_bytes(size: int) -> np.dtype[np.void]:
+    """A type of so many bytes: a launch should not have its name read anew."""
+    return np.dtype(f"V{size}")
 
 
 def addresses(values: Sequence[int]) -> Any:
     """So many pointers in one structure."""
-    return by_value(np.array(values, np.uint64).tobytes())
+    return by_value(pack(f"{len(values)}Q", *values))
 
 
 def blocks_for(threads: int) -> int:
