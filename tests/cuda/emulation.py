@@ -82,7 +82,7 @@ def emulate(name: str, *, only: str = "") -> Library:
 
 def emulate_kernel(file: str, kernel: str) -> Library:
     """What holds this kernel and others of its type: a file of many is built in parts."""
-    return emulate(file, only=kernel[kernel.rfind(",") :] if "," in kernel else kernel)
+    return emulate(file, only=kernel[kernel.rfind(",") :] if file == "elementwise" else "")
 
 
 def built(source: Path, wanted: Sequence[str]) -> Path:
