@@ -65,7 +65,11 @@ class OnCard:
 class Mirror:
     """Copies happen when somebody waits for them: whoever does not wait sees nothing."""
 
+    made = 0
+
     def __init__(self, like: NDArray[Any]) -> None:
+        Mirror.made += 1
+        self.number = Mirror.made
         self.array = np.full_like(like, np.nan)
         self.to_do: list[Callable[[], None]] = []
 
@@ -76,6 +80,11 @@ class Mirror:
     def send(self, to: Any) -> None:
         log.append(f"send {to.name}")
         np.copyto(to.held, self.array)
+
+    def done(self) -> bool:
+        return False
+
+    def wait_for_card(self) -> None: ...
 
     def wait(self) -> None:
         for copy in self.to_do:
@@ -114,7 +123,7 @@ def written(request: Any) -> list[Buffer]:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "CHUNK", 8)  # two float32
+    monkeypatch.setattr(staging, "CHUNK", 4)  # two float32 of two workers
 
 
 def test_chunks_follow_each_other() -> None:
@@ -154,8 +163,42 @@ def test_a_broadcast_is_copied_one_way() -> None:
 def test_one_alone_agrees_with_itself() -> None:
     x = on_card("x", 1, 2, 3)
     request = AllReduce(x)
-    assert not staged(1, AllReduce(x), Broadcast(x), Start(request), Wait(request), AllReduce(x, group=(0,)))
+    seen = staged(1, AllReduce(x), Broadcast(x), Start(request), Wait(request), AllReduce(x, group=(0,)))
+    assert log == ["AllReduce", "Broadcast", "Start", "Wait", "AllReduce"]
+    assert all(getattr(each, "request", each).buf.size == 0 for each in seen)  # type: ignore[attr-defined]
     assert x.held.tolist() == [1, 2, 3]
+
+
+def test_what_is_started_begins_when_its_values_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, and all of it before any other communication; computing goes on meanwhile."""
+    x, y, z = (on_card(name, 1) for name in "xyz")
+    ready = Ready(Bucket(0, 1, np.ones(1), 1.0))
+    first, second, third = AllReduce(x), AllReduce(y), AllReduce(z)
+    here = {1: False, 2: False}
+    monkeypatch.setattr(Mirror, "done", lambda mirror: here.get(mirror.number, False))
+    stage = made(2)
+
+    def asked() -> Iterator[Request]:
+        yield Start(first)
+        yield Start(second)
+        yield ready
+        here[1] = True
+        yield ready
+        yield Start(third)
+        yield Wait(first)
+
+    log.clear()
+    Mirror.made = 0
+    seen = [type(request).__name__ for request in stage.rewrite(asked())]
+    assert seen == ["Ready", "Start", "Ready", "Start", "Start", "Wait"]
+    assert log == ["bring x[0:]", "bring y[0:]", "bring z[0:]", "send x[0:]"]
+
+
+def test_mirrors_serve_again() -> None:
+    stage = made(2)
+    for _ in range(3):
+        list(stage.rewrite([AllReduce(on_card("x", 1, 2, 3)), Elastic(on_card("y", 1, 2), SHARED, 0.5)]))
+    assert {size: len(free) for (size, _), free in stage.free.items()} == {2: 1, 1: 1}
 
 
 def test_the_meter_is_told_of_copies_but_not_between_steps() -> None:
@@ -165,6 +208,7 @@ def test_the_meter_is_told_of_copies_but_not_between_steps() -> None:
     stage.worker.offstage = True
     list(stage.rewrite([Elastic(on_card("x", 1), SHARED, 0.5)]))
     assert told == [0.25, 0.25]
+    assert stage.worker.computing == 0.5
 
 
 def test_other_requests() -> None:

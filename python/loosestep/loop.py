@@ -67,7 +67,7 @@ class Joined:
         return self.session.share(self.session.ranks[0], name, here(like))
 
     def waited(self, seconds: float) -> None:
-        """For copies between a card and main memory: part of a communication, whatever its request."""
+        """For copies between a card and main memory, which are part of a communication."""
         self.meter.waiting += seconds
         self.worker.communicating += seconds
 

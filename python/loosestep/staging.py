@@ -9,6 +9,7 @@ A transport that takes addresses of cards (CUDA-aware MPI) would let such reques
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,7 @@ from loosestep.requests import (
     AllGather,
     AllReduce,
     Broadcast,
+    Communication,
     Elastic,
     Exchange,
     Fetch,
@@ -27,21 +29,20 @@ from loosestep.requests import (
     Settle,
     Start,
     Wait,
-    address,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from loosestep.requests import Buffer, Communication, Request
+    from loosestep.requests import Buffer, Request
     from loosestep.worker import Worker
 
 CHUNK = 4 << 20
-"""Bytes of a collective that are copied as one."""
+"""Bytes of a collective for each worker in it that are copied as one."""
 
 
 class Mirror(Protocol):
-    """Main memory for the values of a part of a card, and the copies between the two, in order, beside others.
+    """Main memory for the values of a part of a card, and copies between them, beside what the card computes.
 
     A buffer on a card makes it: `buffer.mirror()`.
     """
@@ -49,13 +50,19 @@ class Mirror(Protocol):
     array: Buffer
 
     def bring(self, source: Buffer) -> None:
-        """Begin to copy the values here."""
+        """Begin to copy the values here, when all that the card was asked before is done."""
 
     def send(self, to: Buffer) -> None:
-        """Begin to copy them back."""
+        """Begin to copy them back, before all that the card is asked later."""
+
+    def done(self) -> bool:
+        """Whether the last copy is over."""
+
+    def wait_for_card(self) -> None:
+        """Until the card has done what it was asked before the last copy."""
 
     def wait(self) -> None:
-        """Until what began is done: then `array` may be read, and written."""
+        """Until the last copy is over: then `array` may be read, and written."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,13 +73,13 @@ class Part:
     brought: Sequence[tuple[Buffer, Mirror]] = ()
     sent: Sequence[tuple[Buffer, Mirror]] = ()
 
+    @property
+    def mirrors(self) -> set[Mirror]:
+        return {mirror for _, mirror in chain(self.brought, self.sent)}
+
     def bring(self) -> None:
         for buffer, mirror in self.brought:
             mirror.bring(buffer)
-
-    def wait(self) -> None:
-        for _, mirror in chain(self.brought, self.sent):
-            mirror.wait()
 
     def send(self) -> None:
         for buffer, mirror in self.sent:
@@ -82,13 +89,16 @@ class Part:
 class Staging:
     """One worker's: what passes that names buffers of a card is rewritten, all else is left alone.
 
-    clock, waited: what the meter is told, in seconds, of the time in which this worker waits for copies.
+    What is started begins when its values are here, in the order in which it was started, and before any other
+    communication: the card and whoever feeds it go on meanwhile. Waiting for the card counts as computing, waiting
+    for copies as communication, which `waited` is told of, in seconds of `clock`.
     """
 
     def __init__(self, worker: Worker, clock: Callable[[], float], waited: Callable[[float], None]) -> None:
         self.worker, self.clock, self.waited = worker, clock, waited
-        self.mirrors: dict[tuple[int, int, Any], Mirror] = {}
+        self.free: defaultdict[tuple[int, Any], list[Mirror]] = defaultdict(list)
         self.begun: dict[Communication, list[Part]] = {}
+        self.starting: deque[Part] = deque()
         self.cut: dict[type[Request], Callable[[Any], list[Part]]] = {
             **dict.fromkeys((AllReduce, Broadcast, Mix), self.in_chunks),
             AllGather: self.all_gather,
@@ -101,17 +111,22 @@ class Staging:
     def rewrite(self, requests: Iterable[Request]) -> Iterator[Request]:
         """The same requests, of main memory alone."""
         for request in requests:
-            if type(request) is Start and touches(request.request):
-                yield from self.start(request.request)
-            elif type(request) in (Wait, Settle) and request.request in self.begun:  # type: ignore[attr-defined]
+            kind = type(request)
+            yield from self.starts(all_of_them=kind is not Start and isinstance(request, Communication))
+            if kind is Start:
+                yield from self.start(request)
+            elif kind in (Wait, Settle) and request.request in self.begun:  # type: ignore[attr-defined]
                 yield from self.finish(request)
             elif touches(request):
-                for part in self.parts(request):
-                    self.wait(part)
-                    yield part.request
-                    part.send()
+                yield from self.carry(request)
             else:
                 yield request
+
+    def carry(self, request: Request) -> Iterator[Request]:
+        for part in self.parts(request):
+            self.wait(part)
+            yield part.request
+            self.complete(part)
 
     def parts(self, request: Request) -> list[Part]:
         """All of them, whose copies to main memory have begun."""
@@ -121,15 +136,38 @@ class Staging:
         return parts
 
     def wait(self, part: Part) -> None:
-        began = self.clock()
-        part.wait()
+        """Until a request can be performed: its values are here, and its mirrors nobody else's."""
+        times = [self.clock()]
+        for _, mirror in part.brought:
+            mirror.wait_for_card()
+        times.append(self.clock())
+        for mirror in part.mirrors:
+            mirror.wait()
         if not self.worker.offstage:
-            self.waited(self.clock() - began)
+            self.worker.computing += times[1] - times[0]
+            self.waited(self.clock() - times[1])
 
-    def start(self, request: Communication) -> Iterator[Request]:
-        """The others begin with a chunk while the next is copied."""
-        self.begun[request] = parts = self.parts(request)
-        for part in parts:
+    def complete(self, part: Part) -> None:
+        """A request was performed; its mirrors may serve others."""
+        part.send()
+        for mirror in part.mirrors:
+            self.free[mirror.array.size, mirror.array.dtype].append(mirror)
+
+    # --- what is started ---------------------------------------------------------------------------------
+
+    def start(self, request: Any) -> Iterator[Request]:
+        asked = request.request
+        if touches(asked):
+            self.begun[asked] = parts = self.parts(asked)
+            self.starting.extend(parts)
+        else:
+            yield from self.starts(all_of_them=True)
+            yield request
+
+    def starts(self, *, all_of_them: bool) -> Iterator[Request]:
+        """Begin what can begin without waiting, or everything."""
+        while self.starting and (all_of_them or all(mirror.done() for mirror in self.starting[0].mirrors)):
+            part = self.starting.popleft()
             self.wait(part)
             yield Start(part.request)
 
@@ -137,17 +175,18 @@ class Staging:
         """`Wait` or `Settle`, for every part."""
         for part in self.begun.pop(request.request):
             yield replace(request, request=part.request)
-            part.send()
+            self.complete(part)
 
     # --- requests of mirrors -----------------------------------------------------------------------------
 
     def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[Part]:
         """Of a buffer whose elements have nothing to do with each other; one alone has nobody to agree with."""
-        if type(request) is not Mix and len(members(request, self.worker.size)) == 1:
-            return []
+        count = len(members(request, self.worker.size))
+        if count == 1:
+            return [Part(replace(request, buf=self.worker.room("nobody", 0, request.buf.dtype)))]
         read = getattr(request, "root", self.worker.rank) == self.worker.rank
         written = not (read and isinstance(request, Broadcast))
-        step = CHUNK // request.buf.itemsize
+        step = CHUNK // request.buf.itemsize * count
         chunks = [request.buf[low : low + step] for low in range(0, request.buf.size, step)]
         pairs = [[(chunk, self.mirror(chunk))] for chunk in chunks]
         return [Part(of_mirror(request, pair), pair if read else (), pair if written else ()) for pair in pairs]
@@ -183,11 +222,9 @@ class Staging:
         return arrays, list(found.values())
 
     def mirror(self, buffer: Buffer) -> Mirror:
-        """The one for this part of the card: a buffer has one communication at a time."""
-        key = address(buffer), buffer.size, buffer.dtype
-        if key not in self.mirrors:
-            self.mirrors[key] = buffer.mirror()  # type: ignore[attr-defined]
-        return self.mirrors[key]
+        """One that served another communication, or a new one."""
+        free = self.free[buffer.size, buffer.dtype]
+        return free.pop() if free else buffer.mirror()  # type: ignore[attr-defined]
 
 
 def of_mirror(request: Any, pairs: Sequence[tuple[Buffer, Mirror]]) -> Any:

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tests.cuda.stub import Card, stub_card
+from torch import Tensor
 
 from loosestep.adapters.torch import flat, resident
+
+
+class Plain:
+    """Main memory that nobody pinned: a copy happens when somebody waits for it, or asks for its end again."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.array = np.full(like.numel(), np.nan, resident.TYPES[like.dtype])
+        self.to_do: list[Callable[[], None]] = []
+        self.asked = 0
+
+    def bring(self, source: Any) -> None:
+        self.to_do.append(lambda: np.copyto(self.array, source.tensor.numpy()))
+        self.asked = 0
+
+    def send(self, to: Any) -> None:
+        to.tensor.copy_(torch.from_numpy(self.array))
+
+    def done(self) -> bool:
+        self.asked += 1
+        return self.asked > 2
+
+    def wait_for_card(self) -> None: ...
+
+    def wait(self) -> None:
+        for copy in self.to_do:
+            copy()
+        self.to_do.clear()
 
 
 @contextmanager
@@ -18,5 +49,6 @@ def pretended(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
     for module in (flat, resident):
         patch.setattr(module, "lies_on_card", lambda tensor: True)
     patch.setattr(resident.Resident, "__cuda_stream__", lambda self: (0, 7))
+    patch.setattr(resident, "Pinned", Plain)
     with stub_card(patch, folder) as card:
         yield card

@@ -21,6 +21,7 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep import staging, strategies  # noqa: E402
+from loosestep.adapters.torch import flat  # noqa: E402
 from loosestep.adapters.torch.resident import Resident  # noqa: E402
 from loosestep.arrays import is_buffer  # noqa: E402
 from loosestep.cuda.failures import CardFailed  # noqa: E402
@@ -81,6 +82,13 @@ def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert optimizer.loop.program.part == 2
 
 
+@pytest.mark.parametrize("strategy", [ls.AdaptiveLocalSGD(time_share=0.2), ls.FedAvg(2, fraction=1)], ids=repr)
+def test_what_needs_more_of_a_loop(card: Card, strategy: Strategy) -> None:
+    got, optimizer = trained(strategy)
+    assert isinstance(optimizer.worker.params, Resident)
+    assert all(torch.isfinite(tensor).all() for tensor in got)
+
+
 def test_parameters_of_several_dtypes(card: Card) -> None:
     torch.manual_seed(0)
     got, optimizer = trained(ls.DiLoCo(period=2), Mixed())
@@ -136,6 +144,23 @@ def some_steps(strategy: Strategy, folder: Path, which: range, *, restore: bool)
             optimizer.step()
         optimizer.save(folder)
     return [tensor.clone() for tensor in net.state_dict().values()]
+
+
+def test_recurrent_layers_stay_where_they_are(card: Card) -> None:
+    net = nn.LSTM(3, 2)
+    made(net)
+    net.flatten_parameters()
+    assert net.flatten_parameters is flat.nothing
+    file = io.BytesIO()
+    torch.save(net, file)
+
+
+def test_an_error_ends_the_loop_without_a_word_to_the_card(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = made(Mixed())
+    monkeypatch.setattr(optimizer.layout.casts, "bring_in", lambda: pytest.fail("the card may be dead"))
+    with pytest.raises(ZeroDivisionError), optimizer:
+        raise ZeroDivisionError
+    assert optimizer.loop.over
 
 
 def test_a_model_of_a_loop_that_the_library_owns(card: Card) -> None:

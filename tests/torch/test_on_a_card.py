@@ -62,8 +62,9 @@ def test_what_meets_others_goes_through_pinned_memory() -> None:
         nn.functional.cross_entropy(net(torch.randn(2, 5).cuda()), torch.tensor([0, 1]).cuda()).backward()
         optimizer.step()
         staging = optimizer.loop.joined.staging
-        assert staging.mirrors
-        assert all(mirror.held.is_pinned() for mirror in staging.mirrors.values())
+        mirrors = [mirror for free in staging.free.values() for mirror in free]
+        assert mirrors
+        assert all(mirror.held.is_pinned() for mirror in mirrors)
 
 
 def test_copies_follow_what_the_stream_does() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from loosestep import opening, units
-from loosestep.adapters.torch.resident import described, place
+from loosestep.adapters.torch.resident import described, side
 from loosestep.agreement import written
 from loosestep.errors import whole
 from loosestep.loop import check_strategy
@@ -50,7 +50,7 @@ def facts(
 ) -> dict[str, str]:
     """What every worker must have alike."""
     told = {name: written(value) for name, value in run._asdict().items()}
-    told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": place(layout.params)}
+    told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
     told |= arena.facts() if arena else {}
     for number, slot in enumerate(layout.slots):
         param = slot.param

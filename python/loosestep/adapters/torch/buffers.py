@@ -110,7 +110,7 @@ class Statistics:
             with layout.holding(out):
                 self.place()
                 if batches is not None:
-                    update_bn(batches, self.model)
+                    update_bn(batches, self.model, layout.slots[0].param.device)
                 yield self.model
         finally:
             for tensor, value in zip(self.model.buffers(), kept, strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from loosestep import buffers, ops
 from loosestep.adapters.torch.casts import Casts
-from loosestep.adapters.torch.resident import lies_on_card, room, tensor_of
+from loosestep.adapters.torch.resident import lies_on_card, tensor_of, zeros
 from loosestep.requests import address
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Layout:
         kind = widest(named)
         size = kind.itemsize
         starts = buffers.places([param.numel() * size for _, param in named])
-        self.params = room(starts[-1] // size, named[0][1], kind)
+        self.params = zeros(starts[-1] // size, named[0][1], kind)
         self.slots = [self.slot(*each, start // size) for each, start in zip(named, starts, strict=False)]
         self.casts = Casts(self.slots)
         self.grad: Tensor  # the flat gradient
@@ -150,6 +150,17 @@ class Layout:
         first = (address(bucket) - self.grad.data_ptr()) // bucket.itemsize
         last = first + bucket.size
         return [slot for slot in self.slots if slot.start < last and slot.stop > first]
+
+
+def keep_home(model: nn.Module) -> None:
+    """On a card a recurrent layer moves its weights into a vector of its own, where nobody would find them."""
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters = nothing
+
+
+def nothing() -> None:
+    """In place of flatten_parameters()."""
 
 
 def bring_home(slot: Slot) -> None:

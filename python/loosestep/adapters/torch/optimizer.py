@@ -24,12 +24,13 @@ from loosestep.adapters.torch.arena import (
 )
 from loosestep.adapters.torch.asked import Run, facts, launched, say, scale
 from loosestep.adapters.torch.buffers import Statistics, broadcast
-from loosestep.adapters.torch.flat import Layout, trained
+from loosestep.adapters.torch.flat import Layout, keep_home, trained
 from loosestep.adapters.torch.folder import Folders
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.moments import Moments
 from loosestep.adapters.torch.resident import check_card
 from loosestep.adapters.torch.saving import restored, saved
+from loosestep.arrays import on_card
 from loosestep.errors import of_kind, one_of
 from loosestep.loop import Joined, Loop
 from loosestep.program import GRADIENT
@@ -133,7 +134,9 @@ class Parallel(torch.optim.Optimizer):
         strategy, accumulate = run.strategy, run.accumulate
         held = [param for group in inner.param_groups for param in group["params"]]
         self.layout = Layout(trained(model, held))
-        check_card(self.layout.params)
+        if on_card(self.layout.params):
+            check_card(self.layout.params)
+            keep_home(model)
         self.joined = Joined(on, self.layout.params, run.seed)
         self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
@@ -343,8 +346,11 @@ class Parallel(torch.optim.Optimizer):
         """This worker has no further batch: it answers the others until all have ended."""
         atexit.unregister(self._at_exit)
         self.model.feed.left = True
+        if error is not None:  # which may be the card's: nothing more is asked of it
+            self.loop.leave(error)
+            return
         self.layout.casts.bring_in()
-        self.loop.leave(error, self.statistics.meet())
+        self.loop.leave(None, self.statistics.meet())
         self.layout.casts.carry_out()
 
     def _at_exit(self) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from loosestep import buffers
-from loosestep.cuda import launching
+from loosestep import buffers, ops
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer
@@ -25,7 +24,7 @@ def lies_on_card(tensor: torch.Tensor) -> bool:
     return bool(tensor.device.type == "cuda")
 
 
-def room(size: int, like: torch.Tensor, kind: torch.dtype) -> Buffer:
+def zeros(size: int, like: torch.Tensor, kind: torch.dtype) -> Buffer:
     """So many zeros, where `like` lies."""
     if lies_on_card(like):
         return resident(torch.zeros(size, dtype=kind, device=like.device))
@@ -45,16 +44,19 @@ def buffer_of(tensor: torch.Tensor) -> Buffer:
 
 def tensor_of(buffer: Buffer) -> torch.Tensor:
     """A tensor that looks at a buffer, and knows of no memory beside it: what is saved of it is not all."""
-    return torch.from_dlpack(buffer.tensor) if isinstance(buffer, Resident) else torch.from_numpy(buffer)
+    if not isinstance(buffer, Resident):
+        return torch.from_numpy(buffer)
+    with torch.cuda.device_of(buffer.tensor):
+        return torch.from_dlpack(buffer.tensor)
 
 
 def check_card(buffer: Buffer) -> None:
-    """What ops on a card need must be here before anything begins."""
+    """What ops on a card need must be there before anything begins: one is performed."""
     if isinstance(buffer, Resident):
-        launching.cupy()
+        ops.copy(buffer[:1], buffers.like(buffer, 1))
 
 
-def place(buffer: Buffer) -> str:
+def side(buffer: Buffer) -> str:
     """Where it lies, as all workers' must: those on a card go through requests of their own."""
     return "a card" if isinstance(buffer, Resident) else "the CPU"
 
@@ -123,7 +125,7 @@ class Resident:
 
     def numpy(self) -> Buffer:
         """A copy in main memory, when all that was asked of the stream is done."""
-        copied: Buffer = self.tensor.cpu().numpy().copy()
+        copied: Buffer = self.tensor.to("cpu", copy=True).numpy()
         return copied
 
     def mirror(self) -> Pinned:
@@ -144,31 +146,34 @@ class Resident:
 
 
 class Pinned:
-    """Main memory that the card's copy engines reach, which copy while the processor does something else."""
+    """Main memory that the card's copy engines reach, and a stream of copies beside what the card computes."""
 
     def __init__(self, like: torch.Tensor) -> None:
-        real = like.device.type == "cuda"
-        self.device = like.device
-        self.held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=real)
+        self.held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=True)
         self.array: Buffer = self.held.numpy()
-        self.last = torch.cuda.Event(blocking=True) if real else None  # behind the last copy; who waits sleeps
+        self.stream = torch.cuda.Stream(like.device)
+        self.before, self.behind = (torch.cuda.Event(blocking=True) for _ in range(2))  # who waits for them sleeps
 
     def bring(self, source: Any) -> None:
-        self.follow(self.held, source.tensor)
+        self.copy(self.held, source.tensor)
 
     def send(self, to: Any) -> None:
-        self.follow(to.tensor, self.held)
+        self.copy(to.tensor, self.held)
+        torch.cuda.current_stream(self.stream.device).wait_event(self.behind)
 
-    def follow(self, to: torch.Tensor, source: torch.Tensor) -> None:
-        """A copy behind the last one, on the stream that is torch's just now."""
-        if self.last is None:
-            to.copy_(source)
-            return
-        stream = torch.cuda.current_stream(self.device)
-        stream.wait_event(self.last)
-        to.copy_(source, non_blocking=True)
-        self.last.record(stream)
+    def copy(self, to: torch.Tensor, source: torch.Tensor) -> None:
+        """When what is torch's current stream just now has done all that it was asked."""
+        self.before.record(torch.cuda.current_stream(self.stream.device))
+        self.stream.wait_event(self.before)
+        with torch.cuda.stream(self.stream):
+            to.copy_(source, non_blocking=True)
+        self.behind.record(self.stream)
+
+    def done(self) -> bool:
+        return bool(self.behind.query())
+
+    def wait_for_card(self) -> None:
+        self.before.synchronize()
 
     def wait(self) -> None:
-        if self.last is not None:
-            self.last.synchronize()
+        self.behind.synchronize()

@@ -66,11 +66,11 @@ def restored(loop: Loop, state: Saved) -> None:
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
         if is_buffer(value):
-            place(value, None if found is None else found.numpy(), name, "the state dict")
+            place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
-            loop.joined.session.store(value, found.numpy(), state["numbers"].get(name, 0))
+            loop.joined.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name in TOTALS:
         setattr(loop.model, name, state["totals"][name])
     loop.joined.aside([AllReduce(np.zeros(1), op="max")])
