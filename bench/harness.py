@@ -187,8 +187,8 @@ def measure(
     contestants: Mapping[str, Contestant | Elsewhere], options: Options, at_least: float = 2e-3
 ) -> Measured:
     """Times the contestants alternately; short ones are repeated until a sample takes `at_least` seconds."""
-    repeats = {name: _repeats(run, 0.0 if options.smoke else at_least) for name, run in contestants.items()}
-    wanted = 3 if options.smoke else max(15, options.rounds)
+    repeats = {name: 1 if options.smoke else _repeats(run, at_least) for name, run in contestants.items()}
+    wanted = 2 if options.smoke else max(15, options.rounds)
     rounds: list[_Round] = []
     _await_quiet(0 if options.smoke else options.patience)
     for turn in range(wanted if options.smoke else wanted * options.attempts):

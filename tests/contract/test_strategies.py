@@ -355,10 +355,10 @@ def test_checkpoints_take_no_virtual_time(strategy: Strategy, virtual: type[Tran
 def test_a_thousand_imaginary_workers(strategy: Strategy, virtual: type[Transport]) -> None:
     if any(len(value.row(0, 1024, 0)) > 10 for value in vars(strategy).values() if isinstance(value, ls.Topology)):
         pytest.skip("a million messages a round")
-    data = Quadratic([3] * 1024)
-    results = [go(strategy, data, virtual(1024), seed=7) for _ in range(2)]
-    assert facts(results[0]) == facts(results[1])
-    assert results[0].steps == 3
+    assert go(strategy, Quadratic([3] * 1024), virtual(1024), seed=7).steps == 3
+    few = Quadratic([3] * 128)  # all at the same times: ties, too, are the same each time
+    first, second = (facts(go(strategy, few, virtual(128), seed=7)) for _ in range(2))
+    assert first == second
 
 
 @every_strategy
