@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.cuda.stub import Card
 
 from loosestep.cuda.launching import Stream, addresses, by_value
 
@@ -28,3 +29,9 @@ def test_structures_and_numbers_are_arguments() -> None:
 
 def test_the_callers_stream_is_taken_as_it_is() -> None:
     assert [cupy.cuda.Stream.from_external(Stream(place)).ptr for place in (0, 5)] == [0, 5]
+
+
+def test_the_stub_has_only_what_cupy_has() -> None:
+    stub = Card().module()
+    for made, real in ((stub, cupy), (stub.cuda, cupy.cuda)):
+        assert [name for name in vars(made) if not name.startswith("__") and not hasattr(real, name)] == []
