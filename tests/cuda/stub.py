@@ -99,8 +99,12 @@ class Card:
     def __init__(self) -> None:
         self.launches: list[Launch] = []
         self.compiled: list[str] = []
+        self.waited_for: list[int] = []
         self.device, self.stream = 0, 7
         self.refusal, self.willing = "", 0  # why no launch but the first so many starts
+
+    def synchronize(self) -> None:
+        self.waited_for.append(self.stream)
 
     @contextmanager
     def on(self, name: str, value: int) -> Iterator[None]:
@@ -117,7 +121,7 @@ class Card:
         cuda: Any = ModuleType("cupy.cuda")
         cuda.Device = lambda number=0: Device(self, number)
         cuda.Stream = SimpleNamespace(from_external=lambda given: self.on("stream", given.__cuda_stream__()[1]))
-        cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream)
+        cuda.get_current_stream = lambda: SimpleNamespace(ptr=self.stream, synchronize=self.synchronize)
         cuda.runtime = SimpleNamespace(runtimeGetVersion=lambda: 13000)
         cuda.Event, cuda.get_elapsed_time = Event, lambda begin, end: 4.0
         made = {"cuda": cuda, "float32": np.float32, "RawModule": lambda path: Loaded(self, Path(path))}

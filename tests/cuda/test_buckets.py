@@ -111,6 +111,15 @@ def test_a_bucket_on_another_card(card: Card) -> None:
     assert not card.launches
 
 
+def test_a_table_is_there_before_another_stream_reads_it(card: Card) -> None:
+    x, flat = Array(np.ones(4, np.float32)), Array(np.zeros(4, np.float32))
+    bucket = Bucket([x])
+    assert card.waited_for == [7]
+    with card.on("stream", 9):
+        bucket.gather(flat)
+    assert (card.waited_for, card.launches[-1].stream) == ([7], 9)
+
+
 def test_no_elements_are_no_launch(carrier: Carrier) -> None:
     nothing = carrier.put_all([np.zeros(0, np.float32)] * 2)
     Bucket(nothing[:1]).gather(nothing[1])

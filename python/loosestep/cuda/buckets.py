@@ -12,7 +12,7 @@ from loosestep import _core
 from loosestep.cuda.arrays import Buffer, check_apart, check_disjoint, seen
 from loosestep.cuda.elementwise import C_TYPES, rule_of, signature
 from loosestep.cuda.launching import THREADS, addresses, by_value, launch
-from loosestep.cuda.memory import address, sent, structure
+from loosestep.cuda.memory import address, sent_for_all, structure
 
 PIECE = 8192
 """Elements of a tensor that a thread block does at a time."""
@@ -40,7 +40,7 @@ class Bucket:
         sizes = [each.size for each in self.tensors]
         self.size = sum(sizes)
         self.pieces = sum(-(-size // PIECE) for size in sizes)
-        self.table = sent(self.like.place, listed(self.tensors))
+        self.table = sent_for_all(self.like.place, listed(self.tensors))
 
     def check(self) -> None:
         """One type, one card, no overlaps."""
