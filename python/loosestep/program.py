@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 GRADIENT, UPDATE = Gradient(), Update(local=True)
+PIECE = 1 << 20  # parameters whose mean is taken at once at the end
 
 
 class Data(Protocol):
@@ -165,10 +166,14 @@ class Program:
         """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
         self.worker.offstage = True
         yield Broadcast(self.out)
-        mean = self.worker.copy_of_params()
-        yield AllReduce(mean)
-        ops.subtract(self.worker.params, mean, mean)
-        self.distance[:] = ops.norm(mean) ** 2
+        whole = self.worker.params
+        for low in range(0, whole.size, PIECE):  # memory for another vector may not be left
+            params = whole[low : low + PIECE]
+            mean = self.worker.scratch("mean", like=params)
+            ops.copy(params, mean)
+            yield AllReduce(mean)
+            ops.subtract(params, mean, mean)
+            self.distance += ops.norm(mean) ** 2
         yield AllReduce(self.distance)
         self.worker.offstage = False
 

@@ -17,7 +17,7 @@ from tests.contract.discovery import cases
 from tests.contract.problem import Quadratic, start
 
 import loosestep as ls
-from loosestep import strategies
+from loosestep import program, strategies
 from loosestep.checkpoint import Folder
 from loosestep.errors import LoosestepError
 from loosestep.requests import (
@@ -51,6 +51,7 @@ PAIRS = ONE_LEVEL * (SIZE < 4) + TWO_LEVELS
 FEWER = {3: PAIRS[::2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
 """For whole runs, of which there are many: requests are tried on all."""
 FORMS = [on for on, _ in FEWER]
+program.PIECE = 7  # the mean at the end is taken in several
 
 
 def ask(script: Any, size: int, on: Transport) -> list[Any]:
