@@ -31,16 +31,21 @@ def ours_elastic(a: Arrays) -> Contestant:
     return lambda: ops.elastic(a["x"], a["c"], MOVING_RATE)
 
 
-def numpy_elastic(a: Arrays) -> Contestant:
-    x, c, d = a["x"], a["c"], buffers.like(a["x"])
+def unfused(module: Any, replicas: Sequence[Any], c: Any, d: Any, rate: float) -> Contestant:
+    """Elastic moves of replicas by four calls of numpy, or of what has its names; d holds a difference."""
 
     def run() -> None:
-        np.subtract(x, c, out=d)
-        np.multiply(d, MOVING_RATE, out=d)
-        np.subtract(x, d, out=x)
-        np.add(c, d, out=c)
+        for x in replicas:
+            module.subtract(x, c, out=d)
+            module.multiply(d, rate, out=d)
+            module.subtract(x, d, out=x)
+            module.add(c, d, out=c)
 
     return run
+
+
+def numpy_elastic(a: Arrays) -> Contestant:
+    return unfused(np, [a["x"]], a["c"], buffers.like(a["x"]), MOVING_RATE)
 
 
 def numpy_blocked_elastic(a: Arrays) -> Contestant:

@@ -21,8 +21,7 @@ template <class T> __device__ const Vector<T, 4>& four(const T* x) {
 
 // Four elements of every buffer are loaded, stepped, and stored in the first: no rule here writes another.
 template <class R, class T, class... Read>
-__device__ void step_together(const R& rule, const float (&noise)[4], T* out, Vector<T, 4> x,
-                              const Read&... read) {
+__device__ void step_together(const R& rule, const float (&noise)[4], T* out, Vector<T, 4> x, Read... read) {
   for (int k = 0; k < 4; ++k) rule(x.of[k], read.of[k]..., noise[k]);
   four(out) = x;
 }

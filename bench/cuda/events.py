@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 from bench.harness import Elsewhere, Sample
+from loosestep.cuda.card import elapsed
 from loosestep.cuda.launching import cupy
 
 TIMES_L2 = 4
@@ -20,14 +21,7 @@ class OnCard(Elsewhere):
         self.runs = cycle(runs)
 
     def sample(self, repeats: int) -> Sample:
-        module = cupy()
-        begin, end = module.cuda.Event(), module.cuda.Event()
-        begin.record()
-        for _ in range(repeats):
-            next(self.runs)()
-        end.record()
-        end.synchronize()
-        return Sample(module.cuda.get_elapsed_time(begin, end) / 1e3 / repeats)
+        return Sample(elapsed(lambda: [next(self.runs)() for _ in range(repeats)]) / repeats)
 
 
 def sets_of(size: int) -> int:

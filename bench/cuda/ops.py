@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.cuda.events import OnCard, sets_of
 from bench.harness import Options, Row, measure
+from bench.steps import unfused
 from loosestep import _core, ops
 from loosestep.cuda import card
 from loosestep.cuda.launching import cupy
@@ -63,16 +64,7 @@ def ours(op: str) -> Maker:
 
 
 def cupy_elastic(a: Mapping[str, Any]) -> Run:
-    module, x, c = cupy(), a["x"], a["c"]
-    d = module.empty_like(x)
-
-    def run() -> None:
-        module.subtract(x, c, out=d)
-        module.multiply(d, SCALARS["rate"], out=d)
-        module.subtract(x, d, out=x)
-        module.add(c, d, out=c)
-
-    return run
+    return unfused(cupy(), [a["x"]], a["c"], cupy().empty_like(a["x"]), SCALARS["rate"])
 
 
 def cupy_kernel(op: str, body: str) -> Maker:

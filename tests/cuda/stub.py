@@ -145,7 +145,7 @@ def arithmetic() -> dict[str, Any]:
         return lambda *given: ops.specification[name](**dict(zip(names, map(held, given), strict=True)))
 
     return {
-        **{name: unwrapped(name) for name in ("add", "subtract", "multiply")},
+        **{name: unwrapped(name) for name in ("add", "subtract", "multiply", "divide")},
         "zeros": lambda n, dtype: Array(np.zeros(n, dtype)),
         "empty": lambda n, dtype: Array(np.full(n, 77, dtype)),
         "asarray": lambda given: Array(given.copy()),

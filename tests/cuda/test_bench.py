@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from bench.cuda import ops as benched
@@ -57,3 +59,34 @@ def test_without_a_card_it_says_so() -> None:
     command = [sys.executable, "-m", "bench", "ops", "--device", "cuda"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"bench: {why_not()}\n")
+
+
+# --- one command for all of it --------------------------------------------------------------------------------
+
+
+def everything(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "RESULTS": str(folder), "PYTHON": python}
+    command = [str(ROOT / "tests/cuda/on_a_card.sh"), "--smoke"]
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not why_not(), reason="there is a card")
+def test_everything_says_so_too_and_leaves_no_page(tmp_path: Path) -> None:
+    done = everything(tmp_path, sys.executable)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"on_a_card: {why_not()}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_everything_goes_on_after_a_failure_and_says_it(tmp_path: Path) -> None:
+    """On a Python whose tests fail, and whose benchmarks say how they were called."""
+    python = tmp_path / "python"
+    cases = '*on_a_card) echo A card;; *"-m pytest"*) exit 3;; *) echo "$*";;'
+    python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
+    python.chmod(0o700)
+    done, page = everything(tmp_path, str(python)), (tmp_path / "card.md").read_text()
+    assert done.returncode == 1
+    assert "A card. Written by" in page
+    assert "## tests: FAILED, status 3" in page
+    for name in ("ops", "replicas", "hogwild", "torch_step"):
+        assert f"## bench {name}: passed" in page
+        assert f"\n-m bench {name} --device cuda --json {tmp_path}/card_{name}.json --smoke\n" in page

@@ -110,7 +110,10 @@ REFUSED: dict[str, tuple[Any, type[Exception]]] = {
         lambda x, y: ops.mix([x, x], [[1, 0], [0, 1]]),
         ValueError,
     ),
-    "mix: weights must be 2 rows of as many": (lambda x, y: ops.mix([x, y], [[1, 0]]), ValueError),
+    "mix: weights must be 2 rows of 2, one for each replica, got rows of [2]": (
+        lambda x, y: ops.mix([x, y], [[1, 0]]),
+        ValueError,
+    ),
     "elastic_all: replicas must hold 1 to 64 arrays on a card, got 0": (
         lambda x, y: ops.elastic_all([], x, 0.1),
         ValueError,
@@ -144,6 +147,35 @@ def test_what_is_refused_and_changes_nothing(carrier: Carrier, says: str) -> Non
     assert "\n" not in str(raised.value)
     assert all((carrier.got(each) == 1).all() for each in (x, y))
     assert not carrier.launches()
+
+
+MISTAKEN: dict[str, Any] = {
+    "elastic_all: rate must be a number, got str": lambda x, y: ops.elastic_all([x], y, "0.1"),
+    "elastic_all: rate is missing": lambda x, y: ops.elastic_all([x], y),
+    "normal: scale must be a number, got str": lambda x, y: ops.normal(x, "1.0", 1, 2, 3),
+    "langevin: rate must be a number, got NoneType": lambda x, y: ops.langevin(x, y, None, 1.0, 1, 2, 3),
+    "normal: step is missing": lambda x, y: ops.normal(x, 1.0, 1, 2),
+    "normal: seed must be a whole number from 0 to 18446744073709551615, got float": (
+        lambda x, y: ops.normal(x, 1.0, 1.5, 2, 3)
+    ),
+    "mix: weights must be a sequence, got NoneType": lambda x, y: ops.mix([x, y], None),
+    "mean_of: weights[0] must be a number, got str": lambda x, y: ops.mean_of([x], y, ["1"]),
+    "weighted_sum: weights[0] must be a number, got str": lambda x, y: ops.weighted_sum([x], ["1"], y),
+    "weighted_sum: weights must be 1, one for each buffer, got 2": lambda x, y: ops.weighted_sum([x], [1, 2], y),
+    "norms: starts[1] must be a whole number from 0 to 4, got float": lambda x, y: ops.norms(x, [0, 1.5]),
+    "norms: starts must be a sequence, got NoneType": lambda x, y: ops.norms(x, None),
+    "norms: starts[1] must be a whole number from 0 to 4, got -1": lambda x, y: ops.norms(x, [0, -1]),
+    "dot: y is missing": lambda x, y: ops.dot(x),
+}
+
+
+@pytest.mark.parametrize("says", MISTAKEN)
+def test_mistakes_are_told_in_the_cpus_words(carrier: Carrier, says: str) -> None:
+    for x, y in (ones(carrier, 2), list(np.ones((2, 4), np.float32))):
+        with pytest.raises((TypeError, ValueError)) as raised:
+            MISTAKEN[says](x, y)
+        assert str(raised.value) == says
+        assert (np.asarray(x if isinstance(x, np.ndarray) else carrier.got(x)) == 1).all()
 
 
 def test_two_bytes_where_only_rules_know_them(card: Card) -> None:

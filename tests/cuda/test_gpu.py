@@ -12,6 +12,7 @@ from tests.cuda.test_rules import drawn
 
 from loosestep import ops
 from loosestep.cuda.buckets import Bucket
+from loosestep.cuda.launching import Stream
 
 pytestmark = pytest.mark.gpu
 TORCH_TYPES = ["float32", "float64", "float16", "bfloat16"]
@@ -73,7 +74,8 @@ def test_two_frameworks_in_one_op(cupy: Any, torch: Any) -> None:
     with torch.cuda.stream(torch.cuda.Stream()), cupy.cuda.Stream(non_blocking=True) as stream:
         for _ in range(100):
             c.add_(1)
-            stream.wait_event(cupy.cuda.Stream.from_external(torch.cuda.current_stream()).record())
+            other = Stream(torch.cuda.current_stream().cuda_stream)
+            stream.wait_event(cupy.cuda.Stream.from_external(other).record())
             ops.axpy(x, c, 1.0)
             torch.cuda.current_stream().wait_stream(torch.cuda.ExternalStream(stream.ptr))
         stream.synchronize()

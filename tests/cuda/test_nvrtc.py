@@ -67,13 +67,13 @@ def test_no_kernel_of_a_file_is_left_out(file: str) -> None:
     assert set(kernels) == {name.split("<")[0] for name in instances(KERNELS / f"{file}.cu")}
 
 
-def ptx(compiler: nvrtc.Compiler, *kernels: str) -> str:
-    source = '#include "kernels/elementwise.cu"\nusing namespace loosestep;'
-    with compiler.program(source, "elementwise.cu") as made:
+def ptx(compiler: nvrtc.Compiler, *kernels: str, file: str = "elementwise") -> str:
+    source = f'#include "kernels/{file}.cu"\nusing namespace loosestep;'
+    with compiler.program(source, f"{file}.cu") as made:
         for kernel in kernels:
             compiler.call("AddNameExpression", made, kernel.encode())
         options = [*nvrtc.OPTIONS, "--gpu-architecture=sm_90", *(f"-I{folder}" for folder in INCLUDE)]
-        compiler.compile(made, options, "elementwise.cu")
+        compiler.compile(made, options, f"{file}.cu")
         return compiler.told("PTX", made).decode()
 
 
@@ -99,20 +99,26 @@ def size_of(parameter: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "loads", "stores"),
+    ("file", "kernel", "loads", "stores"),
     [
-        ("elementwise<Copy, float>", 1, 1),
-        ("elementwise<Elastic, float>", 2, 2),
-        ("elementwise<Nesterov, bfloat16>", 3, 2),
-        ("elementwise<Adam, float16>", 4, 3),
+        ("elementwise", "elementwise<Copy, float>", 1, 1),
+        ("elementwise", "elementwise<Elastic, float>", 2, 2),
+        ("elementwise", "elementwise<Nesterov, bfloat16>", 3, 2),
+        ("elementwise", "elementwise<Adam, float16>", 4, 3),
+        ("bucket", "update<Momentum, float>", 3, 2),
+        ("bucket", "update<Adam, bfloat16>", 4, 3),
+        ("noise", "noisy<Normal<float>, float>", 0, 1),
+        ("noise", "noisy<Langevin<float>, float, const float>", 2, 1),
+        ("replicas", "elastic_all<float>", 9, 9),
+        ("replicas", "mix<float, 8>", 8, 1),
     ],
 )
 def test_sixteen_bytes_move_at_once_and_nothing_is_read_in_vain(
-    compiler: nvrtc.Compiler, kernel: str, loads: int, stores: int
+    compiler: nvrtc.Compiler, file: str, kernel: str, loads: int, stores: int
 ) -> None:
-    text = ptx(compiler, kernel)
-    assert len(re.findall(r"ld\.global\.v4", text)) == loads
-    assert len(re.findall(r"st\.global\.v4", text)) == stores
+    text = ptx(compiler, kernel, file=file)
+    assert len(re.findall(r"\bld(?:\.global)?\.v4", text)) == loads
+    assert len(re.findall(r"\bst(?:\.global)?\.v4", text)) == stores
 
 
 @pytest.mark.parametrize("kind", ["float", "double", "float16"])

@@ -82,7 +82,10 @@ def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert optimizer.loop.program.part == 2
 
 
-@pytest.mark.parametrize("strategy", [ls.AdaptiveLocalSGD(time_share=0.2), ls.FedAvg(2, fraction=1)], ids=repr)
+NEEDING = [ls.AdaptiveLocalSGD(distance=None, time_share=0.2), ls.FedAvg(2, fraction=1)]
+
+
+@pytest.mark.parametrize("strategy", NEEDING, ids=repr)
 def test_what_needs_more_of_a_loop(card: Card, strategy: Strategy) -> None:
     got, optimizer = trained(strategy)
     assert isinstance(optimizer.worker.params, Resident)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +87,17 @@ def test_copies_follow_what_the_stream_does() -> None:
         mirror.wait()
         torch.cuda.current_stream().synchronize()
     assert (x == 6).all()
+
+
+def test_ranks_that_share_a_card() -> None:
+    pytest.importorskip("mpi4py")
+    from tests.torch.test_ranks import ALONE, MPIEXEC
+
+    if MPIEXEC is None:
+        pytest.skip("there is no mpiexec")
+    script = Path(__file__).with_name("ranks_card.py")
+    command = [str(MPIEXEC), "-n", "2", sys.executable, str(script)]
+    subprocess.run(command, timeout=240, env=os.environ | ALONE, check=True)
 
 
 def test_a_checkpoint_keeps_the_cards_random_numbers(tmp_path: Any) -> None:

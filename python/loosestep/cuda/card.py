@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COPIED = 1 << 28
 """Bytes: more than any card's L2 holds."""
 REPEATS = 9
+"""Copies that are timed, after one to warm up."""
 DRIVER = "libcuda.so.1"
 
 
@@ -78,22 +79,18 @@ def copy_rate() -> float:
     module = cupy()
     try:
         x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
-        taken = seconds(lambda: out.data.copy_from_device_async(x.data, COPIED), REPEATS)
+        taken = [elapsed(lambda: out.data.copy_from_device_async(x.data, COPIED)) for _ in range(1 + REPEATS)]
     except Exception as error:
         raise CardFailed(f"how fast the card copies cannot be measured: {error}") from error
-    return 2 * COPIED / median(taken)
+    return 2 * COPIED / median(taken[1:])
 
 
-def seconds(work: Callable[[], object], repeats: int) -> list[float]:
-    """What each of so many runs took on the card, between events on the current stream, after one to warm up."""
-    module = cupy()
+def elapsed(work: Callable[[], object]) -> float:
+    """Seconds that it takes on the card, between events on the current stream."""
+    events = cupy().cuda
+    begin, end = events.Event(), events.Event()
+    begin.record()
     work()
-    taken = []
-    for _ in range(repeats):
-        begin, end = module.cuda.Event(), module.cuda.Event()
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        taken.append(module.cuda.get_elapsed_time(begin, end) / 1e3)
-    return taken
+    end.record()
+    end.synchronize()
+    return float(events.get_elapsed_time(begin, end)) / 1e3

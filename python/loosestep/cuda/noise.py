@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
+from loosestep.cuda.arguments import number, whole
 from loosestep.cuda.arrays import BYTES, all_seen, check_wide
 from loosestep.cuda.elementwise import C_TYPES, rule_of
 from loosestep.cuda.launching import THREADS, blocks_for, launch
@@ -13,7 +13,7 @@ from loosestep.cuda.memory import structure
 
 RULES = {"normal": ("out",), "add_normal": ("x",), "langevin": ("x", "g")}
 """The buffers of each; the first is written."""
-FIELDS = {"normal": 1, "add_normal": 1, "langevin": 2}
+SCALARS = {"normal": ("scale",), "add_normal": ("scale",), "langevin": ("rate", "scale")}
 PLACES = {"seed": 2**64 - 1, "stream": 2**32 - 1, "step": 2**32 - 1, "start": 2**63 - 1}
 """The numbers that say where in which stream, and the largest of each."""
 
@@ -22,10 +22,11 @@ def run(op: str, arguments: Sequence[Any]) -> None:
     """The op of this name."""
     names = RULES[op]
     buffers = all_seen(op, names, arguments[: len(names)], 1)
-    x, end = buffers[0], len(names) + FIELDS[op]
+    x, end = buffers[0], len(names) + len(SCALARS[op])
     seed, stream, step, start = places(op, arguments[end:])
     check_wide(op, names[0], x)
-    fields = structure(*[(x.dtype, float(each)) for each in arguments[len(names) : end]])
+    scalars = zip(SCALARS[op], arguments[len(names) : end], strict=True)
+    fields = structure(*[(x.dtype, number(op, name, each)) for name, each in scalars])
     where = structure(("u8", seed), ("u4", stream), ("u4", step))
     addresses = [buffer.address for buffer in buffers]
     aligned = start % 4 == 0 and all(each % (4 * BYTES[x.dtype]) == 0 for each in addresses)
@@ -42,10 +43,5 @@ def kernel(op: str, kind: str) -> str:
 
 def places(op: str, given: Sequence[Any]) -> list[int]:
     """Checked as on the CPU; `start` may have been left out."""
-    found = []
-    for (name, most), each in zip(PLACES.items(), given, strict=True):
-        value = index(each) if each is not None else 0
-        if not 0 <= value <= most:
-            raise ValueError(f"{op}: {name} must be a whole number from 0 to {most}, got {value}")
-        found.append(value)
-    return found
+    named = zip(PLACES.items(), given, strict=True)
+    return [0 if each is None else whole(op, name, each, most) for (name, most), each in named]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from operator import index
 from typing import Any
 
 import numpy as np
 
+from loosestep.cuda.arguments import several, whole
 from loosestep.cuda.arrays import Buffer, all_seen, seen
 from loosestep.cuda.elementwise import C_TYPES
 from loosestep.cuda.launching import THREADS, blocks_for, launch
@@ -88,14 +88,13 @@ def fold_parts(x: Buffer, starts: Sequence[int], out: Any) -> None:
     launch("reduce", "fold_sums", x.place, (parts,), (FOLDING,), given)
 
 
-def bounds(given: Sequence[int], size: int) -> list[int]:
+def bounds(given: Any, size: int) -> list[int]:
     """As the CPU's: none before the one before it, none beyond the end."""
-    starts = [index(each) for each in given]
-    for i, at in enumerate(starts):
-        if not 0 <= at <= size:
-            raise ValueError(f"norms: starts[{i}] must be a whole number from 0 to {size}, got {at}")
-        if i and at < starts[i - 1]:
-            raise ValueError(f"norms: starts must not decrease, starts[{i}] does")
+    given = several("norms", "starts", given)
+    starts = [whole("norms", f"starts[{i}]", each, size) for i, each in enumerate(given)]
+    for i, (before, at) in enumerate(pairwise(starts)):
+        if at < before:
+            raise ValueError(f"norms: starts must not decrease, starts[{i + 1}] does")
     return starts
 
 

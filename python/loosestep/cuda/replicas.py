@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loosestep.cuda.arguments import number, numbers, several
 from loosestep.cuda.arrays import BYTES, Buffer, check_disjoint, check_wide, seen
 from loosestep.cuda.elementwise import ACCESS, C_TYPES, shape
 from loosestep.cuda.launching import addresses, by_value, launch
@@ -23,7 +24,7 @@ def elastic_all(arguments: Sequence[Any]) -> None:
     """Every replica and the center as by `elastic`, in turn."""
     c = seen("elastic_all", "c", arguments[1], written=True)
     replicas = all_replicas("elastic_all", arguments[0], c, MOST)
-    rate = structure((check_wide("elastic_all", "c", c), float(arguments[2])))
+    rate = structure((check_wide("elastic_all", "c", c), number("elastic_all", "rate", arguments[2])))
     given = [table(replicas), len(replicas), c.address, c.size, packs([*replicas, c]), rate]
     start("elastic_all", f"<{C_TYPES[c.dtype]}>", c, given)
 
@@ -32,13 +33,22 @@ def mix(arguments: Sequence[Any]) -> None:
     """Every replica becomes a weighted sum of all."""
     first = seen("mix", "replicas[0]", arguments[0][0], written=True)
     replicas = all_replicas("mix", arguments[0], None, ROOMS[-1])
-    weights = np.array(arguments[1], check_wide("mix", "replicas[0]", first))
-    if weights.shape != (len(replicas),) * 2:
-        raise ValueError(f"mix: weights must be {len(replicas)} rows of as many, got shape {weights.shape}")
-    kept = sent(first.place, weights)
+    weights = rows_of(arguments[1], len(replicas))
+    kept = sent(first.place, np.array(weights, check_wide("mix", "replicas[0]", first)))
     room = next(each for each in ROOMS if each >= len(replicas))
     given = [table(replicas), len(replicas), address(kept), first.size, packs(replicas)]
     start("mix", f"<{C_TYPES[first.dtype]}, {room}>", first, given)
+
+
+def rows_of(given: Any, many: int) -> list[list[float]]:
+    """Weights of `mix`: a row for each replica that it becomes, a number for each that it is made of."""
+    rows = [numbers("mix", f"weights[{i}]", row) for i, row in enumerate(several("mix", "weights", given))]
+    lengths = [len(row) for row in rows]
+    if lengths != [many] * many:
+        raise ValueError(
+            f"mix: weights must be {many} rows of {many}, one for each replica, got rows of {lengths}"
+        )
+    return rows
 
 
 def mean_of(arguments: Sequence[Any]) -> None:
@@ -54,9 +64,7 @@ def mean_of(arguments: Sequence[Any]) -> None:
 def weighted_sum(arguments: Sequence[Any]) -> None:
     """The sum of w x; `out` is none of the buffers."""
     buffers, weights, out = arguments
-    if len(weights) != len(buffers):
-        raise ValueError(f"weighted_sum: weights must be {len(buffers)}, one for each buffer, got {len(weights)}")
-    fold("weighted_sum", buffers, [float(each) for each in weights], out, 1.0)
+    fold("weighted_sum", buffers, one_each("weighted_sum", weights, len(buffers)), out, 1.0)
 
 
 def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divisor: float) -> None:
@@ -79,11 +87,17 @@ def check_terms(op: str, terms: Sequence[Buffer], out: Buffer, *, same: bool) ->
             raise ValueError(f"{op}: buffers[{i}] and out must not overlap")
 
 
-def checked(given: Sequence[Any], count: int) -> list[float]:
-    """Weights of a mean, as on the CPU."""
-    weights = [float(each) for each in given]
+def one_each(op: str, given: Any, count: int) -> list[float]:
+    """A weight for each buffer."""
+    weights = numbers(op, "weights", given)
     if len(weights) != count:
-        raise ValueError(f"mean_of: weights must be {count}, one for each buffer, got {len(weights)}")
+        raise ValueError(f"{op}: weights must be {count}, one for each buffer, got {len(weights)}")
+    return weights
+
+
+def checked(given: Any, count: int) -> list[float]:
+    """Weights of a mean, as on the CPU."""
+    weights = one_each("mean_of", given, count)
     for each in weights:
         if not 0 <= each < math.inf:
             raise ValueError(f"mean_of: weights must be finite and at least 0, got {each}")

@@ -151,7 +151,7 @@ class Pinned:
     def __init__(self, like: torch.Tensor) -> None:
         self.held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=True)
         self.array: Buffer = self.held.numpy()
-        self.stream = torch.cuda.Stream(like.device)
+        self.device, self.stream = like.device, torch.cuda.Stream(like.device)
         self.before, self.behind = (torch.cuda.Event(blocking=True) for _ in range(2))  # who waits for them sleeps
 
     def bring(self, source: Any) -> None:
@@ -159,11 +159,11 @@ class Pinned:
 
     def send(self, to: Any) -> None:
         self.copy(to.tensor, self.held)
-        torch.cuda.current_stream(self.stream.device).wait_event(self.behind)
+        torch.cuda.current_stream(self.device).wait_event(self.behind)
 
     def copy(self, to: torch.Tensor, source: torch.Tensor) -> None:
         """When what is torch's current stream just now has done all that it was asked."""
-        self.before.record(torch.cuda.current_stream(self.stream.device))
+        self.before.record(torch.cuda.current_stream(self.device))
         self.stream.wait_event(self.before)
         with torch.cuda.stream(self.stream):
             to.copy_(source, non_blocking=True)
