@@ -1,10 +1,15 @@
-"""What all tests share."""
+"""How all tests are run."""
 
 from __future__ import annotations
 
 import gc
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Jobs that wait, as those of tests/system do, begin first: meanwhile other tests compute."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
 
 
 @pytest.hookimpl(trylast=True)
