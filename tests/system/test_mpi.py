@@ -42,7 +42,7 @@ ODD = {
 @pytest.mark.parametrize(("what", "who"), ODD)
 def test_what_does_not_fit_on_two_hosts_ends_the_job(what: str, who: int) -> None:
     script = ROOT / "tests" / "mpi" / "unequal.py"
-    job = ended("-n", 4, "--tag", script, what, who, seconds=60, environment={"PYTHONPATH": str(ROOT)})
+    job = ended("-n", 4, "--tag", script, what, who, seconds=120, environment={"PYTHONPATH": str(ROOT)})
     assert job.process.returncode == 1, job.err
     for rank in range(4):
         lines = [line for line in job.err.splitlines() if line.startswith(f"[{rank}]")]

@@ -134,7 +134,7 @@ class DecoupledDiLoCo(Strategy):
         size = part.stop - part.start
         rest, room = buffers.zeros(size, worker.params.dtype), buffers.zeros(size + 1, worker.params.dtype)
         left = {name(rank): worker.shared(f"left {p} {rank}", like=room) for rank in range(worker.size)}
-        there = buffers.zeros(worker.size, float)
+        there = buffers.zeros(worker.size, worker.params.dtype)
         return State(
             velocity=worker.shared(f"velocity {p}", like=rest),
             there=worker.shared(f"there {p}", like=there),
@@ -210,7 +210,7 @@ class DecoupledDiLoCo(Strategy):
 
     def learners(self, worker: Worker, state: State, p: int) -> Generator[Request, None, list[int]]:
         """Who has left the fragment since it moved last."""
-        there = worker.numbers("there", worker.size)
+        there = worker.room("there", worker.size, worker.params.dtype)  # in main memory
         yield Fetch(getattr(state.of, name(p)).there, into=there)
         return [rank for rank in range(worker.size) if there[rank] == state.moves[p] + 1]
 
