@@ -51,7 +51,6 @@ PAIRS = ONE_LEVEL * (SIZE < 4) + TWO_LEVELS
 FEWER = {3: PAIRS[::2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
 """For whole runs, of which there are many: requests are tried on all."""
 FORMS = [on for on, _ in FEWER]
-program.PIECE = 7  # the mean at the end is taken in several
 
 
 def ask(script: Any, size: int, on: Transport) -> list[Any]:
@@ -348,7 +347,9 @@ def main() -> None:
     shared = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
     requests_agree()
     started_ones_go_on()
-    strategies_agree()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "PIECE", start().size * 2 // 3)  # the mean at the end is taken in two
+        strategies_agree()
     asynchronous_ones_arrive()
     hogwild_shares_its_parameters()
     stops_together()
