@@ -12,6 +12,7 @@
 
 #include "bind/arrays.hpp"
 #include "bind/moves.hpp"
+#include "bind/released.hpp"
 #include "shared/center.hpp"
 
 namespace loosestep::bind {
@@ -103,14 +104,14 @@ class Center {
     std::vector<Over<T>*> centers{std::get<Core<T>>(core_).get()};
     for (Center* const other : others) centers.push_back(std::get<Core<T>>(other->core_).get());
     if (small) return move.run(centers, rank);
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return move.run(centers, rank);
   }
 
   template <class Work> std::uint64_t call(const Array& array, int rank, Work work) {
     if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
     if (array.bytes() <= worth_releasing) return dispatch(array, work);
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return dispatch(array, work);
   }
 

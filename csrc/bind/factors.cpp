@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "bind/released.hpp"
 #include "bind/interruptible.hpp"
 #include "cpu/kernels.hpp"
 #include "models/factors_sweep.hpp"
@@ -66,7 +67,7 @@ Grid grid(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, 
     throw py::value_error("weights must have as many elements as values, " + std::to_string(values.size()) +
                           ", got " + std::to_string(given.size()));
   check_blocks(blocks);
-  const py::gil_scoped_release released;
+  const loosestep::bind::Released released;
   return laid(view(users), view(items), view(values), view(given), shape, blocks, seed);
 }
 
@@ -90,7 +91,7 @@ Seen seen(const Array<std::uint32_t>& users, const Array<std::uint32_t>& items, 
           std::pair<std::uint32_t, std::uint32_t> shape) {
   check_index(users, view(weights).size(), shape.first, "users");
   check_index(items, view(weights).size(), shape.second, "items");
-  const py::gil_scoped_release released;
+  const loosestep::bind::Released released;
   return {view(users), view(items), view(weights), shape};
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "bind/posts.hpp"
+#include "bind/released.hpp"
 #include "bind/sharing.hpp"
 #include "host/heart.hpp"
 #include "host/ranks.hpp"
@@ -90,7 +91,7 @@ class Host {
     host::Ranks& ranks = open().ranks;
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
     const Turn turn(busy_, rank_);  // with the GIL still held, so that close() sees it
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return word_for(ranks.run(post, deadline));
   }
 

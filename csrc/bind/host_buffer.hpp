@@ -10,6 +10,7 @@
 #include <string>
 
 #include "bind/host_center.hpp"
+#include "bind/released.hpp"
 #include "cpu/kernels.hpp"
 
 namespace loosestep::bind {
@@ -35,7 +36,7 @@ class HostBuffer {
 
   void close() {
     if (!held_->common || held_->forked()) return;
-    const py::gil_scoped_release release;
+    const bind::Released release;
     host::Mapping own = host::Mapping::made_private(size_ * shared::bytes_of(dtype_));
     void* const buffers[] = {held_->mapping.memory(), own.memory()};
     load[static_cast<int>(dtype_)](nullptr, buffers, 0, size_, false);  // others may still write

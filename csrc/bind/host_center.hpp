@@ -13,6 +13,7 @@
 
 #include "bind/moves.hpp"
 #include "bind/posts.hpp"
+#include "bind/released.hpp"
 #include "bind/sharing.hpp"
 #include "host/center.hpp"
 
@@ -143,7 +144,7 @@ class HostCenter {
       centers.push_back(center);
       under_way.emplace_back(*each);
     }
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return move.run(centers, rank, until);
   }
 
@@ -154,7 +155,7 @@ class HostCenter {
     Open& open = this->open();
     const auto until = shared::deadline_after(checked_seconds(seconds));
     const Call under_way(open);
-    const py::gil_scoped_release release;
+    const bind::Released release;
     if (dtype_ == Dtype::float32)
       return work(std::get<host::Center<float>>(open.core), static_cast<float*>(array.data), until);
     return work(std::get<host::Center<double>>(open.core), static_cast<double*>(array.data), until);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bind/host.hpp"
+#include "bind/released.hpp"
 #include "host/started.hpp"
 
 namespace loosestep::bind {
@@ -74,7 +75,7 @@ class HostLane {
 
   shared::Outcome waited(host::Started& started, Number number, shared::Clock::time_point deadline) {
     const Turn turn(busy_, rank_);
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return started.wait(number, deadline);
   }
 

@@ -3,12 +3,18 @@
 
 #include <pybind11/pybind11.h>
 
+#include "bind/released.hpp"
+
 namespace loosestep::bind {
 
 // One look, in the thread that waits: Ctrl-C arrives there. What a signal's handler raised is set.
 inline bool interrupted() {
-  const pybind11::gil_scoped_acquire held;
-  return PyErr_CheckSignals() != 0;
+  try {
+    const pybind11::gil_scoped_acquire held;
+    return PyErr_CheckSignals() != 0;
+  } catch (...) {
+    stay();
+  }
 }
 
 // What work(stop) returns; raises what a signal's handler raised.
@@ -16,7 +22,7 @@ template <class Work> auto interruptible(Work work) {
   bool raised = false;
   const auto stop = [&raised] { return raised = raised || interrupted(); };
   auto result = [&] {
-    const pybind11::gil_scoped_release released;
+    const Released released;
     return work(stop);
   }();
   if (raised) throw pybind11::error_already_set();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "bind/released.hpp"
 #include "bind/functions.hpp"
 #include "cpu/streams.hpp"
 #include "cpu/threads.hpp"
@@ -56,7 +57,7 @@ double touch_places(py::array_t<float, py::array::c_style>& x, const Places& at)
   if (std::any_of(at.data(), at.data() + n, [size](std::uint32_t place) { return place >= size; }))
     throw py::value_error("streams: at must lie below x's " + std::to_string(size) + " elements");
   float* const data = x.mutable_data();
-  const py::gil_scoped_release released;
+  const bind::Released released;
   const auto start = std::chrono::steady_clock::now();
   touch(data, at.data(), n);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -80,7 +81,7 @@ void add_streams(py::module_ m) {
         "x[at[k]] += 1 for all k, one after the other: what scattered places cost. Seconds it took, checks "
         "left out.");
   m.def(
-      "ping_pong", &ping_pong, py::call_guard<py::gil_scoped_release>(),
+      "ping_pong", &ping_pong, py::call_guard<bind::Released>(),
       "Seconds that a cache line takes one way between two threads; infinite where they never ran together.");
 }
 

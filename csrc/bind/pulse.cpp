@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
+
 #include "bind/posts.hpp"
 #include "bind/sharing.hpp"
 
@@ -15,17 +17,23 @@ namespace {
 
 class Pulse {
  public:
-  Pulse(int rank, int size)
+  Pulse(int rank, int size, bool local)
       : size_(size),
         open_(std::make_unique<net::Pulse>(bind::at_least_one(size, "size"),
-                                           bind::checked_rank(rank, "rank", size))) {}
+                                           bind::checked_rank(rank, "rank", size), local)) {}
 
-  std::uint64_t key() const { return pulse().key(); }
+  py::bytes key() const {
+    const net::Key& key = pulse().key();
+    return py::bytes(reinterpret_cast<const char*>(key.data()), sizeof key);
+  }
   int port() const { return pulse().port(); }
   double age(int rank) const { return pulse().age(bind::checked_rank(rank, "rank", size_)); }
   void close() { open_.close(); }
 
-  void reach(std::uint64_t key, const std::vector<std::string>& addresses, int port) {
+  void reach(const std::string& bytes, const std::vector<std::string>& addresses, int port) {
+    net::Key key;
+    if (bytes.size() != sizeof key) throw py::value_error("key must be the 16 bytes of another Pulse's key");
+    std::memcpy(key.data(), bytes.data(), sizeof key);
     std::vector<sockaddr_in> found;
     for (const std::string& text : addresses) found.push_back(net::address(text, port));
     pulse().reach(key, found);
@@ -42,9 +50,9 @@ class Pulse {
 
 void bind_pulse(py::module_& m) {
   py::class_<Pulse>(m, "Pulse", "The heartbeat of a process for those of other hosts.")
-      .def(py::init<int, int>(), "rank"_a, "size"_a)
+      .def(py::init<int, int, bool>(), "rank"_a, "size"_a, "local"_a = false)
       .def_static("addresses", &net::own_addresses, "Where this host may be found (IPv4).")
-      .def_property_readonly("key", &Pulse::key, "What others must say to be heard here.")
+      .def_property_readonly("key", &Pulse::key, "What beats for this process must be made with.")
       .def_property_readonly("port", &Pulse::port)
       .def("reach", &Pulse::reach, "key"_a, "addresses"_a, "port"_a, "Send beats there from now on.")
       .def("age", &Pulse::age, "rank"_a, "Seconds since that rank's last beat; infinity before the first.")

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "bind/interruptible.hpp"
+#include "bind/released.hpp"
 #include "reading/reader.hpp"
 
 namespace py = pybind11;
@@ -26,7 +27,7 @@ namespace {
 // Without the GIL; what goes wrong becomes Python's.
 template <class F> void released(F f) {
   try {
-    const py::gil_scoped_release release;
+    const loosestep::bind::Released release;
     f();
   } catch (const Stopped&) {
     throw py::error_already_set();

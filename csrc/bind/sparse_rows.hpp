@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "bind/released.hpp"
 #include "models/prepare.hpp"
 
 namespace loosestep::bind {
@@ -74,7 +75,7 @@ inline py::array_t<std::uint32_t> count(const py::array& starts, const py::array
   Problem problem;
   {
     std::uint32_t* const into = counts.mutable_data();
-    const py::gil_scoped_release release;
+    const bind::Released release;
     problem = count_features(source, at_least_one_thread(threads), into);
   }
   if (problem.row >= 0) throw py::value_error("row " + std::to_string(problem.row) + " " + problem.what);
@@ -110,7 +111,7 @@ inline std::unique_ptr<Laid> lay(const py::array& starts, const py::array& colum
   check_classes(source, outputs);
 
   if (!weights.is_none()) source.weights = data_of<float>(weights, "weights", source.count);
-  const py::gil_scoped_release release;
+  const bind::Released release;
   return std::unique_ptr<Laid>(
       new Laid{std::uint32_t(features) + 1, head, outputs,
                Prepared(source, where, head, outputs, at_least_one_thread(threads), seed)});

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bind/posts.hpp"
+#include "bind/released.hpp"
 
 namespace loosestep::bind {
 
@@ -59,7 +60,7 @@ class Team {
     check_rank(rank, "rank");
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
     if (core_.settled(rank, ticket)) return word_for(core_.complete(rank, ticket, deadline));
-    const py::gil_scoped_release release;
+    const bind::Released release;
     return word_for(core_.complete(rank, ticket, deadline));
   }
 

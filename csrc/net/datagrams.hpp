@@ -43,12 +43,13 @@ inline std::vector<std::string> own_addresses() {
   return found;
 }
 
-// A socket at a port that the system chose. It never blocks.
+// A socket at an address of this host and a port that the system chose. It never blocks.
 class Socket {
  public:
-  Socket() : file_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
-    sockaddr_in any = address("0.0.0.0", 0);
-    if (file_.get() < 0 || ::bind(file_.get(), reinterpret_cast<sockaddr*>(&any), sizeof any) != 0)
+  explicit Socket(const std::string& at)
+      : file_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_in mine = address(at, 0);
+    if (file_.get() < 0 || ::bind(file_.get(), reinterpret_cast<sockaddr*>(&mine), sizeof mine) != 0)
       host::fail(errno, "no socket for the heartbeat between hosts");
   }
 

@@ -1,13 +1,15 @@
 // The sign of life of a process for those of other hosts: a thread that knows no Python sends a datagram to
 // each of them twice a second, and notes theirs. It goes on while the process is in a long computation and
 // stops when the process is stopped, killed or cut off. Nothing else passes here, so a lost datagram does no
-// harm.
+// harm. A beat has a number that only grows and a checksum under its receiver's key: who listens on the network
+// learns neither the key nor a beat that would be heard twice.
 #pragma once
 
 #include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -19,24 +21,40 @@
 
 #include "host/quiet.hpp"
 #include "net/datagrams.hpp"
+#include "net/siphash.hpp"
 
 namespace loosestep::net {
 
 using Clock = std::chrono::steady_clock;
 
 // Known to the processes of one run alone: whoever else sends something here is not heard.
-inline std::uint64_t secret() {
+inline Key secret() {
   std::random_device source;
-  return std::uint64_t(source()) << 32 | source();
+  const auto word = [&source] { return std::uint64_t(source()) << 32 | source(); };
+  return {word(), word()};
 }
+
+struct Beat {
+  std::uint64_t number;  // of those of its sender, from 1
+  std::uint64_t rank;
+  std::uint64_t checksum;
+
+  static Beat made(const Key& key, std::uint64_t number, std::uint64_t rank) {
+    return {number, rank, SipHash(key).of(std::array{number, rank})};
+  }
+  bool is_made_with(const Key& key) const { return checksum == made(key, number, rank).checksum; }
+};
 
 class Pulse {
  public:
   static constexpr std::chrono::milliseconds period{500};
 
-  Pulse(int size, int rank)
-      : rank_(static_cast<std::uint32_t>(rank)),
+  // `local`: all are on this machine, so that nobody else needs to reach it.
+  Pulse(int size, int rank, bool local)
+      : rank_(static_cast<std::uint64_t>(rank)),
         heard_(static_cast<std::size_t>(size)),
+        last_(static_cast<std::size_t>(size)),
+        socket_(local ? "127.0.0.1" : "0.0.0.0"),
         end_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (end_.get() < 0) host::fail(errno, "no event for the heartbeat between hosts");
     const host::QuietSignals quiet;
@@ -51,14 +69,14 @@ class Pulse {
   Pulse(const Pulse&) = delete;
   Pulse& operator=(const Pulse&) = delete;
 
-  std::uint64_t key() const { return key_; }
+  const Key& key() const { return key_; }
   int port() const { return socket_.port(); }
 
   // From now on that process is told, at every address that may be its.
-  void reach(std::uint64_t key, const std::vector<sockaddr_in>& addresses) {
+  void reach(const Key& key, const std::vector<sockaddr_in>& addresses) {
     {
       const std::lock_guard lock(mutex_);
-      for (const sockaddr_in& to : addresses) others_.push_back({{key, rank_, 0}, to});
+      for (const sockaddr_in& to : addresses) others_.push_back({key, to});
     }
     beat();
   }
@@ -71,12 +89,8 @@ class Pulse {
   }
 
  private:
-  struct Beat {
-    std::uint64_t key;
-    std::uint32_t rank, unused;
-  };
   struct Other {
-    Beat beat;
+    Key key;
     sockaddr_in to;
   };
 
@@ -94,7 +108,8 @@ class Pulse {
 
   void beat() {
     const std::lock_guard lock(mutex_);
-    for (const Other& other : others_) socket_.send(other.beat, other.to);
+    ++number_;
+    for (const Other& other : others_) socket_.send(Beat::made(other.key, number_, rank_), other.to);
   }
 
   // Sleeps until something comes or the next beat is due.
@@ -107,18 +122,23 @@ class Pulse {
 
   void listen() {
     Beat beat;
-    for (bool fits; socket_.receive(beat, fits);)
-      if (fits && beat.key == key_ && beat.rank < heard_.size())
-        heard_[beat.rank].store(now(), std::memory_order_relaxed);
+    for (bool fits; socket_.receive(beat, fits);) {
+      if (!fits || beat.rank >= heard_.size() || beat.number <= last_[beat.rank] || !beat.is_made_with(key_))
+        continue;
+      last_[beat.rank] = beat.number;
+      heard_[beat.rank].store(now(), std::memory_order_relaxed);
+    }
   }
 
-  std::uint32_t rank_;
-  std::uint64_t key_ = secret();
+  std::uint64_t rank_;
+  Key key_ = secret();
   std::vector<std::atomic<std::int64_t>> heard_;  // nanoseconds of the clock; 0: never
+  std::vector<std::uint64_t> last_;               // the number of each one's last beat
   Socket socket_;
   host::File end_;
-  std::mutex mutex_;  // guards others_
+  std::mutex mutex_;  // guards what follows
   std::vector<Other> others_;
+  std::uint64_t number_ = 0;
   std::thread thread_;
 };
 

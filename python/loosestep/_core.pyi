@@ -370,21 +370,23 @@ class Pulse:
     """The heartbeat of a process for those of other hosts: a datagram to each, twice a second, by its own thread.
 
     It goes on while the process computes, with or without Python's lock, and stops when it is stopped, killed or
-    cut off. OSError: no socket. ValueError: an argument, or a closed Pulse. RuntimeError: in a fork.
+    cut off. A beat has a number, which only grows, and a checksum (SipHash-2-4) under the receiver's key, so that
+    no beat is heard twice and none from others. `local`: all processes are on this machine, and only it can send
+    here. OSError: no socket. ValueError: an argument, or a closed Pulse. RuntimeError: in a fork.
     """
 
-    def __init__(self, rank: int, size: int) -> None: ...
+    def __init__(self, rank: int, size: int, local: bool = False) -> None: ...
     @staticmethod
     def addresses() -> list[str]:
         """All IPv4 addresses of this host: which of them others can reach, they find by trying."""
 
     @property
-    def key(self) -> int:
-        """A random number that others must say to be heard here."""
+    def key(self) -> bytes:
+        """16 random bytes, with which beats for this process must be made."""
 
     @property
     def port(self) -> int: ...
-    def reach(self, key: int, addresses: list[str], port: int) -> None:
+    def reach(self, key: bytes, addresses: list[str], port: int) -> None:
         """From now on send beats there."""
 
     def age(self, rank: int) -> float:

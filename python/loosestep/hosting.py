@@ -71,6 +71,8 @@ class MappingSession(ProcessSession):
         return sum(memory.moved for memory in self.memories)
 
     def leave(self, error: BaseException | None) -> None:
+        if not self.original.here:
+            return
         if error is not None:
             for host in self.memories:
                 host.abort()
@@ -127,7 +129,8 @@ class HostsSession(MappingSession):
     """On several hosts: memory within each, messages between them; shared variables are pieces on all workers."""
 
     def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
-        self.pulse = _core.Pulse(wire.rank, wire.size)
+        self.pulse = _core.Pulse(wire.rank, wire.size, wire.local)
+        self.addresses = ["127.0.0.1"] if wire.local else self.pulse.addresses()
         super().__init__(wire, hosts, silence, deadline)
         self.reach_others()
         if len(hosts) < wire.size:  # all at once: the helper thread looks at them
@@ -136,10 +139,11 @@ class HostsSession(MappingSession):
     def reach_others(self) -> None:
         """The heartbeat goes its own way between hosts, so that neither MPI nor Python is asked for it."""
         pulse = self.pulse
-        ends = self.surveying("pulse", lambda: [pulse.key, pulse.addresses(), pulse.port])()
+        ends = self.surveying("pulse", lambda: [pulse.key.hex(), self.addresses, pulse.port])()
         others = [rank for rank in range(self.size) if rank not in self.group]
         for rank in others:
-            pulse.reach(*ends[rank])
+            key, addresses, port = ends[rank]
+            pulse.reach(bytes.fromhex(key), addresses, port)
         until = time.monotonic() + FIRST_BEAT
         self.endpoint.until("its first heartbeats", lambda: self.all_felt(others, ends, until))
 
@@ -157,7 +161,7 @@ class HostsSession(MappingSession):
 
     def leave(self, error: BaseException | None) -> None:
         super().leave(error)
-        self.pulse.close()
+        self.pulse.close()  # of a copy: its thread is not there, and nothing is sent
 
 
 class HostEndpoint(ProcessEndpoint):
