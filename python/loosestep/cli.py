@@ -33,7 +33,7 @@ FORESEEN = (LoosestepError, ValueError, TypeError, OSError, ImportError)  # thei
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code: 0, 1 for a failure, 2 for wrong use, 130 after Ctrl-C."""
+    """Run a command; its exit code: 0, 1 for a failure, 2 for wrong use, 130 after Ctrl-C, 143 after SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         return int(cli.main(given, prog_name="loosestep", standalone_mode=False) or 0)
@@ -179,7 +179,8 @@ def train(
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="S",
               help="End the job after that many seconds, with exit code 124.")  # fmt: skip
 @click.option("--linger", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
-              help="Seconds for the other ranks after one failed; inf lets them go on.")  # fmt: skip
+              help="Seconds for the other ranks after one failed (5 at most if its run had not begun); "
+                   "inf lets them go on.")  # fmt: skip
 @click.option("--tag", is_flag=True, help="Begin each line of output with its rank.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module instead of a script.")
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
@@ -200,12 +201,20 @@ def run(
     if module is None and not program:
         raise click.UsageError("what is to run? Give a SCRIPT, or -m MODULE")
     if module is None and not Path(program[0]).is_file():
-        raise click.UsageError(f"there is no script {program[0]}")
+        raise click.UsageError(no_script(program))
     python = [sys.executable, *(["-m", module] if module else []), *program]
     try:
         return launching.launch(python, ranks, hosts, tag, launching.Limits(deadline, linger))
     except launching.NoMpi as error:
         raise click.UsageError(str(error)) from error
+
+
+def no_script(program: Sequence[str]) -> str:
+    """What is wrong with what was given in a script's place."""
+    first, *rest = program
+    if Path(first).name.startswith("python") and rest:
+        return f"{first} is no script: every rank's Python is this one, so leave it out: {' '.join(rest)}"
+    return f"there is no script {first}"
 
 
 @cli.command()
@@ -302,7 +311,7 @@ def finish(comparison: Comparison, json_file: str | None, target: float | None =
     comparison.draw()
     if comparison.interrupted:
         click.echo("Interrupted: the step was finished, and what it came to is shown above", err=True)
-        return INTERRUPTED
+        return 128 + comparison.interrupted
     return 0 if any(outcome.finished for outcome in comparison.outcomes) else 1
 
 

@@ -51,7 +51,7 @@ class Comparison:
         self.live = Live(console, experiment.steps, width)
         self.outcomes: list[Outcome] = []
         self.result: Result | None = None  # of the last one
-        self.interrupted = False
+        self.interrupted = 0  # by that signal
         self._stack = ExitStack()
 
     def __enter__(self) -> Comparison:
@@ -82,7 +82,7 @@ class Comparison:
         try:
             self.result = self.experiment.run(strategy, note, **options)
         except Interrupted as stopped:
-            self.result, self.interrupted = stopped.result, True
+            self.result, self.interrupted = stopped.result, stopped.signal
         except LoosestepError as error:
             found = divergence(error)
             if found is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from os import PathLike
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -25,6 +24,7 @@ from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
 from loosestep.sharing import Common
+from loosestep.signals import interruptible
 from loosestep.strategy import Strategy
 from loosestep.transport import Task, Transport
 from loosestep.transports.metered import Metered
@@ -32,8 +32,6 @@ from loosestep.transports.serial import Serial
 from loosestep.worker import Worker
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from loosestep.requests import Buffer, Request
 
 Evaluate = Callable[[Any], "Mapping[str, float] | float"]
@@ -83,8 +81,9 @@ def run(
     steps_per_epoch: local steps, where the strategy counts epochs.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
-    Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C
-    (the step is finished and saved; a second Ctrl-C ends at once).
+    Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C, and
+    after SIGTERM where the program has no handler of its own (the step is finished and saved; a second signal ends
+    at once). A program that does not catch it ends with exit code 130, or 143 after SIGTERM.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.eye(4)
@@ -122,7 +121,7 @@ class Job:
     stop: Callable[[Progress], bool] | None = None
     scale_rate: Scaling = "none"
     shapes: Shapes = ()
-    interrupted: bool = False
+    interrupted: int = 0  # by that signal
     history: list[Progress] = field(default_factory=list)
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
@@ -133,7 +132,7 @@ class Job:
         self.meters, self.size = self.session.meters, metered.size
         try:
             self.build(gradient, batches, lengths)
-            with interruptible(self):
+            with interruptible(self.interrupt):
                 self.session.run([self.task(program) for program in self.plan.programs])
             result = self.result()
         except BaseException as error:
@@ -141,8 +140,20 @@ class Job:
             raise
         self.session.leave(None)
         if self.interrupted:
-            raise Interrupted(result)
+            raise self.told_of_signal(Interrupted.by(self.interrupted, result))
         return result
+
+    def interrupt(self, number: int) -> None:
+        """A signal asks for the end: all stop at one step."""
+        self.interrupted = number
+        self.plan.halt()
+
+    def told_of_signal(self, error: Interrupted) -> Interrupted:
+        """A program that SIGTERM ends shows no traceback, so rank 0 says a line."""
+        if error.signal == SIGTERM and 0 in self.session.ranks:
+            saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
+            print(f"loosestep: {error} by SIGTERM{saved}", file=sys.stderr, flush=True)
+        return error
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
         """Everything that the run needs, and where it stands if it is resumed."""
@@ -150,6 +161,7 @@ class Job:
         self.folder = None if self.checkpoint is None else self.open_folder(self.checkpoint)
         self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
+        self.plan.await_halt = self.session.await_halt
         self.totals = self.session.surveying("totals", self.local_totals)
         self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
         if self.strategy.shares and not self.session.hosted:
@@ -203,8 +215,8 @@ class Job:
 
     # --- quiesce points ----------------------------------------------------------------------------------
 
-    def pause(self, still: bool) -> None:
-        (self.session.pause if still else self.session.proceed)()
+    def pause(self, rank: int, still: bool) -> None:
+        (self.session.pause if still else self.session.proceed)(rank)
 
     def save(self, program: Program, step: int) -> Iterator[Request]:
         if self.folder is not None:
@@ -340,23 +352,3 @@ class Job:
             messages=meter.messages,
             waiting=meter.waiting,
         )
-
-
-@contextmanager
-def interruptible(job: Job) -> Iterator[None]:
-    """Ctrl-C finishes the step and saves; a second one ends now. The handler only sets a flag."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if job.interrupted:
-            raise KeyboardInterrupt
-        job.interrupted = True
-        job.plan.halt()
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -127,8 +127,8 @@ class Loop:
         self.pending = next(self.requests, None)
         self.left = self.clock()
 
-    def pause(self, still: bool) -> None:
-        (self.joined.session.pause if still else self.joined.session.proceed)()
+    def pause(self, rank: int, still: bool) -> None:
+        (self.joined.session.pause if still else self.joined.session.proceed)(rank)
 
     # --- pumping -----------------------------------------------------------------------------------------
 

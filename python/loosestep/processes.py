@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loosestep.agreement import check_facts
 from loosestep.errors import PeerFailed, TimedOut
+from loosestep.forks import Original
 from loosestep.post import Post, Strand
 from loosestep.requests import (
     Exchange,
@@ -56,6 +57,7 @@ class ProcessSession(Stopwatch, Session):
         self.native = frozenset(self.endpoint.handlers)
         self.post.answer("state", lambda _: self.endpoint.state())
         self.post.answer("version", self.post.pieces.version)
+        self.original = Original()
         self.gone = False  # it has left
         self.hook = LastHook(self, wire.end_job)
         self.post.unheard = self.end_unheard
@@ -118,6 +120,10 @@ class ProcessSession(Stopwatch, Session):
         post.answer("halt", halt)
         return lambda: post.errands.append(lambda: post.ask(0, "halt", None, lambda _: None))
 
+    def await_halt(self, decided: Callable[[], bool]) -> None:
+        """Watched as every wait: the step is known when all have said theirs, which the stopped do not."""
+        self.endpoint.until("agreeing where all stop", decided)
+
     # --- the run -----------------------------------------------------------------------------------------
 
     def join(self, worker: Worker) -> Endpoint:
@@ -127,7 +133,9 @@ class ProcessSession(Stopwatch, Session):
         return self.endpoint
 
     def leave(self, error: BaseException | None) -> None:
-        """Serve the others until all have left; after an error, tell them and go."""
+        """Serve the others until all have left; after an error, tell them and go. Of a forked copy: nothing."""
+        if not self.original.here:
+            return
         self.gone = True
         if error is None:
             self.post.leave()
@@ -163,7 +171,8 @@ class ProcessSession(Stopwatch, Session):
         os._exit(1)
 
     def check(self) -> None:
-        """Raise if another worker has failed, or the helper thread."""
+        """Raise if another worker has failed, or the helper thread; or in a forked copy of this process."""
+        self.original.require(self.post.rank)
         if self.post.failed is not None:
             raise PeerFailed(*self.post.failed)
         if self.post.broken is not None:
@@ -179,6 +188,8 @@ class ProcessSession(Stopwatch, Session):
         try:
             drive(replace(task, compute=compute), self.join(task.worker))
         except BaseException as cause:
+            if not self.original.here:
+                raise
             error = failure(task.worker, self.endpoint.doing, cause)
             raise error from (cause if error is not cause else error.__cause__)
 
@@ -191,12 +202,12 @@ class LastHook:
 
     def __init__(self, session: ProcessSession, end_job: Callable[[], None]) -> None:
         self.session, self.end_job = session, end_job
-        self.before, self.process = sys.excepthook, os.getpid()
+        self.before = sys.excepthook
         sys.excepthook = self.hook
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         self.before(kind, error, trace)
-        if os.getpid() == self.process:  # a forked one is not the worker
+        if self.session.original.here:
             sys.stdout.flush()
             sys.stderr.flush()
             if not self.session.gone and self.session.endpoint.worker is not None:
@@ -269,6 +280,7 @@ class ProcessEndpoint(Endpoint):
     def until(self, what: str | Request, ready: Callable[[], bool], *, watched: bool = True) -> None:
         """Turn until something is ready; look after the others meanwhile."""
         session, idle = self.session, 0
+        session.original.require(self.rank)
         watch = Watch(self.post, what, session.heard, session.silence, session.deadline)
         self.waiting = what if watched else ""
         try:

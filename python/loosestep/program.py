@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -75,8 +74,9 @@ class Plan:
     evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
     save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
     commit: Callable[[int], None]  # once in a process, when all parts are there
-    pause: Callable[[bool], None]  # real clocks stop and go on
+    pause: Callable[[int, bool], None]  # a worker's clock, if real, stops and goes on
     begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
+    await_halt: Callable[[Callable[[], bool]], None] = field(init=False)  # until it is decided, and no longer
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
@@ -106,13 +106,18 @@ class Plan:
         return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
-        """All stop there."""
-        self.halt_at = step
+        """All stop there; what two threads decide at once, the first has decided."""
+        if self.halt_at is None:
+            self.halt_at = step
+
+    def decided(self) -> bool:
+        """Whether it is known where all stop."""
+        return self.halt_at is not None
 
     def halts(self, clock: int) -> bool:
         """Whether a worker at `clock` has come to where all stop."""
-        while self.halting and self.halt_at is None:
-            time.sleep(0)
+        if self.halting and not self.decided():
+            self.await_halt(self.decided)
         return self.halt_at is not None and clock >= self.halt_at
 
 
@@ -261,7 +266,7 @@ class Program:
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock)
         yield AllReduce(board, op="max")
         over, step, halting = not board[0], int(board[1]), bool(board[2])
-        self.pause(True)
+        plan.pause(self.worker.rank, True)
         last, self.met_at = self.met_at, step
         evaluating = self.crossed(plan.every, last) and not self.one_sided()
         wish = False
@@ -272,12 +277,14 @@ class Program:
         if saving:
             yield from self.save(step)
         yield AllReduce(board, op="max")
-        if saving and self is plan.programs[0]:
-            plan.commit(step)
+        if saving:
+            if self is plan.programs[0]:
+                plan.commit(step)
+            yield AllReduce(board, op="max")  # nobody waits for that with its clock going
         self.stopped = bool(board[0] or board[1])
         if board[1] and not saving:
             yield from self.last_words(step)
-        self.pause(False)
+        plan.pause(self.worker.rank, False)
         self.worker.offstage = False
         if not self.stopped:
             yield from self.switch()
@@ -325,10 +332,6 @@ class Program:
         """How a checkpoint knows a communication that the state holds: its result is there."""
         known = request if isinstance(request, Settled) else self.under_way.get(request)
         return known or Settled()
-
-    def pause(self, still: bool) -> None:
-        if self.worker.rank == 0:
-            self.plan.pause(still)
 
     def crossed(self, period: int | None, last: int) -> bool:
         return period is not None and self.met_at // period > last // period

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,6 +115,7 @@ def rejoin_worker(
     for number, moment in enumerate(worker.moments):
         place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     furthest(program, facts)
+    meter.waiting = fmean(told["meter"]["waiting"] for told in facts)  # of everybody's time, which goes on as long
     if worker.rank == 0:
         take_totals(program, meter, facts)
     session.resume(worker.rank, max(told["seconds"] for told in facts))
@@ -136,7 +138,6 @@ def take_totals(program: Program, meter: Meter, facts: list[Facts]) -> None:
     program.model.samples = sum(told["model"]["samples"] for told in facts)
     losses, counts = zip(*(told["model"]["noted"] for told in facts), strict=True)
     program.model.noted = sum(losses), sum(counts)
-    meter.waiting = sum(told["meter"]["waiting"] for told in facts)
     for told in facts:
         for kind, tally in told["meter"]["requests"].items():
             before = meter.requests.get(kind, [0, 0, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
+from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -100,11 +101,31 @@ class Result:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: the step was finished and, with `checkpoint`, saved. `result` is what there was."""
+    """Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
+
+    `result` is what there was, `signal` the number of the signal: 128 + it is the exit code that others expect.
+    """
+
+    signal: int = SIGINT
 
     def __init__(self, result: Result) -> None:
         self.result = result
         super().__init__(f"interrupted after step {result.steps}")
+
+    @classmethod
+    def by(cls, signal: int, result: Result) -> Interrupted:
+        """The error for a signal."""
+        return Terminated(result) if signal == SIGTERM else cls(result)
+
+
+class Terminated(Interrupted, SystemExit):
+    """SIGTERM's `Interrupted`: a program that does not catch it ends with exit code 143."""
+
+    signal = SIGTERM
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result)
+        self.code = 128 + SIGTERM
 
 
 def mean_loss(noted: Sequence[tuple[float, int]]) -> float:

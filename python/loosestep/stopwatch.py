@@ -1,41 +1,46 @@
-"""Wall-clock seconds of a run, quiesce points left out."""
+"""Wall-clock seconds of a run, for every worker by itself, quiesce points left out."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from time import perf_counter
 
 
 class Stopwatch:
-    """Begins with `begin`, stands still between `pause` and `proceed`."""
+    """Begins with `begin`; a worker's stands still between its `pause` and its `proceed`.
+
+    What a worker waits is measured while its clock goes, so it is never more than what the clock says.
+    """
 
     def __init__(self) -> None:
         self._origin = perf_counter()
-        self._paused: float | None = None
-        self._carried = 0.0  # seconds before a resumed run began
+        self._ahead: dict[int, float] = defaultdict(float)  # before a resumed run began, less all pauses
+        self._paused: dict[int, float] = {}
 
     def begin(self) -> None:
         """Zero is now."""
-        self._origin = perf_counter() - self._carried
+        self._origin = perf_counter()
 
     def resume(self, rank: int, seconds: float) -> None:
-        """Let the clock, which is the same for all, begin at `seconds`."""
-        self._carried = seconds
+        """Let a worker's clock begin at `seconds`."""
+        self._ahead[rank] = seconds
 
     def now(self, rank: int) -> float:
-        """Seconds, the same for all workers."""
-        return (perf_counter() if self._paused is None else self._paused) - self._origin
+        """Seconds of that worker."""
+        return self._paused.get(rank, perf_counter()) - self._origin + self._ahead[rank]
 
     def clock(self, rank: int) -> Callable[[], float]:
         """The real clock, for differences."""
         return perf_counter
 
-    def pause(self) -> None:
+    def pause(self, rank: int) -> None:
         """Stand still."""
-        self._paused = perf_counter()
+        self._paused[rank] = perf_counter()
 
-    def proceed(self) -> None:
+    def proceed(self, rank: int) -> None:
         """Go on from where it stood."""
-        if self._paused is not None:
-            self._origin += perf_counter() - self._paused
-            self._paused = None
+        since = self._paused.get(rank)
+        if since is not None:
+            self._ahead[rank] -= perf_counter() - since
+            del self._paused[rank]

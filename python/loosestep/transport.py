@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -104,12 +105,12 @@ class Session(ABC):
         """Let this worker's clock begin at `seconds`."""
 
     @abstractmethod
-    def pause(self) -> None:
-        """Real clocks stop: all workers are at a quiesce point."""
+    def pause(self, rank: int) -> None:
+        """This worker's clock, if real, stops: all workers are at a quiesce point."""
 
     @abstractmethod
-    def proceed(self) -> None:
-        """Real clocks go on."""
+    def proceed(self, rank: int) -> None:
+        """This worker's clock goes on."""
 
     # --- where workers live in several processes ---------------------------------------------------------
 
@@ -120,6 +121,11 @@ class Session(ABC):
     def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
         """A function that begins a halt: every process prepares, all decide the largest answer. Never waits."""
         return lambda: decide(prepare())
+
+    def await_halt(self, decided: Callable[[], bool]) -> None:
+        """Block a worker until a halt that has begun is decided; raise if that is in vain."""
+        while not decided():
+            time.sleep(0)
 
     def leave(self, error: BaseException | None) -> None:
         """The run is over here, or `error` ended it: nothing more is asked of this session."""

@@ -42,7 +42,7 @@ class Header(NamedTuple):
     note: float = 0.0
 
 
-FORMAT = Struct("<B3sQIQQd")
+FORMAT = Struct("<B3sQQQQd")
 
 
 def pack(header: Header) -> bytes:
@@ -62,6 +62,7 @@ class Wire(ABC):
 
     rank: int
     size: int
+    local: bool = False  # all processes are on one machine and reach each other at 127.0.0.1
 
     @abstractmethod
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:

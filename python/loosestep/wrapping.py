@@ -56,17 +56,20 @@ class WrappedSession(Session):
     def resume(self, rank: int, seconds: float) -> None:
         self.inner.resume(rank, seconds)
 
-    def pause(self) -> None:
-        self.inner.pause()
+    def pause(self, rank: int) -> None:
+        self.inner.pause(rank)
 
-    def proceed(self) -> None:
-        self.inner.proceed()
+    def proceed(self, rank: int) -> None:
+        self.inner.proceed(rank)
 
     def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
         return self.inner.surveying(topic, mine)
 
     def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
         return self.inner.halting(prepare, decide)
+
+    def await_halt(self, decided: Callable[[], bool]) -> None:
+        self.inner.await_halt(decided)
 
     def leave(self, error: BaseException | None) -> None:
         self.inner.leave(error)

@@ -3,7 +3,11 @@
 It ends the program when mpiexec goes, passes signals on, says on standard error how the program failed, and exits
 with its exit code. Of a program that a signal killed, `die` makes a guard that SIGKILL killed, so that Open MPI
 tells the other ranks; `tell` makes the exit code 128 + signal. Where standard output is a pipe, as under MPICH,
-the program gets a terminal instead, so that lines come out one by one and whole.
+the program gets a terminal instead, so that lines come out one by one and whole. What the program has started and
+not ended is ended with it: mpiexec would wait for whoever holds its output.
+
+Its record is a file: the rank writes there that its run has begun, and the guard that it ends in order, which it
+does not where it is killed.
 
 It is a script of its own, without imports of this package, so that it costs a rank 15 ms and 8 MB.
 """
@@ -26,6 +30,10 @@ MEANT = {signal.SIGURG: signal.SIGINT, signal.SIGWINCH: signal.SIGTERM}  # as th
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGURG, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 LOOK = 0.05  # seconds between two looks at whether the program has ended
 LAST_WORDS = 1.5  # seconds: mpiexec ends all ranks at the first exit code but 0, and they have yet to say why
+FAREWELL = 1.0  # seconds from SIGTERM to SIGKILL for what a program has left behind
+RECORDS = "LOOSESTEP_RECORDS"  # the launcher's folder for records, on its own machine
+BEGUN = "LOOSESTEP_BEGUN"  # where a rank writes `begun`
+UNBEGUN = "it had begun no run, so that others who wait for it do not hear of this"
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
@@ -109,18 +117,47 @@ def pass_on(child: int) -> set[int]:
     return handed
 
 
-def told(code: int, child: int) -> str:
-    """One line: who failed, where, how."""
-    rank = next((os.environ[name] for name in RANKS if name in os.environ), "?")
+def rank() -> str:
+    """As MPI's launcher has numbered it."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "?")
+
+
+def open_record() -> int:
+    """This rank's record; on a machine without the launcher's folder it is only for us."""
+    place = os.path.join(os.environ.get(RECORDS, "/nowhere"), f"rank-{rank()}")
+    try:
+        record = os.open(place, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    except OSError:
+        record = os.memfd_create("record")
+        place = f"/proc/{os.getpid()}/fd/{record}"
+    os.environ[BEGUN] = place
+    return record
+
+
+def end_group(group: int) -> None:
+    """End what the program has left in its process group."""
+    until = time.monotonic() + FAREWELL
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < until:
+            time.sleep(LOOK)
+            os.killpg(group, 0)
+        os.killpg(group, signal.SIGKILL)
+
+
+def told(code: int, child: int, begun: bool) -> str:
+    """Who failed, where, how; and whether the others, who wait for it in MPI's start, hear of it."""
     how = f"ended with exit code {code}"
     if code < 0:
         how = f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"loosestep run: rank {rank} on {os.uname().nodename} (process {child}) {how}\n"
+    line = f"loosestep run: rank {rank()} on {os.uname().nodename} (process {child}) {how}\n"
+    return line if begun else f"{line}loosestep run: {UNBEGUN}\n"
 
 
 def main() -> None:
     die_with(os.getppid())
     end, *program = sys.argv[1:]
+    record = open_record()
     piped = stat.S_ISFIFO(os.fstat(1).st_mode)
     near, far = terminal() if piped else (-1, 1)
     child = start(program, far)
@@ -131,8 +168,11 @@ def main() -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     for number in PASSED:
         signal.signal(number, signal.SIG_DFL)
-    if code and -code not in handed:
-        os.write(2, told(code, child).encode())
+    begun = b"begun" in os.pread(record, 1000, 0)
+    if code and -code not in handed and code - 128 not in handed:
+        os.write(2, told(code, child, begun).encode())
+    os.write(record, b"ended\n")
+    end_group(child)
     if code > 0:
         time.sleep(LAST_WORDS)
     if code < 0 and end == "die":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loosestep.launching import guard
+from loosestep.launching import guard, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,10 @@ GRACE = 5.0  # seconds that mpiexec has to end its ranks before it is killed, an
 AGAIN = 3  # times that mpiexec is started again where it failed before any rank began
 UNSTARTED = b"The PMIx server's listener thread failed to start"  # Open MPI 5 on a busy machine, now and then
 OVERDUE = 124  # the exit code of a job that took longer than its deadline, as timeout(1) has it
+EARLY = 5.0  # seconds for the others after a rank failed before its run: who waits in MPI's start hears of nothing
+KILLED = 128 + int(signal.SIGKILL)
+CERTAIN = 2.0  # seconds after which a killed guard is no sign that mpiexec is about to end the job
+LEFT = 10.0  # seconds for mpiexec to end after all ranks have
 LONGEST = 500  # bytes of a guard's line, which may come in two pieces
 FAILED = re.compile(
     rb"loosestep run: rank \d+ on \S+ \(process \d+\) (ended with exit code|was killed by signal) (\d+)"
@@ -35,28 +39,43 @@ FAILED = re.compile(
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: of the whole job; and of the other ranks after one has failed."""
+    """Seconds: of the whole job; and of the other ranks after one has failed (before its run: `EARLY` at most)."""
 
     deadline: float = math.inf
     linger: float = 60.0
 
 
 class Job:
-    """A command of mpiexec, run once."""
+    """A command of mpiexec, run once. `alone`: all its ranks are on this machine."""
 
-    def __init__(self, mpi: Mpi, command: list[str], environment: dict[str, str], limits: Limits) -> None:
+    def __init__(
+        self,
+        mpi: Mpi,
+        command: list[str],
+        environment: dict[str, str],
+        limits: Limits,
+        *,
+        alone: bool = False,
+    ) -> None:
         self.mpi, self.command, self.environment, self.limits = mpi, command, environment, limits
-        self.until = math.inf
+        self.alone = alone
+        self.ranks = int(environment.get("LOOSESTEP_RANKS", 0))
+        self.until = self.left_behind = math.inf
+        self.lingering = limits.linger
+        self.killed: list[tuple[float, records.Killed]] = []  # guards, since when
         self.asked: list[int] = []  # signals that came, in order
         self.passed = 0  # how many of them were acted on
         self.failed = 0  # the exit code of the first rank that failed
-        self.overdue = False
+        self.overdue = self.abandoned = False
         self.tail = b""
 
     def carry_out(self) -> int:
         """Run to the end; the exit code: 0 if every rank's was, 128 + its number after a signal."""
         self.until = time.monotonic() + self.limits.deadline
-        with self.listening():
+        with self.listening(), records.own_folder() as folder:
+            self.guards = records.Guards(folder, guard.RANKS)
+            own = self.mpi.private(folder) if self.alone else {}
+            self.environment = {**own, **self.environment, guard.RECORDS: str(folder)}
             self.run()
             for _ in range(AGAIN):
                 if UNSTARTED in self.tail and not self.asked:
@@ -70,13 +89,35 @@ class Job:
             while self.process.poll() is None:
                 self.hear(LOOK)
                 self.obey()
+                self.watch_the_guards()
                 self.watch_the_clock()
+            while self.killed and not self.process.returncode:
+                self.tell_of_killed()
+
+    def watch_the_guards(self) -> None:
+        """Who is killed says nothing; and mpiexec waits for whoever holds a rank's output."""
+        now = time.monotonic()
+        self.killed += [(now, killed) for killed in self.guards.look(self.process.pid)]
+        while self.killed and now - self.killed[0][0] > CERTAIN:
+            self.tell_of_killed()
+        if self.left_behind == math.inf and self.guards.ended == self.ranks:
+            self.left_behind = now + LEFT
+
+    def tell_of_killed(self) -> None:
+        """Of the guard that was killed first."""
+        _, killed = self.killed.pop(0)
+        say(f"the guard of rank {killed.rank} (process {killed.process}) was killed, and the rank with it")
+        self.fail(KILLED, killed.begun)
 
     def watch_the_clock(self) -> None:
-        if time.monotonic() < self.until:
+        now = time.monotonic()
+        if now > self.left_behind:
+            self.abandoned = True
+            say("all ranks have ended, but not what one of them started, which holds their output: not waited for")
+        elif now < self.until:
             return
-        if self.failed:
-            say(f"the other ranks had {self.limits.linger:g} s to end by themselves, and were ended")
+        elif self.failed:
+            say(f"the other ranks had {self.lingering:g} s to end by themselves, and were ended")
         else:
             self.overdue = True
             say(f"the job took longer than its deadline of {self.limits.deadline:g} s and was ended")
@@ -153,14 +194,25 @@ class Job:
     def note(self) -> None:
         """Open MPI's exit code is 0 when a rank dies and the others end well: the guards know better."""
         found = FAILED.search(self.tail)
-        if found and not self.failed:
-            self.failed = int(found[2]) + (128 if b"signal" in found[1] else 0)
-            self.until = min(self.until, time.monotonic() + self.limits.linger)
+        if found:
+            code = int(found[2]) + (128 if b"signal" in found[1] else 0)
+            self.fail(code, begun=guard.UNBEGUN.encode() not in self.tail)
+
+    def fail(self, code: int, begun: bool) -> None:
+        """The first rank that failed has the job's exit code; the others have so long."""
+        shorter = not begun and EARLY < self.lingering < math.inf
+        if self.failed and not shorter:
+            return
+        self.failed = self.failed or code
+        self.lingering = EARLY if shorter else self.lingering
+        self.until = min(self.until, time.monotonic() + self.lingering)
 
     def exit_code(self) -> int:
         code = self.process.returncode
         if self.overdue:
             return OVERDUE
+        if self.abandoned and not self.asked:
+            return self.failed
         if self.asked:
             return self.failed or 128 + self.asked[0]
         if code < 0:

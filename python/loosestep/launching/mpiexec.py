@@ -17,6 +17,9 @@ from loosestep import _core
 from loosestep.errors import LoosestepError
 
 GUARD = Path(__file__).with_name("guard.py")
+LOOPBACK = "127.0.0.1"
+SCHEDULED = ("SLURM_JOB_ID", "SLURM_JOBID", "PBS_JOBID", "LSB_JOBID", "PE_HOSTFILE")
+"""Where one of these is set, mpiexec starts ranks on the machines of an allocation."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MEND = "pip install 'loosestep[mpi]', or put the mpiexec of an MPI on the PATH"
 
@@ -43,6 +46,10 @@ class Mpi(ABC):
     def settings(self, ranks: int) -> dict[str, str]:
         """What this MPI needs in the environment, where the user has not said otherwise."""
 
+    def private(self, folder: Path) -> dict[str, str]:
+        """What keeps this MPI to itself where all ranks are on this machine; `folder` goes with the launcher."""
+        return {}
+
     def command(self, program: list[str], ranks: int, hosts: str | None, tag: bool) -> list[str]:
         """The whole command: every rank's program runs under a guard."""
         guard = [sys.executable, "-I", "-S", str(GUARD), "die" if self.survives else "tell"]
@@ -67,12 +74,19 @@ class OpenMpi(Mpi):
         for name in ("LOOSESTEP_RANKS", *ONE_THREAD):
             chosen += ["-x", name]
         chosen += ["--host", hosts] if hosts else []
-        chosen += ["--oversubscribe"] if ranks > _core.info()["cores"] and not hosts else []
+        chosen += ["--oversubscribe"] if ranks > places() and not hosts else []
         return chosen + (["--output", "rank"] if tag else [])
 
     def settings(self, ranks: int) -> dict[str, str]:
         root = hasattr(os, "geteuid") and os.geteuid() == 0
         return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if root else {}
+
+    def private(self, folder: Path) -> dict[str, str]:
+        """Shared memory that goes with the launcher even if it is killed, and no port that others can reach."""
+        chosen = {"OMPI_MCA_btl_sm_backing_directory": str(folder)}
+        if LOOPBACK in _core.Pulse.addresses() and "OMPI_MCA_btl_tcp_if_exclude" not in os.environ:
+            chosen["OMPI_MCA_btl_tcp_if_include"] = "lo"
+        return chosen
 
 
 class Mpich(Mpi):
@@ -87,6 +101,19 @@ class Mpich(Mpi):
     def settings(self, ranks: int) -> dict[str, str]:
         crowded = ranks > _core.info()["cores"]
         return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if crowded else {}  # else waiting ranks spin
+
+
+def alone(hosts: str | None) -> bool:
+    """Whether all ranks will be on this machine: no hosts are named, by the user or by a scheduler."""
+    return hosts is None and not any(name in os.environ for name in SCHEDULED)
+
+
+def places() -> int:
+    """Ranks that there is room for: the tasks of a SLURM allocation, which mpiexec asks for, else the cores."""
+    told = os.environ.get("SLURM_TASKS_PER_NODE") if "SLURM_JOB_ID" in os.environ else None
+    tasks = re.findall(r"(\d+)(?:\(x(\d+)\))?", told or "")  # such as 2(x3),1
+    cores: int = _core.info()["cores"]
+    return sum(int(count) * int(nodes or 1) for count, nodes in tasks) if tasks else cores
 
 
 BANNERS: dict[type[Mpi], str] = {

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loosestep import levels
-from loosestep.errors import PeerFailed, TimedOut, positive
+from loosestep.errors import PeerFailed, positive
 from loosestep.hosting import HostSession, HostsSession
 from loosestep.transport import Session, Transport
+from loosestep.transports.company import Company
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
 
 if TYPE_CHECKING:
@@ -34,47 +38,63 @@ NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that
 FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
 # behind what goes the same way, so that one direction of the link stands idle (a sum takes twice as long)
 AT_ONCE = 64  # parts under way to or from one process: MPI is slow with thousands
-NAP = 1e-4  # seconds
-BEGINNING = 60.0  # seconds for all processes to begin
+BEGUN = "LOOSESTEP_BEGUN"  # the file that says to a rank's guard that its run has begun
 
 
 def world() -> Any:
-    """MPI's world of processes."""
+    """MPI's world of processes; from the first call on, they hear of each other's beginnings and ends."""
+    return company().world
+
+
+@cache
+def company() -> Company:
+    """This process among all that were started together.
+
+    MPI's end is ours where this is the first import of mpi4py: see `company.py`.
+    """
+    first = "mpi4py.MPI" not in sys.modules
     try:
-        from mpi4py import MPI
+        import mpi4py
+
+        if first:
+            mpi4py.rc.finalize = False
+        from mpi4py import MPI as binding  # noqa: N811 - our own MPI is in this file
     except (ImportError, RuntimeError) as error:
         raise ImportError(f"on=MPI() needs an MPI: pip install 'loosestep[mpi]' ({error})") from error
-    return MPI.COMM_WORLD
+    found = Company(binding.COMM_WORLD, binding, ends=first)
+    found.attach()
+    return found
 
 
-def own(parent: Any) -> Any:
-    """A communicator of our own, so that nobody else's messages are met."""
-    comm, request = parent.Idup()
-    finish(request, parent.rank)
-    return comm
+def tell_guard() -> None:
+    """`loosestep run` knows from now on that this rank's failure is heard by the others."""
+    place = os.environ.get(BEGUN)
+    if place is not None:
+        with suppress(OSError), open(place, "a") as file:
+            file.write("begun\n")
 
 
-def finish(request: Any, rank: int) -> None:
-    """What all processes take part in when they begin."""
-    until = time.monotonic() + BEGINNING
-    while not request.Test():
-        if time.monotonic() > until:
-            raise TimedOut(rank, "its beginning", ["all others to begin"], BEGINNING)
-        time.sleep(NAP)
+def marks() -> tuple[bytes, bytes]:
+    """Two marks of 16 bytes, of the host and of its network.
 
-
-def mark_of_host() -> bytes:
-    """The same, in 16 bytes, for processes that see each other in /proc: one kernel, one name, one name space."""
+    The first is the same for processes that see each other in /proc: one kernel, one name, one name space. The
+    second is for those that also reach each other at 127.0.0.1.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    seen = f"{boot} {platform.node()} {os.readlink('/proc/self/ns/pid')}"
-    return blake2b(seen.encode(), digest_size=16).digest()
+    host = f"{boot} {platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    net = f"{host} {os.readlink('/proc/self/ns/net')}"
+    return digest(host), digest(net)
+
+
+def digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, repr=False)
 class MPI(Transport):
     """The processes that `mpiexec -n N` or `loosestep run -n N` started, one worker each.
 
-    deadline: seconds for which a worker may compute while others wait for it.
+    deadline: seconds for which a worker may compute while others wait for it, before its run begins too.
     silence: seconds without any sign of life after which a worker counts as dead.
     hosts: how many workers live on each host, in rank order, as [2, 2]: those of one share memory. By default this
         is found out; said, it splits one machine, so that what happens between hosts can be tried there.
@@ -109,7 +129,8 @@ class MPI(Transport):
     def open(self, seed: int = 0) -> Session:
         size = self.size
         forced = None if self.hosts is None else levels.split(self.hosts, size)
-        wire = Messages(world(), size)
+        wire = Messages(company(), self.deadline)
+        tell_guard()
         hosts = forced or wire.hosts
         kind = HostSession if len(hosts) == 1 else HostsSession
         return kind(wire, hosts, self.silence, self.deadline)
@@ -140,30 +161,30 @@ class Flow:
 class Messages(Wire):
     """Bytes by nonblocking MPI: a header, and a longer payload in parts behind it."""
 
-    def __init__(self, parent: Any, size: int) -> None:
-        from mpi4py import MPI as binding  # noqa: N811 - our own MPI is in this file
-
-        self.binding = binding
-        self.comm = own(parent)
-        self.comm.Set_errhandler(binding.ERRORS_RETURN)
-        self.rank, self.size = self.comm.rank, size
-        self.hosts = self.find_hosts()
+    def __init__(self, company: Company, deadline: float) -> None:
+        company.begin(deadline)
+        self.company, self.binding = company, company.binding
+        self.comm = company.own(deadline)
+        self.comm.Set_errhandler(self.binding.ERRORS_RETURN)
+        self.rank, self.size = company.rank, company.size
+        self.hosts, self.local = self.find_hosts(deadline)
         self.requests: list[Any] = []
         self.ends: list[tuple[Flow | None, int, Any]] = []  # whose part it is, a sign of whose life, the part
-        self.sends = [self.flow(rank, NOBODY, self.comm.Isend) for rank in range(size)]
-        self.receipts = [self.flow(rank, rank, self.comm.Irecv) for rank in range(size)]
-        self.signs = [time.monotonic()] * size
-        self.status = binding.Status()
+        self.sends = [self.flow(rank, NOBODY, self.comm.Isend) for rank in range(self.size)]
+        self.receipts = [self.flow(rank, rank, self.comm.Irecv) for rank in range(self.size)]
+        self.signs = [time.monotonic()] * self.size
+        self.status = self.binding.Status()
 
-    def find_hosts(self) -> levels.Hosts:
-        """The ranks that can map each other's memory, in the order of their first."""
-        marks = np.zeros((self.size, 16), np.uint8)
-        mine = np.frombuffer(mark_of_host(), np.uint8)
-        finish(self.comm.Iallgather(mine, marks), self.rank)
-        found: dict[bytes, list[int]] = {}
-        for rank, mark in enumerate(marks):
-            found.setdefault(mark.tobytes(), []).append(rank)
-        return tuple(map(tuple, found.values()))
+    def find_hosts(self, deadline: float) -> tuple[levels.Hosts, bool]:
+        """The ranks that can map each other's memory, in the order of their first; and whether all are on one
+        machine and network."""
+        found = np.zeros((self.size, 32), np.uint8)
+        mine = np.frombuffer(b"".join(marks()), np.uint8)
+        self.company.finish(self.comm.Iallgather(mine, found), deadline)
+        hosts: dict[bytes, list[int]] = {}
+        for rank, (host, _) in enumerate(found.reshape(self.size, 2, 16)):
+            hosts.setdefault(host.tobytes(), []).append(rank)
+        return tuple(map(tuple, hosts.values())), bool((found == found[0]).all())
 
     def flow(self, peer: int, sign_of: int, begin: Callable[[Any, int, int], Any]) -> Flow:
         """Payloads in one direction between this process and another."""
@@ -250,6 +271,7 @@ class Messages(Wire):
     def close(self, *, orderly: bool) -> None:
         if orderly:
             self.comm.Free()
+            self.company.inside = False
 
     def end_job(self) -> None:
         self.binding.COMM_WORLD.Abort(1)

@@ -170,7 +170,7 @@ class SimulatedSession(Session):
     def resume(self, rank: int, seconds: float) -> None:
         self.clocks[rank] = seconds
 
-    def pause(self) -> None:
+    def pause(self, rank: int) -> None:
         """Nothing: virtual time stands still by itself."""
 
     proceed = pause

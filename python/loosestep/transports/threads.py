@@ -12,12 +12,13 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loosestep import _core, centers
 from loosestep.agreement import check_message
 from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
+from loosestep.forks import Original, end_copy
 from loosestep.mail import pop
 from loosestep.requests import (
     AllGather,
@@ -79,6 +80,7 @@ class ThreadsSession(Stopwatch, Session):
 
     def __init__(self, config: Threads) -> None:
         super().__init__()
+        self.original = Original()
         self.ranks, self.deadline = range(config.n), config.deadline
         self.variables: dict[str, Shared] = {}
         self.teams: dict[Group, _core.Team] = {}
@@ -105,6 +107,12 @@ class ThreadsSession(Stopwatch, Session):
                 if self.aborted:
                     self.teams[group].abort()
             return self.teams[group]
+
+    def await_halt(self, decided: Callable[[], bool]) -> None:
+        while not decided():
+            if self.aborted:  # a second Ctrl-C came before the first was heeded
+                raise Aborted
+            time.sleep(0)
 
     # --- the run -----------------------------------------------------------------------------------------
 
@@ -140,15 +148,23 @@ class ThreadsSession(Stopwatch, Session):
         endpoint.worker = task.worker
         try:
             endpoint.barrier(Barrier())()  # all begin together
-            drive(task, endpoint)
+            drive(replace(task, compute=lambda request: self.compute(task, request)), endpoint)
         except Aborted:
             pass
         except BaseException as cause:
+            if not self.original.here:
+                end_copy(cause)
             with self.lock:
                 self.failures.append(failure(task.worker, endpoint.doing, cause))
             self.abort()
         finally:
             endpoint.done = True
+
+    def compute(self, task: Task, request: Request) -> int:
+        """A forked copy has no other workers, for whom it would wait."""
+        steps = task.compute(request)
+        self.original.require(task.worker.rank)
+        return steps
 
     def abort(self) -> None:
         """Every wait, now and later, ends."""

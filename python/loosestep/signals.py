@@ -1,0 +1,48 @@
+"""Signals that end a run in good order: Ctrl-C, and SIGTERM as schedulers send it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from loosestep.forks import Original
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+@contextmanager
+def interruptible(first: Callable[[int], None]) -> Iterator[None]:
+    """Inside, in the main thread, the first signal calls `first` with its number, and a second one ends now.
+
+    SIGTERM is left alone where the program has a handler of its own. A forked copy ends at the first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    original, before = Original(), {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        before[signal.SIGTERM] = signal.SIG_DFL
+    asked: list[int] = []
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if original.here and not asked:
+            asked.append(number)
+            first(number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in before:
+        signal.signal(number, heed)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

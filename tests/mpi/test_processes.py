@@ -1,0 +1,156 @@
+"""Sessions of several workers over wires within one process: agreeing on a halt, long runs, forked copies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+from tests.mpi.wires import sessions, together
+
+import loosestep as ls
+from loosestep import watch
+from loosestep.errors import TimedOut
+from loosestep.mail import Mail
+from loosestep.program import Plan
+from loosestep.wire import Header, Kind, pack, unpack
+
+
+def plan_of(session: Any, heading: int) -> Plan:
+    """A plan whose only worker has begun that step."""
+    none: Any = None
+    plan = Plan(ls.LocalSGD(), None, None, None, None, none, none, none, none)
+    plan.prepare = lambda: (setattr(plan, "halting", True), heading)[1]  # type: ignore[method-assign]
+    plan.begin_halt = session.halting(plan.prepare, plan.decide)
+    plan.await_halt = session.await_halt
+    return plan
+
+
+def test_all_stop_at_the_largest_step_that_was_begun() -> None:
+    with sessions(3) as (made, _):
+        plans = [plan_of(session, heading) for session, heading in zip(made, (4, 9, 2), strict=True)]
+        plans[2].halt()
+        for plan in plans:
+            plan.halting = True
+        assert together([lambda plan=plan: plan.halts(8) for plan in plans]) == [False, False, False]
+        assert [plan.halts(9) for plan in plans] == [True, True, True]
+        assert [plan.halt_at for plan in plans] == [9, 9, 9]
+
+
+@pytest.mark.parametrize("asks", [0, 2])
+def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK", 0.1)
+    with sessions(3, silence=1.0) as (made, lines):
+        plans = [plan_of(session, 5) for session in made]
+        lines[1].stopped = True
+        plans[asks].halt()
+        plans[0].halting = plans[2].halting = True
+        errors = together([lambda plan=plans[rank]: plan.halts(3) for rank in (0, 2)])
+        for rank, error in zip((0, 2), errors, strict=True):
+            words = "for worker 1, which shows no sign of life (dead, stopped, or cut off)"
+            assert str(error) == f"worker {rank} waited 1 s at agreeing where all stop {words}"
+            assert isinstance(error, TimedOut)
+
+
+def test_who_fails_while_all_agree_on_a_halt_is_heard() -> None:
+    with sessions(2) as (made, lines):
+        plan = plan_of(made[0], 5)
+        made[1].post.fail("worker 1 failed in round 3, at Gradient(): boo")
+        lines[1].stopped = True
+        plan.halting = True
+        (error,) = together([lambda: plan.halts(3)])
+        assert str(error) == "worker 1 failed in round 3, at Gradient(): boo"
+
+
+def test_what_went_wrong_in_the_helper_thread_ends_the_wait_for_a_halt() -> None:
+    with sessions(2) as (made, lines):
+        plan = plan_of(made[0], 5)
+        lines[1].stopped, plan.halting = True, True
+        made[0].post.broken = ArithmeticError("boo")
+        (error,) = together([lambda: plan.halts(3)])
+        assert error is made[0].post.broken
+
+
+def test_two_halts_at_once_have_one_step() -> None:
+    none: Any = None
+    plan = Plan(ls.LocalSGD(), None, None, None, None, none, none, none, none)
+    plan.decide(7)
+    plan.decide(9)
+    assert plan.halt_at == 7
+
+
+# --- long runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**63])
+def test_questions_are_numbered_beyond_32_bits(number: int) -> None:
+    header = Header(Kind.ASK, "u1", 12, number, number, number, 0.5)
+    assert unpack(pack(header)) == header
+    with sessions(2) as (made, _):
+        for session in made:
+            session.post.numbers = number
+        answers = together(
+            [session.surveying("name", lambda rank=rank: rank) for rank, session in enumerate(made)]
+        )
+        assert answers == [[0, 1], [0, 1]]
+        assert all(session.post.numbers > number for session in made)
+
+
+def test_a_number_is_given_once() -> None:
+    mail = Mail(sessionless())
+    mail.numbers = 2**32 - 2
+    assert [mail.number() for _ in range(3)] == [2**32 - 1, 2**32, 2**32 + 1]
+
+
+def sessionless() -> Any:
+    class Nothing:
+        rank, size = 0, 1
+
+    return Nothing()
+
+
+# --- forked copies -----------------------------------------------------------------------------------------
+
+
+def in_a_copy(action: Any) -> int:
+    """The exit code of a forked copy: what `action` returns there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(int(action()))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def refused(action: Any) -> bool:
+    try:
+        action()
+    except RuntimeError as error:
+        return "is a copy (os.fork) of that of worker 1, and takes no part in its run: end it by os._exit" in str(
+            error
+        )
+    return False
+
+
+def test_a_copy_that_leaves_tells_nobody_and_closes_nothing() -> None:
+    with sessions(2) as (made, lines):
+        boxes = [list(box) for box in lines[1].boxes]
+
+        def leave() -> bool:
+            for error in (None, SystemExit(0), ArithmeticError("boo")):
+                made[1].leave(error)
+            return lines[1].closed is None and [list(box) for box in lines[1].boxes] == boxes and not made[1].gone
+
+        assert in_a_copy(leave) == 1
+        assert made[0].post.failed is None
+        assert not made[0].post.left
+
+
+def test_a_copy_that_goes_on_is_refused() -> None:
+    with sessions(2) as (made, _):
+        waits = [lambda: made[1].meet("there"), made[1].check, lambda: made[1].await_halt(lambda: True)]
+        assert in_a_copy(lambda: all(map(refused, waits))) == 1
+        assert made[1].check() is None
