@@ -1,4 +1,4 @@
-"""A rank that fails, is late or is killed before its run, and what ranks leave behind: the job ends soon, and says who."""
+"""A rank that fails, is late or is killed before its run, and what ranks leave behind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.mpi.jobs import Running, ended, needs_mpi, parent, processes, script, started
+from tests.mpi.jobs import Running, ended, mpiexec_of, needs_mpi, script, started
 
 from loosestep import launching
+from loosestep.launching import guard, records
 
 pytestmark = needs_mpi
+rarely = pytest.mark.slow  # what tests without processes show as well
 
 RUN = """
 import os, signal, subprocess, sys, time
@@ -25,7 +27,8 @@ on = ls.MPI(deadline={deadline})
 def gradient(x, batch):
     {within}
     return x - batch
-result = ls.run(ls.LocalSGD(5), gradient, np.zeros(8), lambda rank, size: iter([1.0] * {steps}), on=on, **{options})
+batches = lambda rank, size: iter([1.0] * {steps})
+result = ls.run(ls.LocalSGD(5), gradient, np.zeros(8), batches, on=on, **{options})
 print("done", result.steps, flush=True)
 """
 
@@ -51,7 +54,7 @@ HEARD = {
 }
 
 
-@pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.parametrize("how", ["exits", *(pytest.param(how, marks=rarely) for how in ("raises", "killed"))])
 def test_a_rank_that_fails_between_the_start_of_mpi_and_its_run(how: str, tmp_path: Path) -> None:
     before, code, words = FAILURES[how]
     job = ended("-n", 3, "--linger", 1000, program(tmp_path, before), seconds=100)
@@ -62,7 +65,7 @@ def test_a_rank_that_fails_between_the_start_of_mpi_and_its_run(how: str, tmp_pa
     assert "done" not in job.out
 
 
-@pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.parametrize("how", ["raises", *(pytest.param(how, marks=rarely) for how in ("exits", "killed"))])
 def test_a_rank_that_fails_before_the_start_of_mpi(how: str, tmp_path: Path) -> None:
     before, code, words = FAILURES[how]
     job = ended("-n", 3, "--linger", 1000, program(tmp_path, before.removeprefix("on.rank\n")), seconds=100)
@@ -72,6 +75,7 @@ def test_a_rank_that_fails_before_the_start_of_mpi(how: str, tmp_path: Path) -> 
         assert "the other ranks had 5 s to end by themselves, and were ended" in job.err
 
 
+@rarely
 def test_a_rank_that_fails_between_two_runs_is_heard(tmp_path: Path) -> None:
     before = "ls.run(ls.LocalSGD(5), lambda x, b: x - b, np.zeros(8), lambda r, n: iter([1.0] * 9), on=on)"
     lines = [before, "if me == 1: raise ArithmeticError('boo')"]
@@ -84,11 +88,9 @@ def test_a_rank_that_fails_between_two_runs_is_heard(tmp_path: Path) -> None:
 def test_who_has_not_begun_is_named_after_the_deadline(tmp_path: Path) -> None:
     job = ended("-n", 3, program(tmp_path, "on.rank\nif me == 1: time.sleep(600)", deadline=2), seconds=100)
     assert job.process.returncode == 1, job.err
+    words = "at its beginning for worker 1, which has not begun its run"
     for rank in (0, 2):
-        assert (
-            f"TimedOut: worker {rank} waited 2 s at its beginning for worker 1, which has not begun its run"
-            in (job.err)
-        )
+        assert f"TimedOut: worker {rank} waited 2 s {words}" in job.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
@@ -96,13 +98,8 @@ def test_a_killed_guard_ends_the_job(tmp_path: Path) -> None:
     before = "print('up', flush=True)\nif me == 1: time.sleep(600)"
     with started("-n", 3, "--linger", 1000, program(tmp_path, before)) as job:
         job.wait_for("up", 3)
-        below = {pid for pid, command in processes(job.mark).items() if "launching/guard.py" in command}
-        ranks = [pid for pid in processes(job.mark) if parent(pid) in below]
-        victim = next(
-            parent(pid)
-            for pid in ranks
-            if b"OMPI_COMM_WORLD_RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
-        )
+        ranks = {records.rank_of(pid, guard.RANKS): pid for pid in records.guards(mpiexec_of(job))}
+        victim = ranks["1"]
         os.kill(victim, signal.SIGKILL)
         assert job.end(60) == 137
         assert f"the guard of rank 1 (process {victim}) was killed, and the rank with it" in job.err
@@ -126,9 +123,16 @@ def test_a_helper_process_does_not_hold_up_the_job(apart: bool, tmp_path: Path) 
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("hosts", ["None", "[1, 1]"])
-@pytest.mark.parametrize("how", ["sys.exit(0)", "raise ArithmeticError('boo')"])
-def test_a_forked_copy_of_a_rank_has_no_part_in_the_run(how: str, hosts: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "how"),
+    [
+        ("None", "sys.exit(0)"),
+        ("[1, 1]", "sys.exit(0)"),
+        pytest.param("None", "raise ArithmeticError('boo')", marks=rarely),
+        pytest.param("[1, 1]", "raise ArithmeticError('boo')", marks=rarely),
+    ],
+)
+def test_a_forked_copy_of_a_rank_has_no_part_in_the_run(hosts: str, how: str, tmp_path: Path) -> None:
     lines = [
         "global count",
         "    count += 1",
