@@ -20,6 +20,7 @@ from loosestep.sparse.engine import Examples, Layout, Settings, Trainer
 from loosestep.sparse.losses import values
 from loosestep.sparse.options import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
+from loosestep.sparse.room import room
 from loosestep.sparse.sound import sound
 from loosestep.sparse.start import Start
 
@@ -102,11 +103,14 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
     # --- training ------------------------------------------------------------------------------------------
 
     def _train(self, examples: Examples, outputs: int, sparse: bool, held_out: Examples | None) -> None:
-        settings = self._settings(outputs, sparse)
+        with room(_described(examples, outputs)):
+            self._train_there(examples, self._settings(outputs, sparse), held_out)
+
+    def _train_there(self, examples: Examples, settings: Settings, held_out: Examples | None) -> None:
         counts = examples.counts(settings.threads)
         trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
         if self._warm():
-            self._begin(trainer, outputs, examples.features)
+            self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
         touched = trainer.touched(counts, len(examples))
         self._epochs(trainer, laid, touched, held_out)
@@ -146,7 +150,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
                     return
                 trainer.cuts, without = trainer.cuts + 1, 0
         if self.tol is not None:
-            warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=4)
+            warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=5)
 
     def _epoch(self, trainer: Trainer, laid: Any, touched: Any, held_out: Examples | None = None) -> float:
         """One pass: its mean loss, or that of what is held out."""
@@ -175,7 +179,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             warn(
                 words + "the scale of the features (scale them, or a smaller eta0)",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self.coef_, self.intercept_ = trainer.read()
         self.t_ = 1.0 + trainer.steps
@@ -197,9 +201,12 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 "early_stopping=True holds rows out, which partial_fit cannot: set it to False, or use fit"
             )
-        settings = self._settings(outputs, sparse)
+        with room(_described(examples, outputs)):
+            self._pass(examples, self._settings(outputs, sparse))
+
+    def _pass(self, examples: Examples, settings: Settings) -> None:
         counts = examples.counts(settings.threads)
-        start, before = Start.of(self, outputs, examples.features), getattr(self, "_trainer", None)
+        start, before = Start.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
 
         def layout() -> Layout:
             return Layout.of(settings, counts, len(examples))
@@ -244,3 +251,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         X = validate_data(self, sound(X), accept_sparse="csr", reset=False)
         scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
         return np.asarray(scores.ravel() if scores.shape[1] == 1 else scores)
+
+
+def _described(examples: Examples, outputs: int) -> str:
+    return f"a model of {examples.features} features and {outputs} outputs"

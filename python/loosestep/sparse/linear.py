@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from loosestep.sparse.base import Hogwild
 from loosestep.sparse.classes import Classes, probabilities
 from loosestep.sparse.engine import Examples
-from loosestep.sparse.options import narrowed, narrowed_weights, row_weights
+from loosestep.sparse.weights import narrowed, narrowed_weights, row_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

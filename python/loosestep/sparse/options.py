@@ -7,9 +7,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight
 
 from loosestep import _core
 from loosestep.errors import one_of, whole
@@ -52,33 +50,11 @@ def real(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be finite, got {value!r}")
 
 
-def row_weights(given: Any, X: Any) -> NDArray[np.float64] | None:
-    """A weight for each row, at least 0, and above 0 for some; None where none are given."""
-    if given is None:
-        return None
-    checked = _check_sample_weight(given, X, dtype=np.float64, ensure_non_negative=True)
-    return np.asarray(checked, np.float64)
-
-
-def narrowed(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
-    """Numbers as float32, in which the engines count; ValueError where it does not hold them."""
-    with np.errstate(over="ignore"):
-        narrow: NDArray[np.float32] = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(narrow).all():
-        row = int(np.argmin(np.isfinite(narrow)))
-        raise ValueError(
-            f"{name} must hold numbers that float32 can, got {values[row]!s} in row {row}: scale them"
-        )
-    return narrow
-
-
-def narrowed_weights(values: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
-    """Weights of rows as float32; ValueError where all of them are 0 there."""
-    if values is None:
-        return None
-    weights = narrowed("sample_weight", values)
-    if not weights.any():
-        most = float(values.max(initial=0.0))
-        what = f"the largest is {most:g}, which is 0 in float32: scale them" if most else "all are 0"
-        raise ValueError(f"sample_weight must hold a weight above 0: {what}")
-    return weights
+def unchanged(estimator: Any, fixed: dict[str, Any]) -> None:
+    """Refuse options that a first call has fixed, and that are others now; `fixed`: what they were."""
+    for name, was in fixed.items():
+        now = getattr(estimator, name)
+        if now is not was and now != was:
+            raise ValueError(
+                f"{name} is fixed by the first call: it was {was!r} then, and is {now!r} now: fit anew"
+            )
