@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import io
 import struct
+import tracemalloc
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +129,63 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
             load(str(tmp_path / "cut.npz"))
 
 
+def header(text: str) -> bytes:
+    """An array's bytes with that header."""
+    filled = text.encode() + b" " * (63 - (len(text) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(filled)) + filled + bytes(400)
+
+
+HEADERS = [
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 1000000000000), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (10,), }",
+    "{'descr': [('a','<f4'),('b','|O')], 'fortran_order': False, 'shape': (10,), }",
+    "{'descr': '<f4', 'fortran_order': 1, 'shape': [10], }",
+    "__import__('os').getpid()",
+    "{" * 5000,
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1," * 70 + "), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",), }",
+    "{'descr': 'nonsense', 'fortran_order': False, 'shape': (10,), }",
+    "(",
+    '"""',
+]
+
+
+@pytest.mark.parametrize("text", HEADERS, ids=lambda text: text[:60])
+def test_an_array_with_a_bad_header_is_named(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", header(text))
+    with pytest.raises(ValueError, match=r"odd\.npz: x "):
+        load(str(file))
+
+
+def test_a_packing_that_python_lacks_is_named(tmp_path: Path) -> None:
+    file = Path(saved(tmp_path, x=ROWS, y=LABELS))
+    content = bytearray(file.read_bytes())
+    for place in (content.index(b"PK\x01\x02") + 10, 8):  # the method, in the directory and before the first array
+        content[place : place + 2] = struct.pack("<H", 97)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"some\.npz: x cannot be read as a plain array \(NotImplementedError"):
+        load(str(file))
+
+
+def test_no_bit_of_a_packed_file_ends_without_its_name(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "some.npz", x=ROWS, y=LABELS)
+    whole, file = (tmp_path / "some.npz").read_bytes(), tmp_path / "bit.npz"
+    told = []
+    for bit in range(0, 8 * len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        try:
+            load(str(file))
+        except ValueError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    assert [words for words in told if not words.startswith(f"{file}: ")] == []
+
+
 def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown data set 'digit' .*digits.*did you mean digits?"):
         find("digit")
@@ -168,6 +227,10 @@ def test_a_folder_that_lacks_files_is_named(tmp_path: Path) -> None:
         (lambda whole: gzip.compress(gzip.decompress(whole)[:9]), "ends within its header, after 9 bytes"),
         (lambda whole: gzip.compress(b"\0\0\x0d\3" + gzip.decompress(whole)[4:]), "not an IDX file"),
         (lambda whole: gzip.compress(b""), "not an IDX file .* begins with nothing"),
+        (lambda whole: gzip.compress(gzip.decompress(whole) + b"1"), "more bytes where the header promises"),
+        (lambda whole: gzip.compress(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"1"), "255 dimensions, where 1 to 8"),
+        (lambda whole: gzip.compress(b"\0\0\x08\0" + b"1"), "0 dimensions, where 1 to 8 are wanted"),
+        (lambda whole: gzip.compress(b"\0\0\x08\3" + b"\xff" * 12 + b"1"), "1 bytes where the header promises"),
     ],
 )
 def test_truncated_idx_files_are_named(damage: object, sentence: str, tmp_path: Path) -> None:
@@ -175,6 +238,19 @@ def test_truncated_idx_files_are_named(damage: object, sentence: str, tmp_path: 
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ValueError, match=rf"train-images-idx3-ubyte\.gz: {sentence}"):
         load("fashion-mnist", tmp_path)
+
+
+def test_no_more_of_an_idx_file_is_unpacked_than_its_header_promises(tmp_path: Path) -> None:
+    """Of 50 MB in 50 kB, what was promised: 54 numbers and one more."""
+    file = tiny_set(tmp_path) / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(idx_bytes(np.zeros((6, 3, 3))) + bytes(50_000_000), 6))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"more bytes where the header promises shape \(6, 3, 3\)"):
+            load("fashion-mnist", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import loosestep as ls
 from loosestep import expressions, models
 from loosestep.errors import one_of, whole
 from loosestep.expressions import ExpressionError, of_kind, parse, parse_list, public
@@ -41,6 +42,16 @@ class Pair(Shape):
 
     def __post_init__(self) -> None:
         one_of("join", self.join, ("and", "or"))
+
+
+@dataclass(frozen=True, repr=False)
+class Vast(Shape):
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        raise (
+            MemoryError(f"there is no room for {self.size}") if self.size > 1 else OverflowError("1 is too large")
+        )
 
 
 WORDS = {"Circle": Circle, "Pair": Pair, "MLP": models.MLP, "Softmax": models.Softmax}
@@ -130,6 +141,25 @@ def test_bad_texts_are_refused_in_a_sentence(text: str) -> None:
 def test_absurd_texts_end_in_a_sentence(text: str) -> None:
     with pytest.raises(ExpressionError):
         parse(text, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Simulated(1000000000)", "Simulated: n must be at most 1e+06, got 1000000000"),
+        ("Simulated(5000, hosts=(5000,))", "Simulated: n, with hosts, must be at most 4096, got 5000"),
+        ("Vast(8)", "Vast: there is no room for 8"),
+        ("Vast(1)", "Vast: 1 is too large"),
+    ],
+)
+def test_a_text_that_asks_for_too_much_is_refused_in_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(ExpressionError, match=re.escape(words)):
+        parse(text, {"Simulated": ls.Simulated, "Vast": Vast})
+
+
+def test_a_million_workers_are_written_down_at_once() -> None:
+    network = parse("Simulated(1000000, bandwidth=5.0)", {"Simulated": ls.Simulated}).network()
+    assert network.worker_bandwidth == [5.0] * 1_000_000
 
 
 def test_a_value_of_another_kind_is_refused() -> None:

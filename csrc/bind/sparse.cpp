@@ -126,6 +126,19 @@ void copy_out(const Block<float>& block, const py::object& out) {
   std::copy_n(block.data(), block.size(), written<float>(out, "out", block.size()));
 }
 
+void load_average(Weights& weights, const py::object& from, const std::vector<std::uint64_t>& averaged,
+                  std::size_t reach) {
+  const float* values = data_of<float>(from, "from", weights.average.size());
+  if (weights.average.size() == 0) throw py::value_error("the model was made without average");
+  if (averaged.size() != weights.averaged.size())
+    throw py::value_error("averaged must have a number for each thread, " +
+                          std::to_string(weights.averaged.size()) + ", got " + std::to_string(averaged.size()));
+  if (reach > weights.places)
+    throw py::value_error("reach must be at most the number of places, got " + std::to_string(reach));
+  std::copy_n(values, weights.average.size(), weights.average.data());
+  weights.averaged = averaged, weights.reach = std::max(weights.reach, reach);
+}
+
 void bind_rows(py::module_& m) {
   m.def("count_features", &count, "starts"_a, "columns"_a, "values"_a, "features"_a, "threads"_a,
         "How many entries each feature has; refuses columns outside and values that are not finite.");
@@ -152,6 +165,10 @@ void bind_linear(py::module_& m) {
            })
       .def("read_average",
            [](const Weights& weights, const py::object& out) { copy_out(weights.average, out); })
+      .def("load_average", &load_average, "from"_a, "averaged"_a, "reach"_a,
+           "The mean so far: how many iterates are in each thread's part of it, and how far it reaches.")
+      .def_readonly("averaged", &Weights::averaged)
+      .def_readonly("reach", &Weights::reach)
       .def("load_squares",
            [](Weights& weights, const py::object& from) {
              const float* values = data_of<float>(from, "from", weights.size());

@@ -56,7 +56,7 @@ inline Source source_of(const py::array& starts, const py::array& columns, const
   source.count = std::size_t(starts.size()) - 1, source.features = features;
   if (source.count >> 32 || features >> 32) throw py::value_error("more than 2^32 rows or features");
   source.starts = data_of<std::int64_t>(starts, "starts", source.count + 1);
-  const std::size_t entries = std::size_t(values.size());
+  const std::size_t entries = source.entries = std::size_t(values.size());
   source.wide_columns = columns.itemsize() == 8, source.wide_values = values.itemsize() == 8;
   source.columns = source.wide_columns
                        ? static_cast<const void*>(data_of<std::int64_t>(columns, "columns", entries))

@@ -37,6 +37,17 @@ template <class Column, class Value> std::string fault(const Source& source, Col
   return {};
 }
 
+// A row's first entry and how many it has, both read once: they may lie in memory that others write to.
+struct Range {
+  std::int64_t begin, size;
+};
+
+Range range_of(const Source& source, std::size_t row) {
+  const std::int64_t begin = source.starts[row], end = source.starts[row + 1];
+  if (begin < 0 || end < begin || end > std::int64_t(source.entries)) throw Changed();
+  return {begin, end - begin};
+}
+
 }  // namespace
 
 Problem count_features(const Source& source, int threads, std::uint32_t* counts) {
@@ -46,15 +57,18 @@ Problem count_features(const Source& source, int threads, std::uint32_t* counts)
     std::vector<std::uint32_t> mine(source.features);
     typed(source, [&](const auto* columns, const auto* values) {
       for (std::size_t row = edge(source.count, thread, threads);
-           row < edge(source.count, thread + 1, threads); ++row)
-        for (std::int64_t k = source.starts[row]; k < source.starts[row + 1]; ++k) {
-          if (const std::string what = fault(source, columns[k], values[k]); !what.empty()) {
+           row < edge(source.count, thread + 1, threads); ++row) {
+        const auto [begin, size] = range_of(source, row);
+        for (std::int64_t k = begin; k < begin + size; ++k) {
+          const auto column = columns[k];
+          if (const std::string what = fault(source, column, values[k]); !what.empty()) {
             const std::lock_guard lock(mutex);
             if (first.row < 0 || std::int64_t(row) < first.row) first = {std::int64_t(row), what};
             return;
           }
-          ++mine[std::size_t(columns[k])];
+          ++mine[std::size_t(column)];
         }
+      }
     });
     const std::lock_guard lock(mutex);
     for (std::size_t j = 0; j < mine.size(); ++j) counts[j] += mine[j];
@@ -67,14 +81,15 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
     : count_(source.count),
       starts_(count_ + 1),
       heads_(count_),
-      places_(std::size_t(source.starts[count_])),
+      places_(source.entries),
       values_(places_.size()),
       targets_(count_),
       weights_(source.weights ? count_ : 0),
       coupling_(head * outputs) {
   const std::vector<std::uint32_t> order = shuffled(std::uint32_t(count_), Random(seed));
   for (std::size_t i = 0; i < count_; ++i)
-    starts_[i + 1] = starts_[i] + source.starts[order[i] + 1] - source.starts[order[i]];
+    starts_[i + 1] = starts_[i] + range_of(source, order[i]).size;
+  if (starts_[count_] != std::int64_t(source.entries)) throw Changed();
   lay(source, places, head, threads, order);
   for (std::size_t k = 0; k < places_.size(); ++k) reach_ = std::max(reach_, std::size_t(places_[k]) + 1);
   if (head > 0) couple(outputs, threads);
@@ -82,24 +97,34 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
 
 void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint32_t head, int threads,
                    const std::vector<std::uint32_t>& order) {
-  const auto lay_row = [&](std::size_t i, const auto* columns, const auto* values) {
-    const std::int64_t begin = source.starts[order[i]], end = source.starts[order[i] + 1];
-    const auto in_head = [&](auto column) { return places[column] < head; };
-    heads_[i] = head ? std::uint32_t(std::count_if(columns + begin, columns + end, in_head)) : 0;
+  const auto lay_row = [&](std::size_t i, const auto* columns, const auto* values,
+                           std::vector<std::uint32_t>& found) {
+    const auto [begin, size] = range_of(source, order[i]);
+    if (size != starts_[i + 1] - starts_[i]) throw Changed();
+    found.clear();
+    for (std::int64_t k = begin; k < begin + size; ++k) {
+      const auto column = columns[k];
+      if (column < 0 || std::size_t(column) >= source.features) throw Changed();
+      found.push_back(places[column]);
+    }
+    const auto in_head = [&](std::uint32_t place) { return place < head; };
+    heads_[i] = head ? std::uint32_t(std::count_if(found.begin(), found.end(), in_head)) : 0;
     std::int64_t front = starts_[i], behind = front + heads_[i];
-    for (std::int64_t k = begin; k < end; ++k) {
-      const std::size_t at = std::size_t(in_head(columns[k]) ? front++ : behind++);
-      places_[at] = places[columns[k]], values_[at] = float(values[k]);
+    for (std::int64_t k = 0; k < size; ++k) {
+      const std::uint32_t place = found[std::size_t(k)];
+      const std::size_t at = std::size_t(in_head(place) ? front++ : behind++);
+      places_[at] = place, values_[at] = float(values[begin + k]);
     }
     targets_[i] = source.targets[order[i]];
     if (source.weights) weights_[i] = source.weights[order[i]];
   };
   in_threads(threads, [&](int thread) {
+    std::vector<std::uint32_t> found;  // the places of a row
     typed(source, [&](const auto* columns, const auto* values) {
       for (std::size_t i = edge(count_, thread, threads); i < edge(count_, thread + 1, threads); ++i) {
         const std::int64_t soon = source.starts[order[std::min(i + 4, count_ - 1)]];
         __builtin_prefetch(columns + soon), __builtin_prefetch(values + soon);
-        lay_row(i, columns, values);
+        lay_row(i, columns, values, found);
       }
     });
   });

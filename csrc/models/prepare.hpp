@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace loosestep::models {
 
 // Compressed sparse rows as they come.
 struct Source {
-  std::size_t count = 0, features = 0;
+  std::size_t count = 0, features = 0, entries = 0;
   const std::int64_t* starts = nullptr;
   const void* columns = nullptr;
   bool wide_columns = false;  // int64, else int32
@@ -25,6 +26,11 @@ struct Source {
 struct Problem {  // with a row: -1 where there is none
   std::int64_t row = -1;
   std::string what;
+};
+
+// Who reads rows while another thread writes them: nothing is read or written out of bounds.
+struct Changed : std::runtime_error {
+  Changed() : std::runtime_error("the rows changed while they were read: let no other thread write to them") {}
 };
 
 // How many rows hold each feature (counts has room for all features), in several threads.

@@ -26,11 +26,18 @@ inline const char* skip_blanks(const char* at) {
   return at;
 }
 
-// The word at `at`, as an error shows it.
+// The word at `at`, as an error shows it: bytes that are no visible ASCII as \xef, so that they are seen.
 inline std::string shown(const char* at) {
   constexpr std::size_t most = 40;
+  constexpr char digits[] = "0123456789abcdef";
   std::string word;
-  for (; !is_gap(*at) && word.size() < most; ++at) word += *at > ' ' && *at <= '~' ? *at : '?';
+  for (; !is_gap(*at) && word.size() < most; ++at) {
+    const auto byte = static_cast<unsigned char>(*at);
+    if (*at > ' ' && *at <= '~')
+      word += *at;
+    else
+      word += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+  }
   return "'" + word + (is_gap(*at) ? "'" : "...'");
 }
 

@@ -30,7 +30,11 @@ def zeros(n: int, dtype: DTypeLike = np.float32) -> Buffer:
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
     if n < 0:
         raise ValueError(f"n must be at least 0, got {n}")
-    return _core.allocate(n * kind.itemsize).view(kind)
+    size = n * kind.itemsize
+    try:
+        return _core.allocate(size).view(kind)
+    except (MemoryError, OverflowError, TypeError) as error:  # the latter two: no 64 bits hold the size
+        raise MemoryError(f"{n} numbers of {kind} are {size / 2**30:,.4g} GiB, which cannot be had") from error
 
 
 def empty(n: int, dtype: DTypeLike = np.float32) -> Buffer:

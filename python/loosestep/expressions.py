@@ -178,7 +178,7 @@ def _construct(cls: type[Any], positional: list[Any], named: dict[str, Any]) -> 
         _check(cls, signature.parameters[option], value)
     try:
         return cls(*positional, **named)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ExpressionError(f"{cls.__name__}: {error}") from error
 
 

@@ -29,6 +29,14 @@ def per_link(name: str, value: Any, size: int, *, zero: bool) -> NDArray[np.floa
     return np.broadcast_to(table, (size, size))
 
 
+def farthest(links: NDArray[np.float64]) -> list[float]:
+    """The largest of each worker's links; one number for all is not looked up n x n times."""
+    if not any(links.strides):
+        return [float(links[0, 0])] * len(links)
+    largest: list[float] = links.max(axis=1).tolist()
+    return largest
+
+
 class Network:
     """Latency in seconds and bandwidth in bytes a second per link; the center's link is finite both ways."""
 
@@ -36,9 +44,9 @@ class Network:
         self.size = size
         self.latency = per_link("latency", latency, size, zero=True)
         self.bandwidth = per_link("bandwidth", bandwidth, size, zero=False)
-        self.to_center = self.latency.max(axis=1).tolist()  # a table's center is as far as the farthest peer
+        self.to_center = farthest(self.latency)  # a table's center is as far as the farthest peer
         self.center_bandwidth = center_bandwidth
-        self.worker_bandwidth = self.bandwidth.max(axis=1).tolist()
+        self.worker_bandwidth = farthest(self.bandwidth)
         self.free = array("d", bytes(8 * size))  # when a worker's own link is free again
         self.center_in = self.center_out = 0.0
         self.delivered = array("d", bytes(8 * size))  # when what a worker pushed last is at the center

@@ -35,7 +35,8 @@ struct Data {
 
   Source source() const {
     Source source;
-    source.count = targets.size(), source.features = features, source.starts = starts.data();
+    source.count = targets.size(), source.features = features, source.entries = columns.size();
+    source.starts = starts.data();
     source.columns = columns.data(), source.values = values.data(), source.targets = targets.data();
     return source;
   }

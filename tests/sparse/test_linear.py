@@ -261,6 +261,94 @@ def test_a_diagnosis_says_what_threads_did_to_each_other() -> None:
     assert "staleness, in examples of others: 0:" in str(both)
 
 
+# --- weights of rows, and classes of a warm start -------------------------------------------------------------
+
+
+def weighted(kind: Any, weights: Any, **options: Any) -> Any:
+    X = np.random.default_rng(0).normal(size=(len(weights), 3))
+    y = X @ [1.0, -2, 0.5]
+    model = kind(random_state=0, **options)
+    return model.fit(X, y > 0 if kind is HogwildClassifier else y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_rows_of_weight_zero_are_not_held_out(kind: Any) -> None:
+    weights = np.zeros(60)
+    weights[20:32] = 1
+    loss = "log_loss" if kind is HogwildClassifier else "squared_error"
+    model = weighted(kind, weights, early_stopping=True, loss=loss)
+    assert np.isfinite(model.loss_curve_).all()
+    assert min(model.loss_curve_) > 0
+    with pytest.raises(ValueError, match="of 1 rows of weights above 0 holds out 1: there must be rows to train"):
+        weighted(kind, np.arange(60) == 7, early_stopping=True)
+
+
+def test_a_split_without_weights_of_zero_is_as_without_weights() -> None:
+    plain = weighted(HogwildRegressor, np.ones(60), early_stopping=True)
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    alone = HogwildRegressor(random_state=0, early_stopping=True).fit(X, X @ [1.0, -2, 0.5])
+    np.testing.assert_array_equal(plain.coef_, alone.coef_)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (np.full(60, 1e-60), "the largest is 1e-60, which is 0 in float32: scale them"),
+        (np.full(60, 1e39), r"sample_weight must hold numbers that float32 can, got 1e\+39 in row 0"),
+        (-np.ones(60), "Negative values in data passed to `sample_weight`"),
+        (np.zeros(60), "at least one non-zero"),
+    ],
+)
+def test_weights_that_would_teach_nothing_are_refused(kind: Any, weights: Any, words: str) -> None:
+    for options in ({}, {"early_stopping": True}):
+        with pytest.raises(ValueError, match=words):
+            weighted(kind, weights, **options)
+
+
+def test_weights_of_classes_are_numbers_that_float32_holds() -> None:
+    X, y = np.eye(4), [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="sample_weight must hold a weight above 0: the largest is 1e-50"):
+        HogwildClassifier(class_weight={0: 1e-50, 1: 1e-50}).fit(X, y)
+
+
+def test_targets_beyond_float32_are_refused() -> None:
+    for call in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=r"y must hold numbers that float32 can, got -1e\+39 in row 2"):
+            getattr(HogwildRegressor(), call)(np.eye(3), [0, 1, -1e39])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((0, 1, 2), (0, 1)), ((0, 1), (0, 1, 2)), ((0, 1), (1, 2)), ((0, 1, 2), (1, 2, 3)), ("ab", "ac")],
+    ids=str,
+)
+def test_a_warm_start_is_of_the_same_classes(first: Any, second: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    model = HogwildClassifier(warm_start=True, random_state=0).fit(X, np.resize(list(first), 60))
+    before = model.coef_.copy()
+    with pytest.raises(
+        ValueError, match=r"warm_start=True goes on from the weights of the classes \[.*set warm_st"
+    ):
+        model.fit(X, np.resize(list(second), 60))
+    np.testing.assert_array_equal(model.classes_, list(first))
+    np.testing.assert_array_equal(model.coef_, before)
+    model.set_params(warm_start=False).fit(X, np.resize(list(second), 60))
+    np.testing.assert_array_equal(model.classes_, list(second))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_warm_start_is_of_as_many_features(kind: Any) -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
+    model = kind(warm_start=True, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="X has 3 features, but Hogwild.* is expecting 4"):
+        model.fit(X[:, :3], y)
+    assert model.predict(X).shape == (60,)
+    model.coef_ = model.coef_[:, :3]
+    with pytest.raises(ValueError, match=r"coef_ must be numbers of the shape \(1, 4\)"):
+        model.fit(X, y)
+
+
 # --- bad input ---------------------------------------------------------------------------------------------
 
 

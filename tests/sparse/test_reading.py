@@ -184,8 +184,8 @@ REFUSED = {
     "1 qid:x 1:1": "'qid:x' is no query: qid:INTEGER is wanted",
     "1 qid:99999999999999999999 1:1": "'qid:99999999999999999999' is no query",
     "1 1:1 qid:2": "'qid:2' is no entry",
-    "1 1:\0": r"'1:\?' has no finite number",
-    "\x1b[2J 1:1": r"'\?\[2J' is no target",
+    "1 1:\0": r"'1:\\x00' has no finite number",
+    "\x1b[2J 1:1": r"'\\x1b\[2J' is no target",
 }
 
 
@@ -267,6 +267,29 @@ def test_a_packed_file_is_named_as_such(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(PLAIN.encode()))
     with pytest.raises(ValueError, match="train.svm.gz is packed by gzip: unpack it first"):
         read_svmlight(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            PLAIN.encode("utf-8-sig"),
+            "line 1: begins with a byte order mark .the bytes ef bb bf.: save it as UTF-8 with",
+        ),
+        (b"\xef\xbb\xbf", "line 1: begins with a byte order mark"),
+        (PLAIN.encode("utf-16"), "line 1: begins with the byte order mark of UTF-16 .ff fe.: save it as UTF-8"),
+        (b"\xfe\xff" + PLAIN.encode("utf-16-be"), "line 1: begins with the byte order mark of UTF-16 .fe ff."),
+        (PLAIN.encode() + PLAIN.encode("utf-8-sig"), r"line 3: '\\xef\\xbb\\xbf1' is no target"),
+        (PLAIN.encode() + b"1 1:2\xc2\xa0\n", r"line 3: '1:2\\xc2\\xa0' has no finite number"),
+    ],
+)
+def test_marks_that_an_editor_does_not_show_are_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "train.svm"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"train.svm, {words}"):
+        read_svmlight(path)
+    with pytest.raises(ValueError, match=f"train.svm, {words}"):
+        list(svmlight_blocks(path))
 
 
 def test_what_is_no_file_is_named_as_such(tmp_path: Path) -> None:

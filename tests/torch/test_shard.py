@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset  # noqa: E402
 
 import loosestep as ls  # noqa: E402
-from loosestep.adapters.torch.shard import shard  # noqa: E402
+from loosestep.adapters.torch.shard import rows_of, shard  # noqa: E402
 
 
 def worker(rank: int = 0, size: int = 1) -> Any:
@@ -67,6 +68,13 @@ def test_the_position_is_what_steps_consumed_though_a_loader_reads_ahead(accumul
 def test_another_samplers_state_is_refused() -> None:
     with pytest.raises(ls.errors.CheckpointError, match="of rows 40, and its rows is 41"):
         samplers(1, 41)[0].load_state_dict(samplers(1, 40)[0].state_dict())
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, int])
+def test_a_number_of_rows_is_any_integer(kind: Any) -> None:
+    assert rows_of(kind(100), kind(10), kind(3), 2) == 100
+    with pytest.raises(TypeError, match="data must be an integer, got True"):
+        rows_of(True, 10, 0, 1)
 
 
 def test_too_few_rows() -> None:

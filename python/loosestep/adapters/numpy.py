@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from loosestep import ops
+from loosestep.data.rows import rows_in
 from loosestep.errors import Diverged
 from loosestep.requests import Gradient, Ready, Request, Update
 
@@ -22,11 +23,20 @@ GradientFunction = Callable[[Any, Any], Any]
 
 
 def samples_in(batch: Any) -> int:
-    """How many samples a batch holds: the length of its first part, or its own, or 1."""
+    """How many samples a batch holds: rows of its first part, its own, or 1; of a list of examples, its length.
+
+    >>> samples_in((np.zeros((8, 3)), np.zeros(8))), samples_in({"x": np.zeros((8, 3))}), samples_in(3.5)
+    (8, 8, 1)
+    >>> samples_in([(np.zeros(3), 1), (np.zeros(3), 0)])
+    2
+    """
+    if isinstance(batch, list) and batch and isinstance(batch[0], tuple | Mapping | str | bytes):
+        return len(batch)
     first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    if hasattr(first, "__len__") and np.ndim(first) > 0:
-        return len(first)
-    return len(batch) if isinstance(batch, list) else 1
+    count = rows_in(first)
+    if count is None:
+        return len(batch) if isinstance(batch, list) else 1
+    return count
 
 
 def kind(value: Any) -> str:

@@ -39,7 +39,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: _array(path, file, name) for name in file.files}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever a damaged archive makes its readers raise
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: not a complete .npz file ({error})") from error
@@ -48,8 +48,11 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _array(path: Path, file: Any, name: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = file[name]
-    except ValueError as error:
-        raise ValueError(f"{path}: {name} cannot be read as a plain array ({error})") from error
+    except MemoryError as error:
+        raise ValueError(f"{path}: {name} is larger than memory, or its header is damaged ({error})") from error
+    except Exception as error:  # unpacking and header alike raise many kinds
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: {name} cannot be read as a plain array ({what})") from error
     return array
 
 

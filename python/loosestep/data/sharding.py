@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from loosestep.data.rows import pairs_in
 from loosestep.errors import positive, whole
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def shards(
 ) -> Callable[[int, int], Iterator[Pair]]:
     """The `batches` of `loosestep.run`: for each rank, its part of `data` for that many epochs.
 
-    In an epoch each row goes to exactly one worker and their numbers differ by at most one. Orders are keyed
-    by (seed, epoch), so they are the same for the same seed whichever worker asks.
+    `data` is (rows, labels): arrays, or rows as a scipy CSR matrix. In an epoch each row goes to exactly one
+    worker and their numbers differ by at most one. Orders are keyed by (seed, epoch), so they are the same for the
+    same seed whichever worker asks.
 
     by_label: a worker keeps the same rows, dealt in the order of labels, for all epochs: the hard case in which
         workers see different classes.
@@ -45,8 +47,8 @@ def shards(
     x, y = data
     whole("batch", batch)
     whole("epochs", epochs, 0)
-    if len(x) != len(y) or not len(y):
-        raise ValueError(f"data must be as many rows as labels, at least one, got {len(x)} and {len(y)}")
+    count = pairs_in(data)
+    whole("seed", seed, 0)
     if fraction is not None:
         _check_fraction(fraction)
 
@@ -55,7 +57,7 @@ def shards(
             raise ValueError(f"rank must be from 0 to {size - 1}, got {rank}")
         kept = _kept_rows(y, rank, size, seed, by_label, fraction)
         for epoch in range(epochs):
-            own = _rows_of_epoch(len(y), rank, size, (seed, epoch), kept)
+            own = _rows_of_epoch(count, rank, size, (seed, epoch), kept)
             for start in range(0, len(own), batch):
                 rows = own[start : start + batch]
                 yield x[rows], y[rows]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from loosestep.data.rows import pairs_in
 from loosestep.errors import positive, whole
 from loosestep.rounding import shared_out
 from loosestep.value import Value
@@ -82,14 +83,13 @@ def together(
     >>> [[len(step.part(rank, (1, 3))[1]) for rank in range(2)] for step in steps]
     [[1, 3], [1, 3], [1, 2]]
     """
-    x, y = data
     whole("epochs", epochs, 0)
-    if len(x) != len(y) or not len(y):
-        raise ValueError(f"data must be as many rows as labels, at least one, got {len(x)} and {len(y)}")
+    whole("seed", seed, 0)
+    count = pairs_in(data)
 
     def batches(rank: int, size: int) -> Iterator[Together]:
         for epoch in range(epochs):
-            for rows in cut(order_of(len(y), seed, epoch), batch(epoch) if callable(batch) else batch, size):
+            for rows in cut(order_of(count, seed, epoch), batch(epoch) if callable(batch) else batch, size):
                 yield Together(data, rows, size)
 
     return batches

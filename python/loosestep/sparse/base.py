@@ -11,16 +11,18 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from loosestep.errors import one_of, positive, whole
 from loosestep.sparse.diagnosis import Diagnosis
 from loosestep.sparse.engine import Examples, Layout, Settings, Trainer
 from loosestep.sparse.losses import values
-from loosestep.sparse.options import threads
+from loosestep.sparse.options import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
+from loosestep.sparse.room import room
+from loosestep.sparse.sound import sound
+from loosestep.sparse.start import Start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,12 +47,14 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         threads(self.n_threads)
         for name in ("max_iter", "n_iter_no_change"):
             whole(name, getattr(self, name))
-        positive("alpha", self.alpha, zero=True)
+        if self.block_rows is not None:
+            whole("block_rows", self.block_rows)
+        self._check_numbers()
         for name, choices in self._choices().items():
             one_of(name, getattr(self, name), choices)
-        for name, value in (("l1_ratio", self.l1_ratio), ("validation_fraction", self.validation_fraction)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {value!r}")
+        for name in ("fit_intercept", "early_stopping", "warm_start", "deterministic", "diagnose"):
+            flag(name, getattr(self, name))
+        seeded(self.random_state)
         for name in ("head", "period"):
             if getattr(self, name) != "auto":
                 whole(name, getattr(self, name), 0 if name == "head" else 1)
@@ -58,6 +62,21 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             raise ValueError("deterministic=True keeps all of the model in the head: head must be 'auto'")
         if self.deterministic and self.dtype != "float32":
             raise ValueError("deterministic=True keeps all of the model in the head, which is float32")
+
+    def _check_numbers(self) -> None:
+        for name in ("alpha", "epsilon"):
+            positive(name, getattr(self, name), zero=True)
+        for name in ("eta0", "power_t", "decay"):
+            real(name, getattr(self, name))
+        if self.tol is not None and self.tol != -np.inf:
+            real("tol", self.tol)
+        for name in ("l1_ratio", "validation_fraction"):
+            real(name, getattr(self, name))
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)!r}")
+        for name in ("average", "verbose"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                whole(name, getattr(self, name), 0)
 
     def _choices(self) -> dict[str, tuple[Any, ...]]:
         return {
@@ -70,7 +89,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         alpha = self.alpha if self.penalty is not None else 0.0
         loss = self._loss(outputs)
         rate = Rate(self.learning_rate, self.eta0, self.power_t, self.decay, self.alpha, loss)
-        seed = int(check_random_state(self.random_state).randint(2**31))
+        seed = int(seeded(self.random_state).randint(2**31))
         return Settings(
             loss, rate, outputs, alpha * (1 - share), alpha * share, self.epsilon,
             float(self.fit_intercept) * (SPARSE_INTERCEPT if sparse else 1.0), self.regularize,
@@ -84,23 +103,35 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
     # --- training ------------------------------------------------------------------------------------------
 
     def _train(self, examples: Examples, outputs: int, sparse: bool, held_out: Examples | None) -> None:
-        settings = self._settings(outputs, sparse)
+        with room(_described(examples, outputs)):
+            self._train_there(examples, self._settings(outputs, sparse), held_out)
+
+    def _train_there(self, examples: Examples, settings: Settings, held_out: Examples | None) -> None:
         counts = examples.counts(settings.threads)
         trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
-        if self.warm_start and hasattr(self, "coef_"):
-            trainer.load(self.coef_, self.intercept_, getattr(self, "squares_", None))
+        if self._warm():
+            self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
         touched = trainer.touched(counts, len(examples))
         self._epochs(trainer, laid, touched, held_out)
         self._keep(trainer)
-        self.n_iter_ = trainer.epochs
+
+    def _warm(self) -> bool:
+        """Whether a fit begins at the weights that are there."""
+        return bool(self.warm_start) and hasattr(self, "coef_")
+
+    def _begin(self, trainer: Trainer, outputs: int, features: int) -> None:
+        start = Start.of(self, outputs, features)
+        if start is not None:
+            trainer.load(start.coef, start.intercept)
+            if start.squares is not None and trainer.settings.rate.name == "adagrad":
+                trainer.load_squares(start.squares)
 
     def _laid(self, trainer: Trainer, examples: Examples) -> Any:
         """All rows at once, or a function that lays out one block after the other."""
         if self.block_rows is None or self.block_rows >= len(examples):
             rows = trainer.lay(examples)
             return lambda: (rows,)
-        whole("block_rows", self.block_rows)
         edges = [*range(0, len(examples), self.block_rows), len(examples)]
         parts = list(pairwise(edges))
         random = np.random.default_rng(trainer.settings.seed)
@@ -110,12 +141,8 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         best, without = np.inf, 0
         self.loss_curve_: list[float] = []
         for _ in range(self.max_iter):
-            began = time.perf_counter()
-            loss = trainer.epoch(laid(), touched)
-            if held_out is not None:
-                loss = self._held_out_loss(trainer, held_out)
+            loss = self._epoch(trainer, laid, touched, held_out)
             self.loss_curve_.append(loss)
-            self._say(trainer, loss, time.perf_counter() - began)
             without = 0 if self.tol is None or loss < best - self.tol else without + 1
             best = min(best, loss)
             if self.tol is not None and without >= self.n_iter_no_change:
@@ -123,12 +150,19 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
                     return
                 trainer.cuts, without = trainer.cuts + 1, 0
         if self.tol is not None:
-            warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=4)
+            warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=5)
 
-    def _say(self, trainer: Trainer, loss: float, seconds: float) -> None:
+    def _epoch(self, trainer: Trainer, laid: Any, touched: Any, held_out: Examples | None = None) -> float:
+        """One pass: its mean loss, or that of what is held out."""
+        began, steps = time.perf_counter(), trainer.steps
+        loss = trainer.epoch(laid(), touched)
+        seconds = time.perf_counter() - began
+        if held_out is not None:
+            loss = self._held_out_loss(trainer, held_out)
         if self.verbose:
-            rate = trainer.told[-1]["examples"] / seconds
+            rate = (trainer.steps - steps) / seconds
             print(f"epoch {trainer.epochs}: loss {loss:.6g}, {rate:,.0f} examples/s", flush=True)
+        return loss
 
     def _held_out_loss(self, trainer: Trainer, held_out: Examples) -> float:
         """By the weights as they are, averaged ones where they are asked for."""
@@ -145,66 +179,79 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             warn(
                 words + "the scale of the features (scale them, or a smaller eta0)",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self.coef_, self.intercept_ = trainer.read()
         self.t_ = 1.0 + trainer.steps
+        self.n_iter_ = trainer.epochs
         self._trainer = trainer
-        if trainer.settings.rate.name == "adagrad":
-            self.squares_ = trainer.squares()
-        if self.diagnose:
-            self.diagnosis_ = Diagnosis.of(trainer)
+        self._show("squares_", trainer.squares() if trainer.settings.rate.name == "adagrad" else None)
+        self._show("diagnosis_", Diagnosis.of(trainer) if self.diagnose else None)
+
+    def _show(self, name: str, value: Any) -> None:
+        """Set an attribute that only some options have; what an earlier call set goes."""
+        if value is not None:
+            setattr(self, name, value)
+        elif hasattr(self, name):
+            delattr(self, name)
 
     def _go_on(self, examples: Examples, outputs: int, sparse: bool) -> None:
-        """One pass over a block, from where the last one ended."""
-        counts = examples.counts(threads(self.n_threads))
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None:
-            settings = self._settings(outputs, sparse)
-            trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
-            if hasattr(self, "coef_"):
-                trainer.load(self.coef_, self.intercept_, getattr(self, "squares_", None))
-                trainer.steps, trainer.epochs = int(self.t_) - 1, self.n_iter_
-        trainer.epoch((trainer.lay(examples),), trainer.touched(counts, len(examples)))
-        self._keep(trainer)
-        self.n_iter_ = trainer.epochs
+        """One pass over a block, by the options as they are, from the weights as they are."""
+        if self.early_stopping:
+            raise ValueError(
+                "early_stopping=True holds rows out, which partial_fit cannot: set it to False, or use fit"
+            )
+        with room(_described(examples, outputs)):
+            self._pass(examples, self._settings(outputs, sparse))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_trainer"}
+    def _pass(self, examples: Examples, settings: Settings) -> None:
+        counts = examples.counts(settings.threads)
+        start, before = Start.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
+
+        def layout() -> Layout:
+            return Layout.of(settings, counts, len(examples))
+
+        trainer = Trainer(settings, layout()) if start is None else start.trainer(before, settings, layout)
+        self._epoch(trainer, self._laid(trainer, examples), trainer.touched(counts, len(examples)))
+        self._keep(trainer)
 
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
-        """(to train, to hold out): the rows at the end, after a shuffle of all."""
+        """(to train, to hold out): the rows at the end, after a shuffle of all; none of weight 0 is held out."""
         if not self.early_stopping:
             return examples, None
+        weights = examples.weights
+        order = seeded(self.random_state).permutation(len(examples))
+        some = order if weights is None else order[weights[order] > 0]
         held = int(len(examples) * self.validation_fraction)
-        if not 0 < held < len(examples):
+        held = max(int(len(some) * self.validation_fraction), min(held, 1))
+        if not 0 < held < len(some):
+            which = "rows" if weights is None else "rows of weights above 0"
             raise ValueError(
-                f"validation_fraction={self.validation_fraction!r} of {len(examples)} rows holds out {held}: "
+                f"validation_fraction={self.validation_fraction!r} of {len(some)} {which} holds out {held}: "
                 "there must be rows to train and rows to hold out"
             )
-        order = check_random_state(self.random_state).permutation(len(examples))
-        rows, weights = examples.matrix(), examples.weights
-        parts = [
+        out = np.zeros(len(examples), bool)
+        out[some[:held]] = True
+        rows = examples.matrix()
+        train, test = (
             Examples.of(rows[part], examples.targets[part], None if weights is None else weights[part])
-            for part in (np.sort(order[held:]), np.sort(order[:held]))
-        ]
-        return parts[0], parts[1]
+            for part in (~out, out)
+        )
+        return train, test
 
     def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:
         """(rows as CSR, targets, did they come sparse)."""
         kinds = [np.float64, np.float32]
         numeric = isinstance(self, RegressorMixin)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)
+        X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)
         return sp.csr_matrix(X), y, sp.issparse(X)
-
-    def _weights(self, given: Any, rows: Any) -> NDArray[np.float32] | None:
-        if given is None:
-            return None
-        checked = _check_sample_weight(given, rows, dtype=np.float64, ensure_non_negative=True)
-        return np.asarray(checked, np.float32)
 
     def _scores(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", reset=False)
+        X = validate_data(self, sound(X), accept_sparse="csr", reset=False)
         scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
         return np.asarray(scores.ravel() if scores.shape[1] == 1 else scores)
+
+
+def _described(examples: Examples, outputs: int) -> str:
+    return f"a model of {examples.features} features and {outputs} outputs"

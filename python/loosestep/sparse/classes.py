@@ -32,11 +32,16 @@ class Classes(ClassifierMixin):  # type: ignore[misc]
     def _numbers(self, labels: NDArray[Any]) -> NDArray[np.intp]:
         return np.searchsorted(self.classes_, labels)
 
-    def _meet_all(self, labels: NDArray[Any]) -> None:
-        """All labels are here."""
+    def _meet_all(self, labels: NDArray[Any], again: bool = False) -> None:
+        """All labels are here; `again`: they must be those of the weights that a fit goes on from."""
         classes = unique_labels(labels)
         if classes.size < 2:
             raise ValueError(f"there must be at least two classes, got one class: {classes[0]}")
+        if again and hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"warm_start=True goes on from the weights of the classes {self.classes_}, and y has the classes "
+                f"{classes}: give the same ones, set warm_start=False, or use partial_fit, which may lack some"
+            )
         self.classes_ = classes
 
     def _meet(self, labels: NDArray[Any], classes: Any) -> None:

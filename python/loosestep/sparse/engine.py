@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from loosestep import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -199,27 +199,85 @@ class Trainer:
         out[self.layout.places] = self.settings.l2 * rows / np.maximum(counts, 1)
         return out
 
+    # --- from one call to the next -------------------------------------------------------------------------
+
+    def serves(self, settings: Settings) -> bool:
+        """Whether this one's memory is that of a model with other settings too."""
+        return self._memory(self.settings) == self._memory(settings)
+
+    @staticmethod
+    def _memory(settings: Settings) -> tuple[Any, ...]:
+        return (
+            settings.outputs, settings.threads, settings.dtype, settings.head, settings.period,
+            settings.deterministic, settings.rate.name == "adagrad", settings.average > 0,
+        )  # fmt: skip
+
+    def going_on(self, settings: Settings, layout: Callable[[], Layout], anew: bool) -> Trainer:
+        """This one with other settings, or one that continues its counts; `anew`: its mean of iterates ends here.
+
+        One that is not this one has no weights but those of a mean that goes on.
+        """
+        cuts = self.cuts if settings.rate == self.settings.rate else 0
+        if self.serves(settings) and not anew:
+            self.told = self.told if self.settings.diagnose else []
+            self.settings, self.cuts = settings, cuts
+            return self
+        kept = self.layout if self.serves(settings) else layout()
+        other = Trainer(settings, kept, passes=self.passes, cuts=cuts)
+        if settings.average and not anew:
+            counts = [max(self.native.averaged)] * settings.threads
+            other.load(*self._in_order(self.native.read))
+            other.native.load_average(
+                other._placed(*self._in_order(self.native.read_average)), counts, kept.places.size + 1
+            )
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the weights, which the estimator shows, unless it shows their average."""
+        state = {name: value for name, value in self.__dict__.items() if name != "native"}
+        if self.settings.average:
+            size = self.layout.places.size + 1, self.settings.outputs
+            iterate, mean = np.empty(size, np.float32), np.empty(size, np.float32)
+            self.native.read(iterate)
+            self.native.read_average(mean)
+            state["averaging"] = iterate, mean, self.native.averaged, self.native.reach
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        iterate, *mean = state.pop("averaging", [None])
+        self.__dict__.update(state)
+        self.__post_init__()
+        if iterate is not None:
+            self.native.load(iterate)
+            self.native.load_average(*mean)
+
     # --- weights in the user's order -----------------------------------------------------------------------
 
-    def load(self, coef: NDArray[Any], intercept: NDArray[Any], squares: NDArray[Any] | None = None) -> None:
+    def load(self, coef: NDArray[Any], intercept: NDArray[Any]) -> None:
         """Start from these."""
-        weights = np.empty((coef.shape[1] + 1, coef.shape[0]), np.float32)
-        weights[0], weights[self.layout.places] = intercept, coef.T
-        self.native.load(weights)
-        if squares is not None:
-            moved = np.empty_like(weights)
-            moved[0], moved[self.layout.places] = squares[0], squares[1:]
-            self.native.load_squares(moved)
+        self.native.load(self._placed(coef, intercept))
+
+    def load_squares(self, squares: NDArray[Any]) -> None:
+        """AdaGrad's sums, as `squares` gives them."""
+        self.native.load_squares(self._placed(squares[1:].T, squares[0]))
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(coef, intercept): the average where one was asked for and there is one yet."""
-        weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
         averaged = 0 < self.settings.average <= self.steps
-        (self.native.read_average if averaged else self.native.read)(weights)
-        return weights[self.layout.places].T.astype(np.float64), weights[0].astype(np.float64)
+        return self._in_order(self.native.read_average if averaged else self.native.read)
 
     def squares(self) -> NDArray[np.float32]:
         """AdaGrad's sums: (1 + features, outputs), the intercept's first."""
         weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
         self.native.read_squares(weights)
         return np.concatenate([weights[:1], weights[self.layout.places]])
+
+    def _in_order(self, read: Callable[[NDArray[np.float32]], None]) -> tuple[NDArray[Any], NDArray[Any]]:
+        weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
+        read(weights)
+        return weights[self.layout.places].T.astype(np.float64), weights[0].astype(np.float64)
+
+    def _placed(self, coef: NDArray[Any], intercept: NDArray[Any]) -> NDArray[np.float32]:
+        weights = np.empty((coef.shape[1] + 1, coef.shape[0]), np.float32)
+        weights[0], weights[self.layout.places] = intercept, coef.T
+        return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +11,16 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from loosestep.errors import Diverged, one_of, positive, whole
-from loosestep.sparse.options import generator, threads
-from loosestep.sparse.ratings import Floats, Ratings, pairs, read
+from loosestep.sparse.options import flag, generator, real, seeded, threads, unchanged
+from loosestep.sparse.ratings import Floats, Ratings, check_shape, pairs, read
+from loosestep.sparse.room import room
 from loosestep.sparse.tables import Table
 from loosestep.sparse.training import Training
+
+FIXED = (
+    "n_components", "fit_intercept", "feedback", "schedule", "dtype", "init_scale", "shape", "random_state"
+)  # fmt: skip
+"""Options of the first call alone."""
 
 
 class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -134,33 +141,50 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> MatrixFactorization:
-        """Learns from ratings; what was fitted before is forgotten, but stays if this raises."""
+        """Learn from ratings; what was fitted before is forgotten, but stays if this raises.
+
+        Users and items are numbered from 0: numbers with gaps cost the memory of all numbers up to the largest.
+        """
         self._check()
         ratings = self._read(X, y, self.shape)
         random = generator(self.random_state)
         held = None
         if self.early_stopping:
             ratings, held = ratings.held_out(self.validation_fraction, random)
-        tables, mean = self._begun(ratings, random), self._mean(ratings)
-        seed = int(random.integers(2**31))
-        training = Training.of(self, tables, ratings, mean, seed)
-        errors, tests = self._epochs(training, held, mean)
+        with self._room(ratings.shape):
+            tables, mean = self._begun(ratings, random), self._mean(ratings)
+            seed = int(random.integers(2**31))
+            training = Training.of(self, tables, ratings, mean, seed)
+            errors, tests = self._epochs(training, held, mean)
         self._taken(tables, mean, ratings.shape, errors, seed)
         self.validation_rmse_ = tests
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> MatrixFactorization:
-        """One epoch over these ratings, from where the factors are. The first call fixes users, items and mean:
-        give `shape` where later ones show more."""
+        """Make one epoch over these ratings, from where the factors are.
+
+        The first call (or `fit`) fixes users, items and mean: give `shape` where later ones show more. It also
+        fixes n_components, fit_intercept, feedback, schedule, dtype, init_scale, shape and random_state; other
+        options, factors and biases may be set between calls. max_iter, validation_fraction, n_iter_no_change and
+        tol are of `fit` alone, and early_stopping is refused.
+        """
         self._check()
-        first = not hasattr(self, "n_iter_")
-        ratings = self._read(X, y, self.shape if first else self._shape)
-        if first:
-            random = generator(self.random_state)
-            tables, mean = self._drawn(ratings, random), self._mean(ratings)
+        if self.early_stopping:
+            raise ValueError(
+                "early_stopping=True holds ratings out, which partial_fit cannot: set it to False, or use fit"
+            )
+        if not hasattr(self, "n_iter_"):
+            ratings, random = self._read(X, y, self.shape), generator(self.random_state)
+            with self._room(ratings.shape):
+                tables, mean = self._drawn(ratings, random), self._mean(ratings)
             self._taken(tables, mean, ratings.shape, [], int(random.integers(2**31)))
-        training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
-        self.rmse_.append(self._finite(training.epoch(self._rate(self.n_iter_), self.n_iter_), self.n_iter_))
+        unchanged(self, self._fixed)
+        ratings = self._read(X, y, self._shape, known=True)
+        with self._room(ratings.shape):
+            training = Training.of(self, self._tables, ratings, self.mean_, self._seed + self.n_iter_)
+            self.rmse_.append(self._finite(training.epoch(self._rate(self.n_iter_), self.n_iter_), self.n_iter_))
+        if self.verbose:
+            print(_line(self.n_iter_, self.rmse_, []), flush=True)
         self.n_iter_ += 1
         return self
 
@@ -187,9 +211,9 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X must have {self._shape[1]} columns, one for each item, got {ratings.shape[1]}")
         items = self._tables[1]
         target = ratings.values - self.mean_ - (0 if items.bias is None else items.bias[ratings.items])
-        out = np.zeros((ratings.shape[0], self.n_components), np.float32)
+        out = np.zeros((ratings.shape[0], items.rank), np.float32)
         for user, chosen in _by_user(ratings.users):
-            q = items.picked(ratings.items[chosen])[:, : self.n_components].astype(np.float64)
+            q = items.picked(ratings.items[chosen])[:, : items.rank].astype(np.float64)
             weight = self.l2 / 2 if self.l2_scale == "degree" else self.l2 * len(q)
             out[user] = np.linalg.lstsq(q.T @ q + weight * np.eye(q.shape[1]), q.T @ target[chosen], rcond=None)[0]
         return out
@@ -198,18 +222,34 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def user_factors_(self) -> Floats:
         return self._tables[0].factors()
 
+    @user_factors_.setter
+    def user_factors_(self, value: Any) -> None:
+        self._tables[0].set_factors("user_factors_", value)
+
     @property
     def components_(self) -> Floats:
         factors: Floats = self._tables[1].factors().T
         return factors
 
+    @components_.setter
+    def components_(self, value: Any) -> None:
+        self._tables[1].set_factors("components_", np.transpose(value))
+
     @property
     def user_bias_(self) -> Floats | None:
         return self._tables[0].bias
 
+    @user_bias_.setter
+    def user_bias_(self, value: Any) -> None:
+        self._tables[0].set_bias("user_bias_", value)
+
     @property
     def item_bias_(self) -> Floats | None:
         return self._tables[1].bias
+
+    @item_bias_.setter
+    def item_bias_(self, value: Any) -> None:
+        self._tables[1].set_bias("item_bias_", value)
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -217,6 +257,13 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         whole("n_components", self.n_components, most=128)
         for name in ("max_iter", "n_iter_no_change"):
             whole(name, getattr(self, name))
+        for name in ("fit_intercept", "early_stopping", "verbose"):
+            flag(name, getattr(self, name))
+        for name in ("tol", "validation_fraction"):
+            real(name, getattr(self, name))
+        seeded(self.random_state)
+        if self.shape is not None:
+            check_shape(self.shape)
         threads(self.n_threads)
         for name, zero in (("learning_rate", False), ("decay", False), ("init_scale", False), ("l2", True)):
             positive(name, getattr(self, name), zero=zero)
@@ -251,8 +298,17 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _rate(self, epoch: int) -> float:
         return float(self.learning_rate * self.decay**epoch)
 
-    def _read(self, X: Any, y: Any, shape: tuple[int, int] | None) -> Ratings:
-        ratings = read(X, y, shape)
+    def _room(self, shape: tuple[int, int]) -> AbstractContextManager[None]:
+        numbers = (
+            "users and items are numbered from 0, and those with large or missing numbers must be numbered anew, "
+        )
+        return room(
+            f"factors of {shape[0]} users and {shape[1]} items of rank {self.n_components}: {numbers}"
+            "as by numpy.unique(..., return_inverse=True)"
+        )
+
+    def _read(self, X: Any, y: Any, shape: tuple[int, int] | None, known: bool = False) -> Ratings:
+        ratings = read(X, y, shape, known)
         if self.feedback == "implicit" and ratings.values.min() < 0:
             raise ValueError(f"implicit feedback must be at least 0, got {ratings.values.min()}")
         return ratings
@@ -313,6 +369,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> MatrixFactorization:
         """Fitted, by factors that were found elsewhere."""
         self._keep(tables, mean, shape)
+        self._fixed = {name: getattr(self, name) for name in FIXED}
         self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = errors, [], len(errors), seed
         return self
 

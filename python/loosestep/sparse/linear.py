@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from loosestep.sparse.base import Hogwild
 from loosestep.sparse.classes import Classes, probabilities
 from loosestep.sparse.engine import Examples
+from loosestep.sparse.weights import narrowed, narrowed_weights, row_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,21 +111,38 @@ class HogwildClassifier(Classes, Hogwild):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildClassifier:
         """Train on rows X (array or CSR) with labels y; weights multiply the losses."""
         self._check()
-        rows, labels, sparse = self._labelled(X, y)
-        self._meet_all(labels)
-        weights = self._both_weights(labels, self._weights(sample_weight, rows))
+        rows, labels, sparse = self._labelled(X, y, reset=not self._warm())
+        self._meet_all(labels, again=self._warm())
+        weights = self._both_weights(labels, row_weights(sample_weight, rows))
         train, held_out = self._split(Examples.of(rows, self._targets(labels), weights))
         self._train(train, self._outputs(), sparse, held_out)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> HogwildClassifier:
-        """One pass over a block of rows; `classes` are all labels there will be, given with the first block."""
+        """Make one pass over a block of rows, from the weights as they are, by the options as they are.
+
+        classes: all labels there will be, given with the first block.
+
+        Options may be set between calls (`set_params(eta0=...)`), and so may `coef_`, `intercept_`, `t_` and
+        `n_iter_`: the next call uses them. The mean of iterates (`average`) begins anew, from the weights that are
+        shown, where `average` or they were set. max_iter, tol, n_iter_no_change, validation_fraction and
+        warm_start are of `fit` alone; early_stopping and class_weight='balanced' are refused. A pickle or a copy
+        goes on as the estimator itself does, to the same bits.
+
+        >>> import numpy as np
+        >>> X, y = np.eye(4), [0, 1, 0, 1]
+        >>> model = HogwildClassifier(learning_rate="constant", eta0=0.1, random_state=0)
+        >>> before = model.partial_fit(X, y, classes=[0, 1]).coef_
+        >>> after = model.set_params(eta0=1e-6).partial_fit(X, y).coef_
+        >>> bool(0 < abs(after - before).max() < 1e-5)
+        True
+        """
         self._check()
-        if self.class_weight == "balanced":
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once: pass a dict, or sample_weight")
-        rows, labels, sparse = self._labelled(X, y, reset=not hasattr(self, "classes_"))
+        rows, labels, sparse = self._labelled(X, y, reset=not hasattr(self, "n_features_in_"))
         self._meet(labels, classes)
-        weights = self._both_weights(labels, self._weights(sample_weight, rows))
+        weights = self._both_weights(labels, row_weights(sample_weight, rows))
         self._go_on(Examples.of(rows, self._targets(labels), weights), self._outputs(), sparse)
         return self
 
@@ -159,13 +177,13 @@ class HogwildClassifier(Classes, Hogwild):
         numbers = self._numbers(labels)
         return (numbers if self.classes_.size > 2 else 2 * numbers - 1).astype(np.float32)
 
-    def _both_weights(self, labels: NDArray[Any], rows: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    def _both_weights(self, labels: NDArray[Any], rows: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
         """Of rows, times those of classes."""
         if self.class_weight is None:
-            return rows
+            return narrowed_weights(rows)
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
-        mine: NDArray[np.float32] = each[self._numbers(labels)].astype(np.float32)
-        return mine if rows is None else rows * mine
+        mine = each[self._numbers(labels)]
+        return narrowed_weights(mine if rows is None else rows * mine)
 
 
 class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
@@ -227,18 +245,22 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:
         """Train on rows X (array or CSR) with targets y; weights multiply the losses."""
         self._check()
-        rows, targets, sparse = self._rows(X, y, reset=True)
-        train, held_out = self._split(Examples.of(rows, targets, self._weights(sample_weight, rows)))
+        rows, targets, sparse = self._rows(X, y, reset=not self._warm())
+        train, held_out = self._split(self._examples(rows, targets, sample_weight))
         self._train(train, 1, sparse, held_out)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> HogwildRegressor:
-        """One pass over a block of rows."""
+        """Make one pass over a block of rows, as `HogwildClassifier.partial_fit` does."""
         self._check()
-        rows, targets, sparse = self._rows(X, y, reset=not hasattr(self, "coef_"))
-        self._go_on(Examples.of(rows, targets, self._weights(sample_weight, rows)), 1, sparse)
+        rows, targets, sparse = self._rows(X, y, reset=not hasattr(self, "n_features_in_"))
+        self._go_on(self._examples(rows, targets, sample_weight), 1, sparse)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """w.x + b."""
+        """Return w.x + b of every row."""
         return self._scores(X)
+
+    @staticmethod
+    def _examples(rows: Any, targets: NDArray[Any], weights: Any) -> Examples:
+        return Examples.of(rows, narrowed("y", targets), narrowed_weights(row_weights(weights, rows)))

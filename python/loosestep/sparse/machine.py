@@ -11,17 +11,23 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from loosestep import _core
 from loosestep.errors import Diverged, positive, whole
 from loosestep.sparse.classes import Classes, probabilities
-from loosestep.sparse.options import generator, threads
+from loosestep.sparse.options import flag, generator, seeded, threads, unchanged
 from loosestep.sparse.ratings import Floats
+from loosestep.sparse.room import room
+from loosestep.sparse.sound import sound
 from loosestep.sparse.tables import LINE, aligned
+from loosestep.sparse.weights import narrowed, narrowed_weights, row_weights
 
 HEAD = 4
 """Numbers of a feature beside its factors: w, AdaGrad's sums of w and of v, and one that is not used."""
+
+FIXED = ("n_components", "fit_intercept", "init_scale", "random_state")
+"""Options of the first call alone."""
 
 
 class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
@@ -43,7 +49,9 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     init_scale: v begins as N(0, init_scale^2 / k), w as 0.
     verbose: whether to print a line an epoch.
 
-    `partial_fit` makes one epoch over a block of rows, from where the weights and their sums are.
+    `partial_fit` makes one epoch over a block of rows, from where the weights and their sums are. Options and
+    weights may be set between its calls; n_components, fit_intercept, init_scale and random_state may not, for the
+    first call (or `fit`) has used them, and max_iter is of `fit` alone.
 
     Fitted: `intercept_`, `coef_` (features,), `components_` (k, features), of a classifier with a machine a class
     in front, or with a single one for two; `n_iter_`, `loss_curve_` (an epoch's mean loss, summed over machines,
@@ -90,7 +98,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         """So many epochs more."""
         order = np.random.default_rng([machines.seed, len(machines.curve)]).permutation(rows.X.shape[0])
         examples, total = rows.examples(order), rows.total()
-        natives = [self._native(arrays) for arrays in machines.arrays]
+        natives = [self._native(arrays, machines) for arrays in machines.arrays]
         for _ in range(epochs):
             epoch = len(machines.curve)
             rate, crew = float(self.learning_rate * self.decay**epoch), threads(self.n_threads)
@@ -104,37 +112,43 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         self._machines, self.loss_curve_, self.n_iter_ = machines, machines.curve, len(machines.curve)
 
     def _fit(self, rows: Rows) -> None:
-        machines = self._drawn(rows)
-        self._learn(rows, machines, self.max_iter)
+        with room(rows.described(self.n_components)):
+            machines = self._drawn(rows)
+            self._learn(rows, machines, self.max_iter)
         self._fitted(machines)
 
     def _partial_fit(self, rows: Rows) -> None:
-        machines = self._machines if hasattr(self, "_machines") else self._drawn(rows)
-        self._learn(rows, machines, 1)
+        with room(rows.described(self.n_components)):
+            machines = self._machines if hasattr(self, "_machines") else self._drawn(rows)
+            self._learn(rows, machines, 1)
         self._fitted(machines)
 
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        X = validate_data(self, sound(X), accept_sparse="csr", dtype=np.float32, reset=False)
         (examples,) = Rows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
-        each = [self._native(arrays).score(examples, threads(self.n_threads)) for arrays in self._machines.arrays]
+        machines, crew = self._machines, threads(self.n_threads)
+        each = [self._native(arrays, machines).score(examples, crew) for arrays in machines.arrays]
         return each[0] if len(each) == 1 else np.stack(each, 1)
 
-    def _weights(self, given: Any, X: Any) -> Floats | None:
-        checked: Floats | None = None if given is None else _check_sample_weight(given, X, dtype=np.float32)
-        return checked
-
-    def _check(self) -> None:
+    def _check(self, again: bool = False) -> None:
+        """The options; `again`: also that those are the same which were used at the first call."""
+        for name in ("fit_intercept", "verbose"):
+            flag(name, getattr(self, name))
+        seeded(self.random_state)
         whole("n_components", self.n_components, most=128)
         whole("max_iter", self.max_iter)
         threads(self.n_threads)
         for name, zero in (("learning_rate", 0), ("decay", 0), ("init_scale", 0), ("l2", 1), ("l2_linear", 1)):
             positive(name, getattr(self, name), zero=bool(zero))
+        if again and hasattr(self, "_machines"):
+            unchanged(self, self._machines.fixed)
 
     def _drawn(self, rows: Rows) -> Machines:
         random = generator(self.random_state)
         arrays = [self._arrays(rows.X.shape[1], random) for _ in rows.targets]
-        return Machines(arrays, int(random.integers(2**31)), [])
+        fixed = {name: getattr(self, name) for name in FIXED}
+        return Machines(arrays, int(random.integers(2**31)), [], fixed)
 
     def _arrays(self, features: int, random: np.random.Generator) -> Arrays:
         rank = int(self.n_components)
@@ -145,25 +159,48 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         heads[:, 1:3] = 1
         return v, heads, np.zeros(1, np.float32)
 
-    def _native(self, arrays: Arrays) -> _core.FactorMachine:
+    def _native(self, arrays: Arrays, machines: Machines) -> _core.FactorMachine:
         v, heads, intercept = arrays
-        begun = intercept if self.fit_intercept else None
-        return _core.FactorMachine(v, heads, begun, int(self.n_components), self.l2, self.l2_linear, True)
+        begun = intercept if machines.fixed["fit_intercept"] else None
+        return _core.FactorMachine(v, heads, begun, machines.rank, self.l2, self.l2_linear, True)
 
     def _shown(self, each: Sequence[Any]) -> Any:
-        return np.stack(each)
+        """Of several machines: a copy, which may not be written to, for nobody would see that."""
+        stacked = np.stack(each)
+        stacked.flags.writeable = False
+        return stacked
+
+    def _set(self, name: str, value: Any, places: Sequence[Any]) -> None:
+        """Write a fitted attribute where the machines have it."""
+        wanted, given = np.shape(self._shown(places)), np.asarray(value)
+        if given.shape != wanted or given.dtype.kind not in "fiu":
+            raise ValueError(f"{name} must be numbers of the shape {wanted}, got {given.dtype} of {given.shape}")
+        for place, part in zip(places, narrowed(name, given).reshape(-1, *places[0].shape), strict=True):
+            place[...] = part
 
     @property
     def intercept_(self) -> Any:
         return self._shown([intercept[0] for _, _, intercept in self._machines.arrays])
 
+    @intercept_.setter
+    def intercept_(self, value: Any) -> None:
+        self._set("intercept_", value, [intercept.reshape(()) for _, _, intercept in self._machines.arrays])
+
     @property
     def coef_(self) -> Any:
-        return self._shown([heads[:, 0] for _, heads, _ in self._machines.arrays])
+        return self._shown(self._machines.linear())
+
+    @coef_.setter
+    def coef_(self, value: Any) -> None:
+        self._set("coef_", value, self._machines.linear())
 
     @property
     def components_(self) -> Any:
-        return self._shown([v[:, : self.n_components].T for v, _, _ in self._machines.arrays])
+        return self._shown(self._machines.pairs())
+
+    @components_.setter
+    def components_(self, value: Any) -> None:
+        self._set("components_", value, self._machines.pairs())
 
 
 class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # type: ignore[misc]
@@ -179,12 +216,14 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # t
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineRegressor:
-        """Learns from rows X, sparse or dense, and numbers y; weights multiply the losses."""
+        """Learn from rows X, sparse or dense, and numbers y; weights multiply the losses."""
+        self._check()
         self._fit(self._rows(X, y, sample_weight, reset=True))
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineRegressor:
-        """One epoch over a block of rows."""
+        """Make one epoch over a block of rows."""
+        self._check(again=True)
         self._partial_fit(self._rows(X, y, sample_weight, reset=not hasattr(self, "n_iter_")))
         return self
 
@@ -192,9 +231,8 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # t
         return self._scores(X)
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Rows:
-        self._check()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, y_numeric=True, reset=reset)
-        return Rows(X, [np.ascontiguousarray(y, np.float32)], self._weights(sample_weight, X), "squared")
+        X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=np.float32, y_numeric=True, reset=reset)
+        return Rows(X, [narrowed("y", y)], narrowed_weights(row_weights(sample_weight, X)), "squared")
 
     def _shown(self, each: Sequence[Any]) -> Any:
         return each[0]
@@ -209,7 +247,8 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FactorizationMachineClassifier:
-        """Learns from rows X, sparse or dense, and labels y; weights multiply the losses."""
+        """Learn from rows X, sparse or dense, and labels y; weights multiply the losses."""
+        self._check()
         X, y = self._labelled(X, y, reset=True)
         self._meet_all(y)
         self._fit(self._rows(X, y, sample_weight))
@@ -218,7 +257,8 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> FactorizationMachineClassifier:
-        """One epoch over a block of rows; `classes` are all labels there will be, given with the first block."""
+        """Make one epoch over a block; `classes` are all labels there will be, given with the first block."""
+        self._check(again=True)
         X, y = self._labelled(X, y, reset=not hasattr(self, "classes_"))
         self._meet(y, classes)
         self._partial_fit(self._rows(X, y, sample_weight))
@@ -229,8 +269,7 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         return probabilities(self.decision_function(X))
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        self._check()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=np.float32, reset=reset)
+        X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=np.float32, reset=reset)
         check_classification_targets(y)
         return X, y
 
@@ -238,7 +277,7 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         numbers, outputs = self._numbers(labels), self._outputs()
         positive = [1] if outputs == 1 else range(outputs)
         targets = [np.where(numbers == k, 1, -1).astype(np.float32) for k in positive]
-        return Rows(X, targets, self._weights(sample_weight, X), "logistic")
+        return Rows(X, targets, narrowed_weights(row_weights(sample_weight, X)), "logistic")
 
 
 Arrays: TypeAlias = tuple[Floats, Floats, Floats]
@@ -252,6 +291,18 @@ class Machines:
     arrays: list[Arrays]
     seed: int
     curve: list[float]
+    fixed: dict[str, Any]
+    """Options that were used when they were made."""
+
+    @property
+    def rank(self) -> int:
+        return int(self.fixed["n_components"])
+
+    def linear(self) -> list[Floats]:
+        return [heads[:, 0] for _, heads, _ in self.arrays]
+
+    def pairs(self) -> list[Floats]:
+        return [v[:, : self.rank].T for v, _, _ in self.arrays]
 
     def note(self, loss: float, aloud: bool) -> None:
         if not np.isfinite(loss):
@@ -270,8 +321,14 @@ class Rows:
     weight: Floats | None
     loss: Literal["squared", "logistic"] = "squared"
 
+    def __post_init__(self) -> None:
+        whole("the number of columns of X", self.X.shape[1], most=2**31 - 1)
+
     def total(self) -> float:
-        return float(self.X.shape[0] if self.weight is None else self.weight.sum())
+        return float(self.X.shape[0] if self.weight is None else self.weight.sum(dtype=np.float64))
+
+    def described(self, rank: int) -> str:
+        return f"{len(self.targets)} x {self.X.shape[1]} features of rank {rank}"
 
     def examples(self, order: Any = None) -> list[_core.SparseExamples]:
         """For each machine, in that order of the rows."""

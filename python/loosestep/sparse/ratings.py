@@ -8,8 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from loosestep.errors import whole
+from loosestep.sparse.sound import sound
+
 Index: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]
+MOST = 2**32 - 1
+"""Users or items."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,20 @@ class Ratings:
 
     def held_out(self, fraction: float, random: np.random.Generator) -> tuple[Ratings, Ratings]:
         """(those to learn from, those held out), drawn without regard to users."""
-        held = np.zeros(len(self), bool)
-        held[random.choice(len(self), max(1, round(fraction * len(self))), replace=False)] = True
+        held, count = np.zeros(len(self), bool), max(1, round(fraction * len(self)))
+        if count >= len(self):
+            raise ValueError(
+                f"validation_fraction={fraction!r} holds out {count} of {len(self)} ratings: none are left"
+            )
+        held[random.choice(len(self), count, replace=False)] = True
         return self.part(~held), self.part(held)
 
 
-def read(X: Any, y: Any, shape: tuple[int, int] | None) -> Ratings:
+def read(X: Any, y: Any, shape: tuple[int, int] | None, known: bool = False) -> Ratings:
     """From a sparse matrix (its stored entries, y None), or pairs (n, 2) of whole numbers and n ratings y.
 
     ValueError or TypeError says what is wrong with them; `shape` may name users and items that X does not show.
+    known: `shape` is that of factors which are there, and X may name no others.
     """
     users, items, values, seen = _from_matrix(X) if y is None else (*_pairs(X), _ratings(y), None)
     if len(users) != len(values):
@@ -44,22 +54,35 @@ def read(X: Any, y: Any, shape: tuple[int, int] | None) -> Ratings:
         raise ValueError("X must hold at least 1 rating, got 0 samples")
     if not np.isfinite(values).all():
         raise ValueError("ratings must be finite, got NaN or infinity (or a value too large for float32)")
+    if known and shape is not None:
+        check_known(users, items, shape, ValueError)
+        return Ratings(users, items, values, shape)
     return Ratings(users, items, values, _shape(shape, seen, users, items))
 
 
 def pairs(X: Any, shape: tuple[int, int]) -> tuple[Index, Index]:
     """Users and items of pairs, or of a sparse matrix's stored entries; IndexError beyond what was fitted."""
     users, items = _from_matrix(X)[:2] if hasattr(X, "tocoo") else _pairs(X)
+    check_known(users, items, shape, IndexError)
+    return users, items
+
+
+def check_known(users: Index, items: Index, shape: tuple[int, int], error: type[Exception]) -> None:
+    """Refuse users and items that have no factors, by that kind of error."""
     for name, index, bound in (("user", users, shape[0]), ("item", items, shape[1])):
         if len(index) and index.max() >= bound:
-            raise IndexError(f"X names {name} {index.max()}, but the factors are of {bound} {name}s")
-    return users, items
+            raise error(
+                f"X names {name} {index.max()}, but the factors are of {bound} {name}s: give shape=(users, items) "
+                "to the first fit where later data names more"
+            )
 
 
 def _from_matrix(X: Any) -> tuple[Index, Index, Floats, tuple[int, int]]:
     if not hasattr(X, "tocoo"):
         raise TypeError(f"X must be a sparse matrix, or pairs with y given, got {type(X).__name__} and no y")
-    coo = X.tocoo()
+    coo = sound(X).tocoo()
+    if max(coo.shape) >= MOST:
+        raise ValueError(f"X must have fewer than 2^32 - 1 users and items, got the shape {coo.shape}")
     return coo.row.astype(np.uint32), coo.col.astype(np.uint32), _ratings(coo.data), coo.shape
 
 
@@ -69,7 +92,7 @@ def _pairs(X: Any) -> tuple[Index, Index]:
         raise ValueError(f"X must have the shape (n, 2), a user and an item a row, got {table.shape}")
     if table.dtype.kind not in "iu":
         raise TypeError(f"X must hold whole numbers, got {table.dtype}")
-    if table.size and (table.min() < 0 or table.max() >= 2**32 - 1):
+    if table.size and (table.min() < 0 or table.max() >= MOST):
         raise ValueError(f"X must hold numbers from 0 to 2^32 - 2, got {table.min()} .. {table.max()}")
     return np.ascontiguousarray(table[:, 0], np.uint32), np.ascontiguousarray(table[:, 1], np.uint32)
 
@@ -80,6 +103,14 @@ def _ratings(y: Any) -> Floats:
         raise TypeError(f"ratings must be one row of real numbers, got {values.ndim} dimensions of {values.dtype}")
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, np.float32)
+
+
+def check_shape(given: Any) -> None:
+    """Refuse what is not a number of users and one of items."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"shape must be (users, items), got {given!r}")
+    for what, number in zip(("users", "items"), given, strict=True):
+        whole(f"shape, of {what},", number, most=MOST)
 
 
 def _shape(

@@ -31,6 +31,12 @@ PACKED = {
     b"PK\x03\x04": "zip",
 }
 """How a packed file begins."""
+MARKS = {
+    b"\xef\xbb\xbf": "a byte order mark (the bytes ef bb bf): save it as UTF-8 without one",
+    b"\xff\xfe": "the byte order mark of UTF-16 (ff fe): save it as UTF-8",
+    b"\xfe\xff": "the byte order mark of UTF-16 (fe ff): save it as UTF-8",
+}
+"""What editors put before text, invisibly."""
 
 
 def read_svmlight(
@@ -199,6 +205,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[FileIO]:
         for mark, name in PACKED.items():
             if begin.startswith(mark):
                 raise ValueError(f"{os.fspath(path)} is packed by {name}: unpack it first")
+        for mark, name in MARKS.items():
+            if begin.startswith(mark):
+                raise ValueError(f"{os.fspath(path)}, line 1: begins with {name}")
         yield file
 
 

@@ -71,7 +71,8 @@ def rotate(
     given = read(X, y, shape)
     if given.shape[1] < 2 * on.size or given.shape[0] < on.size:
         raise ValueError(f"{on.size} workers need {on.size} users and {2 * on.size} items, got {given.shape}")
-    start = Beginning.of(model, given)
+    with model._room(given.shape):
+        start = Beginning.of(model, given)
     found = _carried_out(on, start, model)
     errors = np.sqrt(found.all_errors[:, 0] / np.maximum(found.all_errors[:, 1], 1)).tolist()
     return model._taken((found.all_users, found.all_items), start.mean, given.shape, errors, seed)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from loosestep import _core, buffers
 from loosestep.sparse.ratings import Floats
+from loosestep.sparse.weights import narrowed
 
 LINE = 16
 """Elements that a row's length is a multiple of."""
@@ -48,9 +49,28 @@ class Table:
         )
 
     def factors(self) -> Floats:
-        """As float32, (n, rank): a view where they are float32."""
-        whole = self.rows if self.rows.dtype == np.float32 else widened(self.rows)
+        """As float32, (n, rank): a view where they are float32, else a copy, which may not be written to."""
+        if self.rows.dtype == np.float32:
+            return self.rows[:, : self.rank]
+        whole = widened(self.rows)
+        whole.flags.writeable = False
         return whole[:, : self.rank]
+
+    def set_factors(self, name: str, value: Any) -> None:
+        """Other factors, (n, rank); `name` is for errors."""
+        given = _numbers(name, value, (len(self.rows), self.rank))
+        if self.rows.dtype == np.float32:
+            self.rows[:, : self.rank] = given
+        else:
+            whole = widened(self.rows)
+            whole[:, : self.rank] = given
+            self.rows[...] = words(whole)
+
+    def set_bias(self, name: str, value: Any) -> None:
+        """Other biases; `name` is for errors."""
+        if self.bias is None:
+            raise ValueError(f"there is no {name} with fit_intercept=False")
+        self.bias[...] = _numbers(name, value, self.bias.shape)
 
     def native(self, l2: float, l2_of: Floats | None) -> _core.FactorRows:
         return _core.FactorRows(self.rows, self.bias, self.squares, l2_of, l2)
@@ -68,6 +88,13 @@ class Table:
     def picked(self, index: NDArray[Any]) -> Floats:
         rows: NDArray[Any] = self.rows[index]
         return rows if rows.dtype == np.float32 else widened(rows)
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
+    given = np.asarray(value)
+    if given.shape != shape or given.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must be numbers for the shape {shape}, got {given.dtype} of {given.shape}")
+    return narrowed(name, given)
 
 
 def words(x: Floats) -> NDArray[np.uint32]:

@@ -13,7 +13,7 @@ import numpy as np
 from loosestep import centers, collectives, levels, ops
 from loosestep._core import Calendar, Center, Mail
 from loosestep.agreement import check_alike, check_message, check_shared
-from loosestep.errors import Deadlock, of_kind, positive, whole
+from loosestep.errors import Deadlock, at_most, of_kind, positive, whole
 from loosestep.network import Network, PerLink, within
 from loosestep.requests import (
     AllReduce,
@@ -42,6 +42,7 @@ from loosestep.strand import Strand
 from loosestep.transport import Session, Task, Transport, failure
 
 MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
+MOST, MOST_ON_HOSTS = 1_000_000, 4096  # workers; on hosts a link has a place in an n x n table
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
 
 
@@ -84,6 +85,9 @@ class Simulated(Transport):
 
     def __post_init__(self) -> None:
         whole("n", self.n)
+        at_most(
+            "n" if self.hosts is None else "n, with hosts,", self.n, MOST if self.hosts is None else MOST_ON_HOSTS
+        )
         of_kind("stragglers", self.stragglers, Stragglers)
         if self.seed is not None:
             whole("seed", self.seed, 0)

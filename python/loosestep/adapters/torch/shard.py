@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def rows_of(data: Any, batch_size: int, seed: int, size: int) -> int:
     """How many rows there are to deal, if what was asked for can be."""
-    rows = data if isinstance(data, int) else len(data)
+    rows = whole("data", data, 0) if isinstance(data, Integral) else len(data)
     whole("batch_size", batch_size)
     whole("seed", seed, 0)
     if rows < size:
