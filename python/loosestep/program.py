@@ -80,6 +80,7 @@ class Plan:
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
+    asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
 
     def __post_init__(self) -> None:
         self.ends = stages.ends(self.strategy, self.steps_per_epoch)
@@ -186,7 +187,7 @@ class Program:
             return False
         present = not self.model.feed.ended()
         self.ended = not present
-        if not self.stays:
+        if not (self.stays or self.plan.asks):
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
