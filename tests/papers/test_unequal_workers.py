@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from math import inf
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.contract.test_resuming import CRASHES, check_crashes
 from tests.papers.problems import EQUAL, RATE, Array, difference, quadratics, trace
 
 import loosestep as ls
@@ -72,3 +77,65 @@ def test_easgds_published_order_meets_the_center_before_the_gradient(
     assert difference(found.center, center) < EQUAL
     assert [worker.waiting for worker in found.result.workers] == [0.0] * 4, "the links are busy beside gradients"
     assert found.result.seconds == pytest.approx(96 * 2.17)
+
+
+# --- SlowMo: algorithm 1, under a schedule and with batches of unequal size ----------------------------------
+
+
+SAMPLES = (1, 2, 3, 10)
+
+
+def unequal_batches(rank: int, size: int) -> Iterator[Array]:
+    """Rows of one value, so that only their number counts."""
+    return repeat(np.full(SAMPLES[rank], float(rank)))
+
+
+def unequal_run(strategy: ls.Strategy, steps: int, **options: Any) -> tuple[ls.Result, Array]:
+    """(the result, the consensus after every step)."""
+    seen: list[Array] = []
+
+    def evaluate(x: Array) -> float:
+        seen.append(x.copy())
+        return 0.0
+
+    def gradient(x: Array, rows: Array) -> Array:
+        return PROBLEM.gradient(x, int(rows[0]))
+
+    on = unequal(0.07)
+    result = ls.run(
+        strategy,
+        gradient,
+        PROBLEM.start,
+        unequal_batches,
+        steps=steps,
+        on=on,
+        evaluate=evaluate,
+        every=1,
+        **options,
+    )
+    return result, np.array(seen)
+
+
+@pytest.mark.parametrize("reset", ["reset", "keep"])
+@pytest.mark.parametrize(("beta", "alpha"), [(0.6, 1.0), (0.8, 0.7)])
+def test_slowmo_follows_the_schedule_of_its_optimizer(beta: float, alpha: float, reset: Any) -> None:
+    rate = ls.Warmup(ls.Cosine(RATE, 50, end=0.01), 13, start=0.02)
+    x0, u, v = PROBLEM.start, np.zeros(5), np.zeros((4, 5))
+    for t in range(15):
+        x, first = np.tile(x0, (4, 1)), rate(4 * t)
+        for k in range(4 * t, 4 * t + 4):
+            v = v * 0.7 * (rate(k) / rate(max(k - 1, 0))) - rate(k) * PROBLEM.gradients(x)
+            x = x + v
+        u = beta * u + (x0 - np.average(x, axis=0, weights=SAMPLES)) / first
+        x0 = x0 - alpha * first * u
+        v = 0 * v if reset == "reset" else v
+    strategy = ls.SlowMo(4, beta, alpha, momentum=reset)
+    result, _ = unequal_run(strategy, 60, optimizer=ls.Momentum(rate, 0.7))
+    assert difference(result.params, x0) < EQUAL
+
+
+def test_a_crash_inside_a_round_forgets_no_rate_that_it_began_with(tmp_path: Path) -> None:
+    """The rate falls at every step, and a resumed round begins in its middle."""
+    optimizer = ls.SGD(ls.Polynomial(RATE, 20))
+    on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
+    check_crashes(ls.SlowMo(5), on, tmp_path, CRASHES, seed=5, optimizer=optimizer)

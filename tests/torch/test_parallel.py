@@ -196,6 +196,33 @@ def test_shards_of_an_optimizer_follow_its_clock() -> None:
     assert sampler.state_dict() == {"seed": 3, "rows": 40, "epoch": 0, "used": 24}
 
 
+def test_slowmo_follows_the_scheduler_of_the_loop() -> None:
+    net = nn.Linear(3, 1, bias=False).double()
+    inner = torch.optim.SGD(net.parameters(), 0.3)
+    optimizer = loosestep.torch.parallel(net, inner, ls.SlowMo(2, 0.6), ls.Serial())
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)
+    x, u = net.weight.detach().numpy().copy(), 0.0
+    for number in range(6):
+        before, first = x, 0.3 * 0.8 ** (2 * number)
+        for step in (2 * number, 2 * number + 1):
+            optimizer.zero_grad()
+            (net.weight**2).sum().backward()
+            optimizer.step()
+            scheduler.step()
+            x = x - 0.3 * 0.8**step * 2 * x
+        u = 0.6 * u + (before - x) / first
+        x = before - first * u
+        np.testing.assert_allclose(net.weight.detach().numpy(), x, rtol=1e-13)
+
+
+def test_an_optimizer_without_a_rate_leaves_nothing_to_follow() -> None:
+    net = mlp()
+    optimizer = made(net, ls.SlowMo(2))
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(TypeError, match=r"SGD has no learning rate .* as in SlowMo\(rate=0.1\)"):
+        steps(net, optimizer, batches(2))
+
+
 # --- memory ------------------------------------------------------------------------------------------------
 
 
