@@ -199,6 +199,7 @@ class Program:
         if not self.progress:
             self.worker.round += 1
             self.worker.samples = 0
+        self.worker.inside = True
         first, part = True, self.part
         for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
@@ -208,7 +209,7 @@ class Program:
             else:
                 yield self.noted(request)
             first = False
-        self.progress = 0
+        self.progress, self.worker.inside = 0, False
         yield from self.look()
 
     def noted(self, request: Request) -> Request:
@@ -292,7 +293,7 @@ class Program:
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
             worker.clock = self.looked_at = self.met_at
-            self.progress, worker.shares = 0, None
+            self.progress, worker.inside, worker.shares = 0, False, None
             worker.offstage = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
             worker.offstage = False

@@ -100,7 +100,7 @@ def forever(value: float) -> Iterator[float]:
 
 
 CASES = {
-    "BMUF": (ls.BMUF(PERIOD), lambda: classical(0.75, 1.0)),
+    "BMUF": (ls.BMUF(PERIOD), lambda: classical(0.5, 1.0)),
     "BMUF with numbers": (ls.BMUF(PERIOD, 0.6, 0.7), lambda: classical(0.6, 0.7)),
     "BMUF, Nesterov": (ls.BMUF(PERIOD, 0.6, 0.7, form="nesterov"), lambda: filtered(0.6, 0.7)),
     "SlowMo": (ls.SlowMo(PERIOD, 0.6, 0.7), lambda: slow(0.6, 0.7, forever(RATE))),

@@ -139,3 +139,49 @@ def test_a_crash_inside_a_round_forgets_no_rate_that_it_began_with(tmp_path: Pat
     optimizer = ls.SGD(ls.Polynomial(RATE, 20))
     on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
     check_crashes(ls.SlowMo(5), on, tmp_path, CRASHES, seed=5, optimizer=optimizer)
+
+
+# --- evaluations inside a round: weighted as the average that ends it ----------------------------------------
+
+
+def local_rounds(steps_of: tuple[int, ...], period: int, count: int, momentum: float) -> Array:
+    """The weighted mean of the replicas after every step; each round's mean moves on by block momentum."""
+    weights = np.array(SAMPLES) * period  # by samples of a round, times period / steps
+    c, d, means = PROBLEM.start, np.zeros(5), []
+    for _ in range(count):
+        x = np.tile(c, (4, 1))
+        for k in range(period):
+            moving = np.array([k < steps for steps in steps_of])[:, None]
+            x = x - moving * RATE * PROBLEM.gradients(x)
+            begun = np.minimum(k + 1, steps_of) / np.array(steps_of)  # whoever rests has used all of its samples
+            means.append(np.average(x, axis=0, weights=weights * begun))
+        d = momentum * d + means[-1] - c
+        c = means[-1] = c + d
+    return np.array(means)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "steps_of", "momentum"),
+    [
+        (ls.LocalSGD(8), (8, 8, 8, 8), 0.0),
+        (ls.LocalSGD(8, steps=(8, 4, 2, 8)), (8, 4, 2, 8), 0.0),
+        (ls.BMUF(8, 0.5), (8, 8, 8, 8), 0.5),
+        (ls.DiLoCo(8, 1.0, 0.0), (8, 8, 8, 8), 0.0),
+        (ls.FedAvg(8), (8, 8, 8, 8), 0.0),
+    ],
+    ids=repr,
+)
+def test_an_evaluation_inside_a_round_is_weighted_as_its_end(
+    strategy: ls.Strategy, steps_of: tuple[int, ...], momentum: float
+) -> None:
+    result, seen = unequal_run(strategy, 24, optimizer=ls.SGD(RATE))
+    expected = local_rounds(steps_of, 8, 3, momentum)
+    assert difference(seen, expected) < EQUAL
+    assert all((worker.params == result.params).all() for worker in result.workers), "those that agree are exact"
+
+
+def test_methods_that_count_workers_alike_are_evaluated_so() -> None:
+    for strategy in (ls.OneShotAveraging(), ls.CDSGD(ls.Complete())):
+        result, _ = unequal_run(strategy, 5, optimizer=ls.SGD(RATE))
+        mean = np.mean([worker.params for worker in result.workers], axis=0)
+        assert difference(result.params, mean) < EQUAL

@@ -9,7 +9,7 @@ from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
 from loosestep.rates import Rate, at
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, settle_moments
+from loosestep.strategy import State, Strategy, outer_cautions, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,9 @@ class SlowMo(Strategy):
         one_of("momentum", self.momentum, ("reset", "keep", "average"))
         if self.rate is not None and not callable(self.rate):
             positive("rate", self.rate)
+
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period, self.slow_rate, self.slow_momentum)
 
     def init(self, worker: Worker) -> State:
         eta = State(rate=0.0, ratio=1.0, round=0)
