@@ -19,7 +19,7 @@ from loosestep.errors import one_of, whole
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
-from loosestep.rates import SCALINGS, Scaling, factor
+from loosestep.rates import SCALINGS, Scaling, at, factor
 from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
 from loosestep.saving import restore_worker, save_worker
@@ -201,6 +201,7 @@ class Job:
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))
+        worker.rate_at = lambda step: at(optimizer.rate, step)
         model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)
         return Program(self.plan, worker, model)
 

@@ -114,6 +114,7 @@ class Loop:
         lengths = (None, None, None, steps_per_epoch)
         hooks = (lambda program, step: False, nothing, lambda step: None, self.pause)
         plan = Plan(strategy, *lengths, *hooks)
+        plan.asks = True
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
@@ -138,7 +139,10 @@ class Loop:
         if request is None:
             raise RuntimeError("the run has ended: step() belongs inside the `with optimizer:` that began it")
         self.note(request)
-        self.joined.perform(request)
+        if type(request) is RollCall and not self.program.stays:
+            request.answer.append(request.present)  # nobody else waits for the answer
+        else:
+            self.joined.perform(request)
         self.pending = next(self.requests, None)
 
     def note(self, request: Request) -> None:

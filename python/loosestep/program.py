@@ -80,6 +80,7 @@ class Plan:
     programs: list[Program] = field(default_factory=list)
     halting: bool = False  # a quiesce point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
+    asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
 
     def __post_init__(self) -> None:
         self.ends = stages.ends(self.strategy, self.steps_per_epoch)
@@ -191,7 +192,7 @@ class Program:
             return False
         present = not self.model.feed.ended()
         self.ended = not present
-        if not self.stays:
+        if not (self.stays or self.plan.asks):
             return present
         call = RollCall(self.worker.round + 1, present)
         yield call
@@ -203,6 +204,7 @@ class Program:
         if not self.progress:
             self.worker.round += 1
             self.worker.samples = 0
+        self.worker.inside = True
         first, part = True, self.part
         for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
@@ -212,7 +214,7 @@ class Program:
             else:
                 yield self.noted(request)
             first = False
-        self.progress = 0
+        self.progress, self.worker.inside = 0, False
         yield from self.look()
 
     def noted(self, request: Request) -> Request:
@@ -298,7 +300,7 @@ class Program:
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
             worker.clock = self.looked_at = self.met_at
-            self.progress, worker.shares = 0, None
+            self.progress, worker.inside, worker.shares = 0, False, None
             worker.offstage = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
             worker.offstage = False

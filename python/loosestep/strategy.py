@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 
+SHORT, GAIN = 30, 2.0
+"""Outer momentum is published for rounds of at least so many local steps; below, up to this gain does no harm."""
+
+
 class State(SimpleNamespace):
     """All that must survive a crash: arrays, numbers, shared variables, nested States. Saved by name.
 
@@ -80,10 +84,18 @@ class Strategy(Value):
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         """The requests of one round, as the paper's pseudo-code."""
 
+    def weigh(self, worker: Worker) -> float:
+        """What a replica weighs in an average of a round: the samples that its worker used in it."""
+        return worker.samples
+
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The mean of the replicas, the same on every worker."""
+        """The mean of the replicas, the same on every worker.
+
+        Inside a round it is weighted as the average that ends the round; between two the replicas may agree.
+        """
         ops.copy(worker.params, out)
-        yield AllReduce(out, op="mean")
+        agree = self.replicas_agree and not worker.inside
+        yield AllReduce(out, op="mean", weight=1.0 if agree else self.weigh(worker))
 
 
 def mean_gradient(
@@ -107,6 +119,20 @@ def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Reque
             yield AllReduce(moment, op="mean", weight=weight)
         else:
             moment.fill(0)
+
+
+def outer_cautions(period: int, rate: float, momentum: float) -> list[str]:
+    """The warning of an outer step that moves much farther than the workers did in a short round."""
+    if momentum >= 1:
+        return [f"momentum {momentum:g} never dies away: it must be below 1"]
+    gain = round(rate / (1 - momentum), 9)  # 0.2 / (1 - 0.9) is 2
+    if period >= SHORT or gain <= GAIN:
+        return []
+    return [
+        f"rate {rate:g} with momentum {momentum:g} moves {gain:.3g} times as far as the workers did, in the end: "
+        f"too far in rounds of {period} local steps (below {SHORT}) if the local optimizer has momentum; rate "
+        f"{1 - momentum:.3g} moves as far as they did"
+    ]
 
 
 def steps_taken(worker: Worker, state: State) -> Buffer:

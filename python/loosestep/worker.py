@@ -28,7 +28,8 @@ class Worker:
     `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
     buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
     this worker computed since the round began: the weight of its share in an average. `updates` counts those
-    of the moments: in `common`, one float64, where all workers of a host share them.
+    of the moments: in `common`, one float64, where all workers of a host share them. `rate()` is the local
+    optimizer's learning rate.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Worker:
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
+        self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
+        self.inside = False  # a round: it has begun and is not over
         self.offstage = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
@@ -78,6 +81,16 @@ class Worker:
         else:
             ops.exact.axpy(self._common, ONE, 1.0)
         return self.updates
+
+    def rate(self) -> float:
+        """Return the learning rate of the step that comes next.
+
+        In `run` that of its optimizer (with `scale_rate`), in a torch loop that of the optimizer's first parameter
+        group, as it is now.
+
+        Raises TypeError where a torch optimizer has none.
+        """
+        return float(self.rate_at(self.clock))
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Parameters and gradient consist of tensors of these shapes, one after the other."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.papers.problems import all_at_once, homogeneous, trace
+from tests.papers.problems import all_at_once, homogeneous, in_turn, rank_forever, trace
 
 import loosestep as ls
-from loosestep import opening
+from loosestep import data, models, opening
+from loosestep.experiment import Experiment
 
 
 def grows(strategy: ls.Strategy, workers: int) -> bool:
@@ -48,3 +49,61 @@ def test_the_sentence_has_the_numbers() -> None:
     ]
     assert ls.RoundRobinEASGD(1.1).warnings(4)
     assert not any(strategy.warnings(16) for strategy in (ls.EASGD(), ls.SyncEASGD(), ls.RoundRobinEASGD()))
+
+
+# --- outer momentum ------------------------------------------------------------------------------------------
+
+GAINS = [
+    (ls.DiLoCo(8, 0.7, 0.9), 7.0),
+    (ls.BMUF(8, 0.75), 4.0),
+    (ls.BMUF(8, 0.9, 0.3, form="nesterov"), 3.0),
+    (ls.SlowMo(8, 0.8, 0.5), 2.5),
+    (ls.AsyncLocalSGD(8, 0.7, 0.9), 7.0),
+    (ls.StreamingDiLoCo(4, 2, delay=0, keep=0.0), 4.0),
+]
+
+
+@pytest.mark.parametrize(("strategy", "gain"), GAINS, ids=lambda value: str(value))
+def test_an_outer_step_moves_as_many_times_farther_as_it_is_said(strategy: ls.Strategy, gain: float) -> None:
+    """A slope without end: 8 steps of every worker's go 8 down, and c in the end a multiple of that."""
+    (told,) = strategy.warnings(4)
+    assert (
+        f"moves {gain:g} times as far as the workers did, in the end: too far in rounds of 8 local steps" in told
+    )
+    on, seen = in_turn(4), []
+    ls.run(
+        strategy,
+        lambda x, batch: np.ones(2),
+        np.zeros(2),
+        rank_forever,
+        optimizer=ls.SGD(1.0),
+        steps=1600,
+        on=on,
+        evaluate=lambda x: seen.append(x.copy()) or 0.0,
+        every=8,
+    )
+    moved = np.diff(np.array(seen)[-3:-1], axis=0)
+    assert np.abs(moved / -8 - gain).max() < 1e-6
+
+
+def test_no_warning_where_rounds_are_long_gains_small_or_defaults() -> None:
+    quiet = (ls.DiLoCo(30), ls.DiLoCo(8, 0.2, 0.9), ls.BMUF(8, 0.5), ls.StreamingDiLoCo(8, 4))
+    defaults = (
+        ls.DiLoCo(),
+        ls.BMUF(),
+        ls.SlowMo(),
+        ls.AsyncLocalSGD(),
+        ls.StreamingDiLoCo(),
+        ls.DecoupledDiLoCo(),
+    )
+    assert not any(strategy.warnings(8) for strategy in (*quiet, *defaults))
+    assert ls.DecoupledDiLoCo(4, 2).warnings(4)
+    assert ls.DiLoCo(500, momentum=1.0).warnings(2) == ["momentum 1 never dies away: it must be below 1"]
+
+
+@pytest.mark.parametrize("strategy", [ls.BMUF(), ls.AsyncLocalSGD(), ls.DecoupledDiLoCo()], ids=repr)
+def test_defaults_do_not_multiply_with_the_momentum_of_the_optimizer(strategy: ls.Strategy) -> None:
+    """What `loosestep compare` runs by default: S-SGD reaches 97.2 %; BMUF with 1 - 1/n 90, DN with 0.9 70 %."""
+    digits, on = data.find("digits", None)(), ls.Simulated(4)
+    experiment = Experiment(digits, models.MLP(64), on, ls.Nesterov(0.03), batch=8, epochs=10, seed=0)
+    assert experiment.run(strategy, lambda progress: None).metrics["test_accuracy"] > 0.96

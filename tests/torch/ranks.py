@@ -6,12 +6,14 @@ import copy
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import chain
+from functools import reduce
+from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
 import torch
 from mpi4py import MPI
 from tests.torch.saving import begun_at, saved_after, values
@@ -21,6 +23,7 @@ from torch import nn
 import loosestep as ls
 import loosestep.torch
 from loosestep.data.together import order_of
+from loosestep.requests import Fetch
 
 ROWS = 24  # of the union batch: 12 or 6 a rank
 
@@ -372,6 +375,31 @@ def resume(strategy: ls.Strategy, net: nn.Module, steps: range, state: Any = Non
     return *saved, left
 
 
+def beside_backward() -> int:
+    """In EASGD's published order the center has moved when backward is over, before anybody makes the step."""
+    net = seeded(0)
+    strategy = ls.EASGD(1, 0.1, order="published")
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy)
+    center = optimizer.loop.program.state.center
+    seen = np.zeros((2, center.size), np.float32)
+    with optimizer:
+        for number, (x, y) in enumerate(batches(4, rows=ROWS)):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(x + optimizer.rank), y)
+            before = MPI.COMM_WORLD.allgather(optimizer.layout.params.copy())
+            optimizer.joined.aside([Fetch(center, into=seen[0])])
+            MPI.COMM_WORLD.Barrier()
+            loss.backward()
+            MPI.COMM_WORLD.Barrier()
+            optimizer.joined.aside([Fetch(center, into=seen[1])])
+            met = [reduce(lambda c, x: c + 0.1 * (x - c), order, seen[0]) for order in permutations(before)]
+            assert min(np.abs(seen[1] - each).max() for each in met) < 1e-6, "all of them, in some order"
+            assert (number == 0) == (seen[1] == seen[0]).all()
+            MPI.COMM_WORLD.Barrier()
+            optimizer.step()
+    return optimizer.rank
+
+
 def other_workers() -> int:
     """Saved by one worker and restored by all, saved by all and restored by one: it begins at the consensus."""
     collective = (ls.LocalSGD(period=4), ls.AllReduceSGD(), ls.CDSGD(), ls.CoCoDSGD(4))
@@ -405,6 +433,7 @@ CASES: dict[str, Callable[[], int]] = {
         unused,
         clipped_too_early,
         resumed,
+        beside_backward,
         other_workers,
         unlike,  # the last one: it ends the job's session with an error
     )

@@ -20,6 +20,7 @@ from torch import nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.adapters.torch.asked import LAUNCHERS, launched  # noqa: E402
+from loosestep.requests import Gradient  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
@@ -195,6 +196,33 @@ def test_shards_of_an_optimizer_follow_its_clock() -> None:
     assert sampler.state_dict() == {"seed": 3, "rows": 40, "epoch": 0, "used": 24}
 
 
+def test_slowmo_follows_the_scheduler_of_the_loop() -> None:
+    net = nn.Linear(3, 1, bias=False).double()
+    inner = torch.optim.SGD(net.parameters(), 0.3)
+    optimizer = loosestep.torch.parallel(net, inner, ls.SlowMo(2, 0.6), ls.Serial())
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)
+    x, u = net.weight.detach().numpy().copy(), 0.0
+    for number in range(6):
+        before, first = x, 0.3 * 0.8 ** (2 * number)
+        for step in (2 * number, 2 * number + 1):
+            optimizer.zero_grad()
+            (net.weight**2).sum().backward()
+            optimizer.step()
+            scheduler.step()
+            x = x - 0.3 * 0.8**step * 2 * x
+        u = 0.6 * u + (before - x) / first
+        x = before - first * u
+        np.testing.assert_allclose(net.weight.detach().numpy(), x, rtol=1e-13)
+
+
+def test_an_optimizer_without_a_rate_leaves_nothing_to_follow() -> None:
+    net = mlp()
+    optimizer = made(net, ls.SlowMo(2))
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(TypeError, match=r"SGD has no learning rate .* as in SlowMo\(rate=0.1\)"):
+        steps(net, optimizer, batches(2))
+
+
 # --- memory ------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +344,45 @@ def test_inside_a_round_that_has_communicated() -> None:
         optimizer.state_dict()
     steps(net, optimizer, batches(2))
     assert optimizer.state_dict()["loosestep"]["position"]["round"] == 1
+
+
+def test_a_round_that_begins_with_an_exchange_begins_in_backward() -> None:
+    """EASGD's published order meets the center beside the gradient; between two steps nothing is under way."""
+    strategy = ls.EASGD(1, order="published")
+    whole, halves = mlp(), mlp()
+    halves.load_state_dict(whole.state_dict())
+    optimizer, first = made(whole, strategy), made(halves, strategy)
+    for number, (x, y) in enumerate(batches(6)):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(whole(x), y)
+        counted = optimizer.meter.requests.get("Start", [0])[0]
+        assert counted == number, "not before there is a step to make"
+        loss.backward()
+        assert type(optimizer.loop.pending) is Gradient, "the exchange was started, its wait comes with step()"
+        optimizer.step()
+    steps(halves, first, itertools.islice(batches(6), 3))
+    state = copy.deepcopy((halves.state_dict(), first.state_dict()))
+    position = state[1]["loosestep"]["position"]
+    assert (position["clock"], position["round"], position["progress"]) == (3, 3, 0)
+    again = mlp()
+    again.load_state_dict(state[0])
+    second = made(again, strategy)
+    second.load_state_dict(state[1])
+    steps(again, second, itertools.islice(batches(6), 3, None))
+    assert all(map(torch.equal, whole.parameters(), again.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind", "count"),
+    [(ls.EASGD(2, order="published"), "Start", 2), (ls.EASGD(2), "Elastic", 2), (ls.Downpour(2), "Push", 2)],
+    ids=repr,
+)
+def test_the_end_of_the_data_begins_no_further_round(strategy: ls.Strategy, kind: str, count: int) -> None:
+    net = mlp()
+    optimizer = made(net, strategy)
+    with optimizer:
+        steps(net, optimizer, batches(4))
+    assert (optimizer.meter.requests[kind][0], optimizer.worker.clock) == (count, 4)
 
 
 def test_another_strategys_state_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import buffers, ops
 from loosestep.errors import at_most, one_of, positive, whole
 from loosestep.requests import Fetch, Local, Push, Sleep
-from loosestep.strategy import State, Strategy, pull
+from loosestep.strategy import State, Strategy, outer_cautions, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,9 @@ class AsyncLocalSGD(Strategy):
 
     period: H, local steps between two pushes of the fastest worker.
     rate: outer learning rate.
-    momentum: mu, outer.
+    momentum: mu, outer. By default none: N pushes together move c to the mean of where workers came. In the end c
+        moves rate / (1 - mu) times as far, 7 times with the paper's 0.7 and 0.9, which are for rounds of 50 steps
+        and more with AdamW, and diverge or nearly so in short ones with a momentum optimizer.
     delay: N, pushes that share a step of the momentum; by default the number of workers, 1 is Nesterov at each
         push.
     speeds: worker w makes max(1, floor(H speed_w / fastest)) local steps, so that all push equally often (DyLU).
@@ -55,8 +57,8 @@ class AsyncLocalSGD(Strategy):
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
     consensus_in: ClassVar[str] = "state.center"
     period: int = 8
-    rate: float = 0.7
-    momentum: float = 0.9
+    rate: float = 1.0
+    momentum: float = 0.0
     delay: int | None = None
     speeds: tuple[float, ...] | str | None = None
     grace: float = 0.0
@@ -74,6 +76,9 @@ class AsyncLocalSGD(Strategy):
         else:
             for speed in self.speeds or ():
                 positive("speeds", speed)
+
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period, self.rate, self.momentum)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,8 @@ class BMUF(Strategy):
     after a round c. The mean is weighted by the samples each worker used in the round.
 
     period: local steps of a block.
-    block_momentum: m, by default 1 - 1/n.
+    block_momentum: m. What a block moves the mean becomes z / (1 - m) times as much in the end: with the paper's
+        1 - 1/n, for SGD, n times, which is too much where the local optimizer has momentum as well.
     rate: z, the block learning rate; 1 with m = 0 is local SGD.
     form: 'classical' or 'nesterov'.
 
@@ -40,13 +41,14 @@ class BMUF(Strategy):
     True
 
     Reference: K. Chen, Q. Huo, Scalable Training of Deep Learning Machines by Incremental Block Training with
-    Intra-Block Parallel Optimization and Blockwise Model-Update Filtering, ICASSP 2016; the form of the rule,
-    and what the Nesterov form measures from, as in CNTK's trainer.
+    Intra-Block Parallel Optimization and Blockwise Model-Update Filtering, ICASSP 2016; the classical
+    form as in CNTK's trainer. CNTK's Nesterov form is another method: it keeps the look-ahead point as the next w,
+    so that a block moves c by (1 + m) D, where this one moves it by m D + z (mean_i x_i - c).
     """
 
     replicas_agree: ClassVar[bool] = True
     period: int = 16
-    block_momentum: float | None = None
+    block_momentum: float = 0.5
     rate: float = 1.0
     form: Literal["classical", "nesterov"] = "classical"
 
@@ -54,8 +56,10 @@ class BMUF(Strategy):
         whole("period", self.period)
         positive("rate", self.rate)
         one_of("form", self.form, ("classical", "nesterov"))
-        if self.block_momentum is not None:
-            positive("block_momentum", self.block_momentum, zero=True)
+        positive("block_momentum", self.block_momentum, zero=True)
+
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period, self.rate, self.block_momentum)
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), moved=buffers.like(worker.params))
@@ -63,6 +67,5 @@ class BMUF(Strategy):
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)
         yield AllReduce(worker.params, op="mean", weight=worker.samples)
-        momentum = 1 - 1 / worker.size if self.block_momentum is None else self.block_momentum
         outer = ops.outer_nesterov if self.form == "nesterov" else ops.outer_momentum
-        outer(worker.params, state.anchor, state.moved, self.rate, momentum)
+        outer(worker.params, state.anchor, state.moved, self.rate, self.block_momentum)

@@ -48,6 +48,10 @@ class CDSGD(Strategy):
     def __post_init__(self) -> None:
         of_kind("topology", self.topology, Topology)
 
+    def weigh(self, worker: Worker) -> float:
+        """The plain mean: W conserves it."""
+        return 1.0
+
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         weights = self.topology.weights(worker.rank, worker.size, worker.round)
         mix = Mix(worker.params, weights)

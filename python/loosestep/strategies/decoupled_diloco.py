@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import buffers, ops
 from loosestep.errors import at_most, positive, share, whole
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -53,6 +53,7 @@ class DecoupledDiLoCo(Strategy):
     b_i and s_i are the samples and steps of learner i since it took c_p. After every step it looks which
     fragments have moved, and overwrites its own by those (x_i,p <- c_p); one that it has left itself, `delay`
     steps after that at the earliest. What is left for a c_p that has moved on is late, and used by nobody.
+    Directions count alike, however long: where learners' minima differ c rests near their geometric median.
 
     There is no syncer besides the learners: c_p, u_p and what is left are variables that all share, and the
     learner that first finds that the window has passed makes the merge. So a window is `grace` of `delay` steps of
@@ -62,7 +63,8 @@ class DecoupledDiLoCo(Strategy):
 
     period: local steps between two fragments that a learner leaves.
     fragments: how many; each is left once in fragments * period steps.
-    quorum: learners that must have left a fragment before it moves; all of them at most.
+    quorum: learners that must have left a fragment before it moves; by default all. With fewer nobody who is slow
+        or gone is needed, and a fragment moves as often as so many have left it.
     delay: local steps from leaving a fragment to overwriting it, which loses them.
     grace: part of these that is spent on waiting for more learners than the quorum.
     rate: r, the outer learning rate.
@@ -88,7 +90,7 @@ class DecoupledDiLoCo(Strategy):
     consensus_in: ClassVar[str] = "state.center"
     period: int = 25
     fragments: int = 4
-    quorum: int = 1
+    quorum: int | None = None
     delay: int = 2
     grace: float = 0.5
     rate: float = 0.7
@@ -96,12 +98,14 @@ class DecoupledDiLoCo(Strategy):
 
     @classmethod
     def example(cls) -> DecoupledDiLoCo:
-        return cls(period=3, fragments=1, rate=0.4, momentum=0.5)
+        """A quorum of one, which at the gradients of the contract tests comes to rest in the steps they give."""
+        return cls(period=3, fragments=1, quorum=1, rate=0.4, momentum=0.5)
 
     def __post_init__(self) -> None:
         whole("period", self.period)
         whole("fragments", self.fragments)
-        whole("quorum", self.quorum)
+        if self.quorum is not None:
+            whole("quorum", self.quorum)
         whole("delay", self.delay)
         at_most("delay", self.delay, self.period)
         share("grace", self.grace)
@@ -113,8 +117,11 @@ class DecoupledDiLoCo(Strategy):
         """Steps for which a quorum waits for others."""
         return int(self.grace * self.delay)
 
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period * self.fragments, self.rate, self.momentum)
+
     def init(self, worker: Worker) -> State:
-        if self.quorum > worker.size:
+        if self.quorum is not None and self.quorum > worker.size:
             raise ValueError(f"quorum must be at most {worker.size}, the number of workers, got {self.quorum}")
         parts, none = worker.fragments(self.fragments), buffers.zeros(self.fragments, float)
         return State(
@@ -195,7 +202,7 @@ class DecoupledDiLoCo(Strategy):
     def wait(self, worker: Worker, state: State, p: int, turns: Buffer) -> Iterator[Request]:
         """Merge if the window has passed and nobody else does; `turns` then say so."""
         there = yield from self.learners(worker, state, p)
-        if len(there) < self.quorum:
+        if len(there) < (self.quorum or worker.size):
             return
         if state.quorum_at[p] == NEVER:
             state.quorum_at[p] = state.looks

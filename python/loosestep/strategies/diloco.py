@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import buffers, ops
 from loosestep.errors import positive, whole
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,9 @@ class DiLoCo(Strategy):
         whole("period", self.period)
         positive("rate", self.rate)
         positive("momentum", self.momentum, zero=True)
+
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period, self.rate, self.momentum)
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), momentum=buffers.like(worker.params))

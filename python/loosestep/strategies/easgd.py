@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from loosestep import ops
 from loosestep.errors import one_of, positive, whole
-from loosestep.requests import Elastic, Fetch, Gradient, Local, Update
+from loosestep.requests import Elastic, Fetch, Gradient, Local, Start, Update, Wait
 from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ class EASGD(Strategy):
     """Elastic averaging: x <- x - a (x - c) on the worker, c <- c + a (x - c) at the center, one vector.
 
     Nobody waits for anybody. The exchange conserves c + sum_i x_i. With a Nesterov local optimizer this is
-    EAMSGD; replicas are then kept at the look-ahead point x + mu v, where the gradient is taken, and the
-    elastic move acts on that point (the release applies it to x: for mu = 0 and for a = 0 they agree).
+    EAMSGD; replicas, and so the center, are then look-ahead points x + mu v, where the gradient is taken, and the
+    elastic move acts on these (the release applies it to x: for mu = 0 and for a = 0 they agree).
 
     period: local steps between two exchanges (tau).
     moving_rate: a, by default 0.9 / n. It must shrink with n: a = 0.9 with 16 workers explodes.
-    order: 'after' moves elastically after the local steps (more stable); 'published' takes the round's first
-        gradient before the move and applies both, as the paper and its release do.
+    order: 'after' moves elastically after the local steps (more stable). 'published' begins a round with the
+        exchange, as the paper and its release do: c is read and moved by d = a (x - c) while the round's first
+        gradient is taken at x, and x moves by both, x <- x - eta g(x) - d. So others see the move one gradient
+        earlier, and nobody waits for the links.
 
     A round sends d values in 1 message and receives d values in 1.
 
@@ -71,15 +74,25 @@ class EASGD(Strategy):
         return State(center=worker.shared("center", like=worker.params))
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        elastic = Elastic(worker.params, state.center, self.rate(worker.size))
         if self.order == "published":
-            yield Gradient()
-            yield elastic
-            yield Update()
+            yield from self.step_and_exchange(worker, state)
             yield Local(self.period - 1)
         else:
             yield Local(self.period)
-            yield elastic
+            yield Elastic(worker.params, state.center, self.rate(worker.size))
+
+    def step_and_exchange(self, worker: Worker, state: State) -> Iterator[Request]:
+        """A step whose gradient and elastic move begin at one point; the exchange goes on beside the gradient."""
+        here, moved = (worker.scratch(name, like=worker.params) for name in ("here", "moved"))
+        ops.copy(worker.params, here)
+        ops.copy(here, moved)
+        exchange = Elastic(moved, state.center, self.rate(worker.size))
+        yield Start(exchange)
+        yield Gradient()
+        yield Wait(exchange)
+        yield Update()
+        ops.subtract(here, moved, moved)  # d, taken from x last: decay and momentum know nothing of it
+        ops.axpy(worker.params, moved, -1.0)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """The center variable."""

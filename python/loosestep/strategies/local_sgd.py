@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LocalSGD(Strategy):
     """Parallel restarted SGD: `period` local steps, then x_i <- mean_j x_j.
 
-    The mean is weighted by the samples each worker used in the round.
+    The mean is weighted by the samples each worker used in the round, also that of an evaluation inside a round.
 
     period: local steps between two averages; 1 is mini-batch SGD, all steps is one-shot averaging.
     momentum: what an average does to the local optimizer's buffers: 'keep' leaves them, 'reset' zeroes them,
@@ -64,9 +64,12 @@ class LocalSGD(Strategy):
             raise ValueError(f"steps must hold a number for each of {size} workers, got {self.steps!r}")
         return self.steps[rank]
 
+    def weigh(self, worker: Worker) -> float:
+        return worker.samples * self.period / self.steps_of(worker.rank, worker.size)
+
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         steps = self.steps_of(worker.rank, worker.size)
         yield Local(steps, idle=self.period - steps)
-        weight = worker.samples * self.period / steps
+        weight = self.weigh(worker)
         yield AllReduce(worker.params, op="mean", weight=weight)
         yield from settle_moments(worker, self.momentum, weight)

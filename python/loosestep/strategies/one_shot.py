@@ -37,5 +37,9 @@ class OneShotAveraging(Strategy):
 
     identity_at_one: ClassVar[bool] = True
 
+    def weigh(self, worker: Worker) -> float:
+        """Each worker is counted once."""
+        return 1.0
+
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.errors import of_kind, positive
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Schedule(Strategy):
 
     @classmethod
     def example(cls) -> Schedule:
-        return cls((AllReduceSGD(), 1), (AllReduceSGD(bucket_bytes=64), None))
+        """Post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
+        return cls((AllReduceSGD(), 1), (LocalSGD(), None))
 
     @property
     def stages(self) -> tuple[tuple[Strategy, float | None], ...]:

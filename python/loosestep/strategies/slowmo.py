@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
-from loosestep.rates import Rate
+from loosestep.rates import Rate, at
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, settle_moments
+from loosestep.strategy import State, Strategy, outer_cautions, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 class SlowMo(Strategy):
     """After `period` local steps: u <- b u + (x - mean_i x_i) / eta, x <- x - a eta u, where x is where all began.
 
-    u is kept as eta u, so that a constant learning rate eta cancels; where it changes, say it in `rate`. b = 0 and
-    a = 1 is local SGD; period 1 and a = 1 with SGD is mini-batch heavy ball; a = 1 is classical BMUF. The mean is
-    weighted by the samples each worker used in the round.
+    eta is the local optimizer's learning rate when the round begins, so that a schedule which lets it fall
+    shortens what u moves as much. u is kept as eta u: a constant eta cancels, and after a round of rate 0 eta u
+    stays as it is. b = 0 and a = 1 is local SGD; period 1 and a = 1 with SGD is mini-batch heavy ball; a = 1 with
+    a constant rate is classical BMUF. The mean is weighted by the samples each worker used in the round.
 
     period: local steps of a round (tau).
     slow_momentum: b; 0.4 to 0.8 in the paper.
     slow_rate: a.
     momentum: what a round does to the local optimizer's buffers: 'reset' zeroes them (the paper, for Nesterov),
         'keep' leaves them (for Adam), 'average' averages them (k buffers make k more averages).
-    rate: eta at the start of a round: a number, or the function of the step that the local optimizer has.
+    rate: another eta than the local optimizer's: a number, which is BMUF under any schedule, or a function of the
+        step. In a torch loop the optimizer's is that of its first parameter group; only ratios count, so groups
+        may differ by a factor.
 
     A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages ('average': (1 + k) times that).
 
@@ -41,7 +44,8 @@ class SlowMo(Strategy):
     >>> bool(abs(result.params - 1.5).max() < 1e-3)
     True
 
-    Reference: J. Wang, V. Tantia, N. Ballas, M. Rabbat, SlowMo, arXiv:1910.00643, algorithm 1.
+    Reference: J. Wang, V. Tantia, N. Ballas, M. Rabbat, SlowMo, arXiv:1910.00643, algorithm 1 (where the rate
+    changes inside a round, that it is the first step's is this library's choice).
     """
 
     replicas_agree: ClassVar[bool] = True
@@ -49,28 +53,35 @@ class SlowMo(Strategy):
     slow_momentum: float = 0.5
     slow_rate: float = 1.0
     momentum: Literal["reset", "keep", "average"] = "reset"
-    rate: Rate = 1.0
+    rate: Rate | None = None
 
     def __post_init__(self) -> None:
         whole("period", self.period)
         positive("slow_momentum", self.slow_momentum, zero=True)
         positive("slow_rate", self.slow_rate)
         one_of("momentum", self.momentum, ("reset", "keep", "average"))
-        if not callable(self.rate):
+        if self.rate is not None and not callable(self.rate):
             positive("rate", self.rate)
 
+    def warnings(self, size: int) -> list[str]:
+        return outer_cautions(self.period, self.slow_rate, self.slow_momentum)
+
     def init(self, worker: Worker) -> State:
-        return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), rate=0.0)
+        eta = State(rate=0.0, ratio=1.0, round=0)
+        return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), eta=eta)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        self.note_rate(worker, state.eta)
         yield Local(self.period)
         yield AllReduce(worker.params, op="mean", weight=worker.samples)
-        momentum = self.slow_momentum * self.change(worker, state)
+        momentum = self.slow_momentum * state.eta.ratio
         ops.outer_momentum(worker.params, state.anchor, state.slow, self.slow_rate, momentum)
         yield from settle_moments(worker, self.momentum, worker.samples)
 
-    def change(self, worker: Worker, state: State) -> float:
-        """eta of this round by that of the one before: what eta u must be multiplied by."""
-        before, first = state.rate, worker.clock - self.period
-        state.rate = float(self.rate(max(0, first)) if callable(self.rate) else self.rate)
-        return state.rate / before if before else 1.0
+    def note_rate(self, worker: Worker, eta: State) -> None:
+        """Keep eta of this round by that of the one before: what eta u must be multiplied by."""
+        if eta.round == worker.round:  # which was resumed in its middle
+            return
+        before, eta.round = eta.rate, worker.round
+        eta.rate = worker.rate() if self.rate is None else float(at(self.rate, worker.clock))
+        eta.ratio = eta.rate / before if before else 1.0

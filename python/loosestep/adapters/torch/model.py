@@ -68,6 +68,7 @@ class TorchModel:
         self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
+        worker.rate_at = self.rate
         self.handlers: dict[type[Request], Callable[..., None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
@@ -216,6 +217,16 @@ class TorchModel:
         self.inner.step()
         self.casts.bring_in()
         ops.blend(pull.mean, self.worker.params, pull.keep)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the inner optimizer's first group, as a scheduler has left it."""
+        rate = self.inner.param_groups[0].get("lr")
+        if rate is None:
+            raise TypeError(
+                f"{type(self.inner).__name__} has no learning rate (param_groups[0]['lr']) that the strategy "
+                "could follow: say the strategy's own, as in SlowMo(rate=0.1)"
+            )
+        return float(rate)
 
     def reset(self) -> None:
         """The next step begins with no backward pass."""
