@@ -31,7 +31,7 @@ LAYERS = [
     "_core",
     "arrays",
     "noise reductions",
-    "errors value blas stopwatch stacks units rounding",
+    "errors value blas stopwatch stacks units rounding launchers",
     "cuda",
     "ops",
     "buffers requests rates least_squares",

@@ -19,7 +19,8 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.asked import LAUNCHERS, launched  # noqa: E402
+from loosestep.adapters.torch.asked import launched  # noqa: E402
+from loosestep.launchers import BY_MPI  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:
@@ -179,7 +180,7 @@ def test_sparse_gradients_are_local_only() -> None:
 
 
 def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LAUNCHERS:
+    for name in BY_MPI:
         monkeypatch.delenv(name, raising=False)
     assert launched() == ls.Serial()
     monkeypatch.setenv("PMI_SIZE", "2")

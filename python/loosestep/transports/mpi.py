@@ -21,6 +21,7 @@ import numpy as np
 from loosestep import levels
 from loosestep.errors import PeerFailed, TimedOut, positive
 from loosestep.hosting import HostSession, HostsSession
+from loosestep.launchers import BY_LOOSESTEP, check_alone
 from loosestep.transport import Session, Transport
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
 
@@ -45,6 +46,19 @@ def world() -> Any:
     except (ImportError, RuntimeError) as error:
         raise ImportError(f"on=MPI() needs an MPI: pip install 'loosestep[mpi]' ({error})") from error
     return MPI.COMM_WORLD
+
+
+def joined() -> Any:
+    """Return MPI's world of processes, if all that were started are in it."""
+    comm = world()
+    wanted = os.environ.get(BY_LOOSESTEP)
+    if wanted is not None and int(wanted) != comm.size:
+        raise RuntimeError(
+            f"started {wanted} ranks, but MPI knows of {comm.size}: mpiexec and mpi4py belong to different MPIs"
+        )
+    if comm.size == 1:
+        check_alone("MPI knows of this process alone (or mpiexec and mpi4py belong to different MPIs)")
+    return comm
 
 
 def own(parent: Any) -> Any:
@@ -92,18 +106,13 @@ class MPI(Transport):
 
     @property
     def size(self) -> int:
-        found: int = world().size
-        wanted = os.environ.get("LOOSESTEP_RANKS")
-        if wanted is not None and int(wanted) != found:
-            raise RuntimeError(
-                f"started {wanted} ranks, but MPI knows of {found}: mpiexec and mpi4py belong to different MPIs"
-            )
+        found: int = joined().size
         return found
 
     @property
     def rank(self) -> int:
         """Of this process: who prints."""
-        mine: int = world().rank
+        mine: int = joined().rank
         return mine
 
     def open(self, seed: int = 0) -> Session:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -12,6 +13,7 @@ from loosestep import opening, units
 from loosestep.adapters.torch.resident import described, side
 from loosestep.agreement import written
 from loosestep.errors import whole
+from loosestep.launchers import check_alone, remedy, started_by_mpi
 from loosestep.loop import check_strategy
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from loosestep.strategy import Strategy
     from loosestep.transport import Transport
     from loosestep.worker import Worker
-
-LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
-"""What an MPI's launcher leaves in the environment of the processes that it starts."""
 
 
 class Run(NamedTuple):
@@ -59,10 +58,31 @@ def facts(
 
 
 def launched() -> Transport:
-    """MPI() where an MPI launcher started this process, else Serial()."""
-    if any(name in os.environ for name in LAUNCHERS):
+    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
+    if started_by_mpi():
         return MPI()
+    check_alone("this process does not belong to an MPI job")
+    check_spawned()
     return Serial()
+
+
+def check_spawned() -> None:
+    """Refuse a process group, and what torch.multiprocessing.spawn started beside others: neither is joined."""
+    group = torch.distributed
+    count = group.get_world_size() if group.is_available() and group.is_initialized() else 1
+    if count > 1:
+        raise RuntimeError(
+            f"torch.distributed has a process group of {count}, which parallel() does not join: each would train "
+            f"alone, on all data. {remedy(count)}"
+        )
+    process = multiprocessing.current_process()
+    target: Any = getattr(process, "_target", None)
+    arguments: Any = getattr(process, "_args", ())  # function, rank, ...
+    if getattr(target, "__module__", "") == "torch.multiprocessing.spawn" and arguments[1] > 0:
+        raise RuntimeError(
+            f"torch.multiprocessing.spawn started this process as number {arguments[1]} of several, which "
+            f"parallel() does not join: each would train alone, on all data. {remedy('N')}"
+        )
 
 
 def scale(inner: torch.optim.Optimizer, factor: float) -> None:

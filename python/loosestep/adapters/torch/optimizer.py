@@ -67,7 +67,9 @@ def parallel(
         rank 0's values, and its buffers', are the start of all. Where dtypes differ, averages and centers are of
         the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
         schedulers afterwards, on what is returned.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise.
+    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
+        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for it
+        would train alone; on=Serial() says that it shall.
     accumulate: backward passes to a step.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
         `consensus()` evaluates with: the 'average' over workers, those of 'rank0', each worker's 'own', or
