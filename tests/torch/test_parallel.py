@@ -146,12 +146,21 @@ def test_a_step_after_the_end() -> None:
 
 def test_what_belongs_between_steps() -> None:
     net = mlp()
-    optimizer = made(net, ls.AllReduceSGD())
+    optimizer = made(net, ls.AllReduceSGD())  # of several workers a step begins in backward(): see ranks_users.py
     nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    optimizer.synchronize()
     with pytest.raises(RuntimeError, match=r"consensus\(\) belongs between steps"), optimizer.consensus():
         pass
     with pytest.raises(RuntimeError, match=r"state_dict\(\) belongs between steps"):
         optimizer.state_dict()
+
+
+def test_where_a_gradient_cannot_be_thrown_away() -> None:
+    """A center has taken it, also of one worker."""
+    net = mlp()
+    optimizer = made(net, ls.SyncEASGD(2, order="published"))
+    nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    optimizer.synchronize()
     with pytest.raises(RuntimeError, match="erases gradients that are being sent"):
         optimizer.zero_grad()
 

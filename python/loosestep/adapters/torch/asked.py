@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from loosestep import opening, units
+from loosestep.adapters.torch.options import groups, options
 from loosestep.adapters.torch.resident import described, side
 from loosestep.agreement import written
 from loosestep.errors import whole
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 
+BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
+"""torch's own parallel modules."""
+
+
 class Run(NamedTuple):
     """What every worker must have been asked for alike."""
 
@@ -35,13 +42,32 @@ class Run(NamedTuple):
     steps_per_epoch: int | None
 
     def checked(self) -> Run:
-        """Itself, if it can be."""
+        """Return itself, if it can be."""
         check_strategy(self.strategy)
-        whole("accumulate", self.accumulate)
-        whole("seed", self.seed, 0)
-        if self.steps_per_epoch is not None:
-            whole("steps_per_epoch", self.steps_per_epoch)
-        return self
+        epoch = None if self.steps_per_epoch is None else whole("steps_per_epoch", self.steps_per_epoch)
+        return Run(self.strategy, whole("accumulate", self.accumulate), whole("seed", self.seed, 0), epoch)
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model that averages gradients, or deals out parameters, by itself."""
+    for module in model.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        kind = next((kind for kind in BY_ITSELF if kind in kinds), None)
+        if kind is not None:
+            raise TypeError(
+                f"the model is a {kind}, which makes workers meet by itself at every step: leave it out, and give "
+                "parallel() the module that it was given (model.module)"
+            )
+
+
+def check_inner(inner: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer that takes several gradients to a step."""
+    closure = inspect.signature(inner.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
+            "step has one: use an optimizer that steps without a closure"
+        )
 
 
 def facts(
@@ -50,7 +76,7 @@ def facts(
     """What every worker must have alike."""
     told = {name: written(value) for name, value in run._asdict().items()}
     told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
-    told |= arena.facts() if arena else {}
+    told |= options(inner) | groups(inner, layout) | (arena.facts() if arena else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param
         told[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
