@@ -31,7 +31,7 @@ LAYERS = [
     "_core",
     "arrays",
     "noise reductions",
-    "errors value blas stopwatch stacks units rounding forks",
+    "errors value blas stopwatch stacks units rounding forks launchers",
     "cuda",
     "ops",
     "buffers requests rates least_squares signals",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import TYPE_CHECKING
+import sys
+from dataclasses import fields, is_dataclass
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from loosestep.errors import Mismatch
 from loosestep.requests import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from loosestep.requests import AllReduce, Buffer, Shared
     from loosestep.worker import Worker
@@ -56,3 +61,34 @@ def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> Non
 def written(value: object) -> str:
     """As it prints, without the addresses of functions in it: those differ between processes and runs."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def build(strategy: object) -> dict[str, str]:
+    """Return which code this process runs: loosestep's version, and a checksum of the strategy's source."""
+    version = getattr(sys.modules.get("loosestep"), "__version__", "unknown")
+    text = "".join(sorted(map(source, set(code_in(strategy)))))
+    return {"loosestep's version": version, "the strategy's source (checksum)": f"{crc32(text.encode()):08x}"}
+
+
+def code_in(value: Any) -> Iterator[Any]:
+    """Yield the classes and functions of a value, and of the values in it; none of Python's own."""
+    if isinstance(value, (tuple, list)):
+        for each in value:
+            yield from code_in(each)
+    elif isinstance(value, FunctionType):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        mine = (
+            kind for kind in type(value).__mro__ if kind.__module__.split(".")[0] not in sys.stdlib_module_names
+        )
+        yield from mine
+        for part in fields(value):
+            yield from code_in(getattr(value, part.name))
+
+
+def source(code: Any) -> str:
+    """Return the text of a class or a function; of one that was typed in there is none."""
+    try:
+        return inspect.getsource(code)
+    except (OSError, TypeError):
+        return ""

@@ -16,6 +16,7 @@ from loosestep.agreement import check_facts, written
 from loosestep.asking import Lengths, check_functions, check_kinds, check_shapes, check_start
 from loosestep.checkpoint import Folder
 from loosestep.errors import one_of, whole
+from loosestep.launchers import check_alone
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
@@ -67,7 +68,8 @@ def run(
         weigh averages.
     optimizer: the local update, SGD(0.1) by default.
     steps: local gradient steps of each worker (None: until the batches end).
-    on: the transport, Serial() by default.
+    on: the transport, Serial() by default. A process that a launcher (mpiexec, torchrun, srun) started as one of
+        several is refused where it would train alone; on=Serial() says that it shall.
     seed: of whatever is random in the run: imaginary durations and delays, a strategy's noise. Data order belongs
         to `batches`.
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
@@ -99,6 +101,8 @@ def run(
     one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
+    if on is None:
+        check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
     job.evaluate, job.callback, job.stop = evaluate, callback, stop
     job.scale_rate, job.shapes = scale_rate, check_shapes(shapes, x0)

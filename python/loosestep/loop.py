@@ -17,7 +17,7 @@ from loosestep.program import GRADIENT, Plan, Program
 from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
 from loosestep.staging import Staging
 from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.transport import Transport, failure
 from loosestep.transports.metered import Metered
 from loosestep.worker import Worker
 
@@ -118,6 +118,7 @@ class Loop:
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
+        self.failed: BaseException | None = None  # what ended it
         self.restart()
 
     def restart(self) -> None:
@@ -221,6 +222,11 @@ class Loop:
 
     def consensus(self) -> Buffer:
         """The parameters to evaluate, on this worker; of a collective consensus every worker asks at one step."""
+        if self.failed is not None:
+            raise RuntimeError(
+                f"the run ended with an error ({type(self.failed).__name__}), so there is no consensus: the model "
+                "holds this worker's own parameters"
+            )
         if not self.over:
             self.between_steps("consensus()")
             self.joined.aside(self.program.strategy.consensus(self.worker, self.program.state, self.program.out))
@@ -276,8 +282,9 @@ class Loop:
             error = failed
             raise
         finally:
-            self.over, self.pending = True, None
-            self.joined.session.leave(error)
+            self.over, self.pending, self.failed = True, None, error
+            told = error and failure(self.worker, self.joined.endpoint.doing, error)
+            self.joined.session.leave(told)
 
 
 def nothing(program: Program, step: int) -> Iterator[Request]:

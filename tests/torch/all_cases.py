@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.torch import ranks, ranks_card, ranks_mixed, sharing
+from tests.torch import ranks, ranks_card, ranks_mixed, ranks_users, sharing
 
-FILES = (ranks_mixed, sharing, ranks_card, ranks)  # the last case of ranks.py ends the job's session
+FILES = (ranks_mixed, sharing, ranks_card, ranks, ranks_users)  # the last cases of two end a session with an error
 
 if __name__ == "__main__":
     for file in FILES:

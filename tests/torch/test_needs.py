@@ -154,10 +154,10 @@ def test_where_the_rows_stand_is_known_and_restored() -> None:
 
 def test_batches_of_ones_own_are_refused_where_they_would_not_follow_speeds() -> None:
     net = mlp()
-    made(ls.DBS(), net)
-    loss = net(torch.ones(2, 5)).sum()
+    optimizer = made(ls.DBS(), net)
+    net(torch.ones(2, 5)).sum().backward()
     with pytest.raises(TypeError, match=r"those of optimizer.shard\(...\) alone"):
-        loss.backward()
+        optimizer.step()
     sampler = iter(made(ls.DBS(), mlp()).shard(30, 8))
     next(sampler)
     with pytest.raises(RuntimeError, match="use a DataLoader with num_workers=0"):

@@ -19,7 +19,8 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.asked import LAUNCHERS, launched  # noqa: E402
+from loosestep.adapters.torch.asked import launched  # noqa: E402
+from loosestep.launchers import BY_MPI  # noqa: E402
 from loosestep.requests import Gradient  # noqa: E402
 
 
@@ -146,12 +147,21 @@ def test_a_step_after_the_end() -> None:
 
 def test_what_belongs_between_steps() -> None:
     net = mlp()
-    optimizer = made(net, ls.AllReduceSGD())
+    optimizer = made(net, ls.AllReduceSGD())  # of several workers a step begins in backward(): see ranks_users.py
     nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    optimizer.synchronize()
     with pytest.raises(RuntimeError, match=r"consensus\(\) belongs between steps"), optimizer.consensus():
         pass
     with pytest.raises(RuntimeError, match=r"state_dict\(\) belongs between steps"):
         optimizer.state_dict()
+
+
+def test_where_a_gradient_cannot_be_thrown_away() -> None:
+    """A center has taken it, also of one worker."""
+    net = mlp()
+    optimizer = made(net, ls.SyncEASGD(2, order="published"))
+    nn.functional.mse_loss(net(torch.ones(2, 5)), torch.ones(2, 3)).backward()
+    optimizer.synchronize()
     with pytest.raises(RuntimeError, match="erases gradients that are being sent"):
         optimizer.zero_grad()
 
@@ -180,7 +190,7 @@ def test_sparse_gradients_are_local_only() -> None:
 
 
 def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LAUNCHERS:
+    for name in BY_MPI:
         monkeypatch.delenv(name, raising=False)
     assert launched() == ls.Serial()
     monkeypatch.setenv("PMI_SIZE", "2")

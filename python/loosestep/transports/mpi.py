@@ -24,6 +24,7 @@ import numpy as np
 from loosestep import levels
 from loosestep.errors import PeerFailed, positive
 from loosestep.hosting import HostSession, HostsSession
+from loosestep.launchers import BY_LOOSESTEP, check_alone
 from loosestep.transport import Session, Transport
 from loosestep.transports.company import Company
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
@@ -74,6 +75,19 @@ def tell_guard() -> None:
             file.write("begun\n")
 
 
+def joined() -> Any:
+    """Return MPI's world of processes, if all that were started are in it."""
+    comm = world()
+    wanted = os.environ.get(BY_LOOSESTEP)
+    if wanted is not None and int(wanted) != comm.size:
+        raise RuntimeError(
+            f"started {wanted} ranks, but MPI knows of {comm.size}: mpiexec and mpi4py belong to different MPIs"
+        )
+    if comm.size == 1:
+        check_alone("MPI knows of this process alone (or mpiexec and mpi4py belong to different MPIs)")
+    return comm
+
+
 def marks() -> tuple[bytes, bytes]:
     """Two marks of 16 bytes, of the host and of its network.
 
@@ -112,18 +126,13 @@ class MPI(Transport):
 
     @property
     def size(self) -> int:
-        found: int = world().size
-        wanted = os.environ.get("LOOSESTEP_RANKS")
-        if wanted is not None and int(wanted) != found:
-            raise RuntimeError(
-                f"started {wanted} ranks, but MPI knows of {found}: mpiexec and mpi4py belong to different MPIs"
-            )
+        found: int = joined().size
         return found
 
     @property
     def rank(self) -> int:
         """Of this process: who prints."""
-        mine: int = world().rank
+        mine: int = joined().rank
         return mine
 
     def open(self, seed: int = 0) -> Session:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import multiprocessing
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import nn
 
 from loosestep import opening, units
+from loosestep.adapters.torch.options import groups, options
 from loosestep.adapters.torch.resident import described, side
 from loosestep.agreement import written
 from loosestep.errors import whole
+from loosestep.launchers import check_alone, remedy, started_by_mpi
 from loosestep.loop import check_strategy
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
@@ -23,8 +28,9 @@ if TYPE_CHECKING:
     from loosestep.transport import Transport
     from loosestep.worker import Worker
 
-LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
-"""What an MPI's launcher leaves in the environment of the processes that it starts."""
+
+BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
+"""torch's own parallel modules."""
 
 
 class Run(NamedTuple):
@@ -36,13 +42,32 @@ class Run(NamedTuple):
     steps_per_epoch: int | None
 
     def checked(self) -> Run:
-        """Itself, if it can be."""
+        """Return itself, if it can be."""
         check_strategy(self.strategy)
-        whole("accumulate", self.accumulate)
-        whole("seed", self.seed, 0)
-        if self.steps_per_epoch is not None:
-            whole("steps_per_epoch", self.steps_per_epoch)
-        return self
+        epoch = None if self.steps_per_epoch is None else whole("steps_per_epoch", self.steps_per_epoch)
+        return Run(self.strategy, whole("accumulate", self.accumulate), whole("seed", self.seed, 0), epoch)
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model that averages gradients, or deals out parameters, by itself."""
+    for module in model.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        kind = next((kind for kind in BY_ITSELF if kind in kinds), None)
+        if kind is not None:
+            raise TypeError(
+                f"the model is a {kind}, which makes workers meet by itself at every step: leave it out, and give "
+                "parallel() the module that it was given (model.module)"
+            )
+
+
+def check_inner(inner: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer that takes several gradients to a step."""
+    closure = inspect.signature(inner.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
+            "step has one: use an optimizer that steps without a closure"
+        )
 
 
 def facts(
@@ -51,7 +76,7 @@ def facts(
     """What every worker must have alike."""
     told = {name: written(value) for name, value in run._asdict().items()}
     told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
-    told |= arena.facts() if arena else {}
+    told |= options(inner) | groups(inner, layout) | (arena.facts() if arena else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param
         told[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
@@ -59,10 +84,31 @@ def facts(
 
 
 def launched() -> Transport:
-    """MPI() where an MPI launcher started this process, else Serial()."""
-    if any(name in os.environ for name in LAUNCHERS):
+    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
+    if started_by_mpi():
         return MPI()
+    check_alone("this process does not belong to an MPI job")
+    check_spawned()
     return Serial()
+
+
+def check_spawned() -> None:
+    """Refuse a process group, and what torch.multiprocessing.spawn started beside others: neither is joined."""
+    group = torch.distributed
+    count = group.get_world_size() if group.is_available() and group.is_initialized() else 1
+    if count > 1:
+        raise RuntimeError(
+            f"torch.distributed has a process group of {count}, which parallel() does not join: each would train "
+            f"alone, on all data. {remedy(count)}"
+        )
+    process = multiprocessing.current_process()
+    target: Any = getattr(process, "_target", None)
+    arguments: Any = getattr(process, "_args", ())  # function, rank, ...
+    if getattr(target, "__module__", "") == "torch.multiprocessing.spawn" and arguments[1] > 0:
+        raise RuntimeError(
+            f"torch.multiprocessing.spawn started this process as number {arguments[1]} of several, which "
+            f"parallel() does not join: each would train alone, on all data. {remedy('N')}"
+        )
 
 
 def scale(inner: torch.optim.Optimizer, factor: float) -> None:

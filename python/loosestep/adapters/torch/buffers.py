@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import update_bn
 
 from loosestep import buffers as flat
@@ -30,12 +31,63 @@ COLLECTIVE = ("average", "rank0")
 def broadcast(layout: Layout, model: nn.Module) -> Iterator[Request]:
     """Everything becomes rank 0's, bit for bit: other types than float travel as bytes in float64 words."""
     yield Broadcast(layout.params)
-    held = {slot.param for slot in layout.slots}
-    others = [param for param in model.parameters() if param not in held] + list(model.buffers())
+    others = [tensor for _, _, tensor in untrained(layout, model)]
     words = to_words(others)
     if words.size:
         yield Broadcast(words)
         from_words(words, others)
+
+
+def untrained(layout: Layout, model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Yield (kind, name, tensor) of frozen parameters and buffers."""
+    held = {slot.param for slot in layout.slots}
+    for name, param in model.named_parameters():
+        if param not in held:
+            yield "parameter", name, param
+    for name, tensor in model.named_buffers():
+        yield "buffer", name, tensor
+
+
+def facts(layout: Layout, model: nn.Module) -> dict[str, str]:
+    """Return what workers must have alike of what is not trained. Raises TypeError for what cannot travel."""
+    told = {}
+    for kind, name, tensor in untrained(layout, model):
+        check(kind, name, tensor)
+        told[f"{kind} {name!r}"] = f"{tuple(tensor.shape)} {tensor.dtype}"
+    return told
+
+
+def check(kind: str, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor whose values do not lie in memory, one by one."""
+    if is_lazy(tensor):
+        what = "has no shape yet: give the model a batch before parallel()"
+    elif tensor.device.type == "meta":
+        what = "is on the meta device, without values: make them before parallel()"
+    elif tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        form = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else tensor.layout
+        what = (
+            f"is {form}, and workers exchange dense tensors: keep it as a dense one, or as a plain attribute of "
+            "its module, which stays each worker's own"
+        )
+    elif torch._debug_has_internal_overlap(in_full(tensor)):
+        what = "has elements that lie on each other: say .clone()"
+    else:
+        return
+    raise TypeError(f"{kind} {name!r} {what}")
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """Return the view of an expanded tensor that has each element of its memory once."""
+    for dimension, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            tensor = tensor.narrow(dimension, 0, 1)
+    return tensor
+
+
+def write(tensor: Tensor, values: Tensor) -> None:
+    """Set a tensor, which may be an expanded one, to values of its shape."""
+    full = in_full(tensor)
+    full.copy_(values.as_strided(full.shape, values.stride()))
 
 
 def to_words(tensors: list[Tensor]) -> Buffer:
@@ -52,13 +104,14 @@ def from_words(words: Buffer, tensors: list[Tensor]) -> None:
     with torch.no_grad():
         for tensor in tensors:
             stop = start + tensor.numel() * tensor.element_size()
-            values = raw[start:stop].clone().view(tensor.dtype).reshape(tensor.shape)
-            tensor.copy_(values)
+            write(tensor, raw[start:stop].clone().view(tensor.dtype).reshape(tensor.shape))
             start = stop
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    """The bytes of its elements, in order: strides of one element may be any, which a view of bytes refuses."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    return plain.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
 class Statistics:
@@ -94,7 +147,7 @@ class Statistics:
             tensors = self.tensors()
             parts = torch.from_numpy(self.values).split([tensor.numel() for tensor in tensors])
             for tensor, part in zip(tensors, parts, strict=True):
-                tensor.copy_(part.reshape(tensor.shape))
+                write(tensor, part.reshape(tensor.shape))
 
     @contextmanager
     def consensus(self, loop: Loop, layout: Layout, batches: Iterable[Any] | None) -> Iterator[nn.Module]:
@@ -114,4 +167,4 @@ class Statistics:
                 yield self.model
         finally:
             for tensor, value in zip(self.model.buffers(), kept, strict=True):
-                tensor.copy_(value)
+                write(tensor, value)

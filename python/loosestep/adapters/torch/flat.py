@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from loosestep import buffers, ops
 from loosestep.adapters.torch.casts import Casts
@@ -33,7 +35,8 @@ class Slot:
     home: int  # the address of its values: its view of the flat parameters, or its own memory where it is cast
     cast: Tensor | None  # its place in the flat parameters, where its dtype is another
     grad: Tensor = field(init=False)  # the view of the flat gradient
-    passes: int = 0  # backward passes that reached it in this step
+    passes: int = 0  # backward passes that reached it in this step, less those whose gradient was thrown away
+    left: tuple[ref[Tensor], int] | None = None  # the gradient that the last one left, and torch's count of writes
 
 
 def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
@@ -55,6 +58,8 @@ def check(named: list[tuple[str, nn.Parameter]]) -> None:
         raise ValueError("the optimizer holds no parameter that requires a gradient")
     first = named[0][1]
     for name, param in named:
+        if is_lazy(param):
+            raise TypeError(f"parameter {name!r} has no shape yet: give the model a batch before parallel()")
         if param.device.type != "cpu" and not lies_on_card(param):
             raise TypeError(f"parameters must be on the CPU or an NVIDIA card, got {name!r} on {param.device}")
         if param.device != first.device:
@@ -92,6 +97,7 @@ class Layout:
         self.casts = Casts(self.slots)
         self.grad: Tensor  # the flat gradient
         self.shared = False  # other workers write the parameters
+        self.away = False  # the model's parameters are other values for a while
 
     def slot(self, name: str, param: nn.Parameter, start: int) -> Slot:
         stop = start + param.numel()
@@ -113,9 +119,12 @@ class Layout:
 
     @contextmanager
     def holding(self, values: Buffer) -> Iterator[None]:
-        """The model's parameters are `values`, for a while."""
+        """The model's parameters are `values`, for a while; gradients of that time are gone after it."""
         home, kept = self.params, self.params.copy()
+        grads = [slot.param.grad for slot in self.slots]
+        self.away = True
         try:
+            self.put(None for _ in grads)
             if self.shared:  # others go on writing there, so the model looks elsewhere
                 self.move(values)
             else:
@@ -128,6 +137,13 @@ class Layout:
             else:
                 ops.copy(kept, home)
                 self.casts.carry_out()
+            self.put(grads)
+            self.away = False
+
+    def put(self, grads: Iterable[Tensor | None]) -> None:
+        """The gradients that torch sees."""
+        for slot, grad in zip(self.slots, grads, strict=True):
+            slot.param.grad = grad
 
     def attach(self, grad: Buffer) -> None:
         """Gradients have their places in `grad`."""
@@ -142,7 +158,7 @@ class Layout:
             if slot.param.data_ptr() != slot.home:
                 raise RuntimeError(
                     f"the memory of parameter {slot.name!r} was replaced after parallel(): convert or move the "
-                    "model before, and load with load_state_dict(assign=False)"
+                    "model before; after close() another parallel() may have it"
                 )
 
     def in_bucket(self, bucket: Buffer) -> list[Slot]:
@@ -152,11 +168,20 @@ class Layout:
         return [slot for slot in self.slots if slot.start < last and slot.stop > first]
 
 
-def keep_home(model: nn.Module) -> None:
-    """On a card a recurrent layer moves its weights into a vector of its own, where nobody would find them."""
-    for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters = nothing
+class AtHome:
+    """Keeps recurrent layers of a card from moving their weights into a vector of their own, until `remove()`.
+
+    Nobody would find them there.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.layers = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        for layer in self.layers:
+            layer.flatten_parameters = nothing
+
+    def remove(self) -> None:
+        for layer in self.layers:
+            vars(layer).pop("flatten_parameters", None)
 
 
 def nothing() -> None:
@@ -164,7 +189,7 @@ def nothing() -> None:
 
 
 def bring_home(slot: Slot) -> None:
-    """Let a gradient that torch made lie in the flat buffer, or its cast; None becomes zero."""
+    """Let a gradient that torch made lie in the flat buffer, or its cast; None becomes zero, unless frozen."""
     found = slot.param.grad
     if found is slot.grad:
         return
@@ -176,6 +201,8 @@ def bring_home(slot: Slot) -> None:
         slot.grad.zero_()
     else:
         slot.grad.copy_(found.detach())
+    if found is None and not slot.param.requires_grad:  # it was frozen: torch leaves it out of its step
+        return
     if slot.cast is None:
         slot.param.grad = slot.grad
     elif found is None:

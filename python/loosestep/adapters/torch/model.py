@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
+from loosestep.adapters.torch import passes
 from loosestep.adapters.torch.casts import Casts
 from loosestep.adapters.torch.flat import bring_home
 from loosestep.program import GRADIENT
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from loosestep.requests import Bucket, Pull, Request
     from loosestep.strategy import Strategy
     from loosestep.worker import Worker
+
+
+Seen = tuple["Tensor | None", int]
 
 
 class Attendance:
@@ -67,7 +71,7 @@ class TorchModel:
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
         self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
         self.touched: dict[Bucket, list[Slot]] = {}
-        self.sent: dict[Slot, int] = {}  # torch's count of writes to a gradient when others began to read it
+        self.sent: dict[Slot, Seen] = {}  # the gradient when others began to read it
         worker.rate_at = self.rate
         self.handlers: dict[type[Request], Callable[..., None]] = {
             Gradient: self.gradient,
@@ -84,12 +88,15 @@ class TorchModel:
 
     def arrive(self, slot: Slot) -> bool:
         """A backward pass has added to this gradient; whether more may be asked for now."""
-        slot.passes += 1
+        before = slot.passes
+        passes.count(slot)
+        if slot in self.sent:
+            raise RuntimeError(passes.too_late(slot))
+        if slot.passes <= before:  # what was cast of an earlier gradient is thrown away with it
+            self.lent.discard(slot)
         if slot.passes > self.accumulate:
-            raise RuntimeError(
-                f"backward reached {slot.name!r} {slot.passes} times since the last step: "
-                f"say parallel(..., accumulate={slot.passes}), which is {self.accumulate}"
-            )
+            self.extra(slot)
+            return False
         if slot.passes < self.accumulate:
             return False
         if self.missing is None:
@@ -99,6 +106,14 @@ class TorchModel:
             self.take(slot)
         self.missing.discard(slot)
         return not self.missing
+
+    def extra(self, slot: Slot) -> None:
+        """One pass more than a step has: fine only where torch made it, and nothing is sent before step()."""
+        if not passes.in_recomputation():
+            raise RuntimeError(passes.too_many(slot, self.accumulate))
+        if self.begun or self.missing is not None:
+            raise RuntimeError(passes.too_late(slot))
+        slot.passes = self.accumulate
 
     def may_begin(self, request: Request) -> bool:
         """Whether backward can go on beside it."""
@@ -130,7 +145,7 @@ class TorchModel:
         slots = self.slots_of(request.bucket)
         self.complete(slots)
         for slot in slots if self.worker.size > 1 else ():
-            self.sent[slot] = writes(slot)
+            self.sent[slot] = seen(slot)
 
     def gradient(self, request: Gradient) -> None:
         self.begin()
@@ -182,13 +197,29 @@ class TorchModel:
 
     def check_sent(self) -> None:
         """Nobody may have written what was on its way to other workers."""
-        for slot, version in self.sent.items():
-            if writes(slot) != version:
+        for slot, (grad, writes) in self.sent.items():
+            now = slot.param.grad
+            if now is None and grad is not None:
+                raise RuntimeError(
+                    f"the gradient of {slot.name!r} was thrown away after backward(), while it was sent to the "
+                    f"other workers: call zero_grad() before backward(); {passes.MEANWHILE}"
+                )
+            if now is not grad or (now is not None and now._version != writes):
                 raise RuntimeError(
                     f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
                     "call optimizer.synchronize() before you clip or unscale"
                 )
+            if now is None:
+                self.check_frozen(slot)
         self.sent.clear()
+
+    def check_frozen(self, slot: Slot) -> None:
+        """What is frozen here, and so stays, must be frozen on all workers."""
+        if self.worker.size > 1 and bool((slot.grad != 0).any()):
+            raise RuntimeError(
+                f"parameter {slot.name!r} is frozen on worker {self.worker.rank}, and others train it: replicas "
+                "would drift apart, so call requires_grad_(False) on every worker at one step"
+            )
 
     # --- updates -----------------------------------------------------------------------------------------
 
@@ -234,14 +265,14 @@ class TorchModel:
         self.fresh.clear()
         self.lent.clear()
         for slot in self.layout.slots:
-            slot.passes = 0
+            slot.passes, slot.left = 0, None
 
     def gradients(self) -> list[Tensor]:
         """Every gradient that there is."""
         return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
 
 
-def writes(slot: Slot) -> int:
-    """Torch's count of writes to the gradient that the user sees; -1 where he took it away."""
+def seen(slot: Slot) -> Seen:
+    """The gradient that the user sees, and torch's count of writes to it."""
     grad = slot.param.grad
-    return -1 if grad is None else grad._version
+    return grad, 0 if grad is None else grad._version

@@ -1,117 +1,55 @@
-"""`parallel`: a user's PyTorch loop made parallel, and still his loop and his optimizer."""
+"""What `parallel` returns: a torch optimizer whose step is a strategy's."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from loosestep.adapters.torch import shard
+from loosestep.adapters.torch import buffers, shard
 from loosestep.adapters.torch.arena import (
     Arena,
     check_hosted,
     check_in_memory,
     check_one_dtype,
-    check_sharing,
     sparse_of,
 )
-from loosestep.adapters.torch.asked import Run, facts, launched, say, scale
+from loosestep.adapters.torch.asked import facts, say, scale
 from loosestep.adapters.torch.buffers import Statistics, broadcast
-from loosestep.adapters.torch.flat import Layout, keep_home, trained
+from loosestep.adapters.torch.changes import Changes
+from loosestep.adapters.torch.ending import Ending, fail, well
+from loosestep.adapters.torch.flat import AtHome, Layout, trained
 from loosestep.adapters.torch.folder import Folders
+from loosestep.adapters.torch.hooks import Hooks, check_free
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.moments import Moments
+from loosestep.adapters.torch.options import Options
+from loosestep.adapters.torch.passes import MEANWHILE
 from loosestep.adapters.torch.resident import check_card
 from loosestep.adapters.torch.saving import restored, saved
+from loosestep.agreement import build
 from loosestep.arrays import on_card
-from loosestep.errors import of_kind, one_of
 from loosestep.loop import Joined, Loop
 from loosestep.program import GRADIENT
 from loosestep.rates import SCALINGS
 from loosestep.requests import AllReduce, Update
-from loosestep.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from loosestep.adapters.torch.asked import Run
     from loosestep.adapters.torch.flat import Slot
-    from loosestep.strategy import Strategy
+    from loosestep.adapters.torch.hooks import Handle
+    from loosestep.transport import Transport
 
 Answer = TypeVar("Answer")
-
-
-def parallel(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    strategy: Strategy,
-    on: Transport | None = None,
-    *,
-    accumulate: int = 1,
-    buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
-    scale_rate: Literal["none", "linear", "sqrt"] = "none",
-    seed: int = 0,
-    steps_per_epoch: int | None = None,
-) -> Parallel:
-    """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
-
-    model, optimizer: as in a single process; `optimizer` may be any of torch's that steps without a closure.
-        Parameters must be float32, float64, bfloat16 or float16, on the CPU or on one NVIDIA card (docs/cuda.md);
-        rank 0's values, and its buffers', are the start of all. Where dtypes differ, averages and centers are of
-        the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
-        schedulers afterwards, on what is returned.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise.
-    accumulate: backward passes to a step.
-    buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
-        `consensus()` evaluates with: the 'average' over workers, those of 'rank0', each worker's 'own', or
-        'recompute'd from the batches that are given to it. By default 'average' where the strategy's consensus is
-        collective and 'own' where it is one-sided. While training each worker keeps its own.
-    scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root, or by nothing.
-    seed: of whatever a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
-    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for a `Schedule`. Where a part of it ends
-        all workers go to the consensus, in that step(); the optimizer's buffers become their mean.
-
-        optimizer = loosestep.torch.parallel(model, optimizer, loosestep.EASGD(period=10))
-        with optimizer:
-            for x, y in DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64)):
-                optimizer.zero_grad()
-                loss(model(x), y).backward()
-                optimizer.step()
-        optimizer.once(torch.save, model.state_dict(), "model.pt")
-
-    `with optimizer:` says when this worker's data ends, so that the others need not wait for it; left out, that is
-    when the script ends.
-
-    Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
-    Under `DBS` batches must be those of `shard`, whose sizes follow the workers' speeds, and weigh by their rows.
-    Speeds, and the times of `AdaptiveLocalSGD(time_share=)`, are those from the forward pass to step(). Under
-    `FedAvg(fraction=)` a worker that rests waits in `ready()`: see there.
-    Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
-
-    Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
-    memory for all workers, which torch writes without locks or atomics, also while others take gradients there: an
-    update of an element may be lost. To find its state the optimizer makes a step with gradient zero, which is
-    undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state dict before
-    its optimizer's, which waits for the others.
-
-    Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
-    """
-    run = Run(strategy, accumulate, seed, steps_per_epoch).checked()
-    check_sharing(strategy)
-    of_kind("model", model, nn.Module)
-    of_kind("optimizer", optimizer, torch.optim.Optimizer)
-    if on is not None:
-        of_kind("on", on, Transport)
-    one_of("scale_rate", scale_rate, tuple(SCALINGS))
-    statistics = Statistics(model, strategy, buffers)
-    return Parallel(model, optimizer, run, on or launched(), statistics, scale_rate)
 
 
 class Parallel(torch.optim.Optimizer):
@@ -133,10 +71,12 @@ class Parallel(torch.optim.Optimizer):
     ) -> None:
         strategy, accumulate = run.strategy, run.accumulate
         held = [param for group in inner.param_groups for param in group["params"]]
-        self.layout = Layout(trained(model, held))
+        named = trained(model, held)
+        check_free(named)
+        self.layout = Layout(named)
         if on_card(self.layout.params):
             check_card(self.layout.params)
-            keep_home(model)
+        self.changes = Changes(model, self.layout, inner)
         self.joined = Joined(on, self.layout.params, run.seed)
         self.worker, self.meter = self.joined.worker, self.joined.meter
         self.rank, self.size = self.worker.rank, self.worker.size
@@ -151,15 +91,11 @@ class Parallel(torch.optim.Optimizer):
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
-        inner.register_load_state_dict_post_hook(self._loaded)
-        if self.needs & {"times", "own_batches"}:
-            model.register_forward_pre_hook(self._forward)
-        for slot in self.layout.slots:
-            slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
+        self.hooks = Hooks((slot.param for slot in self.layout.slots), self._hung(model))
         self._built = True
-        self.process = os.getpid()
-        if self.size > 1:  # one alone need not say that it ends
-            atexit.register(self._at_exit)
+        self.ending: Ending | None = None  # one alone need not say that it ends
+        if self.size > 1:
+            self.ending = Ending(self._at_exit)
             say(run, on, inner, self.worker, self.arena)
 
     def begin(self, model: nn.Module, run: Run) -> None:
@@ -173,7 +109,10 @@ class Parallel(torch.optim.Optimizer):
                 check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
                 self.arena = Arena(self.inner, self.layout, sparse_of(model))
-            self.joined.agree(facts(run, self.statistics.kind, self.inner, self.layout, self.arena))
+            told = facts(run, self.statistics.kind, self.inner, self.layout, self.arena)
+            told |= buffers.facts(self.layout, model)
+            self.options = Options(self.joined, self.inner)
+            self.joined.agree(told | (build(strategy) if self.size > 1 else {}))
             self.joined.aside(broadcast(self.layout, model))
             if self.arena:
                 self.share(self.arena)
@@ -202,13 +141,39 @@ class Parallel(torch.optim.Optimizer):
             self.arena.take_over()
         self._share()
 
+    def _hung(self, model: nn.Module) -> Iterator[Handle]:
+        """Where torch calls this: nothing of it is in the model, which may be copied and saved as it is."""
+        yield self.inner.register_load_state_dict_post_hook(self._loaded)
+        if self.needs & {"times", "own_batches"}:
+            yield register_module_forward_pre_hook(partial(self._forward, model))
+        if on_card(self.layout.params):
+            yield AtHome(model)
+        for slot in self.layout.slots:
+            yield slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
+
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        if self.model.arrive(slot):
+        if not self.layout.away and self.model.arrive(slot) and self.size > 1:  # one alone has nothing to send
             self.loop.early(self.model.may_begin)
 
-    def _forward(self, model: nn.Module, arguments: Any) -> None:
-        if torch.is_grad_enabled():
+    def _forward(self, model: nn.Module, module: nn.Module, arguments: Any) -> None:
+        if module is model and torch.is_grad_enabled() and not self.layout.away:
             self.loop.forward()
+
+    def __getattr__(self, name: str) -> Any:
+        """What the wrapped optimizer has besides, such as train() and eval() of schedule-free ones."""
+        if name.startswith("_") or "inner" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.inner, name)
+
+    def _own(self, what: str, *, over: bool = False) -> None:
+        """Refuse what is about this worker's own parameters while the model holds others, or after the end."""
+        if self.layout.away:
+            raise RuntimeError(
+                f"{what} inside consensus() or once() would take the consensus for this worker's own parameters: "
+                "call it after the block"
+            )
+        if self.loop.over and not over:
+            raise RuntimeError(f"the run has ended: {what} belongs inside the `with optimizer:` that began it")
 
     # --- what every torch optimizer has ------------------------------------------------------------------
 
@@ -219,19 +184,25 @@ class Parallel(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As the inner optimizer does."""
-        if self.model.begun:
-            raise RuntimeError("zero_grad() between backward() and step() erases gradients that are being sent")
+        """As the inner optimizer does. Where gradients are averaged it comes before backward(), never after it."""
+        aside = self.layout.away or self.loop.over
+        if self.model.begun and not aside and (self.size > 1 or self.model.copies):
+            raise RuntimeError(
+                "zero_grad() between backward() and step() erases gradients that are being sent to the other "
+                f"workers: a step that is to be skipped is skipped before its backward(); {MEANWHILE}"
+            )
         self.inner.zero_grad(set_to_none)
-        self.model.reset()
+        if not aside:
+            self.model.reset()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the strategy: gradients meet if it says so, the inner optimizer moves, parameters meet."""
+        self._own("step()")
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.layout.check_home()
+        self.changes.check()
         self.synchronize()
         if self.dropped:
             self.dropped = False
@@ -246,6 +217,7 @@ class Parallel(torch.optim.Optimizer):
 
     def synchronize(self) -> None:
         """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
+        self._own("synchronize()")
         if "own_rest" in self.needs and self.rested():
             return
         casts, pending = self.model.casts, self.loop.pending
@@ -264,6 +236,7 @@ class Parallel(torch.optim.Optimizer):
         To be called before a batch is taken. Left out, they pass in step(), and the gradient with which it came
         is not used, since it was taken before them: that step is none.
         """
+        self._own("ready()")
         self.loop.between_steps("ready()")
         self.pass_rounds()
 
@@ -301,10 +274,12 @@ class Parallel(torch.optim.Optimizer):
         Parameters and buffers are in the model's own state_dict. Every rank saves its own; one that gets another's
         is refused. Raises RuntimeError inside a step, and inside a round that has already communicated.
         """
+        self._own("state_dict()", over=True)
         return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
+        self._own("load_state_dict()")
         restored(self.loop, state_dict["loosestep"])
         self.inner.load_state_dict(state_dict["optimizer"])
         self.folders.together(0)  # what is shared is there
@@ -317,6 +292,10 @@ class Parallel(torch.optim.Optimizer):
         such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises CheckpointError where the disk refuses,
         ValueError if the folder holds another run's, RuntimeError inside a step, or a round that communicated.
         """
+        self._own("save()")
+        self.loop.between_steps("save()")
+        self.changes.check()
+        self.options.check()
         self.layout.casts.bring_in()
         self.folders.save(folder, note)
 
@@ -327,6 +306,7 @@ class Parallel(torch.optim.Optimizer):
         the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
         CheckpointError for a truncated or foreign one.
         """
+        self._own("restore()")
         self.layout.casts.bring_in()
         note = self.folders.restore(folder)
         self.layout.casts.carry_out()
@@ -340,13 +320,20 @@ class Parallel(torch.optim.Optimizer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(error)
+        self.close(None if isinstance(error, SystemExit) and well(error.code) else error)
 
     def close(self, error: BaseException | None = None) -> None:
-        """This worker has no further batch: it answers the others until all have ended."""
-        atexit.unregister(self._at_exit)
+        """This worker has no further batch: it answers the others until all have ended.
+
+        The model is a plain one then, for a plain optimizer or another parallel().
+        """
+        if self.ending:
+            self.ending.close()
+        self.hooks.close()
         self.model.feed.left = True
         if error is not None:  # which may be the card's: nothing more is asked of it
+            if isinstance(error, SystemExit) and self.size > 1:
+                fail(error.code)
             self.loop.leave(error)
             return
         self.layout.casts.bring_in()
@@ -354,14 +341,8 @@ class Parallel(torch.optim.Optimizer):
         self.layout.casts.carry_out()
 
     def _at_exit(self) -> None:
-        """The script has ended, and with it the data; an error here must not end with exit code 0."""
-        if os.getpid() != self.process:  # a forked one is not the worker
-            return
-        try:
-            self.close()
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)
-            os._exit(1)
+        """The script has ended, and with it the data, unless its exit code says that it failed."""
+        self.close(None if well(Ending.code) else SystemExit(Ending.code))
 
     def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
         """`action(*arguments)` on rank 0 alone, while the model holds the consensus: to print, evaluate, save.
@@ -380,7 +361,18 @@ class Parallel(torch.optim.Optimizer):
 
         Of a strategy whose consensus is collective all workers must come here at the same step; with a
         one-sided one any worker may come alone. `batches`, for buffers='recompute', are inputs of the model.
+        Backward passes inside count for no step, and their gradients are gone after it. Raises RuntimeError inside
+        a step and after a run that ended with an error; where the consensus is collective Mismatch if workers'
+        learning rates, or other options, have drifted apart.
         """
+        if self.layout.away:  # it is there
+            yield self.statistics.model
+            return
+        if not self.loop.over:
+            self.loop.between_steps("consensus()")
+            self.changes.check()
+            if not self.loop.program.one_sided():
+                self.options.check()
         with self.statistics.consensus(self.loop, self.layout, batches) as model:
             yield model
 

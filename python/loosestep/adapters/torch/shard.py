@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch.utils.data import IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
 from loosestep.data.together import cut, order_of, part_of
 from loosestep.errors import CheckpointError, whole
@@ -21,11 +20,21 @@ if TYPE_CHECKING:
     Ready = Callable[[], object]
 
 
-def rows_of(data: Any, batch_size: int, seed: int, size: int) -> int:
-    """How many rows there are to deal, if what was asked for can be."""
-    rows = whole("data", data, 0) if isinstance(data, Integral) else len(data)
-    whole("batch_size", batch_size)
-    whole("seed", seed, 0)
+def rows_of(data: Any, size: int) -> int:
+    """Return how many rows there are to deal, if what was asked for can be."""
+    if isinstance(data, (DataLoader, Sampler)):
+        kind = type(data).__name__
+        hint = "its .dataset" if isinstance(data, DataLoader) else "what it draws from"
+        raise TypeError(
+            f"shard() deals the rows of a data set in an order of its own, and got a {kind}: give it {hint}, or a "
+            "number of rows, and what it returns to a DataLoader as batch_sampler"
+        )
+    if not hasattr(data, "__len__") and not hasattr(data, "__index__"):
+        raise TypeError(
+            "shard() takes a data set with len(), a number of rows, or an IterableDataset, "
+            f"got {type(data).__name__}"
+        )
+    rows = len(data) if hasattr(data, "__len__") else whole("data", data)
     if rows < size:
         raise ValueError(f"data must hold at least a row for each of {size} workers, got {rows}")
     return rows
@@ -35,7 +44,8 @@ def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, 
     """A batch sampler of a data set or a length; of an IterableDataset, one that holds this worker's items."""
     if isinstance(data, IterableDataset):
         return Stride(data, worker.rank, worker.size)
-    rows = rows_of(data, batch_size, seed, worker.size)
+    rows = rows_of(data, worker.size)
+    batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, 0)
     return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
 
 
@@ -46,7 +56,8 @@ def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: Torc
         raise TypeError(
             f"batches whose sizes follow speeds are dealt from rows that are known, one batch a step: got {what}"
         )
-    rows = rows_of(data, batch_size, seed, model.worker.size)
+    rows = rows_of(data, model.worker.size)
+    batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, 0)
     return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
 
 
@@ -59,9 +70,17 @@ class Resumable(Sampler[list[int]]):
         self.epoch = 0  # of the pass under way, or of the next
         self.used = 0  # of that epoch, by an earlier run: as the class counts
         self.began: int | None = None  # how far this worker was when the pass began
+        self.dealt = 0  # batches of this pass
+        self.whole = False  # it was dealt to its end
 
-    def next_epoch(self) -> None:
-        self.epoch, self.used, self.began = self.epoch + 1, 0, None
+    def begin(self, steps: int) -> None:
+        """A pass begins: the next epoch's, if the one before made steps or was whole, and was no mere look."""
+        if self.began is not None and (self.whole or steps != self.began):
+            self.epoch, self.used = self.epoch + 1, 0
+        self.began, self.dealt, self.whole = steps, 0, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: every pass begins the next epoch by itself; torch's DistributedSampler must be told."""
 
     def position(self, used: int, *, over: bool) -> dict[str, int]:
         """What is saved."""
@@ -75,15 +94,17 @@ class Resumable(Sampler[list[int]]):
             if state[name] != value:
                 raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
         self.epoch, self.used, self.began = state["epoch"], state["used"], None
+        self.whole = False
 
 
 class Shard(Resumable):
     """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
 
     Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
-    Every pass begins the next epoch. `state_dict` says how many rows of the epoch all workers have used, by the
-    steps that this one made since it began, each of `accumulate` batches: a loader that reads ahead does not
-    matter, and as many workers as you like go on with the rows that are left.
+    Every pass begins the next epoch, but for a look, as next(iter(loader)), that led to no step. `state_dict` says
+    how many rows of the epoch all workers have used, by the steps that this one made since it began, each of
+    `accumulate` batches: a loader that reads ahead does not matter, and as many workers as you like go on with the
+    rows that are left.
     """
 
     facts = ("seed", "rows")
@@ -97,12 +118,12 @@ class Shard(Resumable):
         return -(-((self.rows - self.used) // self.worker.size) // self.batch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.began is not None:  # the loop before was left early
-            self.next_epoch()
-        self.began = self.worker.clock
+        self.begin(self.worker.clock)
         own = self.own_rows()
         for start in range(0, len(own), self.batch):
+            self.dealt += 1
             yield own[start : start + self.batch].tolist()
+        self.whole = True
 
     def own_rows(self) -> Any:
         """This worker's rows in what is left of this epoch, in order."""
@@ -115,7 +136,7 @@ class Shard(Resumable):
     def state_dict(self) -> dict[str, int]:
         """Where the data stands, in rows."""
         since = 0 if self.began is None else self.worker.clock - self.began
-        taken = since * self.accumulate
+        taken = min(since * self.accumulate, self.dealt)  # several passes may be of one batch
         return self.position(self.used + taken * self.batch * self.worker.size, over=taken >= len(self))
 
 
@@ -137,12 +158,11 @@ class SharedOut(Resumable):
         return len(cut(np.arange(self.rows), self.batch, self.worker.size)) - self.used
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.began is not None:  # the loop before was left early
-            self.next_epoch()
-        self.began = self.model.steps
+        self.begin(self.model.steps)
         order = order_of(self.rows, self.seed, self.epoch) if self.shuffle else np.arange(self.rows)
         for step, rows in enumerate(cut(order, self.batch, self.worker.size)[self.used :]):
             yield self.own(step, rows)
+        self.whole = True
 
     def own(self, step: int, rows: Any) -> list[int]:
         """This worker's rows of a step that it is about to make."""
@@ -171,6 +191,9 @@ class Stride(IterableDataset[Any]):
 
     def __init__(self, data: Any, rank: int, size: int) -> None:
         self.data, self.rank, self.size = data, rank, size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: a stream is read as it comes."""
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
