@@ -42,7 +42,8 @@ def outcome(accuracy: float, seed: int = 0, *, params: Sequence[float] = (), **c
     """A run that nobody made."""
     numbers: dict[str, float] = {"seconds": 2.0, "bytes_sent": 1000, "waiting_share": 0.5} | changes
     metrics = {"test_accuracy": accuracy, "loss": 1 - accuracy}
-    at: dict[str, object] = {"steps": 10, "samples": 80, "messages": 5, "consensus_distance": 0.0, "virtual": True, "workers": ()}
+    at: dict[str, object] = {"steps": 10, "samples": 80, "messages": 5, "virtual": True, "workers": ()}
+    at |= {"consensus_distance": 0.0}
     halfway = Progress(
         step=5, seconds=numbers["seconds"] / 2, samples=40, loss=0.5, bytes_sent=500, waiting_share=0.5,
         metrics={"test_accuracy": accuracy / 2, "loss": 0.9}, virtual=True,
