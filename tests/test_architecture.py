@@ -60,6 +60,7 @@ LAYERS = [
     "torch",
     "sparse",
     "report",
+    "contenders",
     "inspection launching",
     "experiment",
     "comparison",

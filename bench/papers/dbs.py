@@ -30,7 +30,7 @@ METHODS = {
 def until(step: int) -> Column:
     """Virtual seconds when that step was made."""
     return Column(
-        f"seconds to step {step}", lambda points: next((p["seconds"] for p in points if p["step"] >= step), None)
+        f"virtual s to step {step}", lambda points: next((p["seconds"] for p in points if p["step"] >= step), None)
     )
 
 

@@ -22,7 +22,7 @@ MARKS = "osD^vP*X<>"
 NAMES = {
     "step": "local steps of a worker",
     "bytes": "bytes sent by a worker",
-    "seconds": "seconds",
+    "seconds": "virtual s",
     "samples": "samples of all workers",
     "loss": "training loss",
     "test_accuracy": "test accuracy",

@@ -38,7 +38,7 @@ def first_at(name: str, accuracy: float) -> Callable[[Sequence[Point]], float | 
 ACCURACY = Column("test accuracy, %", last("test_accuracy"), ".2f", 100)
 TEST_LOSS = Column("test loss", last("test_loss"), ".4f")
 TRAINING_LOSS = Column("training loss", last("loss"), ".4f")
-SECONDS = Column("seconds", last("seconds"))
+SECONDS = Column("virtual s", last("seconds"))
 SENT = Column("MB sent a worker", last("bytes"), ".3g", 1e-6)
 SAMPLES = Column("thousand samples", last("samples"), ".4g", 1e-3)
 COLUMNS = (ACCURACY, TEST_LOSS, TRAINING_LOSS, SECONDS, SENT, SAMPLES)

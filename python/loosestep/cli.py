@@ -16,10 +16,11 @@ from rich.console import Console
 import loosestep
 from loosestep import data, inspection, launching, models
 from loosestep.comparison import Comparison
+from loosestep.contenders import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.errors import LoosestepError
 from loosestep.experiment import Experiment
 from loosestep.expressions import ExpressionError, of_kind, parse, parse_list, public
-from loosestep.optimizers import Optimizer
+from loosestep.optimizers import Nesterov, Optimizer
 from loosestep.rates import SCALINGS
 from loosestep.report import files, plot
 from loosestep.strategy import Strategy
@@ -79,6 +80,7 @@ class Expression(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return self.fail(str(error), param, ctx)
 
 
+EVALUATIONS = 3  # in an epoch of a comparison, which shows when an accuracy was reached
 SMALL, LARGE, MANY = 8, 64, 10_000  # rows of a batch for small and for large data, and what is large
 at_least_one = click.IntRange(min=1)
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
@@ -90,9 +92,9 @@ SHARED = (
                  help="MLP(...) with the widths of its hidden layers, or Softmax()."),
     click.option("--workers", type=at_least_one, help="How many; 4, or as --on says."),
     click.option("--on", type=Expression(Transport), metavar="TRANSPORT",
-                 help="What joins the workers; by default Threads(workers)."),
-    click.option("--optimizer", type=Expression(Optimizer), default="Nesterov(0.03)", show_default=True,
-                 metavar="OPTIMIZER", help="The local update."),
+                 help="What joins the workers; by default Threads(workers); for compare, a slow link, simulated."),
+    click.option("--optimizer", type=Expression(Optimizer), metavar="OPTIMIZER",
+                 help="The local update, of every strategy; Nesterov(0.03) by default."),
     click.option("--scale-rate", type=click.Choice(list(SCALINGS)), default="none", show_default=True,
                  help="Multiply the learning rate by the number of workers, or by its root."),
     click.option("--batch", type=at_least_one,
@@ -115,29 +117,63 @@ def shared_options(command: Command) -> Command:
 
 
 @cli.command()
-@click.option("--strategies", type=Expression(Strategy, many=True), metavar="LIST",
-              help="Which to compare, separated by commas; all by default.")  # fmt: skip
-@click.option("--target", type=click.FloatRange(0, 1), help="Also show the seconds to this test accuracy.")
+@click.option(
+    "--strategies",
+    type=Expression(Strategy, many=True),
+    metavar="LIST",
+    help="Which to compare, separated by commas, or 'all'; by default those that tell the story.",
+)
+@click.option("--all", "everything", is_flag=True, help="After those of the default, all other strategies.")
+@click.option(
+    "--seeds",
+    type=at_least_one,
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many: --seed and those after it. The table has means and standard deviations.",
+)
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Try a third, once and three times each learning rate on a further seed, and show the best.",
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1),
+    help="Show the seconds to this test accuracy; by default to 97% of the best one.",
+)
 @shared_options
 def compare(
     strategies: list[Strategy] | None,
+    everything: bool,
+    seeds: int,
+    tune: bool,
     target: float | None,
     json_file: str | None,
     out: str | None,
     **options: Any,
 ) -> int:
-    """Train one model with several strategies, and say which did best.
+    """Train one model with several strategies, and say how far each gets, how soon, with how many bytes.
 
-    With no options: all strategies, on handwritten digits, with four worker threads. A strategy that
-    diverges gets a row that says so.
+    With no options: ten rows, on handwritten digits, with four simulated workers on links of 100 Mbit/s, one of
+    them half as fast as the others; seconds are those of the simulator. Downpour and elastic averaging have
+    learning rates of their own; with --optimizer all have that one. A strategy that diverges gets a row that
+    says so; one that is another of the table under these settings gets 'as X here'.
     """
-    strategies = dealable(strategies, options["by_label"])
+    contenders = chosen(strategies, everything, options["optimizer"] is not None)
+    contenders = dealable(contenders, named=strategies is not None, **options)
     check_files(json_file, out)
-    with Comparison(experiment(**options), strategies, console(json_file), out) as comparison:
-        for strategy in strategies:
-            comparison.attempt(strategy)
-            if comparison.interrupted:
-                break
+    options["on"] = options["on"] or slow_link(options["workers"] or 4)
+    shown = range(options["seed"], options["seed"] + seeds)
+    tuning = shown.stop if tune else None
+    described = experiment(evaluations=EVALUATIONS, **options)
+    comparison = Comparison(described, contenders, console(json_file), out, seeds=shown, tuning=tuning)
+    try:
+        with comparison:
+            comparison.compare()
+    except Exception:
+        comparison.tell(target)  # what was finished is not lost
+        raise
     return finish(comparison, json_file, target)
 
 
@@ -165,9 +201,9 @@ def train(
     check_checkpoint(checkpoint, checkpoint_every, resume)
     check_files(json_file, out, save)
     described = experiment(**options)
-    with Comparison(described, [strategy], console(json_file), out, more=resume) as training:
+    with Comparison(described, [Contender(strategy)], console(json_file), out, more=resume) as training:
         every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
-        training.carry_out(strategy, checkpoint=checkpoint, checkpoint_every=every, resume=resume)
+        training.train(checkpoint=checkpoint, checkpoint_every=every, resume=resume)
     if save is not None:
         training.save(save)
     return finish(training, json_file)
@@ -229,13 +265,27 @@ def info(json_file: str | None) -> int:
     return 1 if found["self_test"]["failed"] else 0
 
 
-def dealable(strategies: list[Strategy] | None, by_label: bool) -> list[Strategy]:
-    """Those asked for, or all there are; by label rows are each worker's own, and nobody can share them out."""
-    bound = [each for each in strategies or () if by_label and "own_batches" in each.needs]
-    if bound:
-        raise click.UsageError(f"--by-label deals rows to workers for good, and {bound[0]!r} shares them out anew")
-    every = all_of_kind(Strategy) if strategies is None else strategies
-    return [each for each in every if not (by_label and "own_batches" in each.needs)]
+def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: bool) -> list[Contender]:
+    """Who is compared: those asked for, or those of the story, with the others if everything is wanted."""
+    if strategies is not None and everything:
+        raise click.UsageError("--all and --strategies contradict each other: give one of them")
+    if strategies is not None:
+        return [Contender(strategy) for strategy in dict.fromkeys(strategies)]
+    contenders = with_the_rest(all_of_kind(Strategy)) if everything else list(STORY)
+    return with_one_optimizer(contenders) if one_optimizer else contenders
+
+
+def dealable(
+    contenders: list[Contender], *, named: bool, by_label: bool, fraction: float | None, **others: Any
+) -> list[Contender]:
+    """Those that can be compared: where rows are each worker's own, nobody can share them out."""
+    option = "--by-label" if by_label else "--fraction" if fraction is not None else None
+    bound = [each for each in contenders if option and "own_batches" in each.strategy.needs]
+    if bound and named:
+        raise click.UsageError(f"{option} deals rows to workers for good, and {bound[0]} shares them out anew")
+    for each in bound:
+        click.echo(f"left out: {each} shares out rows anew, and {option} deals them to workers for good", err=True)
+    return [each for each in contenders if each not in bound]
 
 
 def all_of_kind(kind: type[Any]) -> list[Any]:
@@ -254,6 +304,7 @@ def experiment(
     workers: int | None,
     on: Transport | None,
     batch: int | None,
+    optimizer: Optimizer | None,
     **options: Any,
 ) -> Experiment:
     """What the options describe; wrong use is told before anything is read."""
@@ -264,7 +315,7 @@ def experiment(
         raise click.UsageError(str(error)) from error
     rows = read()
     batch = batch or (SMALL if len(rows.y_train) < MANY else LARGE)
-    return Experiment(data=rows, on=on, batch=batch, **options)
+    return Experiment(data=rows, on=on, batch=batch, optimizer=optimizer or Nesterov(0.03), **options)
 
 
 def transport(workers: int | None, on: Transport | None) -> Transport:
@@ -310,9 +361,9 @@ def finish(comparison: Comparison, json_file: str | None, target: float | None =
     write_json(json_file, comparison.rows(target))
     comparison.draw()
     if comparison.interrupted:
-        click.echo("Interrupted: the step was finished, and what it came to is shown above", err=True)
+        click.echo(f"Interrupted: {comparison.stopped()}", err=True)
         return 128 + comparison.interrupted
-    return 0 if any(outcome.finished for outcome in comparison.outcomes) else 1
+    return 0 if any(row.finished for row in comparison.summaries()) else 1
 
 
 def write_json(file: str | None, content: Any) -> None:

@@ -292,6 +292,7 @@ class Job:
         return Progress(
             step=step,
             seconds=totals.seconds,
+            virtual=self.on.virtual,
             samples=totals.samples,
             loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
             bytes_sent=totals.bytes_sent // self.size,
@@ -328,6 +329,7 @@ class Job:
             params=programs[0].out.reshape(self.x0.shape),
             loss=last.loss,
             seconds=last.seconds,
+            virtual=last.virtual,
             steps=totals.steps,
             samples=last.samples,
             bytes_sent=last.bytes_sent,

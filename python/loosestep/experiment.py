@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from loosestep import units
 from loosestep.data import shards, steps_per_epoch, together
 from loosestep.driver import run
 from loosestep.rates import factor
+from loosestep.transports.simulated import Simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything but the strategy. Rows are dealt anew every epoch; an evaluation ends each epoch."""
+    """Everything but the strategy. Rows are dealt anew every epoch; an evaluation ends each epoch.
+
+    evaluations: about how many in an epoch.
+    """
 
     data: Dataset
     model: Model
@@ -39,6 +43,7 @@ class Experiment:
     by_label: bool = False
     fraction: float | None = None  # of the rows, which each worker keeps
     scale_rate: Scaling = "none"
+    evaluations: int = 1
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -55,6 +60,15 @@ class Experiment:
         """Local steps in all."""
         return self.epochs * self.steps_per_epoch
 
+    @property
+    def every(self) -> int:
+        """Local steps from an evaluation to the next."""
+        return max(1, self.steps_per_epoch // self.evaluations)
+
+    def varied(self, optimizer: Optimizer | None, seed: int) -> Experiment:
+        """The same with another seed and, if one is given, another optimizer."""
+        return replace(self, optimizer=optimizer or self.optimizer, seed=seed)
+
     def run(self, strategy: Strategy, callback: Callable[[Progress], object], **options: Any) -> Result:
         """Train with a strategy; `options` are those of `loosestep.run` for checkpoints."""
         return run(
@@ -66,7 +80,7 @@ class Experiment:
             on=self.on,
             seed=self.seed,
             evaluate=lambda params: self.classifier.evaluate(params, self.data.test),
-            every=self.steps_per_epoch,
+            every=self.every,
             steps_per_epoch=self.steps_per_epoch,
             scale_rate=self.scale_rate,
             shapes=self.classifier.shapes,
@@ -84,6 +98,17 @@ class Experiment:
             raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt {how}")
         return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
+    def links(self) -> dict[str, str]:
+        """What a simulated network is like, in the units in which networks are sold."""
+        on = self.on
+        if not isinstance(on, Simulated):
+            return {}
+        latency, bandwidth = on.latency, on.bandwidth
+        if not isinstance(latency, (int, float)) or not isinstance(bandwidth, (int, float)):
+            return {}  # a table
+        speed = f"{bandwidth * 8e-6:g} Mbit/s, {latency * 1e3:g} ms a message"
+        return {"links": f"{speed}; a local step takes {on.step_time * 1e3:g} ms or as the stragglers say"}
+
     def facts(self) -> dict[str, str]:
         """What it consists of, in words."""
         size, together = self.classifier.size, self.batch * self.on.size
@@ -96,6 +121,7 @@ class Experiment:
             "model": f"{self.model!r}, {units.times(size, 'parameter')}, {units.size(4 * size)}",
             "workers": f"{self.on.size} on {self.on!r}, CPU"
             + ("; seconds are virtual" if self.on.virtual else ""),
+            **self.links(),
             "batch": f"{self.batch} a worker, {together} together",
             "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
             "optimizer": f"{self.optimizer!r}, learning rate {rate}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from statistics import fmean
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loosestep import buffers, units
@@ -27,10 +28,20 @@ def sentence(strategy: Strategy) -> str:
     return first + "."
 
 
-def block(facts: Mapping[str, str]) -> str:
-    """Names and what they are, one a line."""
+def block(facts: Mapping[str, str], room: int | None = None) -> str:
+    """Names and what they are, one a line; what is longer than `room` goes on in a next line, indented.
+
+    >>> print(block({"data": "digits", "model": "MLP(64), 4,810 parameters"}, 24))
+    data   digits
+    model  MLP(64), 4,810
+           parameters
+    """
     width = max(map(len, facts))
-    return "\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items())
+    lines = [f"{name:{width}}  {fact}" for name, fact in facts.items()]
+    if room is None:
+        return "\n".join(lines)
+    indent = " " * (width + 2 if 2 * (width + 2) <= room else 4)
+    return "\n".join(fill(line, room, subsequent_indent=indent, break_on_hyphens=False) for line in lines)
 
 
 def cautions(strategies: Iterable[Strategy], size: int) -> list[str]:

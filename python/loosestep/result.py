@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Progress:
     """One evaluation: where the run stood, and what `evaluate` said of the consensus parameters.
 
-    seconds are virtual where time is; loss is the mean training loss over all workers since the previous
-    evaluation, or that one's where there were no samples since (nan if gradients come without losses);
-    bytes_sent is the mean over workers.
+    seconds are those of the run's clock: with `virtual` they are simulated, and nobody waited for them. loss is
+    the mean training loss over all workers since the previous evaluation, or that one's where there were no
+    samples since (nan if gradients come without losses); bytes_sent is the mean over workers.
     """
 
     step: int
     seconds: float
+    virtual: bool = field(default=False, kw_only=True)  # seconds are simulated
     samples: int
     loss: float
     bytes_sent: int
@@ -77,13 +78,14 @@ class Result:
     """A finished run. `params` is the consensus: the center variable, or the mean of the replicas.
 
     steps: of the worker that made most; samples: of all workers; bytes_sent, messages: mean over workers;
-    waiting_share: of the workers' time; consensus_distance: mean_i ||x_i - mean x||^2. `workers` are those that
-    live in this process.
+    waiting_share: of the workers' time; consensus_distance: mean_i ||x_i - mean x||^2. seconds are those of the
+    run's clock: with `virtual` they are simulated. `workers` are those that live in this process.
     """
 
     params: Buffer
     loss: float
     seconds: float
+    virtual: bool = field(default=False, kw_only=True)  # seconds are simulated
     steps: int
     samples: int
     bytes_sent: int
@@ -96,7 +98,7 @@ class Result:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples of all workers by seconds."""
+        """Samples of all workers by seconds: virtual ones where `virtual`."""
         return self.samples / self.seconds if self.seconds else nan
 
 

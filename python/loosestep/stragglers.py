@@ -6,13 +6,13 @@ Durations depend on (seed, rank, step) alone, so a resumed run meets the same on
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loosestep.errors import positive, whole
+from loosestep.errors import of_kind, positive, whole
 from loosestep.value import Value
 
 BLOCK = 256  # durations are drawn by the block
@@ -58,17 +58,26 @@ class LogNormal(Stragglers):
 
 @dataclass(frozen=True, repr=False)
 class Slow(Stragglers):
-    """One worker is `factor` times slower than the others."""
+    """One worker is `factor` times slower than it would be by `base`, the distribution of all.
+
+    >>> Slow(rank=3, factor=2.0, base=LogNormal(0.3))
+    Slow(rank=3, factor=2.0, base=LogNormal())
+    """
 
     rank: int = 0
     factor: float = 3.0
+    base: Stragglers = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
         whole("rank", self.rank, 0)
         positive("factor", self.factor)
+        of_kind("base", self.base, Stragglers)
 
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        return np.full(count, step_time * (self.factor if rank == self.rank else 1.0))
+        return self.base.durations(rank, step_time, count, rng) * (self.factor if rank == self.rank else 1.0)
+
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.base.slowdown(rank, steps)
 
 
 @dataclass(frozen=True, repr=False)

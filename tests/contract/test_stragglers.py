@@ -51,6 +51,19 @@ def test_a_lognormal_keeps_the_mean() -> None:
     assert np.log(drawn).std() == pytest.approx(0.5, rel=0.01)
 
 
+def test_one_slow_worker_may_be_as_uneven_as_the_others() -> None:
+    base = ls.LogNormal(0.3)
+    slow = ls.Slow(rank=2, factor=2.0, base=base)
+    for rank, factor in ((1, 1.0), (2, 2.0)):
+        plain, changed = (Speed(each, rank, 5).duration(300, 1e-3) for each in (base, slow))
+        assert changed == factor * plain
+    spell = ls.Slow(rank=2, factor=2.0, base=ls.Spell(rank=2, factor=3.0, first=0, last=10))
+    assert Speed(spell, 2, 0).duration(5, 1e-3) == pytest.approx(6e-3)
+    assert Speed(spell, 2, 0).duration(15, 1e-3) == pytest.approx(2e-3)
+    with pytest.raises(TypeError, match="base must be"):
+        ls.Slow(base=2.0)
+
+
 @every_kind
 def test_it_is_a_value(kind: type[Stragglers]) -> None:
     example = kind.example()

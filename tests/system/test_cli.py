@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 import loosestep as ls
 from loosestep import inspection, opening
 from loosestep.cli import all_of_kind, main
+from loosestep.contenders import STORY
 from loosestep.requests import Buffer
 
 SCHEMA = {
@@ -64,6 +66,10 @@ def test_compare_runs_every_strategy_on_digits(command: object, tmp_path: Path) 
         "compare",
         "--strategies",
         "all",
+        "--on",
+        "Threads(4)",
+        "--seeds",
+        1,
         "--epochs",
         3,
         "--json",
@@ -81,6 +87,63 @@ def test_compare_runs_every_strategy_on_digits(command: object, tmp_path: Path) 
     assert (tmp_path / "out" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_row_of_the_default_comparison_learns(command: object, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    ended = command("compare", "--epochs", 4, "--seeds", 1, "--json", tmp_path / "rows.json")
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["strategy"] for row in found] == [repr(contender.strategy) for contender in STORY]
+    for row in found:
+        assert row["test_accuracy"] > 0.9, row
+        assert row["virtual"], row
+        assert row["problem"] is None, row
+
+
+def test_a_strategy_that_is_another_one_here_is_marked(command: object, rows: Path) -> None:
+    strategies = "FedAvg(period=4), LocalSGD(period=4), CDSGD, DBS, AllReduceSGD"
+    file = rows.parent / "rows.json"
+    ended = command("compare", "--data", rows, "--strategies", strategies, "--seeds", 2, "--json", file)
+    found = {row["strategy"]: row["as"] for row in json.loads(file.read_text())}
+    assert found == {
+        "FedAvg(period=4)": "LocalSGD(period=4)",
+        "LocalSGD(period=4)": None,
+        "CDSGD()": None,
+        "DBS()": "AllReduceSGD()",
+        "AllReduceSGD()": None,
+    }
+    assert re.search(r"FedAvg\(period=4\) as +\n +LocalSGD\(period=4\) here +\n", ended.out)
+
+
+def test_rates_are_tuned_on_a_seed_that_is_not_shown(command: object, rows: Path) -> None:
+    options = "--strategies", "LocalSGD, EASGD(period=2)", "--optimizer", "SGD(0.003)", "--epochs", 2
+    folder = rows.parent / "out"
+    ended = command("compare", "--data", rows, *options, "--seeds", 2, "--tune", "--json", "-", "--out", folder)
+    assert "on seed 2, which is not shown" in ended.err.replace("\n", " ")
+    assert [row["seeds"] for row in json.loads(ended.out)] == [[0, 1]] * 2
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    tried = {(line["optimizer"], line["seed"]) for line in lines if line.get("tuning")}
+    assert tried == {("SGD(rate=0.001)", 2), ("SGD(rate=0.003)", 2), ("SGD(rate=0.009)", 2)}
+    assert all(row["optimizer"] == "SGD(rate=0.009)" for row in json.loads(ended.out))  # all three are low
+    assert len(re.findall(r" 0\.009\+ ", ended.err)) == 2
+
+
+def test_an_optimizer_that_is_given_is_that_of_all(command: object, rows: Path) -> None:
+    options = "--data", rows, "--optimizer", "SGD(0.05)", "--seeds", 1, "--epochs", 1, "--json", "-"
+    found = json.loads(command("compare", *options).out)
+    assert {row["optimizer"] for row in found} == {"SGD(rate=0.05)"}
+    assert [row["strategy"] for row in found] == list(dict.fromkeys(repr(each.strategy) for each in STORY))
+
+
+def test_all_shows_every_strategy_once_more(command: object, rows: Path) -> None:
+    options = "--data", rows, "--seeds", 1, "--epochs", 1, "--by-label", "--json", "-"
+    ended = command("compare", "--all", *options)
+    kinds = [row["strategy"].split("(")[0] for row in json.loads(ended.out)]
+    bound = {type(each).__name__ for each in all_of_kind(ls.Strategy) if "own_batches" in each.needs}
+    assert set(kinds) == {type(each).__name__ for each in all_of_kind(ls.Strategy)} - bound
+    assert kinds[: len(STORY)] == [type(each.strategy).__name__ for each in STORY]
+    assert "left out: DBS() shares out rows anew, and --by-label deals them to workers for good" in ended.err
+
+
 def test_the_start_block_says_how_rates_are_scaled(command: object, rows: Path) -> None:
     options = "--strategies", "LocalSGD", "--workers", 3, "--scale-rate", "linear", "--epochs", 1
     ended = command("compare", "--data", rows, *options, "--optimizer", "Nesterov(Warmup(0.01, steps=20))")
@@ -95,16 +158,31 @@ def test_by_label_nothing_can_be_shared_out(command: object, rows: Path) -> None
 
 
 def test_the_start_block_and_the_table_say_what_was_done(command: object, rows: Path) -> None:
-    ended = command("compare", "--data", rows, "--strategies", "EASGD(period=2), Hogwild", "--workers", 3)
+    ended = command("compare", "--data", rows, "--strategies", "EASGD(period=2), Hogwild", "--on", "Threads(3)")
     assert "MLP(64), 386 parameters, 1.54 kB" in ended.out
     assert "3 on Threads(3), CPU" in ended.out
     assert "8 a worker, 24 together" in ended.out
     assert "learning rate 0.03" in ended.out
     assert "EASGD(period=2)  Elastic averaging" in ended.out
     table = ended.out[ended.out.index(" method ") :]
-    assert re.search(r"\d\.\d{4}\*", table)
+    assert len(re.findall(r"^ (?:EASGD|Hogwild)\S+ +\d\.\d{4} ±\.\d{4}[* ]", table, re.MULTILINE)) == 2
+    assert "mean ±standard deviation over 3 seeds; one test row is .042" in ended.out
     assert "* best of its column" in ended.out
     assert "virtual" not in ended.out
+
+
+def test_one_that_learns_is_starred_beside_one_that_does_not(command: object, rows: Path) -> None:
+    strategies = "EASGD(period=2), EASGD(period=2, moving_rate=0.0)"
+    ended = command("compare", "--data", rows, "--strategies", strategies)
+    table = ended.out[ended.out.index(" method ") :]
+    assert re.search(r"EASGD\(period=2\) +\d\.\d{4} ±\.\d{4}\*", table)
+
+
+def test_with_one_seed_nothing_is_starred(command: object, rows: Path) -> None:
+    strategies = "EASGD(period=2), EASGD(period=2, moving_rate=0.0)"
+    ended = command("compare", "--data", rows, "--strategies", strategies, "--seeds", 1)
+    assert "*" not in ended.out[ended.out.index(" method ") :]
+    assert "with one seed there is no spread, so no star says which is best" in ended.out
 
 
 def test_rates_that_explode_are_warned_of_once_with_the_numbers(command: object, rows: Path) -> None:
@@ -119,7 +197,8 @@ def test_virtual_seconds_are_marked_and_repeat_exactly(command: object, rows: Pa
     arguments = ["compare", "--data", rows, "--on", "Simulated(6, latency=5e-3, bandwidth=12.5e6)", "--json", "-"]
     first, second = command(*arguments), command(*arguments)
     assert first.out == second.out
-    assert "(v) virtual seconds" in first.err
+    assert "virtual s: seconds of the simulator's clock" in first.err
+    assert re.search(r"virtual s +virtual s", first.err)
     assert re.search(r"6 on Simulated\(.*latency=0\.005, .*\), CPU; seconds are virtual", first.err)
     assert all(row["virtual"] for row in json.loads(first.out))
 
@@ -128,10 +207,11 @@ def test_metrics_are_lines_of_json(command: object, rows: Path, tmp_path: Path) 
     command("compare", "--data", rows, "--strategies", "LocalSGD, CDSGD", "--epochs", 4, "--out", tmp_path / "o")
     lines = [json.loads(line) for line in (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()]
     assert {line["strategy"] for line in lines} == {"LocalSGD()", "CDSGD()"}
-    for method in ("LocalSGD()", "CDSGD()"):
-        steps = [line["step"] for line in lines if line["strategy"] == method]
+    for method, seed in product(("LocalSGD()", "CDSGD()"), (0, 1, 2)):
+        steps = [line["step"] for line in lines if (line["strategy"], line["seed"]) == (method, seed)]
         assert steps == sorted(steps)
         assert len(steps) >= 4
+    assert all(line["virtual"] for line in lines)
     wanted = {"seconds", "samples", "train_loss", "test_accuracy", "loss", "bytes_sent", "waiting_share"}
     assert all(line.keys() >= wanted for line in lines)
 
@@ -249,6 +329,20 @@ WRONG = {
     ("compare", "--data-folder", "somewhere"): "digits has no files that could be in a folder, got somewhere",
     ("compare", "--json", "nowhere/rows.json"): "cannot write nowhere/rows.json: there is no folder nowhere",
     ("compare", "--bogus"): "No such option",
+    (
+        "compare",
+        "--all",
+        "--strategies",
+        "EASGD",
+    ): "--all and --strategies contradict each other",
+    ("compare", "--seeds", "0"): "'--seeds': 0 is not in the range",
+    (
+        "compare",
+        "--strategies",
+        "DBS",
+        "--fraction",
+        "0.5",
+    ): "--fraction deals rows to workers for good",
     ("train",): "Missing option '--strategy'",
     ("train", "--strategy", "EASGD", "--resume"): "--resume need --checkpoint DIR",
     ("train", "--strategy", "EASGD, EASGD"): "not a strategy",

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 def told(at: Progress) -> str:
     """A `Progress` in words."""
-    parts = [f"{units.seconds(at.seconds)} s"]
+    second = "virtual s" if at.virtual else "s"
+    parts = [f"{units.seconds(at.seconds)} {second}"]
     if math.isfinite(at.loss):  # at the end there may have been no step since the evaluation before
         parts.append(f"train loss {at.loss:.4f}")
     parts += [f"{name.replace('_', ' ')} {value:.4f}" for name, value in at.metrics.items() if name != "loss"]
     parts += [
-        f"{_rate(at):,.0f} samples/s",
+        f"{_rate(at):,.0f} samples/{second}",
         f"{units.size(at.bytes_sent)} sent",
         f"{units.share(at.waiting_share)} waiting",
     ]
@@ -38,7 +39,8 @@ def short(at: Progress) -> str:
     accuracy = f"accuracy {at.metrics['test_accuracy']:.4f}" if "test_accuracy" in at.metrics else ""
     loss = f"loss {at.loss:.4f}" if math.isfinite(at.loss) else ""
     sent = f"{units.share(at.waiting_share)} waiting  {units.size(at.bytes_sent)} sent"
-    return "  ".join(filter(None, (accuracy, loss, f"{_rate(at):,.0f}/s", sent)))
+    rate = f"{_rate(at):,.0f}/{'virtual s' if at.virtual else 's'}"
+    return "  ".join(filter(None, (accuracy, loss, rate, sent)))
 
 
 def _rate(at: Progress) -> float:

@@ -1,4 +1,4 @@
-"""How one method did: the row of the table, the object in JSON, the curve in the picture."""
+"""How one run went: what came out of it, its curve, its fingerprint."""
 
 from __future__ import annotations
 
@@ -7,59 +7,52 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from loosestep.result import Progress, Result
+
+ROUNDING = 1e-5  # of the largest parameter: what sums of float32 in another order may differ by
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run` returned for a method, or why it did not; `history` holds its `Progress` so far."""
+    """What `run` returned for a method and a seed, or why it did not; `history` holds its `Progress` so far."""
 
     strategy: str  # as it prints
     virtual: bool  # its seconds are simulated
     result: Result | None = None
     history: Sequence[Progress] = field(default=(), repr=False)
     problem: str | None = None
+    seed: int = 0
 
     @property
     def finished(self) -> bool:
         """It ran to its end, or to where it was interrupted, without diverging."""
         return self.problem is None
 
-    @property
-    def test_accuracy(self) -> float | None:
-        """Of the consensus parameters at the end."""
-        return self._metric("test_accuracy")
-
-    @property
-    def loss(self) -> float | None:
-        """On the test rows, of the consensus parameters at the end."""
-        return self._metric("loss")
-
     def value(self, name: str) -> float | None:
         """A number of the result; None where there is none, or it is not finite (JSON knows no NaN)."""
         return None if self.result is None else finite(getattr(self.result, name))
+
+    def metric(self, name: str) -> float | None:
+        """What the evaluation at the end said: 'test_accuracy', 'loss' on the test rows."""
+        return None if self.result is None else finite(self.result.metrics.get(name))
+
+    def train_loss(self) -> float | None:
+        """The last that is known."""
+        return next((at.loss for at in reversed(self.history) if math.isfinite(at.loss)), None)
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Seconds until an evaluation first showed that test accuracy."""
         reached = (at.seconds for at in self.history if at.metrics.get("test_accuracy", 0) >= accuracy)
         return next(reached, None)
 
-    def row(self) -> dict[str, Any]:
-        """The object in JSON."""
-        row: dict[str, Any] = {
-            "strategy": self.strategy,
-            "test_accuracy": self.test_accuracy,
-            "loss": self.loss,
-        }
-        row["train_loss"] = next((at.loss for at in reversed(self.history) if math.isfinite(at.loss)), None)
-        for name in ("seconds", "samples_per_second", "bytes_sent", "waiting_share", "consensus_distance"):
-            row[name] = self.value(name)
-        return row | {"virtual": self.virtual, "problem": self.problem}
-
-    def _metric(self, name: str) -> float | None:
-        return None if self.result is None else finite(self.result.metrics.get(name))
+    def same(self, other: Outcome) -> bool:
+        """Whether both runs ended at the same parameters, to rounding."""
+        if self.result is None or other.result is None:
+            return False
+        mine, others = self.result.params, other.result.params
+        return bool(abs(mine - others).max() <= ROUNDING * abs(others).max())
 
 
 def finite(value: float | None) -> float | None:
@@ -67,12 +60,12 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def line(strategy: str, at: Progress) -> dict[str, Any]:
-    """A `Progress` as an object in JSON lines; `loss` is on the test rows, `train_loss` on the batches."""
+def line(who: Mapping[str, Any], at: Progress) -> dict[str, Any]:
+    """A `Progress` as an object in JSON lines, after `who` made it.
+
+    `loss` is on the test rows, `train_loss` on the batches; with `virtual`, seconds are simulated.
+    """
     numbers = {"seconds": at.seconds, "samples": at.samples, "train_loss": at.loss, **at.metrics}
     numbers |= {"bytes_sent": at.bytes_sent, "waiting_share": at.waiting_share}
-    return {
-        "strategy": strategy,
-        "step": at.step,
-        **{name: finite(number) for name, number in numbers.items()},
-    }
+    told = {name: finite(number) for name, number in numbers.items()}
+    return {**who, "step": at.step, **told, "virtual": at.virtual}
