@@ -1,8 +1,7 @@
 """Many small cases drawn from a seed, in a process that may not survive them.
 
 A module of `fuzz/` has `KINDS`, functions of a `Draw` by name: each makes one input, gives it to the library, and
-returns one word for what happened, or raises where that must not be. `ALL` is how many cases `-m chaos` has,
-`NEEDS` what must be installed.
+returns one word for what happened, or raises where that must not be. `ALL` is how many cases `-m chaos` has.
 
 python -m tests.chaos.fuzzing MODULE SEED FIRST END [KIND,KIND]: says `begin NUMBER`, then
 `end NUMBER KIND WORD` or `wrong NUMBER KIND TEXT`.
@@ -54,7 +53,7 @@ class Tally:
 
 def main() -> None:
     name, seed, first, end, *rest = sys.argv[1:]
-    kinds: dict[str, Case] = importlib.import_module(f"tests.chaos.fuzz.{name}").KINDS
+    kinds: dict[str, Case] = importlib.import_module(name).KINDS
     names = rest[0].split(",") if rest else sorted(kinds)
     faulthandler.enable()
     warnings.simplefilter("ignore")  # of numpy and scipy, about what was made wrong on purpose
@@ -64,7 +63,7 @@ def main() -> None:
         os.chdir(base)
         for number in range(int(first), int(end)):
             turn, kind = divmod(number, len(names))
-            draw = Draw(f"{name} {seed} {names[kind]} {turn}", turn, Path(base) / str(number))
+            draw = Draw(f"{names[kind]} {seed} {turn}", turn, Path(base) / str(number))
             tell(f"begin {number}")
             tell(carry_out(kinds, names[kind], number, draw))
 

@@ -18,6 +18,13 @@ FUZZ: dict[str, tuple[int, tuple[str, ...]]] = {
             "length_of_a_head_is_wrong", "nothing", "one_bit_of_a_part", "put_in", "strangers_are_there",
         ),
     ),
+    "torch_checkpoints": (
+        66,
+        (
+            "cut", "file_is_a_folder", "file_is_missing", "folder_is_missing", "many_bits", "nothing",
+            "one_bit_of_a_part", "put_in", "strangers_are_there", "swapped", "length_of_a_head_is_wrong",
+        ),
+    ),
     "disk_touches": (150, ("dies_LocalSGD", "torn_EASGD", "full_CoCoDSGD")),
     "files": (150, ("idx_packed", "svm_bytes", "svm_numbers")),
     "heartbeat": (12, ("another_key", "bits_of_the_key", "both_ways", "cut_or_longer", "flooded", "random_bytes")),

@@ -17,7 +17,7 @@ from typing import IO
 from tests.mpi.jobs import content
 
 ROOT = Path(__file__).parents[2]
-KEPT = 1 << 20  # characters of what a job says
+KEPT = 1 << 24  # characters of what a job says
 
 
 class Job:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tests.chaos.draw import Draw
 
 ALL = 6000
-NEEDS = ("sklearn", "scipy")
 ROWS = 40
 
 

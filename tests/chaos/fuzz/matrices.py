@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.chaos.draw import Draw
 
 ALL = 3000
-NEEDS = ("sklearn", "scipy")
 ROWS, COLUMNS = 60, 20
 ESTIMATORS: dict[str, Callable[[], Any]] = {
     "HogwildClassifier": lambda: sparse.HogwildClassifier(max_iter=2, random_state=0),
