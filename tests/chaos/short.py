@@ -5,7 +5,6 @@ from __future__ import annotations
 TRIALS = (
     "kind=rank_is_killed strategy=EASGD ranks=3 hosts=1+2 rank=1 step=37",
     "kind=launcher_is_interrupted_and_saves strategy=CoCoDSGD ranks=2 rank=0 step=40",
-    "kind=dies_at_a_touch_of_the_disk strategy=LocalSGD ranks=2 rank=1 number=5",
     "kind=thread_raises strategy=Hogwild loop=torch ranks=2 rank=1 step=30",
 )
 
@@ -19,7 +18,7 @@ FUZZ: dict[str, tuple[int, tuple[str, ...]]] = {
         ),
     ),
     "torch_checkpoints": (
-        66,
+        44,
         (
             "cut", "file_is_a_folder", "file_is_missing", "folder_is_missing", "many_bits", "nothing",
             "one_bit_of_a_part", "put_in", "strangers_are_there", "swapped", "length_of_a_head_is_wrong",

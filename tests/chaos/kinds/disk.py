@@ -85,6 +85,13 @@ def folder_is_removed(trial: Any) -> None:
     shutil.rmtree(trial.folder, ignore_errors=True)
 
 
+@outside(EITHER)
+def folder_is_renamed(trial: Any) -> None:
+    """While a part is written there, perhaps."""
+    with suppress(OSError):  # there is none yet
+        trial.folder.rename(trial.base / "renamed")
+
+
 @contextmanager
 def file_goes(trial: Any) -> Iterator[None]:
     """The user mends it before the run is resumed."""
