@@ -13,7 +13,7 @@ settings.load_profile("busy machines")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Jobs that wait, as those of tests/system do, begin first: meanwhile other tests compute."""
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    items.sort(key=lambda item: {"system", "chaos"}.isdisjoint(item.path.parts))
 
 
 @pytest.hookimpl(trylast=True)
