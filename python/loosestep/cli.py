@@ -123,7 +123,7 @@ def shared_options(command: Command) -> Command:
     metavar="LIST",
     help="Which to compare, separated by commas, or 'all'; ten rows by default.",
 )
-@click.option("--all", "everything", is_flag=True, help="After the ten rows, all other strategies, with their defaults.")
+@click.option("--all", "everything", is_flag=True, help="After the ten rows, all other strategies.")
 @click.option(
     "--seeds",
     type=at_least_one,
