@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(monkeypatch: pytest.MonkeyPatch
 
     made, text = compared(monkeypatch, run, seeds=(0, 1, 2))
     assert made.interrupted
-    assert made.stopped() == "CDSGD(), seed 1 was not finished; the rows above were"
+    assert made.stopped() == "stopped in CDSGD(), seed 1; the rows above were finished"
     assert [row["seeds"] for row in made.rows()] == [[0, 1, 2], [0]]
     assert "CDSGD(): 1 of 3 seeds were finished" in text
 
@@ -341,7 +341,7 @@ def test_ctrl_c_before_anything_is_finished_shows_no_table(monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     made, text = compared(monkeypatch, run, seeds=(0, 1))
-    assert made.stopped() == "LocalSGD(), seed 0 was not finished; no row was"
+    assert made.stopped() == "stopped in LocalSGD(), seed 0; no row was finished"
     assert "accuracy" not in text
     assert made.rows() == []
 

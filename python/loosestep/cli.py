@@ -94,7 +94,7 @@ SHARED = (
     click.option("--on", type=Expression(Transport), metavar="TRANSPORT",
                  help="What joins the workers; by default Threads(workers); for compare, a slow link, simulated."),
     click.option("--optimizer", type=Expression(Optimizer), metavar="OPTIMIZER",
-                 help="The local update, of every strategy; Nesterov(0.03) by default."),
+                 help="The local update, of every row; Nesterov(0.03) by default."),
     click.option("--scale-rate", type=click.Choice(list(SCALINGS)), default="none", show_default=True,
                  help="Multiply the learning rate by the number of workers, or by its root."),
     click.option("--batch", type=at_least_one,
@@ -121,9 +121,9 @@ def shared_options(command: Command) -> Command:
     "--strategies",
     type=Expression(Strategy, many=True),
     metavar="LIST",
-    help="Which to compare, separated by commas, or 'all'; by default those that tell the story.",
+    help="Which to compare, separated by commas, or 'all'; ten rows by default.",
 )
-@click.option("--all", "everything", is_flag=True, help="After those of the default, all other strategies.")
+@click.option("--all", "everything", is_flag=True, help="After the ten rows, all other strategies.")
 @click.option(
     "--seeds",
     type=at_least_one,
@@ -135,7 +135,7 @@ def shared_options(command: Command) -> Command:
 @click.option(
     "--tune",
     is_flag=True,
-    help="Try a third, once and three times each learning rate on a further seed, and show the best.",
+    help="Try each learning rate, a third and three times of it, on a further seed; show the best.",
 )
 @click.option(
     "--target",
@@ -155,10 +155,11 @@ def compare(
 ) -> int:
     """Train one model with several strategies, and say how far each gets, how soon, with how many bytes.
 
-    With no options: ten rows, on handwritten digits, with four simulated workers on links of 100 Mbit/s, one of
-    them half as fast as the others; seconds are those of the simulator. Downpour and elastic averaging have
-    learning rates of their own; with --optimizer all have that one. A strategy that diverges gets a row that
-    says so; one that is another of the table under these settings gets 'as X here'.
+    With no options: ten rows, three seeds, on handwritten digits, with four simulated workers that are joined by
+    links of 100 Mbit/s. Their steps vary, and one worker takes twice as long; seconds are the simulator's. Some
+    rows have a learning rate of their own; with --optimizer all have that one. A strategy that diverges gets a
+    row that says so; one that ends as another of the table does is marked 'as X here'. Of numbers that differ by
+    no more than one test row or the spread of the seeds none gets the star of the best.
     """
     contenders = chosen(strategies, everything, options["optimizer"] is not None)
     contenders = dealable(contenders, named=strategies is not None, **options)

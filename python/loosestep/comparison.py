@@ -66,7 +66,7 @@ class Comparison:
         self.done: list[tuple[Contender, list[Outcome]]] = []
         self.result: Result | None = None  # of the last run
         self.interrupted = 0  # by that signal
-        self.under_way = "its beginning"  # the run, in words
+        self.under_way = ""  # the run, in words
         self._stack = ExitStack()
 
     def __enter__(self) -> Comparison:
@@ -146,12 +146,14 @@ class Comparison:
 
         self.live.begin(str(contender))
         try:
-            return experiment.run(contender.strategy, note, **options)
+            result = experiment.run(contender.strategy, note, **options)
         except LoosestepError as error:
             found = divergence(error)
             if found is None:
                 raise
             raise found from None
+        self.under_way = ""
+        return result
 
     def _outcome(
         self,
@@ -167,9 +169,8 @@ class Comparison:
         """What Ctrl-C has left, in words."""
         if self.tally is None:
             return "the step was finished, and what it came to is shown above"
-        return f"{self.under_way} was not finished; " + (
-            "the rows above were" if self.summaries() else "no row was"
-        )
+        rows = "the rows above were finished" if self.summaries() else "no row was finished"
+        return f"stopped in {self.under_way}; {rows}" if self.under_way else rows
 
     # --- what came out -----------------------------------------------------------------------------------
 

@@ -477,6 +477,26 @@ def test_the_module_is_the_command() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_ctrl_c_in_a_comparison_shows_what_was_finished(rows: Path, tmp_path: Path) -> None:
+    options = "--data", rows, "--seeds", 5, "--epochs", 2, "--json", tmp_path / "rows.json"
+    strategies = "LocalSGD, CDSGD, " + ", ".join(f"EASGD({n})" for n in range(1, 400))
+    with started("compare", "--strategies", strategies, *options) as process:
+        for line in process.stdout:
+            if line.strip().startswith("2/401"):  # two rows are finished
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert re.fullmatch(r"Interrupted: (stopped in EASGD\(.*\), seed \d; )?the rows above were finished\n", err)
+    assert "Traceback" not in err
+    assert re.search(r"^ LocalSGD\(\) +\d\.\d{4}", out, re.MULTILINE)
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert found[0]["strategy"] == "LocalSGD()"
+    assert found[0]["seeds"] == [0, 1, 2, 3, 4]
+    assert 2 <= len(found) < 401
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
 @pytest.mark.parametrize("on", ["Threads(2)", "Simulated(2)"])
 def test_ctrl_c_ends_with_130_and_a_checkpoint_that_resumes(
     rows: Path, tmp_path: Path, on: str, command: object
