@@ -197,7 +197,7 @@ def run(
 ) -> int:
     """Run a Python script on N ranks, joined by MPI.
 
-    Finds the MPI of this environment, else the one on the PATH. Ctrl-C reaches the ranks once, so that they
+    Finds the MPI of this environment, else the one on the PATH. Ctrl-C and SIGTERM reach the ranks once, so that they
     finish and save; a second one ends them. The exit code is 0 if every rank's was.
     """
     if module is None and not program:
