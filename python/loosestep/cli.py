@@ -197,8 +197,8 @@ def run(
 ) -> int:
     """Run a Python script on N ranks, joined by MPI.
 
-    Finds the MPI of this environment, else the one on the PATH. Ctrl-C and SIGTERM reach the ranks once, so that they
-    finish and save; a second one ends them. The exit code is 0 if every rank's was.
+    Finds the MPI of this environment, else the one on the PATH. Ctrl-C and SIGTERM reach the ranks once, so that
+    they finish and save; a second one ends them. The exit code is 0 if every rank's was.
     """
     if module is None and not program:
         raise click.UsageError("what is to run? Give a SCRIPT, or -m MODULE")

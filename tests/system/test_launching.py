@@ -76,7 +76,11 @@ def test_only_folders_of_launchers_are_removed(tmp_path: Path) -> None:
 
 def test_one_machine_keeps_to_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mpiexec._core.Pulse, "addresses", lambda: ["127.0.0.1", "10.0.0.7"])
-    wanted = {"OMPI_MCA_btl_sm_backing_directory": str(tmp_path), "OMPI_MCA_btl_tcp_if_include": "lo"}
+    wanted = {
+        "OMPI_MCA_btl_sm_backing_directory": str(tmp_path),
+        "OMPI_MCA_btl_tcp_if_include": "lo",
+        "OMPI_MCA_btl_tcp_disable_family": "6",
+    }
     monkeypatch.delenv("OMPI_MCA_btl_tcp_if_exclude", raising=False)
     assert OPEN_MPI.private(tmp_path) == wanted
     monkeypatch.setenv("OMPI_MCA_btl_tcp_if_exclude", "eth0")  # Open MPI takes one of the two
