@@ -207,6 +207,17 @@ def test_a_killed_guard_is_told_from_one_that_ended(tmp_path: Path) -> None:
         each.communicate()
 
 
+def test_who_only_names_the_guard_is_none(tmp_path: Path) -> None:
+    """As mpiexec does, and its child before that has become a guard: whose rank cannot be known."""
+    command = [sys.executable, "-c", "input()", "-n", "2", sys.executable, "-I", "-S", guard.__file__, "die"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as mpiexec_like:
+        until = time.monotonic() + 30
+        while guard.__file__.encode() not in records.content(Path(f"/proc/{mpiexec_like.pid}/cmdline")):
+            assert time.monotonic() < until
+        assert records.guards(os.getpid()) == []
+        mpiexec_like.communicate(b"\n")
+
+
 @pytest.mark.parametrize(
     ("linger", "begun", "lingering"),
     [(60.0, True, 60.0), (60.0, False, EARLY), (2.0, False, 2.0), (inf, False, inf), (inf, True, inf)],
