@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -28,6 +29,7 @@ from loosestep.transport import Transport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 WORDS = public(loosestep, models)
+PYTHON = re.compile(r"python[\d.]*")
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 PLAIN_WIDTH = 130  # columns where the output is no terminal
 FORESEEN = (LoosestepError, ValueError, TypeError, OSError, ImportError)  # their texts are sentences
@@ -232,13 +234,13 @@ def run(
 ) -> int:
     """Run a Python script on N ranks, joined by MPI.
 
-    Finds the MPI of this environment, else the one on the PATH. Ctrl-C reaches the ranks once, so that they
-    finish and save; a second one ends them. The exit code is 0 if every rank's was.
+    Finds the MPI of this environment, else the one on the PATH. Ctrl-C and SIGTERM reach the ranks once, so that
+    they finish and save; a second one ends them. The exit code is 0 if every rank's was.
     """
     if module is None and not program:
         raise click.UsageError("what is to run? Give a SCRIPT, or -m MODULE")
-    if module is None and not Path(program[0]).is_file():
-        raise click.UsageError(no_script(program))
+    if module is None:
+        check_script(program)
     python = [sys.executable, *(["-m", module] if module else []), *program]
     try:
         return launching.launch(python, ranks, hosts, tag, launching.Limits(deadline, linger))
@@ -246,12 +248,14 @@ def run(
         raise click.UsageError(str(error)) from error
 
 
-def no_script(program: Sequence[str]) -> str:
-    """What is wrong with what was given in a script's place."""
+def check_script(program: Sequence[str]) -> None:
+    """Say before ranks are started what is wrong with what was given in a script's place."""
     first, *rest = program
-    if Path(first).name.startswith("python") and rest:
-        return f"{first} is no script: every rank's Python is this one, so leave it out: {' '.join(rest)}"
-    return f"there is no script {first}"
+    if PYTHON.fullmatch(Path(first).name):
+        told = f", so leave it out: {' '.join(rest)}" if rest else ""
+        raise click.UsageError(f"{first} is no script: every rank's Python is this one{told}")
+    if not Path(first).is_file():
+        raise click.UsageError(f"there is no script {first}")
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -113,3 +114,49 @@ def test_a_second_ctrl_c_ends_at_once(on: str, tmp_path: Path) -> None:
     _, err = finish(process, 30)
     assert time.monotonic() - sent < 10
     assert "KeyboardInterrupt" in err
+
+
+@pytest.mark.parametrize("on", ["Threads(3)", "Simulated(3)"])
+def test_sigterm_saves_and_ends_with_its_code(on: str, tmp_path: Path) -> None:
+    text = PROGRAM.replace("except ls.Interrupted as error:", "except ZeroDivisionError:")
+    command = [sys.executable, "-c", text, str(tmp_path / "run"), "LocalSGD(period=9)", on, "no", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "going\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    out, err = finish(process)
+    assert (process.returncode, out) == (143, ""), err
+    assert re.fullmatch(rf"loosestep: interrupted after step \d+ by SIGTERM; saved to {tmp_path / 'run'}\n", err)
+    resumed, _ = finish(begin(tmp_path / "run", "LocalSGD(period=9)", on, resume="yes"))
+    whole, _ = finish(begin(tmp_path / "whole", "LocalSGD(period=9)", on, resume="fresh"))
+    assert resumed == whole
+
+
+@pytest.mark.parametrize("on", ["Threads(3)", "Simulated(3)"])
+def test_a_second_sigterm_ends_at_once(on: str, tmp_path: Path) -> None:
+    """Every gradient takes a minute."""
+    process = begin(tmp_path / "run", "LocalSGD()", on, hang="60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "going\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None, "the first one lets the step go on"
+    process.send_signal(signal.SIGTERM)
+    finish(process, 30)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_sigterm_ends_the_training_of_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loosestep", "train", "--strategy", "LocalSGD(4)", "--workers", "2"]
+    command += ["--epochs", "10000", "--checkpoint", str(tmp_path / "run"), "--checkpoint-every", "20"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    manifest, until = tmp_path / "run" / "manifest.json", time.monotonic() + 60
+    while not manifest.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = finish(process)
+    assert process.returncode == 143, err
+    assert "Interrupted: the step was finished" in err
+    assert "LocalSGD(period=4)" in out

@@ -38,6 +38,7 @@ def train(strategy: ls.Strategy, net: nn.Module, steps: int = 8, **options: Any)
             x, y = x[optimizer.rank :: optimizer.size], y[optimizer.rank :: optimizer.size]
             nn.functional.cross_entropy(net(x), y).backward()
             optimizer.step()
+            assert 0 <= optimizer.meter.waiting <= optimizer.joined.session.now(optimizer.rank)
     return optimizer, left_behind(net, inner)
 
 

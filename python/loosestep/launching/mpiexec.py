@@ -85,7 +85,7 @@ class OpenMpi(Mpi):
         """Shared memory that goes with the launcher even if it is killed, and no port that others can reach."""
         chosen = {"OMPI_MCA_btl_sm_backing_directory": str(folder)}
         if LOOPBACK in _core.Pulse.addresses() and "OMPI_MCA_btl_tcp_if_exclude" not in os.environ:
-            chosen["OMPI_MCA_btl_tcp_if_include"] = "lo"
+            chosen |= {"OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_btl_tcp_disable_family": "6"}
         return chosen
 
 

@@ -123,8 +123,12 @@ def guards(mpiexec: int) -> list[int]:
 
 
 def is_guard(pid: int) -> bool:
-    """Whether a process is one of ours, and alive: of a dead one that nobody has asked for nothing can be read."""
-    return guard.__file__.encode() in content(Path(f"/proc/{pid}/cmdline")).split(b"\0")
+    """Whether a process is one of ours, and alive: of a dead one that nobody has asked for nothing can be read.
+
+    mpiexec's own command names the guard as well, and so does its child before that has become the guard.
+    """
+    words = content(Path(f"/proc/{pid}/cmdline")).split(b"\0")
+    return words[1:4] == [b"-I", b"-S", guard.__file__.encode()]
 
 
 def rank_of(pid: int, names: Sequence[str]) -> str:

@@ -1,0 +1,99 @@
+"""Which signals a run heeds, and when: without processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loosestep as ls
+from loosestep.result import Interrupted, Terminated
+from loosestep.signals import interruptible
+
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_the_first_signal_is_heeded_once_and_handlers_come_back(number: int) -> None:
+    before = [signal.getsignal(each) for each in BOTH]
+    asked: list[int] = []
+    with interruptible(asked.append):
+        os.kill(os.getpid(), number)
+        assert asked == [number]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert asked == [number]
+    assert [signal.getsignal(each) for each in BOTH] == before
+
+
+def test_a_handler_of_the_users_keeps_sigterm() -> None:
+    asked: list[Any] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append("theirs"))
+    try:
+        with interruptible(asked.append):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked == ["theirs"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_another_thread_than_the_main_one_takes_no_signals() -> None:
+    seen: list[Any] = []
+
+    def go() -> None:
+        with interruptible(seen.append):
+            seen.append([signal.getsignal(number) for number in BOTH])
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    thread.join()
+    assert seen == [[signal.getsignal(number) for number in BOTH]]
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_forked_copy_ends_as_any_process_does(number: int) -> None:
+    """As the processes of a DataLoader, which are ended by SIGTERM."""
+    asked: list[int] = []
+    with interruptible(asked.append):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.kill(os.getpid(), number)
+            except KeyboardInterrupt:
+                os._exit(130)
+            os._exit(99)
+        wanted = 130 if number == signal.SIGINT else -number
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == wanted
+    assert asked == []
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_what_is_raised_says_which_signal_it_was(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    sent: list[int] = []
+
+    def gradient(x: Any, batch: Any) -> Any:
+        if batch == 5 and not sent:
+            sent.append(batch)
+            os.kill(os.getpid(), number)
+        return x - batch
+
+    with pytest.raises(ls.Interrupted) as caught:
+        ls.run(ls.LocalSGD(4), gradient, np.zeros(3), lambda rank, size: iter(range(100)), on=ls.Simulated(2))
+    assert caught.value.signal == number
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert caught.value.result.steps < 20
+    told = capsys.readouterr().err
+    assert (told == f"loosestep: {caught.value} by SIGTERM\n") == (number == signal.SIGTERM)
+
+
+def test_the_exit_code_after_sigterm_is_143() -> None:
+    result: Any = type("Result", (), {"steps": 7})()
+    error = Interrupted.by(signal.SIGTERM, result)
+    assert isinstance(error, Terminated)
+    assert isinstance(error, SystemExit)
+    assert (error.code, str(error), error.result) == (143, "interrupted after step 7", result)
+    assert type(Interrupted.by(signal.SIGINT, result)) is Interrupted
