@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 
-SHORT, GAIN = 30, 2.0
-"""Outer momentum is published for rounds of at least so many local steps; below, up to this gain does no harm."""
+SHORT, GAIN = 25, 2.0
+"""In rounds of at least so many local steps outer momentum does no harm; in shorter ones up to this gain."""
 
 
 class State(SimpleNamespace):
