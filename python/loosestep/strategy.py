@@ -121,6 +121,21 @@ def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Reque
             moment.fill(0)
 
 
+def note_rate(worker: Worker, eta: State, rate: float) -> None:
+    """Keep a learning rate when a round begins, and its ratio to that of the round before (1 after a rate of 0).
+
+    What was divided by the one and is multiplied by the other grows by this ratio: momentum in units of gradients.
+    """
+    if eta.round != worker.round:  # else it was resumed in its middle
+        eta.ratio = rate / eta.rate if eta.rate else 1.0
+        eta.rate, eta.round = rate, worker.round
+
+
+def no_rate() -> State:
+    """Return what `note_rate` keeps, before the first round."""
+    return State(rate=0.0, ratio=1.0, round=0)
+
+
 def outer_cautions(period: int, rate: float, momentum: float) -> list[str]:
     """The warning of an outer step that moves much farther than the workers did in a short round."""
     if momentum >= 1:
