@@ -55,7 +55,8 @@ class Strategy(Value):
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
-    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
+    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus;
+    # that of the parameters is weighted by `weigh`
 
     @property
     def shares(self) -> tuple[str, ...]:
