@@ -118,8 +118,27 @@ def test_three_seeds_at_least() -> None:
         Study((), seeds=(0, 1)).check()
 
 
-def test_a_setting_leaves_out_defaults_and_words() -> None:
-    assert Contender("label", ls.LocalSGD(), panel="panel", at=3.0).setting == "strategy=LocalSGD()"
+def test_what_is_shown_leaves_out_defaults_and_words() -> None:
+    assert Contender("label", ls.LocalSGD(), panel="panel", at=3.0).shown == "strategy=LocalSGD()"
+
+
+def test_a_setting_has_every_field_so_that_another_default_is_another_run() -> None:
+    one = Contender("label", ls.Schedule((ls.BMUF(), 1), (ls.CDSGD(), None)), panel="panel", at=3.0).setting
+    assert one.startswith(
+        "strategy=Schedule(parts=((BMUF(period=16, block_momentum=0.5, rate=1.0, form='classical'), 1), "
+        "(CDSGD(topology=Ring()), None))), optimizer=SGD(rate=0.1, weight_decay=0.0), on=Simulated(n=4, "
+    )
+    assert "panel" not in one
+    assert one.endswith("data='fashion-mnist', rows=None, fraction=None, by_label=False")
+
+
+def test_a_run_with_an_old_default_is_run_again(tmp_path: Path) -> None:
+    made(study(Measure(), "one"), tmp_path)
+    saved = tmp_path / "made.json"
+    saved.write_text(saved.read_text().replace("momentum='keep'", "momentum='reset'"))
+    again = Measure()
+    made(study(again, "one"), tmp_path)
+    assert again.ran == [("one", 0), ("one", 1), ("one", 2)]
 
 
 def test_training_gives_points_and_a_divergence_ends_them() -> None:

@@ -72,4 +72,6 @@ FINDINGS = """
 - **Two shapes do not appear.** More workers do not make the elastic methods better here, 82, 81 and 78 %: their
   rate falls with DOWNPOUR's limit, and 16 workers make half the steps. And momentum 0.9 changes nothing at a tenth
   of the rate; the paper tunes the rate of EAMSGD by itself, has 0.99, and trains for much longer.
+- **What is evaluated.** Under Nesterov's momentum replicas are kept at the look-ahead points x + mu v, so the
+  centers of EAMSGD and MDOWNPOUR are such points as well; the paper's elastic move acts on x.
 """

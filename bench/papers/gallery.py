@@ -18,10 +18,6 @@ from bench.papers.tables import ACCURACY, COLUMNS, Column, Plain, first_at
 ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.LogNormal(0.3))
 
 
-SHOWN = {ls.Schedule: ls.Schedule((ls.AllReduceSGD(), 1), (ls.LocalSGD(), None))}
-"""Of what has no defaults; else its example is shown."""
-
-
 def methods() -> list[ls.Strategy]:
     """Every public strategy with its defaults; an example of what has none."""
     public = (getattr(ls, name) for name in ls.__all__)
@@ -31,7 +27,7 @@ def methods() -> list[ls.Strategy]:
 
 def made(kind: type[ls.Strategy]) -> ls.Strategy:
     complete = all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(kind))
-    return kind() if complete else SHOWN.get(kind, kind.example())
+    return kind() if complete else kind.example()
 
 
 TARGET = 0.82

@@ -100,6 +100,6 @@ def text(name: str, module: ModuleType, study: Study, found: Found) -> str:
 
 def settings(found: Found) -> str:
     """Every contender as it was run."""
-    rows = [f"| {each.panel or ' '} | {each.label} | `{each.setting}` |" for each in found]
+    rows = [f"| {each.panel or ' '} | {each.label} | `{each.shown}` |" for each in found]
     head = "| panel | method | settings (the rest: defaults of bench/papers/study.py) |"
     return "\n".join([head, "|---|---|---|", *rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from math import isfinite
 from typing import Any
@@ -44,11 +44,32 @@ class Contender:
 
     @property
     def setting(self) -> str:
-        """What its numbers depend on, as the key of saved runs; defaults are left out, so fields may be added."""
+        """All that its numbers depend on, as the key of saved runs.
+
+        Every field is there, so that a run made with other defaults does not pass for one with these.
+        """
+        return ", ".join(f"{name}={in_full(getattr(self, name))}" for name in self.names())
+
+    @property
+    def shown(self) -> str:
+        """The same for people: without defaults."""
         plain = Contender("", self.strategy)
-        names = [item.name for item in fields(self) if item.metadata.get("setting", True)]
-        told = [name for name in names if name == "strategy" or getattr(self, name) != getattr(plain, name)]
+        told = [name for name in self.names() if name == "strategy" or getattr(self, name) != getattr(plain, name)]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in told)
+
+    def names(self) -> list[str]:
+        """Of fields that are settings."""
+        return [item.name for item in fields(self) if item.metadata.get("setting", True)]
+
+
+def in_full(value: object) -> str:
+    """A value as it would be written with every field, defaults too."""
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(in_full, value))})"
+    if not is_dataclass(value):
+        return repr(value)
+    told = (f"{item.name}={in_full(getattr(value, item.name))}" for item in fields(value) if item.compare)
+    return f"{type(value).__name__}({', '.join(told)})"
 
 
 @dataclass(frozen=True)

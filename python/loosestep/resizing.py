@@ -8,8 +8,9 @@ that had begun. The data goes on after each worker's equal share of the batches 
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import defaultdict
 from statistics import fmean
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
 
 
 def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[Facts]]:
-    """All parts as one: `params` is the consensus, other tensors are the mean of those workers that hold one."""
+    """All parts as one: `params` is the consensus, weighted as an evaluation is; others are plain means."""
     facts: list[Facts] = []
 
-    def tensors() -> Iterator[tuple[str, Buffer]]:
+    def tensors() -> Iterator[tuple[str, Buffer, float]]:
         for rank in range(folder.workers):
             found, told = folder.read(rank)
             facts.append(told)
-            yield from found.items()
+            weight = part_of(strategy, facts).weigh(standing(rank, folder.workers, told))
+            yield from ((name, tensor, weight if name == "params" else 1.0) for name, tensor in found.items())
 
     means = mean_by_name(tensors())
     means["params"] = joined(means, part_of(strategy, facts).consensus_in)
@@ -59,17 +61,23 @@ def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
     return strategy.stages[part][0]
 
 
-def mean_by_name(tensors: Iterable[tuple[str, Buffer]]) -> dict[str, Buffer]:
-    """First + the mean of (each - first), by name: exact where all are alike. Of integers the first."""
+def standing(rank: int, size: int, told: Facts) -> Any:
+    """What a strategy must know of a worker that is gone, to weigh its replica."""
+    counts = told.get("worker") or told["position"]
+    return SimpleNamespace(rank=rank, size=size, samples=counts["samples"])
+
+
+def mean_by_name(tensors: Iterable[tuple[str, Buffer, float]]) -> dict[str, Buffer]:
+    """First + the weighted mean of (each - first), by name: exact where all are alike. Of integers the first."""
     firsts: dict[str, Any] = {}
     offsets: dict[str, Any] = {}
-    counts: Counter[str] = Counter()
-    for name, tensor in tensors:
-        counts[name] += 1
+    totals: defaultdict[str, float] = defaultdict(float)
+    for name, tensor, weight in tensors:
+        totals[name] += weight
         first = firsts.setdefault(name, tensor)
-        if tensor is not first and tensor.dtype.kind == "f":
-            offsets[name] = offsets.get(name, 0) + (tensor - first)
-    means = {name: np.asarray(firsts[name] + offset / counts[name]) for name, offset in offsets.items()}
+        if tensor is not first and weight and tensor.dtype.kind == "f":
+            offsets[name] = offsets.get(name, 0) + weight * (tensor - first)
+    means = {name: np.asarray(firsts[name] + offset / totals[name]) for name, offset in offsets.items()}
     return firsts | means
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 
-SHORT, GAIN = 30, 2.0
-"""Outer momentum is published for rounds of at least so many local steps; below, up to this gain does no harm."""
+SHORT, GAIN = 25, 2.0
+"""In rounds of at least so many local steps outer momentum does no harm; in shorter ones up to this gain."""
 
 
 class State(SimpleNamespace):
@@ -55,7 +55,8 @@ class Strategy(Value):
     needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
     replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
-    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus
+    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus;
+    # that of the parameters is weighted by `weigh`
 
     @property
     def shares(self) -> tuple[str, ...]:
@@ -119,6 +120,21 @@ def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Reque
             yield AllReduce(moment, op="mean", weight=weight)
         else:
             moment.fill(0)
+
+
+def note_rate(worker: Worker, eta: State, rate: float) -> None:
+    """Keep a learning rate when a round begins, and its ratio to that of the round before (1 after a rate of 0).
+
+    What was divided by the one and is multiplied by the other grows by this ratio: momentum in units of gradients.
+    """
+    if eta.round != worker.round:  # else it was resumed in its middle
+        eta.ratio = rate / eta.rate if eta.rate else 1.0
+        eta.rate, eta.round = rate, worker.round
+
+
+def no_rate() -> State:
+    """Return what `note_rate` keeps, before the first round."""
+    return State(rate=0.0, ratio=1.0, round=0)
 
 
 def outer_cautions(period: int, rate: float, momentum: float) -> list[str]:

@@ -136,6 +136,19 @@ def test_other_workers_begin_at_the_consensus(
     assert all((worker.params != before.params).any() for worker in after.workers)
 
 
+@every_synchronous
+@every_virtual
+@pytest.mark.parametrize("step", [1, 3])
+def test_others_begin_at_the_consensus_of_a_round_that_was_left_in_its_middle(
+    strategy: Strategy, virtual: type[Transport], step: int, tmp_path: Path
+) -> None:
+    """Weighted by samples, as it was evaluated."""
+    data, options = Quadratic([100] * 4, [2, 1, 3, 9], noise=1.0), {"checkpoint": tmp_path}
+    before = go(strategy, data, virtual(4), every=1, stop=lambda seen: seen.step >= step, **options)
+    after = go(strategy, Quadratic([100] * 2), virtual(2), steps=before.steps, resume=True, **options)
+    np.testing.assert_allclose(after.params, before.params, rtol=0, atol=1e-14)
+
+
 @every_strategy
 @every_virtual
 def test_from_one_worker_to_four_and_the_data_goes_on(

@@ -134,11 +134,27 @@ def test_slowmo_follows_the_schedule_of_its_optimizer(beta: float, alpha: float,
     assert difference(result.params, x0) < EQUAL
 
 
-def test_a_crash_inside_a_round_forgets_no_rate_that_it_began_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pull", [0.6, 1.0])
+def test_the_anchor_momentum_of_overlap_local_sgd_follows_the_schedule(pull: float) -> None:
+    rate, gmf = ls.Drops(RATE, at=(7, 21), factor=0.3), 0.7
+    x, z, b = PROBLEM.starts(), np.tile(PROBLEM.start, (4, 1)), np.zeros((4, 5))
+    for t in range(12):
+        for k in range(3 * t, 3 * t + 3):
+            x = x - rate(k) * PROBLEM.gradients(x)
+        x = x + (pull if t else 0.0) * (z - x)
+        b = gmf * b + (z - x) / rate(3 * t)
+        z = np.tile(np.average(z - rate(3 * t) * b, axis=0, weights=SAMPLES), (4, 1))
+    strategy = ls.OverlapLocalSGD(3, pull, anchor_momentum=gmf)
+    result, _ = unequal_run(strategy, 36, optimizer=ls.SGD(rate))
+    assert difference(np.array([worker.params for worker in result.workers]), x) < EQUAL
+
+
+@pytest.mark.parametrize("strategy", [ls.SlowMo(5), ls.OverlapLocalSGD(5, anchor_momentum=0.7)], ids=repr)
+def test_a_crash_inside_a_round_forgets_no_rate_that_it_began_with(strategy: ls.Strategy, tmp_path: Path) -> None:
     """The rate falls at every step, and a resumed round begins in its middle."""
     optimizer = ls.SGD(ls.Polynomial(RATE, 20))
     on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
-    check_crashes(ls.SlowMo(5), on, tmp_path, CRASHES, seed=5, optimizer=optimizer)
+    check_crashes(strategy, on, tmp_path, CRASHES, seed=5, optimizer=optimizer)
 
 
 # --- evaluations inside a round: weighted as the average that ends it ----------------------------------------

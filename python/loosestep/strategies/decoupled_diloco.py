@@ -76,7 +76,7 @@ class DecoupledDiLoCo(Strategy):
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
-    >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2)
+    >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2, quorum=1)
     >>> result = ls.run(strategy, lambda x, b: x - b, np.zeros(4), batches, on=ls.Simulated(2))
     >>> bool(abs(result.params - 1.5).max() < 0.1)
     True

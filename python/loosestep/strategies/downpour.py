@@ -35,7 +35,8 @@ class Downpour(Strategy):
     True
 
     Reference: J. Dean et al., Large Scale Distributed Deep Networks, NIPS 2012, section 4.1, without its
-    Adagrad, as compared with in arXiv:1412.6651.
+    Adagrad, as compared with in arXiv:1412.6651. There a step begins with the push of those before it, here a
+    round ends with it: nothing lies between, and at the end of the data no step stays behind.
     """
 
     synchronous: ClassVar[bool] = False

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class MomentumDownpour(Strategy):
     """MDOWNPOUR: a worker pushes its step s; the center moves by v <- mu v + k s, y <- y + k s + mu v; it pulls y.
 
-    y is the look-ahead point x + mu v of Nesterov's momentum, where gradients are taken; with SGD(eta) on the
-    worker s = -eta g(y). Every step is pushed: the paper knows no form for longer periods. A step moves the center
-    by k / (1 - mu) steps in the end, and workers' steps add up. By default that is one step, so learning rates are
-    those of Downpour. The paper has k = 1, where one worker is MSGD, and learning rates smaller by 1 - mu.
+    y is the look-ahead point x + mu v of Nesterov's momentum, where gradients are taken, and which is evaluated.
+    With SGD(eta) on the worker s = -eta g(y). Every step is pushed: the paper knows no form for longer periods. A
+    step moves the center by k / (1 - mu) steps in the end, and workers' steps add up. By default that is one step,
+    so learning rates are those of Downpour. The paper has k = 1, where one worker is MSGD, and learning rates
+    smaller by 1 - mu.
 
     momentum: mu.
     share: k, None for 1 - mu.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep import buffers, ops
 from loosestep.errors import at_most, positive, whole
 from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.strategy import State, Strategy, no_rate, note_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,8 @@ class OverlapLocalSGD(Strategy):
     True
 
     Reference: J. Wang, H. Liang, G. Joshi, Overlap-Local-SGD, arXiv:2002.09539, as in its release, whose b is
-    divided by the learning rate and multiplied by it again: here that rate is constant, and cancels.
+    divided by the learning rate and multiplied by it again: here b is kept as the product, and follows the local
+    optimizer's rate from one round's first step to the next one's.
     """
 
     period: int = 2
@@ -55,10 +56,12 @@ class OverlapLocalSGD(Strategy):
     def init(self, worker: Worker) -> State:
         state = State(anchor=worker.copy_of_params(), coming=None)
         if self.anchor_momentum:
-            state.momentum = buffers.like(worker.params)
+            state.momentum, state.eta = buffers.like(worker.params), no_rate()
         return state
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        if self.anchor_momentum:
+            note_rate(worker, state.eta, worker.rate())
         yield Local(self.period)
         pull = 0.0
         if state.coming is not None:
@@ -71,6 +74,7 @@ class OverlapLocalSGD(Strategy):
     def move(self, worker: Worker, state: State, pull: float) -> None:
         """Towards the anchor, in whose place this worker's part of the next one comes."""
         if self.anchor_momentum:
-            ops.anchor(worker.params, state.anchor, state.momentum, pull, self.anchor_momentum)
+            momentum = self.anchor_momentum * state.eta.ratio
+            ops.anchor(worker.params, state.anchor, state.momentum, pull, momentum)
         else:
             ops.lerp_and_copy(worker.params, state.anchor, pull)

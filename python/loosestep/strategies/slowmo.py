@@ -9,7 +9,7 @@ from loosestep import buffers, ops
 from loosestep.errors import one_of, positive, whole
 from loosestep.rates import Rate, at
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, outer_cautions, settle_moments
+from loosestep.strategy import State, Strategy, no_rate, note_rate, outer_cautions, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,21 +67,12 @@ class SlowMo(Strategy):
         return outer_cautions(self.period, self.slow_rate, self.slow_momentum)
 
     def init(self, worker: Worker) -> State:
-        eta = State(rate=0.0, ratio=1.0, round=0)
-        return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), eta=eta)
+        return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), eta=no_rate())
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        self.note_rate(worker, state.eta)
+        note_rate(worker, state.eta, worker.rate() if self.rate is None else at(self.rate, worker.clock))
         yield Local(self.period)
         yield AllReduce(worker.params, op="mean", weight=worker.samples)
         momentum = self.slow_momentum * state.eta.ratio
         ops.outer_momentum(worker.params, state.anchor, state.slow, self.slow_rate, momentum)
         yield from settle_moments(worker, self.momentum, worker.samples)
-
-    def note_rate(self, worker: Worker, eta: State) -> None:
-        """Keep eta of this round by that of the one before: what eta u must be multiplied by."""
-        if eta.round == worker.round:  # which was resumed in its middle
-            return
-        before, eta.round = eta.rate, worker.round
-        eta.rate = worker.rate() if self.rate is None else float(at(self.rate, worker.clock))
-        eta.ratio = eta.rate / before if before else 1.0

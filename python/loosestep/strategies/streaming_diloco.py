@@ -11,7 +11,7 @@ from loosestep.arrays import here
 from loosestep.codecs import Codec
 from loosestep.errors import at_most, of_kind, one_of, positive, whole
 from loosestep.requests import AllGather, AllReduce
-from loosestep.strategy import LateStrategy, State, outer_cautions
+from loosestep.strategy import LateStrategy, State
 
 if TYPE_CHECKING:
     from loosestep.requests import Communication
@@ -81,9 +81,6 @@ class StreamingDiLoCo(LateStrategy):
         one_of("pattern", self.pattern, ("sequential", "strided"))
         if self.codec is not None:
             of_kind("codec", self.codec, Codec)
-
-    def warnings(self, size: int) -> list[str]:
-        return outer_cautions(self.period * self.fragments, self.rate, self.momentum)
 
     def init(self, worker: Worker) -> State:
         largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))

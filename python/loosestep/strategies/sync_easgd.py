@@ -29,7 +29,8 @@ class SyncEASGD(Strategy):
     moving_rate: a, by default 0.9 / n.
     center_rate: b, by default n a (elastic symmetry). b = 1 makes the center the mean of the replicas.
     order: 'after' moves elastically after the local steps; 'published' takes the round's first gradient
-        before the move and applies both. With period 1 'published' is stable on a quadratic of curvature h
+        before the move and applies both: all meet at once, so whether they meet before or after that gradient
+        changes no number. With period 1 'published' is stable on a quadratic of curvature h
         iff eta h + a < 2 and b < (4 - 2 (eta h + a)) / (2 - eta h).
 
     A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
