@@ -89,7 +89,8 @@ Prepared::Prepared(const Source& source, const std::uint32_t* places, std::uint3
   const std::vector<std::uint32_t> order = shuffled(std::uint32_t(count_), Random(seed));
   for (std::size_t i = 0; i < count_; ++i)
     starts_[i + 1] = starts_[i] + range_of(source, order[i]).size;
-  if (starts_[count_] != std::int64_t(source.entries)) throw Changed();
+  const bool nowhere = source.entries > 0 && source.features == 0;
+  if (starts_[count_] != std::int64_t(source.entries) || nowhere) throw Changed();
   lay(source, places, head, threads, order);
   for (std::size_t k = 0; k < places_.size(); ++k) reach_ = std::max(reach_, std::size_t(places_[k]) + 1);
   if (head > 0) couple(outputs, threads);
@@ -101,19 +102,25 @@ void Prepared::lay(const Source& source, const std::uint32_t* places, std::uint3
                            std::vector<std::uint32_t>& found) {
     const auto [begin, size] = range_of(source, order[i]);
     if (size != starts_[i + 1] - starts_[i]) throw Changed();
-    found.clear();
-    for (std::int64_t k = begin; k < begin + size; ++k) {
-      const auto column = columns[k];
-      if (column < 0 || std::size_t(column) >= source.features) throw Changed();
-      found.push_back(places[column]);
-    }
-    const auto in_head = [&](std::uint32_t place) { return place < head; };
-    heads_[i] = head ? std::uint32_t(std::count_if(found.begin(), found.end(), in_head)) : 0;
-    std::int64_t front = starts_[i], behind = front + heads_[i];
+    std::uint32_t* const own = places_.data() + starts_[i];
+    float* const into = values_.data() + starts_[i];
+    std::uint32_t in_head = 0;
+    bool inside = true;  // looked at once a row: a branch at each entry is slower
     for (std::int64_t k = 0; k < size; ++k) {
-      const std::uint32_t place = found[std::size_t(k)];
-      const std::size_t at = std::size_t(in_head(place) ? front++ : behind++);
-      places_[at] = place, values_[at] = float(values[begin + k]);
+      const std::size_t column = static_cast<std::size_t>(columns[begin + k]);
+      inside &= column < source.features;
+      own[k] = places[std::min(column, source.features - 1)], into[k] = float(values[begin + k]);
+      in_head += own[k] < head;
+    }
+    if (!inside) throw Changed();
+    heads_[i] = in_head;
+    if (in_head > 0 && in_head < size) {
+      found.assign(own, own + size);
+      std::int64_t front = 0, behind = in_head;
+      for (std::int64_t k = 0; k < size; ++k) {
+        const std::int64_t at = found[std::size_t(k)] < head ? front++ : behind++;
+        own[at] = found[std::size_t(k)], into[at] = float(values[begin + k]);
+      }
     }
     targets_[i] = source.targets[order[i]];
     if (source.weights) weights_[i] = source.weights[order[i]];

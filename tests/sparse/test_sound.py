@@ -74,7 +74,17 @@ def has_places_that_are_no_integers(matrix: Any) -> None:
     matrix.indices = matrix.indices.astype(np.float64)
 
 
+def has_values_of_another_shape(matrix: Any) -> None:
+    matrix.data = matrix.data.reshape(1, 1, 1, -1)
+
+
+def has_indices_of_another_shape(matrix: Any) -> None:
+    matrix.indices = matrix.indices.reshape(1, -1)
+
+
 FAULTS: dict[Any, str] = {
+    has_values_of_another_shape: r"its data has the shape \(1, 1, 1, .*, its indices",
+    has_indices_of_another_shape: r"its data has the shape .*, its indices \(1, ",
     falls: "indptr must not fall, but .* follows .* at 4",
     goes_beyond_in_the_middle: "indptr must not fall, but .* follows 1000000 at 5",
     ends_beyond: "indptr must go from 0 to .*, the number of indices, got 0 to",
@@ -114,6 +124,16 @@ def test_what_is_well_formed_passes() -> None:
         np.append(longer.indices, 10**6),
     )  # beyond what is used
     assert sound(longer) is longer
+
+
+@pytest.mark.parametrize("change", [lambda a: a.astype(np.int16), lambda a: np.repeat(a, 2)[::2]])
+@pytest.mark.filterwarnings("ignore:max_iter")
+def test_indices_of_other_kinds_and_strides_are_taken(change: Any) -> None:
+    other, y = rows(), np.arange(40) % 2
+    other.indices, other.data = change(other.indices), np.repeat(other.data, 2)[::2]
+    for kind in (HogwildClassifier, FactorizationMachineClassifier):
+        scores = [kind(random_state=0, max_iter=2).fit(X, y).decision_function(rows()) for X in (rows(), other)]
+        np.testing.assert_array_equal(*scores)
 
 
 def test_a_coo_matrix_that_names_a_row_beyond_is_named() -> None:

@@ -106,7 +106,9 @@ class Examples:
         values = rows.data if rows.data.dtype in (np.float32, np.float64) else rows.data.astype(np.float32)
         given = None if weights is None else np.ascontiguousarray(weights, np.float32)
         starts = np.ascontiguousarray(rows.indptr, np.int64)
-        return cls(starts, rows.indices, values, np.ascontiguousarray(targets, np.float32), given, rows.shape[1])
+        kind = rows.indices.dtype if rows.indices.dtype in (np.int32, np.int64) else np.int64
+        columns, values = np.ascontiguousarray(rows.indices, kind), np.ascontiguousarray(values)
+        return cls(starts, columns, values, np.ascontiguousarray(targets, np.float32), given, rows.shape[1])
 
     def __len__(self) -> int:
         return self.starts.size - 1

@@ -27,7 +27,10 @@ def sound(X: Any, name: str = "X") -> Any:
 
 def _check_starts(X: Any, problem: str) -> None:
     """Rows of CSR, columns of CSC, rows of blocks of BSR."""
-    tall, wide = X.blocksize if X.format == "bsr" else (1, 1)
+    dimensions = 3 if X.format == "bsr" else 1
+    if X.data.ndim != dimensions or 0 in X.data.shape[1:] or X.indices.ndim != 1:
+        raise ValueError(f"{problem}: its data has the shape {X.data.shape}, its indices {X.indices.shape}")
+    tall, wide = X.data.shape[1:] or (1, 1)
     major, minor = X.shape[::-1] if X.format == "csc" else X.shape
     starts, count = X.indptr, major // tall
     if starts.dtype.kind not in "iu" or X.indices.dtype.kind not in "iu":
