@@ -48,6 +48,24 @@ def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:
     assert "made" not in job.out
 
 
+def test_an_exit_code_is_told_to_the_others_and_is_the_jobs(tmp_path: Path) -> None:
+    text = LOOP.format(strategy="LocalSGD(2)", then="sys.exit(3)")
+    job = ended("-n", 2, "--tag", script(tmp_path, text), seconds=120)
+    assert job.process.returncode == 3, job.err
+    assert any("worker 1 failed in round 2" in line and "SystemExit: 3" in line for line in said(job.err, 0))
+    assert any("rank 1" in line and "ended with exit code 3" in line for line in said(job.err, 1)), job.err
+
+
+def test_an_exit_with_0_is_the_end_of_the_data(tmp_path: Path) -> None:
+    text = LOOP.format(strategy="LocalSGD(2)", then="sys.exit(0)")
+    text = text.replace("for step", "with optimizer:\n  for step")
+    head, body = text.split("  for step")
+    body = body.replace("\n    ", "\n      ")
+    job = ended("-n", 2, script(tmp_path, f"{head}  for step{body}"), seconds=120)
+    assert job.process.returncode == 0, job.err
+    assert job.out.splitlines() == ["rank 0 made 4"]
+
+
 ORDER = """
 import sys, torch, loosestep as ls, loosestep.torch
 def parallel(names):

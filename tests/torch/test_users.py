@@ -502,6 +502,18 @@ def test_a_look_at_a_batch_is_no_pass() -> None:
 # --- the end -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("code", "bad"), [(0, False), (None, False), (3, True), ("no data", True)])
+def test_an_exit_inside(code: Any, bad: bool) -> None:
+    """What ends well ends the data: there is a consensus."""
+    net = mlp()
+    optimizer = made(net)
+    step(net, optimizer)
+    with pytest.raises(SystemExit), optimizer:
+        sys.exit(code)
+    assert optimizer.loop.over
+    assert bool(optimizer.loop.failed) == bad
+
+
 def test_exit_codes() -> None:
     assert ending.well(None)
     assert ending.well(0)

@@ -25,6 +25,9 @@ class DiLoCo(Strategy):
     curvature h with local SGD of rate eta, q = (1 - eta h)^period, it is stable iff
     r (1 - q) < 2 (1 + m) / (1 + 2 m). The mean is weighted by the samples each worker used in the round.
 
+    The defaults are for periods of 50 steps and more with AdamW inside, and for many rounds: with a period of some
+    steps, or momentum in a local SGD, outer momentum multiplies with the inner one and the run may diverge.
+
     period: local steps of a round (H).
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.

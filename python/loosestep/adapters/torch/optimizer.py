@@ -334,6 +334,7 @@ class Parallel(torch.optim.Optimizer):
         if error is not None:  # which may be the card's: nothing more is asked of it
             if isinstance(error, SystemExit) and self.size > 1:
                 fail(error.code)
+                error = SystemExit(error.code)
             self.loop.leave(error)
             return
         self.layout.casts.bring_in()

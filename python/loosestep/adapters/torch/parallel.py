@@ -68,13 +68,19 @@ def parallel(
     `FedAvg(fraction=)` a worker that rests waits in `ready()`: see there.
     Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
 
+    What requires a gradient now is what can be trained: freeze it afterwards, on all workers at one step, and it
+    rests (though averages, a center and outer momenta may move it); what begins to be trained later is refused. Of
+    several backward passes, of GANs, of recomputation and of a second `parallel()`: docs/torch.md.
+
     Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
     memory for all workers, which torch writes without locks or atomics, also while others take gradients there: an
     update of an element may be lost. To find its state the optimizer makes a step with gradient zero, which is
     undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state dict before
     its optimizer's, which waits for the others.
 
-    Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve.
+    Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve;
+    RuntimeError where a process would train alone, and where another open `parallel()` has a parameter; Mismatch
+    where workers differ in what they must have alike, such as the learning rate.
     """
     run = Run(strategy, accumulate, seed, steps_per_epoch).checked()
     check_sharing(strategy)
