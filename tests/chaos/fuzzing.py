@@ -108,7 +108,7 @@ def child(command: list[str], tally: Tally) -> None:
     """As many of the cases as one process survives."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2"}
-    begun, ended = tally.done, False
+    begun, ended = -1, False
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors) as process,
@@ -126,6 +126,8 @@ def child(command: list[str], tally: Tally) -> None:
         if code or not ended:
             errors.seek(0)
             said = errors.read().decode(errors="replace")
+            if begun < 0:
+                raise RuntimeError(f"no case was begun: {said[-1500:]}")
             last = said[max(said.rfind("Fatal Python error"), 0) :][:1500]
             tally.wrong[begun] = f"its process ended with {code}: {last}"
             tally.done = begun + 1

@@ -67,7 +67,7 @@ def strategy_of(name: str) -> Any:
         "AllReduceSGD": ls.AllReduceSGD,
         "CDSGD": lambda: ls.CDSGD(topology=ls.Ring()),
         "DecoupledDiLoCo": lambda: ls.DecoupledDiLoCo(period=5, fragments=2),
-        "StreamingDiLoCo": lambda: ls.StreamingDiLoCo(period=6, fragments=2),
+        "StreamingDiLoCo": lambda: ls.StreamingDiLoCo(period=10, fragments=2),
         "DaSGD": lambda: ls.DaSGD(period=5, delay=2),
         "Hogwild": lambda: ls.Hogwild(adds="racy"),
         "SSP": lambda: ls.SSP(bound=3),

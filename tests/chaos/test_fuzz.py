@@ -72,6 +72,11 @@ def test_a_case_that_ends_its_process_is_told_and_the_next_goes_on() -> None:
     assert tally.words == {"well: value": 4}
 
 
+def test_cases_that_cannot_begin_are_no_cases() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)no case was begun: .*No module named 'tests.chaos.nowhere'"):
+        fuzz("tests.chaos.nowhere", 0, 0, 4)
+
+
 def test_a_case_is_the_same_again() -> None:
     (whole, alone) = fuzz(CRASHING, 5, 0, 4), fuzz(CRASHING, 5, 2, 3)
     assert alone.wrong == {2: whole.wrong[2]}
