@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import loosestep as ls
+from loosestep.checkpoint import Folder
 from loosestep.errors import CheckpointError, WorkerFailed
+from loosestep.report.files import write_tensors
 
 STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
 
@@ -284,3 +287,16 @@ def test_shapes_and_types_come_back(dtype: type, tmp_path: Path) -> None:
     assert again.params.shape == (2, 4)
     assert again.params.dtype == dtype
     assert again.params.tobytes() == first.params.tobytes()
+
+
+@pytest.mark.parametrize("strided", [lambda x: x.T, lambda x: x[::-1], lambda x: x[:, ::2]])
+def test_memory_in_any_order_is_written_as_it_reads(strided: Any, tmp_path: Path) -> None:
+    values = strided(np.arange(24.0).reshape(4, 6))
+    folder = Folder(tmp_path, {"workers": 1}, resume=False)
+    folder.write(1, 0, {"values": values}, {})
+    folder.commit(1, {})
+    again = Folder(tmp_path, {"workers": 1}, resume=True)
+    again.read_manifest()
+    np.testing.assert_array_equal(again.read(0)[0]["values"], values)
+    write_tensors(str(tmp_path / "x.safetensors"), {"values": values}, {})
+    np.testing.assert_array_equal(load_file(tmp_path / "x.safetensors")["values"], values)

@@ -60,7 +60,8 @@ class Folder:
     def write(self, step: int, rank: int, tensors: dict[str, Buffer], facts: Facts) -> None:
         """One worker's part; it counts only after `commit`."""
         part = self.part(self.fresh(step), rank)
-        checks = {name: crc32(np.ascontiguousarray(tensor).data) for name, tensor in tensors.items()}
+        tensors = {name: in_order(tensor) for name, tensor in tensors.items()}
+        checks = {name: crc32(tensor.data) for name, tensor in tensors.items()}
         written = json.dumps(facts)
         checks["facts"] = crc32(written.encode())
         metadata = {"facts": written, "checks": json.dumps(checks)}
@@ -131,6 +132,11 @@ class Folder:
             if name not in content or crc32(content[name]) != check:
                 raise CheckpointError(f"{part} is damaged: {name} does not match its checksum")
         return tensors, facts
+
+
+def in_order(tensor: Buffer) -> Buffer:
+    """The tensor with its memory in C order, of its own shape: safetensors writes memory as it lies."""
+    return np.ascontiguousarray(tensor).reshape(tensor.shape)
 
 
 def replace(path: Path, content: bytes) -> None:
