@@ -22,7 +22,7 @@ from loosestep.transports.metered import Metered
 from loosestep.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from loosestep.program import Model
     from loosestep.requests import Buffer, Request, Shared
@@ -112,7 +112,7 @@ class Loop:
         self.clock = joined.session.clock(self.worker.rank)
         self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
         lengths = (None, None, None, steps_per_epoch)
-        hooks = (lambda program, step: False, nothing, lambda step: None, self.pause)
+        hooks = (lambda program, step: False, no_part, no_commit, self.pause)
         plan = Plan(strategy, *lengths, *hooks)
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
@@ -276,6 +276,12 @@ class Loop:
             self.joined.session.leave(error)
 
 
-def nothing(program: Program, step: int) -> Iterator[Request]:
+def no_part(program: Program, step: int) -> Generator[Request, None, bool]:
     """No checkpoint: the user's script saves."""
+    yield from ()
+    return False
+
+
+def no_commit(program: Program, step: int, failed: bool) -> Iterator[Request]:
+    """Nothing was saved."""
     return iter(())

@@ -92,6 +92,7 @@ class Layout:
         self.casts = Casts(self.slots)
         self.grad: Tensor  # the flat gradient
         self.shared = False  # other workers write the parameters
+        self.lent = False  # the model holds other values, for a while
 
     def slot(self, name: str, param: nn.Parameter, start: int) -> Slot:
         stop = start + param.numel()
@@ -115,6 +116,7 @@ class Layout:
     def holding(self, values: Buffer) -> Iterator[None]:
         """The model's parameters are `values`, for a while."""
         home, kept = self.params, self.params.copy()
+        self.lent = True
         try:
             if self.shared:  # others go on writing there, so the model looks elsewhere
                 self.move(values)
@@ -123,6 +125,7 @@ class Layout:
                 self.casts.carry_out()
             yield
         finally:
+            self.lent = False
             if self.shared:
                 self.move(home)
             else:
