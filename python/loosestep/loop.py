@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from loosestep import ops
 from loosestep.agreement import check_facts
 from loosestep.arrays import here, on_card
-from loosestep.errors import of_kind
+from loosestep.errors import Diverged, of_kind
 from loosestep.lowering import Lowering
-from loosestep.program import GRADIENT, Plan, Program
-from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
+from loosestep.program import CONSENSUS, GRADIENT, PARAMETERS, Plan, Program
+from loosestep.requests import AllReduce, Communication, Compute, Gradient, Ready, RollCall, Start, Update
 from loosestep.staging import Staging
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport
@@ -220,7 +223,20 @@ class Loop:
         if not self.over:
             self.between_steps("consensus()")
             self.joined.aside(self.program.strategy.consensus(self.worker, self.program.state, self.program.out))
+            self.check_consensus()
         return self.program.out
+
+    def check_consensus(self) -> None:
+        """Raise Diverged where it is not finite: on all workers alike where all have come for it."""
+        worker, program = self.worker, self.program
+        if ops.all_finite(program.out):
+            return
+        if program.one_sided():
+            raise Diverged(worker.rank, worker.clock, what=CONSENSUS)
+        board = np.full(1, float(program.unsound()))
+        self.joined.aside([AllReduce(board, op="max")])
+        program.check(board[0], worker.clock, PARAMETERS)
+        raise Diverged(0, worker.clock, what=CONSENSUS)
 
     def position(self) -> dict[str, int]:
         """Where a run can begin again: between rounds, or after some steps of a round's first local ones."""

@@ -7,9 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.torch import ranks, ranks_card, ranks_mixed, sharing
+from tests.torch import failing_saves, ranks, ranks_card, ranks_mixed, sharing
 
-FILES = (ranks_mixed, sharing, ranks_card, ranks)  # the last case of ranks.py ends the job's session
+FILES = (
+    failing_saves,
+    ranks_mixed,
+    sharing,
+    ranks_card,
+    ranks,
+)  # the last case of ranks.py ends the job's session
 
 if __name__ == "__main__":
     for file in FILES:

@@ -315,9 +315,9 @@ class Parallel(torch.optim.Optimizer):
 
         Every worker calls it, at one step, inside `with optimizer:`; a file each, then the manifest, so that a job
         that dies leaves the last complete one; `keep` of them stay. `note` comes back from `restore`: what else
-        your loop must know, such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises on all workers, which
-        may go on, and leaves the checkpoint before: CheckpointError if one's disk refuses, Diverged if numbers are
-        not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
+        your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all workers,
+        which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if numbers
+        are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
         """
         self.layout.casts.bring_in()
         self.folders.save(folder, note, keep)
