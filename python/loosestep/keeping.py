@@ -42,6 +42,7 @@ class Keeper:
         keep: int,
     ) -> None:
         self.session, self.meters, self.asked = session, meters, 0
+        self.apart = len(session.ranks) < signature["workers"]  # workers live in several processes
         self.written: dict[int, list[int]] = {}  # by rank: size and checksum of the part
         self.failed: dict[int, list[Any]] = {}  # by rank: what its save came to
         self.all_written = session.surveying("written", lambda: sorted(self.written.items()))
@@ -120,7 +121,8 @@ class Keeper:
     ) -> Iterator[Request]:
         """All parts are there, or some are not: the checkpoint counts, or all workers raise.
 
-        first: this worker acts for its process.
+        first: this worker acts for its process. Workers of one process need not wait for each other: an error of
+        one ends them all.
         """
         if failed:
             yield from self.fail()
@@ -132,7 +134,8 @@ class Keeper:
             except CheckpointError as error:
                 self.failed[0] = ["", str(error)]
                 board[0] = 1
-        yield AllReduce(board, op="max")
+        if self.apart:
+            yield AllReduce(board, op="max")
         if board[0]:
             yield from self.fail()
         if first and 0 not in self.session.ranks:
@@ -141,7 +144,8 @@ class Keeper:
     def fail(self) -> Iterator[Request]:
         """All workers learn what went wrong, and raise it."""
         told = self.all_failed()
-        yield AllReduce(np.zeros(1), op="max")  # nobody leaves before all have asked
+        if self.apart:
+            yield AllReduce(np.zeros(1), op="max")  # nobody leaves before all have asked
         rank, (what, word) = min(pair for pairs in told for pair in pairs)
         if what:
             raise Diverged(rank, word, what=what)
