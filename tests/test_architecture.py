@@ -31,12 +31,14 @@ LAYERS = [
     "_core",
     "arrays",
     "noise reductions",
-    "errors value blas stopwatch stacks units rounding forks launchers",
+    "errors value blas stopwatch stacks units rounding forks launchers disk",
+    "parts locking",
+    "manifest",
     "cuda",
     "ops",
     "buffers requests rates least_squares signals",
     "worker result topology optimizers scoping stragglers checkpoint data expressions models codecs",
-    "topologies",
+    "topologies choosing",
     "strategy network rollcall agreement",
     "strategies collectives",
     "opening levels",
@@ -54,6 +56,7 @@ LAYERS = [
     "program",
     "saving sharing",
     "resizing",
+    "keeping",
     "loop",
     "adapters",
     "driver",
@@ -81,7 +84,7 @@ STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections
 
 THIRD_PARTY = {
     "numpy": "",  # everywhere
-    "safetensors": "checkpoint report",
+    "safetensors": "parts report",
     "rich": "cli comparison report",
     "click": "cli",
     "sklearn": "data sparse",

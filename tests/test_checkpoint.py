@@ -13,9 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import loosestep as ls
+from loosestep.checkpoint import Folder
+from loosestep.choosing import choose
 from loosestep.errors import CheckpointError, WorkerFailed
+from loosestep.report.files import write_tensors
 
 STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
 
@@ -40,7 +44,8 @@ def go(folder: Path | None, strategy: ls.Strategy | None = None, steps: int = 20
 
 
 def parts(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("step-*/rank-*.safetensors"))
+    """Those of the newest checkpoint."""
+    found = sorted(max(folder.glob("step-*")).glob("rank-*.safetensors"))
     assert len(found) == 2
     return found
 
@@ -52,9 +57,11 @@ def same(one: ls.Result, other: ls.Result) -> bool:
     )
 
 
-def test_only_the_last_complete_checkpoint_stays(tmp_path: Path) -> None:
-    go(tmp_path / "run")
-    assert len(list((tmp_path / "run").glob("step-*"))) == 1
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_only_the_last_complete_checkpoints_stay(keep: int, tmp_path: Path) -> None:
+    go(tmp_path / "run", keep=keep)
+    kept = sorted(path.name.removesuffix("-again") for path in (tmp_path / "run").glob("step-*"))
+    assert kept == ["step-000000012", "step-000000016", "step-000000020"][-keep:]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["step"] == 20
     assert (tmp_path / "run" / manifest["folder"]).is_dir()
@@ -68,7 +75,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 folder, name, fatal = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-from loosestep import checkpoint
+from loosestep import disk
 from tests.test_checkpoint import STRATEGIES, go
 calls = 0
 
@@ -85,7 +92,7 @@ os.fsync = dying(lambda file: None)
 Path.replace = dying(Path.replace)
 Path.mkdir = dying(Path.mkdir)
 Path.open = dying(Path.open)
-checkpoint.shutil.rmtree = dying(checkpoint.shutil.rmtree)
+disk.shutil.rmtree = dying(disk.shutil.rmtree)
 go(folder, next(s for s in STRATEGIES if repr(s) == name))
 print(calls)
 """
@@ -158,7 +165,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
-    go(tmp_path / "run")
+    go(tmp_path / "run", keep=1)
     part = parts(tmp_path / "run")[1]
     whole = part.read_bytes()
     for place in range(0, len(whole), 37):
@@ -169,7 +176,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
 def test_a_truncated_part_is_refused(left: int, tmp_path: Path) -> None:
-    go(tmp_path / "run")
+    go(tmp_path / "run", keep=1)
     part = parts(tmp_path / "run")[0]
     part.write_bytes(part.read_bytes()[:left])
     with pytest.raises(CheckpointError, match=r"rank-00000.safetensors cannot be read as a checkpoint: "):
@@ -177,7 +184,7 @@ def test_a_truncated_part_is_refused(left: int, tmp_path: Path) -> None:
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
-    go(tmp_path / "run")
+    go(tmp_path / "run", keep=1)
     parts(tmp_path / "run")[1].unlink()
     with pytest.raises(CheckpointError, match=r"rank-00001.safetensors cannot be read as a checkpoint: "):
         go(tmp_path / "run", resume=True)
@@ -186,7 +193,8 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "step": "x"}', "\0"])
 def test_a_manifest_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     go(tmp_path / "run")
-    (tmp_path / "run" / "manifest.json").write_text(text)
+    for manifest in (tmp_path / "run").rglob("manifest.json"):
+        manifest.write_text(text)
     with pytest.raises(CheckpointError, match=r"manifest.json is not a checkpoint's manifest: "):
         go(tmp_path / "run", resume=True)
 
@@ -195,7 +203,9 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     go(tmp_path / "run")
     manifest = tmp_path / "run" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"manifest.json has format 99, this is format 1$"):
+    with pytest.raises(
+        CheckpointError, match=r"manifest.json has format 99, and this version reads formats 1 to 2$"
+    ):
         go(tmp_path / "run", resume=True)
 
 
@@ -284,3 +294,15 @@ def test_shapes_and_types_come_back(dtype: type, tmp_path: Path) -> None:
     assert again.params.shape == (2, 4)
     assert again.params.dtype == dtype
     assert again.params.tobytes() == first.params.tobytes()
+
+
+@pytest.mark.parametrize("strided", [lambda x: x.T, lambda x: x[::-1], lambda x: x[:, ::2]])
+def test_memory_in_any_order_is_written_as_it_reads(strided: Any, tmp_path: Path) -> None:
+    values = strided(np.arange(24.0).reshape(4, 6))
+    folder = Folder(tmp_path, {"workers": 1}, resume=False)
+    folder.commit(1, [folder.write(1, 0, {"values": values}, {})], {})
+    again = Folder(tmp_path, {"workers": 1}, resume=True)
+    assert choose(again, range(1), lambda mine: [mine]) is not None
+    np.testing.assert_array_equal(again.read(0)[0]["values"], values)
+    write_tensors(str(tmp_path / "x.safetensors"), {"values": values}, {})
+    np.testing.assert_array_equal(load_file(tmp_path / "x.safetensors")["values"], values)

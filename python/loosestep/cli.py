@@ -16,6 +16,7 @@ from rich.console import Console
 
 import loosestep
 from loosestep import data, inspection, launching, models
+from loosestep.checkpoint import KEEP, holds
 from loosestep.comparison import Comparison
 from loosestep.contenders import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.errors import LoosestepError
@@ -188,6 +189,7 @@ def compare(
     "--checkpoint-every", type=at_least_one, metavar="N", help="Local steps between; by default an epoch."
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
+@click.option("--keep", type=at_least_one, metavar="N", help="Checkpoints that stay; by default 2.")
 @click.option("--save", metavar="FILE", help="Write the trained parameters, as safetensors.")
 @shared_options
 def train(
@@ -195,18 +197,20 @@ def train(
     checkpoint: str | None,
     checkpoint_every: int | None,
     resume: bool,
+    keep: int | None,
     save: str | None,
     json_file: str | None,
     out: str | None,
     **options: Any,
 ) -> int:
     """Train a model with one strategy."""
-    check_checkpoint(checkpoint, checkpoint_every, resume)
+    check_checkpoint(checkpoint, checkpoint_every, resume, keep)
     check_files(json_file, out, save)
     described = experiment(**options)
     with Comparison(described, [Contender(strategy)], console(json_file), out, more=resume) as training:
         every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
-        training.train(checkpoint=checkpoint, checkpoint_every=every, resume=resume)
+        saving = {"checkpoint": checkpoint, "checkpoint_every": every, "resume": resume, "keep": keep or KEEP}
+        training.train(**saving)
     if save is not None:
         training.save(save)
     return finish(training, json_file)
@@ -333,11 +337,13 @@ def transport(workers: int | None, on: Transport | None) -> Transport:
     return on
 
 
-def check_checkpoint(folder: str | None, every: int | None, resume: bool) -> None:
-    """Say before a run what makes no sense of the three options together."""
-    if folder is None and (every or resume):
-        raise click.UsageError("--checkpoint-every and --resume need --checkpoint DIR, the folder to save to")
-    if folder is not None and not resume and Path(folder, "manifest.json").exists():
+def check_checkpoint(folder: str | None, every: int | None, resume: bool, keep: int | None) -> None:
+    """Say before a run what makes no sense of the four options together."""
+    if folder is None and (every or resume or keep):
+        raise click.UsageError(
+            "--checkpoint-every, --keep and --resume need --checkpoint DIR, the folder to save to"
+        )
+    if folder is not None and not resume and holds(folder):
         raise click.UsageError(f"{folder} holds a checkpoint: give --resume to go on from it, or another folder")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from signal import SIGTERM
@@ -14,16 +14,16 @@ from loosestep import buffers
 from loosestep.adapters.numpy import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.agreement import check_facts, written
 from loosestep.asking import Lengths, check_functions, check_kinds, check_shapes, check_start
-from loosestep.checkpoint import Folder
+from loosestep.checkpoint import KEEP
 from loosestep.errors import one_of, whole
+from loosestep.keeping import Keeper
 from loosestep.launchers import check_alone
 from loosestep.lowering import Lowering
 from loosestep.optimizers import SGD, Optimizer, Shapes
 from loosestep.program import Plan, Program
 from loosestep.rates import SCALINGS, Scaling, at, factor
-from loosestep.resizing import merged, rejoin_worker, say
 from loosestep.result import Interrupted, Progress, Result, Totals, WorkerResult, consensus_distance, mean_loss
-from loosestep.saving import restore_worker, save_worker
+from loosestep.saving import understood
 from loosestep.sharing import Common
 from loosestep.signals import interruptible
 from loosestep.strategy import Strategy
@@ -55,6 +55,7 @@ def run(
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    keep: int = KEEP,
     scale_rate: Scaling = "none",
     shapes: Sequence[tuple[int, ...]] = (),
     steps_per_epoch: int | None = None,
@@ -76,16 +77,21 @@ def run(
         end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
     checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
         from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
-        number of workers all begin at the consensus (see resizing.py), and a line on standard error says so.
+        number of workers all begin at the consensus (see resizing.py), and a line on standard error says so. A
+        folder that cannot be written, or that another job writes to, is refused at the start.
+    keep: how many checkpoints stay. Where the newest is damaged a resumed run goes on from the one before, and
+        says so.
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
         workers, 'sqrt' by its root, 'none' leaves it.
     shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
     steps_per_epoch: local steps, where the strategy counts epochs.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
-    Diverged if a loss is not finite; TimedOut, Mismatch, Deadlock, CheckpointError; Interrupted after Ctrl-C, and
-    after SIGTERM where the program has no handler of its own (the step is finished and saved; a second signal ends
-    at once). A program that does not catch it ends with exit code 130, or 143 after SIGTERM.
+    Diverged if a loss is not finite, or, where workers meet to evaluate, to save or to end, parameters or the
+    optimizer's buffers are not (no such checkpoint is written); TimedOut, Mismatch, Deadlock, CheckpointError;
+    Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own (the step is finished
+    and saved; a second signal ends at once). A program that does not catch it ends with exit code 130, or 143
+    after SIGTERM.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.eye(4)
@@ -96,7 +102,7 @@ def run(
     """
     check_kinds(strategy, optimizer, on)
     check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
+    lengths, keep = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked(), whole("keep", keep)
     seed = whole("seed", seed, 0)
     one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
@@ -105,7 +111,7 @@ def run(
         check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
     job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
     job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    job.scale_rate, job.shapes = scale_rate, check_shapes(shapes, x0)
+    job.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
     return job.carry_out(gradient, batches, lengths)
 
 
@@ -125,7 +131,9 @@ class Job:
     stop: Callable[[Progress], bool] | None = None
     scale_rate: Scaling = "none"
     shapes: Shapes = ()
+    keep: int = KEEP
     interrupted: int = 0  # by that signal
+    keeper: Keeper | None = None
     history: list[Progress] = field(default_factory=list)
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
@@ -142,6 +150,9 @@ class Job:
         except BaseException as error:
             self.session.leave(error)
             raise
+        finally:
+            if self.keeper is not None:
+                self.keeper.close()
         self.session.leave(None)
         if self.interrupted:
             raise self.told_of_signal(Interrupted.by(self.interrupted, result))
@@ -162,7 +173,15 @@ class Job:
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
         """Everything that the run needs, and where it stands if it is resumed."""
         self.agree(lengths)
-        self.folder = None if self.checkpoint is None else self.open_folder(self.checkpoint)
+        if self.checkpoint is not None:
+            self.keeper = Keeper(
+                self.checkpoint,
+                self.signature(),
+                self.session,
+                self.meters,
+                resume=self.resume,
+                keep=self.keep,
+            )
         self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.plan.await_halt = self.session.await_halt
@@ -175,8 +194,8 @@ class Job:
         common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, common))
-        if self.folder is not None:
-            self.restore(self.folder)
+        if self.keeper is not None:
+            self.restore(self.keeper)
         self.refuse_no_data()
 
     def agree(self, lengths: Lengths) -> None:
@@ -223,22 +242,23 @@ class Job:
     def pause(self, rank: int, still: bool) -> None:
         (self.session.pause if still else self.session.proceed)(rank)
 
-    def save(self, program: Program, step: int) -> Iterator[Request]:
-        if self.folder is not None:
-            yield from save_worker(self.folder, program, self.meters[program.worker.rank], self.session, step)
+    def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
+        """One worker's part of a checkpoint, where there is a folder; whether that failed."""
+        if self.keeper is None:
+            return False
+        failed = yield from self.keeper.save(program, step)
+        return failed
 
-    def commit(self, step: int) -> None:
-        if self.folder is None:
-            return
-        if 0 not in self.session.ranks:
-            self.folder.follow(step)
-            return
+    def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
+        """The checkpoint counts from now on; where a part failed, all workers raise."""
+        if self.keeper is not None:
+            first = program is self.plan.programs[0]
+            yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What a checkpoint knows of the run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
-        history = [asdict(seen) for seen in self.history]
-        self.folder.commit(step, {"told": self.told, "history": history, "halt_at": coming})
-
-    def open_folder(self, path: str | PathLike[str]) -> Folder:
-        return Folder(path, self.signature(), resume=self.resume)
+        return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
     def signature(self) -> dict[str, Any]:
         return {
@@ -249,30 +269,16 @@ class Job:
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }
 
-    def restore(self, folder: Folder) -> None:
-        """Go to the last complete checkpoint, if there is one."""
-        found = folder.read_manifest()
-        if found is None:
+    def restore(self, keeper: Keeper) -> None:
+        """Go to the last whole checkpoint, if there is one."""
+        facts = keeper.restore(self.plan.programs, self.strategy)
+        if facts is None:
             return
-        _, facts = found
-        self.bring_back(folder)
-        self.history = [Progress(**seen) for seen in facts["history"]]
-        self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
-        self.plan.halting = self.plan.halt_at is not None
-        self.told = (facts["told"][0], facts["told"][1])
-
-    def bring_back(self, folder: Folder) -> None:
-        """Every worker goes to its own part, or, where others wrote it, to what their parts make together."""
-        others = folder.workers != self.size
-        parts = merged(folder, self.strategy) if others else None
-        if parts and 0 in self.session.ranks:
-            say(folder, self.strategy, self.size)
-        for program in self.plan.programs:
-            meter = self.meters[program.worker.rank]
-            if parts:
-                rejoin_worker(folder, parts, program, meter, self.session)
-            else:
-                restore_worker(folder, program, meter, self.session)
+        with understood(str(keeper.folder.path)):
+            self.history = [Progress(**seen) for seen in facts["history"]]
+            self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
+            self.plan.halting = self.plan.halt_at is not None
+            self.told = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
 

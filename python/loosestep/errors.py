@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from numbers import Real
 from operator import index
 from typing import Any
@@ -46,18 +47,23 @@ class Deadlock(LoosestepError):
 
 
 class Diverged(LoosestepError):
-    """A loss was not finite."""
+    """A loss was not finite; or, found where workers meet, `what` of a worker, such as its parameters."""
 
-    def __init__(self, rank: int, step: int, loss: float) -> None:
-        self.rank, self.step, self.loss = rank, step, loss
+    def __init__(self, rank: int, step: int, loss: float = nan, what: str = "") -> None:
+        self.rank, self.step, self.loss, self.what = rank, step, loss, what
+        found = f"{what} of worker {rank} are not finite" if what else f"the loss of worker {rank} is {loss}"
         super().__init__(
-            f"the loss of worker {rank} is {loss} at step {step}: the run diverged "
+            f"{found} at step {step}: the run diverged "
             "(a smaller learning rate may help) or the data holds values that are not finite"
         )
 
 
 class CheckpointError(LoosestepError):
     """A checkpoint that cannot be read or written; names the file. The previous one is left in place."""
+
+
+class Damaged(CheckpointError):
+    """A file of a checkpoint is missing, or is not what was written. An older checkpoint may be whole."""
 
 
 class Aborted(BaseException):

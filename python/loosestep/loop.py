@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from loosestep import ops
 from loosestep.agreement import check_facts
 from loosestep.arrays import here, on_card
-from loosestep.errors import of_kind
+from loosestep.errors import Diverged, of_kind
 from loosestep.lowering import Lowering
-from loosestep.program import GRADIENT, Plan, Program
-from loosestep.requests import Communication, Compute, Gradient, Ready, RollCall, Start, Update
+from loosestep.program import CONSENSUS, GRADIENT, PARAMETERS, Plan, Program
+from loosestep.requests import AllReduce, Communication, Compute, Gradient, Ready, RollCall, Start, Update
 from loosestep.staging import Staging
 from loosestep.strategy import Strategy
 from loosestep.transport import Transport, failure
@@ -22,7 +25,7 @@ from loosestep.transports.metered import Metered
 from loosestep.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from loosestep.program import Model
     from loosestep.requests import Buffer, Request, Shared
@@ -112,7 +115,7 @@ class Loop:
         self.clock = joined.session.clock(self.worker.rank)
         self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
         lengths = (None, None, None, steps_per_epoch)
-        hooks = (lambda program, step: False, nothing, lambda step: None, self.pause)
+        hooks = (lambda program, step: False, no_part, no_commit, self.pause)
         plan = Plan(strategy, *lengths, *hooks)
         plan.asks = True
         self.program = Program(plan, self.worker, model)
@@ -230,7 +233,20 @@ class Loop:
         if not self.over:
             self.between_steps("consensus()")
             self.joined.aside(self.program.strategy.consensus(self.worker, self.program.state, self.program.out))
+            self.check_consensus()
         return self.program.out
+
+    def check_consensus(self) -> None:
+        """Raise Diverged where it is not finite: on all workers alike where all have come for it."""
+        worker, program = self.worker, self.program
+        if ops.all_finite(program.out):
+            return
+        if program.one_sided():
+            raise Diverged(worker.rank, worker.clock, what=CONSENSUS)
+        board = np.full(1, float(program.unsound()))
+        self.joined.aside([AllReduce(board, op="max")])
+        program.check(board[0], worker.clock, PARAMETERS)
+        raise Diverged(0, worker.clock, what=CONSENSUS)
 
     def position(self) -> dict[str, int]:
         """Where a run can begin again: between rounds, or after some steps of a round's first local ones."""
@@ -287,6 +303,12 @@ class Loop:
             self.joined.session.leave(told)
 
 
-def nothing(program: Program, step: int) -> Iterator[Request]:
+def no_part(program: Program, step: int) -> Generator[Request, None, bool]:
     """No checkpoint: the user's script saves."""
+    yield from ()
+    return False
+
+
+def no_commit(program: Program, step: int, failed: bool) -> Iterator[Request]:
+    """Nothing was saved."""
     return iter(())

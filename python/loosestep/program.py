@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from loosestep import ops, stages
+from loosestep.errors import Diverged
 from loosestep.requests import (
     AllReduce,
     Broadcast,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from loosestep.worker import Worker
 
 GRADIENT, UPDATE = Gradient(), Update(local=True)
+PARAMETERS = "the parameters or optimizer buffers"
+CONSENSUS = "the consensus parameters"
 PIECE = 1 << 20  # parameters whose mean is taken at once at the end
 
 
@@ -61,6 +64,9 @@ class Model(Protocol):
     def perform(self, request: Request) -> int:
         """Carry out a compute request; returns how many gradient steps it began."""
 
+    def finite(self) -> bool:
+        """Return whether parameters, and what the optimizer keeps of each of them, are finite."""
+
 
 @dataclass
 class Plan:
@@ -72,8 +78,12 @@ class Plan:
     checkpoint_every: int | None
     steps_per_epoch: int | None
     evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
-    save: Callable[[Program, int], Iterator[Request]]  # one worker's part of a checkpoint
-    commit: Callable[[int], None]  # once in a process, when all parts are there
+    save: Callable[
+        [Program, int], Generator[Request, None, bool]
+    ]  # one worker's part of a checkpoint; whether it failed
+    commit: Callable[
+        [Program, int, bool], Iterator[Request]
+    ]  # when all have saved: it counts, or, if any failed, all raise
     pause: Callable[[int, bool], None]  # a worker's clock, if real, stops and goes on
     begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
     await_halt: Callable[[Callable[[], bool]], None] = field(init=False)  # until it is decided, and no longer
@@ -139,9 +149,10 @@ class Program:
         self.heading = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
         self.stopped = False
+        self.lost = False  # the consensus is not finite
         self.under_way: dict[Communication, Settled | None] = {}  # started and not waited for; None: not settled
         self.out = worker.copy_of_params()
-        self._board = np.zeros(3)
+        self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
         self.enter(0)
 
@@ -265,24 +276,26 @@ class Program:
         """All workers are at one step: evaluate, save, decide whether to go on."""
         plan, board = self.plan, self._board
         self.worker.offstage = True
-        board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock)
+        board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock), self.unsound()
         yield AllReduce(board, op="max")
+        self.check(board[3], int(board[1]), PARAMETERS)
         over, step, halting = not board[0], int(board[1]), bool(board[2])
         plan.pause(self.worker.rank, True)
         last, self.met_at = self.met_at, step
         evaluating = self.crossed(plan.every, last) and not self.one_sided()
-        wish = False
+        wish = failed = False
+        self.lost = False
         if over or halting or evaluating:
             wish = yield from self.consensus(step)
         saving = over or halting or self.crossed(plan.checkpoint_every, last)
-        board[:] = over or halting, wish, 0
-        if saving:
-            yield from self.save(step)
+        if saving and not self.lost:
+            failed = yield from self.save(step)
+        board[:] = over or halting, wish, failed, self.lost * (self.worker.size - self.worker.rank)
         yield AllReduce(board, op="max")
+        self.check(board[3], step, CONSENSUS)
         if saving:
-            if self is plan.programs[0]:
-                plan.commit(step)
-            yield AllReduce(board, op="max")  # nobody waits for that with its clock going
+            yield from plan.commit(self, step, bool(board[2]))
+            yield AllReduce(board, op="max")  # nobody waits for the manifest with its clock going
         self.stopped = bool(board[0] or board[1])
         if board[1] and not saving:
             yield from self.last_words(step)
@@ -314,14 +327,24 @@ class Program:
 
     def last_words(self, step: int) -> Iterator[Request]:
         """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
-        yield from self.save(step)
+        self._board[2] = yield from self.save(step)
         yield AllReduce(self._board, op="max")
-        if self is self.plan.programs[0]:
-            self.plan.commit(step)
+        yield from self.plan.commit(self, step, bool(self._board[2]))
 
-    def save(self, step: int) -> Iterator[Request]:
+    def save(self, step: int) -> Generator[Request, None, bool]:
         yield from self.settle()
-        yield from self.plan.save(self, step)
+        failed = yield from self.plan.save(self, step)
+        return failed
+
+    def unsound(self) -> int:
+        """0 where this worker's numbers are finite, else what makes the lowest rank the largest number."""
+        return 0 if self.model.finite() else self.worker.size - self.worker.rank
+
+    def check(self, found: float, step: int, what: str) -> None:
+        """Raise Diverged, in all workers alike, for the one that the largest number means."""
+        if found:
+            self.worker.offstage = False
+            raise Diverged(self.worker.size - int(found), step, what=what)
 
     def settle(self) -> Iterator[Request]:
         """Complete what is under way, at no price: the state that is saved holds its result."""
@@ -348,7 +371,8 @@ class Program:
         if self.one_sided() and self.worker.rank != 0:
             return False
         yield from self.strategy.consensus(self.worker, self.state, self.out)
-        return self.worker.rank == 0 and self.plan.evaluate(self, step)
+        self.lost = not ops.all_finite(self.out)
+        return self.worker.rank == 0 and not self.lost and self.plan.evaluate(self, step)
 
     def look(self) -> Iterator[Request]:
         """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
@@ -359,6 +383,8 @@ class Program:
         self.worker.offstage = True
         wish = yield from self.consensus(clock)
         self.worker.offstage = False
+        if self.lost:
+            raise Diverged(self.worker.rank, clock, what=CONSENSUS)
         if wish:
             plan.halt()
 

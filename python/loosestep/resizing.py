@@ -18,7 +18,7 @@ import numpy as np
 from loosestep import units
 from loosestep.arrays import here
 from loosestep.requests import Shared
-from loosestep.saving import place
+from loosestep.saving import place, understood
 from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
             yield from ((name, tensor, weight if name == "params" else 1.0) for name, tensor in found.items())
 
     means = mean_by_name(tensors())
-    means["params"] = joined(means, part_of(strategy, facts).consensus_in)
+    with understood(str(folder.path)):
+        means["params"] = joined(means, part_of(strategy, facts).consensus_in)
     return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
 
 
@@ -117,6 +118,17 @@ def rejoin_worker(
 ) -> None:
     """Bring a worker of `run` to where a checkpoint of others stood."""
     tensors, facts = parts
+    with understood(str(folder.path)):
+        rejoin_state(folder, (tensors, facts), program, meter, session)
+        taken = sum(told["taken"] for told in facts) // program.worker.size
+    program.model.feed.skip(taken)
+
+
+def rejoin_state(
+    folder: Folder, parts: tuple[dict[str, Buffer], list[Facts]], program: Program, meter: Meter, session: Session
+) -> None:
+    """Everything but the data."""
+    tensors, facts = parts
     worker, where = program.worker, str(folder.path)
     program.enter(facts[0]["program"].get("part", 0))
     begin_anew(program, session, tensors["params"], where)
@@ -127,7 +139,6 @@ def rejoin_worker(
     if worker.rank == 0:
         take_totals(program, meter, facts)
     session.resume(worker.rank, max(told["seconds"] for told in facts))
-    program.model.feed.skip(sum(told["taken"] for told in facts) // worker.size)
 
 
 def furthest(program: Program, facts: list[Facts]) -> None:

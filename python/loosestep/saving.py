@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loosestep import ops
 from loosestep.arrays import is_buffer
-from loosestep.errors import CheckpointError
+from loosestep.errors import CheckpointError, Diverged, whole
 from loosestep.requests import Communication, Fetch, Settled, Shared
 from loosestep.strategy import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
-    from loosestep.checkpoint import Facts, Folder
+    from loosestep.checkpoint import Facts, Folder, Part
     from loosestep.program import Program
     from loosestep.requests import Buffer, Request
     from loosestep.transport import Session
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 POSITION = ("part", "progress", "met_at", "looked_at")  # of a program
 COUNTS = ("clock", "round", "updates", "samples", "computing", "communicating")  # of a worker
 TALLIES = ("waiting", "requests")  # of a meter
+NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 TOTALS = ("samples", "steps", "noted")  # of a model
 
 
@@ -36,8 +39,13 @@ def heard(fact: Any) -> Any:
     return Settled(fact["due"]) if isinstance(fact, dict) else fact
 
 
-def save_worker(folder: Folder, program: Program, meter: Meter, session: Session, step: int) -> Iterator[Request]:
-    """Write one worker's part; rank 0's holds what is shared."""
+def save_worker(
+    folder: Folder, program: Program, meter: Meter, session: Session, step: int
+) -> Generator[Request, None, Part]:
+    """Write one worker's part; rank 0's holds what is shared.
+
+    Raises Diverged where something in it is not finite: the checkpoint that is there is better.
+    """
     worker = program.worker
     first = worker.rank == 0
     tensors: dict[str, Buffer] = {}
@@ -57,7 +65,15 @@ def save_worker(folder: Folder, program: Program, meter: Meter, session: Session
             yield Fetch(value, into=tensors[name])
             numbers[name] = session.version(value)
     facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
-    folder.write(step, worker.rank, tensors, facts)
+    check_finite(tensors, worker.rank, step)
+    return folder.write(step, worker.rank, tensors, facts)
+
+
+def check_finite(tensors: Mapping[str, Buffer], rank: int, step: int) -> None:
+    """Refuse to keep what is not finite."""
+    for name, tensor in tensors.items():
+        if not ops.all_finite(tensor):
+            raise Diverged(rank, step, what=f"the values of {name!r}")
 
 
 def position(program: Program, meter: Meter) -> Facts:
@@ -83,6 +99,28 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     worker = program.worker
     tensors, facts = folder.read(worker.rank)
     where = str(folder.part(folder.current, worker.rank))
+    with understood(where):
+        restore_state(program, meter, session, tensors, facts, where)
+        taken = whole("taken", facts["taken"], 0)
+    program.model.feed.skip(taken)
+
+
+@contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Whatever goes wrong with facts of another shape than those that were written is said of their file."""
+    try:
+        yield
+    except NOT_WRITTEN_SO as error:
+        raise CheckpointError(
+            f"{where} does not hold what this run wants: {type(error).__name__}: {error}"
+        ) from error
+
+
+def restore_state(
+    program: Program, meter: Meter, session: Session, tensors: dict[str, Any], facts: Facts, where: str
+) -> None:
+    """Everything but the data."""
+    worker = program.worker
     program.enter(facts["program"].get("part", 0))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
@@ -99,13 +137,17 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
     for group, owner, names in owners(program, meter):
         for name in names:
             setattr(owner, name, facts[group].get(name, getattr(owner, name)))
-    session.resume(worker.rank, facts["seconds"])
-    program.model.feed.skip(facts["taken"])
+    session.resume(worker.rank, float(facts["seconds"]))
 
 
 def place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
     """Copy into the buffer that is there: addresses never change."""
+    check_place(buffer, saved, name, where)
+    buffer[...] = saved
+
+
+def check_place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
+    """Refuse what is of another size or dtype than its buffer."""
     if saved is None or saved.size != buffer.size or saved.dtype != buffer.dtype:
         found = "is missing" if saved is None else f"holds {saved.size} {saved.dtype}"
         raise CheckpointError(f"{where}: {name} {found}, wanted {buffer.size} {buffer.dtype}")
-    buffer[...] = saved

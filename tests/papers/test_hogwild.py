@@ -22,6 +22,7 @@ from tests.papers.problems import (
 
 import loosestep as ls
 from loosestep.checkpoint import Folder
+from loosestep.choosing import choose
 
 ALONE = quadratics(1)
 TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0))]
@@ -192,7 +193,7 @@ def test_exact_adds_to_shared_moments_lose_nothing(workers: int, tmp_path: Path)
         on=ls.Threads(workers), checkpoint=tmp_path,
     )  # fmt: skip
     folder = Folder(tmp_path, {"workers": workers}, resume=True)
-    folder.read_manifest()
+    assert choose(folder, range(workers), lambda mine: [mine]) is not None
     tensors, facts = folder.read(0)
     assert (tensors["moment.0"] == 300 * workers).all()
     assert facts["worker"]["updates"] == 300 * workers

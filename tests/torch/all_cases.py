@@ -7,9 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.torch import ranks, ranks_card, ranks_mixed, ranks_users, sharing
+from tests.torch import failing_saves, ranks, ranks_card, ranks_mixed, ranks_users, sharing
 
-FILES = (ranks_mixed, sharing, ranks_card, ranks, ranks_users)  # the last cases of two end a session with an error
+FILES = (failing_saves, ranks_mixed, sharing, ranks_card, ranks, ranks_users)
+"""The last cases of two end a session with an error."""
 
 if __name__ == "__main__":
     for file in FILES:

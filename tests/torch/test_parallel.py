@@ -316,7 +316,7 @@ def test_a_folder_resumes_to_the_same_bits(strategy: ls.Strategy, name: str, tmp
     steps(net, optimizer, data[6:])
 
     other, resumed = start(1)
-    with pytest.raises(ValueError, match="holds a checkpoint: pass resume=True"):
+    with pytest.raises(ValueError, match="holds a checkpoint: call restore\\(folder\\) first to go on from it"):
         resumed.save(tmp_path)
     assert resumed.restore(tmp_path) == {"taken": 6}
     steps(other, resumed, data[6:])
@@ -335,7 +335,7 @@ def test_what_a_folder_refuses(tmp_path: Path) -> None:
         ({"strategy": ls.LocalSGD(5)}, r"written with strategy LocalSGD\(period=4\), this run has LocalSGD"),
         (
             {"net": nn.Linear(5, 3)},
-            r"written with parameters 112 float32, names, .*, this run has 32",
+            r"written with tensor 0 '0.weight' \(7, 5\) float32, this run has 'weight' \(3, 5\) float32$",
         ),
     ):
         with pytest.raises(ls.errors.CheckpointError, match=said):

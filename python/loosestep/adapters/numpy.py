@@ -129,6 +129,10 @@ class NumpyModel:
         """Carry out a compute request; returns how many gradient steps it began."""
         return self.handlers[type(request)](request)
 
+    def finite(self) -> bool:
+        """Return whether parameters and moments are finite."""
+        return all(map(ops.all_finite, (self.worker.params, *self.worker.moments)))
+
     def ready(self, request: Ready) -> int:
         return self.step(request) if request.bucket.index == 0 else 0
 

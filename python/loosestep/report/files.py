@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -29,8 +30,11 @@ def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: M
     """Arrays by name, as safetensors. The same content gives the same bytes."""
     from safetensors.numpy import save  # not needed by anything else here
 
+    in_order = {
+        name: np.ascontiguousarray(array) for name, array in arrays.items()
+    }  # memory is written as it lies
     described = {"loosestep": json.dumps(about)}  # one entry, for the library writes several in any order
-    replace(Path(file), save(dict(arrays), described))
+    replace(Path(file), save(in_order, described))
 
 
 def replace(path: Path, content: bytes) -> None:

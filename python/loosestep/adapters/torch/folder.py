@@ -1,96 +1,131 @@
-"""Checkpoints of a loop of the user's: one file a worker, written and read as those of `run`."""
+"""Checkpoints of a loop of the user's: one file a worker, written and read as those of `run`.
+
+Whatever goes wrong on one worker is told to all before the checkpoint counts, so that all raise and go on alike.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import numpy as np
 import torch
 from torch import nn
 
-from loosestep.adapters.torch.saving import restored, saved
+from loosestep import ops
+from loosestep.adapters.torch.contents import Rest, into_optimizer, of_optimizer, plain
+from loosestep.adapters.torch.meeting import Meeting
+from loosestep.adapters.torch.saving import check_identity, restored, saved
 from loosestep.agreement import written
 from loosestep.arrays import here
-from loosestep.checkpoint import Folder
-from loosestep.errors import CheckpointError
-from loosestep.requests import AllReduce
+from loosestep.checkpoint import KEEP, Folder, drawn, holds
+from loosestep.choosing import choose
+from loosestep.errors import CheckpointError, Diverged, whole
+from loosestep.program import PARAMETERS
 from loosestep.resizing import begin_anew, merged, say
-from loosestep.saving import place
+from loosestep.saving import check_place, place, understood
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from loosestep.adapters.torch.flat import Layout
-    from loosestep.checkpoint import Facts
+    from loosestep.adapters.torch.model import TorchModel
+    from loosestep.checkpoint import Facts, Part
     from loosestep.loop import Loop
     from loosestep.requests import Buffer
 
 Tensors = dict[str, Any]
+ADVICE = "call restore(folder) first to go on from it, or give another folder"
 
 
 class Folders:
     """The checkpoint folders of one worker's loop, and what goes into them."""
 
-    def __init__(self, model: nn.Module, layout: Layout, inner: torch.optim.Optimizer, loop: Loop) -> None:
-        self.model, self.layout, self.inner, self.loop = model, layout, inner, loop
-        self.worker = loop.worker
+    def __init__(
+        self, model: nn.Module, layout: Layout, inner: torch.optim.Optimizer, loop: Loop, numbers: TorchModel
+    ) -> None:
+        self.layout, self.inner, self.loop, self.numbers = layout, inner, loop, numbers
+        self.worker, self.rest, self.meeting = loop.worker, Rest(model, layout), Meeting(loop)
         self.known: dict[str, Folder] = {}
 
     def signature(self) -> Facts:
-        """Another run's checkpoint is refused."""
-        shapes = [(slot.name, tuple(slot.param.shape), str(slot.param.dtype)) for slot in self.layout.slots]
+        """Another run's checkpoint is refused; `tensors` says what differs."""
+        slots = self.layout.slots
+        shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
         params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
             "strategy": written(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
+            "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
             "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
         }
 
     def folder(self, path: str | PathLike[str], *, resume: bool) -> Folder:
-        key = str(path)
+        """The one that is known by this path, however it is spelled."""
+        key = os.path.realpath(path)
         if key not in self.known:
-            self.known[key] = Folder(path, self.signature(), resume=resume)
+            self.known[key] = Folder(path, self.signature(), resume=resume, advice=ADVICE)
         return self.known[key]
 
     def together(self, number: int) -> int:
         """The largest of all workers' numbers; nobody goes on before all are here."""
-        board = np.full(1, float(number))
-        self.loop.joined.aside([AllReduce(board, op="max")])
-        return int(board[0])
+        largest: int = max(self.meeting.tell("load_state_dict()", number))
+        return largest
+
+    def close(self) -> None:
+        """Let other jobs write to the folders."""
+        for folder in self.known.values():
+            folder.close()
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def save(self, path: str | PathLike[str], note: Any) -> None:
+    def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP) -> None:
         """All workers' parts, then the manifest that makes them count."""
-        check_note(note)
-        self.loop.between_steps("save()")
+        told = self.meeting.agree("save()", lambda: self.prepare(path, note, keep))
         folder = self.folder(path, resume=False)
-        step = self.together(self.worker.clock)
-        folder.write(step, self.worker.rank, *self.part(note))
-        self.together(0)
-        if self.worker.rank == 0:
-            folder.commit(step, {})
-        else:
+        folder.begin(told[0][1])
+        step = max(clock for clock, _ in told)
+        parts = self.meeting.agree("save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step)))
+        try:
+            self.meeting.agree("save()", lambda: self.commit(folder, step, parts))
+        except BaseException:
+            folder.fail(step)
+            raise
+        if self.worker.rank != 0:
             folder.follow(step)
-        self.together(0)
 
-    def part(self, note: Any) -> tuple[dict[str, Buffer], Facts]:
+    def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
+        """What can be refused before anything is written; this worker's clock, and an id for a new run."""
+        check_note(note)
+        self.loop.position()
+        folder = self.folder(path, resume=False)
+        folder.keep = whole("keep", keep)
+        if self.worker.rank == 0 and not folder.key:
+            folder.probe(0)
+            folder.lock(alone=False)
+        if not self.numbers.finite():
+            raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
+        return [self.worker.clock, drawn()]
+
+    def commit(self, folder: Folder, step: int, parts: list[Part]) -> None:
+        """It counts from now on: rank 0 says so."""
+        if self.worker.rank == 0:
+            folder.commit(step, parts, {})
+
+    def part(self, note: Any, step: int) -> tuple[dict[str, Buffer], Facts]:
         """This worker's: parameters, strategy, optimizer, the rest of the model, random numbers."""
         state = saved(self.loop)
-        tensors: Tensors = {"params": here(self.worker.params)}
+        kept = {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
+        for name, values in kept.items():
+            if not ops.all_finite(values):
+                raise Diverged(self.worker.rank, step, what=f"the values of {name!r}")
+        tensors: Tensors = {"params": here(self.worker.params), **kept}
         tensors |= {name: state.numpy() for name, state in self.random().items()}
-        tensors |= {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
-        tensors |= {f"model.{name}": array(tensor) for name, tensor in self.others()}
-        optimizer = self.inner.state_dict()
-        kept = {"groups": optimizer["param_groups"], "state": {}}
-        for index, values in optimizer["state"].items():
-            kept["state"][str(index)] = numbers(values)
-            found = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-            tensors |= {f"optimizer.{index}.{name}": array(value) for name, value in found.items()}
-        return tensors, {**state, "optimizer": kept, "note": note}
+        extra, optimizer = self.rest.save(tensors), of_optimizer(self.inner, tensors)
+        return tensors, {**state, "optimizer": optimizer, "extra": extra, "note": note}
 
     def random(self) -> dict[str, torch.Tensor]:
         """The states of torch's generators of random numbers."""
@@ -104,92 +139,95 @@ class Folders:
             device = self.layout.slots[0].param.device
             torch.cuda.set_rng_state(torch.from_numpy(tensors["random.card"]), device)
 
-    def others(self) -> list[tuple[str, torch.Tensor]]:
-        """What the model holds beside its trained parameters."""
-        trained = {slot.param.data_ptr() for slot in self.layout.slots}
-        return [(name, each) for name, each in self.model.state_dict().items() if each.data_ptr() not in trained]
-
     # --- reading -----------------------------------------------------------------------------------------
 
     def restore(self, path: str | PathLike[str]) -> Any:
-        """Go to the checkpoint, if there is one: its note."""
-        self.loop.between_steps("restore()")
+        """Go to the newest whole checkpoint, if there is one: its note."""
+        runs = self.meeting.agree("restore()", lambda: self.enter(path))
         folder = self.folder(path, resume=True)
-        found = folder.read_manifest()
-        here = -1 if found is None else found[0]
-        if self.together(here) != here:
-            raise CheckpointError(f"worker {self.worker.rank} does not find what others find in {path}")
+        ranks = [self.worker.rank]
+        found = choose(folder, ranks, lambda mine: self.meeting.tell("restore()", mine))
+        folder.begin(runs[0])
         if found is None:
             return None
-        note = self.bring_back(folder)
-        self.together(0)
-        return note
+        read: list[tuple[Tensors, list[Facts]]] = []
+        self.meeting.agree("restore()", lambda: read.append(self.read(folder)))
+        with understood(str(folder.path)):
+            self.bring_back(folder, *read[0])
+        self.meeting.wait("restore()")
+        return read[0][1][0]["note"]
 
-    def bring_back(self, folder: Folder) -> Any:
-        """Its own part, or what the parts of another number of workers make together."""
+    def enter(self, path: str | PathLike[str]) -> str:
+        """Open a folder: others' jobs keep out, unless it can only be read. An id for a new run."""
+        folder = self.folder(path, resume=True)
+        if self.worker.rank == 0 and not folder.key:
+            try:
+                folder.probe(0)
+            except CheckpointError as error:
+                if not holds(path):
+                    raise
+                print(f"{error} for save()", file=sys.stderr, flush=True)
+            else:
+                folder.lock(alone=False)
+        return drawn()
+
+    def read(self, folder: Folder) -> tuple[Tensors, list[Facts]]:
+        """Its own part, or what those of another number of workers make together; checked, and nothing changed."""
         where = str(folder.path)
         if folder.workers == self.worker.size:
-            tensors, facts = folder.read(self.worker.rank)
-            place(self.worker.params, tensors["params"], "params", where)
+            tensors, own = folder.read(self.worker.rank)
+            facts = [own]
+            with understood(where):
+                check_identity(self.loop, own)
+        else:
+            tensors, facts = merged(folder, self.loop.program.plan.strategy)
+        check_place(self.worker.params, tensors.get("params"), "params", where)
+        with understood(where):
+            self.rest.check(tensors, facts[0].get("extra", {}), where)
+            json.dumps([facts[0]["note"], facts[0]["optimizer"]["groups"], facts[0]["optimizer"]["state"]])
+        return tensors, facts
+
+    def bring_back(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
+        """Everything goes to where the checkpoint stood."""
+        if folder.workers == self.worker.size:
+            place(self.worker.params, tensors["params"], "params", str(folder.path))
             self.go_on_drawing(tensors)
             state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
-            restored(self.loop, {**facts, "tensors": state})
+            restored(self.loop, {**facts[0], "tensors": state})
         else:
-            tensors, facts = self.rejoin(folder)
-        self.load_rest(tensors, facts["optimizer"], where)
-        return facts["note"]
+            self.rejoin(folder, tensors, facts)
+        self.rest.load(tensors, facts[0].get("extra", {}))
+        into_optimizer(self.inner, tensors, facts[0]["optimizer"])
 
-    def rejoin(self, folder: Folder) -> tuple[Tensors, Facts]:
+    def rejoin(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
         """All begin alike, as far as the furthest; see resizing.py."""
-        strategy = self.loop.program.plan.strategy
-        tensors, facts = merged(folder, strategy)
         if self.worker.rank == 0:
-            say(folder, strategy, self.worker.size)
+            say(folder, self.loop.program.plan.strategy, self.worker.size)
         self.loop.settle()
         self.loop.program.enter(facts[0]["position"]["part"])
         begin_anew(self.loop.program, self.loop.joined.session, tensors["params"], str(folder.path))
         furthest = {name: max(told["position"][name] for told in facts) for name in facts[0]["position"]}
-        self.together(0)  # the new center is there
+        self.meeting.wait("restore()")  # the new center is there
         self.loop.go_to({**furthest, "samples": 0, "progress": 0})
-        return tensors, facts[0]
-
-    def load_rest(self, tensors: Tensors, optimizer: Facts, where: str) -> None:
-        """What belongs to the model and to the optimizer."""
-        for name, tensor in self.others():
-            if (found := tensors.get(f"model.{name}")) is None or found.shape != tuple(tensor.shape):
-                raise CheckpointError(
-                    f"{where} does not hold {name!r} of the model, of shape {tuple(tensor.shape)}"
-                )
-            with torch.no_grad():
-                tensor.copy_(torch.from_numpy(found))
-        state: dict[int, Any] = {int(index): dict(values) for index, values in optimizer["state"].items()}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                index, _, key = rest.partition(".")
-                state[int(index)][key] = torch.from_numpy(tensor.copy())
-        self.inner.load_state_dict({"state": state, "param_groups": optimizer["groups"]})
 
 
-def array(tensor: torch.Tensor) -> Buffer:
-    """For a file: half types as float32, which holds them exactly and is rounded to the same when it is loaded."""
-    half = tensor.dtype in (torch.bfloat16, torch.float16)
-    values: Buffer = (tensor.float() if half else tensor).detach().cpu().numpy()
-    return values
-
-
-def numbers(values: dict[str, Any]) -> Facts:
-    """Of an optimizer's state, what is no tensor."""
-    rest = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
-    for name, value in rest.items():
-        if not isinstance(value, (int, float, str, type(None))):
-            raise TypeError(f"the optimizer keeps {name} as {type(value).__name__}, which save() cannot write")
-    return rest
-
-
-def check_note(note: Any) -> None:
-    """What is not the same after JSON would come back changed."""
-    if json.loads(json.dumps(note)) != note:
+def check_note(note: Any, name: str = "note") -> None:
+    """What is not the same after JSON would come back changed. Raises TypeError that names it."""
+    if note is None or type(note) in (bool, int, str):
+        return
+    if type(note) is float:
+        if note != note or note in (float("inf"), float("-inf")):
+            raise TypeError(f"{name} is {note}, which JSON lacks: save() keeps finite numbers")
+    elif type(note) is list:
+        for place_, each in enumerate(note):
+            check_note(each, f"{name}[{place_}]")
+    elif type(note) is dict:
+        for key, each in note.items():
+            if type(key) is not str:
+                raise TypeError(f"{name} has the key {key!r}: keys must be strings, for JSON would make it one")
+            check_note(each, f"{name}[{key!r}]")
+    else:
         raise TypeError(
-            "note must be what JSON gives back unchanged: numbers, strings, lists, and dicts with strings as keys"
+            f"{name} is of type {type(note).__name__}, which JSON does not give back unchanged: save() keeps "
+            "numbers, strings, lists, and dicts with strings as keys"
         )

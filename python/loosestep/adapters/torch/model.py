@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+from torch import Tensor
+
 from loosestep import ops
 from loosestep.adapters.torch import passes
 from loosestep.adapters.torch.casts import Casts
@@ -13,9 +16,6 @@ from loosestep.requests import Gradient, Ready, RollCall, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
-    from torch import Tensor
 
     from loosestep.adapters.torch.flat import Layout, Slot
     from loosestep.requests import Bucket, Pull, Request
@@ -146,6 +146,16 @@ class TorchModel:
         self.complete(slots)
         for slot in slots if self.worker.size > 1 else ():
             self.sent[slot] = seen(slot)
+
+    def finite(self) -> bool:
+        """Return whether parameters, and what the optimizer keeps of the same shape, are finite."""
+        kept = [
+            value
+            for slot in self.layout.slots
+            for value in self.inner.state.get(slot.param, {}).values()
+            if isinstance(value, Tensor) and value.shape == slot.param.shape and value.is_floating_point()
+        ]
+        return ops.all_finite(self.layout.params) and all(bool(torch.isfinite(value).all()) for value in kept)
 
     def gradient(self, request: Gradient) -> None:
         self.begin()

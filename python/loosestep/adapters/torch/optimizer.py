@@ -32,9 +32,10 @@ from loosestep.adapters.torch.moments import Moments
 from loosestep.adapters.torch.options import Options
 from loosestep.adapters.torch.passes import MEANWHILE
 from loosestep.adapters.torch.resident import check_card
-from loosestep.adapters.torch.saving import restored, saved
+from loosestep.adapters.torch.saving import own_part, restored, saved
 from loosestep.agreement import build
 from loosestep.arrays import on_card
+from loosestep.checkpoint import KEEP
 from loosestep.loop import Joined, Loop
 from loosestep.program import GRADIENT
 from loosestep.rates import SCALINGS
@@ -87,7 +88,7 @@ class Parallel(torch.optim.Optimizer):
         self.dropped = False  # the gradient at hand was taken before this worker rested
         self.needs = strategy.needs
         self.begin(model, run)
-        self.folders = Folders(model, self.layout, inner, self.loop)
+        self.folders = Folders(model, self.layout, inner, self.loop, self.model)
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
@@ -280,33 +281,35 @@ class Parallel(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
         self._own("load_state_dict()")
-        restored(self.loop, state_dict["loosestep"])
+        restored(self.loop, own_part(state_dict))
         self.inner.load_state_dict(state_dict["optimizer"])
         self.folders.together(0)  # what is shared is there
 
-    def save(self, folder: str | os.PathLike[str], note: Any = None) -> None:
+    def save(self, folder: str | os.PathLike[str], note: Any = None, keep: int = KEEP) -> None:
         """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
 
         Every worker calls it, at one step, inside `with optimizer:`; a file each, then the manifest, so that a job
-        that dies leaves the last complete one. `note` comes back from `restore`: what else your loop must know,
-        such as {"epoch": 3, "data": sampler.state_dict()}, as JSON. Raises CheckpointError where the disk refuses,
-        ValueError if the folder holds another run's, RuntimeError inside a step, or a round that communicated.
+        that dies leaves the last complete one; `keep` of them stay. `note` comes back from `restore`: what else
+        your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all workers,
+        which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if numbers
+        are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
         """
         self._own("save()")
         self.loop.between_steps("save()")
         self.changes.check()
         self.options.check()
         self.layout.casts.bring_in()
-        self.folders.save(folder, note)
+        self.folders.save(folder, note, keep)
 
     def restore(self, folder: str | os.PathLike[str]) -> Any:
-        """Go on from the last complete checkpoint in the folder, and return its note; None where there is none.
+        """Go on from the newest whole checkpoint in the folder, and return its note; None where there is none.
 
         As many workers as wrote it go on bit for bit. With another number all begin at the saved consensus, with
         the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
-        CheckpointError for a truncated or foreign one.
+        CheckpointError, on all, where none is whole, another run wrote it, or another job writes there.
         """
         self._own("restore()")
+        self.loop.between_steps("restore()")
         self.layout.casts.bring_in()
         note = self.folders.restore(folder)
         self.layout.casts.carry_out()
@@ -330,6 +333,7 @@ class Parallel(torch.optim.Optimizer):
         if self.ending:
             self.ending.close()
         self.hooks.close()
+        self.folders.close()
         self.model.feed.left = True
         if error is not None:  # which may be the card's: nothing more is asked of it
             if isinstance(error, SystemExit) and self.size > 1:

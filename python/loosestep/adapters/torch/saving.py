@@ -54,13 +54,29 @@ def fetched(loop: Loop, shared: Shared) -> Any:
     return values
 
 
-def restored(loop: Loop, state: Saved) -> None:
-    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+def own_part(state_dict: Saved) -> Saved:
+    """What `state_dict` added to the inner optimizer's. Raises CheckpointError for a dict of another kind."""
+    if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
+        raise CheckpointError(
+            "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
+            "before parallel(), and go on from there"
+        )
+    part: Saved = state_dict["loosestep"]
+    return part
+
+
+def check_identity(loop: Loop, state: Saved) -> None:
+    """Refuse another worker's state, or that of another strategy."""
     for name, wanted in identity(loop).items():
         if state[name] != wanted:
             raise CheckpointError(
                 f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
             )
+
+
+def restored(loop: Loop, state: Saved) -> None:
+    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+    check_identity(loop, state)
     loop.settle()
     loop.program.enter(state["position"]["part"])
     for name, holder, key, value in pieces(loop.program.state):
