@@ -1,7 +1,6 @@
 // The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
 #pragma once
 #include "rules/adam.hpp"
-#include "rules/adamw.hpp"
 #include "rules/add_and_average.hpp"
 #include "rules/add_if_recent.hpp"
 #include "rules/add_normal.hpp"
@@ -43,13 +42,13 @@ template <template <class> class... Rules> struct List {
   static constexpr int size = sizeof...(Rules);
 };
 
-using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam, AdamW,
+using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
                          AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
 // With a normal random number as the last argument (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
 // Also for what threads share.
-using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, AdamW, Lars, Lamb, RmspropWarmup>;
+using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 
 }  // namespace loosestep

@@ -3,7 +3,7 @@
 from loosestep import data, least_squares, ops
 from loosestep.codecs import E3M0
 from loosestep.driver import run
-from loosestep.optimizers import LAMB, LARS, SGD, Adam, Momentum, Nesterov, RMSpropWarmup
+from loosestep.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, RMSpropWarmup
 from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.result import Interrupted, Progress, Result
 from loosestep.scoping import Scoping
@@ -70,6 +70,7 @@ __all__ = [
     "SGD",
     "SSP",
     "Adam",
+    "AdamW",
     "AdaptiveLocalSGD",
     "AllReduceSGD",
     "AsyncLocalSGD",

@@ -88,6 +88,18 @@ def test_weight_decay_is_part_of_the_gradient(kind: type[Optimizer]) -> None:
     assert x.tobytes() == y.tobytes()
 
 
+def test_decoupled_decay_is_of_what_was_seen_and_no_part_of_the_moments() -> None:
+    plain, decaying = ls.Adam(0.1), ls.AdamW(0.1, weight_decay=0.5)
+    x, y, seen = np.full(5, 2.0), np.full(5, 2.0), np.full(5, 3.0)
+    moments = plain.init(x), decaying.init(y)
+    plain.update(x, np.ones(5), moments[0], 0, 1)
+    decaying.update(y, np.ones(5), moments[1], 0, 1, at=seen, rules=ops.exact)
+    assert np.abs(y - (x - 0.1 * 0.5 * 3.0)).max() < 1e-15
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(*moments, strict=True))
+    without = ls.AdamW(0.1, weight_decay=0.0)
+    assert descend(without, np.float32, 9).tobytes() == descend(plain, np.float32, 9).tobytes()
+
+
 @every_kind
 def test_numbers_are_checked(kind: type[Optimizer]) -> None:
     for field in fields(kind):

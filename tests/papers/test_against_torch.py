@@ -27,6 +27,11 @@ PAIRS = [
         ls.Adam(0.02, 0.8, 0.95, 1e-6, weight_decay=0.03),
         lambda p: torch.optim.Adam(p, lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.03),
     ),
+    (ls.AdamW(0.02), lambda p: torch.optim.AdamW(p, lr=0.02)),
+    (
+        ls.AdamW(0.02, 0.8, 0.95, 1e-6, weight_decay=0.3),
+        lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3),
+    ),
 ]
 
 

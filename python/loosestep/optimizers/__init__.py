@@ -2,7 +2,7 @@
 
 from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.optimizers.layerwise import LAMB, LARS
-from loosestep.optimizers.plain import SGD, Adam, Momentum, Nesterov
+from loosestep.optimizers.plain import SGD, Adam, AdamW, Momentum, Nesterov
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 
-__all__ = ["LAMB", "LARS", "SGD", "Adam", "Momentum", "Nesterov", "Optimizer", "RMSpropWarmup", "Shapes"]
+__all__ = ["LAMB", "LARS", "SGD", "Adam", "AdamW", "Momentum", "Nesterov", "Optimizer", "RMSpropWarmup", "Shapes"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DiLoCo(Strategy):
     """Local steps, then an outer gradient: D <- c - mean_i x_i, u <- m u + D, c <- c - r (D + m u), x_i <- c.
 
-    The local optimizer (the paper's is AdamW) keeps its moments. r = 1 and m = 0 is local SGD. On a quadratic of
+    The local optimizer (the paper's is `AdamW`) keeps its moments. r = 1 and m = 0 is local SGD. On a quadratic of
     curvature h with local SGD of rate eta, q = (1 - eta h)^period, it is stable iff
     r (1 - q) < 2 (1 + m) / (1 + 2 m). The mean is weighted by the samples each worker used in the round.
 
