@@ -345,7 +345,7 @@ WRONG = {
     ): "--fraction deals rows to workers for good",
     ("train",): "Missing option '--strategy'",
     ("train", "--strategy", "EASGD", "--resume"): "--keep and --resume need --checkpoint DIR",
-    ("train", "--strategy", "EASGD", "--keep", 3): "--keep and --resume need --checkpoint DIR",
+    ("train", "--strategy", "EASGD", "--keep", "3"): "--keep and --resume need --checkpoint DIR",
     ("train", "--strategy", "EASGD, EASGD"): "not a strategy",
     ("train", "--strategy", "EASGD", "--save", "nowhere/x"): "cannot write nowhere/x",
     ("bogus",): "No such command 'bogus'",
@@ -516,3 +516,11 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_that_resumes(
     assert (tmp_path / "c" / "manifest.json").exists()
     step = int(re.findall(r"step (\d+)/", line + out)[-1])
     assert command(*common, "--epochs", step // 6 + 2, "--resume").code == 0
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_checkpoints_stay_as_keep_says(keep: int, command: object, rows: Path, tmp_path: Path) -> None:
+    saving = ["--checkpoint", tmp_path / "c", "--checkpoint-every", 2, "--keep", keep]
+    ended = command("train", "--strategy", "LocalSGD", "--data", rows, "--epochs", 4, *saving)
+    assert ended.code == 0, ended.err
+    assert len(list((tmp_path / "c").glob("step-*"))) == keep
