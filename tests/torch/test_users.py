@@ -127,6 +127,17 @@ def test_changes_that_leave_what_is_trained() -> None:
     assert not torch.equal(net["body"][0].weight, before)
 
 
+@pytest.mark.parametrize("compiled", [0, 1])
+def test_compiled_or_not_names_are_the_same(compiled: int, tmp_path: Any) -> None:
+    nets: list[Any] = [seeded(0), seeded(1)]
+    nets[compiled] = torch.compile(nets[compiled], backend="eager")
+    first, second = map(made, nets)
+    step(nets[0], first)
+    first.save(tmp_path)
+    second.restore(tmp_path)
+    assert_same_bits([param.detach() for param in nets[1].parameters()], list(nets[0].parameters()))
+
+
 # --- hooks -------------------------------------------------------------------------------------------------
 
 

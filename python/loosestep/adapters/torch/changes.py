@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loosestep.adapters.torch.flat import plain
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -78,7 +80,7 @@ class Changes:
 
     def look_again(self) -> None:
         """The model was changed: under the name of a trained parameter there must not be another one."""
-        now = dict(self.model.named_parameters(remove_duplicate=False))
+        now = {plain(name): param for name, param in self.model.named_parameters(remove_duplicate=False)}
         there = set(now.values())
         for slot in self.layout.slots:
             if slot.param not in there and slot.name in now:

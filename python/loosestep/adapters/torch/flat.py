@@ -41,7 +41,7 @@ class Slot:
 
 def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
     """The parameters that the optimizer holds and that are trained, by name, each once."""
-    names = {param: name for name, param in model.named_parameters()}
+    names = {param: plain(name) for name, param in model.named_parameters()}
     wanted = list(held)
     strange = [str(tuple(param.shape)) for param in wanted if param not in names]
     if strange:
@@ -50,6 +50,11 @@ def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, n
         )
     kept = set(wanted)
     return [(name, param) for param, name in names.items() if param in kept and param.requires_grad]
+
+
+def plain(name: str) -> str:
+    """Return the name of a parameter as it is where no part of the model is compiled by torch.compile."""
+    return name.replace("_orig_mod.", "")
 
 
 def check(named: list[tuple[str, nn.Parameter]]) -> None:
