@@ -27,8 +27,9 @@ class BMUF(Strategy):
     after a round c. The mean is weighted by the samples each worker used in the round.
 
     period: local steps of a block.
-    block_momentum: m. What a block moves the mean becomes z / (1 - m) times as much in the end: with the paper's
-        1 - 1/n, for SGD, n times, which is too much where the local optimizer has momentum as well.
+    block_momentum: m, by default 1 - 1/n but at most 0.5. What a block moves the mean becomes z / (1 - m) times as
+        much in the end: with the paper's 1 - 1/n, for SGD, n times, which is too much where the local optimizer
+        has momentum as well.
     rate: z, the block learning rate; 1 with m = 0 is local SGD.
     form: 'classical' or 'nesterov'.
 
@@ -48,7 +49,7 @@ class BMUF(Strategy):
 
     replicas_agree: ClassVar[bool] = True
     period: int = 16
-    block_momentum: float = 0.5
+    block_momentum: float | None = None
     rate: float = 1.0
     form: Literal["classical", "nesterov"] = "classical"
 
@@ -56,10 +57,15 @@ class BMUF(Strategy):
         whole("period", self.period)
         positive("rate", self.rate)
         one_of("form", self.form, ("classical", "nesterov"))
-        positive("block_momentum", self.block_momentum, zero=True)
+        if self.block_momentum is not None:
+            positive("block_momentum", self.block_momentum, zero=True)
+
+    def momentum(self, size: int) -> float:
+        """m for that many workers."""
+        return min(0.5, 1 - 1 / size) if self.block_momentum is None else self.block_momentum
 
     def warnings(self, size: int) -> list[str]:
-        return outer_cautions(self.period, self.rate, self.block_momentum)
+        return outer_cautions(self.period, self.rate, self.momentum(size))
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), moved=buffers.like(worker.params))
@@ -68,4 +74,4 @@ class BMUF(Strategy):
         yield Local(self.period)
         yield AllReduce(worker.params, op="mean", weight=worker.samples)
         outer = ops.outer_nesterov if self.form == "nesterov" else ops.outer_momentum
-        outer(worker.params, state.anchor, state.moved, self.rate, self.block_momentum)
+        outer(worker.params, state.anchor, state.moved, self.rate, self.momentum(worker.size))
