@@ -24,7 +24,7 @@ FUZZ: dict[str, tuple[int, tuple[str, ...]]] = {
             "one_bit_of_a_part", "put_in", "strangers_are_there", "swapped", "length_of_a_head_is_wrong",
         ),
     ),
-    "disk_touches": (150, ("dies_LocalSGD", "torn_EASGD", "full_CoCoDSGD")),
+    "disk_touches": (204, ("dies_LocalSGD", "torn_EASGD", "full_CoCoDSGD")),
     "files": (150, ("idx_packed", "svm_bytes", "svm_numbers")),
     "heartbeat": (12, ("another_key", "bits_of_the_key", "both_ways", "cut_or_longer", "flooded", "random_bytes")),
 }  # fmt: skip

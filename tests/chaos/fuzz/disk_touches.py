@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.draw import Draw
 
-ALL = 720
+ALL = 1440  # twelve kinds; a run has about seventy touches
 STEPS = 12
 DEAD = 41  # the exit code of who ends at a touch
 STRATEGIES = (ls.LocalSGD(4), ls.EASGD(4), ls.CoCoDSGD(4))
