@@ -270,7 +270,7 @@ WAYS = {
         {"dtype": "bfloat16", "average": True}, {"penalty": "l1", "alpha": 0.05, "average": 700, "period": 50},
         {"random_state": np.random.RandomState(3)}, {"diagnose": True}, {"block_rows": 250, "average": True},
     ],
-    ids=str,
+    ids=" ".join,
 )  # fmt: skip
 def test_a_copy_goes_on_to_the_same_bits(way: str, kind: Any, options: Any, tmp_path: Path) -> None:
     options = copy.deepcopy(options)

@@ -160,7 +160,7 @@ def test_weights_that_are_copies_are_not_written_to() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("options", [{}, {"random_state": np.random.RandomState(1)}, {"decay": 0.5}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"random_state": np.random.RandomState(1)}, {"decay": 0.5}], ids=" ".join)
 def test_a_pickle_goes_on_to_the_same_bits(kind: Any, options: Any) -> None:
     model = begun(kind, **copy.deepcopy(options))
     other = pickle.loads(pickle.dumps(model))
