@@ -59,13 +59,12 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of numpy and scipy, about what was made wrong on purpose
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, too_long)
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=MEMORY_DISK) as base:
-        os.chdir(base)
-        for number in range(int(first), int(end)):
-            turn, kind = divmod(number, len(names))
-            draw = Draw(f"{names[kind]} {seed} {turn}", turn, Path(base) / str(number))
-            tell(f"begin {number}")
-            tell(carry_out(kinds, names[kind], number, draw))
+    os.chdir(base := os.environ.get("CHAOS_FOLDER") or tempfile.mkdtemp(prefix="chaos-"))
+    for number in range(int(first), int(end)):
+        turn, kind = divmod(number, len(names))
+        draw = Draw(f"{names[kind]} {seed} {turn}", turn, Path(base) / str(number))
+        tell(f"begin {number}")
+        tell(carry_out(kinds, names[kind], number, draw))
 
 
 def carry_out(kinds: dict[str, Case], kind: str, number: int, draw: Draw) -> str:
@@ -107,11 +106,17 @@ def fuzz(name: str, seed: int, first: int, end: int, names: tuple[str, ...] = ()
 def child(command: list[str], tally: Tally) -> None:
     """As many of the cases as one process survives."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2"}
     begun, ended = -1, False
     with (
+        tempfile.TemporaryDirectory(prefix="chaos-", dir=MEMORY_DISK) as base,  # ours: the process may not live to
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors) as process,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2", "CHAOS_FOLDER": base},
+        ) as process,
     ):
         for line in lines(process):
             word, number, *rest = line.split(" ", 3)
