@@ -146,6 +146,7 @@ class Job:
             self.build(gradient, batches, lengths)
             with interruptible(self.interrupt):
                 self.session.run([self.task(program) for program in self.plan.programs])
+            self.interrupted = max(self.signals())  # a signal to one process interrupts the run of all
             result = self.result()
         except BaseException as error:
             self.session.leave(error)
@@ -187,6 +188,7 @@ class Job:
         self.plan.await_halt = self.session.await_halt
         self.totals = self.session.surveying("totals", self.local_totals)
         self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
+        self.signals = self.session.surveying("signal", lambda: self.interrupted)
         if self.strategy.shares and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"

@@ -293,10 +293,11 @@ class Program:
         board[:] = over or halting, wish, failed, self.lost * (self.worker.size - self.worker.rank)
         yield AllReduce(board, op="max")
         self.check(board[3], step, CONSENSUS)
+        self.stopped = bool(board[0] or board[1])
         if saving:
             yield from plan.commit(self, step, bool(board[2]))
-            yield AllReduce(board, op="max")  # nobody waits for the manifest with its clock going
-        self.stopped = bool(board[0] or board[1])
+        if saving and not self.stopped:  # nobody waits for the manifest with its clock going
+            yield AllReduce(board, op="max")
         if board[1] and not saving:
             yield from self.last_words(step)
         plan.pause(self.worker.rank, False)

@@ -89,8 +89,12 @@ def every(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def one(draw: Draw, folder: Path, *, json_too: bool = True) -> Path:
-    return draw.choice([file for file in every(folder) if json_too or file.suffix != ".json"])
+def one(draw: Draw, folder: Path, *, of_parts: bool = False) -> Path:
+    return draw.choice(parts(folder) if of_parts else every(folder))
+
+
+def parts(folder: Path) -> list[Path]:
+    return [file for file in every(folder) if file.suffix == ".safetensors"]
 
 
 def tellers(folder: Path) -> list[Path]:
@@ -123,7 +127,7 @@ def one_bit_of_a_manifest(draw: Draw, folder: Path, _: Source) -> None:
 
 @mutation
 def one_bit_of_a_part(draw: Draw, folder: Path, _: Source) -> None:
-    file = one(draw, folder, json_too=False)
+    file = one(draw, folder, of_parts=True)
     raw = file.read_bytes()
     file.write_bytes(flipped(raw, draw.randrange(8 * len(raw))))
 
@@ -174,7 +178,7 @@ def swapped(draw: Draw, folder: Path, _: Source) -> None:
 
 @mutation
 def one_twice(draw: Draw, folder: Path, _: Source) -> None:
-    first, second = two(draw, [file for file in every(folder) if file.suffix != ".json"])
+    first, second = two(draw, parts(folder))
     second.write_bytes(first.read_bytes())
 
 
@@ -283,7 +287,7 @@ def manifest_says_otherwise(draw: Draw, folder: Path, _: Source) -> None:
 @mutation
 def head_of_a_part_says_otherwise(draw: Draw, folder: Path, _: Source) -> None:
     """Of its tensors: another type, shape or place."""
-    file = one(draw, folder, json_too=False)
+    file = one(draw, folder, of_parts=True)
     raw = file.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     head = json.loads(raw[8 : 8 + length])
@@ -306,7 +310,7 @@ def head_of_a_part_says_otherwise(draw: Draw, folder: Path, _: Source) -> None:
 
 @mutation
 def length_of_a_head_is_wrong(draw: Draw, folder: Path, _: Source) -> None:
-    file = one(draw, folder, json_too=False)
+    file = one(draw, folder, of_parts=True)
     said = draw.choice((0, 1, 10**8 + 1, 2**40, 2**63, 2**64 - 1))
     file.write_bytes(struct.pack("<Q", said) + file.read_bytes()[8:])
 
