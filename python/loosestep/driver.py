@@ -89,9 +89,9 @@ def run(
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
     Diverged if a loss is not finite, or, where workers meet to evaluate, to save or to end, parameters or the
     optimizer's buffers are not (no such checkpoint is written); TimedOut, Mismatch, Deadlock, CheckpointError;
-    Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own (the step is finished
-    and saved; a second signal ends at once). A program that does not catch it ends with exit code 130, or 143
-    after SIGTERM.
+    Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own, in every process (the
+    step is finished and saved; a second signal ends at once). A program that does not catch it ends with a
+    traceback, or after SIGTERM with exit code 143.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.eye(4)
