@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -60,14 +61,16 @@ class Folder:
         self.path, self.signature, self.keep = Path(path), signature, whole("keep", keep)
         self.run, self.number = "", 0  # the run's id, and that of its last checkpoint
         self.kept: list[str] = []  # the folders of its checkpoints, newest first
-        self.doubtful = ""  # the folder of one that could not be committed
+        self.doubtful: list[str] = []  # the folders of those that could not be committed since the last
         self.workers = int(signature["workers"])  # that wrote what is there
         self.found: Manifest | None = None
         self.key = ""  # of its lock
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"checkpoint must be a folder, but {self.path} is a file")
-        if not resume and holds(self.path):
-            raise ValueError(f"{self.path} holds a checkpoint: {advice}")
+        self.advice = advice
+        if not self.path.is_dir() and lexists(self.path):
+            what = "a file" if self.path.exists() else "a link to nothing"
+            raise ValueError(f"checkpoint must be a folder, but {self.path} is {what}")
+        if not resume:
+            self.check_own()
 
     @property
     def manifest(self) -> Path:
@@ -85,14 +88,14 @@ class Folder:
     def fresh(self, step: int) -> str:
         """The folder for a new checkpoint: none that holds another, even where its step is the same."""
         name = f"step-{step:09d}"
-        while name in self.kept or name == self.doubtful:
+        while name in (*self.kept, *self.doubtful):
             name += "-again"
         return name
 
     # --- before anything is trained ----------------------------------------------------------------------
 
-    def probe(self, rank: int) -> None:
-        """Raise CheckpointError where this process cannot write here, before there is something to lose."""
+    def probe(self, rank: int, since: str = "") -> None:
+        """Raise CheckpointError where this process cannot write here; `since` says what was trained."""
         path = self.path / f"probe-{rank:05d}"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -100,9 +103,21 @@ class Folder:
             disk.remove(path)
         except OSError as error:
             raise CheckpointError(
-                f"cannot write to {self.path}: {disk.reason(error)}; nothing was trained yet: use another folder, "
-                "or see to room and rights"
+                f"cannot write to {self.path}: {disk.reason(error)}; {since}use another folder, or see to room "
+                "and rights"
             ) from error
+
+    def check_own(self) -> None:
+        """Raise ValueError where there is a checkpoint that this run neither wrote nor goes on from."""
+        if not holds(self.path):
+            return
+        found = attempt(self.manifest)
+        if isinstance(found, str):  # of a run that has its own it was damaged since
+            own = bool(self.kept or self.doubtful)
+        else:
+            own = found.run == self.run if found.run else found.folder in self.kept
+        if not own:
+            raise ValueError(f"{self.path} holds a checkpoint: {self.advice}")
 
     def lock(self, *, alone: bool) -> None:
         """Keep other jobs away until `close`; for the process of rank 0."""
@@ -155,7 +170,7 @@ class Folder:
         self.put(self.path / name / manifest.NAME, content)
         self.put(self.manifest, content)
         self.follow(step)
-        for folder in self.path.glob("step-*"):
+        for folder in folders(self.path):
             if folder.name not in self.kept:
                 self.discard(folder)
 
@@ -178,11 +193,11 @@ class Folder:
         others = [name for name in self.kept if name.removesuffix("-again") != f"step-{step:09d}"]
         self.kept = [self.fresh(step), *others][: self.keep]
         self.number += 1
-        self.doubtful = ""
+        self.doubtful.clear()
 
     def fail(self, step: int) -> None:
         """It could not be committed: the next one has another folder, lest this one counts after all."""
-        self.doubtful = self.fresh(step)
+        self.doubtful.append(self.fresh(step))
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -197,7 +212,7 @@ class Folder:
         elif holds(self.path):
             first.append(f"{self.manifest} is missing")
         counting = first[0] if first and isinstance(first[0], Manifest) else None
-        others = [self.attempt_within(path) for path in self.path.glob(f"step-*/{manifest.NAME}")]
+        others = [self.attempt_within(path) for path in within(self.path)]
         known = [each for each in others if isinstance(each, Manifest) and self.precedes(each, counting)]
         words = [each for each in others if isinstance(each, str)] if counting is None else []
         known.sort(key=lambda each: (each.number, each.folder), reverse=True)
@@ -249,7 +264,17 @@ class Folder:
 def holds(path: str | PathLike[str]) -> bool:
     """Whether a folder has a checkpoint, or what is left of one."""
     folder = Path(path)
-    return (folder / manifest.NAME).exists() or any(folder.glob(f"step-*/{manifest.NAME}"))
+    return (folder / manifest.NAME).exists() or bool(within(folder))
+
+
+def folders(path: Path) -> list[Path]:
+    """What is named as a checkpoint's folder is; all else in DIR is the user's."""
+    return [each for each in path.glob("step-*") if manifest.FOLDER.fullmatch(each.name)]
+
+
+def within(path: Path) -> list[Path]:
+    """The manifests beside the parts."""
+    return [each / manifest.NAME for each in folders(path) if (each / manifest.NAME).exists()]
 
 
 def drawn() -> str:

@@ -222,7 +222,6 @@ class Job:
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.shape(self.shapes)
         worker.seed = self.seed
-        worker.shape(self.shapes)
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))

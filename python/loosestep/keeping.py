@@ -54,10 +54,12 @@ class Keeper:
         words = ""
         folder = Folder(path, signature, resume=resume, keep=keep)
         try:
-            folder.probe(self.session.ranks[0])
+            folder.probe(self.session.ranks[0], "nothing was trained yet: ")
             if 0 in self.session.ranks:
                 folder.lock(alone=True)
-        except CheckpointError as error:
+                if not resume:  # the job that held the lock may have ended since
+                    folder.check_own()
+        except (CheckpointError, ValueError) as error:
             words = str(error)
         told = self.ask([words, drawn()])
         try:

@@ -174,6 +174,8 @@ class Program:
             going = yield from self.roll_call()
             if going:
                 yield from self.round()
+            elif not self.stays:
+                yield from self.strategy.data_ended(self.worker, self.state)
             if not self.stopped and (not going or self.due()):
                 yield from self.meet()
         if self.plan.apart:

@@ -85,6 +85,14 @@ class Strategy(Value):
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         """The requests of one round, as the paper's pseudo-code."""
 
+    def data_ended(self, worker: Worker, state: State) -> Iterator[Request]:
+        """The requests of a worker whose data has ended, and which begins no further round while others may go on.
+
+        Workers that stay in all rounds are not asked. Others are asked again after every checkpoint, so `state`
+        must know what was done.
+        """
+        return iter(())
+
     def weigh(self, worker: Worker) -> float:
         """What a replica weighs in an average of a round: the samples that its worker used in it."""
         return worker.samples

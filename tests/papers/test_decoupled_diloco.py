@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import repeat
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_directions_that_cancel_leave_the_weighted_mean() -> None:
 class Syncer:
     """The method as one reads it: a syncer, and learners whose steps take `times`. One fragment, period 4."""
 
-    quorum: int
+    quorum: int | None  # None: of all that have data
     delay: int
     window: int
     times: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
@@ -97,13 +98,19 @@ class Syncer:
 
     def look(self, i: int) -> None:
         there = [left for _, left in sorted(self.left.items()) if left[0] == self.moves]
-        if self.took[i] == self.moves and self.left_at[i] is not None and len(there) >= self.quorum:
+        if self.took[i] == self.moves and self.left_at[i] is not None and self.suffices(len(there)):
             self.quorum_at[i] = self.made[i] if self.quorum_at[i] is None else self.quorum_at[i]
             if self.made[i] - self.quorum_at[i] >= self.window:
                 self.move(there)
         since_left = None if self.left_at[i] is None else self.made[i] - self.left_at[i]
         if self.took[i] < self.moves and (since_left is None or since_left >= self.delay):
             self.x[i], self.took[i], self.since[i], self.left_at[i] = self.c, self.moves, self.made[i], None
+
+    def suffices(self, count: int) -> bool:
+        if self.quorum is not None:
+            return count >= self.quorum
+        awaited = [i for i in range(4) if self.made[i] < self.steps[i]]
+        return all(i in self.left and self.left[i][0] == self.moves for i in awaited)
 
     def move(self, there: list[tuple[int, Array, float]]) -> None:
         outer = by_hand(np.array([self.c - x for _, x, _ in there]), [w for _, _, w in there])
@@ -135,6 +142,10 @@ def run(wanted: Syncer, grace: float) -> Any:
         (Syncer(1, 2, 1, (1.0, 1.0, 1.0, 3.5), (48, 48, 48, 30)), 0.5),
         (Syncer(1, 2, 2, (1.0, 1.0, 1.0, 1.0), (48, 20, 48, 48)), 1.0),
         (Syncer(4, 2, 0, (1.0, 1.0, 1.0, 1.0), (48, 20, 48, 48)), 0.0),
+        (Syncer(None, 2, 0, (1.0, 1.0, 1.0, 1.0), (48, 20, 48, 48)), 0.0),
+        (Syncer(None, 2, 1, (1.0, 1.0, 1.0, 1.0), (8, 20, 48, 20)), 0.5),
+        (Syncer(None, 2, 1, (1.0, 1.0, 1.0, 2.5), (48, 48, 48, 16)), 0.5),
+        (Syncer(None, 1, 0, (1.0, 3.0, 1.0, 1.0), (12, 20, 4, 48)), 0.0),
     ],
     ids=str,
 )
@@ -197,9 +208,26 @@ def test_what_is_left_for_a_center_that_has_moved_is_dropped() -> None:
 
 
 def test_who_stops_is_missed_by_a_quorum_of_all_alone() -> None:
-    """After step 20 of one learner three go on; a quorum of four is not met again."""
+    """After step 20 of one learner three go on; a quorum of four is not met again, one of all with data is."""
     steps = (48, 20, 48, 48)
-    assert (Syncer(3, 2, 0, steps=steps).moves, Syncer(4, 2, 0, steps=steps).moves) == (12, 5)
+    assert [Syncer(quorum, 2, 0, steps=steps).moves for quorum in (3, 4, None)] == [12, 5, 12]
+
+
+def test_who_has_data_again_is_waited_for_again(tmp_path: Path) -> None:
+    """A finished run that goes on with more data is as one that had it from the beginning."""
+
+    def go(folder: str, steps: int, **options: Any) -> Any:
+        batches = lambda rank, size: repeat(rank, 48)  # noqa: E731
+        on = ls.Simulated(4, step_time=1.0, latency=0.0, bandwidth=inf)
+        options = {"checkpoint": tmp_path / folder, "steps": steps, "optimizer": ls.SGD(RATE), **options}
+        strategy = ls.DecoupledDiLoCo(4, 2, delay=1, grace=0.0)
+        return ls.run(strategy, PROBLEM.gradient, PROBLEM.start, batches, on=on, **options)
+
+    for steps in (12, 24):
+        go("parts", steps, resume=True)
+    found, whole = go("parts", 48, resume=True), go("whole", 48)
+    assert found.params.tobytes() == whole.params.tobytes()
+    assert [each.params.tobytes() for each in found.workers] == [each.params.tobytes() for each in whole.workers]
 
 
 def test_workers_that_are_alike_make_it_streaming_diloco_that_overwrites() -> None:

@@ -76,6 +76,19 @@ def test_a_rank_that_fails_before_the_start_of_mpi(how: str, tmp_path: Path) -> 
 
 
 @rarely
+@pytest.mark.skipif(sys.platform != "linux", reason="guards are known on Linux alone")
+def test_ctrl_c_ends_a_rank_that_waits_in_mpis_start_for_one_that_has_ended(tmp_path: Path) -> None:
+    """In MPI's start Python heeds no signal, as here."""
+    before = "if me == 1: signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(600)"
+    with started("-n", 2, program(tmp_path, before)) as job:
+        job.wait_for("up", 2)
+        job.process.send_signal(signal.SIGINT)
+        assert job.end(60) == 130
+        assert "the other ranks had 5 s to end by themselves, and were ended" in job.err
+        assert job.left() == []
+
+
+@rarely
 def test_a_rank_that_fails_between_two_runs_is_heard(tmp_path: Path) -> None:
     before = "ls.run(ls.LocalSGD(5), lambda x, b: x - b, np.zeros(8), lambda r, n: iter([1.0] * 9), on=on)"
     lines = [before, "if me == 1: raise ArithmeticError('boo')"]

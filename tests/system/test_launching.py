@@ -158,7 +158,7 @@ def test_a_guard_tells_whether_the_run_had_begun(begun: bool, tmp_path: Path) ->
         assert one.returncode == 3
         assert re.match(r"loosestep run: rank 1 on \S+ \(process \d+\) ended with exit code 3\n", err)
         assert (f"loosestep run: {guard.UNBEGUN}\n" in err) == (not begun)
-    assert (tmp_path / "rank-1").read_text() == ("begun\nended\n" if begun else "ended\n")
+    assert (tmp_path / "rank-1").read_text() == ("begun\nended 3\n" if begun else "ended 3\n")
 
 
 def test_a_guard_ends_what_its_program_has_left(tmp_path: Path) -> None:
@@ -205,6 +205,26 @@ def test_a_killed_guard_is_told_from_one_that_ended(tmp_path: Path) -> None:
     assert (guards.ended, guards.alive) == (1, {})
     for each in (ended, killed):
         each.communicate()
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [(b"ended 0\n", 0), (b"ended 130\n", 130), (b"begun\nended 130\n", 0), (b"begun\nended 0\n", 0)],
+    ids=str,
+)
+def test_a_rank_that_ctrl_c_ends_before_its_run_leaves_the_others_less_time(
+    told: bytes, code: int, tmp_path: Path
+) -> None:
+    """Its guard says nothing of it, and another, inside MPI's start, waits for it and does not heed Ctrl-C."""
+    job = Job(OPEN_MPI, [], {}, Limits())
+    job.guards, job.asked = records.Guards(tmp_path, guard.RANKS), [signal.SIGINT]
+    job.process = subprocess.Popen([sys.executable, "-c", ""])
+    job.process.wait()
+    (tmp_path / "rank-1").write_bytes(told)
+    job.guards.alive[job.process.pid] = "1"
+    job.watch_the_guards()
+    assert (job.failed, job.lingering) == (code, EARLY if code else Limits().linger)
+    assert (job.until < inf) == bool(code)
 
 
 def test_who_only_names_the_guard_is_none(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def main() -> None:
     begun = b"begun" in os.pread(record, 1000, 0)
     if code and -code not in handed and code - 128 not in handed:
         os.write(2, told(code, child, begun).encode())
-    os.write(record, b"ended\n")
+    os.write(record, b"ended %d\n" % (code if code >= 0 else 128 - code))
     end_group(child)
     if code > 0:
         time.sleep(LAST_WORDS)

@@ -79,12 +79,15 @@ class Killed(NamedTuple):
 
 
 class Guards:
-    """Those that mpiexec has started on this machine: which have ended in order, and which were killed."""
+    """Those that mpiexec has started on this machine: which have ended in order, and which were killed.
+
+    early: the exit code of a rank that failed before its run had begun, 0 while there is none.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
         self.alive: dict[int, str] = {}  # their ranks
-        self.ended = 0
+        self.ended = self.early = 0
 
     def look(self, mpiexec: int) -> list[Killed]:
         """Those that were killed since the last look."""
@@ -97,6 +100,8 @@ class Guards:
             words = content(self.folder / f"rank-{rank}").split()
             if b"ended" in words:
                 self.ended += 1
+                if b"begun" not in words:
+                    self.early = self.early or int(words[words.index(b"ended") + 1])
             else:
                 found.append(Killed(rank, pid, b"begun" in words))
         return found

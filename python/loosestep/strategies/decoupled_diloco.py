@@ -58,13 +58,13 @@ class DecoupledDiLoCo(Strategy):
     There is no syncer besides the learners: c_p, u_p and what is left are variables that all share, and the
     learner that first finds that the window has passed makes the merge. So a window is `grace` of `delay` steps of
     that learner; time for the exchange itself is not subtracted. Embeddings are averaged as all tensors are; where
-    tensors are not known, a fragment is one. A learner whose data has ended leaves nothing more, so a quorum that
-    needs it is not met again.
+    tensors are not known, a fragment is one. A learner whose data has ended leaves nothing more. A quorum of all
+    then means all that still have data; a quorum that is a number is not met again once fewer have data.
 
     period: local steps between two fragments that a learner leaves.
     fragments: how many; each is left once in fragments * period steps.
-    quorum: learners that must have left a fragment before it moves; by default all. With fewer nobody who is slow
-        or gone is needed, and a fragment moves as often as so many have left it.
+    quorum: learners that must have left a fragment before it moves; by default all whose data has not ended. With
+        fewer nobody who is slow or gone is needed, and a fragment moves as often as so many have left it.
     delay: local steps from leaving a fragment to overwriting it, which loses them.
     grace: part of these that is spent on waiting for more learners than the quorum.
     rate: r, the outer learning rate.
@@ -72,13 +72,22 @@ class DecoupledDiLoCo(Strategy):
 
     A round sends d/fragments + n + 1 values in 2 messages; who merges, d/fragments + 2 fragments more in 3. It
     receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
-    moved, and who merges also what was left.
+    moved, and who merges also what was left. With a quorum of all a learner whose data ends sends n values more in
+    one message a fragment.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
     >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2, quorum=1)
     >>> result = ls.run(strategy, lambda x, b: x - b, np.zeros(4), batches, on=ls.Simulated(2))
     >>> bool(abs(result.params - 1.5).max() < 0.1)
+    True
+
+    Of two learners the first has data for 40 steps alone, and the second goes on to where its own data leads:
+
+    >>> unequal = lambda rank, size: iter([1.0 + rank] * [40, 1600][rank])
+    >>> strategy = ls.DecoupledDiLoCo(period=4, fragments=2, momentum=0.5)
+    >>> result = ls.run(strategy, lambda x, b: x - b, np.zeros(4), unequal, on=ls.Simulated(2))
+    >>> bool(abs(result.params - 2.0).max() < 0.1)
     True
 
     Reference: A. Douillard et al., Decoupled DiLoCo for Resilient Distributed Pre-training, arXiv:2604.21428; the
@@ -134,10 +143,15 @@ class DecoupledDiLoCo(Strategy):
             since=[[0, 0] for _ in parts],  # samples and looks when it was taken
             samples=0,
             looks=0,
+            ended=False,  # what the others know of this learner's data
         )
 
     def fragment(self, worker: Worker, p: int, part: slice) -> State:
-        """What all share of a fragment besides its center; who left it for its move k + 1 has that in `there`."""
+        """What all share of a fragment besides its center.
+
+        `there` holds a number of each learner: 4 k if it has left the fragment for its move k; 1 more where its
+        data has ended since; 2 more where it has data once more, in a run that was resumed with more of it.
+        """
         size = part.stop - part.start
         rest, room = buffers.zeros(size, worker.params.dtype), buffers.zeros(size + 1, worker.params.dtype)
         left = {name(rank): worker.shared(f"left {p} {rank}", like=room) for rank in range(worker.size)}
@@ -149,6 +163,7 @@ class DecoupledDiLoCo(Strategy):
         )
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        yield from self.tell(worker, state, ended=False)
         for _ in range(self.period):
             yield Local(1)
             state.looks += 1
@@ -169,7 +184,7 @@ class DecoupledDiLoCo(Strategy):
         ops.copy(worker.params[part], left[:size])
         left[size] = self.weight(worker, state, p)
         yield Push("blend", (getattr(of.left, name(worker.rank)),), (left,), (0.0,), arrived=True)
-        yield self.claim(worker, of.there, worker.rank, state.moves[p] + 1)
+        yield self.claim(worker, of.there, worker.rank, 4 * (state.moves[p] + 1))
         state.left_at[p], state.quorum_at[p] = state.looks, NEVER
 
     def weight(self, worker: Worker, state: State, p: int) -> float:
@@ -197,12 +212,26 @@ class DecoupledDiLoCo(Strategy):
         state.moves[p], state.left_at[p] = moves, NEVER
         state.since[p] = [state.samples + worker.samples, state.looks]
 
+    def data_ended(self, worker: Worker, state: State) -> Iterator[Request]:
+        return self.tell(worker, state, ended=True)
+
+    def tell(self, worker: Worker, state: State, *, ended: bool) -> Iterator[Request]:
+        """A quorum of all goes on without a learner whose data has ended; what it has left still counts."""
+        if self.quorum is not None or state.ended == ended:
+            return
+        state.ended = ended
+        for p in range(self.fragments):
+            there = yield from self.board(worker, state, p)
+            number = int(there[worker.rank])
+            if number % 2 != ended and number % 4 < 3:  # 3: known as ended until it leaves the fragment again
+                yield self.claim(worker, getattr(state.of, name(p)).there, worker.rank, number + 1)
+
     # --- a quorum ----------------------------------------------------------------------------------------
 
     def wait(self, worker: Worker, state: State, p: int, turns: Buffer) -> Iterator[Request]:
         """Merge if the window has passed and nobody else does; `turns` then say so."""
-        there = yield from self.learners(worker, state, p)
-        if len(there) < (self.quorum or worker.size):
+        there = yield from self.board(worker, state, p)
+        if not self.suffices(there, state.moves[p] + 1):
             return
         if state.quorum_at[p] == NEVER:
             state.quorum_at[p] = state.looks
@@ -215,16 +244,23 @@ class DecoupledDiLoCo(Strategy):
             yield from self.merge(worker, state, p)
             turns[p] = 3 * state.moves[p] + 3
 
-    def learners(self, worker: Worker, state: State, p: int) -> Generator[Request, None, list[int]]:
-        """Who has left the fragment since it moved last."""
+    def board(self, worker: Worker, state: State, p: int) -> Generator[Request, None, Buffer]:
+        """What is known of every learner and the fragment."""
         there = worker.room("there", worker.size, worker.params.dtype)  # in main memory
         yield Fetch(getattr(state.of, name(p)).there, into=there)
-        return [rank for rank in range(worker.size) if there[rank] == state.moves[p] + 1]
+        return there
+
+    def suffices(self, there: Buffer, move: int) -> bool:
+        """Whether a quorum has left a fragment for that move."""
+        if self.quorum is not None:
+            return len(who_left(there, move)) >= self.quorum
+        return all(number // 4 == move or number % 2 for number in there)
 
     def merge(self, worker: Worker, state: State, p: int) -> Iterator[Request]:
         """The outer step of a fragment that this learner alone may move."""
         part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
-        there = yield from self.learners(worker, state, p)  # by now the late ones as well
+        board = yield from self.board(worker, state, p)  # by now the late ones are there as well
+        there = who_left(board, state.moves[p] + 1)
         rows = [worker.room(("left by", rank), part.stop - part.start + 1) for rank in there]
         for rank, row in zip(there, rows, strict=True):
             yield Fetch(getattr(of.left, name(rank)), into=row)
@@ -247,6 +283,11 @@ class DecoupledDiLoCo(Strategy):
         """All centers."""
         for p, part in enumerate(worker.fragments(self.fragments)):
             yield Fetch(getattr(state.center, name(p)), into=out[part])
+
+
+def who_left(there: Buffer, move: int) -> list[int]:
+    """The learners that have left a fragment for that move."""
+    return [rank for rank, number in enumerate(there) if number // 4 == move]
 
 
 def name(number: int) -> str:

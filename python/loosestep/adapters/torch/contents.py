@@ -105,6 +105,15 @@ def of_optimizer(inner: torch.optim.Optimizer, tensors: Tensors) -> Facts:
     return {"groups": groups, "state": states}
 
 
+def check_optimizer(inner: torch.optim.Optimizer, kept: Facts, where: str) -> None:
+    """Refuse other groups than this optimizer's, before anything is changed."""
+    there, here = ([len(group["params"]) for group in each] for each in (kept["groups"], inner.param_groups))
+    if "state" not in kept or there != here:
+        raise CheckpointError(
+            f"{where} holds an optimizer whose groups are of {there} parameters, and this run's are of {here}"
+        )
+
+
 def into_optimizer(inner: torch.optim.Optimizer, tensors: Tensors, kept: Facts) -> None:
     """Load what `of_optimizer` wrote."""
     state: dict[int, Any] = {

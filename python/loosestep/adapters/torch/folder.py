@@ -5,7 +5,6 @@ Whatever goes wrong on one worker is told to all before the checkpoint counts, s
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from loosestep import ops
-from loosestep.adapters.torch.contents import Rest, into_optimizer, of_optimizer, plain
+from loosestep.adapters.torch.contents import Rest, check_optimizer, into_optimizer, of_optimizer, plain
 from loosestep.adapters.torch.meeting import Meeting
 from loosestep.adapters.torch.saving import check_identity, restored, saved
 from loosestep.agreement import written
@@ -63,17 +62,12 @@ class Folders:
             "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
         }
 
-    def folder(self, path: str | PathLike[str], *, resume: bool) -> Folder:
+    def folder(self, path: str | PathLike[str]) -> Folder:
         """The one that is known by this path, however it is spelled."""
         key = os.path.realpath(path)
         if key not in self.known:
-            self.known[key] = Folder(path, self.signature(), resume=resume, advice=ADVICE)
+            self.known[key] = Folder(path, self.signature(), resume=True, advice=ADVICE)
         return self.known[key]
-
-    def together(self, number: int) -> int:
-        """The largest of all workers' numbers; nobody goes on before all are here."""
-        largest: int = max(self.meeting.tell("load_state_dict()", number))
-        return largest
 
     def close(self) -> None:
         """Let other jobs write to the folders."""
@@ -85,7 +79,7 @@ class Folders:
     def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP) -> None:
         """All workers' parts, then the manifest that makes them count."""
         told = self.meeting.agree("save()", lambda: self.prepare(path, note, keep))
-        folder = self.folder(path, resume=False)
+        folder = self.folder(path)
         folder.begin(told[0][1])
         step = max(clock for clock, _ in told)
         parts = self.meeting.agree("save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step)))
@@ -101,11 +95,12 @@ class Folders:
         """What can be refused before anything is written; this worker's clock, and an id for a new run."""
         check_note(note)
         self.loop.position()
-        folder = self.folder(path, resume=False)
+        folder = self.folder(path)
         folder.keep = whole("keep", keep)
         if self.worker.rank == 0 and not folder.key:
             folder.probe(0)
             folder.lock(alone=False)
+        folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
         if not self.numbers.finite():
             raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
         return [self.worker.clock, drawn()]
@@ -144,7 +139,7 @@ class Folders:
     def restore(self, path: str | PathLike[str]) -> Any:
         """Go to the newest whole checkpoint, if there is one: its note."""
         runs = self.meeting.agree("restore()", lambda: self.enter(path))
-        folder = self.folder(path, resume=True)
+        folder = self.folder(path)
         ranks = [self.worker.rank]
         found = choose(folder, ranks, lambda mine: self.meeting.tell("restore()", mine))
         folder.begin(runs[0])
@@ -159,14 +154,14 @@ class Folders:
 
     def enter(self, path: str | PathLike[str]) -> str:
         """Open a folder: others' jobs keep out, unless it can only be read. An id for a new run."""
-        folder = self.folder(path, resume=True)
+        folder = self.folder(path)
         if self.worker.rank == 0 and not folder.key:
             try:
                 folder.probe(0)
             except CheckpointError as error:
                 if not holds(path):
                     raise
-                print(f"{error} for save()", file=sys.stderr, flush=True)
+                print(f"{error}, before save()", file=sys.stderr, flush=True)
             else:
                 folder.lock(alone=False)
         return drawn()
@@ -184,7 +179,8 @@ class Folders:
         check_place(self.worker.params, tensors.get("params"), "params", where)
         with understood(where):
             self.rest.check(tensors, facts[0].get("extra", {}), where)
-            json.dumps([facts[0]["note"], facts[0]["optimizer"]["groups"], facts[0]["optimizer"]["state"]])
+            check_optimizer(self.inner, facts[0]["optimizer"], where)
+            facts[0]["note"]
         return tensors, facts
 
     def bring_back(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:

@@ -176,6 +176,10 @@ class Parallel(torch.optim.Optimizer):
         if self.loop.over and not over:
             raise RuntimeError(f"the run has ended: {what} belongs inside the `with optimizer:` that began it")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Refused: a copy would have no part in the run."""
+        raise TypeError("what parallel() returns takes part in a run: state_dict() and save() keep it, not a copy")
+
     # --- what every torch optimizer has ------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -283,7 +287,7 @@ class Parallel(torch.optim.Optimizer):
         self._own("load_state_dict()")
         restored(self.loop, own_part(state_dict))
         self.inner.load_state_dict(state_dict["optimizer"])
-        self.folders.together(0)  # what is shared is there
+        self.folders.meeting.wait("load_state_dict()")  # what is shared is there
 
     def save(self, folder: str | os.PathLike[str], note: Any = None, keep: int = KEEP) -> None:
         """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.

@@ -1,0 +1,130 @@
+"""One job at a time writes to a folder that it can write to, and what else is there is the user's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.checkpoints import quick_disk as quick_disk
+from tests.test_checkpoint import go, same
+
+import loosestep as ls
+from loosestep import checkpoint
+from loosestep.errors import CheckpointError
+
+HOLDER = """
+import sys
+from pathlib import Path
+from loosestep import locking
+locking.take(Path(sys.argv[1]), alone=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_another_job_is_named_until_it_ends(tmp_path: Path) -> None:
+    go(tmp_path, steps=8)
+    holding = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holding.stdout is not None
+    assert holding.stdout.readline() == "held\n"
+    try:
+        with pytest.raises(
+            CheckpointError,
+            match=rf"^{tmp_path} is written by another job, process {holding.pid} on \S+ since [\d: -]+: wait for",
+        ):
+            go(tmp_path, resume=True)
+    finally:
+        holding.kill()
+        holding.communicate()
+    assert same(go(tmp_path, resume=True), go(tmp_path / "whole"))
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path: Path) -> None:
+    said = []
+
+    def inner(progress: ls.Progress) -> None:
+        if not said:
+            with pytest.raises(CheckpointError, match="is written by another run of this process"):
+                go(tmp_path / "run", resume=True)
+            said.append(progress.step)
+
+    whole = go(tmp_path / "run", every=4, callback=inner)
+    assert said == [4]
+    assert same(go(tmp_path / "run", resume=True), whole)
+
+
+def test_a_forked_copy_does_not_hold_the_lock(tmp_path: Path) -> None:
+    key = checkpoint.locking.take(tmp_path, alone=True)
+    code = HOLDER.replace("sys.stdin.read()", "")
+    try:
+        child = os.fork()
+        if not child:
+            checkpoint.locking.release(key)  # which is not its own
+            os._exit(0)
+        os.waitpid(child, 0)
+        held = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        assert f"process {os.getpid()} on" in held.stderr
+    finally:
+        checkpoint.locking.release(key)
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    steps = []
+
+    def batches(rank: int, size: int) -> Iterator[int]:
+        steps.append(rank)
+        return iter([0] * 5)
+
+    with pytest.raises(
+        CheckpointError, match=r"^cannot write to \S+/file/run: Not a directory; nothing was trained yet"
+    ):
+        ls.run(ls.LocalSGD(2), lambda x, b: x, np.ones(2), batches, checkpoint=tmp_path / "file" / "run")
+    assert not steps
+
+
+def test_what_else_is_in_the_folder_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its name begins with."""
+    for name in ("step-final", "step-100", "step-000000001.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(name)
+    (tmp_path / "step-100.pt").write_text("weights")
+    whole = go(tmp_path)
+    for name in ("step-final", "step-100", "step-000000001.old"):
+        assert (tmp_path / name / "manifest.json").read_text() == name
+    assert (tmp_path / "step-100.pt").read_text() == "weights"
+    assert same(go(tmp_path, resume=True), whole)
+    assert "step-" not in capsys.readouterr().err
+
+
+def test_a_job_that_ended_before_the_lock_was_taken_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was empty when this run looked, and another wrote there until it let go of the lock."""
+    before = checkpoint.locking.take
+
+    def take(folder: Path, *, alone: bool) -> str:
+        monkeypatch.undo()
+        go(tmp_path, steps=8)
+        return before(folder, alone=alone)
+
+    monkeypatch.setattr(checkpoint.locking, "take", take)
+    with pytest.raises(CheckpointError, match=r"holds a checkpoint: pass resume=True to go on from it, or"):
+        go(tmp_path)
+    assert same(go(tmp_path, resume=True), go(tmp_path / "whole"))
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(ValueError, match=r"checkpoint must be a folder, but \S+/link is a link to nothing$"):
+        go(tmp_path / "link")
