@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ from loosestep.stacks import line, stacks
 from loosestep.stopwatch import Stopwatch
 from loosestep.transport import Endpoint, Session, Task, drive, failure
 from loosestep.watch import Watch
+
+RECORD = "LOOSESTEP_BEGUN"  # where the file is that tells a rank's guard how far the rank is
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -137,6 +140,8 @@ class ProcessSession(Stopwatch, Session):
         if not self.original.here:
             return
         self.gone = True
+        if isinstance(error, PeerFailed):
+            tell_guard("heard")
         if error is None:
             self.post.leave()
             self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
@@ -305,3 +310,11 @@ class ProcessEndpoint(Endpoint):
             "line": "" if self.waiting else line(),
             "stacks": "" if self.waiting else stacks(),
         }
+
+
+def tell_guard(word: str) -> None:
+    """Write a word into the record that `loosestep run` keeps of this rank, where it was started so."""
+    place = os.environ.get(RECORD)
+    if place is not None:
+        with suppress(OSError), open(place, "a") as file:
+            file.write(f"{word}\n")

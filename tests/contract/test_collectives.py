@@ -75,12 +75,16 @@ def test_a_mean_of_no_weight_at_all_changes_nothing(on: Transport) -> None:
 @each(1, 2, 3, 5)
 @pytest.mark.parametrize("op", ["sum", "max", "min"])
 def test_a_nan_shows(on: Transport, op: Any) -> None:
-    def script(worker: Worker) -> Iterator[Request]:
-        if worker.rank == on.size - 1:
-            worker.params[0] = np.nan
-        yield AllReduce(worker.params, op=op)
+    got: dict[int, Any] = {}
 
-    assert np.isnan([params[0] for params in ask(script, on)]).all()
+    def script(worker: Worker) -> Iterator[Request]:
+        got[worker.rank] = worker.params.copy()
+        if worker.rank == on.size - 1:
+            got[worker.rank][0] = np.nan
+        yield AllReduce(got[worker.rank], op=op)
+
+    ask(script, on)
+    assert np.isnan([got[rank][0] for rank in range(on.size)]).all()
 
 
 @each(1, 2, 3, 5)

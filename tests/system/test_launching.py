@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from loosestep import processes
 from loosestep.cli import main
 from loosestep.launching import guard, mpiexec, records
 from loosestep.launching.job import EARLY, Job, Limits
-from loosestep.transports import mpi as transport
 
 OPEN_MPI = mpiexec.OpenMpi("/x/mpiexec", (5, 0, 11))
 UNKNOWN = [name for name in (*mpiexec.SCHEDULED, "SLURM_TASKS_PER_NODE") if name in os.environ]
@@ -126,17 +126,17 @@ def test_an_allocation_of_fewer_tasks_is_oversubscribed(
 
 
 def test_the_rank_and_its_guard_mean_the_same_file() -> None:
-    assert guard.BEGUN == transport.BEGUN
+    assert guard.BEGUN == processes.RECORD
 
 
 def test_a_rank_says_that_its_run_has_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(transport.BEGUN, str(tmp_path / "rank-0"))
-    transport.tell_guard()
+    monkeypatch.setenv(processes.RECORD, str(tmp_path / "rank-0"))
+    processes.tell_guard("begun")
     assert (tmp_path / "rank-0").read_text() == "begun\n"
-    monkeypatch.setenv(transport.BEGUN, str(tmp_path / "gone" / "rank-0"))
-    transport.tell_guard()
-    monkeypatch.delenv(transport.BEGUN)
-    transport.tell_guard()
+    monkeypatch.setenv(processes.RECORD, str(tmp_path / "gone" / "rank-0"))
+    processes.tell_guard("begun")
+    monkeypatch.delenv(processes.RECORD)
+    processes.tell_guard("begun")
 
 
 SAY_BEGUN = f"import os; open(os.environ['{guard.BEGUN}'], 'a').write('begun\\n')"
@@ -255,6 +255,25 @@ def test_who_fails_before_its_run_leaves_the_others_less_time(
     until = job.until
     job.note()
     assert job.until <= until + 1e-9, "the same line again gives no more time"
+
+
+def test_the_exit_code_is_that_of_the_rank_that_failed_of_itself() -> None:
+    """It may take longer to end than those that have heard of its failure."""
+    job = Job(OPEN_MPI, [], {}, Limits())
+    line = "loosestep run: rank {} on h (process 7) ended with exit code {}{}\n"
+    job.tail = line.format(0, 1, guard.AFTER).encode()
+    job.note()
+    assert job.failed == 1, "if nobody else says more"
+    until = job.until
+    job.tail += line.format(1, 3, "").encode() + line.format(2, 5, "").encode()
+    job.note()
+    assert job.failed == 3
+    assert job.until <= until + 1e-9
+
+
+@pytest.mark.parametrize(("word", "after"), [("begun", ""), ("begun\nheard", guard.AFTER)])
+def test_a_guard_says_that_its_rank_had_heard_of_another(word: str, after: str) -> None:
+    assert guard.told(1, 7, f"{word}\n".encode()).endswith(f"(process 7) ended with exit code 1{after}\n")
 
 
 def test_python_is_not_to_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ CERTAIN = 2.0  # seconds after which a killed guard is no sign that mpiexec is a
 LEFT = 10.0  # seconds for mpiexec to end after all ranks have
 LONGEST = 500  # bytes of a guard's line, which may come in two pieces
 FAILED = re.compile(
-    rb"loosestep run: rank \d+ on \S+ \(process \d+\) (ended with exit code|was killed by signal) (\d+)"
+    rb"loosestep run: rank \d+ on \S+ \(process \d+\) (ended with exit code|was killed by signal) (\d+)(.*)\n"
 )
 
 
@@ -65,7 +65,8 @@ class Job:
         self.killed: list[tuple[float, records.Killed]] = []  # guards, since when
         self.asked: list[int] = []  # signals that came, in order
         self.passed = 0  # how many of them were acted on
-        self.failed = 0  # the exit code of the first rank that failed
+        self.failed = 0  # the exit code of the first rank that failed, and whether it failed of itself
+        self.culprit = False
         self.overdue = self.abandoned = False
         self.tail = b""
 
@@ -195,17 +196,20 @@ class Job:
 
     def note(self) -> None:
         """Open MPI's exit code is 0 when a rank dies and the others end well: the guards know better."""
-        found = FAILED.search(self.tail)
-        if found:
+        for found in FAILED.finditer(self.tail):
             code = int(found[2]) + (128 if b"signal" in found[1] else 0)
-            self.fail(code, begun=guard.UNBEGUN.encode() not in self.tail)
+            begun = guard.UNBEGUN.encode() not in self.tail
+            self.fail(code, begun=begun, first=guard.AFTER.encode() not in found[3])
 
-    def fail(self, code: int, begun: bool) -> None:
-        """The first rank that failed has the job's exit code; the others have so long."""
+    def fail(self, code: int, begun: bool, first: bool = True) -> None:
+        """The job has the exit code of the rank that failed first, of itself; the others have so long."""
         shorter = not begun and EARLY < self.lingering < math.inf
-        if self.failed and not shorter:
+        if first and not self.culprit:
+            self.failed, self.culprit = code, True
+        elif not self.failed:
+            self.failed = code
+        elif not shorter:
             return
-        self.failed = self.failed or code
         self.lingering = EARLY if shorter else self.lingering
         self.until = min(self.until, time.monotonic() + self.lingering)
 

@@ -139,6 +139,6 @@ class AdamW(Optimizer):
         decay = how.rate * self.weight_decay
         if how.seen is params:
             ops.scale(params, 1 - decay)
-        elif decay:  # shared with others: of what this worker saw
-            how.rules.axpy(params, how.seen, -decay)
+        elif decay:  # shared with others: the step that the other way makes of what this worker saw, to the bit
+            how.rules.axpy(params, how.seen * (1 - decay) - how.seen, 1.0)
         how.rules.adam(params, *moments, grad, how.rate, self.beta1, self.beta2, self.epsilon, how.number)

@@ -82,6 +82,11 @@ class StreamingDiLoCo(LateStrategy):
         if self.codec is not None:
             of_kind("codec", self.codec, Codec)
 
+    @property
+    def replicas_agree(self) -> bool:  # type: ignore[override]
+        """Return whether every round ends with one whole mean on all workers."""
+        return self.fragments == 1 and self.delay == 0 and self.keep == 0
+
     def init(self, worker: Worker) -> State:
         largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))
         return State(

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from loosestep import levels
 from loosestep.errors import PeerFailed, positive
 from loosestep.hosting import HostSession, HostsSession
 from loosestep.launchers import BY_LOOSESTEP, check_alone
+from loosestep.processes import tell_guard
 from loosestep.transport import Session, Transport
 from loosestep.transports.company import Company
 from loosestep.wire import FORMAT, Header, Wire, pack, unpack
@@ -39,7 +39,6 @@ NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that
 FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
 # behind what goes the same way, so that one direction of the link stands idle (a sum takes twice as long)
 AT_ONCE = 64  # parts under way to or from one process: MPI is slow with thousands
-BEGUN = "LOOSESTEP_BEGUN"  # the file that says to a rank's guard that its run has begun
 
 
 def world() -> Any:
@@ -65,14 +64,6 @@ def company() -> Company:
     found = Company(binding.COMM_WORLD, binding, ends=first)
     found.attach()
     return found
-
-
-def tell_guard() -> None:
-    """`loosestep run` knows from now on that this rank's failure is heard by the others."""
-    place = os.environ.get(BEGUN)
-    if place is not None:
-        with suppress(OSError), open(place, "a") as file:
-            file.write("begun\n")
 
 
 def joined() -> Any:
@@ -139,7 +130,7 @@ class MPI(Transport):
         size = self.size
         forced = None if self.hosts is None else levels.split(self.hosts, size)
         wire = Messages(company(), self.deadline)
-        tell_guard()
+        tell_guard("begun")  # from now on this rank's failure is heard by the others
         hosts = forced or wire.hosts
         kind = HostSession if len(hosts) == 1 else HostsSession
         return kind(wire, hosts, self.silence, self.deadline)

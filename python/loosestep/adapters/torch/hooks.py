@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import nn
 
@@ -15,6 +15,20 @@ class Handle(Protocol):
     """What torch gives for a hook."""
 
     def remove(self) -> None: ...
+
+
+class Unshared:
+    """A forward pre-hook that a copy or a pickle of its module does not take along."""
+
+    def __init__(self, function: Callable[[nn.Module, Any], None]) -> None:
+        self.function = function
+
+    def __call__(self, module: nn.Module, arguments: Any) -> None:
+        self.function(module, arguments)
+
+    def __reduce__(self) -> Any:
+        """Stand for dict.get, which hands the arguments back: a program that loads it needs no loosestep."""
+        return getattr, ({}, "get")
 
 
 class Hooks:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from loosestep.adapters.torch import buffers, shard
 from loosestep.adapters.torch.arena import (
@@ -26,7 +25,7 @@ from loosestep.adapters.torch.changes import Changes
 from loosestep.adapters.torch.ending import Ending, fail, well
 from loosestep.adapters.torch.flat import AtHome, Layout, trained
 from loosestep.adapters.torch.folder import Folders
-from loosestep.adapters.torch.hooks import Hooks, check_free
+from loosestep.adapters.torch.hooks import Hooks, Unshared, check_free
 from loosestep.adapters.torch.model import TorchModel
 from loosestep.adapters.torch.moments import Moments
 from loosestep.adapters.torch.options import Options
@@ -143,10 +142,10 @@ class Parallel(torch.optim.Optimizer):
         self._share()
 
     def _hung(self, model: nn.Module) -> Iterator[Handle]:
-        """Where torch calls this: nothing of it is in the model, which may be copied and saved as it is."""
+        """Hang this on torch's objects: nothing of it goes into a copy or a file of the model."""
         yield self.inner.register_load_state_dict_post_hook(self._loaded)
         if self.needs & {"times", "own_batches"}:
-            yield register_module_forward_pre_hook(partial(self._forward, model))
+            yield model.register_forward_pre_hook(Unshared(self._forward))
         if on_card(self.layout.params):
             yield AtHome(model)
         for slot in self.layout.slots:
@@ -156,8 +155,8 @@ class Parallel(torch.optim.Optimizer):
         if not self.layout.away and self.model.arrive(slot) and self.size > 1:  # one alone has nothing to send
             self.loop.early(self.model.may_begin)
 
-    def _forward(self, model: nn.Module, module: nn.Module, arguments: Any) -> None:
-        if module is model and torch.is_grad_enabled() and not self.layout.away:
+    def _forward(self, model: nn.Module, arguments: Any) -> None:
+        if torch.is_grad_enabled() and not self.layout.away:
             self.loop.forward()
 
     def __getattr__(self, name: str) -> Any:
