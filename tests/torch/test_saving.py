@@ -307,9 +307,7 @@ def test_a_call_by_one_worker_alone_is_named(call: str) -> None:
     session = SimpleNamespace(surveying=lambda name, tell: tell)
     joined: Any = SimpleNamespace(worker=SimpleNamespace(size=2), session=session, aside=aside)
     options = Options(joined, torch.optim.SGD(nn.Linear(2, 1).parameters(), 0.1))
-    sentence = (
-        f"^{re.escape(call)} is for all workers, at one step, and not under `if rank == 0`: rank 1 asked for"
-    )
+    sentence = f"^{re.escape(call)} is for all workers, at one step, and not under `if rank == 0`: rank 1 asked"
     with pytest.raises(Mismatch, match=sentence):
         options.check(call)
 
