@@ -66,7 +66,7 @@ class Folder:
         self.found: Manifest | None = None
         self.key = ""  # of its lock
         self.advice = advice
-        if not self.path.is_dir() and lexists(self.path):
+        if lexists(self.path) and not self.path.is_dir():  # in this order: another rank may be making it
             what = "a file" if self.path.exists() else "a link to nothing"
             raise ValueError(f"checkpoint must be a folder, but {self.path} is {what}")
         if not resume:
@@ -157,6 +157,7 @@ class Folder:
     def commit(self, step: int, written: Sequence[Part], facts: Facts) -> None:
         """All parts are there: make them the checkpoint, and remove older ones. For rank 0; others `follow`."""
         name = self.fresh(step)
+        self.check_there(name, written)
         content = Manifest(
             format=manifest.FORMAT,
             run=self.run,
@@ -173,6 +174,16 @@ class Folder:
         for folder in folders(self.path):
             if folder.name not in self.kept:
                 self.discard(folder)
+
+    def check_there(self, name: str, written: Sequence[Part]) -> None:
+        """Refuse a checkpoint of which a part went elsewhere: nobody could go on from it."""
+        for rank, (size, _) in enumerate(written):
+            part = self.part(name, rank)
+            if not part.is_file() or part.stat().st_size != size:
+                raise CheckpointError(
+                    f"{part} is not what worker {rank} wrote: all workers must be given one folder, on a disk "
+                    "that they share; the previous checkpoint stays"
+                )
 
     def put(self, path: Path, content: bytes) -> None:
         """Write a manifest, in a folder that may be new itself."""

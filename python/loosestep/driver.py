@@ -204,6 +204,7 @@ class Job:
         """All processes must have been asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
+            "keep": self.keep,
             "checkpoint": self.checkpoint is not None,
             "x0 (checksum)": crc32(self.x0.tobytes()),
             "shapes": str(self.shapes),

@@ -146,6 +146,59 @@ def a_part_that_is_damaged() -> int:
     return MPI.COMM_WORLD.rank
 
 
+def what_workers_must_say_alike() -> int:
+    """How many stay, and one folder on one disk: else nobody could read what was written."""
+    folder = shared_folder()
+    net, optimizer = parallel(ls.LocalSGD(2))
+    with optimizer:
+        steps(optimizer, net, 2)
+        optimizer.save(folder / "run", {"step": 2}, keep=1)
+        own = 1 if optimizer.rank == LAST else 3
+        words = caught(ValueError, lambda: optimizer.save(folder / "run", keep=own))
+        assert words == f"keep is 3 on worker 0 and 1 on worker {LAST}: say the same on all workers"
+        words = caught(CheckpointError, lambda: optimizer.save(folder / f"run of {optimizer.rank}"))
+        assert "rank-00001.safetensors is not what worker 1 wrote: all workers must be given one folder" in words
+        steps(optimizer, net, 2)
+        optimizer.save(folder / "run", {"step": 4}, keep=3)
+        assert at(folder / "run") == 4
+    _, resumed = parallel(ls.LocalSGD(2))
+    with resumed:
+        assert resumed.restore(folder / "run") == {"step": 4}
+
+    def run(name: str, keep: int) -> None:
+        data = lambda rank, size: iter([1.0] * 6)  # noqa: E731
+        options: dict[str, Any] = {"on": ls.MPI(), "checkpoint": folder / name, "keep": keep}
+        ls.run(ls.LocalSGD(3), lambda x, b: x - b, np.zeros(4), data, **options)
+
+    words = caught(LoosestepError, lambda: run(f"library's of {resumed.rank}", 2))
+    assert "rank-00001.safetensors is not what worker 1 wrote: all workers must be given one folder" in words
+    words = caught(LoosestepError, lambda: run("library", own))
+    assert words == f"worker {LAST} has keep 1, worker 0 has keep 3"
+    return int(resumed.rank)
+
+
+def a_parameter_that_one_rank_added() -> int:
+    """It says so in save(), and so do the others; then it is taken away, and all go on."""
+    folder = shared_folder() / "run"
+    net, optimizer = parallel(ls.LocalSGD(2))
+    with optimizer:
+        steps(optimizer, net, 2)
+        if optimizer.rank == LAST:
+            optimizer.inner.param_groups[0]["params"].append(torch.nn.Parameter(torch.ones(2)))
+        kind = RuntimeError if optimizer.rank == LAST else CheckpointError
+        with pytest.raises(
+            kind, match=r"a parameter of shape \(2,\) came into the optimizer after parallel"
+        ) as raised:
+            optimizer.save(folder)
+        assert optimizer.rank == LAST or str(raised.value).startswith(f"worker {LAST}: RuntimeError: ")
+        if optimizer.rank == LAST:
+            optimizer.inner.param_groups[0]["params"].pop()
+        steps(optimizer, net, 2)
+        optimizer.save(folder)
+        assert at(folder) == 4
+    return int(optimizer.rank)
+
+
 def numbers_that_are_not_finite() -> int:
     """On the last rank: said on all where they would be kept or shown, and at the end."""
     for strategy in (ls.LocalSGD(50), ls.EASGD(period=50)):
@@ -195,6 +248,8 @@ CASES: dict[str, Callable[[], int]] = {
         a_save_that_fails,
         what_one_rank_cannot_write,
         a_part_that_is_damaged,
+        what_workers_must_say_alike,
+        a_parameter_that_one_rank_added,
         numbers_that_are_not_finite,
         a_run_that_cannot_save,
     )

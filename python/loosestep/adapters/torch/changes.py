@@ -51,15 +51,16 @@ class Changes:
 
     def unknown(self, param: nn.Parameter) -> str:
         """What is said of a parameter that workers would train apart."""
-        name = next((name for name, each in self.model.named_parameters() if each is param), "of another model")
+        names = [name for name, each in self.model.named_parameters() if each is param]
+        what = f"parameter {names[0]!r}" if names else f"a parameter of shape {tuple(param.shape)}"
         if param in self.held:
             return (
-                f"parameter {name!r} requires a gradient, which it did not when parallel() was called, so that "
+                f"{what} requires a gradient, which it did not when parallel() was called, so that "
                 "workers would train it apart: let it require one then and freeze it afterwards by "
                 f"requires_grad_(False), or {ANEW}"
             )
         return (
-            f"parameter {name!r} came into the optimizer after parallel(), so that workers would train it apart: "
+            f"{what} came into the optimizer after parallel(), so that workers would train it apart: "
             f"add it before, or {ANEW}"
         )
 

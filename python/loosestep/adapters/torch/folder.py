@@ -29,7 +29,7 @@ from loosestep.saving import check_place, place, understood
 if TYPE_CHECKING:
     from os import PathLike
 
-    from loosestep.adapters.torch.flat import Layout
+    from loosestep.adapters.torch.changes import Changes
     from loosestep.adapters.torch.model import TorchModel
     from loosestep.checkpoint import Facts, Part
     from loosestep.loop import Loop
@@ -43,10 +43,11 @@ class Folders:
     """The checkpoint folders of one worker's loop, and what goes into them."""
 
     def __init__(
-        self, model: nn.Module, layout: Layout, inner: torch.optim.Optimizer, loop: Loop, numbers: TorchModel
+        self, model: nn.Module, changes: Changes, inner: torch.optim.Optimizer, loop: Loop, numbers: TorchModel
     ) -> None:
-        self.layout, self.inner, self.loop, self.numbers = layout, inner, loop, numbers
-        self.worker, self.rest, self.meeting = loop.worker, Rest(model, layout), Meeting(loop)
+        self.changes, self.layout = changes, changes.layout
+        self.inner, self.loop, self.numbers = inner, loop, numbers
+        self.worker, self.rest, self.meeting = loop.worker, Rest(model, self.layout), Meeting(loop)
         self.known: dict[str, Folder] = {}
 
     def signature(self) -> Facts:
@@ -79,9 +80,10 @@ class Folders:
     def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP) -> None:
         """All workers' parts, then the manifest that makes them count."""
         told = self.meeting.agree("save()", lambda: self.prepare(path, note, keep))
+        check_alike("keep", [kept for *_, kept in told])
         folder = self.folder(path)
         folder.begin(told[0][1])
-        step = max(clock for clock, _ in told)
+        step = max(clock for clock, *_ in told)
         parts = self.meeting.agree("save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step)))
         try:
             self.meeting.agree("save()", lambda: self.commit(folder, step, parts))
@@ -92,7 +94,8 @@ class Folders:
             folder.follow(step)
 
     def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
-        """What can be refused before anything is written; this worker's clock, and an id for a new run."""
+        """What can be refused before anything is written; clock, an id for a new run, and keep."""
+        self.changes.check()
         check_note(note)
         self.loop.position()
         folder = self.folder(path)
@@ -103,7 +106,7 @@ class Folders:
         folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
         if not self.numbers.finite():
             raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
-        return [self.worker.clock, drawn()]
+        return [self.worker.clock, drawn(), folder.keep]
 
     def commit(self, folder: Folder, step: int, parts: list[Part]) -> None:
         """It counts from now on: rank 0 says so."""
@@ -205,6 +208,15 @@ class Folders:
         furthest = {name: max(told["position"][name] for told in facts) for name in facts[0]["position"]}
         self.meeting.wait("restore()")  # the new center is there
         self.loop.go_to({**furthest, "samples": 0, "progress": 0})
+
+
+def check_alike(name: str, told: list[Any]) -> None:
+    """Raise ValueError, on all workers, where one said something else than worker 0."""
+    for rank, each in enumerate(told):
+        if each != told[0]:
+            raise ValueError(
+                f"{name} is {told[0]} on worker 0 and {each} on worker {rank}: say the same on all workers"
+            )
 
 
 def check_note(note: Any, name: str = "note") -> None:

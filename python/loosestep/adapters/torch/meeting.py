@@ -13,9 +13,18 @@ from loosestep.requests import AllReduce
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from loosestep.loop import Loop
+    from loosestep.loop import Joined, Loop
+    from loosestep.requests import Buffer
 
 Answer = TypeVar("Answer")
+
+
+def come(joined: Joined, what: str, board: Buffer) -> None:
+    """Take the maximum of all workers. Raises Mismatch that names the call if one is elsewhere."""
+    try:
+        joined.aside([AllReduce(board, op="max")])
+    except Mismatch as error:
+        raise Mismatch(f"{what} is for all workers, at one step, and not under `if rank == 0`: {error}") from error
 
 
 class Meeting:
@@ -33,12 +42,7 @@ class Meeting:
 
     def wait(self, what: str) -> None:
         """Block until all workers are here. Raises Mismatch that names the call if one is elsewhere."""
-        try:
-            self.loop.joined.aside([AllReduce(np.zeros(1), op="max")])
-        except Mismatch as error:
-            raise Mismatch(
-                f"{what} is for all workers, at one step, and not under `if rank == 0`: {error}"
-            ) from error
+        come(self.loop.joined, what, np.zeros(1))
 
     def tell(self, what: str, mine: Any) -> list[Any]:
         """Tell all workers a word (JSON), and return those of all in rank order."""

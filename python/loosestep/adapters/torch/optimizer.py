@@ -87,7 +87,7 @@ class Parallel(torch.optim.Optimizer):
         self.dropped = False  # the gradient at hand was taken before this worker rested
         self.needs = strategy.needs
         self.begin(model, run)
-        self.folders = Folders(model, self.layout, inner, self.loop, self.model)
+        self.folders = Folders(model, self.changes, inner, self.loop, self.model)
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._share()
@@ -299,8 +299,7 @@ class Parallel(torch.optim.Optimizer):
         """
         self._own("save()")
         self.loop.between_steps("save()")
-        self.changes.check()
-        self.options.check()
+        self.options.check("save()")
         self.layout.casts.bring_in()
         self.folders.save(folder, note, keep)
 
@@ -380,7 +379,7 @@ class Parallel(torch.optim.Optimizer):
             self.loop.between_steps("consensus()")
             self.changes.check()
             if not self.loop.program.one_sided():
-                self.options.check()
+                self.options.check("consensus()")
         with self.statistics.consensus(self.loop, self.layout, batches) as model:
             yield model
 

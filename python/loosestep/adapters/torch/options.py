@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from loosestep.adapters.torch.meeting import come
 from loosestep.agreement import check_facts, written
 from loosestep.requests import AllReduce
 
@@ -56,14 +57,14 @@ class Options:
         self.mine = options(inner)  # when this worker came to compare them
         self.of_all = joined.session.surveying("options", lambda: self.mine)
 
-    def check(self) -> None:
-        """Raise Mismatch on every worker, with the first difference. All come here at one step."""
+    def check(self, what: str) -> None:
+        """Raise Mismatch on every worker, with the first difference. All come here at one step, in that call."""
         if self.joined.worker.size == 1:
             return
         self.mine = options(self.inner)
         mark = float(crc32(repr(self.mine).encode()))
         board = np.array([mark, -mark])
-        self.joined.aside([AllReduce(board, op="max")])
+        come(self.joined, what, board)
         if board[0] != -board[1]:
             found = self.of_all()
             self.joined.aside([AllReduce(board, op="max")])  # nobody goes on before all have heard
