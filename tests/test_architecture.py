@@ -26,6 +26,7 @@ from loosestep.strategy import Strategy
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "loosestep"
 FILES = sorted(PACKAGE.rglob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 LAYERS = [
     "_core",
@@ -258,6 +259,12 @@ def test_functions_are_small() -> None:
 def test_the_measure_measures() -> None:
     assert len(lengths()) > 300
     assert max(lengths().values()) > 20
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_page_holds_the_marks_of_a_merge(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert [line for line in lines if line.startswith(("<<<<<<< ", ">>>>>>> ")) or line == "======="] == []
 
 
 @pytest.mark.parametrize("word", ["utils", "helpers", "common", "misc", "base_impl"])

@@ -119,6 +119,13 @@ def test_one_seed_has_no_star_and_the_table_says_why() -> None:
     assert "with one seed there is no spread" in text
 
 
+def test_a_row_alone_says_what_its_spread_is() -> None:
+    text = printed([summary("Good()", outcome(0.98, 0), outcome(0.97, 1))])
+    assert "0.9750 ±.0071" in text
+    assert "mean ±standard deviation over 2 seeds; one test row is .0028" in text
+    assert "standard deviation" not in printed([summary("Good()", outcome(0.98))])
+
+
 def test_who_shares_memory_is_not_ranked_among_links() -> None:
     seeds = range(2)
     shared = summary("Shared()", *(outcome(0.99, seed, params=[3.0]) for seed in seeds), linkless=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from tests.contract.discovery import discover
 
 import loosestep as ls
-from loosestep import opening
+from loosestep import opening, strategies
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,3 +65,11 @@ def test_and_that_is_what_they_send(strategy: ls.Strategy, size: int, told: str)
     assert [(worker.messages, worker.bytes_sent) for worker in result.workers] == [
         (3 * each.messages, 3 * each.sent * 64) for each in asked
     ]
+
+
+@pytest.mark.parametrize("kind", discover(strategies, ls.Strategy))
+def test_what_a_method_does_is_a_whole_sentence(kind: type[ls.Strategy]) -> None:
+    told = opening.sentence(kind.example())
+    assert told[0].isupper()
+    assert told[-2].isalnum() or told[-2] in ")`"
+    assert not told.endswith((" and.", " where.", " by."))

@@ -169,9 +169,10 @@ def compare(
     check_files(json_file, out)
     options["on"] = options["on"] or slow_link(options["workers"] or 4)
     shown = range(options["seed"], options["seed"] + seeds)
-    tuning = shown.stop if tune else None
     described = experiment(evaluations=EVALUATIONS, **options)
-    comparison = Comparison(described, contenders, console(json_file), out, seeds=shown, tuning=tuning)
+    json_file, out = of_rank_0(described.on, json_file, out)
+    there, tuning = console(json_file, described.on), shown.stop if tune else None
+    comparison = Comparison(described, contenders, there, out, seeds=shown, tuning=tuning)
     try:
         with comparison:
             comparison.compare()
@@ -207,7 +208,9 @@ def train(
     check_checkpoint(checkpoint, checkpoint_every, resume, keep)
     check_files(json_file, out, save)
     described = experiment(**options)
-    with Comparison(described, [Contender(strategy)], console(json_file), out, more=resume) as training:
+    json_file, out, save = of_rank_0(described.on, json_file, out, save)
+    there, only = console(json_file, described.on), [Contender(strategy)]
+    with Comparison(described, only, there, out, more=resume) as training:
         every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
         saving = {"checkpoint": checkpoint, "checkpoint_every": every, "resume": resume, "keep": keep or KEEP}
         training.train(**saving)
@@ -358,9 +361,21 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
         plot.check()
 
 
-def console(json_file: str | None) -> Console:
-    """Where people read: standard output, unless the JSON goes there."""
-    there = Console(stderr=json_file == "-", highlight=False)
+def speaks(on: Transport | None) -> bool:
+    """Whether this process shows and writes what comes out: of the processes of a job, rank 0."""
+    while isinstance(inner := getattr(on, "on", None), Transport):  # as of Delayed(MPI())
+        on = inner
+    return getattr(on, "rank", 0) == 0
+
+
+def of_rank_0(on: Transport, *files: str | None) -> list[str | None]:
+    """The files that this process writes: none if it is another rank, which would replace them by its own."""
+    return [file if speaks(on) else None for file in files]
+
+
+def console(json_file: str | None, on: Transport | None = None) -> Console:
+    """Where people read: standard output, unless the JSON goes there; of the processes of a job, rank 0's."""
+    there = Console(stderr=json_file == "-", highlight=False, quiet=not speaks(on))
     if not there.is_terminal:
         there.width = PLAIN_WIDTH
     return there

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 def interruptible(first: Callable[[int], None]) -> Iterator[None]:
     """Inside, in the main thread, the first signal calls `first` with its number, and a second one ends now.
 
-    SIGTERM is left alone where the program has a handler of its own. A forked copy ends at the first.
+    SIGTERM is left alone where the program has a handler of its own, and SIGINT where its handler is not Python's,
+    as in a program that embeds Python. A forked copy ends at the first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    original, before = Original(), {signal.SIGINT: signal.getsignal(signal.SIGINT)}
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        before[signal.SIGTERM] = signal.SIG_DFL
+    original, before = Original(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if before[signal.SIGTERM] is not signal.SIG_DFL:
+        del before[signal.SIGTERM]
+    if before[signal.SIGINT] is None:  # a handler that is not Python's, which Python could not set again
+        del before[signal.SIGINT]
     asked: list[int] = []
 
     def heed(number: int, frame: FrameType | None) -> None:

@@ -41,6 +41,15 @@ def test_a_handler_of_the_users_keeps_sigterm() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_handler_that_is_not_pythons_keeps_sigint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a program that embeds Python: `signal.getsignal` knows None, which cannot be set again."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    with interruptible(lambda number: None):
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGINT) == before
+
+
 def test_another_thread_than_the_main_one_takes_no_signals() -> None:
     seen: list[Any] = []
 

@@ -141,6 +141,16 @@ def test_a_rank_that_ended_before_its_run_is_named() -> None:
         assert (str(error), error.rank) == ("worker 1 ended before its run began", 1)
 
 
+@pytest.mark.parametrize(("runs", "how"), [(1, "after 1 run"), (2, "after 2 runs")])
+def test_a_rank_that_ended_before_a_later_run_is_named(runs: int, how: str) -> None:
+    all_ = companies(2)
+    for _ in range(runs):
+        begin(all_, [0, 1])
+    _, error = together([all_[1].end, lambda: all_[0].begin(30)])
+    assert isinstance(error, PeerFailed)
+    assert str(error) == f"worker 1 ended {how}, and others begin one more"
+
+
 def test_a_rank_that_died_before_its_run_is_named() -> None:
     (error,) = begin(companies(2, {1}), [0])
     assert str(error) == "worker 1 failed: without a word (MPI_ERR_PROC_FAILED: Process Failure)"

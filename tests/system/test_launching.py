@@ -238,6 +238,15 @@ def test_who_only_names_the_guard_is_none(tmp_path: Path) -> None:
         mpiexec_like.communicate(b"\n")
 
 
+@pytest.mark.parametrize("option", ["--deadline", "--linger"])
+def test_a_limit_that_is_no_number_is_refused(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "x.py").write_text("")
+    assert main(["run", "-n", "2", option, "nan", str(tmp_path / "x.py")]) == 1
+    assert f"{option} must be a number of seconds, or inf for no limit, got nan" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("linger", "begun", "lingering"),
     [(60.0, True, 60.0), (60.0, False, EARLY), (2.0, False, 2.0), (inf, False, inf), (inf, True, inf)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -265,3 +266,17 @@ def test_nothing_outlives_what_was_killed(victims: list[str], tmp_path: Path) ->
             os.kill(pids[victim], signal.SIGKILL)
         assert job.end(30) == (137 if victims == ["mpiexec"] else -9)
         assert job.left() == []
+
+
+@pytest.mark.parametrize("on", ["MPI()", pytest.param("Delayed(MPI())", marks=pytest.mark.slow)])
+def test_of_a_comparison_in_processes_rank_0_alone_shows_and_writes(on: str, tmp_path: Path) -> None:
+    """The others, which have made no evaluation, would write their files over those of rank 0."""
+    file, folder = tmp_path / "rows.json", tmp_path / "out"
+    options = ["--strategies", "LocalSGD(8)", "--epochs", 1, "--seeds", 1, "--target", 0.1, "--on", on]
+    job = ended("-n", 2, "-m", "loosestep", "compare", *options, "--json", file, "--out", folder, seconds=100)
+    assert job.process.returncode == 0, job.err
+    assert job.out.count("one test row is") == 1
+    assert json.loads(file.read_text())[0]["seconds_to_target"] > 0
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert len(steps) > 2

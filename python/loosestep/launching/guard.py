@@ -33,7 +33,7 @@ LAST_WORDS = 1.5  # seconds: mpiexec ends all ranks at the first exit code but 0
 FAREWELL = 1.0  # seconds from SIGTERM to SIGKILL for what a program has left behind
 RECORDS = "LOOSESTEP_RECORDS"  # the launcher's folder for records, on its own machine
 BEGUN = "LOOSESTEP_BEGUN"  # where a rank writes `begun` and `heard`
-UNBEGUN = "it had begun no run, so that others who wait for it do not hear of this"
+UNBEGUN = "it had begun no run, so ranks that wait for it in MPI's start do not hear of this"
 AFTER = ", after it had heard that another rank failed"
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 

@@ -44,6 +44,11 @@ class Limits:
     deadline: float = math.inf
     linger: float = 60.0
 
+    def __post_init__(self) -> None:
+        for name in ("deadline", "linger"):
+            if math.isnan(getattr(self, name)):  # which no clock ever passes, and none is before
+                raise ValueError(f"--{name} must be a number of seconds, or inf for no limit, got nan")
+
 
 class Job:
     """A command of mpiexec, run once. `alone`: all its ranks are on this machine."""

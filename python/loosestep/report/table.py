@@ -158,11 +158,12 @@ def notes(summaries: Sequence[Summary], how: Comparing, left_out: Sequence[str] 
 def _about_chance(summaries: Sequence[Summary], how: Comparing) -> list[str]:
     seeds = max((len(one.outcomes) for one in summaries), default=0)
     row = f"one test row is {how.test_row:.2g}".replace("0.", ".")
+    spread = f"mean {how.sign}standard deviation over {seeds} seeds; {row}"
     if len(summaries) < 2:
-        return [row]
+        return [row if seeds < 2 else spread]
     if seeds < 2:
         return [f"{row}; with one seed there is no spread, so no star says which is best (--seeds 3)"]
     return [
-        f"mean {how.sign}standard deviation over {seeds} seeds; {row}",
+        spread,
         f"* best of its column, by more than the {how.sign} of either and, in accuracy, than one test row",
     ]

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Averaged(Strategy):
-    """Another strategy, and an average z of where its rounds end: z <- z + (x - z) / k, k = 1, 2, ...
+    """Another strategy, and an average z of where its rounds end: z <- z + (x - z) / k.
 
-    z is evaluated, saved and returned; it is never fed back. The running mean is Polyak-Ruppert averaging (ASGD),
-    with `start` tail averaging; with a constant `rate` a, z <- z + a (x - z), it is the moving mean MVASGD. The
-    starting point x_0 is not counted by a running mean, and is where a moving mean begins.
+    k = 1, 2, ... counts what is averaged. z is evaluated, saved and returned; it is never fed back. The running
+    mean is Polyak-Ruppert averaging (ASGD), with `start` tail averaging; with a constant `rate` a,
+    z <- z + a (x - z), it is the moving mean MVASGD. The starting point x_0 is not counted by a running mean, and
+    is where a moving mean begins.
 
     strategy: one whose replicas agree when a round ends, so that the average needs no communication.
     start: the first step that counts, after start - 1 of burn-in; until then z is x.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class RoundRobinEASGD(Strategy):
-    """Elastic averaging in turn, as the paper analyses it: worker i sees the center that worker i - 1 left, and
+    """Elastic averaging in turn, as the paper analyses it: worker i sees the center that worker i - 1 left.
 
     x_i <- x_i - eta g_i(x_i) - a (x_i - c),  c <- c + a (x_i - c), both from the old values.
 

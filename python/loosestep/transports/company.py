@@ -132,9 +132,16 @@ class Company:
         if what == "begun":
             self.begun[rank] = more
             return
-        self.gone[rank] = f"worker {rank} ended before its run began" if what == "ended" else more
+        self.gone[rank] = self.ended(rank) if what == "ended" else more
         if what == "failed":
             self.failed.add(rank)
+
+    def ended(self, rank: int) -> str:
+        """Why that one takes part in no more runs, where its script has ended."""
+        runs = self.begun[rank]
+        if not runs:
+            return f"worker {rank} ended before its run began"
+        return f"worker {rank} ended after {runs} run{'s' * (runs > 1)}, and others begin one more"
 
     @contextmanager
     def losing(self, rank: int) -> Iterator[None]:
