@@ -52,6 +52,8 @@ class Ending:
             self.before[:] = [getattr(place, name, None) for place, name in PLACES]
             put([function and leave for function in self.before])
         self.open.append(self)
+        atexit.unregister(last)
+        atexit.register(last)  # comes before MPI's end, which was registered when this process joined the others
         atexit.register(self.end)
 
     def end(self) -> None:
@@ -91,11 +93,8 @@ def fail(code: object) -> None:
 
 
 def last() -> None:
-    """After all else that is done at exit: MPI's own end would wait for the others."""
+    """End with that code at once: MPI's own end would wait for the others."""
     if Ending.told is not None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(Ending.told)
-
-
-atexit.register(last)
