@@ -92,6 +92,8 @@ def a_save_that_fails() -> int:
                 assert words.startswith(f"worker {rank}: cannot write {folder}"), words
                 assert words.endswith("No space left on device; the previous checkpoint stays"), words
                 assert at(folder) == 2
+                assert [path.name for path in folder.glob("step-*")] == ["step-000000002"], "it takes no room"
+                MPI.COMM_WORLD.Barrier()
             steps(optimizer, net, 1)
             optimizer.save(folder, {"step": 5})
             assert at(folder) == 5
