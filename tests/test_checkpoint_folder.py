@@ -14,7 +14,7 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import go, same
 
 import loosestep as ls
-from loosestep import checkpoint
+from loosestep import checkpoint, disk
 from loosestep.errors import CheckpointError
 
 HOLDER = """
@@ -128,3 +128,23 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nothing")
     with pytest.raises(ValueError, match=r"checkpoint must be a folder, but \S+/link is a link to nothing$"):
         go(tmp_path / "link")
+
+
+@pytest.mark.parametrize("what", ["step-000000008/rank-00001", "step-000000008/manifest"])
+def test_what_a_full_disk_did_not_take_takes_no_room(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that goes on would need room for one checkpoint more."""
+    before = disk.write
+
+    def write(path: Path, content: bytes) -> None:
+        before(path, content)
+        if what in str(path):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk, "write", write)
+    with pytest.raises(CheckpointError, match="No space left on device; the previous checkpoint stays"):
+        go(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").glob("step-*")] == ["step-000000004"]
+    monkeypatch.undo()
+    assert same(go(tmp_path / "run", resume=True), go(tmp_path / "whole"))

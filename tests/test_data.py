@@ -377,6 +377,7 @@ def test_rows_and_labels_stay_together() -> None:
         (lambda: shards((ROWS, LABELS[:3]), 2, 1), "as many rows as labels, at least one, got 20 and 3"),
         (lambda: shards((ROWS[:0], LABELS[:0]), 2, 1), "at least one, got 0 and 0"),
         (lambda: shards((ROWS, LABELS), 2, 1, fraction=0.0), "fraction must be above 0 and finite, got 0.0"),
+        (lambda: steps_per_epoch(9, 2, 2, float("nan")), "fraction must be above 0 and finite, got nan"),
         (lambda: shards((ROWS, LABELS), 2, 1, fraction=1.5), "fraction must be at most 1, got 1.5"),
         (lambda: next(shards((ROWS, LABELS), 2, 1, fraction=0.3)(0, 3)), "at least 1/3, or nobody sees some rows"),
         (lambda: next(shards((ROWS, LABELS), 2, 1)(3, 3)), "rank must be from 0 to 2, got 3"),

@@ -168,7 +168,11 @@ class Folder:
             facts=facts,
             parts=tuple((size, check) for size, check in written),
         ).written()
-        self.put(self.path / name / manifest.NAME, content)
+        try:
+            self.put(self.path / name / manifest.NAME, content)
+        except CheckpointError:
+            self.drop(step)
+            raise
         self.put(self.manifest, content)
         self.follow(step)
         for folder in folders(self.path):
@@ -192,6 +196,10 @@ class Folder:
             disk.settle(path.parent.parent)
         except OSError as error:
             raise refused(path, error) from error
+
+    def drop(self, step: int) -> None:
+        """Not all of it could be written, and it does not count: its room is for the next. For rank 0."""
+        self.discard(self.path / self.fresh(step))
 
     def discard(self, folder: Path) -> None:
         """Remove what no longer counts: first what would let it pass for a checkpoint."""

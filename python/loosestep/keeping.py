@@ -127,6 +127,8 @@ class Keeper:
         one ends them all.
         """
         if failed:
+            if first and 0 in self.session.ranks:
+                self.folder.drop(step)
             yield from self.fail()
         board = np.zeros(1)
         if first and 0 in self.session.ranks:

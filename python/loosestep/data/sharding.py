@@ -98,6 +98,8 @@ def _check_fraction(fraction: float, size: int | None = None) -> None:
 
 def steps_per_epoch(rows: int, batch: int, size: int, fraction: float | None = None) -> int:
     """Batches of the worker that has the most."""
+    if fraction is not None:
+        _check_fraction(fraction)
     dealt = ceil(rows / size)
     return ceil((dealt if fraction is None else max(dealt, _part(fraction, rows))) / batch)
 

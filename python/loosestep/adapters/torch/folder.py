@@ -84,7 +84,14 @@ class Folders:
         folder = self.folder(path)
         folder.begin(told[0][1])
         step = max(clock for clock, *_ in told)
-        parts = self.meeting.agree("save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step)))
+        try:
+            parts = self.meeting.agree(
+                "save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step))
+            )
+        except Exception:
+            if self.worker.rank == 0:
+                folder.drop(step)
+            raise
         try:
             self.meeting.agree("save()", lambda: self.commit(folder, step, parts))
         except BaseException:
