@@ -60,6 +60,20 @@ def test_the_folder_goes_with_the_launcher_and_after_it(monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_of_a_killed_launcher_goes_though_none_begins(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        assert (theirs / "sm_segment.0").exists()
+        other.kill()
+    until = time.monotonic() + 60
+    while theirs.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not theirs.exists()
+
+
 def test_only_folders_of_launchers_are_removed(tmp_path: Path) -> None:
     name = f"{records.FIRST}.{os.getuid()}"
     kept = [tmp_path / "other", tmp_path / f"{name}.link", tmp_path / f"{records.FIRST}.{os.getuid() + 1}.x"]

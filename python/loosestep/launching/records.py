@@ -1,7 +1,7 @@
 """The launcher's own folder: its guards' records, and the files that Open MPI makes where ranks share memory.
 
-The launcher holds a lock on it. So what a killed launcher has left is known from what another uses: whoever starts
-next gets the lock of the first and of no other, and removes the folder.
+A shell waits to remove it should the launcher be killed. If that is killed as well: the launcher holds a lock on
+the folder, so what is left over is known from what another uses, and whoever starts next removes it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, NamedTuple
 
 from loosestep.launching import guard
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MEMORY = "/dev/shm"
 FIRST = "loosestep-run"
+REMOVE = 'read _; sleep 1; rm -rf -- "$0"'  # when our end of the pipe is gone, and then the ranks
 
 
 def root() -> Path:
@@ -56,7 +59,7 @@ def remove(folder: Path, held: int) -> None:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder of this launcher, which goes when it ends; if it is killed, when another launcher begins."""
+    """A folder of this launcher, which goes when it ends, also if it is killed."""
     place = root()
     clear(place)
     while True:
@@ -64,10 +67,15 @@ def own_folder() -> Iterator[Path]:
         with suppress(OSError):
             held = locked(folder)
             break
-    try:
-        yield folder
-    finally:
-        remove(folder, held)
+    shell = ["/bin/sh", "-c", REMOVE, str(folder)]
+    with subprocess.Popen(
+        shell, stdin=subprocess.PIPE, stdout=DEVNULL, stderr=DEVNULL, cwd="/", start_new_session=True
+    ) as waiting:
+        try:
+            yield folder
+        finally:
+            waiting.kill()
+            remove(folder, held)
 
 
 class Killed(NamedTuple):
