@@ -165,10 +165,11 @@ class Job:
         self.plan.halt()
 
     def told_of_signal(self, error: Interrupted) -> Interrupted:
-        """A program that SIGTERM ends shows no traceback, so rank 0 says a line."""
-        if error.signal == SIGTERM and 0 in self.session.ranks:
+        """A program that a signal ends shows no traceback, so rank 0 says a line."""
+        if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
-            print(f"loosestep: {error} by SIGTERM{saved}", file=sys.stderr, flush=True)
+            by = "SIGTERM" if error.signal == SIGTERM else "Ctrl-C"
+            print(f"loosestep: {error} by {by}{saved}", file=sys.stderr, flush=True)
         return error
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 from loosestep.agreement import check_facts
@@ -220,7 +221,8 @@ class LastHook:
             time.sleep(LAST_WORDS)
             if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
                 self.end_job()
-            os._exit(1)  # MPI's own end waits for those who are dead
+            code = 128 + int(SIGINT) if issubclass(kind, KeyboardInterrupt) else 1
+            os._exit(code)  # MPI's own end waits for those who are dead
 
     def remove(self) -> None:
         if sys.excepthook == self.hook:

@@ -102,10 +102,11 @@ class Result:
         return self.samples / self.seconds if self.seconds else nan
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt, SystemExit):
     """Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
 
-    `result` is what there was, `signal` the number of the signal: 128 + it is the exit code that others expect.
+    `result` is what there was, `signal` the number of the signal. A program that does not catch it ends with exit
+    code 128 + signal, as others expect, which Python would give to a KeyboardInterrupt, but not to a subclass.
     """
 
     signal: int = SIGINT
@@ -113,6 +114,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, result: Result) -> None:
         self.result = result
         super().__init__(f"interrupted after step {result.steps}")
+        self.code = 128 + self.signal
 
     @classmethod
     def by(cls, signal: int, result: Result) -> Interrupted:
@@ -120,14 +122,10 @@ class Interrupted(KeyboardInterrupt):
         return Terminated(result) if signal == SIGTERM else cls(result)
 
 
-class Terminated(Interrupted, SystemExit):
+class Terminated(Interrupted):
     """SIGTERM's `Interrupted`: a program that does not catch it ends with exit code 143."""
 
     signal = SIGTERM
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(result)
-        self.code = 128 + SIGTERM
 
 
 def mean_loss(noted: Sequence[tuple[float, int]]) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -96,7 +98,25 @@ def test_what_is_raised_says_which_signal_it_was(number: int, capsys: pytest.Cap
     assert isinstance(caught.value, KeyboardInterrupt)
     assert caught.value.result.steps < 20
     told = capsys.readouterr().err
-    assert (told == f"loosestep: {caught.value} by SIGTERM\n") == (number == signal.SIGTERM)
+    by = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[signal.Signals(number)]
+    assert told == f"loosestep: {caught.value} by {by}\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_program_that_does_not_catch_it_ends_with_the_exit_code_of_the_signal(number: int, code: int) -> None:
+    program = f"""
+import os, numpy as np, loosestep as ls
+def gradient(x, batch):
+    if batch == 5:
+        os.kill(os.getpid(), {int(number)})
+    return x - batch
+ls.run(ls.LocalSGD(4), gradient, np.zeros(3), lambda rank, size: iter(range(100)), on=ls.Simulated(1))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == code
+    assert ended.stderr.startswith("loosestep: interrupted after step ")
 
 
 def test_the_exit_code_after_sigterm_is_143() -> None:

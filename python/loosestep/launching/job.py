@@ -106,7 +106,7 @@ class Job:
         self.killed += [(now, killed) for killed in self.guards.look(self.process.pid)]
         while self.killed and now - self.killed[0][0] > CERTAIN:
             self.tell_of_killed()
-        if self.asked and self.guards.early:  # of what a signal ended the guard says nothing
+        if len(self.asked) == 1 and self.guards.early:  # of what a signal ended the guard says nothing
             self.fail(self.guards.early, begun=False)
         if self.left_behind == math.inf and self.guards.ended == self.ranks:
             self.left_behind = now + LEFT
