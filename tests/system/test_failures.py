@@ -32,7 +32,7 @@ ROWS = {
         ALL,
         "worker 1 failed in round 5, at Gradient(): MemoryError: Unable to allocate 8.00 MiB",
     ),
-    "skips": (1, ALL, "rank 1 asked for all_reduce(max) of 3 float64, rank 0 for all_reduce(mean) of 64 float64"),
+    "skips": (1, ALL, "rank 1 asked for all_reduce(max) of 4 float64, rank 0 for all_reduce(mean) of 64 float64"),
     "late": (1, ALL, "worker 1, which is at Gradient() ("),
     "stopped": (1, OTHERS, "worker 1, which shows no sign of life (dead, stopped, or cut off)"),
 }
