@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -102,11 +103,11 @@ class Result:
         return self.samples / self.seconds if self.seconds else nan
 
 
-class Interrupted(KeyboardInterrupt, SystemExit):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
 
     `result` is what there was, `signal` the number of the signal. A program that does not catch it ends with exit
-    code 128 + signal, as others expect, which Python would give to a KeyboardInterrupt, but not to a subclass.
+    code 128 + signal; at a prompt (Python's, a notebook's) it is a KeyboardInterrupt and no more.
     """
 
     signal: int = SIGINT
@@ -114,16 +115,28 @@ class Interrupted(KeyboardInterrupt, SystemExit):
     def __init__(self, result: Result) -> None:
         self.result = result
         super().__init__(f"interrupted after step {result.steps}")
-        self.code = 128 + self.signal
 
     @classmethod
     def by(cls, signal: int, result: Result) -> Interrupted:
-        """The error for a signal."""
-        return Terminated(result) if signal == SIGTERM else cls(result)
+        """Return the error for a signal."""
+        if signal == SIGTERM:
+            return Terminated(result)
+        return cls(result) if hasattr(sys, "ps1") or sys.flags.interactive else Ended(result)
 
 
-class Terminated(Interrupted):
-    """SIGTERM's `Interrupted`: a program that does not catch it ends with exit code 143."""
+class Ended(Interrupted, SystemExit):
+    """An `Interrupted` that ends the program which does not catch it, with the exit code that others expect.
+
+    Python gives that to a KeyboardInterrupt, but not to a subclass.
+    """
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result)
+        self.code = 128 + self.signal
+
+
+class Terminated(Ended):
+    """SIGTERM's `Interrupted`: exit code 143."""
 
     signal = SIGTERM
 

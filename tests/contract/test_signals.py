@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import loosestep as ls
-from loosestep.result import Interrupted, Terminated
+from loosestep.result import Ended, Interrupted, Terminated
 from loosestep.signals import interruptible
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
@@ -119,10 +119,12 @@ ls.run(ls.LocalSGD(4), gradient, np.zeros(3), lambda rank, size: iter(range(100)
     assert ended.stderr.startswith("loosestep: interrupted after step ")
 
 
-def test_the_exit_code_after_sigterm_is_143() -> None:
+def test_the_exit_code_after_sigterm_is_143(monkeypatch: pytest.MonkeyPatch) -> None:
     result: Any = type("Result", (), {"steps": 7})()
     error = Interrupted.by(signal.SIGTERM, result)
     assert isinstance(error, Terminated)
     assert isinstance(error, SystemExit)
     assert (error.code, str(error), error.result) == (143, "interrupted after step 7", result)
-    assert type(Interrupted.by(signal.SIGINT, result)) is Interrupted
+    assert isinstance(Interrupted.by(signal.SIGINT, result), Ended)
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert not isinstance(Interrupted.by(signal.SIGINT, result), SystemExit), "it would end the session"
