@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -82,3 +85,37 @@ def test_the_run_keeps_its_id(tmp_path: Path) -> None:
     assert run_id() == first
     go(tmp_path / "other", steps=8)
     assert json.loads((tmp_path / "other" / "manifest.json").read_text())["run"] != first
+
+
+@dataclass
+class Own:
+    seen: Any
+
+
+@dataclass(frozen=True, repr=False)
+class Users(ls.LocalSGD):
+    """A strategy of the user's, which keeps something of its own."""
+
+    kept: Any = 0
+
+    def init(self, worker: Any) -> Any:
+        return Own(self.kept)
+
+    def round(self, worker: Any, state: Any) -> Iterator[Any]:
+        state.seen = type(state.seen)(state.seen + 1) if isinstance(self.kept, np.generic) else state.seen
+        yield from super().round(worker, None)  # type: ignore[arg-type]
+
+    def consensus(self, worker: Any, state: Any, out: Any) -> Iterator[Any]:
+        yield from super().consensus(worker, None, out)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kept", [np.int64(1), np.float32(0.5)])
+def test_numbers_of_numpys_in_a_state_are_kept(kept: Any, tmp_path: Path) -> None:
+    strategy = Users(4, kept=kept)
+    go(tmp_path / "run", strategy, steps=12)
+    assert same(go(tmp_path / "run", strategy, resume=True), go(tmp_path / "whole", strategy))
+
+
+def test_what_of_a_state_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"state.seen is of type set, which a checkpoint cannot keep: "):
+        go(tmp_path / "run", Users(4, kept={1, 2}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,20 @@ NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, O
 TOTALS = ("samples", "steps", "noted")  # of a model
 
 
-def told(program: Program, value: Any) -> Any:
-    """A number of the state for JSON; of a communication, until when to wait for it."""
-    return {"due": program.settled(value).due} if isinstance(value, Communication) else value
+def told(program: Program, name: str, value: Any) -> Any:
+    """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
+    if isinstance(value, Communication):
+        return {"due": program.settled(value).due}
+    if isinstance(value, np.generic):
+        return value.item()
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} is of type {type(value).__name__}, which a checkpoint cannot keep: numbers, strings, lists "
+            "and arrays can be kept"
+        ) from error
+    return value
 
 
 def heard(fact: Any) -> Any:
@@ -59,7 +71,7 @@ def save_worker(
         if is_buffer(value):
             tensors[name] = value
         elif not isinstance(value, Shared):
-            numbers[name] = told(program, value)
+            numbers[name] = told(program, name, value)
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])

@@ -35,7 +35,7 @@ def saved(loop: Loop) -> Saved:
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = told(loop.program, value)
+            numbers[name] = told(loop.program, name, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.joined.session.version(value)
