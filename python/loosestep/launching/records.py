@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from subprocess import DEVNULL
+from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING, NamedTuple
 
 from loosestep.launching import guard
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MEMORY = "/dev/shm"
 FIRST = "loosestep-run"
-REMOVE = 'read _; sleep 1; rm -rf -- "$0"'  # when our end of the pipe is gone, and then the ranks
+REMOVE = 'read _; rm -rf -- "$0"; sleep 1; rm -rf -- "$0"'  # our end of the pipe is gone, and soon the ranks
 
 
 def root() -> Path:
@@ -69,7 +69,13 @@ def own_folder() -> Iterator[Path]:
             break
     shell = ["/bin/sh", "-c", REMOVE, str(folder)]
     with subprocess.Popen(
-        shell, stdin=subprocess.PIPE, stdout=DEVNULL, stderr=DEVNULL, cwd="/", start_new_session=True
+        shell,
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+        cwd="/",
+        env={"PATH": os.defpath},
+        start_new_session=True,
     ) as waiting:
         try:
             yield folder
