@@ -14,7 +14,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from loosestep.launching import guard
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 MEMORY = "/dev/shm"
 FIRST = "loosestep-run"
-REMOVE = 'read _; rm -rf -- "$0"; sleep 1; rm -rf -- "$0"'  # our end of the pipe is gone, and soon the ranks
+REMOVE = 'exec 3<&0; { read _ <&3 && exit; rm -rf -- "$0"; sleep 1; rm -rf -- "$0"; } &'
+"""A shell's: in the background, wait for a line, or for the end of the pipe and then, soon, of the ranks."""
 
 
 def root() -> Path:
@@ -67,21 +68,25 @@ def own_folder() -> Iterator[Path]:
         with suppress(OSError):
             held = locked(folder)
             break
-    shell = ["/bin/sh", "-c", REMOVE, str(folder)]
-    with subprocess.Popen(
-        shell,
-        stdin=PIPE,
-        stdout=DEVNULL,
-        stderr=DEVNULL,
-        cwd="/",
-        env={"PATH": os.defpath},
-        start_new_session=True,
-    ) as waiting:
-        try:
-            yield folder
-        finally:
-            waiting.kill()
-            remove(folder, held)
+    line = remover(folder)
+    try:
+        yield folder
+    finally:
+        remove(folder, held)
+        with suppress(OSError), line:
+            line.write(b"\n")
+
+
+def remover(folder: Path) -> IO[bytes]:
+    """Start what removes the folder when this process is gone; a line into the pipe says that it need not."""
+    command = ["/bin/sh", "-c", REMOVE, str(folder)]
+    clean = {"PATH": os.defpath}
+    shell = subprocess.Popen(
+        command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, cwd="/", env=clean, start_new_session=True
+    )
+    shell.wait()
+    assert shell.stdin is not None
+    return shell.stdin
 
 
 class Killed(NamedTuple):
