@@ -106,8 +106,9 @@ class Run:
 
     def __init__(self, case: Case, rows: Rows, threads: int) -> None:
         self.model = FactorizationMachineClassifier(RANK, l2=case.l2, random_state=0)
-        (self.arrays,) = self.model._drawn(rows).arrays
-        self.native, self.threads, self.epoch = self.model._native(self.arrays), threads, 0
+        drawn = self.model._drawn(rows)
+        (self.arrays,) = drawn.arrays
+        self.native, self.threads, self.epoch = self.model._native(self.arrays, drawn), threads, 0
         self.rate = case.rate
         (self.examples,) = rows.examples(np.random.default_rng(0).permutation(rows.X.shape[0]))
 
