@@ -119,7 +119,7 @@ def manifest_is_removed(trial: Any) -> None:
     (trial.folder / "manifest.json").unlink(missing_ok=True)
 
 
-@outside(SURVIVES, within=60)
+@outside(SURVIVES, within=90, settings={"steps": 2000})  # it goes on while the second begins
 def second_job_in_its_folder(trial: Any) -> None:
     """It is refused in a sentence, and the first goes on."""
     second = trial.start_another()
