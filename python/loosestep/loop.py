@@ -1,7 +1,7 @@
 """A run whose loop belongs to the user: one worker's stream of requests, pumped by hand.
 
 `drive` pulls requests until there are none. Here the user's code stands between two of them: whatever waits for
-a gradient stays pending until his backward pass has made it.
+a gradient stays pending until a backward pass has made it.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Loop:
         self.left = self.clock()
 
     def enter(self) -> None:
-        """Time in the user's code is no waiting, though a request was pending; before his forward it is none."""
+        """Book time in the user's code as no waiting; before the forward pass it is no computing either."""
         now, worker = self.clock(), self.worker
         spent, computing = now - self.left, now - max(self.left, self.began or self.left)
         if isinstance(self.pending, Communication):
