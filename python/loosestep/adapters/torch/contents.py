@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from loosestep.adapters.torch.flat import plain
 from loosestep.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, Any]
 HALF = (torch.bfloat16, torch.float16)
-
-
-def plain(name: str) -> str:
-    """The name without what torch.compile puts into it."""
-    return name.replace("_orig_mod.", "")
 
 
 # --- values ------------------------------------------------------------------------------------------------

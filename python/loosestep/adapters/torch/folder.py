@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from loosestep import ops
-from loosestep.adapters.torch.contents import Rest, check_optimizer, into_optimizer, of_optimizer, plain
+from loosestep.adapters.torch.contents import Rest, check_optimizer, into_optimizer, of_optimizer
+from loosestep.adapters.torch.flat import plain
 from loosestep.adapters.torch.meeting import Meeting
 from loosestep.adapters.torch.saving import check_identity, restored, saved
 from loosestep.agreement import written
