@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bench.harness import Options, Row, table
-from loosestep.cuda.failures import CardFailed
+from loosestep.foundation.errors import CardFailed
 
 PLACES = {"cpu": "bench", "cuda": "bench.cuda"}
 

@@ -27,8 +27,8 @@ from bench.compiled import compiled, factorize
 from bench.data import netflix_like
 from bench.harness import Elsewhere, Options, Processor, Row, Sample, measure
 from loosestep.sparse import MatrixFactorization
+from loosestep.sparse.mf_trainer import Training
 from loosestep.sparse.ratings import Ratings
-from loosestep.sparse.training import Training
 
 RANK, L2, RATE, EPOCHS = 32, 0.05, 0.1, 8
 

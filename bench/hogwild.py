@@ -34,7 +34,7 @@ from bench.harness import Elsewhere, Options, Row, Sample, measure
 from bench.texts import newsgroups, wordnet
 from loosestep import _core
 from loosestep.sparse import HogwildClassifier
-from loosestep.sparse.engine import Examples, Layout, Trainer
+from loosestep.sparse.linear_trainer import Examples, Layout, Trainer
 
 EPOCHS, NEAR = 5, 1.01
 LOSSES = ("log_loss", "hinge")

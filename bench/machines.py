@@ -21,8 +21,8 @@ from bench.compiled import compiled, learn_machine
 from bench.data import criteo_like, netflix_like
 from bench.harness import Options, Processor, Row, measure
 from loosestep.sparse import FactorizationMachineClassifier
-from loosestep.sparse.machine import Rows
-from loosestep.sparse.options import generator
+from loosestep.sparse.factorization_machine import Rows
+from loosestep.sparse.parameters import generator
 
 RANK, EPOCHS = 16, 2
 

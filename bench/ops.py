@@ -71,7 +71,8 @@ from bench.steps import (
     torch_nesterov,
     torch_nesterov_optimizer,
 )
-from loosestep import _core, buffers, ops
+from loosestep import _core, ops
+from loosestep.foundation import buffers
 
 try:
     import torch

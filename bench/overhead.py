@@ -14,11 +14,11 @@ import numpy as np
 
 import loosestep as ls
 from bench.harness import Options, Row, measure
-from loosestep import buffers
-from loosestep.lowering import Lowering
+from loosestep.foundation import buffers
+from loosestep.lowering.lowering import Lowering
 from loosestep.requests import Barrier, Request, Update
-from loosestep.transport import Task, drive
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Task, drive
 
 SIZE = 64  # parameters: small, so that the arithmetic does not hide what is measured
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 import loosestep as ls
-from loosestep import blas
+from loosestep.cli import blas
 from loosestep.requests import Request, Start, Wait
-from loosestep.strategy import State
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.strategies.base import State
 
 SIZE, PERIOD, STEPS, RUNS = 1 << 20, 2, 40, 5
 METHODS: dict[str, ls.Strategy] = {

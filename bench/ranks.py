@@ -53,8 +53,8 @@ class Messages:
 
     def __init__(self) -> None:
         from loosestep.requests import Barrier, Exchange
+        from loosestep.requests.worker import Worker
         from loosestep.transports.mpi import MPI
-        from loosestep.worker import Worker
 
         session = MPI().open()
         (self.rank,), self.size, self.exchange = session.ranks, MPI().size, Exchange

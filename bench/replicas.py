@@ -14,7 +14,8 @@ import numpy as np
 
 from bench.harness import Contestant, Options, Row, measure
 from bench.steps import unfused
-from loosestep import _core, buffers, ops
+from loosestep import _core, ops
+from loosestep.foundation import buffers
 
 MANY, RATE = 8, 0.1
 WEIGHTS = [[0.65 if i == j else 0.05 for j in range(MANY)] for i in range(MANY)]

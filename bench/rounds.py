@@ -6,7 +6,8 @@ import numpy as np
 
 from bench.harness import Contestant
 from bench.steps import COUPLING, KEEP, MOMENTUM, MOVING_RATE, PULL, RATE, STEADY, Arrays
-from loosestep import buffers, ops
+from loosestep import ops
+from loosestep.foundation import buffers
 
 try:
     import torch

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.harness import Contestant
-from loosestep import buffers, ops
+from loosestep import ops
+from loosestep.foundation import buffers
 
 try:
     import torch

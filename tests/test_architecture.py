@@ -21,7 +21,7 @@ import pytest
 from tests.contract.discovery import discover
 
 from loosestep import strategies
-from loosestep.strategy import Strategy
+from loosestep.strategies.base import Strategy
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "loosestep"
@@ -29,75 +29,52 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 LAYERS = [
-    "_core",
-    "arrays",
-    "noise reductions",
-    "errors value blas stopwatch stacks units rounding forks launchers disk",
-    "parts locking",
-    "manifest",
-    "cuda",
-    "ops",
-    "buffers requests rates least_squares signals",
-    "worker result topology optimizers scoping stragglers checkpoint data expressions models codecs",
-    "topologies choosing",
-    "strategy network rollcall agreement",
-    "strategies collectives",
-    "opening levels",
-    "lowering staging transport wire centers",
-    "asking",
-    "mail",
-    "pieces lanes strand",
-    "post",
-    "watch",
-    "processes",
-    "hosting",
-    "wrapping",
+    "foundation ops cuda _core",
+    "requests data models",
+    "strategies optimizers topologies codecs lowering",
     "transports",
-    "stages",
-    "program",
-    "saving sharing",
-    "resizing",
-    "keeping",
-    "loop",
-    "adapters",
-    "driver",
-    "torch",
-    "sparse",
-    "report",
-    "contenders",
-    "inspection launching",
-    "experiment",
-    "comparison",
-    "loosestep",
-    "cli",
-    "__main__",
+    "runtime",
+    "torch sparse",
+    "loosestep cli __main__",
 ]
-"""From the bottom up. A file imports what is below it, or of its own folder; `loosestep` is the whole package."""
+"""From the bottom up. A file imports what is in its layer or below; `loosestep` is the package's own face."""
 
 PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
-STRATEGIES_SEE = {
-    "requests", "worker", "strategy", "ops", "rates", "topologies", "topology", "codecs", "optimizers", "scoping",
-    "errors", "value", "buffers", "arrays",
-}  # fmt: skip
+STRATEGIES_SEE = {"requests", "ops", "topologies", "codecs", "optimizers", "foundation", "strategies"}
+METHODS = {"strategies": ("base", "delayed", "round_robin", "scoping"), "topologies": ("base",)}
+"""Folders of methods, with their files that several methods share."""
 DEFAULTS_OF_WRAPPERS = {"strategies.allreduce_sgd", "strategies.local_sgd"}  # what one that wraps others may name
-STRATEGIES_IMPORT = {"__future__", "typing", "dataclasses", "math", "collections", "itertools", "random"}
+STRATEGIES_IMPORT = {
+    "__future__",
+    "typing",
+    "dataclasses",
+    "math",
+    "collections",
+    "itertools",
+    "random",
+    "abc",
+    "types",
+}
 
 THIRD_PARTY = {
     "numpy": "",  # everywhere
-    "safetensors": "parts report",
-    "rich": "cli comparison report",
+    "safetensors": "runtime/checkpoint cli/report",
+    "rich": "cli",
     "click": "cli",
     "sklearn": "data sparse",
     "scipy": "sparse",
-    "matplotlib": "report",
-    "threadpoolctl": "blas",
+    "matplotlib": "cli/report",
+    "threadpoolctl": "cli/blas",
     "mpi4py": "transports/mpi",
-    "torch": "adapters/torch torch",
-    "cupy": "adapters/cupy",
-    "jax": "adapters/jax jax",
+    "torch": "torch",
+    "cupy": "cuda/cupy",
 }
 """Where a framework may be imported: nowhere else."""
+
+FOLDERS = sorted({file.parent for file in FILES})
+MANY = {"python/loosestep/strategies": 100}
+"""How many entries a folder may hold, where it is more than 20."""
 
 LONG_FILES = {
     "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers
@@ -118,6 +95,9 @@ def name(file: Path) -> str:
     return ".".join(parts) or "loosestep"
 
 
+NAMES = {name(file) for file in FILES}
+
+
 def imports(file: Path) -> Iterator[str]:
     """Every module that a file imports, also for types alone and inside functions."""
     for node in ast.walk(tree(file)):
@@ -126,10 +106,9 @@ def imports(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file}: imports are absolute"
             module = node.module or ""
-            if module == "loosestep":
-                yield from (f"loosestep.{alias.name}" for alias in node.names)
-            else:
-                yield module
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield whole if module == "loosestep" or whole.removeprefix("loosestep.") in NAMES else module
 
 
 def inner(file: Path) -> list[str]:
@@ -155,17 +134,36 @@ def test_imports_point_down(file: Path) -> None:
     for module in inner(file):
         other = module.split(".")[0]
         if other != mine:
-            assert PLACE[other] < PLACE[mine], f"{name(file)} imports {module}, which is not below it"
+            assert PLACE[other] <= PLACE[mine], f"{name(file)} imports {module}, which is above it"
+        assert {mine, other} != {"strategies", "lowering"}, (
+            f"{name(file)} imports {module}: the two do not see each other"
+        )
 
 
 @each_file
-def test_files_of_a_family_do_not_know_each_other(file: Path) -> None:
-    """One strategy, topology or adapter a file; only a default or an example may be another's."""
+def test_methods_do_not_know_each_other(file: Path) -> None:
+    """One strategy or topology a file; only a default may be another's, and bases are everybody's."""
     family, *rest = name(file).split(".")
-    if rest and family in ("strategies", "topologies", "adapters"):
-        seen = [module for module in inner(file) if module not in DEFAULTS_OF_WRAPPERS]
-        others = [module.split(".")[1] for module in seen if module.split(".")[0] == family]
-        assert set(others) <= {rest[0]} - {file.stem}, "a folder is one adapter"
+    if rest and family in METHODS:
+        seen = {module for module in inner(file) if module.split(".")[0] == family}
+        assert seen - DEFAULTS_OF_WRAPPERS <= {f"{family}.{base}" for base in METHODS[family]}
+
+
+def test_no_two_files_need_each_other() -> None:
+    """Removing files that import nothing left, again and again, leaves none."""
+    left = {name(file): set(inner(file)) & NAMES - {name(file)} for file in FILES}
+    while ready := {each for each, needed in left.items() if not needed}:
+        left = {each: needed - ready for each, needed in left.items() if each not in ready}
+    assert left == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_folder_fits_on_a_screen(folder: Path) -> None:
+    """At most 20 entries that are kept; a folder of methods holds one method a file, however many there are."""
+    listed = subprocess.run(
+        ["git", "ls-files", "."], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert len({line.split("/")[0] for line in listed.splitlines()}) <= MANY.get(str(folder.relative_to(ROOT)), 20)
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "strategies").glob("*.py")), ids=name)
@@ -189,13 +187,13 @@ def test_frameworks_are_imported_in_their_place(file: Path) -> None:
         assert not places or any(here == place or here.startswith(f"{place}/") for place in places), module
 
 
-def test_only_the_driver_joins_strategy_model_and_transport() -> None:
+def test_run_alone_joins_strategy_model_and_transport() -> None:
     joining = []
     for file in FILES:
-        seen = {module.split(".")[0] for module in inner(file)}
-        if {"lowering", "transports", "adapters"} <= seen:
+        seen = set(inner(file))
+        if "runtime.model" in seen and {"lowering", "transports"} <= {module.split(".")[0] for module in seen}:
             joining.append(name(file))
-    assert joining == ["driver"]
+    assert joining == ["runtime.run"]
 
 
 def test_importing_it_imports_no_framework() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import loosestep as ls
-from loosestep.errors import Diverged, WorkerFailed
-from loosestep.transport import Transport
+from loosestep.foundation.errors import Diverged, WorkerFailed
+from loosestep.transports.base import Transport
 
 MANY = [ls.Threads(3), ls.Simulated(3)]
 A_STRATEGY = f"must be a Strategy, got {ls.LocalSGD!r}"

@@ -16,10 +16,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import loosestep as ls
-from loosestep.checkpoint import Folder
-from loosestep.choosing import choose
-from loosestep.errors import CheckpointError, WorkerFailed
-from loosestep.report.files import write_tensors
+from loosestep.cli.report.files import write_tensors
+from loosestep.foundation.errors import CheckpointError, WorkerFailed
+from loosestep.runtime.checkpoint.folder import Folder
+from loosestep.runtime.checkpoint.newest import choose
 
 STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
 

@@ -20,9 +20,10 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import same
 
 import loosestep as ls
-from loosestep import checkpoint, manifest
-from loosestep.choosing import choose
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
+from loosestep.runtime.checkpoint import folder as checkpoint
+from loosestep.runtime.checkpoint import manifest
+from loosestep.runtime.checkpoint.newest import choose
 
 
 def small(folder: Path, data: int = 0, steps: int = 6, **options: Any) -> ls.Result:

@@ -14,8 +14,9 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import go, same
 
 import loosestep as ls
-from loosestep import checkpoint, disk
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
+from loosestep.runtime.checkpoint import disk
+from loosestep.runtime.checkpoint import folder as checkpoint
 
 HOLDER = """
 import sys

@@ -20,7 +20,7 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import go, same
 
 import loosestep as ls
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
 
 
 def to_first_format(folder: Path, change: Any = ()) -> None:

@@ -14,8 +14,8 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import go, same
 
 import loosestep as ls
-from loosestep import disk
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
+from loosestep.runtime.checkpoint import disk
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a part": (lambda run: spoil(newest(run) / "rank-00001.safetensors"), "rank-00001.safetensors is damaged"),

@@ -14,8 +14,8 @@ from tests.checkpoints import quick_disk as quick_disk
 from tests.test_checkpoint import go, same
 
 import loosestep as ls
-from loosestep import disk
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
+from loosestep.runtime.checkpoint import disk
 
 TOUCHES = ("write", "move", "settle", "make_folder", "remove", "remove_folder")
 MAY_REFUSE = TOUCHES[:-1]

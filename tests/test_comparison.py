@@ -13,8 +13,8 @@ from rich.console import Console
 
 import loosestep as ls
 from loosestep import models
-from loosestep.comparison import Comparison, best_of
-from loosestep.contenders import (
+from loosestep.cli.comparison import Comparison, best_of
+from loosestep.cli.contenders import (
     STORY,
     Contender,
     at_rates,
@@ -23,17 +23,17 @@ from loosestep.contenders import (
     with_one_optimizer,
     with_the_rest,
 )
+from loosestep.cli.experiment import Experiment
+from loosestep.cli.report.live import short, told
+from loosestep.cli.report.outcome import Outcome
+from loosestep.cli.report.ranking import leader
+from loosestep.cli.report.summary import Number, Summary, copies, target_of
+from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.data import Dataset
-from loosestep.errors import Diverged
-from loosestep.experiment import Experiment
+from loosestep.foundation.errors import Diverged
 from loosestep.optimizers import SGD, Nesterov
-from loosestep.rates import Warmup
-from loosestep.report.live import short, told
-from loosestep.report.outcome import Outcome
-from loosestep.report.ranking import leader
-from loosestep.report.summary import Number, Summary, copies, target_of
-from loosestep.report.table import Comparing, notes, table
-from loosestep.result import Interrupted, Progress, Result
+from loosestep.optimizers.schedules import Warmup
+from loosestep.runtime.result import Interrupted, Progress, Result
 
 ROWS = 359  # of the test data; one more or less makes .0028
 

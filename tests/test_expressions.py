@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loosestep as ls
-from loosestep import expressions, models
-from loosestep.errors import one_of, whole
-from loosestep.expressions import ExpressionError, of_kind, parse, parse_list, public
-from loosestep.value import Value
+from loosestep import models
+from loosestep.cli import expressions
+from loosestep.cli.expressions import ExpressionError, of_kind, parse, parse_list, public
+from loosestep.foundation import checks
+from loosestep.foundation.value import Value
 
 
 class Shape(Value):
@@ -30,7 +31,7 @@ class Circle(Shape):
     filled: bool = False
 
     def __post_init__(self) -> None:
-        whole("times", self.times)
+        checks.integer("times", self.times)
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +42,7 @@ class Pair(Shape):
     extra: object = ()
 
     def __post_init__(self) -> None:
-        one_of("join", self.join, ("and", "or"))
+        checks.one_of("join", self.join, ("and", "or"))
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,8 @@ import pytest
 from tests.contract.discovery import discover
 
 import loosestep as ls
-from loosestep import opening, strategies
+from loosestep import strategies
+from loosestep.runtime import banner
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,12 +55,12 @@ ROUNDS = [
 
 @pytest.mark.parametrize(("strategy", "size", "told"), ROUNDS, ids=lambda value: str(value))
 def test_a_round_is_told_for_those_who_send_least_and_most(strategy: ls.Strategy, size: int, told: str) -> None:
-    assert opening.a_round(strategy, size, 1_000_000) == told
+    assert banner.a_round(strategy, size, 1_000_000) == told
 
 
 @pytest.mark.parametrize(("strategy", "size", "told"), ROUNDS[:2], ids=lambda value: str(value))
 def test_and_that_is_what_they_send(strategy: ls.Strategy, size: int, told: str) -> None:
-    asked = opening.asked_in_a_round(strategy, size)
+    asked = banner.asked_in_a_round(strategy, size)
     batches = lambda rank, size: iter([0.0] * 3)  # noqa: E731
     result = ls.run(strategy, lambda x, b: x, np.zeros(8), batches, on=ls.Simulated(size))
     assert [(worker.messages, worker.bytes_sent) for worker in result.workers] == [
@@ -69,7 +70,7 @@ def test_and_that_is_what_they_send(strategy: ls.Strategy, size: int, told: str)
 
 @pytest.mark.parametrize("kind", discover(strategies, ls.Strategy))
 def test_what_a_method_does_is_a_whole_sentence(kind: type[ls.Strategy]) -> None:
-    told = opening.sentence(kind.example())
+    told = banner.sentence(kind.example())
     assert told[0].isupper()
     assert told[-2].isalnum() or told[-2] in ")`"
     assert not told.endswith((" and.", " where.", " by."))

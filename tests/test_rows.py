@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse as sp
 
 import loosestep as ls
-from loosestep.adapters.numpy import samples_in
 from loosestep.data import shards, together
+from loosestep.runtime.model import samples_in
 
 X = sp.random(50, 3, 0.5, format="csr", random_state=0)
 Y = X @ np.ones(3)

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loosestep import requests, staging
+from loosestep import requests
+from loosestep.lowering import staging
+from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.staging import Staging
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -26,16 +29,12 @@ from loosestep.requests import (
     Push,
     Ready,
     Request,
-    RollCall,
-    Settle,
-    Settled,
     Shared,
     Start,
     Wait,
     Weights,
 )
-from loosestep.staging import Staging
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
 
 SHARED = Shared("center", 4, np.dtype(np.float32), None)
 log: list[str] = []

@@ -7,8 +7,8 @@ from itertools import cycle
 from typing import Any
 
 from bench.harness import Elsewhere, Sample
-from loosestep.cuda.card import elapsed
-from loosestep.cuda.launching import cupy
+from loosestep.cuda.device import elapsed
+from loosestep.cuda.launch import cupy
 
 TIMES_L2 = 4
 """Buffers in turn hold so many times what the L2 does."""

@@ -19,8 +19,8 @@ from bench.data import rcv1_like
 from bench.harness import Options, Row, measure
 from bench.hogwild import EPOCHS, Objective, Run, matrix, quality
 from loosestep import ops
-from loosestep.cuda import card, hogwild
-from loosestep.cuda.launching import cupy
+from loosestep.cuda import device, hogwild
+from loosestep.cuda.launch import cupy
 
 ALPHA, FEATURES = 1e-6, 47_236
 SWEEPS, WARPS, INTERCEPT = 16, 1024, 0.01  # scikit-learn moves the intercept of sparse rows by a hundredth
@@ -106,7 +106,7 @@ def compare(loss: str, n: int, options: Options, warps: int = WARPS) -> Iterator
 
 
 def rows(options: Options) -> Iterator[Row]:
-    print(f"on card 0, {card.first()}; {WARPS} warps", file=sys.stderr)
+    print(f"on card 0, {device.first()}; {WARPS} warps", file=sys.stderr)
     for loss in ("log_loss", "hinge"):
         if options.only in f"RCV1-like, {loss}":
             yield from compare(loss, 2_000 if options.smoke else 200_000, options)

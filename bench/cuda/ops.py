@@ -17,8 +17,8 @@ from bench.cuda.events import OnCard, sets_of
 from bench.harness import Options, Row, measure
 from bench.steps import unfused
 from loosestep import _core, ops
-from loosestep.cuda import card
-from loosestep.cuda.launching import cupy
+from loosestep.cuda import device
+from loosestep.cuda.launch import cupy
 
 try:
     import torch
@@ -177,7 +177,7 @@ def rows_of(op: str, where: str, n: int, options: Options) -> Iterator[Row]:
 
 def rows(options: Options) -> Iterator[Row]:
     print(
-        f"on card 0, {card.first()}{'' if has_torch() else '; torch is not here, or sees no card'}",
+        f"on card 0, {device.first()}{'' if has_torch() else '; torch is not here, or sees no card'}",
         file=sys.stderr,
     )
     for where, n in ({"small": 1 << 12} if options.smoke else SIZES).items():

@@ -18,9 +18,9 @@ from bench.cuda.ops import copier
 from bench.harness import Options, Row, measure
 from bench.replicas import CASES as ON_CPU
 from bench.replicas import MANY, SMOKE, Case, Way, Ways, check, mix
-from loosestep.cuda import card
+from loosestep.cuda import device
 from loosestep.cuda.buckets import Bucket
-from loosestep.cuda.launching import cupy
+from loosestep.cuda.launch import cupy
 
 TENSORS = 1000
 
@@ -67,7 +67,7 @@ def rows_of(name: str, case: Case, options: Options) -> Iterator[Row]:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    print(f"on card 0, {card.first()}", file=sys.stderr)
+    print(f"on card 0, {device.first()}", file=sys.stderr)
     for name, case in CASES.items():
         if options.only in name:
             check(lambda case=case: made(case, SMOKE), cupy().asnumpy)

@@ -18,19 +18,19 @@ from bench.harness import Options, Row, measure
 from bench.torch_ranks import STEPS
 from bench.torch_step import CASES, STRATEGIES, check, loop
 from loosestep import ops
-from loosestep.adapters.torch.resident import buffer_of
-from loosestep.arrays import here
-from loosestep.cuda import card
+from loosestep.cuda import device
+from loosestep.foundation.buffers import here
+from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Elastic, Shared
-from loosestep.staging import Staging
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.torch.device_buffer import buffer_of
 
 ELEMENTS, SMOKE = 1 << 26, 1 << 12
 DEVICE = "cuda"
 
 
 def rows(options: Options) -> Iterator[Row]:
-    print(f"# {card.first()}", flush=True)
+    print(f"# {device.first()}", flush=True)
     yield from steps(options)
     yield from staged(options)
 

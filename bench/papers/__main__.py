@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bench.papers.page import carry_out
-from loosestep import blas
+from loosestep.cli import blas
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parents[1] / "docs" / "results"

@@ -12,7 +12,7 @@ import loosestep as ls
 from bench.papers.drawing import Curves
 from bench.papers.study import Contender, Study
 from bench.papers.tables import ACCURACY, SECONDS, TRAINING_LOSS, Column, Plain
-from loosestep.stragglers import Stragglers
+from loosestep.transports.simulated.stragglers import Stragglers
 
 WORKERS: dict[str, Stragglers] = {
     "speeds 1, 1, 1, 3": ls.Slow(rank=3, factor=1 / 3),

@@ -19,7 +19,7 @@ import loosestep as ls
 from bench.papers.drawing import Ends
 from bench.papers.study import Contender, Point, Run, Study, batches, point, rows_of, train
 from bench.papers.tables import ACCURACY, Across, Column, last
-from loosestep.transport import Transport
+from loosestep.transports.base import Transport
 
 PERIOD, VIRTUAL_STEP, REAL_STEP = 8, 1e-3, 20e-3
 LENGTHS = (0, 2, 4, 8, 16)

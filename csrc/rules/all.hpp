@@ -1,4 +1,4 @@
-// The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops.py.
+// The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops/elementwise.py.
 #pragma once
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"

@@ -1,18 +1,17 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import data, least_squares, ops
+from loosestep import data, ops
 from loosestep.codecs import E3M0
-from loosestep.driver import run
-from loosestep.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, RMSpropWarmup
-from loosestep.rates import Cosine, Drops, Polynomial, Scaled, Warmup
-from loosestep.result import Interrupted, Progress, Result
-from loosestep.scoping import Scoping
-from loosestep.stragglers import Constant, LogNormal, Pauses, Slow, Spell
+from loosestep.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, RMSpropWarmup, least_squares
+from loosestep.optimizers.schedules import Cosine, Drops, Polynomial, Scaled, Warmup
+from loosestep.runtime.result import Interrupted, Progress, Result
+from loosestep.runtime.run import run
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
 from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.averaged_downpour import AveragedDownpour
+from loosestep.strategies.base import State, Strategy
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
@@ -37,22 +36,23 @@ from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.schedule import Schedule
+from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
-from loosestep.strategy import State, Strategy
+from loosestep.topologies.base import Topology
 from loosestep.topologies.complete import Complete
 from loosestep.topologies.ring import Ring
 from loosestep.topologies.torus import Torus
-from loosestep.topology import Topology
 from loosestep.transports.delayed import Delayed
 from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated
+from loosestep.transports.simulated.stragglers import Constant, LogNormal, Pauses, Slow, Spell
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"

@@ -2,6 +2,6 @@
 
 import sys
 
-from loosestep.cli import main
+from loosestep.cli.commands import main
 
 sys.exit(main())

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from loosestep.errors import positive, whole
-from loosestep.value import Value
+from loosestep.foundation import checks
+from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,8 @@ class Model(Value):
 
     def build(self, features: int, classes: int, dtype: DTypeLike = np.float32) -> Classifier:
         """The classifier that takes rows of `features` numbers to one of `classes` labels."""
-        whole("features", features)
-        whole("classes", classes)
+        checks.integer("features", features)
+        checks.integer("classes", classes)
         return Classifier((features, *self.widths(), classes), self.l2, np.dtype(dtype))
 
 
@@ -54,7 +54,7 @@ class Softmax(Model):
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        positive("l2", self.l2, zero=True)
+        checks.positive("l2", self.l2, zero=True)
 
     def widths(self) -> tuple[int, ...]:
         return ()
@@ -72,8 +72,8 @@ class MLP(Model):
 
     def __init__(self, *hidden: int, l2: float = 0.0) -> None:
         for width in hidden:
-            whole("a hidden layer", width)
-        positive("l2", l2, zero=True)
+            checks.integer("a hidden layer", width)
+        checks.positive("l2", l2, zero=True)
         object.__setattr__(self, "hidden", hidden)
         object.__setattr__(self, "l2", l2)
 

@@ -127,7 +127,7 @@ def torch_loop(place: Place, on: Any) -> None:
     import torch
 
     import loosestep.torch
-    from loosestep.errors import CheckpointError
+    from loosestep.foundation.errors import CheckpointError
 
     torch.set_num_threads(1)
     torch.manual_seed(5)

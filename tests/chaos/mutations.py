@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tests.chaos.draw import Draw, sentence
 
-from loosestep.errors import CheckpointError
+from loosestep.foundation.errors import CheckpointError
 
 STEPS, STOPPED, EARLIER = 20, 12, 8  # of a whole run; where it was stopped; where it was before
 PLACES = ("/etc/passwd", "/dev/null", "/dev/zero", "/proc/self/mem", "..", ".", "", "\0", "a" * 5000, "step-*")

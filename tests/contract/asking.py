@@ -10,10 +10,11 @@ import numpy as np
 
 import loosestep as ls
 from loosestep import ops
-from loosestep.requests import Buffer, Exchange, Fetch, Gradient, Push, Request, RollCall, Sleep, Start, Wait
-from loosestep.transport import Session, Transport
-from loosestep.worker import Worker
-from loosestep.wrapping import WrappedSession
+from loosestep.lowering.requests import RollCall
+from loosestep.requests import Buffer, Exchange, Fetch, Gradient, Push, Request, Sleep, Start, Wait
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Session, Transport
+from loosestep.transports.wrapper import WrappedSession
 
 Script = Callable[[Worker], Iterator[Request]]
 PRIMITIVES = frozenset({Exchange, Fetch, Push, RollCall, Sleep, Start, Wait})

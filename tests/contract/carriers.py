@@ -12,7 +12,7 @@ from tests.contract.asking import Primitive, beginning
 from tests.contract.discovery import discover, is_installed, is_many, is_wrapper
 
 from loosestep import transports
-from loosestep.transport import Transport
+from loosestep.transports.base import Transport
 
 KINDS = [kind for kind in discover(transports, Transport) if is_installed(kind)]
 MANY = [kind for kind in KINDS if is_many(kind)]

@@ -10,22 +10,22 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
 
 from loosestep import topologies
-from loosestep.topology import Topology
-from loosestep.transport import Transport
+from loosestep.topologies.base import Topology
+from loosestep.transports.base import Transport
 
 T = TypeVar("T")
 
 
 def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
     """Every concrete subclass of `base` that the files of a package (or one module) define, in order of name."""
-    files = iter_modules(getattr(package, "__path__", ()), package.__name__ + ".")
+    files = walk_packages(getattr(package, "__path__", ()), package.__name__ + ".")
     modules = [package, *(import_module(file.name) for file in files)]
     classes = {
         value

@@ -11,8 +11,8 @@ from tests.contract.problem import Quadratic, start
 
 import loosestep as ls
 from loosestep import strategies, transports
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
 
 ALL = cases(strategies, Strategy)
 EXAMPLES = [cls.example() for cls in discover(strategies, Strategy)]

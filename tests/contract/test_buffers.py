@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loosestep import buffers
+from loosestep.foundation import buffers
 
 LARGE = (2 << 20) // 4
 makers = pytest.mark.parametrize("make", [buffers.zeros, buffers.empty], ids=["zeros", "empty"])

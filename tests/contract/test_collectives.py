@@ -23,8 +23,8 @@ from loosestep.requests import (
     Wait,
     Weights,
 )
-from loosestep.transport import Transport
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Transport
 
 FOLDS = {
     "mean": lambda parts: fold(np.add, parts) / parts[0].dtype.type(len(parts)),

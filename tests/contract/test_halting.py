@@ -15,8 +15,8 @@ from tests.contract.problem import Quadratic, facts, start
 
 import loosestep as ls
 from loosestep import strategies, transports
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
 
 ALL = cases(strategies, Strategy)
 MANY = [cls for cls in discover(transports, Transport) if is_many(cls)]

@@ -14,8 +14,8 @@ from tests.contract.op_arguments import arguments, each_buffer, written
 import loosestep as ls
 from loosestep import _core, ops
 from loosestep.requests import Barrier, Fetch, Push, Request, Shared
-from loosestep.transport import Transport
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Transport
 
 
 def pushable() -> dict[str, int]:

@@ -12,9 +12,9 @@ from tests.contract.every import MANY, REAL, every_strategy, every_synchronous, 
 from tests.contract.problem import Quadratic, facts
 
 import loosestep as ls
-from loosestep.errors import CheckpointError, WorkerFailed
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.foundation.errors import CheckpointError, WorkerFailed
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
 from loosestep.transports.failing import InjectedFailure
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import loosestep as ls
-from loosestep.result import Ended, Interrupted, Terminated
-from loosestep.signals import interruptible
+from loosestep.runtime.result import Ended, Interrupted, Terminated
+from loosestep.runtime.signals import interruptible
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 

@@ -9,8 +9,8 @@ import pytest
 from tests.contract.discovery import discover
 
 import loosestep as ls
-from loosestep import stragglers
-from loosestep.stragglers import Speed, Stragglers
+from loosestep.transports.simulated import stragglers
+from loosestep.transports.simulated.stragglers import Speed, Stragglers
 
 every_kind = pytest.mark.parametrize("kind", discover(stragglers, Stragglers))
 

@@ -27,14 +27,16 @@ from tests.contract.every import (
 from tests.contract.problem import SIZE, Quadratic, facts, start
 
 import loosestep as ls
-from loosestep import buffers, opening, optimizers
-from loosestep.errors import WorkerFailed
+from loosestep import optimizers
+from loosestep.foundation import buffers
+from loosestep.foundation.errors import WorkerFailed
 from loosestep.optimizers import Optimizer
 from loosestep.requests import AllReduce, Request, Shared, Start
-from loosestep.strategy import Strategy
-from loosestep.transport import Session, Transport
-from loosestep.worker import Worker
-from loosestep.wrapping import WrappedSession
+from loosestep.requests.worker import Worker
+from loosestep.runtime import banner
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Session, Transport
+from loosestep.transports.wrapper import WrappedSession
 
 
 @pytest.fixture(autouse=True)
@@ -271,7 +273,7 @@ def test_a_round_sends_what_the_docstring_says(strategy: Strategy, kind: type[Tr
 @pytest.mark.parametrize("n", [2, 6])
 def test_the_opening_says_what_a_round_sends(strategy: Strategy, n: int) -> None:
     values, _ = stated(strategy, n, 16 * n)
-    asked = opening.asked_in_a_round(strategy, n)
+    asked = banner.asked_in_a_round(strategy, n)
     assert len(asked) == n
     assert {each.steps for each in asked} == {getattr(strategy, "period", 1)}
     share = sum(each.sent for each in asked) / n

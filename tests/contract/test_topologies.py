@@ -13,7 +13,7 @@ from tests.contract.discovery import discover
 
 import loosestep as ls
 from loosestep import topologies
-from loosestep.topology import Topology
+from loosestep.topologies.base import Topology
 
 KINDS = discover(topologies, Topology)
 every_topology = pytest.mark.parametrize("topology", [kind.example() for kind in KINDS], ids=repr)

@@ -13,7 +13,7 @@ from tests.contract.asking import Ask, Primitive, ask
 from tests.contract.carriers import MANY, each, nobody_is_left
 
 import loosestep as ls
-from loosestep.errors import Deadlock, Mismatch, TimedOut, WorkerFailed
+from loosestep.foundation.errors import Deadlock, Mismatch, TimedOut, WorkerFailed
 from loosestep.requests import (
     AllReduce,
     Barrier,
@@ -25,8 +25,8 @@ from loosestep.requests import (
     Start,
     Wait,
 )
-from loosestep.transport import Transport
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Transport
 
 
 @each(2, 4)

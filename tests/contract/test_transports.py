@@ -13,7 +13,7 @@ from tests.contract.asking import Primitive, ask, beginning
 from tests.contract.carriers import KINDS, MANY, WRAPPERS, beginnings, check, each, fold
 
 import loosestep as ls
-from loosestep.errors import LoosestepError, TimedOut, WorkerFailed
+from loosestep.foundation.errors import LoosestepError, TimedOut, WorkerFailed
 from loosestep.requests import (
     AllReduce,
     Barrier,
@@ -28,8 +28,8 @@ from loosestep.requests import (
     Start,
     Wait,
 )
-from loosestep.transport import Transport
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Transport
 
 
 def only_overlapping(on: Transport) -> None:

@@ -13,7 +13,8 @@ from tests.contract.problem import Quadratic
 from tests.contract.test_resuming import CRASHES, check_crashes
 
 import loosestep as ls
-from loosestep import buffers, ops
+from loosestep import ops
+from loosestep.foundation import buffers
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -27,8 +28,8 @@ from loosestep.requests import (
     Wait,
     Weights,
 )
-from loosestep.transport import Transport
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.base import Transport
 
 KINDS = ("reduce", "broadcast", "gather", "mix", "message")
 

@@ -11,11 +11,11 @@ from tests.contract.asking import Ask, Script
 from tests.contract.discovery import discover
 
 import loosestep as ls
-from loosestep import stragglers
 from loosestep.requests import AllReduce, Exchange, Fetch, Gradient, Push, Request, Sleep, Start, Wait
-from loosestep.stragglers import Stragglers
-from loosestep.transports import simulated
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.transports.simulated import session as simulated
+from loosestep.transports.simulated import stragglers
+from loosestep.transports.simulated.stragglers import Stragglers
 
 LATENCY, BANDWIDTH = 3e-5, 2e8
 close = pytest.approx

@@ -12,10 +12,10 @@ from tests.contract.every import EXAMPLES, MANY, VIRTUAL, every_strategy, go
 from tests.contract.problem import Quadratic
 
 import loosestep as ls
-from loosestep.checkpoint import Folder
-from loosestep.stopwatch import Stopwatch
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.runtime.checkpoint.folder import Folder
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
+from loosestep.transports.stopwatch import Stopwatch
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_it_is_one_with_another_number_of_workers(
 
 def test_a_clock_stands_still_for_its_own_worker_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     at = [100.0]
-    monkeypatch.setattr("loosestep.stopwatch.perf_counter", lambda: at[0])
+    monkeypatch.setattr("loosestep.transports.stopwatch.perf_counter", lambda: at[0])
     watch = Stopwatch()
     watch.resume(1, 5.0)
     watch.begin()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tests.cuda.stub import Array, Card, Launch
 from tests.cuda.test_elementwise import LENGTHS, LONG, placed
 
-from loosestep.cuda import card
-from loosestep.cuda.failures import CardFailed
+from loosestep.cuda import device
+from loosestep.foundation.errors import CardFailed
 
 
 class Carrier(ABC):
@@ -127,7 +127,7 @@ class OnCard(Carrier):
 def on_card() -> OnCard:
     """Skipped, and said why, where there is none."""
     try:
-        card.first()
+        device.first()
     except CardFailed as failed:
         pytest.skip(str(failed))
     pytest.importorskip("cupy")

@@ -10,7 +10,7 @@ import pytest
 from tests.cuda.carriers import Carrier, Emulated, on_card
 from tests.cuda.stub import Card, stub_card
 
-from loosestep.cuda import card as cards
+from loosestep.cuda import device as cards
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from loosestep.cuda import card, nvrtc
-from loosestep.cuda.failures import CardFailed
-from loosestep.cuda.launching import cupy
+from loosestep.cuda import device, nvrtc
+from loosestep.cuda.launch import cupy
+from loosestep.foundation.errors import CardFailed
 
 
 def described() -> str:
-    name, module = card.first(), cupy()
+    name, module = device.first(), cupy()
     runtime = module.cuda.runtime
     driver, made_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     compiler = nvrtc.compiler((made_for // 1000,)).version

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loosestep.cuda.launching import cupy
+from loosestep.cuda.launch import cupy
 
 CHOSEN = "buckets or messages or passes or (faces and (20000 or finite)) or (rules and (copy or adam))"
 

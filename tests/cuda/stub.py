@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tests.cuda.emulation import emulate_kernel
 
 from loosestep import ops
-from loosestep.cuda import cache, launching, nvrtc
+from loosestep.cuda import cache, nvrtc
+from loosestep.cuda import launch as launching
 
 
 class Array:

@@ -12,9 +12,9 @@ from tests.cuda.carriers import Carrier
 from tests.cuda.stub import Card
 
 import loosestep as ls
-from loosestep.adapters.cupy import on_card
-from loosestep.cuda import card as cards
-from loosestep.cuda.failures import CardFailed
+from loosestep.cuda import device as cards
+from loosestep.cuda.cupy import on_card
+from loosestep.foundation.errors import CardFailed
 
 TARGETS = np.arange(12.0).reshape(4, 3)
 

@@ -15,8 +15,8 @@ from tests.cuda.emulation import ROOT
 from tests.cuda.stub import Card
 
 from loosestep import _core
-from loosestep.cuda import card as cards
-from loosestep.cuda.failures import CardFailed
+from loosestep.cuda import device as cards
+from loosestep.foundation.errors import CardFailed
 
 
 @pytest.fixture(autouse=True)

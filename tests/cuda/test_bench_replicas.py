@@ -9,12 +9,12 @@ from bench.hogwild import Objective, Rival, matrix, quality
 from bench.replicas import check
 from tests.cuda.stub import Card
 
-from loosestep.cuda import launching
+from loosestep.cuda import launch
 
 
 @pytest.mark.parametrize("case", replicas.CASES)
 def test_contestants_agree(card: Card, case: str) -> None:
-    check(lambda: replicas.made(replicas.CASES[case], 4096), launching.cupy().asnumpy)
+    check(lambda: replicas.made(replicas.CASES[case], 4096), launch.cupy().asnumpy)
     assert card.launches
 
 

@@ -11,9 +11,9 @@ import pytest
 from tests.cuda.emulation import needs_compiler
 from tests.cuda.stub import stub_card
 
-from loosestep import inspection
-from loosestep.cuda import card
-from loosestep.cuda.failures import CardFailed
+from loosestep.cli import inspection
+from loosestep.cuda import device
+from loosestep.foundation.errors import CardFailed
 
 SOURCE = """
 #include <string.h>
@@ -49,33 +49,33 @@ def driver(folder: Path, status: int, count: int) -> str:
 
 def test_no_driver_is_a_sentence() -> None:
     with pytest.raises(CardFailed) as caught:
-        card.names("libnodriver.so")
+        device.names("libnodriver.so")
     assert str(caught.value) == "no driver: libnodriver.so is not on this machine"
 
 
 def test_cards_have_names(tmp_path: Path) -> None:
-    assert card.names(driver(tmp_path, 0, 2)) == ["First", "Second"]
+    assert device.names(driver(tmp_path, 0, 2)) == ["First", "Second"]
 
 
 def test_a_driver_without_a_card(tmp_path: Path) -> None:
     with pytest.raises(CardFailed, match="no card: the driver's cuInit gives error 100"):
-        card.names(driver(tmp_path, 100, 0))
+        device.names(driver(tmp_path, 100, 0))
 
 
 def test_no_card_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = driver(tmp_path, 0, 0)
-    monkeypatch.setattr(card, "DRIVER", none)
+    monkeypatch.setattr(device, "DRIVER", none)
     with pytest.raises(CardFailed, match="no card: the driver knows none"):
-        card.first()
+        device.first()
 
 
 def told(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
-    return inspection._card(card.inspect())
+    return inspection._card(device.inspect())
 
 
 def test_info_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(card, "DRIVER", "libnodriver.so")
+    monkeypatch.setattr(device, "DRIVER", "libnodriver.so")
     wanted = "no driver: libnodriver.so is not on this machine (0 compiled kernels kept, 0 B)"
     assert told(monkeypatch, tmp_path) == wanted
 
@@ -85,9 +85,9 @@ def test_info_measures_the_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     copies: list[Any] = []
     data = SimpleNamespace(copy_from_device_async=lambda source, size: copies.append(size))
     with stub_card(monkeypatch, tmp_path):
-        cupy = card.cupy()
+        cupy = device.cupy()
         cupy.zeros = lambda n, dtype: SimpleNamespace(data=data)
-        monkeypatch.setattr(card, "DRIVER", driver(tmp_path, 0, 1))
+        monkeypatch.setattr(device, "DRIVER", driver(tmp_path, 0, 1))
         wanted = "First: copies at 134 GB/s read and written (0 compiled kernels kept, 0 B)"
         assert told(monkeypatch, tmp_path) == wanted
     assert copies == [1 << 28] * 10
@@ -98,8 +98,8 @@ def test_info_says_what_a_card_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         raise RuntimeError("out of memory allocating 268,435,456 bytes")
 
     with stub_card(monkeypatch, tmp_path):
-        card.cupy().zeros = full
-        monkeypatch.setattr(card, "DRIVER", driver(tmp_path, 0, 1))
+        device.cupy().zeros = full
+        monkeypatch.setattr(device, "DRIVER", driver(tmp_path, 0, 1))
         assert told(monkeypatch, tmp_path).startswith(
             "First: how fast the card copies cannot be measured: out of memory allocating 268,435,456 bytes ("
         )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.cuda.stub import Card
 
-from loosestep.cuda.launching import Stream, addresses, by_value
+from loosestep.cuda.launch import Stream, addresses, by_value
 
 cupy = pytest.importorskip("cupy")
 

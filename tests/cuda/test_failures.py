@@ -16,7 +16,7 @@ from tests.cuda.test_passes import rows_of
 from loosestep import ops
 from loosestep.cuda import cache, codecs, hogwild
 from loosestep.cuda.buckets import Bucket
-from loosestep.cuda.failures import CardFailed
+from loosestep.foundation.errors import CardFailed
 
 N = 1 << 16
 Call = Callable[[Any, Any], object]

@@ -12,7 +12,7 @@ from tests.cuda.test_rules import drawn
 
 from loosestep import ops
 from loosestep.cuda.buckets import Bucket
-from loosestep.cuda.launching import Stream
+from loosestep.cuda.launch import Stream
 
 pytestmark = pytest.mark.gpu
 TORCH_TYPES = ["float32", "float64", "float16", "bfloat16"]

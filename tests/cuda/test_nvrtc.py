@@ -12,7 +12,7 @@ from tests.cuda.test_elementwise import scalars
 from loosestep import _core
 from loosestep.cuda import cache, nvrtc, sources
 from loosestep.cuda.elementwise import kernel
-from loosestep.cuda.failures import CardFailed
+from loosestep.foundation.errors import CardFailed
 
 FILES = sorted(path.stem for path in KERNELS.glob("*.cu"))
 INCLUDE = (ROOT, ROOT / "csrc")

@@ -15,8 +15,8 @@ from tests.cuda.stub import Array, Card
 from tests.cuda.test_elementwise import placed
 
 from loosestep import ops
-from loosestep.cuda import arrays, cache, launching, sources
-from loosestep.cuda.failures import CardFailed
+from loosestep.cuda import arrays, cache, launch, sources
+from loosestep.foundation.errors import CardFailed
 
 F4 = np.dtype(np.float32)
 
@@ -88,7 +88,7 @@ def test_a_tensor_of_another_type(torch: Any) -> None:
 def test_a_kernel_is_compiled_once_and_kept(card: Card) -> None:
     (x,) = drawn(1)
     for _ in range(3):
-        launching.loaded.cache_clear()  # as in another process
+        launch.loaded.cache_clear()  # as in another process
         ops.scale(Array(x), 2.0)
     assert card.compiled == ["elementwise<Scale, float> for sm_90"]
     assert cache.state()[0] == 1
@@ -98,7 +98,7 @@ def test_other_sources_are_compiled_anew(card: Card, monkeypatch: pytest.MonkeyP
     (x,) = drawn(1)
     for digest in ("old", "new", "old"):
         monkeypatch.setattr(sources, "digest", lambda digest=digest: digest)
-        launching.loaded.cache_clear()
+        launch.loaded.cache_clear()
         ops.scale(Array(x), 2.0)
     assert len(card.compiled) == cache.state()[0] == 2
 

@@ -9,7 +9,8 @@ import pytest
 from tests.cuda.emulation import emulate
 from tests.cuda.making import buffers, each_kind, each_order
 
-from loosestep import ops, reductions
+from loosestep import ops
+from loosestep.ops import reductions
 
 BLOCK = reductions.BLOCK
 WARPS = 8  # of a thread block that makes sums of products

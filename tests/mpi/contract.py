@@ -17,10 +17,8 @@ from tests.contract.discovery import cases
 from tests.contract.problem import Quadratic, start
 
 import loosestep as ls
-from loosestep import program, strategies
-from loosestep.checkpoint import Folder
-from loosestep.choosing import choose
-from loosestep.errors import LoosestepError, PeerFailed
+from loosestep import strategies
+from loosestep.foundation.errors import LoosestepError, PeerFailed
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -35,10 +33,13 @@ from loosestep.requests import (
     Wait,
     Weights,
 )
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
-from loosestep.transports.mpi import world
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
+from loosestep.runtime import program
+from loosestep.runtime.checkpoint.folder import Folder
+from loosestep.runtime.checkpoint.newest import choose
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
+from loosestep.transports.mpi.transport import world
 
 SIZE, RANK = ls.MPI().size, world().rank
 SPLITS = {3: ([2, 1],), 4: ([2, 2], [3, 1], [1, 1, 2])}.get(SIZE, ())

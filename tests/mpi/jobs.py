@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from loosestep import launching
+from loosestep.cli import launch
 
 MARK = "LOOSESTEP_TEST_JOB"  # in the environment of a job's processes, by which they are found
 
@@ -23,8 +23,8 @@ MARK = "LOOSESTEP_TEST_JOB"  # in the environment of a job's processes, by which
 def mpi_is_here() -> bool:
     """Whether ranks can be started and find their MPI."""
     try:
-        launching.find()
-    except launching.NoMpi:
+        launch.find()
+    except launch.NoMpi:
         return False
     return importlib.util.find_spec("mpi4py") is not None
 

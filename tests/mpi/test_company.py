@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tests.mpi.wires import together
 
-from loosestep.errors import PeerFailed, TimedOut
-from loosestep.transports import company
-from loosestep.transports.company import Company
+from loosestep.foundation.errors import PeerFailed, TimedOut
+from loosestep.transports.mpi import company
+from loosestep.transports.mpi.company import Company
 
 
 class Dead(Exception):

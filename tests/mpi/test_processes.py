@@ -10,11 +10,11 @@ import pytest
 from tests.mpi.wires import sessions, together
 
 import loosestep as ls
-from loosestep import watch
-from loosestep.errors import TimedOut
-from loosestep.mail import Mail
-from loosestep.program import Plan
-from loosestep.wire import Header, Kind, pack, unpack
+from loosestep.foundation.errors import TimedOut
+from loosestep.runtime.program import Plan
+from loosestep.transports.mpi import liveness
+from loosestep.transports.mpi.mailbox import Mail
+from loosestep.transports.mpi.wire import Header, Kind, pack, unpack
 
 
 def plan_of(session: Any, heading: int) -> Plan:
@@ -40,7 +40,7 @@ def test_all_stop_at_the_largest_step_that_was_begun() -> None:
 
 @pytest.mark.parametrize("asks", [0, 2])
 def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LOOK", 0.1)
+    monkeypatch.setattr(liveness, "LOOK", 0.1)
     with sessions(3, silence=1.0) as (made, lines):
         plans = [plan_of(session, 5) for session in made]
         lines[1].stopped = True

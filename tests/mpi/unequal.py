@@ -10,7 +10,7 @@ from tests.contract.asking import Ask
 
 import loosestep as ls
 from loosestep.requests import AllReduce, Barrier, Broadcast, Request
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
 
 what, who = sys.argv[1], int(sys.argv[2])
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.processes import ProcessSession
-from loosestep.wire import FORMAT, Header, Wire, pack, unpack
+from loosestep.transports.mpi.session import ProcessSession
+from loosestep.transports.mpi.wire import FORMAT, Header, Wire, pack, unpack
 
 
 class Line(Wire):

@@ -9,7 +9,8 @@ import pytest
 from tests.native.processes import PATIENCE, memory, on_processes
 from tests.native.threads import arrays, on_threads, same_bits
 
-from loosestep import _core, collectives
+from loosestep import _core
+from loosestep.lowering import collectives
 
 DTYPES = [np.float32, np.float64]
 OPS = ["sum", "mean", "max", "min"]

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from loosestep import noise, ops
+from loosestep import ops
+from loosestep.ops import noise
 
 N = 10**6
 WHERE = {"seed": 2**63 + 11, "stream": 3, "step": 2**32 - 1}

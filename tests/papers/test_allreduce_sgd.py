@@ -9,9 +9,9 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
-from loosestep import buffers
-from loosestep.requests import address
-from loosestep.worker import Worker
+from loosestep.foundation import buffers
+from loosestep.requests.base import address
+from loosestep.requests.worker import Worker
 
 PROBLEM = quadratics()
 ROWS = np.random.default_rng(3).normal(size=(60, 4))

@@ -12,7 +12,7 @@ from tests.papers.problems import EQUAL, Array, difference, in_turn, quadratics,
 from tests.papers.test_streaming_diloco import streaming
 
 import loosestep as ls
-from loosestep import buffers
+from loosestep.foundation import buffers
 
 PROBLEM = quadratics(4, 6)
 

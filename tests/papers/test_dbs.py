@@ -11,9 +11,9 @@ import pytest
 from tests.papers.problems import EQUAL, Array, difference
 
 import loosestep as ls
-from loosestep.data import Grow, shards, together
-from loosestep.errors import WorkerFailed
-from loosestep.rounding import shared_out
+from loosestep.data import Grow, global_batch, shards
+from loosestep.data.apportion import shared_out
+from loosestep.foundation.errors import WorkerFailed
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(240, 5)), np.arange(240)
@@ -39,7 +39,7 @@ class Seen:
 
 
 def run(strategy: ls.Strategy, transport: Any, epochs: int = 4, seen: Any = None, batch: int = 24) -> ls.Result:
-    batches = together(ROWS, batch, epochs, seed=3)
+    batches = global_batch(ROWS, batch, epochs, seed=3)
     return ls.run(strategy, seen or Seen(), np.zeros(5), batches, optimizer=ls.SGD(0.1), on=transport)
 
 
@@ -138,7 +138,7 @@ def test_every_row_is_used_once_an_epoch(strategy: ls.Strategy, transport: Any) 
 
 
 def test_whatever_the_shares_it_is_sgd_on_the_union() -> None:
-    batches = [step.part(0) for step in together(ROWS, 24, 5, seed=3)(0, 1)]
+    batches = [step.part(0) for step in global_batch(ROWS, 24, 5, seed=3)(0, 1)]
     x = np.zeros(5)
     for batch in batches:
         x = x - 0.1 * Seen()(x, batch)
@@ -183,21 +183,21 @@ def test_bad_options_are_refused(options: Any, says: str) -> None:
 
 
 def test_a_batch_that_grows_makes_fewer_steps_of_all_rows() -> None:
-    steps = list(together(ROWS, Grow(24, at=(1, 2), factor=5), 3)(0, 4))
+    steps = list(global_batch(ROWS, Grow(24, at=(1, 2), factor=5), 3)(0, 4))
     assert [len(step.rows) for step in steps] == [24] * 10 + [120] * 2 + [240]
     for epoch in (steps[:10], steps[10:12], steps[12:]):
         assert sorted(np.concatenate([step.rows for step in epoch])) == list(range(240))
 
 
 def test_what_is_left_of_an_epoch_is_a_batch_or_joins_the_one_before() -> None:
-    lengths = [[len(step.rows) for step in together(ROWS, batch, 1)(0, 4)] for batch in (119, 100, 240, 1000)]
+    lengths = [[len(step.rows) for step in global_batch(ROWS, batch, 1)(0, 4)] for batch in (119, 100, 240, 1000)]
     assert lengths == [[119, 121], [100, 100, 40], [240], [240]]
     with pytest.raises(ValueError, match="at least a row for each of 4 workers, got 3"):
-        next(together(ROWS, 3, 1)(0, 4))
+        next(global_batch(ROWS, 3, 1)(0, 4))
 
 
 def test_all_workers_see_one_order_and_rank_order_within_a_step() -> None:
-    for one, two in islice(zip(together(ROWS, 24, 2)(0, 4), together(ROWS, 24, 2)(2, 4), strict=True), 12):
+    for one, two in islice(zip(global_batch(ROWS, 24, 2)(0, 4), global_batch(ROWS, 24, 2)(2, 4), strict=True), 12):
         assert (one.rows == two.rows).all()
         parts = [one.part(rank, (1, 2, 3, 4))[1] for rank in range(4)]
         assert (np.concatenate(parts) == one.rows).all()

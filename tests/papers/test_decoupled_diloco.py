@@ -13,11 +13,12 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, quadratics, trace
 
 import loosestep as ls
-from loosestep import buffers, centers
 from loosestep._core import Center
+from loosestep.foundation import buffers
 from loosestep.requests import Shared
+from loosestep.requests.worker import Worker
 from loosestep.strategies.decoupled_diloco import radial_directional
-from loosestep.worker import Worker
+from loosestep.transports import center as centers
 
 PROBLEM = quadratics(4, 6)
 

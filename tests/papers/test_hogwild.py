@@ -21,8 +21,8 @@ from tests.papers.problems import (
 )
 
 import loosestep as ls
-from loosestep.checkpoint import Folder
-from loosestep.choosing import choose
+from loosestep.runtime.checkpoint.folder import Folder
+from loosestep.runtime.checkpoint.newest import choose
 
 ALONE = quadratics(1)
 TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0))]

@@ -11,10 +11,10 @@ import pytest
 from tests.papers.problems import EQUAL, Array, around, changes_sides, difference, homogeneous, quadratics, trace
 
 import loosestep as ls
-from loosestep import ops, rates
-from loosestep.errors import WorkerFailed
+from loosestep import ops
+from loosestep.foundation.errors import WorkerFailed
 from loosestep.models import MLP
-from loosestep.optimizers import Optimizer
+from loosestep.optimizers import Optimizer, schedules
 
 SHAPES = ((4, 3), (3,), (3, 2), (2,))
 SIZE, MATRICES = 23, [slice(0, 12), slice(15, 21)]
@@ -236,7 +236,7 @@ def test_polynomial_and_cosine_fall_to_their_ends() -> None:
 
 
 def test_rates_are_values_that_parse_compose_and_scale() -> None:
-    from loosestep.expressions import parse, public
+    from loosestep.cli.expressions import parse, public
 
     text = "SGD(Warmup(Drops(0.1, at=(300, 600)), steps=50, start=0.1))"
     optimizer = parse(text, public(ls))
@@ -287,7 +287,7 @@ def test_a_global_batch_split_in_any_way_gives_one_step(cuts: tuple[int, ...], o
 
 @pytest.mark.parametrize(("scaling", "by"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_scale_rate_is_for_the_batch_of_all_workers(scaling: Any, by: float) -> None:
-    assert rates.factor(scaling, 4) == by
+    assert schedules.factor(scaling, 4) == by
     problem = quadratics(4)
 
     def end(rate: float, scaling: Any) -> Array:

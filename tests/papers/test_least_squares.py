@@ -10,7 +10,7 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, quadratics, trace
 
 import loosestep as ls
-from loosestep.least_squares import batch_threshold, largest_rate
+from loosestep.optimizers.least_squares import batch_threshold, largest_rate
 
 PROBLEM = quadratics(4)
 DIMENSIONS = 20

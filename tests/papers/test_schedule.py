@@ -12,7 +12,7 @@ from tests.contract.problem import facts
 from tests.papers.problems import EQUAL, RATE, Array, difference, quadratics
 
 import loosestep as ls
-from loosestep.errors import WorkerFailed
+from loosestep.foundation.errors import WorkerFailed
 
 PROBLEM = quadratics(4)
 

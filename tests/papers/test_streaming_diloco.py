@@ -11,9 +11,9 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
-from loosestep import buffers
+from loosestep.foundation import buffers
 from loosestep.requests import Shared
-from loosestep.worker import Worker
+from loosestep.requests.worker import Worker
 
 PROBLEM = quadratics(4, 6)
 TRANSPORTS = [in_turn(4), ls.Threads(4)]

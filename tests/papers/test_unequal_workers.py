@@ -15,7 +15,7 @@ from tests.contract.test_resuming import CRASHES, check_crashes
 from tests.papers.problems import EQUAL, RATE, Array, difference, quadratics, trace
 
 import loosestep as ls
-from loosestep.stragglers import Stragglers
+from loosestep.transports.simulated.stragglers import Stragglers
 
 PROBLEM = quadratics()
 

@@ -23,7 +23,7 @@ from loosestep.sparse import (
     HogwildRegressor,
     MatrixFactorization,
 )
-from loosestep.sparse.options import threads
+from loosestep.sparse.parameters import threads
 
 SETS = [*_core.isas(), "atomic"]
 CHUNK = 64

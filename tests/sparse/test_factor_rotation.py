@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 from tests.mpi.jobs import ended, needs_mpi, script
 
 import loosestep as ls
-from loosestep.errors import Diverged, WorkerFailed
+from loosestep.foundation.errors import Diverged, WorkerFailed
 from loosestep.sparse import MatrixFactorization
 from loosestep.sparse.ratings import read
 from loosestep.sparse.rotation import Beginning, Share, rotate

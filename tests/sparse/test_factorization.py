@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from loosestep import _core
-from loosestep.errors import Diverged
+from loosestep.foundation.errors import Diverged
 from loosestep.sparse import MatrixFactorization
 
 

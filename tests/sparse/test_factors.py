@@ -10,7 +10,7 @@ from tests.sparse import replay
 from tests.sparse.replay import Problem
 
 from loosestep import _core
-from loosestep.sparse.tables import widened, words
+from loosestep.sparse.factor_table import widened, words
 
 SETS = [*_core.isas(), "atomic"]
 

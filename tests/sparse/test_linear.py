@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from loosestep.sparse import HogwildClassifier, HogwildRegressor
-from loosestep.sparse.engine import Trainer
+from loosestep.sparse.linear_trainer import Trainer
 
 ESTIMATORS = [HogwildClassifier, HogwildRegressor]
 

@@ -18,7 +18,7 @@ from loosestep.sparse import (
     HogwildRegressor,
     MatrixFactorization,
 )
-from loosestep.sparse.sound import sound
+from loosestep.sparse.matrix_checks import sound
 
 
 def rows(form: str = "csr") -> Any:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.mpi.jobs import Running, ended, mpiexec_of, needs_mpi, script, started
 
-from loosestep import launching
-from loosestep.launching import guard, records
+from loosestep.cli import launch
+from loosestep.cli.launch import guard, records
 
 pytestmark = needs_mpi
 rarely = pytest.mark.slow  # what tests without processes show as well
@@ -60,8 +60,8 @@ def test_a_rank_that_fails_between_the_start_of_mpi_and_its_run(how: str, tmp_pa
     job = ended("-n", 3, "--linger", 1000, program(tmp_path, before), seconds=100)
     assert job.process.returncode == code, job.err
     assert named(job, words), job.err
-    if launching.find().survives:
-        assert job.err.count(f"loosestep.errors.PeerFailed: {HEARD[how]}") == 2, job.err
+    if launch.find().survives:
+        assert job.err.count(f"loosestep.foundation.errors.PeerFailed: {HEARD[how]}") == 2, job.err
     assert "done" not in job.out
 
 
@@ -71,7 +71,7 @@ def test_a_rank_that_fails_before_the_start_of_mpi(how: str, tmp_path: Path) -> 
     job = ended("-n", 3, "--linger", 1000, program(tmp_path, before.removeprefix("on.rank\n")), seconds=100)
     assert job.process.returncode == code, job.err
     assert named(job, words), job.err
-    if launching.find().survives:
+    if launch.find().survives:
         assert "the other ranks had 5 s to end by themselves, and were ended" in job.err
 
 
@@ -94,7 +94,7 @@ def test_a_rank_that_fails_between_two_runs_is_heard(tmp_path: Path) -> None:
     lines = [before, "if me == 1: raise ArithmeticError('boo')"]
     job = ended("-n", 2, "--linger", 1000, program(tmp_path, "\n".join(lines)), seconds=100)
     assert job.process.returncode == 1, job.err
-    if launching.find().survives:
+    if launch.find().survives:
         assert "PeerFailed: worker 1 failed after its run: ArithmeticError: boo" in job.err
 
 

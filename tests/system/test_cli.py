@@ -15,10 +15,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import loosestep as ls
-from loosestep import inspection, opening
-from loosestep.cli import all_of_kind, main
-from loosestep.contenders import STORY
+from loosestep.cli import inspection
+from loosestep.cli.commands import all_of_kind, main
+from loosestep.cli.contenders import STORY
 from loosestep.requests import Buffer
+from loosestep.runtime import banner
 
 SCHEMA = {
     "strategy",
@@ -460,7 +461,7 @@ def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest
 
 @pytest.mark.parametrize("strategy", all_of_kind(ls.Strategy), ids=repr)
 def test_every_strategy_is_told_in_one_sentence(strategy: ls.Strategy) -> None:
-    sentence = opening.sentence(strategy)
+    sentence = banner.sentence(strategy)
     assert sentence.endswith(".")
     assert 20 < len(sentence) < 120
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.mpi.jobs import Running, ended, mpiexec_of, needs_mpi, started, wait_for_file
 
-from loosestep import launching
+from loosestep.cli import launch
 
 pytestmark = [needs_mpi, pytest.mark.failures]
 
@@ -93,7 +93,7 @@ def check_failure(how: str, tmp_path: Path, hosts: str = "", environment: dict[s
     code, ranks, words = ROWS[how]
     job = ended(*arguments(how, tmp_path, hosts=hosts), seconds=LIMIT + 10, environment=environment)
     assert job.process.returncode == code, job.err
-    if how == "killed" and not launching.find().survives:
+    if how == "killed" and not launch.find().survives:
         ranks, words = (1,), "rank 1 on"  # this MPI ends the others before they can speak
     for rank in ranks:
         assert words in said(job, rank), f"rank {rank}: {job.err}"

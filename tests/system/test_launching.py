@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from loosestep import processes
-from loosestep.cli import main
-from loosestep.launching import guard, mpiexec, records
-from loosestep.launching.job import EARLY, Job, Limits
+from loosestep.cli.commands import main
+from loosestep.cli.launch import guard, mpiexec, records
+from loosestep.cli.launch.job import EARLY, Job, Limits
+from loosestep.transports.mpi import session as processes
 
 OPEN_MPI = mpiexec.OpenMpi("/x/mpiexec", (5, 0, 11))
 UNKNOWN = [name for name in (*mpiexec.SCHEDULED, "SLURM_TASKS_PER_NODE") if name in os.environ]
@@ -33,7 +33,7 @@ def no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from loosestep.launching import records
+from loosestep.cli.launch import records
 records.root = lambda: Path(sys.argv[1])
 with records.own_folder() as folder:
     (folder / "sm_segment.0").write_text("left")

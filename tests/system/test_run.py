@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tests.mpi.jobs import ended, mpiexec_of, needs_mpi, script, started
 
-from loosestep import launching
-from loosestep.cli import main
-from loosestep.launching import mpiexec
-from loosestep.launching.job import Job, Limits
+from loosestep.cli import launch
+from loosestep.cli.commands import main
+from loosestep.cli.launch import mpiexec
+from loosestep.cli.launch.job import Job, Limits
 
 HELLO = """
 import os, sys
@@ -87,7 +87,7 @@ def test_the_kinds_of_mpiexec_are_told_apart() -> None:
     [("srun 23.02\n", "says 'srun 23.02'"), ("", "says 'nothing'"), (OLD, "is Open MPI 4.1.4, and 5 or newer is")],
 )
 def test_another_mpiexec_is_refused(text: str, said: str) -> None:
-    with pytest.raises(launching.NoMpi, match=said):
+    with pytest.raises(launch.NoMpi, match=said):
         mpiexec.identify("/x/mpiexec", text)
 
 
@@ -110,9 +110,9 @@ def test_the_mpi_beside_python_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_
         file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{os.environ['PATH']}")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "beside" / "python"))
-    assert isinstance(launching.find(), mpiexec.OpenMpi)
+    assert isinstance(launch.find(), mpiexec.OpenMpi)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert isinstance(launching.find(), mpiexec.Mpich)
+    assert isinstance(launch.find(), mpiexec.Mpich)
 
 
 def test_ranks_get_what_they_need_and_the_user_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_a_job_past_its_deadline_is_ended(tmp_path: Path) -> None:
 
 @needs_mpi
 def test_ranks_that_outlive_one_that_failed_have_so_long(tmp_path: Path) -> None:
-    if not launching.find().survives:
+    if not launch.find().survives:
         pytest.skip("this MPI ends all ranks at once")
     text = ENDING.format(how="os.kill(os.getpid(), 9)")
     job = ended("-n", 3, "--linger", 2, script(tmp_path, text, ["time.sleep(100)"]), seconds=30)

@@ -18,8 +18,9 @@ from tests.torch.training import momentum, seeded
 
 import loosestep as ls
 import loosestep.torch
-from loosestep import checkpoint, disk
-from loosestep.errors import CheckpointError, Diverged, LoosestepError
+from loosestep.foundation.errors import CheckpointError, Diverged, LoosestepError
+from loosestep.runtime.checkpoint import disk
+from loosestep.runtime.checkpoint import folder as checkpoint
 
 LAST = MPI.COMM_WORLD.size - 1
 STRATEGIES = (ls.LocalSGD(2), ls.LocalSGD(50), ls.EASGD(period=3), ls.Downpour(period=3), ls.DiLoCo(period=50))

@@ -13,14 +13,14 @@ import torch
 from tests.cuda.stub import Card, stub_card
 from torch import Tensor
 
-from loosestep.adapters.torch import flat, resident
+from loosestep.torch import device_buffer, flat
 
 
 class Plain:
     """Main memory that nobody pinned: a copy happens when somebody waits for it, or asks for its end again."""
 
     def __init__(self, like: Tensor) -> None:
-        self.array = np.full(like.numel(), np.nan, resident.TYPES[like.dtype])
+        self.array = np.full(like.numel(), np.nan, device_buffer.TYPES[like.dtype])
         self.to_do: list[Callable[[], None]] = []
         self.asked = 0
 
@@ -46,9 +46,9 @@ class Plain:
 @contextmanager
 def pretended(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
     """Every tensor is taken for one that lies on a card, whose current stream is number 7."""
-    for module in (flat, resident):
+    for module in (flat, device_buffer):
         patch.setattr(module, "lies_on_card", lambda tensor: True)
-    patch.setattr(resident.Resident, "__cuda_stream__", lambda self: (0, 7))
-    patch.setattr(resident, "Pinned", Plain)
+    patch.setattr(device_buffer.Resident, "__cuda_stream__", lambda self: (0, 7))
+    patch.setattr(device_buffer, "Pinned", Plain)
     with stub_card(patch, folder) as card:
         yield card

@@ -22,7 +22,7 @@ from torch import nn
 
 import loosestep as ls
 import loosestep.torch
-from loosestep.data.together import order_of
+from loosestep.data.global_batch import order_of
 from loosestep.requests import Fetch
 
 ROWS = 24  # of the union batch: 12 or 6 a rank

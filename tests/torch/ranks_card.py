@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 import loosestep as ls
 import loosestep.torch
-from loosestep import staging, strategies
-from loosestep.adapters.torch import resident
-from loosestep.errors import Mismatch
-from loosestep.strategy import Strategy
+from loosestep import strategies
+from loosestep.foundation.errors import Mismatch
+from loosestep.lowering import staging
+from loosestep.strategies.base import Strategy
+from loosestep.torch import device_buffer
 
 WORLD = MPI.COMM_WORLD
 REAL = torch.cuda.is_available()
@@ -66,7 +67,7 @@ def train(
         with optimizer.consensus():
             left = [param.detach().cpu().clone() for param in net.parameters()]
         left += [param.detach().cpu().clone() for param in net.parameters()]
-    return left, isinstance(optimizer.worker.params, resident.Resident)
+    return left, isinstance(optimizer.worker.params, device_buffer.Resident)
 
 
 def alike(got: list[Tensor], wanted: list[Tensor]) -> None:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 import loosestep as ls
 import loosestep.torch
-from loosestep.errors import LoosestepError, Mismatch
+from loosestep.foundation.errors import LoosestepError, Mismatch
 
 
 def made(net: nn.Module, strategy: ls.Strategy | None = None, inner: Any = None) -> Any:
@@ -207,14 +207,14 @@ def other_options() -> int:
 
 def other_code() -> int:
     """The same name, and other code."""
-    from loosestep import agreement
+    from loosestep.transports import matching
 
-    plain = agreement.source
-    agreement.source = lambda code: plain(code) + " " * (rank() == 1)
+    plain = matching.source
+    matching.source = lambda code: plain(code) + " " * (rank() == 1)
     try:
         refused("worker 1 has the strategy's source .checksum. .*, worker 0 has", seeded(0))
     finally:
-        agreement.source = plain
+        matching.source = plain
     return rank()
 
 

@@ -13,15 +13,15 @@ from bench.harness import Options
 from bench.torch_step import tiny
 from tests.torch.pretend import pretended
 
-from loosestep import staging
-from loosestep.cuda import card
+from loosestep.cuda import device
+from loosestep.lowering import staging
 
 
 def test_every_row_is_checked_and_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(staging, "CHUNK", 1 << 12)
     monkeypatch.setattr(torch_step, "DEVICE", "cpu")
     monkeypatch.setattr(torch_step, "finish", lambda: None)
-    monkeypatch.setattr(card, "names", lambda: ["Stub"])
+    monkeypatch.setattr(device, "names", lambda: ["Stub"])
     monkeypatch.setattr(torch_step, "CASES", {"tiny": (tiny, (64, 8))})
     monkeypatch.setattr(torch_step, "STRATEGIES", torch_step.STRATEGIES[:1])
     with pretended(monkeypatch, tmp_path):

@@ -20,12 +20,13 @@ from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep import staging, strategies  # noqa: E402
-from loosestep.adapters.torch import flat  # noqa: E402
-from loosestep.adapters.torch.resident import Resident  # noqa: E402
-from loosestep.arrays import is_buffer  # noqa: E402
-from loosestep.cuda.failures import CardFailed  # noqa: E402
-from loosestep.strategy import Strategy, pieces  # noqa: E402
+from loosestep import strategies  # noqa: E402
+from loosestep.foundation.buffers import is_buffer  # noqa: E402
+from loosestep.foundation.errors import CardFailed  # noqa: E402
+from loosestep.lowering import staging  # noqa: E402
+from loosestep.strategies.base import Strategy, pieces  # noqa: E402
+from loosestep.torch import flat  # noqa: E402
+from loosestep.torch.device_buffer import Resident  # noqa: E402
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from tests.torch.test_saving import learn, parallel  # noqa: E402
 from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
-from loosestep import disk  # noqa: E402
-from loosestep.errors import CheckpointError  # noqa: E402
+from loosestep.foundation.errors import CheckpointError  # noqa: E402
+from loosestep.runtime.checkpoint import disk  # noqa: E402
 
 HELD = r"holds a checkpoint: call restore\(folder\) first to go on from it, or give another folder$"
 

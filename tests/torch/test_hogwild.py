@@ -18,8 +18,8 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.arena import Arena  # noqa: E402
-from loosestep.adapters.torch.flat import Layout  # noqa: E402
+from loosestep.torch.flat import Layout  # noqa: E402
+from loosestep.torch.shared_state import Arena  # noqa: E402
 
 SCRIPT = Path(__file__).with_name("sharing.py")
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep import stopwatch  # noqa: E402
-from loosestep.data.together import order_of  # noqa: E402
+from loosestep.data.global_batch import order_of  # noqa: E402
+from loosestep.transports import stopwatch  # noqa: E402
 
 
 def made(strategy: ls.Strategy, net: nn.Module, inner: Any = None, **options: Any) -> Any:

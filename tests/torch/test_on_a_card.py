@@ -18,8 +18,8 @@ from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.resident import Resident, buffer_of  # noqa: E402
-from loosestep.strategy import Strategy  # noqa: E402
+from loosestep.strategies.base import Strategy  # noqa: E402
+from loosestep.torch.device_buffer import Resident, buffer_of  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,

@@ -19,9 +19,9 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.asked import launched  # noqa: E402
-from loosestep.launchers import BY_MPI  # noqa: E402
 from loosestep.requests import Gradient  # noqa: E402
+from loosestep.torch.setup import launched  # noqa: E402
+from loosestep.transports.mpi.launchers import BY_MPI  # noqa: E402
 
 
 def made(net: nn.Module | None = None, strategy: ls.Strategy | None = None, **options: Any) -> Any:

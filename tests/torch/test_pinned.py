@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from loosestep.adapters.torch import resident  # noqa: E402
+from loosestep.torch import device_buffer  # noqa: E402
 
 
 @pytest.fixture
@@ -56,18 +56,18 @@ COPY = [
 
 def test_copies_come_behind_what_is_computed_and_before_what_follows(said: Mock) -> None:
     there = torch.arange(4.0)
-    mirror = resident.Pinned(there)
-    mirror.bring(resident.Resident(there))
+    mirror = device_buffer.Pinned(there)
+    mirror.bring(device_buffer.Resident(there))
     assert words(said) == COPY
     assert mirror.array.tolist() == [0, 1, 2, 3]
     mirror.array *= 2
-    mirror.send(resident.Resident(there))
+    mirror.send(device_buffer.Resident(there))
     assert words(said) == [*COPY, "computing.wait_event(behind)"]
     assert there.tolist() == [0, 2, 4, 6]
 
 
 def test_waiting_is_for_the_card_or_for_the_copy(said: Mock) -> None:
-    mirror = resident.Pinned(torch.zeros(1))
+    mirror = device_buffer.Pinned(torch.zeros(1))
     said.behind.query.return_value = False
     assert mirror.done() is False
     mirror.wait_for_card()

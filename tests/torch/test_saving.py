@@ -17,8 +17,8 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.adapters.torch.options import Options  # noqa: E402
-from loosestep.errors import CheckpointError, Diverged, Mismatch  # noqa: E402
+from loosestep.foundation.errors import CheckpointError, Diverged, Mismatch  # noqa: E402
+from loosestep.torch.options import Options  # noqa: E402
 
 
 def parallel(net: nn.Module, inner: Any = None, strategy: ls.Strategy | None = None) -> Any:

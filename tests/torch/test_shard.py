@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset  # noqa: E402
 
 import loosestep as ls  # noqa: E402
-from loosestep.adapters.torch.shard import rows_of, shard  # noqa: E402
+from loosestep.torch.samplers import rows_of, shard  # noqa: E402
 
 
 def worker(rank: int = 0, size: int = 1) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from loosestep.value import Value
+from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer

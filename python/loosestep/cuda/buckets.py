@@ -11,7 +11,7 @@ import numpy as np
 from loosestep import _core
 from loosestep.cuda.arrays import Buffer, check_apart, check_disjoint, seen
 from loosestep.cuda.elementwise import C_TYPES, rule_of, signature
-from loosestep.cuda.launching import THREADS, addresses, by_value, launch
+from loosestep.cuda.launch import THREADS, addresses, by_value, launch
 from loosestep.cuda.memory import address, sent_for_all, structure
 
 PIECE = 8192

@@ -12,7 +12,7 @@ import numpy as np
 
 from loosestep.cuda.arrays import Buffer, check_wide, seen
 from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import THREADS, blocks_for, launch
+from loosestep.cuda.launch import THREADS, blocks_for, launch
 from loosestep.cuda.memory import address, fetched, room, sent, structure
 from loosestep.cuda.reductions import size_sum
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from loosestep import _core
 from loosestep.cuda.arrays import BYTES, all_seen
-from loosestep.cuda.launching import THREADS, addresses, blocks_for, by_value, launch
+from loosestep.cuda.launch import THREADS, addresses, blocks_for, by_value, launch
 
 C_TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16"}
 ACCESS = 16

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from loosestep.cuda.arrays import Place, card_of, is_contiguous, seen
-from loosestep.cuda.launching import THREADS, addresses, launch
+from loosestep.cuda.launch import THREADS, addresses, launch
 from loosestep.cuda.memory import address, fetched, sent, structure
 
 LOSSES = ("log_loss", "hinge", "squared_hinge", "squared_error", "huber")

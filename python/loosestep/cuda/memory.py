@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loosestep.cuda.failures import CardFailed
-from loosestep.cuda.launching import Stream, by_value, cupy
+from loosestep.cuda.launch import Stream, by_value, cupy
+from loosestep.foundation.errors import CardFailed
 
 if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place

@@ -8,7 +8,7 @@ from typing import Any
 from loosestep.cuda.arguments import number, whole
 from loosestep.cuda.arrays import BYTES, all_seen, check_wide
 from loosestep.cuda.elementwise import C_TYPES, rule_of
-from loosestep.cuda.launching import THREADS, blocks_for, launch
+from loosestep.cuda.launch import THREADS, blocks_for, launch
 from loosestep.cuda.memory import structure
 
 RULES = {"normal": ("out",), "add_normal": ("x",), "langevin": ("x", "g")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loosestep.cuda import sources
-from loosestep.cuda.failures import CardFailed
+from loosestep.foundation.errors import CardFailed
 
 OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 """Every product and sum is rounded by itself and small numbers are kept: the bits of the CPU."""

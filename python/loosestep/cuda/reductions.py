@@ -12,7 +12,7 @@ import numpy as np
 from loosestep.cuda.arguments import several, whole
 from loosestep.cuda.arrays import Buffer, all_seen, seen
 from loosestep.cuda.elementwise import C_TYPES
-from loosestep.cuda.launching import THREADS, blocks_for, launch
+from loosestep.cuda.launch import THREADS, blocks_for, launch
 from loosestep.cuda.memory import address, fetched, room, sent
 
 BLOCK = 4096

@@ -11,7 +11,7 @@ import numpy as np
 from loosestep.cuda.arguments import number, numbers, several
 from loosestep.cuda.arrays import BYTES, Buffer, check_disjoint, check_wide, seen
 from loosestep.cuda.elementwise import ACCESS, C_TYPES, shape
-from loosestep.cuda.launching import addresses, by_value, launch
+from loosestep.cuda.launch import addresses, by_value, launch
 from loosestep.cuda.memory import address, sent, structure
 
 MOST = 64

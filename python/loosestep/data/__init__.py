@@ -1,8 +1,8 @@
 """Data sets for classifiers, and how they are dealt to workers."""
 
 from loosestep.data.dataset import Dataset
+from loosestep.data.global_batch import Grow, Together, together
 from loosestep.data.loading import find, load, names
 from loosestep.data.sharding import shards, steps_per_epoch
-from loosestep.data.together import Grow, Together, together
 
 __all__ = ["Dataset", "Grow", "Together", "find", "load", "names", "shards", "steps_per_epoch", "together"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from loosestep.data.rows import pairs_in
-from loosestep.errors import positive, whole
+from loosestep.foundation import checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,10 +45,10 @@ def shards(
     [4, 4]
     """
     x, y = data
-    whole("batch", batch)
-    whole("epochs", epochs, 0)
+    checks.integer("batch", batch)
+    checks.integer("epochs", epochs, 0)
     count = pairs_in(data)
-    whole("seed", seed, 0)
+    checks.integer("seed", seed, 0)
     if fraction is not None:
         _check_fraction(fraction)
 
@@ -89,7 +89,7 @@ def _kept_rows(
 
 def _check_fraction(fraction: float, size: int | None = None) -> None:
     """Above 0, at most 1, and for that many workers enough to hold every row."""
-    positive("fraction", fraction)
+    checks.positive("fraction", fraction)
     if fraction > 1:
         raise ValueError(f"fraction must be at most 1, got {fraction!r}")
     if size is not None and fraction * size < 1 - 1e-9:

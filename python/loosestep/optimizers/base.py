@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
-from loosestep import buffers, ops, rates
-from loosestep.errors import positive
-from loosestep.rates import Rate
-from loosestep.value import Value
+from loosestep import ops
+from loosestep.foundation import buffers, checks
+from loosestep.foundation.value import Value
+from loosestep.optimizers import schedules
+from loosestep.optimizers.schedules import Rate
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Pull
@@ -48,7 +49,7 @@ class Optimizer(Value):
 
     def scaled(self, by: float) -> Optimizer:
         """The same at a rate that many times as large."""
-        return replace(self, rate=rates.scaled(self.rate, by))  # type: ignore[type-var]
+        return replace(self, rate=schedules.scaled(self.rate, by))  # type: ignore[type-var]
 
     def init(self, params: Buffer) -> tuple[Buffer, ...]:
         """Zeroed moments."""
@@ -72,11 +73,11 @@ class Optimizer(Value):
         `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
         are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
         """
-        how = How(rates.at(self.rate, step), count, params if at is None else at, rules, shapes)
+        how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes)
         if self.weight_decay and self.decays_gradient:
             ops.axpy(grad, how.seen, self.weight_decay)
         if self.correction and rules is ops and count > 1 and step > 0:
-            self.carry(moments[0], rates.at(self.rate, step - 1), how.rate)
+            self.carry(moments[0], schedules.at(self.rate, step - 1), how.rate)
         if pull is None:
             self.apply(params, grad, moments, how)
         else:
@@ -102,8 +103,8 @@ class Optimizer(Value):
 
     def check(self, *names: str) -> None:
         """Refuse a rate, weight decay or other number that is negative or not finite."""
-        rates.check("rate", self.rate)
+        schedules.check("rate", self.rate)
         for name in ("weight_decay", *names):
-            positive(name, getattr(self, name), zero=True)
+            checks.positive(name, getattr(self, name), zero=True)
         if not isinstance(self.correction, (bool, type(None))):
             raise TypeError(f"correction must be True or False, got {self.correction!r}")

@@ -9,9 +9,9 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.errors import positive
+from loosestep.foundation import checks
 from loosestep.optimizers.base import How, Optimizer, Shapes
-from loosestep.rates import Rate
+from loosestep.optimizers.schedules import Rate
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer
@@ -127,7 +127,7 @@ class LAMB(Layerwise):
     def __post_init__(self) -> None:
         self.check("beta1", "beta2", "epsilon")
         if self.largest is not None:
-            positive("largest", self.largest, zero=True)
+            checks.positive("largest", self.largest, zero=True)
 
     def ratio(self, weights: float, length: float) -> float:
         """phi(|w|) / |u|."""

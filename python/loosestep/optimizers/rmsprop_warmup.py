@@ -7,7 +7,7 @@ from math import exp
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.optimizers.base import How, Optimizer
-from loosestep.rates import Rate
+from loosestep.optimizers.schedules import Rate
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer

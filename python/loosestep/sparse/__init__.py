@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from loosestep.sparse.factorization import MatrixFactorization
+from loosestep.sparse.factorization_machine import FactorizationMachineClassifier, FactorizationMachineRegressor
 from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
-from loosestep.sparse.machine import FactorizationMachineClassifier, FactorizationMachineRegressor
-from loosestep.sparse.reading import read_svmlight, svmlight_blocks
+from loosestep.sparse.matrix_factorization import MatrixFactorization
 from loosestep.sparse.rotation import rotate
+from loosestep.sparse.svmlight import read_svmlight, svmlight_blocks
 
 __all__ = [
     "FactorizationMachineClassifier",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from loosestep.sparse.engine import Trainer
+    from loosestep.sparse.linear_trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from loosestep.sparse.base import Hogwild
-from loosestep.sparse.classes import Classes, probabilities
-from loosestep.sparse.engine import Examples
-from loosestep.sparse.weights import narrowed, narrowed_weights, row_weights
+from loosestep.sparse.estimator import Hogwild
+from loosestep.sparse.labels import Classes, probabilities
+from loosestep.sparse.linear_trainer import Examples
+from loosestep.sparse.sample_weights import narrowed, narrowed_weights, row_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from loosestep.errors import whole
-from loosestep.sparse.sound import sound
+from loosestep.foundation import checks
+from loosestep.sparse.matrix_checks import sound
 
 Index: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]
@@ -110,7 +110,7 @@ def check_shape(given: Any) -> None:
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise TypeError(f"shape must be (users, items), got {given!r}")
     for what, number in zip(("users", "items"), given, strict=True):
-        whole(f"shape, of {what},", number, most=MOST)
+        checks.integer(f"shape, of {what},", number, most=MOST)
 
 
 def _shape(

@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from loosestep import _core, buffers
-from loosestep.errors import Diverged, of_kind, whole
-from loosestep.lowering import Lowering
+from loosestep import _core
+from loosestep.foundation import buffers, checks
+from loosestep.foundation.errors import Diverged
+from loosestep.lowering.lowering import Lowering
 from loosestep.requests import AllGather, Buffer, Exchange, Request, Start, Wait
-from loosestep.sparse.factorization import MatrixFactorization
-from loosestep.sparse.options import generator
+from loosestep.requests.worker import Worker
+from loosestep.sparse.factor_table import Table
+from loosestep.sparse.matrix_factorization import MatrixFactorization
+from loosestep.sparse.parameters import generator
 from loosestep.sparse.ratings import Floats, Ratings, read
-from loosestep.sparse.tables import Table
-from loosestep.transport import Task, Transport
-from loosestep.worker import Worker
+from loosestep.transports.base import Task, Transport
 
 
 def rotate(
@@ -61,11 +62,11 @@ def rotate(
 
     Reference: Zhang, Peng, Qiu, Model rotation (Harp), 2016.
     """
-    of_kind("on", on, Transport)
+    checks.instance("on", on, Transport)
     model = MatrixFactorization(
         n_components, fit_intercept=fit_intercept, l2=l2, learning_rate=learning_rate, max_iter=max_iter,
         algorithm="rotation", rotation_order=rotation_order, rotation_seconds=rotation_seconds, shape=shape,
-        random_state=whole("seed", seed, 0),
+        random_state=checks.integer("seed", seed, 0),
     )  # fmt: skip
     model._check()
     given = read(X, y, shape)

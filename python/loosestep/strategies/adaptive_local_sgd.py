@@ -7,15 +7,15 @@ from math import ceil, inf, sqrt
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.errors import positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,14 +54,14 @@ class AdaptiveLocalSGD(Strategy):
     longest: int = 1000
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        whole("longest", self.longest)
+        checks.integer("period", self.period)
+        checks.integer("longest", self.longest)
         if (self.distance is None) == (self.time_share is None):
             raise ValueError("give either distance or time_share, and None for the other")
         if self.distance is not None:
-            positive("distance", self.distance)
+            checks.positive("distance", self.distance)
         if self.time_share is not None:
-            positive("time_share", self.time_share)
+            checks.positive("time_share", self.time_share)
             if self.time_share >= 1:
                 raise ValueError(f"time_share must be below 1, got {self.time_share!r}")
 

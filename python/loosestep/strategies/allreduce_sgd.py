@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import whole
+from loosestep.foundation import checks
 from loosestep.requests import Update
-from loosestep.strategy import State, Strategy, mean_gradient
+from loosestep.strategies.base import State, Strategy, mean_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,8 +43,8 @@ class AllReduceSGD(Strategy):
     first_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
-        whole("bucket_bytes", self.bucket_bytes)
-        whole("first_bytes", self.first_bytes)
+        checks.integer("bucket_bytes", self.bucket_bytes)
+        checks.integer("first_bytes", self.first_bytes)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield from mean_gradient(worker, self.bucket_bytes, self.first_bytes)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers, ops
-from loosestep.errors import at_most, one_of, positive, whole
+from loosestep import ops
+from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push, Sleep
-from loosestep.strategy import State, Strategy, outer_cautions, pull
+from loosestep.strategies.base import State, Strategy, outer_cautions, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,18 +64,18 @@ class AsyncLocalSGD(Strategy):
     grace: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("rate", self.rate)
-        positive("momentum", self.momentum, zero=True)
-        at_most("momentum", self.momentum, 1)
+        checks.integer("period", self.period)
+        checks.positive("rate", self.rate)
+        checks.positive("momentum", self.momentum, zero=True)
+        checks.at_most("momentum", self.momentum, 1)
         if self.delay is not None:
-            whole("delay", self.delay)
-        positive("grace", self.grace, zero=True)
+            checks.integer("delay", self.delay)
+        checks.positive("grace", self.grace, zero=True)
         if isinstance(self.speeds, str):
-            one_of("speeds", self.speeds, ("measured",))
+            checks.one_of("speeds", self.speeds, ("measured",))
         else:
             for speed in self.speeds or ():
-                positive("speeds", speed)
+                checks.positive("speeds", speed)
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.rate, self.momentum)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.errors import of_kind, positive, whole
+from loosestep.foundation import checks
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,10 +55,10 @@ class Averaged(Strategy):
         return cls(start=6)
 
     def __post_init__(self) -> None:
-        of_kind("strategy", self.strategy, Strategy)
-        whole("start", self.start)
+        checks.instance("strategy", self.strategy, Strategy)
+        checks.integer("start", self.start)
         if self.rate is not None:
-            positive("rate", self.rate, zero=True)
+            checks.positive("rate", self.rate, zero=True)
         if not self.strategy.replicas_agree:
             raise ValueError(
                 f"strategy must be one whose replicas agree when a round ends, as AllReduceSGD's do, "

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep.errors import at_most, positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,9 +47,9 @@ class AveragedDownpour(Strategy):
     weight: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("weight", self.weight, zero=True)
-        at_most("weight", self.weight, 1)
+        checks.integer("period", self.period)
+        checks.positive("weight", self.weight, zero=True)
+        checks.at_most("weight", self.weight, 1)
 
     def init(self, worker: Worker) -> State:
         center, average = (worker.shared(name, like=worker.params) for name in ("center", "average"))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers, ops
-from loosestep.errors import one_of, positive, whole
+from loosestep import ops
+from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, outer_cautions
+from loosestep.strategies.base import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,11 +54,11 @@ class BMUF(Strategy):
     form: Literal["classical", "nesterov"] = "classical"
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("rate", self.rate)
-        one_of("form", self.form, ("classical", "nesterov"))
+        checks.integer("period", self.period)
+        checks.positive("rate", self.rate)
+        checks.one_of("form", self.form, ("classical", "nesterov"))
         if self.block_momentum is not None:
-            positive("block_momentum", self.block_momentum, zero=True)
+            checks.positive("block_momentum", self.block_momentum, zero=True)
 
     def momentum(self, size: int) -> float:
         """m for that many workers."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import of_kind
+from loosestep.foundation import checks
 from loosestep.requests import Gradient, Mix, Start, Update, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
+from loosestep.topologies.base import Topology
 from loosestep.topologies.ring import Ring
-from loosestep.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +46,7 @@ class CDSGD(Strategy):
     topology: Topology = field(default_factory=Ring)
 
     def __post_init__(self) -> None:
-        of_kind("topology", self.topology, Topology)
+        checks.instance("topology", self.topology, Topology)
 
     def weigh(self, worker: Worker) -> float:
         """The plain mean: W conserves it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loosestep.errors import whole
-from loosestep.strategy import LateAverage
+from loosestep.foundation import checks
+from loosestep.strategies.delayed import LateAverage
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +34,7 @@ class CoCoDSGD(LateAverage):
     period: int = 8
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
+        checks.integer("period", self.period)
 
     @property
     def delay(self) -> int:  # type: ignore[override]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from loosestep import ops
-from loosestep.errors import at_most, one_of, positive, whole
-from loosestep.strategy import LateAverage
+from loosestep.foundation import checks
+from loosestep.strategies.delayed import LateAverage
 
 if TYPE_CHECKING:
     from loosestep.requests import Communication
-    from loosestep.strategy import State
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
+    from loosestep.strategies.base import State
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,10 +51,10 @@ class DaSGD(LateAverage):
     keep: float = 0.25
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        one_of("merge", self.merge, ("lerp", "correct", "replace"))
-        positive("keep", self.keep, zero=True)
-        at_most("keep", self.keep, 1)
+        checks.integer("period", self.period)
+        checks.one_of("merge", self.merge, ("lerp", "correct", "replace"))
+        checks.positive("keep", self.keep, zero=True)
+        checks.at_most("keep", self.keep, 1)
         self.check_delay(keeps=self.merge == "correct" or (self.merge == "lerp" and self.keep > 0))
 
     @property

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.errors import of_kind, positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import AllGather
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,7 +33,7 @@ class DBS(Strategy):
     most: a share is at most multiplied or divided by this at once, before all are brought to sum 1; None: any.
 
     A round sends what a round of its strategy sends; every so many rounds one number more to each worker. Batches
-    must be of all workers together, as `loosestep.data.together` makes them.
+    must be of all workers together, as `loosestep.data.global_batch` makes them.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.linspace(0, 1, 60), np.zeros(60)
@@ -58,13 +58,13 @@ class DBS(Strategy):
         return cls(every=4)
 
     def __post_init__(self) -> None:
-        of_kind("strategy", self.strategy, Strategy)
-        whole("every", self.every)
-        positive("smoothing", self.smoothing, zero=True)
+        checks.instance("strategy", self.strategy, Strategy)
+        checks.integer("every", self.every)
+        checks.positive("smoothing", self.smoothing, zero=True)
         if self.smoothing >= 1:
             raise ValueError(f"smoothing must be below 1, got {self.smoothing!r}")
         if self.most is not None:
-            positive("most", self.most)
+            checks.positive("most", self.most)
             if self.most <= 1:
                 raise ValueError(f"most must be above 1, got {self.most!r}")
         if not self.strategy.synchronous or len(self.strategy.stages) > 1:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep.errors import at_most, positive
+from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 EPSILON = 1e-12  # keeps the root of the mean square away from 0
 
@@ -58,9 +58,9 @@ class DCASGD(Strategy):
         return cls(strength=0.1)
 
     def __post_init__(self) -> None:
-        positive("strength", self.strength, zero=True)
-        positive("decay", self.decay, zero=True)
-        at_most("decay", self.decay, 1)
+        checks.positive("strength", self.strength, zero=True)
+        checks.positive("decay", self.decay, zero=True)
+        checks.at_most("decay", self.decay, 1)
 
     @property
     def epsilon(self) -> float:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers, ops
-from loosestep.errors import at_most, positive, share, whole
+from loosestep import ops
+from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy, outer_cautions
+from loosestep.strategies.base import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from loosestep.requests import Buffer, Request, Shared
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 DEGENERATE = 1e-6
 """Shorter than this, directions of length 1 have no mean that rounding did not make."""
@@ -111,15 +111,15 @@ class DecoupledDiLoCo(Strategy):
         return cls(period=3, fragments=1, quorum=1, rate=0.4, momentum=0.5)
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        whole("fragments", self.fragments)
+        checks.integer("period", self.period)
+        checks.integer("fragments", self.fragments)
         if self.quorum is not None:
-            whole("quorum", self.quorum)
-        whole("delay", self.delay)
-        at_most("delay", self.delay, self.period)
-        share("grace", self.grace)
-        positive("rate", self.rate)
-        positive("momentum", self.momentum, zero=True)
+            checks.integer("quorum", self.quorum)
+        checks.integer("delay", self.delay)
+        checks.at_most("delay", self.delay, self.period)
+        checks.fraction("grace", self.grace)
+        checks.positive("rate", self.rate)
+        checks.positive("momentum", self.momentum, zero=True)
 
     @property
     def window(self) -> int:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import buffers, ops
-from loosestep.errors import positive, whole
+from loosestep import ops
+from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, outer_cautions
+from loosestep.strategies.base import State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,9 +54,9 @@ class DiLoCo(Strategy):
         return cls(period=4, momentum=0.5)
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("rate", self.rate)
-        positive("momentum", self.momentum, zero=True)
+        checks.integer("period", self.period)
+        checks.positive("rate", self.rate)
+        checks.positive("momentum", self.momentum, zero=True)
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.rate, self.momentum)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import one_of, positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Start, Update, Wait
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,10 +52,10 @@ class EASGD(Strategy):
     order: Literal["after", "published"] = "after"
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        one_of("order", self.order, ("after", "published"))
+        checks.integer("period", self.period)
+        checks.one_of("order", self.order, ("after", "published"))
         if self.moving_rate is not None:
-            positive("moving_rate", self.moving_rate, zero=True)
+            checks.positive("moving_rate", self.moving_rate, zero=True)
 
     def rate(self, size: int) -> float:
         """The moving rate for that many workers."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import buffers, ops
-from loosestep.errors import positive, share, whole
-from loosestep.rates import Rate, at, check
+from loosestep import ops
+from loosestep.foundation import buffers, checks
+from loosestep.optimizers.schedules import Rate, at, check
 from loosestep.requests import Pull, Update
-from loosestep.scoping import Strength, check_strength, strength_at
-from loosestep.strategy import State, Strategy, mean_gradient
+from loosestep.strategies.base import State, Strategy, mean_gradient
+from loosestep.strategies.scoping import Strength, check_strength, strength_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,12 +67,12 @@ class EntropySGD(Strategy):
         return cls(inner=4)
 
     def __post_init__(self) -> None:
-        whole("inner", self.inner)
+        checks.integer("inner", self.inner)
         check_strength("pull", self.pull)
-        share("averaging", self.averaging)
+        checks.fraction("averaging", self.averaging)
         check("rate", self.rate)
         for name in ("noise", "momentum", "rho"):
-            positive(name, getattr(self, name), zero=True)
+            checks.positive(name, getattr(self, name), zero=True)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

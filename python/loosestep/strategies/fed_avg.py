@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import at_most, positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,11 +48,11 @@ class FedAvg(Strategy):
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("fraction", self.fraction)
-        at_most("fraction", self.fraction, 1)
+        checks.integer("period", self.period)
+        checks.positive("fraction", self.fraction)
+        checks.at_most("fraction", self.fraction, 1)
         if self.seed is not None:
-            whole("seed", self.seed, 0)
+            checks.integer("seed", self.seed, 0)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +50,7 @@ class HierarchicalLocalSGD(Strategy):
         periods, groups = zip(*self.levels, strict=True)
         for name, numbers in (("period", periods), ("group", groups[:-1])):
             for number in numbers:
-                whole(f"every {name} in levels", number)
+                checks.integer(f"every {name} in levels", number)
             if any(after % before or after == before for before, after in pairwise(numbers)):
                 raise ValueError(
                     f"every {name} in levels must be a multiple of the one before, got {self.levels!r}"

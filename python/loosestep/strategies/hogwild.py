@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import one_of
+from loosestep.foundation import checks
 from loosestep.requests import Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,8 +50,8 @@ class Hogwild(Strategy):
     moments: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
-        one_of("adds", self.adds, ("exact", "racy"))
-        one_of("moments", self.moments, ("shared", "own"))
+        checks.one_of("adds", self.adds, ("exact", "racy"))
+        checks.one_of("moments", self.moments, ("shared", "own"))
 
     @property
     def shares(self) -> tuple[str, ...]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep.errors import one_of, whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, settle_moments
+from loosestep.strategies.base import State, Strategy, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,10 +47,10 @@ class LocalSGD(Strategy):
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
+        checks.integer("period", self.period)
         for count in self.steps or ():
-            whole("every number in steps", count, 1, self.period)
-        one_of("momentum", self.momentum, ("keep", "reset", "average"))
+            checks.integer("every number in steps", count, 1, self.period)
+        checks.one_of("momentum", self.momentum, ("keep", "reset", "average"))
 
     @property
     def identity_at_one(self) -> bool:  # type: ignore[override]

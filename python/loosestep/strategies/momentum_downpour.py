@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep.errors import at_most, positive
+from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,10 +48,10 @@ class MomentumDownpour(Strategy):
     share: float | None = None
 
     def __post_init__(self) -> None:
-        positive("momentum", self.momentum, zero=True)
-        at_most("momentum", self.momentum, 1)
+        checks.positive("momentum", self.momentum, zero=True)
+        checks.at_most("momentum", self.momentum, 1)
         if self.share is not None:
-            positive("share", self.share)
+            checks.positive("share", self.share)
         elif self.momentum == 1:
             raise ValueError("share must be given where momentum is 1: 1 - momentum would move nothing")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loosestep import buffers, ops
-from loosestep.errors import at_most, positive, whole
+from loosestep import ops
+from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategy import State, Strategy, no_rate, note_rate
+from loosestep.strategies.base import State, Strategy, no_rate, note_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,10 +48,10 @@ class OverlapLocalSGD(Strategy):
     anchor_momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("pull", self.pull, zero=True)
-        at_most("pull", self.pull, 1)
-        positive("anchor_momentum", self.anchor_momentum, zero=True)
+        checks.integer("period", self.period)
+        checks.positive("pull", self.pull, zero=True)
+        checks.at_most("pull", self.pull, 1)
+        checks.positive("anchor_momentum", self.anchor_momentum, zero=True)
 
     def init(self, worker: Worker) -> State:
         state = State(anchor=worker.copy_of_params(), coming=None)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers, ops
-from loosestep.errors import one_of, positive, share, whole
-from loosestep.rates import Rate, at, check
+from loosestep import ops
+from loosestep.foundation import buffers, checks
+from loosestep.optimizers.schedules import Rate, at, check
 from loosestep.requests import AllReduce, Local, Pull
-from loosestep.scoping import Scoping, Strength, check_strength, strength_at
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.scoping import Scoping, Strength, check_strength, strength_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,13 +71,13 @@ class Parle(Strategy):
         return cls(period=4)
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
+        checks.integer("period", self.period)
         check_strength("pull", self.pull)
         check_strength("coupling", self.coupling)
-        share("averaging", self.averaging)
+        checks.fraction("averaging", self.averaging)
         check("rate", self.rate)
-        positive("momentum", self.momentum, zero=True)
-        one_of("towards", self.towards, ("anchors", "means"))
+        checks.positive("momentum", self.momentum, zero=True)
+        checks.one_of("towards", self.towards, ("anchors", "means"))
 
     def warnings(self, size: int) -> list[str]:
         strongest = at(self.rate, 0) * (

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep.errors import whole
+from loosestep.foundation import checks
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategy import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,7 +44,7 @@ class PartiallySynchronous(Strategy):
     period: int = 4
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
+        checks.integer("period", self.period)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())

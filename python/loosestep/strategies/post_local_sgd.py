@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,9 +48,9 @@ class PostLocalSGD(Strategy):
         return cls(switch=6, later=4)
 
     def __post_init__(self) -> None:
-        whole("later", self.later)
+        checks.integer("later", self.later)
         if self.switch is not None:
-            whole("switch", self.switch, 0)
+            checks.integer("switch", self.switch, 0)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         together = self.switch is None or worker.clock < self.switch

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.errors import positive
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Update
-from loosestep.strategy import State, Strategy, hand_on, my_turn
+from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.round_robin import hand_on, my_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +46,7 @@ class RoundRobinADMM(Strategy):
     moving_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("moving_rate", self.moving_rate, zero=True)
+        checks.positive("moving_rate", self.moving_rate, zero=True)
 
     def init(self, worker: Worker) -> State:
         multiplier = worker.copy_of_params()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep.errors import of_kind, positive
+from loosestep.foundation import checks
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
+from loosestep.strategies.base import State, Strategy
 from loosestep.strategies.local_sgd import LocalSGD
-from loosestep.strategy import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -60,14 +60,14 @@ class Schedule(Strategy):
         if not isinstance(part, tuple) or len(part) != 2:
             raise TypeError(f"parts must be pairs (strategy, epochs), got {part!r}")
         strategy, epochs = part
-        of_kind("the strategy of a part", strategy, Strategy)
+        checks.instance("the strategy of a part", strategy, Strategy)
         if strategy.shares or len(strategy.stages) > 1:
             why = "is a schedule itself" if len(strategy.stages) > 1 else "has parameters that all workers share"
             raise ValueError(f"{strategy!r} cannot be a part of a schedule: it {why}")
         if last != (epochs is None):
             raise ValueError(f"only the last part must have None for its epochs, got {part!r}")
         if epochs is not None:
-            positive("epochs", epochs)
+            checks.positive("epochs", epochs)
 
     def __repr__(self) -> str:
         return f"Schedule({', '.join(map(repr, self.parts))})"

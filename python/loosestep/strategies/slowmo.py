@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers, ops
-from loosestep.errors import one_of, positive, whole
-from loosestep.rates import Rate, at
+from loosestep import ops
+from loosestep.foundation import buffers, checks
+from loosestep.optimizers.schedules import Rate, at
 from loosestep.requests import AllReduce, Local
-from loosestep.strategy import State, Strategy, no_rate, note_rate, outer_cautions, settle_moments
+from loosestep.strategies.base import State, Strategy, no_rate, note_rate, outer_cautions, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,12 +56,12 @@ class SlowMo(Strategy):
     rate: Rate | None = None
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        positive("slow_momentum", self.slow_momentum, zero=True)
-        positive("slow_rate", self.slow_rate)
-        one_of("momentum", self.momentum, ("reset", "keep", "average"))
+        checks.integer("period", self.period)
+        checks.positive("slow_momentum", self.slow_momentum, zero=True)
+        checks.positive("slow_rate", self.slow_rate)
+        checks.one_of("momentum", self.momentum, ("reset", "keep", "average"))
         if self.rate is not None and not callable(self.rate):
-            positive("rate", self.rate)
+            checks.positive("rate", self.rate)
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.slow_rate, self.slow_momentum)

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from loosestep import buffers, ops
-from loosestep.arrays import here
+from loosestep import ops
 from loosestep.codecs import Codec
-from loosestep.errors import at_most, of_kind, one_of, positive, whole
+from loosestep.foundation import buffers, checks
+from loosestep.foundation.buffers import here
 from loosestep.requests import AllGather, AllReduce
-from loosestep.strategy import LateStrategy, State
+from loosestep.strategies.base import State
+from loosestep.strategies.delayed import LateStrategy
 
 if TYPE_CHECKING:
     from loosestep.requests import Communication
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 Parts: TypeAlias = "list[tuple[slice, slice]]"
 
@@ -71,16 +72,16 @@ class StreamingDiLoCo(LateStrategy):
         return cls(period=3, fragments=2)
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        whole("fragments", self.fragments)
+        checks.integer("period", self.period)
+        checks.integer("fragments", self.fragments)
         self.check_delay(keeps=self.keep > 0 or self.fragments > 1)
-        positive("keep", self.keep, zero=True)
-        at_most("keep", self.keep, 1)
-        positive("rate", self.rate)
-        positive("momentum", self.momentum, zero=True)
-        one_of("pattern", self.pattern, ("sequential", "strided"))
+        checks.positive("keep", self.keep, zero=True)
+        checks.at_most("keep", self.keep, 1)
+        checks.positive("rate", self.rate)
+        checks.positive("momentum", self.momentum, zero=True)
+        checks.one_of("pattern", self.pattern, ("sequential", "strided"))
         if self.codec is not None:
-            of_kind("codec", self.codec, Codec)
+            checks.instance("codec", self.codec, Codec)
 
     @property
     def replicas_agree(self) -> bool:  # type: ignore[override]

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep import ops
-from loosestep.errors import one_of, positive, whole
+from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Local, Update
-from loosestep.strategy import State, Strategy
+from loosestep.strategies.base import State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,11 +51,11 @@ class SyncEASGD(Strategy):
     order: Literal["after", "published"] = "after"
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
-        one_of("order", self.order, ("after", "published"))
+        checks.integer("period", self.period)
+        checks.one_of("order", self.order, ("after", "published"))
         for name in ("moving_rate", "center_rate"):
             if getattr(self, name) is not None:
-                positive(name, getattr(self, name), zero=True)
+                checks.positive(name, getattr(self, name), zero=True)
 
     def rates(self, size: int) -> tuple[float, float]:
         """(a, b) for that many workers."""

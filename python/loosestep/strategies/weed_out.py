@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import buffers
-from loosestep.errors import whole
+from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategy import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loosestep.requests import Buffer, Request
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,9 +46,9 @@ class WeedOut(Strategy):
     queue: int | None = None
 
     def __post_init__(self) -> None:
-        whole("period", self.period)
+        checks.integer("period", self.period)
         if self.queue is not None:
-            whole("queue", self.queue)
+            checks.integer("queue", self.queue)
 
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loosestep.topology import Topology
+from loosestep.topologies.base import Topology
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt
 
-from loosestep.topology import Topology
+from loosestep.topologies.base import Topology
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loosestep.errors import below, of_kind, one_of, positive
-from loosestep.requests import Communication, Compute, Request, RollCall, Sleep, Start, Wait
-from loosestep.transport import Session, Transport
+from loosestep.foundation import checks
+from loosestep.lowering.requests import RollCall
+from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
+from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.wrapping import WrappedSession
+from loosestep.transports.wrapper import WrappedSession
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 FREE = (Compute, RollCall, Sleep)
@@ -40,11 +41,11 @@ class Delayed(Transport):
     ranks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        of_kind("on", self.on, Transport)
+        checks.instance("on", self.on, Transport)
         for rank in self.ranks or ():
-            below("ranks", rank, self.on.size)
-        positive("seconds", self.seconds, zero=True)
-        one_of("pattern", self.pattern, ("constant", "random"))
+            checks.rank("ranks", rank, self.on.size)
+        checks.positive("seconds", self.seconds, zero=True)
+        checks.one_of("pattern", self.pattern, ("constant", "random"))
 
     @property
     def size(self) -> int:

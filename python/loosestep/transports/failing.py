@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.errors import LoosestepError, below, of_kind, whole
+from loosestep.foundation import checks
+from loosestep.foundation.errors import LoosestepError
 from loosestep.requests import Request
-from loosestep.transport import Session, Transport
+from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.wrapping import WrappedSession
+from loosestep.transports.wrapper import WrappedSession
 
 if TYPE_CHECKING:
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 class InjectedFailure(LoosestepError):
@@ -34,9 +35,9 @@ class Failing(Transport):
         return cls(at_request=10**9)
 
     def __post_init__(self) -> None:
-        of_kind("on", self.on, Transport)
-        whole("at_request", self.at_request)
-        below("rank", self.rank, self.on.size)
+        checks.instance("on", self.on, Transport)
+        checks.integer("at_request", self.at_request)
+        checks.rank("rank", self.rank, self.on.size)
 
     @property
     def size(self) -> int:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.collectives import TRAFFIC, Cost
-from loosestep.errors import of_kind
+from loosestep.foundation import checks
+from loosestep.lowering.collectives import TRAFFIC, Cost
 from loosestep.requests import Compute, Request
-from loosestep.transport import Session, Transport
+from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.wrapping import WrappedSession
+from loosestep.transports.wrapper import WrappedSession
 
 if TYPE_CHECKING:
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 class Meter:
@@ -73,7 +73,7 @@ class Metered(Transport):
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        of_kind("on", self.on, Transport)
+        checks.instance("on", self.on, Transport)
 
     @property
     def size(self) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loosestep import centers, ops
+from loosestep import ops
 from loosestep._core import Center
+from loosestep.lowering.requests import RollCall
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -19,18 +20,17 @@ from loosestep.requests import (
     Exchange,
     Mix,
     Request,
-    RollCall,
     Shared,
     Sleep,
     Start,
     Wait,
-    describe,
 )
-from loosestep.stopwatch import Stopwatch
-from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports import center
+from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from loosestep.worker import Worker
+    from loosestep.requests.worker import Worker
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +82,7 @@ class SerialEndpoint(Endpoint):
         self.started: set[Communication] = set()
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             Exchange: self.exchange,
-            **centers.handlers(self.rank),
+            **center.handlers(self.rank),
             AllReduce: lambda request: None,
             AllGather: lambda request: ops.copy(request.piece, request.out),
             Broadcast: lambda request: None,
@@ -106,7 +106,7 @@ class SerialEndpoint(Endpoint):
     def wait(self, request: Wait) -> None:
         """What was started is performed now."""
         if request.request not in self.started:
-            raise RuntimeError(f"{describe(request)} waits for what was not started")
+            raise RuntimeError(f"{request} waits for what was not started")
         self.started.remove(request.request)
         self._handlers[type(request.request)](request.request)
 

@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loosestep import _core, centers
-from loosestep.agreement import check_message
-from loosestep.errors import Aborted, Mismatch, TimedOut, positive, whole
-from loosestep.forks import Original, end_copy
-from loosestep.mail import pop
+from loosestep import _core
+from loosestep.foundation import checks
+from loosestep.foundation.errors import Aborted, Mismatch, TimedOut
+from loosestep.lowering.requests import RollCall
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -32,16 +31,18 @@ from loosestep.requests import (
     Group,
     Mix,
     Request,
-    RollCall,
     Shared,
     Sleep,
     Start,
     Wait,
-    describe,
 )
-from loosestep.rollcall import Roll
-from loosestep.stopwatch import Stopwatch
-from loosestep.transport import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports import center
+from loosestep.transports.attendance import Roll
+from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.forks import Original, end_copy
+from loosestep.transports.matching import check_message
+from loosestep.transports.mpi.mailbox import pop
+from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
 ROOM = 30  # requests that a worker has under way at once; a team has room for 32
@@ -64,8 +65,8 @@ class Threads(Transport):
         return cls(4)
 
     def __post_init__(self) -> None:
-        whole("n", self.n)
-        positive("deadline", self.deadline)
+        checks.integer("n", self.n)
+        checks.positive("deadline", self.deadline)
 
     @property
     def size(self) -> int:
@@ -199,7 +200,7 @@ class ThreadsEndpoint(Endpoint):
         }
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             **{kind: self.at_once(post) for kind, post in self.posts.items()},
-            **centers.handlers(self.rank),
+            **center.handlers(self.rank),
             Start: self.start,
             Wait: self.wait,
             RollCall: self.roll_call,
@@ -242,7 +243,7 @@ class ThreadsEndpoint(Endpoint):
         elif asked in self.early:
             self.early.remove(asked)
         else:
-            raise RuntimeError(f"{describe(request)} waits for what was not started")
+            raise RuntimeError(f"{request} waits for what was not started")
 
     # --- collectives -------------------------------------------------------------------------------------
 
@@ -379,7 +380,7 @@ class Watch:
                 late.append(rank)
         if late and len(late) == len(missing):
             words = [self.words(rank) for rank in self.culprits(late)]
-            raise TimedOut(self.endpoint.rank, describe(self.request), words, session.deadline)
+            raise TimedOut(self.endpoint.rank, str(self.request), words, session.deadline)
 
     def culprits(self, late: Sequence[int]) -> Sequence[int]:
         """Those who compute hold up those who wait for them; else those who are late."""
@@ -390,5 +391,5 @@ class Watch:
         other = self.endpoint.session.endpoints[rank]
         if other.done:
             return f"worker {rank}, which has ended"
-        what = "its start" if other.doing is None else describe(other.doing)
+        what = "its start" if other.doing is None else str(other.doing)
         return f"worker {rank}, which is at {what} in round {getattr(other.worker, 'round', 0)}"

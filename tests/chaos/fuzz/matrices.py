@@ -13,7 +13,7 @@ from tests.chaos.apart import apart
 from tests.chaos.draw import sentence
 
 from loosestep import sparse
-from loosestep.errors import Diverged
+from loosestep.foundation.errors import Diverged
 
 if TYPE_CHECKING:
     from collections.abc import Callable

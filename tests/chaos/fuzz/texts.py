@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tests.chaos.draw import sentence
 
-from loosestep.cli import WORDS
-from loosestep.expressions import ExpressionError, parse, parse_list
+from loosestep.cli.commands import WORDS
+from loosestep.cli.expressions import ExpressionError, parse, parse_list
 from loosestep.models import Model
 from loosestep.optimizers import Optimizer
-from loosestep.strategy import Strategy
-from loosestep.transport import Transport
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
 
 if TYPE_CHECKING:
     from random import Random

@@ -1,1 +1,0 @@
-"""One framework a file: what computes gradients and applies updates for one worker."""

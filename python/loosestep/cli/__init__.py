@@ -1,0 +1,1 @@
+"""The command line: `loosestep compare`, `train`, `run` and `info`."""

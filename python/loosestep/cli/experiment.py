@@ -1,0 +1,130 @@
+"""A model, data, workers and an optimizer, for any strategy: what the command line runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from loosestep.data import shards, steps_per_epoch, together
+from loosestep.foundation import units
+from loosestep.optimizers.schedules import factor
+from loosestep.runtime.run import run
+from loosestep.transports.simulated import Simulated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from loosestep.data import Dataset
+    from loosestep.models import Classifier, Model
+    from loosestep.optimizers import Optimizer
+    from loosestep.optimizers.schedules import Scaling
+    from loosestep.runtime.model import Batches
+    from loosestep.runtime.result import Progress, Result
+    from loosestep.strategies.base import Strategy
+    from loosestep.transports.base import Transport
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything but the strategy. Rows are dealt anew every epoch; an evaluation ends each epoch.
+
+    evaluations: about how many in an epoch.
+    """
+
+    data: Dataset
+    model: Model
+    on: Transport
+    optimizer: Optimizer
+    batch: int
+    epochs: int
+    seed: int
+    by_label: bool = False
+    fraction: float | None = None  # of the rows, which each worker keeps
+    scale_rate: Scaling = "none"
+    evaluations: int = 1
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model for this data."""
+        return self.model.build(self.data.features, self.data.classes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Local steps of the worker that has most rows."""
+        return steps_per_epoch(len(self.data.y_train), self.batch, self.on.size, self.fraction)
+
+    @property
+    def steps(self) -> int:
+        """Local steps in all."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def every(self) -> int:
+        """Local steps from an evaluation to the next."""
+        return max(1, self.steps_per_epoch // self.evaluations)
+
+    def varied(self, optimizer: Optimizer | None, seed: int) -> Experiment:
+        """The same with another seed and, if one is given, another optimizer."""
+        return replace(self, optimizer=optimizer or self.optimizer, seed=seed)
+
+    def run(self, strategy: Strategy, callback: Callable[[Progress], object], **options: Any) -> Result:
+        """Train with a strategy; `options` are those of `loosestep.run` for checkpoints."""
+        return run(
+            strategy,
+            self.classifier.gradient,
+            self.classifier.init(self.seed),
+            self.batches(strategy),
+            optimizer=self.optimizer,
+            on=self.on,
+            seed=self.seed,
+            evaluate=lambda params: self.classifier.evaluate(params, self.data.test),
+            every=self.every,
+            steps_per_epoch=self.steps_per_epoch,
+            scale_rate=self.scale_rate,
+            shapes=self.classifier.shapes,
+            callback=callback,
+            **options,
+        )
+
+    def batches(self, strategy: Strategy) -> Batches:
+        """Dealt to each worker; to all together, where the strategy shares them out."""
+        if "own_batches" not in strategy.needs:
+            length = self.batch, self.epochs, self.seed
+            return shards(self.data.train, *length, by_label=self.by_label, fraction=self.fraction)
+        if self.by_label or self.fraction is not None:
+            how = "by label" if self.by_label else "by fraction"
+            raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt {how}")
+        return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
+
+    def links(self) -> dict[str, str]:
+        """What a simulated network is like, in the units in which networks are sold."""
+        on = self.on
+        if not isinstance(on, Simulated):
+            return {}
+        latency, bandwidth = on.latency, on.bandwidth
+        if not isinstance(latency, (int, float)) or not isinstance(bandwidth, (int, float)):
+            return {}  # a table
+        speed = f"{bandwidth * 8e-6:g} Mbit/s, {latency * 1e3:g} ms a message"
+        return {"links": f"{speed}; a local step takes {on.step_time * 1e3:g} ms or as the stragglers say"}
+
+    def facts(self) -> dict[str, str]:
+        """What it consists of, in words."""
+        size, together = self.classifier.size, self.batch * self.on.size
+        rate, steps = self.optimizer.rate, self.steps_per_epoch
+        by = factor(self.scale_rate, self.on.size)
+        dealt = ", dealt by label" if self.by_label else ""
+        dealt += "" if self.fraction is None else f", {units.share(self.fraction)} for each worker"
+        return {
+            "data": str(self.data) + dealt,
+            "model": f"{self.model!r}, {units.times(size, 'parameter')}, {units.size(4 * size)}",
+            "workers": f"{self.on.size} on {self.on!r}, CPU"
+            + ("; seconds are virtual" if self.on.virtual else ""),
+            **self.links(),
+            "batch": f"{self.batch} a worker, {together} together",
+            "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
+            "optimizer": f"{self.optimizer!r}, learning rate {rate}",
+            "scale_rate": f"{self.scale_rate}: the learning rate times {by:g}, for {self.on.size} workers",
+            "seed": str(self.seed),
+        }

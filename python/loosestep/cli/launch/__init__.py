@@ -1,0 +1,22 @@
+"""Starts a program on N ranks: finds the MPI, gives it what it needs, passes signals on, leaves no orphan."""
+
+from loosestep.cli.launch.job import Job, Limits
+from loosestep.cli.launch.mpiexec import NoMpi, alone, find
+
+__all__ = ["Job", "Limits", "NoMpi", "find", "launch"]
+
+
+def launch(program: list[str], ranks: int, hosts: str | None, tag: bool, limits: Limits) -> int:
+    """Run a program on that many ranks, to its end; the exit code is 0 if every rank's was.
+
+    program: a command, the same on every rank.
+    hosts: as mpiexec takes them, "one:4,two:4"; None is this machine.
+    tag: whether each line of output begins with its rank.
+    limits: the deadline, after which the job is ended with exit code 124, and how long ranks outlive one that
+        failed: time to notice, to say so and to save (5 s at most if it failed before its run had begun).
+
+    Raises NoMpi where there is no mpiexec, or one of an unknown kind.
+    """
+    mpi = find()
+    command, environment = mpi.command(program, ranks, hosts, tag), mpi.environment(ranks)
+    return Job(mpi, command, environment, limits, alone=alone(hosts)).carry_out()

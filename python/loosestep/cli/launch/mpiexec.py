@@ -1,0 +1,159 @@
+"""Which MPI there is, and how its mpiexec is told what we want."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from loosestep import _core
+from loosestep.foundation.errors import LoosestepError
+
+GUARD = Path(__file__).with_name("guard.py")
+LOOPBACK = "127.0.0.1"
+SCHEDULED = ("SLURM_JOB_ID", "SLURM_JOBID", "PBS_JOBID", "LSB_JOBID", "PE_HOSTFILE")
+"""Where one of these is set, mpiexec starts ranks on the machines of an allocation."""
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+MEND = "pip install 'loosestep[mpi]', or put the mpiexec of an MPI on the PATH"
+
+
+class NoMpi(LoosestepError):
+    """There is no mpiexec, or none that we know."""
+
+
+@dataclass(frozen=True)
+class Mpi(ABC):
+    """One kind of mpiexec. `survives`: the other ranks go on when one dies, and are told."""
+
+    path: str
+    version: tuple[int, ...]
+    survives: ClassVar[bool] = False
+    passes: ClassVar[dict[int, int]] = {}
+    """For a signal of ours, the one that mpiexec hands to the ranks; the guard translates it back."""
+
+    @abstractmethod
+    def options(self, ranks: int, hosts: str | None, tag: bool) -> list[str]:
+        """Between mpiexec and the program."""
+
+    @abstractmethod
+    def settings(self, ranks: int) -> dict[str, str]:
+        """What this MPI needs in the environment, where the user has not said otherwise."""
+
+    def private(self, folder: Path) -> dict[str, str]:
+        """What keeps this MPI to itself where all ranks are on this machine; `folder` goes with the launcher."""
+        return {}
+
+    def command(self, program: list[str], ranks: int, hosts: str | None, tag: bool) -> list[str]:
+        """The whole command: every rank's program runs under a guard."""
+        guard = [sys.executable, "-I", "-S", str(GUARD), "die" if self.survives else "tell"]
+        return [self.path, *self.options(ranks, hosts, tag), *guard, *program]
+
+    def environment(self, ranks: int) -> dict[str, str]:
+        """This process's environment and what the ranks need; LOOSESTEP_RANKS is how many there must be."""
+        one = dict.fromkeys(ONE_THREAD, "1")  # ranks are the parallelism: more threads under them fight
+        return {**one, **self.settings(ranks), **os.environ, "LOOSESTEP_RANKS": str(ranks)}
+
+
+class OpenMpi(Mpi):
+    """Open MPI 5. It ends ranks by SIGKILL on SIGINT and SIGTERM, so two harmless signals stand for these."""
+
+    survives = True
+    passes: ClassVar = {signal.SIGINT: signal.SIGURG, signal.SIGTERM: signal.SIGWINCH}
+
+    def options(self, ranks: int, hosts: str | None, tag: bool) -> list[str]:
+        passed = ",".join(str(int(number)) for number in self.passes.values())
+        # no binding: threads and data loaders of a rank would share its one core
+        chosen = ["-n", str(ranks), "--with-ft", "ulfm", "--bind-to", "none", "--forward-signals", passed]
+        for name in ("LOOSESTEP_RANKS", *ONE_THREAD):
+            chosen += ["-x", name]
+        chosen += ["--host", hosts] if hosts else []
+        chosen += ["--oversubscribe"] if ranks > places() and not hosts else []
+        return chosen + (["--output", "rank"] if tag else [])
+
+    def settings(self, ranks: int) -> dict[str, str]:
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if root else {}
+
+    def private(self, folder: Path) -> dict[str, str]:
+        """Shared memory that goes with the launcher even if it is killed, and no port that others can reach."""
+        chosen = {"OMPI_MCA_btl_sm_backing_directory": str(folder)}
+        if LOOPBACK in _core.Pulse.addresses() and "OMPI_MCA_btl_tcp_if_exclude" not in os.environ:
+            chosen |= {"OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_btl_tcp_disable_family": "6"}
+        return chosen
+
+
+class Mpich(Mpi):
+    """MPICH, and what descends from it. It ends all ranks when one dies."""
+
+    passes: ClassVar = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
+
+    def options(self, ranks: int, hosts: str | None, tag: bool) -> list[str]:
+        there = ["-hosts", hosts] if hosts else []
+        return ["-n", str(ranks), *there, *(["-prepend-rank"] if tag else [])]
+
+    def settings(self, ranks: int) -> dict[str, str]:
+        crowded = ranks > _core.info()["cores"]
+        return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if crowded else {}  # else waiting ranks spin
+
+
+def alone(hosts: str | None) -> bool:
+    """Whether all ranks will be on this machine: no hosts are named, by the user or by a scheduler."""
+    return hosts is None and not any(name in os.environ for name in SCHEDULED)
+
+
+def places() -> int:
+    """Ranks that there is room for: the tasks of a SLURM allocation, which mpiexec asks for, else the cores."""
+    told = os.environ.get("SLURM_TASKS_PER_NODE") if "SLURM_JOB_ID" in os.environ else None
+    tasks = re.findall(r"(\d+)(?:\(x(\d+)\))?", told or "")  # such as 2(x3),1
+    cores: int = _core.info()["cores"]
+    return sum(int(count) * int(nodes or 1) for count, nodes in tasks) if tasks else cores
+
+
+BANNERS: dict[type[Mpi], str] = {
+    OpenMpi: r"\((?:Open MPI|OpenRTE)\) ([\d.]+)",
+    Mpich: r"HYDRA build details:\s+Version:\s+([\d.]+)",
+}
+"""In what `mpiexec --version` prints: the kind, and its version."""
+
+
+def find() -> Mpi:
+    """The mpiexec beside this Python (a wheel's, the one that mpi4py loads), else the first on the PATH."""
+    path = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+    if path is None:
+        raise NoMpi(f"there is no mpiexec beside {sys.executable} or on the PATH: {MEND}")
+    return identify(path, banner(path))
+
+
+def banner(path: str) -> str:
+    """What an mpiexec says of itself."""
+    try:
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoMpi(f"{path} does not say what it is ({error}): {MEND}") from error
+    return told.stdout + told.stderr
+
+
+def identify(path: str, text: str) -> Mpi:
+    """The kind and version that the text tells."""
+    for kind, pattern in BANNERS.items():
+        found = re.search(pattern, text)
+        if found:
+            version = tuple(int(part) for part in found[1].strip(".").split("."))
+            return supported(kind(path, version))
+    first = (text.strip().splitlines() or ["nothing"])[0]
+    raise NoMpi(f"{path} is neither Open MPI's nor MPICH's (--version says {first!r}): {MEND}")
+
+
+def supported(mpi: Mpi) -> Mpi:
+    """Open MPI before 5 has other options, and no way for ranks to outlive one."""
+    if isinstance(mpi, OpenMpi) and mpi.version < (5,):
+        said = ".".join(map(str, mpi.version))
+        raise NoMpi(f"{mpi.path} is Open MPI {said}, and 5 or newer is wanted: {MEND}")
+    return mpi

@@ -1,0 +1,96 @@
+"""What cards there are, asked of the driver itself; how fast one copies."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_int
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from loosestep.cuda import cache
+from loosestep.cuda.launch import cupy
+from loosestep.foundation.errors import CardFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COPIED = 1 << 28
+"""Bytes: more than any card's L2 holds."""
+REPEATS = 9
+"""Copies that are timed, after one to warm up."""
+DRIVER = "libcuda.so.1"
+
+
+def names(library: str = "") -> list[str]:
+    """Of all cards. CardFailed where there is no driver."""
+    driver = driver_of(library or DRIVER)
+    count = c_int()
+    asked(driver, "cuDeviceGetCount", byref(count))
+    return [name_of(driver, number) for number in range(count.value)]
+
+
+def driver_of(library: str) -> ctypes.CDLL:
+    """The driver, ready to be asked."""
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError as error:
+        raise CardFailed(f"no driver: {library} is not on this machine") from error
+    asked(driver, "cuInit", 0)
+    return driver
+
+
+def asked(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    """A function of the driver's, its status checked."""
+    status = getattr(driver, name)(*arguments)
+    if status:
+        raise CardFailed(f"no card: the driver's {name} gives error {status}")
+
+
+def name_of(driver: ctypes.CDLL, number: int) -> str:
+    """As NVIDIA calls it."""
+    device, name = c_int(), ctypes.create_string_buffer(256)
+    asked(driver, "cuDeviceGet", byref(device), number)
+    asked(driver, "cuDeviceGetName", name, 256, device)
+    return name.value.decode()
+
+
+def first() -> str:
+    """The name of the first card; CardFailed, in one sentence, where there is none."""
+    found = names()
+    if not found:
+        raise CardFailed("no card: the driver knows none")
+    return found[0]
+
+
+def inspect() -> dict[str, Any]:
+    """The first card, or why there is none; bytes that it copies a second; the kernels that are kept on disk."""
+    kernels, size = cache.state()
+    found: dict[str, Any] = {"name": None, "why": None, "copy": None}
+    try:
+        found["name"] = first()
+        found["copy"] = copy_rate()
+    except CardFailed as failed:
+        found["why"] = str(failed)
+    return {**found, "kernels": kernels, "kernel_bytes": size, "cache": str(cache.folder())}
+
+
+def copy_rate() -> float:
+    """Bytes read and written a second, by the driver's own copy within the card."""
+    module = cupy()
+    try:
+        x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
+        taken = [elapsed(lambda: out.data.copy_from_device_async(x.data, COPIED)) for _ in range(1 + REPEATS)]
+    except Exception as error:
+        raise CardFailed(f"how fast the card copies cannot be measured: {error}") from error
+    return 2 * COPIED / median(taken[1:])
+
+
+def elapsed(work: Callable[[], object]) -> float:
+    """Seconds that it takes on the card, between events on the current stream."""
+    events = cupy().cuda
+    begin, end = events.Event(), events.Event()
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(events.get_elapsed_time(begin, end)) / 1e3

@@ -1,0 +1,93 @@
+"""Starting a kernel: compiled at first use, on the caller's stream, its structures passed by value."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import cache
+from struct import pack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from loosestep.cuda import cache as on_disk
+from loosestep.foundation.errors import CardFailed
+
+if TYPE_CHECKING:
+    from loosestep.cuda.arrays import Place
+
+
+THREADS = 256
+"""In a block of the kernels that treat elements alike."""
+MOST_BLOCKS = 2**31 - 1
+
+
+class Stream(NamedTuple):
+    """Somebody else's, as CuPy wants to see one: in a launch, and in CUDA's stream protocol."""
+
+    ptr: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.ptr
+
+
+def cupy() -> Any:
+    """CuPy, which launches; imported at first use."""
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise CardFailed(
+            "buffers on a card need CuPy, which is not here: pip install 'loosestep[cuda13]' (or cuda12, as the "
+            f"driver has it): {error}"
+        ) from error
+
+
+def by_value(content: bytes) -> Any:
+    """A structure, as a kernel's argument."""
+    return np.frombuffer(content, of_bytes(len(content)))
+
+
+@cache
+def of_bytes(size: int) -> np.dtype[np.void]:
+    """A type of so many bytes: a launch should not have its name read anew."""
+    return np.dtype(f"V{size}")
+
+
+def addresses(values: Sequence[int]) -> Any:
+    """So many pointers in one structure."""
+    return by_value(pack(f"{len(values)}Q", *values))
+
+
+def blocks_for(threads: int) -> int:
+    """Enough blocks for so many threads; kernels go on in strides where that is not enough."""
+    return max(1, min(-(-threads // THREADS), MOST_BLOCKS))
+
+
+def launch(
+    file: str,
+    kernel: str,
+    place: Place,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    arguments: Sequence[Any],
+    shared: int = 0,
+) -> None:
+    """Start `kernel` of kernels/`file`.cu at a place. CardFailed, in one sentence, where it cannot start."""
+    module = cupy()
+    try:
+        device = module.cuda.Device(place.device)
+        with device:
+            function = loaded(module, file, kernel, device.compute_capability)
+            function(grid, block, tuple(arguments), shared_mem=shared, stream=Stream(place.stream))
+    except CardFailed:
+        raise
+    except Exception as error:
+        raise CardFailed(f"{kernel} could not be started on card {place.device}: {error}") from error
+
+
+@cache
+def loaded(module: Any, file: str, kernel: str, capability: str) -> Any:
+    """The kernel for cards of this capability; CuPy loads it once on each."""
+    major = module.cuda.runtime.runtimeGetVersion() // 1000
+    kept = on_disk.kept(file, kernel, f"sm_{capability}", major)
+    return module.RawModule(path=str(kept.file)).get_function(kept.name)

@@ -1,0 +1,1 @@
+"""Requests lowered to what a transport performs: collectives as messages, their costs, and memory of a device."""

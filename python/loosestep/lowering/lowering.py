@@ -1,0 +1,170 @@
+"""Rewriting requests into what a model and a transport perform natively. What they know passes untouched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING, cast
+from zlib import crc32
+
+from loosestep import ops
+from loosestep.lowering import collectives, hierarchical
+from loosestep.lowering.requests import Hosted, Script, Settle, Settled
+from loosestep.requests import Elastic, Fetch, Gradient, Local, Mix, Push, Ready, Start, Update, Wait
+from loosestep.requests.base import address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loosestep.requests import Buffer, Communication, Exchange, Request
+    from loosestep.requests.worker import Worker
+
+
+class Lowering:
+    """One worker's rewriter.
+
+    native: request types that model and transport perform themselves. unpriced: those that the transport also
+    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
+    of them workers live; collectives of all workers are then two-level (levels.py).
+    """
+
+    def __init__(
+        self,
+        native: frozenset[type[Request]],
+        worker: Worker,
+        unpriced: frozenset[type[Request]] = frozenset(),
+        *,
+        grouped: bool = True,
+        hosts: hierarchical.Hosts = (),
+    ) -> None:
+        self.unpriced, self.grouped = unpriced, grouped
+        self.native, self.worker = native - {Start, Wait, Settle}, worker  # these are always looked into
+        self.timed = Settle in native  # a quiesce point may come before what was started is over
+        self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
+        self.numbers = count()  # of two-level collectives
+        self.place = hierarchical.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
+        self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
+        self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
+            Local: self.local,
+            Gradient: self.gradient,
+            Elastic: self.elastic,
+            **dict.fromkeys(collectives.FORMS, self.collective),
+            Hosted: self.hosted,
+            Mix: self.mix,
+            Start: self.start,
+            Wait: self.wait,
+            Settle: self.settle,
+        }
+
+    def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same work in requests that are native."""
+        native, grouped, expansions = self.native, self.grouped, self.expansions
+        for request in requests:
+            kind = type(request)
+            if kind in native and (grouped or getattr(request, "group", None) is None):
+                yield request
+            elif kind in expansions:
+                yield from expansions[kind](request)
+            else:
+                raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
+
+    def performs(self, request: Request) -> bool:
+        """Whether the transport performs it itself."""
+        return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
+
+    def tag(self, request: Request) -> int:
+        """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
+        group = getattr(request, "group", None)
+        self.tags[group] += 1
+        kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
+        return crc32(kind.encode()) << 32 | self.tags[group]
+
+    def local(self, request: Local) -> Iterator[Request]:
+        step = list(self.lower((Gradient(), Update(request.pull, local=True))))
+        for _ in range(request.steps):
+            yield from step
+
+    def gradient(self, request: Gradient) -> Iterator[Request]:
+        for bucket in self.worker.buckets(self.worker.grad.nbytes):
+            yield Ready(bucket)
+
+    def elastic(self, request: Elastic) -> Iterator[Request]:
+        place = address(request.buf)
+        seen = self.worker.scratch(("center", place), request.buf)
+        move = self.worker.scratch(("move", place), request.buf)
+        yield Fetch(request.shared, into=seen)
+        ops.subtract(request.buf, seen, move)
+        ops.scale(move, request.rate)
+        ops.axpy(request.buf, move, -1.0)
+        yield Push("axpy", (request.shared,), (move,), (1.0,))
+
+    def collective(self, request: Communication) -> Iterator[Request]:
+        if self.worker.offstage and type(request) in self.unpriced:
+            return iter((request,))
+        if self.is_two_level(request):
+            return iter((self.two_level(request),))
+        return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
+
+    def is_two_level(self, request: Request) -> bool:
+        """Whether hosts meet in it: a group, though it may span several, is folded in its own order."""
+        return (
+            self.place is not None
+            and type(request) in hierarchical.FORMS
+            and getattr(request, "group", None) is None
+        )
+
+    def two_level(self, request: Communication) -> Script:
+        """Its visits and messages run beside the worker's own requests, also where it is waited for at once."""
+        assert self.place is not None
+        ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
+        lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.traffic(request, self.place))
+
+    def hosted(self, request: Hosted) -> Iterator[Request]:
+        for inner in request.requests:
+            yield from collectives.FORMS[type(inner)](inner, self.worker, request.tag)
+
+    def mix(self, request: Mix) -> Iterator[Request]:
+        exchange, parts = collectives.mix_exchange(request, self.worker, self.tag(request))
+        yield exchange
+        collectives.mix_finish(request, self.worker, parts)
+
+    def start(self, request: Start) -> Iterator[Request]:
+        asked = request.request
+        if self.performs(asked):
+            yield request
+        elif isinstance(asked, Mix):  # only its exchange runs beside; the buffer changes at Wait
+            pair = collectives.mix_exchange(asked, self.worker, self.tag(asked))
+            self.started[asked] = pair
+            yield Start(pair[0])
+        else:
+            self.started[asked] = script = self.script(asked)
+            yield Start(script)
+
+    def script(self, asked: Communication) -> Script:
+        if self.is_two_level(asked):
+            return self.two_level(asked)
+        expand = self.expansions.get(type(asked))
+        lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
+        return Script(asked, cast("Iterator[Communication]", lowered))
+
+    def wait(self, request: Wait) -> Iterator[Request]:
+        asked = request.request
+        if type(asked) is Settled:
+            yield from (request,) if self.timed else ()
+            return
+        if self.performs(asked):
+            yield request
+            return
+        begun = self.started.pop(asked, None)
+        if begun is None:
+            raise RuntimeError(f"worker {self.worker.rank} waits for {asked}, which it did not start")
+        if isinstance(begun, Script):
+            yield Wait(begun)
+        else:
+            yield Wait(begun[0])
+            collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])
+
+    def settle(self, request: Settle) -> Iterator[Request]:
+        for begun in self.wait(Wait(request.request)):
+            yield Settle(cast("Wait", begun).request, request.settled) if self.timed else begun

@@ -1,0 +1,67 @@
+"""Requests of the runtime and of wrappers; strategies do not ask for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loosestep.requests import Communication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(eq=False, slots=True)
+class Settled(Communication):
+    """In place of a started request whose result is there since a quiesce point: its `Wait` lasts until `due`."""
+
+    due: float = 0.0  # in virtual time; in real time, never later than now
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Settle(Communication):
+    """Complete what `Start` began, at no price; in virtual time `settled` learns when it would have been over."""
+
+    request: Communication
+    settled: Settled
+
+    def __str__(self) -> str:
+        return f"Settle({self.request})"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RollCall(Communication):
+    """Has any worker data for this round? `answer` gets one bool.
+
+    Answered at once where this worker has; one that has not waits until another has, or until none can.
+    """
+
+    round: int
+    present: bool
+    answer: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Script(Communication):
+    """A request lowered to primitives that run beside the worker's own; not started, it is waited for at once."""
+
+    source: Communication
+    requests: Iterator[Communication]
+    sent: tuple[int, int] | None = None  # (bytes, messages) of it, where that is not what the source would send
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Hosted(Communication):
+    """Collectives of one host's workers, one after the other, as one visit to memory that they share.
+
+    Visits of one `lane` happen in the order of their `number`, from 0, none left out; where nobody shares memory,
+    they are messages of that `tag`.
+    """
+
+    lane: int
+    number: int
+    tag: int
+    requests: Iterator[Communication]

@@ -1,0 +1,191 @@
+"""One worker as a strategy sees it: its rank, its flat buffers, its clock. No communication happens here."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from copy import copy
+from itertools import accumulate, pairwise
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loosestep import ops
+from loosestep.foundation import buffers
+from loosestep.foundation.buffers import on_card
+from loosestep.requests import Bucket, Buffer, Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import DTypeLike
+
+ONE = np.ones(1)
+
+
+class Worker:
+    """A participant that computes gradients.
+
+    `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
+    buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
+    this worker computed since the round began: the weight of its share in an average. `updates` counts those
+    of the moments: in `common`, one float64, where all workers of a host share them. `rate()` is the local
+    optimizer's learning rate.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        params: Buffer,
+        share: Callable[[str, Buffer], Shared],
+        moments: Iterable[Buffer] = (),
+        common: Buffer | None = None,
+    ) -> None:
+        self.rank, self.size = rank, size
+        self.params, self.moments = params, moments
+        self.grad = buffers.like(params)
+        self.clock = self.round = self.samples = 0
+        self._updates, self._common = 0, common
+        self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
+        self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
+        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
+        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.seed = 0  # of the run
+        self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
+        self.inside = False  # a round: it has begun and is not over
+        self.offstage = False  # between steps: nothing is metered and no virtual time passes
+        self._share = share
+        self._scratch: dict[object, Buffer] = {}
+        self._buckets: dict[tuple[int, int], list[Bucket]] = {}
+
+    @property
+    def updates(self) -> int:
+        """How often the moments have been moved, by this worker or by all that share them."""
+        if self._common is None:
+            return self._updates
+        seen = self.scratch("updates", self._common)
+        ops.load(self._common, seen)
+        return int(seen[0])
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        """While no worker runs, or of this worker's own."""
+        self._updates = count
+        if self._common is not None:
+            self._common[0] = count
+
+    def count_update(self) -> int:
+        """One more; how many there are now."""
+        if self._common is None:
+            self._updates += 1
+        else:
+            ops.exact.axpy(self._common, ONE, 1.0)
+        return self.updates
+
+    def rate(self) -> float:
+        """Return the learning rate of the step that comes next.
+
+        In `run` that of its optimizer (with `scale_rate`), in a torch loop that of the optimizer's first parameter
+        group, as it is now.
+
+        Raises TypeError where a torch optimizer has none.
+        """
+        return float(self.rate_at(self.clock))
+
+    def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Parameters and gradient consist of tensors of these shapes, one after the other."""
+        self.shapes = tuple(shapes)
+        self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
+
+    def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
+        """This worker as it stands, whose shared variables come from another source."""
+        other = copy(self)
+        other._share = share
+        return other
+
+    def shared(self, name: str, like: Buffer) -> Shared:
+        """The variable of that name, common to all workers; the first worker's values initialise it."""
+        return self._share(name, like)
+
+    def scratch(self, name: object, like: Buffer) -> Buffer:
+        """A buffer of the size and dtype of `like`, where it lies, whose content need not survive the round."""
+        key = (name, like.size, like.dtype, on_card(like))
+        if key not in self._scratch:
+            self._scratch[key] = buffers.like(like)
+        return self._scratch[key]
+
+    def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+        """So many values which need not survive the round: like the parameters, or in main memory of that type."""
+        there = dtype is None and on_card(self.params)
+        key = (name, count, np.dtype(dtype or self.params.dtype), there)
+        if key not in self._scratch:
+            self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
+        return self._scratch[key]
+
+    def numbers(self, name: object, count: int) -> Buffer:
+        """Room for so many float64 numbers, which need not survive the round."""
+        return self.room(name, count, np.float64)
+
+    def copy_of_params(self) -> Buffer:
+        """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
+        copy: Buffer = buffers.copy_of(self.params)
+        return copy
+
+    def normal(self) -> Buffer:
+        """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
+        out = self.scratch("normal", self.params)
+        key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
+        drawn = self.room("normal", out.size, out.dtype) if on_card(out) else out
+        np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=drawn)
+        if drawn is not out:
+            out[:] = drawn
+        return out
+
+    def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
+        """The gradient cut into buckets of at most that size, in the order in which backward fills them.
+
+        The first one may be smaller, so that communication begins early. They begin with tensors, where those are
+        known and not larger than a bucket.
+        """
+        sizes = bucket_bytes, min(bucket_bytes, first_bytes or bucket_bytes)
+        if sizes not in self._buckets:
+            step, first = (max(1, size // self.grad.itemsize) for size in sizes)
+            self._buckets[sizes] = self._cut(step, first)
+        return self._buckets[sizes]
+
+    def fragments(self, count: int) -> list[slice]:
+        """The parameters cut into so many parts of nearly equal size, beginning with tensors that are near."""
+        size = self.params.size
+        if not 1 <= count <= size:
+            raise ValueError(f"fragments must be at most {size}, the number of parameters, got {count}")
+        cuts = [0, *(self._near(size * part // count, size / count / 2) for part in range(1, count)), size]
+        return [slice(low, high) for low, high in pairwise(cuts)]
+
+    def tensors(self, part: slice) -> list[slice]:
+        """Where, counted from the beginning of a part, its tensors are; the whole where none are known."""
+        inside = [edge for edge in self.edges if part.start < edge < part.stop]
+        cuts = [part.start, *inside, part.stop]
+        return [slice(low - part.start, high - part.start) for low, high in pairwise(cuts)]
+
+    def _near(self, place: int, reach: float) -> int:
+        """The beginning of a tensor that is less than `reach` away, or the place itself."""
+        after = bisect_left(self.edges, place)
+        best = min(self.edges[max(0, after - 1) : after + 1], key=lambda edge: abs(edge - place), default=place)
+        return best if abs(best - place) < reach else place
+
+    def _cut(self, step: int, first: int) -> list[Bucket]:
+        whole = self.grad.size
+        stops = [whole, self._edge(whole, first)]
+        while stops[-1] > 0:
+            stops.append(self._edge(stops[-1], step))
+        return [
+            Bucket(index, len(stops) - 1, self.grad[start:stop], (whole - start) / whole if whole else 1.0)
+            for index, (stop, start) in enumerate(pairwise(stops))
+        ]
+
+    def _edge(self, stop: int, most: int) -> int:
+        """Where a bucket that ends at `stop` begins: with a tensor, for both halves of one would wait for it."""
+        least = max(0, stop - most)
+        place = bisect_left(self.edges, least)
+        return self.edges[place] if place < len(self.edges) and self.edges[place] < stop else least

@@ -1,0 +1,1 @@
+"""Runs: the loop of the library and that of a user, over any transport."""

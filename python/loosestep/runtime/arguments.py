@@ -1,0 +1,70 @@
+"""What `run` accepts, checked before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from loosestep.foundation import checks
+from loosestep.optimizers import Optimizer
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Transport
+
+if TYPE_CHECKING:
+    from loosestep.optimizers import Shapes
+    from loosestep.requests import Buffer
+
+
+def check_kinds(strategy: object, optimizer: object, on: object) -> None:
+    """The three nouns of a run must be of their kinds, made and not classes."""
+    checks.instance("strategy", strategy, Strategy)
+    if optimizer is not None:
+        checks.instance("optimizer", optimizer, Optimizer)
+    if on is not None:
+        checks.instance("on", on, Transport)
+
+
+def check_functions(gradient: object, batches: object, optional: Mapping[str, object]) -> None:
+    """What the user gives to be called must be callable."""
+    checks.callable_("gradient", gradient, " of (x, batch)")
+    checks.callable_("batches", batches, " of (rank, size)")
+    for name, value in optional.items():
+        if value is not None:
+            checks.callable_(name, value)
+
+
+def check_start(x0: Buffer) -> Buffer:
+    """x0 must be a float32 or float64 array of finite values."""
+    if not isinstance(x0, np.ndarray) or x0.dtype not in (np.float32, np.float64):
+        found = f"{x0.dtype} array" if isinstance(x0, np.ndarray) else repr(type(x0).__name__)
+        raise TypeError(f"x0 must be a float32 or float64 array, got {found}")
+    if x0.size == 0:
+        raise ValueError("x0 has no values")
+    if not np.isfinite(x0).all():
+        raise ValueError("x0 holds values that are not finite")
+    return x0
+
+
+def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
+    """Tensors, if any are named, must fill x0."""
+    made = tuple(tuple(int(length) for length in shape) for shape in shapes)
+    if made and sum(map(prod, made)) != x0.size:
+        raise ValueError(f"shapes must be of {x0.size} values together, as x0 has, got {sum(map(prod, made))}")
+    return made
+
+
+class Lengths(NamedTuple):
+    """Steps: of the run, between evaluations, between checkpoints, in an epoch."""
+
+    steps: int | None
+    every: int | None
+    checkpoint_every: int | None
+    steps_per_epoch: int | None
+
+    def checked(self) -> Lengths:
+        """Those that are given must be whole numbers."""
+        given = self._asdict().items()
+        return Lengths(*(None if number is None else checks.integer(name, number) for name, number in given))

@@ -1,0 +1,167 @@
+"""What of a run goes into a checkpoint, and back."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep import ops
+from loosestep.foundation import checks
+from loosestep.foundation.buffers import is_buffer
+from loosestep.foundation.errors import CheckpointError, Diverged
+from loosestep.lowering.requests import Settled
+from loosestep.requests import Communication, Fetch, Shared
+from loosestep.strategies.base import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.runtime.checkpoint.folder import Facts, Folder, Part
+    from loosestep.runtime.program import Program
+    from loosestep.transports.base import Session
+    from loosestep.transports.metered import Meter
+
+POSITION = ("part", "progress", "met_at", "looked_at")  # of a program
+COUNTS = ("clock", "round", "updates", "samples", "computing", "communicating")  # of a worker
+TALLIES = ("waiting", "requests")  # of a meter
+NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+TOTALS = ("samples", "steps", "noted")  # of a model
+
+
+def told(program: Program, name: str, value: Any) -> Any:
+    """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
+    if isinstance(value, Communication):
+        return {"due": program.settled(value).due}
+    if isinstance(value, np.generic):
+        return value.item()
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} is of type {type(value).__name__}, which a checkpoint cannot keep: numbers, strings, lists "
+            "and arrays can be kept"
+        ) from error
+    return value
+
+
+def heard(fact: Any) -> Any:
+    """What `told` wrote."""
+    return Settled(fact["due"]) if isinstance(fact, dict) else fact
+
+
+def save_worker(
+    folder: Folder, program: Program, meter: Meter, session: Session, step: int
+) -> Generator[Request, None, Part]:
+    """Write one worker's part; rank 0's holds what is shared.
+
+    Raises Diverged where something in it is not finite: the checkpoint that is there is better.
+    """
+    worker = program.worker
+    first = worker.rank == 0
+    tensors: dict[str, Buffer] = {}
+    numbers: dict[str, Any] = {}
+    shares = program.plan.strategy.shares
+    if first or "params" not in shares:
+        tensors["params"] = worker.params
+    if first or "moments" not in shares:
+        tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
+    for name, _, _, value in pieces(program.state):
+        if is_buffer(value):
+            tensors[name] = value
+        elif not isinstance(value, Shared):
+            numbers[name] = told(program, name, value)
+        elif first:
+            tensors[name] = np.empty(value.size, value.dtype)
+            yield Fetch(value, into=tensors[name])
+            numbers[name] = session.version(value)
+    facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
+    check_finite(tensors, worker.rank, step)
+    return folder.write(step, worker.rank, tensors, facts)
+
+
+def check_finite(tensors: Mapping[str, Buffer], rank: int, step: int) -> None:
+    """Refuse to keep what is not finite."""
+    for name, tensor in tensors.items():
+        if not ops.all_finite(tensor):
+            raise Diverged(rank, step, what=f"the values of {name!r}")
+
+
+def position(program: Program, meter: Meter) -> Facts:
+    """Where a worker stands: counters of the program, the worker, its data and its meters."""
+    facts: Facts = {"taken": program.model.feed.taken}
+    for group, owner, names in owners(program, meter):
+        facts[group] = {name: getattr(owner, name) for name in names}
+    return facts
+
+
+def owners(program: Program, meter: Meter) -> list[tuple[str, Any, tuple[str, ...]]]:
+    """Whose counters a checkpoint keeps."""
+    return [
+        ("program", program, POSITION),
+        ("worker", program.worker, COUNTS),
+        ("meter", meter, TALLIES),
+        ("model", program.model, TOTALS),
+    ]
+
+
+def restore_worker(folder: Folder, program: Program, meter: Meter, session: Session) -> None:
+    """Bring a worker to where the checkpoint stood."""
+    worker = program.worker
+    tensors, facts = folder.read(worker.rank)
+    where = str(folder.part(folder.current, worker.rank))
+    with understood(where):
+        restore_state(program, meter, session, tensors, facts, where)
+        taken = checks.integer("taken", facts["taken"], 0)
+    program.model.feed.skip(taken)
+
+
+@contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Whatever goes wrong with facts of another shape than those that were written is said of their file."""
+    try:
+        yield
+    except NOT_WRITTEN_SO as error:
+        raise CheckpointError(
+            f"{where} does not hold what this run wants: {type(error).__name__}: {error}"
+        ) from error
+
+
+def restore_state(
+    program: Program, meter: Meter, session: Session, tensors: dict[str, Any], facts: Facts, where: str
+) -> None:
+    """Everything but the data."""
+    worker = program.worker
+    program.enter(facts["program"].get("part", 0))
+    if "params" in tensors:
+        place(worker.params, tensors["params"], "params", where)
+    if worker.rank == 0 or "moments" not in program.plan.strategy.shares:
+        for number, moment in enumerate(worker.moments):
+            place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
+    for name, holder, key, value in pieces(program.state):
+        if is_buffer(value):
+            place(value, tensors.get(name), name, where)
+        elif not isinstance(value, Shared):
+            setattr(holder, key, heard(facts["state"][name]))
+        elif worker.rank == 0:
+            session.store(value, tensors[name], facts["state"].get(name, 0))
+    for group, owner, names in owners(program, meter):
+        for name in names:
+            setattr(owner, name, facts[group].get(name, getattr(owner, name)))
+    session.resume(worker.rank, float(facts["seconds"]))
+
+
+def place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
+    """Copy into the buffer that is there: addresses never change."""
+    check_place(buffer, saved, name, where)
+    buffer[...] = saved
+
+
+def check_place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
+    """Refuse what is of another size or dtype than its buffer."""
+    if saved is None or saved.size != buffer.size or saved.dtype != buffer.dtype:
+        found = "is missing" if saved is None else f"holds {saved.size} {saved.dtype}"
+        raise CheckpointError(f"{where}: {name} {found}, wanted {buffer.size} {buffer.dtype}")

@@ -1,0 +1,380 @@
+"""`run`: joins a strategy, a model and a transport."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from signal import SIGTERM
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from loosestep.foundation import buffers, checks
+from loosestep.lowering.lowering import Lowering
+from loosestep.optimizers import SGD, Optimizer, Shapes
+from loosestep.optimizers.schedules import SCALINGS, Scaling, at, factor
+from loosestep.requests.worker import Worker
+from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, check_shapes, check_start
+from loosestep.runtime.checkpoint.folder import KEEP
+from loosestep.runtime.checkpoint.keeper import Keeper
+from loosestep.runtime.checkpoint.state import understood
+from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
+from loosestep.runtime.program import Plan, Program
+from loosestep.runtime.result import (
+    Interrupted,
+    Progress,
+    Result,
+    Totals,
+    WorkerResult,
+    consensus_distance,
+    mean_loss,
+)
+from loosestep.runtime.shared_buffers import Common
+from loosestep.runtime.signals import interruptible
+from loosestep.strategies.base import Strategy
+from loosestep.transports.base import Task, Transport
+from loosestep.transports.matching import check_facts, written
+from loosestep.transports.metered import Metered
+from loosestep.transports.mpi.launchers import check_alone
+from loosestep.transports.serial import Serial
+
+if TYPE_CHECKING:
+    from loosestep.requests import Buffer, Request
+
+Evaluate = Callable[[Any], "Mapping[str, float] | float"]
+
+
+def run(
+    strategy: Strategy,
+    gradient: GradientFunction,
+    x0: Buffer,
+    batches: Batches,
+    *,
+    optimizer: Optimizer | None = None,
+    steps: int | None = None,
+    on: Transport | None = None,
+    seed: int = 0,
+    evaluate: Evaluate | None = None,
+    every: int | None = None,
+    stop: Callable[[Progress], bool] | None = None,
+    callback: Callable[[Progress], object] | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    keep: int = KEEP,
+    scale_rate: Scaling = "none",
+    shapes: Sequence[tuple[int, ...]] = (),
+    steps_per_epoch: int | None = None,
+) -> Result:
+    """Train `x0` with a strategy.
+
+    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
+    x0: float32 or float64 array, not changed; the start of every worker.
+    batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
+        have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
+        weigh averages.
+    optimizer: the local update, SGD(0.1) by default.
+    steps: local gradient steps of each worker (None: until the batches end).
+    on: the transport, Serial() by default. A process that a launcher (mpiexec, torchrun, srun) started as one of
+        several is refused where it would train alone; on=Serial() says that it shall.
+    seed: of whatever is random in the run: imaginary durations and delays, a strategy's noise. Data order belongs
+        to `batches`.
+    evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
+        end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
+    checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
+        from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
+        number of workers all begin at the consensus (see resizing.py), and a line on standard error says so. A
+        folder that cannot be written, or that another job writes to, is refused at the start.
+    keep: how many checkpoints stay. Where the newest is damaged a resumed run goes on from the one before, and
+        says so.
+    scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
+        workers, 'sqrt' by its root, 'none' leaves it.
+    shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
+    steps_per_epoch: local steps, where the strategy counts epochs.
+
+    Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
+    Diverged if a loss is not finite, or, where workers meet to evaluate, to save or to end, parameters or the
+    optimizer's buffers are not (no such checkpoint is written); TimedOut, Mismatch, Deadlock, CheckpointError;
+    Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own, in every process (the
+    step is finished and saved; a second signal ends at once). A program that does not catch it ends with a
+    traceback, or after SIGTERM with exit code 143.
+
+    >>> import loosestep as ls, numpy as np
+    >>> rows = np.eye(4)
+    >>> mean = lambda rank, size: iter([rows[rank::size]] * 200)
+    >>> result = ls.run(ls.LocalSGD(4), lambda x, b: x - b.mean(axis=0), np.zeros(4), mean, on=ls.Threads(2))
+    >>> [round(float(v), 3) for v in result.params]
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    check_kinds(strategy, optimizer, on)
+    check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
+    lengths, keep = (
+        Lengths(steps, every, checkpoint_every, steps_per_epoch).checked(),
+        checks.integer("keep", keep),
+    )
+    seed = checks.integer("seed", seed, 0)
+    checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
+    if checkpoint is None and (checkpoint_every is not None or resume):
+        raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
+    if on is None:
+        check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
+    job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    job.evaluate, job.callback, job.stop = evaluate, callback, stop
+    job.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
+    return job.carry_out(gradient, batches, lengths)
+
+
+@dataclass
+class Job:
+    """One run being carried out."""
+
+    strategy: Strategy
+    x0: Buffer
+    optimizer: Optimizer
+    on: Transport
+    seed: int
+    checkpoint: str | PathLike[str] | None
+    resume: bool
+    evaluate: Evaluate | None = None
+    callback: Callable[[Progress], object] | None = None
+    stop: Callable[[Progress], bool] | None = None
+    scale_rate: Scaling = "none"
+    shapes: Shapes = ()
+    keep: int = KEEP
+    interrupted: int = 0  # by that signal
+    keeper: Keeper | None = None
+    history: list[Progress] = field(default_factory=list)
+    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
+
+    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
+        """The whole run; whatever ends it, the session is left."""
+        metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
+        self.session = metered.open(self.seed)
+        self.meters, self.size = self.session.meters, metered.size
+        try:
+            self.build(gradient, batches, lengths)
+            with interruptible(self.interrupt):
+                self.session.run([self.task(program) for program in self.plan.programs])
+            self.interrupted = max(self.signals())  # a signal to one process interrupts the run of all
+            result = self.result()
+        except BaseException as error:
+            self.session.leave(error)
+            raise
+        finally:
+            if self.keeper is not None:
+                self.keeper.close()
+        self.session.leave(None)
+        if self.interrupted:
+            raise self.told_of_signal(Interrupted.by(self.interrupted, result))
+        return result
+
+    def interrupt(self, number: int) -> None:
+        """A signal asks for the end: all stop at one step."""
+        self.interrupted = number
+        self.plan.halt()
+
+    def told_of_signal(self, error: Interrupted) -> Interrupted:
+        """A program that a signal ends shows no traceback, so rank 0 says a line."""
+        if 0 in self.session.ranks:
+            saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
+            by = "SIGTERM" if error.signal == SIGTERM else "Ctrl-C"
+            print(f"loosestep: {error} by {by}{saved}", file=sys.stderr, flush=True)
+        return error
+
+    def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
+        """Everything that the run needs, and where it stands if it is resumed."""
+        self.agree(lengths)
+        if self.checkpoint is not None:
+            self.keeper = Keeper(
+                self.checkpoint,
+                self.signature(),
+                self.session,
+                self.meters,
+                resume=self.resume,
+                keep=self.keep,
+            )
+        self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
+        self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
+        self.plan.await_halt = self.session.await_halt
+        self.totals = self.session.surveying("totals", self.local_totals)
+        self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
+        self.signals = self.session.surveying("signal", lambda: self.interrupted)
+        if self.strategy.shares and not self.session.hosted:
+            raise ValueError(
+                f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
+            )
+        common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
+        for rank in self.session.ranks:
+            self.plan.programs.append(self.program(rank, gradient, batches, common))
+        if self.keeper is not None:
+            self.restore(self.keeper)
+        self.refuse_no_data()
+
+    def agree(self, lengths: Lengths) -> None:
+        """All processes must have been asked for the same run."""
+        facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
+        facts |= {
+            "keep": self.keep,
+            "checkpoint": self.checkpoint is not None,
+            "x0 (checksum)": crc32(self.x0.tobytes()),
+            "shapes": str(self.shapes),
+        }
+        check_facts(self.session.surveying("run", lambda: facts)())
+
+    def refuse_no_data(self) -> None:
+        ended = all(program.model.feed.ended() for program in self.plan.programs)
+        if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
+            raise ValueError("the data is empty: no worker got a single batch")
+
+    def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
+        """One worker with its model and state."""
+        params = buffers.copy_of(self.x0) if common.params is None else common.params
+        moments = self.optimizer.init(params) if common.moments is None else common.moments
+        worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
+        worker.shape(self.shapes)
+        worker.seed = self.seed
+        adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
+        feed = Feed(batches, rank, self.size)
+        optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))
+        worker.rate_at = lambda step: at(optimizer.rate, step)
+        model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)
+        return Program(self.plan, worker, model)
+
+    def share_for(self, rank: int) -> Callable[[str, Buffer], Any]:
+        return lambda name, like: self.session.share(rank, name, like)
+
+    def task(self, program: Program) -> Task:
+        worker, model = program.worker, program.model
+        session, native = self.session, self.session.native | model.native
+        lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
+        return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
+
+    # --- quiesce points ----------------------------------------------------------------------------------
+
+    def pause(self, rank: int, still: bool) -> None:
+        (self.session.pause if still else self.session.proceed)(rank)
+
+    def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
+        """One worker's part of a checkpoint, where there is a folder; whether that failed."""
+        if self.keeper is None:
+            return False
+        failed = yield from self.keeper.save(program, step)
+        return failed
+
+    def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
+        """The checkpoint counts from now on; where a part failed, all workers raise."""
+        if self.keeper is not None:
+            first = program is self.plan.programs[0]
+            yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What a checkpoint knows of the run."""
+        coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
+        return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
+
+    def signature(self) -> dict[str, Any]:
+        return {
+            "strategy": written(self.strategy),
+            "optimizer": written(self.optimizer)
+            + ("" if self.scale_rate == "none" else f" with scale_rate {self.scale_rate}"),
+            "workers": self.size,
+            "parameters": f"{self.x0.size} {self.x0.dtype}",
+        }
+
+    def restore(self, keeper: Keeper) -> None:
+        """Go to the last whole checkpoint, if there is one."""
+        facts = keeper.restore(self.plan.programs, self.strategy)
+        if facts is None:
+            return
+        with understood(str(keeper.folder.path)):
+            self.history = [Progress(**seen) for seen in facts["history"]]
+            self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
+            self.plan.halting = self.plan.halt_at is not None
+            self.told = (facts["told"][0], facts["told"][1])
+
+    # --- reports -----------------------------------------------------------------------------------------
+
+    def report(self, program: Program, step: int) -> bool:
+        """Evaluate the consensus that rank 0 holds, once at a step; whether the run should stop."""
+        if self.history and self.history[-1].step == step:
+            return False
+        self.history.append(self.progress(program, step))
+        if self.callback is not None:
+            self.callback(self.history[-1])
+        return self.stop is not None and self.stop(self.history[-1])
+
+    def progress(self, program: Program, step: int) -> Progress:
+        totals = Totals.of(self.totals())
+        fresh = (totals.loss - self.told[0], totals.noted - self.told[1])
+        self.told = totals.loss, totals.noted
+        return Progress(
+            step=step,
+            seconds=totals.seconds,
+            virtual=self.on.virtual,
+            samples=totals.samples,
+            loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
+            bytes_sent=totals.bytes_sent // self.size,
+            waiting_share=totals.waiting_share(self.size),
+            metrics=self.metrics(program.out.reshape(self.x0.shape)),
+        )
+
+    def local_totals(self) -> dict[str, Any]:
+        """Counts of the workers in this process."""
+        models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
+        return Totals(
+            loss=sum(model.noted[0] for model in models),
+            noted=sum(model.noted[1] for model in models),
+            samples=sum(model.samples for model in models),
+            steps=max(model.steps for model in models),
+            bytes_sent=sum(meter.bytes for meter in meters),
+            messages=sum(meter.messages for meter in meters),
+            waiting=sum(meter.waiting for meter in meters),
+            seconds=max(map(self.session.now, self.session.ranks)),
+        )._asdict()
+
+    def metrics(self, params: Buffer) -> dict[str, float]:
+        if self.evaluate is None:
+            return {}
+        answer = self.evaluate(params)
+        named = answer if isinstance(answer, Mapping) else {"value": answer}
+        return {name: float(number) for name, number in named.items()}
+
+    def result(self) -> Result:
+        totals = Totals.of(self.totals())
+        history = tuple(Progress(**seen) for seen in self.histories()[0])
+        last, programs = history[-1], self.plan.programs
+        return Result(
+            params=programs[0].out.reshape(self.x0.shape),
+            loss=last.loss,
+            seconds=last.seconds,
+            virtual=last.virtual,
+            steps=totals.steps,
+            samples=last.samples,
+            bytes_sent=last.bytes_sent,
+            messages=totals.messages // self.size,
+            waiting_share=last.waiting_share,
+            consensus_distance=self.distance(),
+            metrics=last.metrics,
+            history=history,
+            workers=tuple(self.worker_result(program) for program in programs),
+        )
+
+    def distance(self) -> float:
+        programs = self.plan.programs
+        if self.plan.apart:
+            return float(programs[0].distance[0])
+        return consensus_distance([program.worker.params for program in programs])
+
+    def worker_result(self, program: Program) -> WorkerResult:
+        worker, model, meter = program.worker, program.model, self.meters[program.worker.rank]
+        return WorkerResult(
+            rank=worker.rank,
+            params=worker.params.reshape(self.x0.shape),
+            steps=model.steps,
+            samples=model.samples,
+            loss=mean_loss([model.noted]),
+            bytes_sent=meter.bytes,
+            messages=meter.messages,
+            waiting=meter.waiting,
+        )

@@ -1,0 +1,32 @@
+"""What a strategy lets all workers of a run hold in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from loosestep.foundation import buffers
+
+if TYPE_CHECKING:
+    from loosestep.optimizers import Optimizer
+    from loosestep.requests import Buffer
+    from loosestep.strategies.base import Strategy
+    from loosestep.transports.base import Session
+
+
+class Common(NamedTuple):
+    """Buffers of all workers; None: each has its own. `updates` counts those of the moments, one float64."""
+
+    params: Buffer | None = None
+    moments: tuple[Buffer, ...] | None = None
+    updates: Buffer | None = None
+
+    @classmethod
+    def of(cls, strategy: Strategy, session: Session, optimizer: Optimizer, x0: Buffer) -> Common:
+        """Made by every process, in one order."""
+        params = session.in_common("params", x0) if "params" in strategy.shares else None
+        if "moments" not in strategy.shares:
+            return cls(params)
+        moments = [session.in_common(f"moment {k}", each) for k, each in enumerate(optimizer.init(x0))]
+        return cls(params, tuple(moments), session.in_common("updates", buffers.zeros(1, np.float64)))

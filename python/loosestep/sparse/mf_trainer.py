@@ -1,0 +1,99 @@
+"""What turns options into native epochs: how ratings are laid out, and who visits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from loosestep import _core
+from loosestep.sparse.factor_table import Table
+from loosestep.sparse.parameters import threads
+from loosestep.sparse.ratings import Floats, Ratings
+
+USER_BYTES, ITEM_BYTES = 128 << 10, 512 << 10
+"""Factors that a cell of the grid touches: together below a second-level cache."""
+
+LEAST = 2_000
+"""Ratings that a cell should have, so that its rows are used again before they leave the cache."""
+
+
+Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
+"""Rate and number of an epoch to its sum of squared errors and how many ratings it visited."""
+
+
+@dataclass(frozen=True)
+class Training:
+    users: Table
+    items: Table
+    visit: Visit
+
+    @classmethod
+    def of(cls, options: Any, tables: tuple[Table, Table], ratings: Ratings, mean: float, seed: int) -> Training:
+        """Of the estimator's options; lays the ratings out."""
+        users, items = tables
+        factors = _core.Factors(
+            users.native(options.l2, _by_degree(options, ratings.users, len(users.rows))),
+            items.native(options.l2, _by_degree(options, ratings.items, len(items.rows))),
+            users.rank,
+        )
+        visits = len(ratings) * (1 + options.n_negatives if options.feedback == "implicit" else 1)
+        blocks = grid_blocks(tables, visits, threads(options.n_threads))
+        if options.feedback == "implicit":
+            visit = _resampled(options, factors, ratings, blocks, seed)
+        else:
+            values = ratings.values - np.float32(mean)
+            grid = _core.RatingGrid(ratings.users, ratings.items, values, ratings.shape, blocks, seed)
+            visit = _visitor(options, factors, grid, seed)
+        return cls(users, items, visit)
+
+    def epoch(self, rate: float, number: int) -> float:
+        """The root of the mean square of errors, each before its own update."""
+        squares, visits = self.visit(rate, number)
+        return float((squares / max(visits, 1)) ** 0.5)
+
+    def error(self, held: Ratings, mean: float) -> float:
+        off = held.values - mean - self.users.score(self.items, held.users, held.items)
+        return float(np.sqrt(np.mean(off.astype(np.float64) ** 2)))
+
+
+def _visitor(options: Any, factors: _core.Factors, grid: _core.RatingGrid, seed: int) -> Visit:
+    crew = threads(options.n_threads)
+    if options.algorithm == "hogwild":
+        return lambda rate, epoch: factors.hogwild(grid, rate, crew, seed, epoch, options.adds)
+    seconds = float("inf") if options.rotation_seconds is None else float(options.rotation_seconds)
+    rotation = _core.Rotation(grid, crew, options.rotation_order, seconds, seed)
+    return lambda rate, epoch: factors.rotate(rotation, rate)
+
+
+def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tuple[int, int], seed: int) -> Visit:
+    """Every epoch with other pairs that were not seen, drawn evenly for each user as often as it was seen."""
+    weights = 1 + np.float32(options.alpha) * seen.values
+    pairs = _core.SeenPairs(seen.users, seen.items, weights, seen.shape)
+
+    def visit(rate: float, epoch: int) -> tuple[float, int]:
+        grid = pairs.drawn(options.n_negatives, blocks, seed, epoch, threads(options.n_threads))
+        return _visitor(options, factors, grid, seed + epoch)(rate, epoch)
+
+    return visit
+
+
+def grid_blocks(tables: tuple[Table, Table], count: int, workers: int) -> tuple[int, int]:
+    """Blocks of users and of items: rows of a cell stay in cache, and every thread has users and slices."""
+    items = _between(2 * workers, tables[1].rows.nbytes / ITEM_BYTES, 4096)
+    users = _between(workers, min(tables[0].rows.nbytes / USER_BYTES, count / items / LEAST), 1 << 20)
+    return users, items
+
+
+def _between(least: int, wanted: float, most: int) -> int:
+    return int(min(max(least, -(-wanted // 1)), most))
+
+
+def _by_degree(options: Any, index: Any, n: int) -> Floats | None:
+    if options.l2_scale == "rating":
+        return None
+    degrees = np.bincount(index, minlength=n).clip(1)
+    l2_of: Floats = (options.l2 / (2 * degrees)).astype(np.float32)
+    return l2_of

@@ -1,0 +1,86 @@
+"""Where a pass of `partial_fit` begins: at the weights and counts that the estimator shows when it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep.foundation import checks
+from loosestep.sparse.linear_trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from loosestep.sparse.linear_trainer import Layout, Settings
+
+
+@dataclass(frozen=True)
+class Start:
+    """`coef_`, `intercept_` and `squares_` of an estimator, its steps (`t_` - 1) and epochs (`n_iter_`)."""
+
+    coef: NDArray[Any]
+    intercept: NDArray[Any]
+    squares: NDArray[Any] | None
+    steps: int
+    epochs: int
+
+    @classmethod
+    def of(cls, estimator: Any, outputs: int, features: int) -> Start | None:
+        """None for an estimator that has no weights yet; ValueError for weights that fit no model of that size."""
+        if not hasattr(estimator, "coef_"):
+            return None
+        coef = _weights(estimator, "coef_", (outputs, features))
+        intercept = _weights(estimator, "intercept_", (outputs,))
+        squares = None
+        if hasattr(estimator, "squares_"):
+            squares = _weights(estimator, "squares_", (1 + features, outputs))
+        t = getattr(estimator, "t_", 1.0)
+        checks.positive("t_", t)
+        return cls(
+            coef,
+            intercept,
+            squares,
+            max(int(t) - 1, 0),
+            checks.integer("n_iter_", getattr(estimator, "n_iter_", 0), 0),
+        )
+
+    def trainer(self, before: Trainer | None, settings: Settings, layout: Callable[[], Layout]) -> Trainer:
+        """A trainer that goes on from here with these settings: the one before where it will do."""
+        averages = before is not None and self._is_the_mean_of(before, settings)
+        if before is None:
+            trainer = Trainer(settings, layout(), passes=self.epochs)
+        else:
+            trainer = before.going_on(settings, layout, anew=bool(settings.average) and not averages)
+        if not averages:
+            trainer.load(self.coef, self.intercept)
+        if self.squares is not None and settings.rate.name == "adagrad":
+            trainer.load_squares(self.squares)
+        trainer.steps, trainer.epochs, trainer.cut = self.steps, self.epochs, 0
+        return trainer
+
+    def _is_the_mean_of(self, before: Trainer, settings: Settings) -> bool:
+        """Whether what is shown is what an averaging trainer left, so that its mean goes on."""
+        if not settings.average or before.settings.average != settings.average:
+            return False
+        coef, intercept = before.read()
+        return np.array_equal(self.coef, coef) and np.array_equal(self.intercept, intercept)
+
+
+def _weights(estimator: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An attribute of that shape, finite in float32, in which it is trained."""
+    if not hasattr(estimator, name):
+        raise ValueError(f"{name} must be set where coef_ is, with the shape {shape}")
+    value = np.asarray(getattr(estimator, name))
+    if value.shape != shape or value.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must be numbers of the shape {shape}, by X and targets, got {value.dtype} of {value.shape}"
+        )
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(value.astype(np.float32)).all()
+    if not finite:
+        raise ValueError(f"{name} must be finite in float32, in which it is trained")
+    return value

@@ -1,0 +1,28 @@
+"""Workers that act one after the other in a round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loosestep.requests import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loosestep.requests import Buffer, Request
+    from loosestep.requests.worker import Worker
+
+
+def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """Workers act one after the other in a round: wait for what the one before hands on."""
+    if worker.rank:
+        yield Exchange(recvs=[(worker.rank - 1, held)])
+
+
+def hand_on(worker: Worker, held: Buffer) -> Iterator[Request]:
+    """This worker has acted: the next gets what it holds; after the last, worker 0 gets it back."""
+    if worker.size == 1:
+        return
+    yield Exchange(sends=[((worker.rank + 1) % worker.size, held)])
+    if not worker.rank:
+        yield Exchange(recvs=[(worker.size - 1, held)])

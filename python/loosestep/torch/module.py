@@ -1,0 +1,81 @@
+"""A torch network for loops that the library owns."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from loosestep.foundation import buffers, checks
+from loosestep.foundation.buffers import here
+from loosestep.torch.flat import Layout, bring_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loosestep.requests import Buffer
+
+
+class Replica:
+    """One network whose parameters are views of a flat buffer."""
+
+    def __init__(self, factory: Callable[[], nn.Module]) -> None:
+        self.module = factory()
+        if not isinstance(self.module, nn.Module):
+            raise TypeError(f"factory must return a torch.nn.Module, got {self.module!r}")
+        named = [(name, param) for name, param in self.module.named_parameters() if param.requires_grad]
+        self.layout = Layout(named)
+        self.grad = buffers.like(self.layout.params)
+        self.layout.attach(self.grad)
+
+    def load(self, x: Buffer) -> nn.Module:
+        self.layout.params[:] = x.reshape(-1)
+        self.layout.casts.carry_out()
+        return self.module
+
+
+class Model:
+    """A network as `run` wants it: a start `x0` and a `gradient`.
+
+    factory: makes the network, the same at every call; each thread has a replica of its own. Under `Simulated`
+        all workers have one thread, so they share BatchNorm's statistics.
+    loss: (module, batch) -> scalar tensor.
+
+    >>> import loosestep as ls, loosestep.torch, torch
+    >>> network = lambda: torch.nn.Linear(2, 1, bias=False)
+    >>> model = loosestep.torch.Model(network, lambda net, batch: ((net(batch) - 1) ** 2).mean())
+    >>> rows = lambda rank, size: iter([torch.eye(2)] * 200)
+    >>> result = ls.run(ls.LocalSGD(4), model.gradient, model.x0, rows, on=ls.Threads(2))
+    >>> [[round(float(w), 3) for w in row] for row in model.module(result.params).weight.tolist()]
+    [[1.0, 1.0]]
+    """
+
+    def __init__(self, factory: Callable[[], nn.Module], loss: Callable[[nn.Module, Any], Any]) -> None:
+        checks.callable_("factory", factory)
+        checks.callable_("loss", loss, " of (module, batch)")
+        self.factory, self.loss = factory, loss
+        self.local = threading.local()
+        self.x0 = here(self.replica().layout.params).copy()
+
+    def replica(self) -> Replica:
+        """This thread's."""
+        if not hasattr(self.local, "replica"):
+            self.local.replica = Replica(self.factory)
+        replica: Replica = self.local.replica
+        return replica
+
+    def gradient(self, x: Buffer, batch: Any) -> tuple[float, Buffer]:
+        """The loss on a batch, and its gradient at x."""
+        replica = self.replica()
+        module = replica.load(x)
+        module.zero_grad()
+        loss = self.loss(module, batch)
+        loss.backward()
+        for slot in replica.layout.slots:
+            bring_home(slot)
+        return float(loss.detach()), here(replica.grad)
+
+    def module(self, x: Buffer) -> nn.Module:
+        """This thread's network with the parameters x, to evaluate or to save; `gradient` moves it on."""
+        return self.replica().load(x)

@@ -1,0 +1,71 @@
+"""The options of an optimizer's groups (rates, momentum, decay), which all workers must have alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from loosestep.requests import AllReduce
+from loosestep.torch.meeting import come
+from loosestep.transports.matching import check_facts, written
+
+if TYPE_CHECKING:
+    from loosestep.runtime.user_loop import Joined
+    from loosestep.torch.flat import Layout
+
+NAMES = ("params", "param_names")  # in a group, and no options
+
+
+def options(inner: torch.optim.Optimizer) -> dict[str, str]:
+    """Return every option of every group, as text: what workers compare.
+
+    >>> net = torch.nn.Linear(2, 1)
+    >>> options(torch.optim.SGD(net.parameters(), lr=torch.tensor(0.5)))["group 0's lr"]
+    '0.5'
+    """
+    return {
+        f"group {number}'s {name}": said(value)
+        for number, group in enumerate(inner.param_groups)
+        for name, value in sorted(group.items())
+        if name not in NAMES
+    }
+
+
+def said(value: Any) -> str:
+    """Return a value as it compares: a tensor of one number as the number."""
+    if isinstance(value, torch.Tensor):
+        return repr(value.item()) if value.numel() == 1 else f"{tuple(value.shape)} {value.dtype}"
+    return written(value.item() if isinstance(value, np.generic) else value)
+
+
+def groups(inner: torch.optim.Optimizer, layout: Layout) -> dict[str, str]:
+    """Return which group each parameter is of, where there are several."""
+    if len(inner.param_groups) < 2:
+        return {}
+    number = {param: str(place) for place, group in enumerate(inner.param_groups) for param in group["params"]}
+    return {f"parameter {slot.name!r} in group": number[slot.param] for slot in layout.slots}
+
+
+class Options:
+    """Looks whether workers' options have drifted apart since they began alike."""
+
+    def __init__(self, joined: Joined, inner: torch.optim.Optimizer) -> None:
+        self.joined, self.inner = joined, inner
+        self.mine = options(inner)  # when this worker came to compare them
+        self.of_all = joined.session.surveying("options", lambda: self.mine)
+
+    def check(self, what: str) -> None:
+        """Raise Mismatch on every worker, with the first difference. All come here at one step, in that call."""
+        if self.joined.worker.size == 1:
+            return
+        self.mine = options(self.inner)
+        mark = float(crc32(repr(self.mine).encode()))
+        board = np.array([mark, -mark])
+        come(self.joined, what, board)
+        if board[0] != -board[1]:
+            found = self.of_all()
+            self.joined.aside([AllReduce(board, op="max")])  # nobody goes on before all have heard
+            check_facts(found)

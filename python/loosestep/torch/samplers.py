@@ -1,0 +1,204 @@
+"""How data is dealt to workers in a loop of the user's: by the library, so that it knows where each stands."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
+
+from loosestep.data.global_batch import cut, order_of, part_of
+from loosestep.foundation import checks
+from loosestep.foundation.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from loosestep.requests.worker import Worker
+    from loosestep.torch.step_model import TorchModel
+
+    Ready = Callable[[], object]
+
+
+def rows_of(data: Any, size: int) -> int:
+    """Return how many rows there are to deal, if what was asked for can be."""
+    if isinstance(data, (DataLoader, Sampler)):
+        kind = type(data).__name__
+        hint = "its .dataset" if isinstance(data, DataLoader) else "what it draws from"
+        raise TypeError(
+            f"shard() deals the rows of a data set in an order of its own, and got a {kind}: give it {hint}, or a "
+            "number of rows, and what it returns to a DataLoader as batch_sampler"
+        )
+    if not hasattr(data, "__len__") and not hasattr(data, "__index__"):
+        raise TypeError(
+            "shard() takes a data set with len(), a number of rows, or an IterableDataset, "
+            f"got {type(data).__name__}"
+        )
+    rows = len(data) if hasattr(data, "__len__") else checks.integer("data", data)
+    if rows < size:
+        raise ValueError(f"data must hold at least a row for each of {size} workers, got {rows}")
+    return rows
+
+
+def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
+    """A batch sampler of a data set or a length; of an IterableDataset, one that holds this worker's items."""
+    if isinstance(data, IterableDataset):
+        return Stride(data, worker.rank, worker.size)
+    rows = rows_of(data, worker.size)
+    batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
+    return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
+
+
+def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> SharedOut:
+    """The same where a step's rows are shared out by the strategy."""
+    if isinstance(data, IterableDataset) or model.accumulate > 1:
+        what = "an IterableDataset" if isinstance(data, IterableDataset) else f"accumulate={model.accumulate}"
+        raise TypeError(
+            f"batches whose sizes follow speeds are dealt from rows that are known, one batch a step: got {what}"
+        )
+    rows = rows_of(data, model.worker.size)
+    batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
+    return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
+
+
+class Resumable(Sampler[list[int]]):
+    """A sampler that knows where in which epoch it stands."""
+
+    facts: ClassVar[tuple[str, ...]]  # what must be as it was for a position to mean the same
+
+    def __init__(self) -> None:
+        self.epoch = 0  # of the pass under way, or of the next
+        self.used = 0  # of that epoch, by an earlier run: as the class counts
+        self.began: int | None = None  # how far this worker was when the pass began
+        self.dealt = 0  # batches of this pass
+        self.whole = False  # it was dealt to its end
+
+    def begin(self, steps: int) -> None:
+        """A pass begins: the next epoch's, if the one before made steps or was whole, and was no mere look."""
+        if self.began is not None and (self.whole or steps != self.began):
+            self.epoch, self.used = self.epoch + 1, 0
+        self.began, self.dealt, self.whole = steps, 0, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: every pass begins the next epoch by itself; torch's DistributedSampler must be told."""
+
+    def position(self, used: int, *, over: bool) -> dict[str, int]:
+        """What is saved."""
+        epoch, used = (self.epoch + 1, 0) if over else (self.epoch, used)
+        return {**{name: getattr(self, name) for name in self.facts}, "epoch": epoch, "used": used}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass begins there."""
+        for name in self.facts:
+            value = getattr(self, name)
+            if state[name] != value:
+                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
+        self.epoch, self.used, self.began = state["epoch"], state["used"], None
+        self.whole = False
+
+
+class Shard(Resumable):
+    """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
+
+    Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
+    Every pass begins the next epoch, but for a look, as next(iter(loader)), that led to no step. `state_dict` says
+    how many rows of the epoch all workers have used, by the steps that this one made since it began, each of
+    `accumulate` batches: a loader that reads ahead does not matter, and as many workers as you like go on with the
+    rows that are left.
+    """
+
+    facts = ("seed", "rows")
+
+    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> None:
+        super().__init__()
+        self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
+        self.worker, self.accumulate = worker, accumulate
+
+    def __len__(self) -> int:
+        return -(-((self.rows - self.used) // self.worker.size) // self.batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.begin(self.worker.clock)
+        own = self.own_rows()
+        for start in range(0, len(own), self.batch):
+            self.dealt += 1
+            yield own[start : start + self.batch].tolist()
+        self.whole = True
+
+    def own_rows(self) -> Any:
+        """This worker's rows in what is left of this epoch, in order."""
+        order = np.arange(self.rows)
+        if self.shuffle:
+            np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).shuffle(order)
+        size, left = self.worker.size, order[self.used :]
+        return left[self.worker.rank : len(left) // size * size : size]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the data stands, in rows."""
+        since = 0 if self.began is None else self.worker.clock - self.began
+        taken = min(since * self.accumulate, self.dealt)  # several passes may be of one batch
+        return self.position(self.used + taken * self.batch * self.worker.size, over=taken >= len(self))
+
+
+class SharedOut(Resumable):
+    """Batches whose sizes follow `worker.shares`: in an epoch every row is in one step, which all share out.
+
+    The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with
+    `num_workers=0`. The rows of a step, and the position, are those of all workers together, whatever the shares.
+    """
+
+    facts = ("seed", "rows", "batch")
+
+    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> None:
+        super().__init__()
+        self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
+        self.model, self.worker, self.ready = model, model.worker, ready
+
+    def __len__(self) -> int:
+        return len(cut(np.arange(self.rows), self.batch, self.worker.size)) - self.used
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.begin(self.model.steps)
+        order = order_of(self.rows, self.seed, self.epoch) if self.shuffle else np.arange(self.rows)
+        for step, rows in enumerate(cut(order, self.batch, self.worker.size)[self.used :]):
+            yield self.own(step, rows)
+        self.whole = True
+
+    def own(self, step: int, rows: Any) -> list[int]:
+        """This worker's rows of a step that it is about to make."""
+        self.ready()
+        if self.began is None or self.model.steps != self.began + step:
+            raise RuntimeError(
+                "a batch was asked for before the step on the last one, and its size is not known yet: "
+                "use a DataLoader with num_workers=0, and step() for every batch"
+            )
+        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.shares)
+        self.model.rows = len(mine)
+        return [int(row) for row in mine]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the data stands, in steps."""
+        since = 0 if self.began is None else self.model.steps - self.began
+        return self.position(self.used + since, over=since >= len(self))
+
+
+class Stride(IterableDataset[Any]):
+    """Every n-th item of a stream, from this worker's on; the last, incomplete stride is left out.
+
+    A loader's processes share the items of their worker. Its position is not known: a resumed run begins the
+    stream again.
+    """
+
+    def __init__(self, data: Any, rank: int, size: int) -> None:
+        self.data, self.rank, self.size = data, rank, size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: a stream is read as it comes."""
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        process, processes = (0, 1) if info is None else (info.id, info.num_workers)
+        items, mine = iter(self.data), self.rank * processes + process
+        while len(stride := list(islice(items, self.size * processes))) == self.size * processes:
+            yield stride[mine]

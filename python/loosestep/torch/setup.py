@@ -1,0 +1,148 @@
+"""What a loop of the user's was asked for, and what is said of it before it begins."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from loosestep.foundation import checks, units
+from loosestep.runtime import banner
+from loosestep.runtime.user_loop import check_strategy
+from loosestep.torch.device_buffer import described, side
+from loosestep.torch.options import groups, options
+from loosestep.transports.matching import written
+from loosestep.transports.mpi import MPI
+from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
+from loosestep.transports.serial import Serial
+
+if TYPE_CHECKING:
+    from loosestep.requests.worker import Worker
+    from loosestep.strategies.base import Strategy
+    from loosestep.torch.flat import Layout
+    from loosestep.torch.shared_state import Arena
+    from loosestep.transports.base import Transport
+
+
+BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
+"""torch's own parallel modules."""
+
+
+class Run(NamedTuple):
+    """What every worker must have been asked for alike."""
+
+    strategy: Strategy
+    accumulate: int
+    seed: int
+    steps_per_epoch: int | None
+
+    def checked(self) -> Run:
+        """Return itself, if it can be."""
+        check_strategy(self.strategy)
+        epoch = None if self.steps_per_epoch is None else checks.integer("steps_per_epoch", self.steps_per_epoch)
+        return Run(
+            self.strategy,
+            checks.integer("accumulate", self.accumulate),
+            checks.integer("seed", self.seed, 0),
+            epoch,
+        )
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse a model that averages gradients, or deals out parameters, by itself."""
+    for module in model.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        kind = next((kind for kind in BY_ITSELF if kind in kinds), None)
+        if kind is not None:
+            raise TypeError(
+                f"the model is a {kind}, which makes workers meet by itself at every step: leave it out, and give "
+                "parallel() the module that it was given (model.module)"
+            )
+
+
+def check_inner(inner: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer that takes several gradients to a step."""
+    closure = inspect.signature(inner.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
+            "step has one: use an optimizer that steps without a closure"
+        )
+
+
+def facts(
+    run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, arena: Arena | None
+) -> dict[str, str]:
+    """What every worker must have alike."""
+    told = {name: written(value) for name, value in run._asdict().items()}
+    told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
+    told |= options(inner) | groups(inner, layout) | (arena.facts() if arena else {})
+    for number, slot in enumerate(layout.slots):
+        param = slot.param
+        told[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+    return told
+
+
+def launched() -> Transport:
+    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
+    if started_by_mpi():
+        return MPI()
+    check_alone("this process does not belong to an MPI job")
+    check_spawned()
+    return Serial()
+
+
+def check_spawned() -> None:
+    """Refuse a process group, and what torch.multiprocessing.spawn started beside others: neither is joined."""
+    group = torch.distributed
+    count = group.get_world_size() if group.is_available() and group.is_initialized() else 1
+    if count > 1:
+        raise RuntimeError(
+            f"torch.distributed has a process group of {count}, which parallel() does not join: each would train "
+            f"alone, on all data. {remedy(count)}"
+        )
+    process = multiprocessing.current_process()
+    target: Any = getattr(process, "_target", None)
+    arguments: Any = getattr(process, "_args", ())  # function, rank, ...
+    if getattr(target, "__module__", "") == "torch.multiprocessing.spawn" and arguments[1] > 0:
+        raise RuntimeError(
+            f"torch.multiprocessing.spawn started this process as number {arguments[1]} of several, which "
+            f"parallel() does not join: each would train alone, on all data. {remedy('N')}"
+        )
+
+
+def scale(inner: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply every learning rate."""
+    if factor == 1.0:
+        return
+    for group in inner.param_groups:
+        if "initial_lr" in group:
+            raise ValueError("scale_rate comes before a scheduler: make the scheduler on what parallel() returns")
+        group["lr"] = group["lr"] * factor
+
+
+def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, arena: Arena | None) -> None:
+    """By rank 0, on standard error: what will be done, with what, on what."""
+    if worker.rank:
+        return
+    params, strategy = worker.params, run.strategy
+    rates = {f"{float(group['lr']):.3g}" for group in inner.param_groups}
+    facts = {
+        repr(strategy): banner.sentence(strategy),
+        "workers": f"{worker.size} on {on!r}, {described(params)}",
+        "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
+        "a round": banner.a_round(strategy, worker.size, params.nbytes),
+        "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",
+        "batches": f"{run.accumulate * worker.size} a step, {run.accumulate} of each worker",
+        "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
+    }
+    if arena:
+        nbytes = units.size(params.nbytes + arena.nbytes)
+        facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
+    cautions = banner.cautions([strategy], worker.size)
+    print(banner.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)

@@ -1,0 +1,93 @@
+"""One worker's part of a run as a torch state dict, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from loosestep.foundation import buffers
+from loosestep.foundation.buffers import here, is_buffer
+from loosestep.foundation.errors import CheckpointError
+from loosestep.requests import AllReduce, Fetch, Shared
+from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
+from loosestep.strategies.base import pieces
+from loosestep.transports.matching import written
+
+if TYPE_CHECKING:
+    from loosestep.runtime.user_loop import Loop
+
+Saved = dict[str, Any]
+
+
+def identity(loop: Loop) -> Saved:
+    """What a saved state must have in common with the run that loads it."""
+    return {"strategy": written(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+
+
+def saved(loop: Loop) -> Saved:
+    """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
+    tensors, numbers = {}, {}
+    position = loop.position()
+    loop.settle()
+    for name, _, _, value in pieces(loop.program.state):
+        if is_buffer(value):
+            tensors[name] = torch.tensor(here(value))
+        elif not isinstance(value, Shared):
+            numbers[name] = told(loop.program, name, value)
+        elif loop.worker.rank == 0:
+            tensors[name] = torch.from_numpy(fetched(loop, value))
+            numbers[name] = loop.joined.session.version(value)
+    totals = {name: getattr(loop.model, name) for name in TOTALS}
+    return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
+
+
+def fetched(loop: Loop, shared: Shared) -> Any:
+    """A shared variable as it is now."""
+    if loop.over:
+        raise RuntimeError(
+            f"the run has ended, and {shared.name!r} with it: call state_dict() inside `with optimizer:`"
+        )
+    values = buffers.zeros(shared.size, shared.dtype)
+    loop.joined.aside([Fetch(shared, into=values)])
+    return values
+
+
+def own_part(state_dict: Saved) -> Saved:
+    """What `state_dict` added to the inner optimizer's. Raises CheckpointError for a dict of another kind."""
+    if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
+        raise CheckpointError(
+            "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
+            "before parallel(), and go on from there"
+        )
+    part: Saved = state_dict["loosestep"]
+    return part
+
+
+def check_identity(loop: Loop, state: Saved) -> None:
+    """Refuse another worker's state, or that of another strategy."""
+    for name, wanted in identity(loop).items():
+        if state[name] != wanted:
+            raise CheckpointError(
+                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
+            )
+
+
+def restored(loop: Loop, state: Saved) -> None:
+    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+    check_identity(loop, state)
+    loop.settle()
+    loop.program.enter(state["position"]["part"])
+    for name, holder, key, value in pieces(loop.program.state):
+        found = state["tensors"].get(name)
+        if is_buffer(value):
+            place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
+        elif not isinstance(value, Shared):
+            setattr(holder, key, heard(state["numbers"][name]))
+        elif loop.worker.rank == 0:
+            loop.joined.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
+    for name in TOTALS:
+        setattr(loop.model, name, state["totals"][name])
+    loop.joined.aside([AllReduce(np.zeros(1), op="max")])
+    loop.go_to(state["position"])

@@ -1,0 +1,311 @@
+"""One worker's gradients and updates, made by the user's own backward passes and torch optimizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from loosestep import ops
+from loosestep.lowering.requests import RollCall
+from loosestep.requests import Gradient, Ready, Update
+from loosestep.runtime.program import GRADIENT
+from loosestep.torch import passes
+from loosestep.torch.device_buffer import buffer_of
+from loosestep.torch.flat import Casts, bring_home, in_memory_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from loosestep.requests import Bucket, Buffer, Pull, Request
+    from loosestep.requests.worker import Worker
+    from loosestep.strategies.base import Strategy
+    from loosestep.torch.flat import Layout, Slot
+
+
+Seen = tuple["Tensor | None", int]
+
+
+class Attendance:
+    """Whether the user is still in the loop."""
+
+    def __init__(self) -> None:
+        self.taken, self.left = 0, False
+
+    def ended(self) -> bool:
+        """Whether no further step will come."""
+        return self.left
+
+    def skip(self, taken: int) -> None:
+        """The user's loader stands where the user puts it."""
+        self.taken = taken
+
+
+class TorchModel:
+    """Performs `Gradient`, `Ready` and `Update` for one worker.
+
+    A step of a worker that is in its loop weighs 1 in averages, whatever its batch; its rows, where the library
+    deals them by speed. Gradients stay where torch made them, unless the strategy itself asks for one: then they
+    are copied into the flat buffer. There a parameter that no backward pass reached has gradient zero; torch
+    leaves it out of an update that is local.
+    """
+
+    native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
+
+    def __init__(
+        self, layout: Layout, worker: Worker, inner: torch.optim.Optimizer, strategy: Strategy, accumulate: int
+    ) -> None:
+        self.layout, self.worker, self.inner = layout, worker, inner
+        self.synchronous = lambda: strategy.synchronous  # of a schedule, its part
+        self.accumulate = accumulate
+        self.rows: int | None = None  # of the next batch, where the library chose it
+        self.copies = worker.size > 1 or not strategy.identity_at_one
+        self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
+        self.feed = Attendance()
+        self.samples = self.steps = 0
+        self.noted = (0.0, 0)
+        self.begun = False  # a gradient was taken that no update has used
+        self.idle = False  # it holds nothing of this worker
+        self.skipping = False  # the gradient overflowed
+        self.fresh: list[Slot] = []  # arrived before a bucket was asked for
+        self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
+        self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
+        self.touched: dict[Bucket, list[Slot]] = {}
+        self.sent: dict[Slot, Seen] = {}  # the gradient when others began to read it
+        worker.rate_at = self.rate
+        self.handlers: dict[type[Request], Callable[..., None]] = {
+            Gradient: self.gradient,
+            Ready: self.ready,
+            Update: self.update,
+        }
+
+    def perform(self, request: Request) -> int:
+        """Carry out a compute request."""
+        self.handlers[type(request)](request)
+        return 0
+
+    # --- gradients ---------------------------------------------------------------------------------------
+
+    def arrive(self, slot: Slot) -> bool:
+        """A backward pass has added to this gradient; whether more may be asked for now."""
+        before = slot.passes
+        passes.count(slot)
+        if slot in self.sent:
+            raise RuntimeError(passes.too_late(slot))
+        if slot.passes <= before:  # what was cast of an earlier gradient is thrown away with it
+            self.lent.discard(slot)
+        if slot.passes > self.accumulate:
+            self.extra(slot)
+            return False
+        if slot.passes < self.accumulate:
+            return False
+        if self.missing is None:
+            self.fresh.append(slot)
+            return True
+        if self.copies:  # while it is warm
+            self.take(slot)
+        self.missing.discard(slot)
+        return not self.missing
+
+    def extra(self, slot: Slot) -> None:
+        """One pass more than a step has: fine only where torch made it, and nothing is sent before step()."""
+        if not passes.in_recomputation():
+            raise RuntimeError(passes.too_many(slot, self.accumulate))
+        if self.begun or self.missing is not None:
+            raise RuntimeError(passes.too_late(slot))
+        slot.passes = self.accumulate
+
+    def may_begin(self, request: Request) -> bool:
+        """Whether backward can go on beside it."""
+        if isinstance(request, Ready):
+            return self.filled(request)
+        if isinstance(request, RollCall):
+            self.casts.bring_in()  # the round that begins may read parameters
+            return True
+        return self.begun or not self.casts  # before it others get parameters, which the user may yet write
+
+    def filled(self, request: Ready) -> bool:
+        """Whether every gradient of that bucket is there."""
+        if self.missing is None:
+            slots = self.slots_of(request.bucket)
+            self.missing = {slot for slot in slots if slot.passes < self.accumulate}
+            self.complete(self.fresh)
+            self.fresh.clear()
+        return not self.missing
+
+    def slots_of(self, bucket: Bucket) -> list[Slot]:
+        if bucket not in self.touched:
+            self.touched[bucket] = self.layout.in_bucket(bucket.grad)
+        return self.touched[bucket]
+
+    def ready(self, request: Ready) -> None:
+        if request.bucket.index == 0:
+            self.begin()
+        self.missing = None
+        slots = self.slots_of(request.bucket)
+        self.complete(slots)
+        for slot in slots if self.worker.size > 1 else ():
+            self.sent[slot] = seen(slot)
+
+    def finite(self) -> bool:
+        """Return whether parameters, and what the optimizer keeps of the same shape, are finite."""
+        kept = [
+            value
+            for slot in self.layout.slots
+            for value in self.inner.state.get(slot.param, {}).values()
+            if isinstance(value, Tensor) and value.shape == slot.param.shape and value.is_floating_point()
+        ]
+        return ops.all_finite(self.layout.params) and all(bool(torch.isfinite(value).all()) for value in kept)
+
+    def gradient(self, request: Gradient) -> None:
+        self.begin()
+        if request is not GRADIENT:
+            self.complete(self.layout.slots)
+
+    def begin(self) -> None:
+        """One step of this worker's clock."""
+        worker = self.worker
+        if self.begun:
+            raise TypeError("a loop of your own makes one gradient a step, and the strategy asks for two: use run")
+        self.begun, self.idle = True, self.feed.left
+        worker.clock += 1
+        if not self.idle:
+            count = self.weight()
+            worker.samples += count
+            self.samples += count
+            self.steps += 1
+
+    def weight(self) -> int:
+        """What this step weighs in averages: its rows where batches are shared out, else 1."""
+        rows, self.rows = self.rows, None
+        if rows is None and self.worker.shares is not None:
+            raise TypeError(
+                "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
+            )
+        return rows or 1
+
+    def complete(self, slots: list[Slot]) -> None:
+        """What backward did not reach is zero; so is everything once the user has left."""
+        for slot in slots if self.copies or self.idle else ():
+            self.take(slot)
+            if self.idle:
+                slot.grad.zero_()
+
+    def take(self, slot: Slot) -> None:
+        """Its gradient is in the flat one; a cast is made once, for parts of it may have met others' since."""
+        if slot not in self.lent:
+            bring_home(slot)
+        if slot.cast is not None:
+            self.lent.add(slot)
+
+    def hand_back(self) -> None:
+        """What became of cast gradients goes to where the user and the optimizer look."""
+        for slot in self.lent:
+            if slot.param.grad is not None:
+                slot.param.grad.copy_(slot.grad)
+        self.lent.clear()
+
+    def check_sent(self) -> None:
+        """Nobody may have written what was on its way to other workers."""
+        for slot, (grad, writes) in self.sent.items():
+            now = slot.param.grad
+            if now is None and grad is not None:
+                raise RuntimeError(
+                    f"the gradient of {slot.name!r} was thrown away after backward(), while it was sent to the "
+                    f"other workers: call zero_grad() before backward(); {passes.MEANWHILE}"
+                )
+            if now is not grad or (now is not None and now._version != writes):
+                raise RuntimeError(
+                    f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
+                    "call optimizer.synchronize() before you clip or unscale"
+                )
+            if now is None:
+                self.check_frozen(slot)
+        self.sent.clear()
+
+    def check_frozen(self, slot: Slot) -> None:
+        """What is frozen here, and so stays, must be frozen on all workers."""
+        if self.worker.size > 1 and bool((slot.grad != 0).any()):
+            raise RuntimeError(
+                f"parameter {slot.name!r} is frozen on worker {self.worker.rank}, and others train it: replicas "
+                "would drift apart, so call requires_grad_(False) on every worker at one step"
+            )
+
+    # --- updates -----------------------------------------------------------------------------------------
+
+    def update(self, request: Update) -> None:
+        self.begun = False
+        if self.idle and (request.local or not self.synchronous()):
+            return
+        if not self.skipping:
+            self.worker.updates += 1
+            if self.feed.left:  # no synchronize() came before
+                self.casts.carry_out()
+                self.hand_back()
+            self.move(request.pull)
+        self.casts.bring_in()
+        self.reset()
+
+    def move(self, pull: Pull | None) -> None:
+        """The inner optimizer's step, between the two halves of a pull."""
+        if pull is None:
+            self.inner.step()
+            return
+        self.casts.bring_in()
+        self.complete(self.layout.slots)
+        ops.pull(self.worker.grad, self.worker.params, pull.anchor, pull.strength)
+        self.hand_back()
+        self.inner.step()
+        self.casts.bring_in()
+        ops.blend(pull.mean, self.worker.params, pull.keep)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the inner optimizer's first group, as a scheduler has left it."""
+        rate = self.inner.param_groups[0].get("lr")
+        if rate is None:
+            raise TypeError(
+                f"{type(self.inner).__name__} has no learning rate (param_groups[0]['lr']) that the strategy "
+                "could follow: say the strategy's own, as in SlowMo(rate=0.1)"
+            )
+        return float(rate)
+
+    def reset(self) -> None:
+        """The next step begins with no backward pass."""
+        self.missing = None
+        self.fresh.clear()
+        self.lent.clear()
+        for slot in self.layout.slots:
+            slot.passes, slot.left = 0, None
+
+    def gradients(self) -> list[Tensor]:
+        """Every gradient that there is."""
+        return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
+
+
+def seen(slot: Slot) -> Seen:
+    """The gradient that the user sees, and torch's count of writes to it."""
+    grad = slot.param.grad
+    return grad, 0 if grad is None else grad._version
+
+
+class Moments:
+    """What the inner optimizer keeps for each element of a parameter, as it is when it is asked for.
+
+    Torch makes it in the first step of a parameter: all workers must have made one.
+    """
+
+    def __init__(self, layout: Layout, inner: torch.optim.Optimizer) -> None:
+        self.layout, self.inner = layout, inner
+
+    def __iter__(self) -> Iterator[Buffer]:
+        for slot in self.layout.slots:
+            for name, value in sorted(self.inner.state.get(slot.param, {}).items()):
+                if isinstance(value, torch.Tensor) and value.shape == slot.param.shape:
+                    yield self.as_buffer(slot.name, name, value)
+
+    def as_buffer(self, of: str, name: str, value: torch.Tensor) -> Buffer:
+        """A view of it."""
+        if value.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name} of {of!r} is {value.dtype}: only float32 and float64 are averaged or reset")
+        return buffer_of(in_memory_order(value))

@@ -1,0 +1,39 @@
+"""Which workers still have data, so that those whose data ended stay until all have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loosestep.lowering.requests import RollCall
+
+
+class Roll:
+    """Who has data for which round, and who waits to know."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.latest = 0  # the last round for which any worker had data
+        self.ended: set[int] = set()
+        self.waiting: list[tuple[Any, RollCall]] = []
+
+    def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
+        """Note one worker's word; returns those who now know, the speaker among them if so."""
+        if request.present:
+            request.answer[:] = [True]
+            news = request.round > self.latest
+            self.latest = max(self.latest, request.round)
+            return [(who, request), *(self.release() if news and self.waiting else ())]
+        self.ended.add(rank)
+        self.waiting.append((who, request))
+        knows = self.latest >= request.round or len(self.ended) == self.size
+        return self.release() if knows else []
+
+    def release(self) -> list[tuple[Any, RollCall]]:
+        """Answer those who wait for a round that is decided."""
+        over = len(self.ended) == self.size
+        known = [pair for pair in self.waiting if over or self.latest >= pair[1].round]
+        for _, asked in known:
+            asked.answer[:] = [self.latest >= asked.round]
+        self.waiting = [pair for pair in self.waiting if not pair[1].answer]
+        return known

@@ -1,0 +1,140 @@
+"""How fast imaginary workers compute: distributions of the duration of a gradient step.
+
+Durations depend on (seed, rank, step) alone, so a resumed run meets the same ones.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loosestep.foundation import checks
+from loosestep.foundation.value import Value
+
+BLOCK = 256  # durations are drawn by the block
+
+
+class Stragglers(Value):
+    """Base of the speed distributions."""
+
+    @classmethod
+    def example(cls) -> Stragglers:
+        """An instance for contract tests."""
+        return cls()
+
+    @abstractmethod
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """`count` durations in seconds; always draws the same number from `rng`."""
+
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What multiplies the durations of these steps, where a condition comes and goes."""
+        return np.ones(len(steps))
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Stragglers):
+    """Every step of every worker takes `step_time`."""
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.full(count, step_time)
+
+
+@dataclass(frozen=True, repr=False)
+class LogNormal(Stragglers):
+    """Durations are log-normal with mean `step_time`; sigma is the standard deviation of their logarithm."""
+
+    sigma: float = 0.3
+
+    def __post_init__(self) -> None:
+        checks.positive("sigma", self.sigma, zero=True)
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return step_time * rng.lognormal(-(self.sigma**2) / 2, self.sigma, count)
+
+
+@dataclass(frozen=True, repr=False)
+class Slow(Stragglers):
+    """One worker is `factor` times slower than it would be by `base`, the distribution of all.
+
+    >>> Slow(rank=3, factor=2.0, base=LogNormal(0.3))
+    Slow(rank=3, factor=2.0, base=LogNormal())
+    """
+
+    rank: int = 0
+    factor: float = 3.0
+    base: Stragglers = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        checks.integer("rank", self.rank, 0)
+        checks.positive("factor", self.factor)
+        checks.instance("base", self.base, Stragglers)
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return self.base.durations(rank, step_time, count, rng) * (self.factor if rank == self.rank else 1.0)
+
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.base.slowdown(rank, steps)
+
+
+@dataclass(frozen=True, repr=False)
+class Pauses(Stragglers):
+    """Each step of each worker is, with `probability`, `seconds` longer."""
+
+    probability: float = 0.01
+    seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks.positive("probability", self.probability, zero=True)
+        checks.positive("seconds", self.seconds, zero=True)
+        if self.probability > 1:
+            raise ValueError(f"probability must be at most 1, got {self.probability!r}")
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.where(rng.random(count) < self.probability, step_time + self.seconds, step_time)
+
+
+@dataclass(frozen=True, repr=False)
+class Spell(Stragglers):
+    """One worker is `factor` times slower from step `first` until before step `last`."""
+
+    rank: int = 0
+    factor: float = 3.0
+    first: int = 100
+    last: int = 200
+
+    def __post_init__(self) -> None:
+        checks.integer("rank", self.rank, 0)
+        checks.positive("factor", self.factor)
+        checks.integer("first", self.first, 0)
+        checks.integer("last", self.last, self.first + 1)
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.full(count, step_time)
+
+    def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        slow = (rank == self.rank) & (steps >= self.first) & (steps < self.last)
+        return np.where(slow, self.factor, 1.0)
+
+
+class Speed:
+    """One worker's durations by step, drawn when they are first asked for."""
+
+    block: ClassVar[int] = BLOCK
+
+    def __init__(self, stragglers: Stragglers, rank: int, seed: int) -> None:
+        self.stragglers, self.rank, self.seed = stragglers, rank, seed
+        self.drawn, self.values = (-1, 0.0), np.empty(0)
+
+    def duration(self, step: int, step_time: float) -> float:
+        """Seconds that this worker's step (0, 1, ...) takes, where one without delay takes `step_time`."""
+        number, place = divmod(step, self.block)
+        if (number, step_time) != self.drawn:
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.rank, number])))
+            self.values = self.stragglers.durations(self.rank, step_time, self.block, rng)
+            self.values *= self.stragglers.slowdown(self.rank, np.arange(self.block) + number * self.block)
+            self.drawn = number, step_time
+        return float(self.values[place])
