@@ -69,8 +69,9 @@ def cli() -> None:
     """Parallel SGD that need not march in lockstep.
 
     Strategies, models, optimizers and transports are written as in the Python API: 'EASGD(period=10)',
-    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'. Files that a command writes
-    replace those of the same name.
+    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'; rate schedules and stragglers also
+    with their namespace, 'Simulated(8, stragglers=stragglers.LogNormal(0.3))'. Files that a command writes replace
+    those of the same name.
     """
 
 
