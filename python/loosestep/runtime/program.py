@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -14,9 +13,10 @@ from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Lo
 from loosestep.runtime import stages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
     from loosestep.requests.worker import Worker
+    from loosestep.runtime.plan import Plan
     from loosestep.strategies.base import State, Strategy
 
 GRADIENT, UPDATE = Gradient(), Update(local=True)
@@ -57,70 +57,6 @@ class Model(Protocol):
         """Return whether parameters, and what the optimizer keeps of each of them, are finite."""
 
 
-@dataclass
-class Plan:
-    """What all programs of a run have in common."""
-
-    strategy: Strategy
-    steps: int | None  # local steps a worker; None: until its data ends
-    every: int | None  # steps between evaluations
-    checkpoint_every: int | None
-    steps_per_epoch: int | None
-    evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
-    save: Callable[
-        [Program, int], Generator[Request, None, bool]
-    ]  # one worker's part of a checkpoint; whether it failed
-    commit: Callable[
-        [Program, int, bool], Iterator[Request]
-    ]  # when all have saved: it counts, or, if any failed, all raise
-    pause: Callable[[int, bool], None]  # a worker's clock, if real, stops and goes on
-    begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
-    await_halt: Callable[[Callable[[], bool]], None] = field(init=False)  # until it is decided, and no longer
-    programs: list[Program] = field(default_factory=list)
-    halting: bool = False  # a quiesce point was asked for; `halt_at` follows
-    halt_at: int | None = None  # stop there
-    asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
-
-    def __post_init__(self) -> None:
-        self.ends = stages.ends(self.strategy, self.steps_per_epoch)
-
-    @property
-    def apart(self) -> bool:
-        """Whether workers live in several processes."""
-        return len(self.programs) < self.programs[0].worker.size
-
-    def halt(self) -> None:
-        """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
-
-        1. Before a step a worker says which one (`heading`), then looks at `halting`.
-        2. So whoever went on unseen said so before `halting` was set, and the maximum below knows it.
-        3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
-        """
-        if not self.halting:
-            self.begin_halt()
-
-    def prepare(self) -> int:
-        """Hold the workers of this process; the step that none of them has passed."""
-        self.halting = True
-        # Who stays is in lockstep, even when its data has ended.
-        return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
-
-    def decide(self, step: int) -> None:
-        """All stop there; what two threads decide at once, the first has decided."""
-        if self.halt_at is None:
-            self.halt_at = step
-
-    def decided(self) -> bool:
-        """Whether it is known where all stop."""
-        return self.halt_at is not None
-
-    def halts(self, clock: int) -> bool:
-        """Whether a worker at `clock` has come to where all stop."""
-        if self.halting and not self.decided():
-            self.await_halt(self.decided)
-        return self.halt_at is not None and clock >= self.halt_at
-
-
 class Program:
     """The requests of one worker, and all of its position that a checkpoint must keep.
 
@@ -129,7 +65,7 @@ class Program:
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, model: Model) -> None:
+    def __init__(self, plan: Plan[Program], worker: Worker, model: Model) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds

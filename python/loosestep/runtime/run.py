@@ -20,7 +20,8 @@ from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.keeper import Keeper
 from loosestep.runtime.checkpoint.state import understood
 from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
-from loosestep.runtime.program import Plan, Program
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import Program
 from loosestep.runtime.result import (
     Interrupted,
     Progress,
@@ -194,7 +195,14 @@ class Job:
                 resume=self.resume,
                 keep=self.keep,
             )
-        self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
+        self.plan: Plan[Program] = Plan(
+            self.strategy,
+            **lengths._asdict(),
+            evaluate=self.report,
+            save=self.save,
+            commit=self.commit,
+            pause=self.pause,
+        )
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.plan.await_halt = self.session.await_halt
         self.totals = self.session.surveying("totals", self.local_totals)

@@ -20,14 +20,15 @@ from loosestep.lowering.requests import RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Compute, Gradient, Ready, Start, Update
 from loosestep.requests.worker import Worker
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Plan, Program
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.runtime.program import Model
@@ -116,10 +117,7 @@ class Loop:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)
         self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
-        lengths = (None, None, None, steps_per_epoch)
-        hooks = (lambda program, step: False, no_part, no_commit, self.pause)
-        plan = Plan(strategy, *lengths, *hooks)
-        plan.asks = True
+        plan: Plan[Program] = Plan(strategy, steps_per_epoch=steps_per_epoch, pause=self.pause, asks=True)
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
@@ -303,14 +301,3 @@ class Loop:
             self.over, self.pending, self.failed = True, None, error
             told = error and failure(self.worker, self.joined.endpoint.doing, error)
             self.joined.session.leave(told)
-
-
-def no_part(program: Program, step: int) -> Generator[Request, None, bool]:
-    """No checkpoint: the user's script saves."""
-    yield from ()
-    return False
-
-
-def no_commit(program: Program, step: int, failed: bool) -> Iterator[Request]:
-    """Nothing was saved."""
-    return iter(())
