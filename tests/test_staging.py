@@ -204,7 +204,7 @@ def test_the_meter_is_told_of_copies_but_not_between_steps() -> None:
     told: list[float] = []
     stage = made(2, count(0.0, 0.25), told.append)
     list(stage.rewrite([AllReduce(on_card("x", 1, 2, 3))]))
-    stage.worker.offstage = True
+    stage.worker.unmetered = True
     list(stage.rewrite([Elastic(on_card("x", 1), SHARED, 0.5)]))
     assert told == [0.25, 0.25]
     assert stage.worker.computing == 0.5

@@ -24,7 +24,7 @@ class Lowering:
     """One worker's rewriter.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
+    performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
     of them workers live; collectives of all workers are then two-level (levels.py).
     """
 
@@ -99,7 +99,7 @@ class Lowering:
         yield Push("axpy", (request.shared,), (move,), (1.0,))
 
     def collective(self, request: Communication) -> Iterator[Request]:
-        if self.worker.offstage and type(request) in self.unpriced:
+        if self.worker.unmetered and type(request) in self.unpriced:
             return iter((request,))
         if self.is_two_level(request):
             return iter((self.two_level(request),))

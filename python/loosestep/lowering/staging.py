@@ -143,7 +143,7 @@ class Staging:
         times.append(self.clock())
         for mirror in part.mirrors:
             mirror.wait()
-        if not self.worker.offstage:
+        if not self.worker.unmetered:
             self.worker.computing += times[1] - times[0]
             self.waited(self.clock() - times[1])
 

@@ -54,7 +54,7 @@ class Worker:
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
-        self.offstage = False  # between steps: nothing is metered and no virtual time passes
+        self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}

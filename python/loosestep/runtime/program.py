@@ -108,7 +108,7 @@ class Program:
 
     def farewell(self) -> Iterator[Request]:
         """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
-        self.worker.offstage = True
+        self.worker.unmetered = True
         yield Broadcast(self.out)
         whole = self.worker.params
         for low in range(0, whole.size, PIECE):  # memory for another vector may not be left
@@ -119,7 +119,7 @@ class Program:
             ops.subtract(params, mean, mean)
             self.distance += ops.norm(mean) ** 2
         yield AllReduce(self.distance)
-        self.worker.offstage = False
+        self.worker.unmetered = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Is there another round? Where workers stay, as long as any has data for it."""
@@ -202,7 +202,7 @@ class Program:
     def meet(self) -> Iterator[Request]:
         """All workers are at one step: evaluate, save, decide whether to go on."""
         plan, board = self.plan, self._board
-        self.worker.offstage = True
+        self.worker.unmetered = True
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock), self.unsound()
         yield AllReduce(board, op="max")
         self.check(board[3], int(board[1]), PARAMETERS)
@@ -228,7 +228,7 @@ class Program:
         if board[1] and not saving:
             yield from self.last_words(step)
         plan.pause(self.worker.rank, False)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if not self.stopped:
             yield from self.switch()
 
@@ -242,16 +242,16 @@ class Program:
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
             worker.clock = self.looked_at = self.met_at
             self.progress, worker.inside, worker.shares = 0, False, None
-            worker.offstage = True
+            worker.unmetered = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
-            worker.offstage = False
+            worker.unmetered = False
 
     def drop_what_is_under_way(self) -> Iterator[Request]:
         """Nobody of the next part waits for it."""
-        self.worker.offstage = True
+        self.worker.unmetered = True
         yield from self.settle()
         self.under_way.clear()
-        self.worker.offstage = False
+        self.worker.unmetered = False
 
     def last_words(self, step: int) -> Iterator[Request]:
         """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
@@ -271,7 +271,7 @@ class Program:
     def check(self, found: float, step: int, what: str) -> None:
         """Raise Diverged, in all workers alike, for the one that the largest number means."""
         if found:
-            self.worker.offstage = False
+            self.worker.unmetered = False
             raise Diverged(self.worker.size - int(found), step, what=what)
 
     def settle(self) -> Iterator[Request]:
@@ -308,9 +308,9 @@ class Program:
         if not self.looks or clock // self.looks == self.looked_at // self.looks or self.is_last(clock):
             return
         self.looked_at = clock
-        self.worker.offstage = True
+        self.worker.unmetered = True
         wish = yield from self.consensus(clock)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if self.lost:
             raise Diverged(self.worker.rank, clock, what=CONSENSUS)
         if wish:

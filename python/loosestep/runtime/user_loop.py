@@ -100,12 +100,12 @@ class Joined:
 
     def aside(self, requests: Iterable[Request]) -> None:
         """Perform requests between two steps: none of them is metered."""
-        before, self.worker.offstage = self.worker.offstage, True
+        before, self.worker.unmetered = self.worker.unmetered, True
         try:
             for request in self.lower(requests):
                 self.perform(request)
         finally:
-            self.worker.offstage = before
+            self.worker.unmetered = before
 
 
 class Loop:

@@ -68,7 +68,7 @@ class DelayedSession(WrappedSession):
         for request in requests:
             if isinstance(request, Wait):
                 yield Sleep(max(0.0, due.pop(request.request, 0.0) - clock()))
-            elif not (isinstance(request, FREE) or worker.offstage):
+            elif not (isinstance(request, FREE) or worker.unmetered):
                 seconds = config.seconds * (2 * rng.random() if config.pattern == "random" else 1.0)
                 if isinstance(request, Start):
                     due[request.request] = clock() + seconds

@@ -40,7 +40,7 @@ class Meter:
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
-            if worker.offstage:
+            if worker.unmetered:
                 yield request
                 continue
             begin = clock()

@@ -270,7 +270,7 @@ class SimulatedSession(Session):
 
     def fetch(self, strand: Strand, request: Fetch) -> float | None:
         check_shared(strand.task.worker, request.shared, request.into)
-        if strand.task.worker.offstage:
+        if strand.task.worker.unmetered:
             center.read(request)
             return self.time
         self.at(self.network.asked(strand.rank, self.time), -1, lambda: self.ask(strand, request))
@@ -301,12 +301,12 @@ class SimulatedSession(Session):
     # --- collectives -------------------------------------------------------------------------------------
 
     def all_reduce(self, strand: Strand, request: AllReduce) -> None:
-        """Of many workers, or offstage: all meet, and each goes on when the recursion says."""
+        """Of many workers, or unmetered: all meet, and each goes on when the recursion says."""
         worker, group = strand.task.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
         meeting.append((strand, request))
-        strand.arrived, strand.offstage = self.time, worker.offstage
+        strand.arrived, strand.unmetered = self.time, worker.unmetered
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
             self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
@@ -320,8 +320,8 @@ class SimulatedSession(Session):
         if hierarchical.fold(requests[0].op, bufs, weights, hosts or (tuple(range(len(bufs))),)):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
-        times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
-        if not strands[0].offstage:
+        times = [strand.arrived for strand in strands]  # unmetered: each goes on where its clock stands
+        if not strands[0].unmetered:
             times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(strands)
