@@ -19,7 +19,7 @@ from tests.cuda.stub import Array, Card, Launch
 from tests.cuda.test_elementwise import LENGTHS, LONG, placed
 
 from loosestep.cuda import device
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 
 class Carrier(ABC):
@@ -128,7 +128,7 @@ def on_card() -> OnCard:
     """Skipped, and said why, where there is none."""
     try:
         device.first()
-    except CardFailed as failed:
+    except CudaError as failed:
         pytest.skip(str(failed))
     pytest.importorskip("cupy")
     return OnCard()

@@ -14,7 +14,7 @@ from tests.cuda.stub import Card
 import loosestep as ls
 from loosestep.cuda import device as cards
 from loosestep.cuda.cupy import on_card
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 TARGETS = np.arange(12.0).reshape(4, 3)
 
@@ -61,7 +61,7 @@ def test_a_gradient_that_is_no_array_of_a_card(carrier: Carrier) -> None:
 
 def test_without_cupy_it_says_so_before_anything_runs(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(CardFailed, match="need CuPy, which is not here: pip install"):
+    with pytest.raises(CudaError, match="need CuPy, which is not here: pip install"):
         on_card(plain)
 
 
@@ -69,5 +69,5 @@ def test_without_a_driver_too(card: Card, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.undo()
     monkeypatch.setattr(cards, "DRIVER", "libnodriver.so")
     monkeypatch.setitem(sys.modules, "cupy", card.module())
-    with pytest.raises(CardFailed, match="^no driver: libnodriver.so is not on this machine$"):
+    with pytest.raises(CudaError, match="^no driver: libnodriver.so is not on this machine$"):
         on_card(plain)

@@ -20,7 +20,7 @@ def on_card(gradient: GradientFunction) -> GradientFunction:
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
     gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;
-    CardFailed where CuPy or a card is not here.
+    CudaError where CuPy or a card is not here.
     """
     module = cupy()
     device.first()
