@@ -13,7 +13,7 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here, on_card
+from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
@@ -63,7 +63,7 @@ class Joined:
         self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed = seed
         self.meter = self.session.meters[rank]
-        there = on_card(params)
+        there = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.waited) if there else None
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
