@@ -91,7 +91,7 @@ class Mirror:
         self.to_do.clear()
 
 
-def is_on_device(name: str, *values: float) -> Any:
+def on_device(name: str, *values: float) -> Any:
     return OnCard(name, np.array(values, np.float32))
 
 
@@ -109,7 +109,7 @@ def staged(worker_size: int, *given: Request, step: int = 1 << 20) -> list[Reque
 
 
 def made(size: int, clock: Iterator[float] | None = None, waited: Callable[[float], None] = float) -> Staging:
-    worker = Worker(0, size, cast("Buffer", is_on_device("params", 1)), lambda name, like: SHARED)
+    worker = Worker(0, size, cast("Buffer", on_device("params", 1)), lambda name, like: SHARED)
     return Staging(worker, lambda: next(clock or repeat(0.0)), waited)
 
 
@@ -126,7 +126,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_chunks_follow_each_other() -> None:
-    x = is_on_device("x", 1, 2, 3, 4, 5)
+    x = on_device("x", 1, 2, 3, 4, 5)
     first, second, third = staged(2, AllReduce(x, op="sum", weight=3.0))
     assert log == [
         *("bring x[0:]", "bring x[2:]", "bring x[4:]"),
@@ -140,7 +140,7 @@ def test_chunks_follow_each_other() -> None:
 
 @pytest.mark.parametrize("end", ["Wait", "Settle"])
 def test_what_is_started_comes_back_when_it_is_waited_for(end: str) -> None:
-    x = is_on_device("x", 1, 2, 3)
+    x = on_device("x", 1, 2, 3)
     request = AllReduce(x)
     last = Wait(request) if end == "Wait" else Settle(request, Settled())
     seen = staged(2, Start(request), RollCall(1, present=True), last, Wait(Settled()))
@@ -153,14 +153,14 @@ def test_what_is_started_comes_back_when_it_is_waited_for(end: str) -> None:
 
 
 def test_a_broadcast_is_copied_one_way() -> None:
-    staged(2, Broadcast(is_on_device("x", 1), root=0))
+    staged(2, Broadcast(on_device("x", 1), root=0))
     assert log == ["bring x[0:]", "Broadcast"]
-    staged(2, Broadcast(is_on_device("x", 1), root=1))
+    staged(2, Broadcast(on_device("x", 1), root=1))
     assert log == ["Broadcast", "send x[0:]"]
 
 
 def test_one_alone_agrees_with_itself() -> None:
-    x = is_on_device("x", 1, 2, 3)
+    x = on_device("x", 1, 2, 3)
     request = AllReduce(x)
     seen = staged(1, AllReduce(x), Broadcast(x), Start(request), Wait(request), AllReduce(x, group=(0,)))
     assert log == ["AllReduce", "Broadcast", "Start", "Wait", "AllReduce"]
@@ -170,7 +170,7 @@ def test_one_alone_agrees_with_itself() -> None:
 
 def test_what_is_started_begins_when_its_values_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, and all of it before any other communication; computing goes on meanwhile."""
-    x, y, z = (is_on_device(name, 1) for name in "xyz")
+    x, y, z = (on_device(name, 1) for name in "xyz")
     ready = Ready(Bucket(0, 1, np.ones(1), 1.0))
     first, second, third = AllReduce(x), AllReduce(y), AllReduce(z)
     here = {1: False, 2: False}
@@ -196,29 +196,29 @@ def test_what_is_started_begins_when_its_values_are_here(monkeypatch: pytest.Mon
 def test_mirrors_serve_again() -> None:
     stage = made(2)
     for _ in range(3):
-        list(stage.rewrite([AllReduce(is_on_device("x", 1, 2, 3)), Elastic(is_on_device("y", 1, 2), SHARED, 0.5)]))
+        list(stage.rewrite([AllReduce(on_device("x", 1, 2, 3)), Elastic(on_device("y", 1, 2), SHARED, 0.5)]))
     assert {size: len(free) for (size, _), free in stage.free.items()} == {2: 1, 1: 1}
 
 
 def test_the_meter_is_told_of_copies_but_not_between_steps() -> None:
     told: list[float] = []
     stage = made(2, count(0.0, 0.25), told.append)
-    list(stage.rewrite([AllReduce(is_on_device("x", 1, 2, 3))]))
+    list(stage.rewrite([AllReduce(on_device("x", 1, 2, 3))]))
     stage.worker.unmetered = True
-    list(stage.rewrite([Elastic(is_on_device("x", 1), SHARED, 0.5)]))
+    list(stage.rewrite([Elastic(on_device("x", 1), SHARED, 0.5)]))
     assert told == [0.25, 0.25]
     assert stage.worker.computing == 0.5
 
 
 def test_other_requests() -> None:
-    x, y, version = is_on_device("x", 1, 2, 3), is_on_device("y", 4, 5, 6), np.zeros(1)
+    x, y, version = on_device("x", 1, 2, 3), on_device("y", 4, 5, 6), np.zeros(1)
     weights = Weights(((0, 0.5), (1, 0.5)), (1,))
     notes: dict[int, float] = {}
     cases: list[tuple[Communication, list[str]]] = [
         (Mix(x, weights), ["bring x[0:]", "bring x[2:]", "Mix", "send x[0:]", "Mix", "send x[2:]"]),
         (Elastic(x, SHARED, 0.5), ["bring x", "Elastic", "send x"]),
         (Fetch(SHARED, x, version), ["Fetch", "send x"]),
-        (Push("axpy", (SHARED,), (is_on_device("four", 1, 2, 3, 4),), (1.0,)), ["bring four", "Push"]),
+        (Push("axpy", (SHARED,), (on_device("four", 1, 2, 3, 4),), (1.0,)), ["bring four", "Push"]),
         (AllGather(x, y), ["bring x", "AllGather", "send y"]),
         (AllGather(np.ones(3, np.float32), y), ["AllGather", "send y"]),
         (Exchange([(1, x)], [(1, y)], 2.0, notes, 7), ["bring x", "Exchange", "send y"]),
@@ -240,7 +240,7 @@ def test_what_names_no_buffer_of_a_card_passes_untouched() -> None:
 
 
 def test_a_wrong_push_is_refused_when_it_is_sent() -> None:
-    push = Push("axpy", (SHARED,), (is_on_device("x", 1, 2),), (1.0,))
+    push = Push("axpy", (SHARED,), (on_device("x", 1, 2),), (1.0,))
     with pytest.raises(ValueError, match=r"values\[0\] must be of 4 elements \(as the center\), got 2"):
         staged(2, push)
 

@@ -124,7 +124,7 @@ class OnCard(Carrier):
             pytest.skip(f"this needs {size / 2**30:.0f} GiB of the card's memory, {free / 2**30:.0f} are free")
 
 
-def is_on_device() -> OnCard:
+def on_device() -> OnCard:
     """Skipped, and said why, where there is none."""
     try:
         device.first()

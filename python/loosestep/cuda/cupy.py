@@ -15,8 +15,8 @@ from loosestep.cuda.launch import cupy
 GradientFunction = Callable[[Any, Any], Any]
 
 
-def is_on_device(gradient: GradientFunction) -> GradientFunction:
-    """What `run` takes, of a gradient that is computed by CuPy: `run(strategy, is_on_device(gradient), x0, batches)`.
+def on_device(gradient: GradientFunction) -> GradientFunction:
+    """What `run` takes, of a gradient that is computed by CuPy: `run(strategy, on_device(gradient), x0, batches)`.
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
     gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;

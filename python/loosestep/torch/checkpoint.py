@@ -1,4 +1,4 @@
-"""Checkpoints of a loop of the user's: one file a worker, written and read as those of `run`.
+"""Checkpoints of a loop of the user's: one file a worker, stable_repr and read as those of `run`.
 
 Whatever goes wrong on one worker is told to all before the checkpoint counts, so that all raise and go on alike.
 """
@@ -26,7 +26,7 @@ from loosestep.torch.contents import Rest, check_optimizer, into_optimizer, of_o
 from loosestep.torch.flat import plain
 from loosestep.torch.meeting import Meeting
 from loosestep.torch.state_dict import check_identity, restored, saved
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -58,7 +58,7 @@ class Folders:
         shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
         params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
-            "strategy": written(self.loop.program.plan.strategy),
+            "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
@@ -103,7 +103,7 @@ class Folders:
             folder.follow(step)
 
     def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
-        """What can be refused before anything is written; clock, an id for a new run, and keep."""
+        """What can be refused before anything is stable_repr; clock, an id for a new run, and keep."""
         self.changes.check()
         check_note(note)
         self.loop.position()
@@ -112,7 +112,7 @@ class Folders:
         if self.worker.rank == 0 and not folder.key:
             folder.probe(0)
             folder.lock(alone=False)
-        folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
+        folder.check_own()  # another optimizer of this script, or a job before the lock, may have stable_repr there
         if not self.numbers.finite():
             raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
         return [self.worker.clock, drawn(), folder.keep]

@@ -13,7 +13,7 @@ from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
 from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
 from loosestep.strategies.base import pieces
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from loosestep.runtime.user_loop import Loop
@@ -23,7 +23,11 @@ Saved = dict[str, Any]
 
 def identity(loop: Loop) -> Saved:
     """What a saved state must have in common with the run that loads it."""
-    return {"strategy": written(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+    return {
+        "strategy": stable_repr(loop.program.plan.strategy),
+        "rank": loop.worker.rank,
+        "size": loop.worker.size,
+    }
 
 
 def saved(loop: Loop) -> Saved:
