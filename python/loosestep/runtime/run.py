@@ -83,10 +83,10 @@ def run(
         to `batches`.
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
         end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
-    checkpoint: a folder, stable_repr every `checkpoint_every` steps and at the end; with `resume` the run goes on
+    checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
         from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
         number of workers all begin at the consensus (see resizing.py), and a line on standard error says so. A
-        folder that cannot be stable_repr, or that another job writes to, is refused at the start.
+        folder that cannot be written, or that another job writes to, is refused at the start.
     keep: how many checkpoints stay. Where the newest is damaged a resumed run goes on from the one before, and
         says so.
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
@@ -96,7 +96,7 @@ def run(
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
     Diverged if a loss is not finite, or, where workers meet to evaluate, to save or to end, parameters or the
-    optimizer's buffers are not (no such checkpoint is stable_repr); TimedOut, Mismatch, Deadlock, CheckpointError;
+    optimizer's buffers are not (no such checkpoint is written); TimedOut, Mismatch, Deadlock, CheckpointError;
     Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own, in every process (the
     step is finished and saved; a second signal ends at once). A program that does not catch it ends with a
     traceback, or after SIGTERM with exit code 143.

@@ -1,4 +1,4 @@
-"""Checkpoints of a loop of the user's: one file a worker, stable_repr and read as those of `run`.
+"""Checkpoints of a loop of the user's: one file a worker, written and read as those of `run`.
 
 Whatever goes wrong on one worker is told to all before the checkpoint counts, so that all raise and go on alike.
 """
@@ -103,7 +103,7 @@ class Folders:
             folder.follow(step)
 
     def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
-        """What can be refused before anything is stable_repr; clock, an id for a new run, and keep."""
+        """What can be refused before anything is written; clock, an id for a new run, and keep."""
         self.changes.check()
         check_note(note)
         self.loop.position()
@@ -112,7 +112,7 @@ class Folders:
         if self.worker.rank == 0 and not folder.key:
             folder.probe(0)
             folder.lock(alone=False)
-        folder.check_own()  # another optimizer of this script, or a job before the lock, may have stable_repr there
+        folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
         if not self.numbers.finite():
             raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
         return [self.worker.clock, drawn(), folder.keep]

@@ -143,6 +143,6 @@ def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, a
     }
     if arena:
         nbytes = units.size(params.nbytes + arena.nbytes)
-        facts["in common"] = f"parameters and optimizer state, {nbytes}, stable_repr without locks or atomics"
+        facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
     cautions = banner.cautions([strategy], worker.size)
     print(banner.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)
