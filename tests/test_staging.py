@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from loosestep import requests
 from loosestep.lowering import staging
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import (
     AllGather,
@@ -115,7 +115,7 @@ def made(size: int, clock: Iterator[float] | None = None, waited: Callable[[floa
 
 def written(request: Any) -> list[Buffer]:
     """What a transport writes, of requests that it performs at once or completes."""
-    inner = request.request if isinstance(request, (Wait, Settle)) else request
+    inner = request.request if isinstance(request, (Wait, Drain)) else request
     buffers = [getattr(inner, name, None) for name in ("buf", "into", "out")]
     return [buffer for buffer in buffers if buffer is not None] + [b for _, b in getattr(inner, "recvs", ())]
 
@@ -138,12 +138,12 @@ def test_chunks_follow_each_other() -> None:
         assert (part.op, part.weight, type(part.buf)) == ("sum", 3.0, np.ndarray)
 
 
-@pytest.mark.parametrize("end", ["Wait", "Settle"])
+@pytest.mark.parametrize("end", ["Wait", "Drain"])
 def test_what_is_started_comes_back_when_it_is_waited_for(end: str) -> None:
     x = on_device("x", 1, 2, 3)
     request = AllReduce(x)
-    last = Wait(request) if end == "Wait" else Settle(request, Settled())
-    seen = staged(2, Start(request), RollCall(1, present=True), last, Wait(Settled()))
+    last = Wait(request) if end == "Wait" else Drain(request, Drained())
+    seen = staged(2, Start(request), RollCall(1, present=True), last, Wait(Drained()))
     assert log == [
         *("bring x[0:]", "bring x[2:]", "Start", "Start", "RollCall"),
         *(end, "send x[0:]", end, "send x[2:]", "Wait"),

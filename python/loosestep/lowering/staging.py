@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from loosestep.foundation.buffers import is_on_device
 from loosestep.lowering.collectives import members
-from loosestep.lowering.requests import Settle
+from loosestep.lowering.requests import Drain
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -115,7 +115,7 @@ class Staging:
             yield from self.starts(all_of_them=kind is not Start and isinstance(request, Communication))
             if kind is Start:
                 yield from self.start(request)
-            elif kind in (Wait, Settle) and request.request in self.begun:  # type: ignore[attr-defined]
+            elif kind in (Wait, Drain) and request.request in self.begun:  # type: ignore[attr-defined]
                 yield from self.finish(request)
             elif touches(request):
                 yield from self.carry(request)
@@ -172,7 +172,7 @@ class Staging:
             yield Start(part.request)
 
     def finish(self, request: Any) -> Iterator[Request]:
-        """`Wait` or `Settle`, for every part."""
+        """`Wait` or `Drain`, for every part."""
         for part in self.begun.pop(request.request):
             yield replace(request, request=part.request)
             self.complete(part)

@@ -8,7 +8,7 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation.errors import Diverged
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
 from loosestep.runtime import stages
 
@@ -75,7 +75,7 @@ class Program:
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.lost = False  # the consensus is not finite
-        self.under_way: dict[Communication, Settled | None] = {}  # started and not waited for; None: not settled
+        self.under_way: dict[Communication, Drained | None] = {}  # started and not waited for; None: not settled
         self.out = worker.copy_of_params()
         self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
@@ -159,8 +159,8 @@ class Program:
         """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
         if type(request) is Start:
             self.under_way[request.request] = None
-        elif type(request) is Wait and (settled := self.under_way.pop(request.request, None)):
-            return Wait(settled)
+        elif type(request) is Wait and (drained := self.under_way.pop(request.request, None)):
+            return Wait(drained)
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
@@ -249,7 +249,7 @@ class Program:
     def drop_what_is_under_way(self) -> Iterator[Request]:
         """Nobody of the next part waits for it."""
         self.worker.unmetered = True
-        yield from self.settle()
+        yield from self.drain()
         self.under_way.clear()
         self.worker.unmetered = False
 
@@ -260,7 +260,7 @@ class Program:
         yield from self.plan.commit(self, step, bool(self._board[2]))
 
     def save(self, step: int) -> Generator[Request, None, bool]:
-        yield from self.settle()
+        yield from self.drain()
         failed = yield from self.plan.save(self, step)
         return failed
 
@@ -274,17 +274,17 @@ class Program:
             self.worker.unmetered = False
             raise Diverged(self.worker.size - int(found), step, what=what)
 
-    def settle(self) -> Iterator[Request]:
+    def drain(self) -> Iterator[Request]:
         """Complete what is under way, at no price: the state that is saved holds its result."""
-        for request, settled in self.under_way.items():
-            if settled is None:
-                self.under_way[request] = fresh = Settled()
-                yield Settle(request, fresh)
+        for request, drained in self.under_way.items():
+            if drained is None:
+                self.under_way[request] = fresh = Drained()
+                yield Drain(request, fresh)
 
-    def settled(self, request: Communication) -> Settled:
+    def drained(self, request: Communication) -> Drained:
         """How a checkpoint knows a communication that the state holds: its result is there."""
-        known = request if isinstance(request, Settled) else self.under_way.get(request)
-        return known or Settled()
+        known = request if isinstance(request, Drained) else self.under_way.get(request)
+        return known or Drained()
 
     def crossed(self, period: int | None, last: int) -> bool:
         return period is not None and self.met_at // period > last // period

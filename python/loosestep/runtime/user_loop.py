@@ -214,9 +214,9 @@ class Loop:
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
-        self.joined.aside(self.program.settle())
+        self.joined.aside(self.program.drain())
 
     def between_steps(self, what: str) -> None:
         """Refuse what must not happen while a step is under way."""

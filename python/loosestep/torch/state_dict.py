@@ -34,7 +34,7 @@ def saved(loop: Loop) -> Saved:
     """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
-    loop.settle()
+    loop.drain()
     for name, _, _, value in pieces(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
@@ -81,7 +81,7 @@ def check_identity(loop: Loop, state: Saved) -> None:
 def restored(loop: Loop, state: Saved) -> None:
     """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
     check_identity(loop, state)
-    loop.settle()
+    loop.drain()
     loop.program.enter(state["position"]["part"])
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)

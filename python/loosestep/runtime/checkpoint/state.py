@@ -12,7 +12,7 @@ from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.foundation.buffers import is_buffer
 from loosestep.foundation.errors import CheckpointError, Diverged
-from loosestep.lowering.requests import Settled
+from loosestep.lowering.requests import Drained
 from loosestep.requests import Communication, Fetch, Shared
 from loosestep.strategies.base import pieces
 
@@ -35,7 +35,7 @@ TOTALS = ("samples", "steps", "noted")  # of a model
 def told(program: Program, name: str, value: Any) -> Any:
     """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
     if isinstance(value, Communication):
-        return {"due": program.settled(value).due}
+        return {"due": program.drained(value).due}
     if isinstance(value, np.generic):
         return value.item()
     try:
@@ -50,7 +50,7 @@ def told(program: Program, name: str, value: Any) -> Any:
 
 def heard(fact: Any) -> Any:
     """What `told` wrote."""
-    return Settled(fact["due"]) if isinstance(fact, dict) else fact
+    return Drained(fact["due"]) if isinstance(fact, dict) else fact
 
 
 def save_worker(
