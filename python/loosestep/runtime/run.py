@@ -314,8 +314,8 @@ class Job:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.noted - self.told[1])
-        self.told = totals.loss, totals.noted
+        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
+        self.told = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,
@@ -331,8 +331,8 @@ class Job:
         """Counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
-            loss=sum(model.noted[0] for model in models),
-            noted=sum(model.noted[1] for model in models),
+            loss=sum(model.losses[0] for model in models),
+            counted=sum(model.losses[1] for model in models),
             samples=sum(model.samples for model in models),
             steps=max(model.steps for model in models),
             bytes_sent=sum(meter.bytes for meter in meters),
@@ -381,7 +381,7 @@ class Job:
             params=worker.params.reshape(self.x0.shape),
             steps=model.steps,
             samples=model.samples,
-            loss=mean_loss([model.noted]),
+            loss=mean_loss([model.losses]),
             bytes_sent=meter.bytes,
             messages=meter.messages,
             waiting=meter.waiting,

@@ -214,7 +214,7 @@ class Loop:
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def settle(self) -> None:
         """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
         self.joined.aside(self.program.drain())
 
@@ -270,7 +270,7 @@ class Loop:
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position, of whose part of a schedule the state is there."""
         self.program.progress = position["progress"]
-        self.program.under_way.clear()
+        self.program.in_flight.clear()
         for name in ("clock", "updates", "samples", "round"):
             setattr(self.worker, name, position[name])
         self.restart()

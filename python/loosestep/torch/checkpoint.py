@@ -211,7 +211,7 @@ class Folders:
         """All begin alike, as far as the furthest; see resizing.py."""
         if self.worker.rank == 0:
             say(folder, self.loop.program.plan.strategy, self.worker.size)
-        self.loop.drain()
+        self.loop.settle()
         self.loop.program.enter(facts[0]["position"]["part"])
         begin_anew(self.loop.program, self.loop.joined.session, tensors["params"], str(folder.path))
         furthest = {name: max(told["position"][name] for told in facts) for name in facts[0]["position"]}

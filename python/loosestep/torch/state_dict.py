@@ -34,7 +34,7 @@ def saved(loop: Loop) -> Saved:
     """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
-    loop.drain()
+    loop.settle()
     for name, _, _, value in pieces(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
@@ -43,7 +43,7 @@ def saved(loop: Loop) -> Saved:
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.joined.session.version(value)
-    totals = {name: getattr(loop.model, name) for name in TOTALS}
+    totals = {name: getattr(loop.model, attribute) for name, attribute in TOTALS.items()}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
 
@@ -81,7 +81,7 @@ def check_identity(loop: Loop, state: Saved) -> None:
 def restored(loop: Loop, state: Saved) -> None:
     """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
     check_identity(loop, state)
-    loop.drain()
+    loop.settle()
     loop.program.enter(state["position"]["part"])
     for name, holder, key, value in pieces(loop.program.state):
         found = state["tensors"].get(name)
@@ -91,7 +91,7 @@ def restored(loop: Loop, state: Saved) -> None:
             setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.joined.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
-    for name in TOTALS:
-        setattr(loop.model, name, state["totals"][name])
+    for name, attribute in TOTALS.items():
+        setattr(loop.model, attribute, state["totals"][name])
     loop.joined.aside([AllReduce(np.zeros(1), op="max")])
     loop.go_to(state["position"])
