@@ -36,6 +36,7 @@ from loosestep.optimizers import Nesterov, Optimizer
 from loosestep.runtime.checkpoint.folder import KEEP, holds
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
+from loosestep.transports.wrapper import Wrapper
 
 PYTHON = re.compile(r"python[\d.]*")
 EVALUATIONS = 3  # in an epoch of a comparison, which shows when an accuracy was reached
@@ -309,8 +310,8 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
 
 def speaks(on: Transport | None) -> bool:
     """Whether this process shows and writes what comes out: of the processes of a job, rank 0."""
-    while isinstance(inner := getattr(on, "on", None), Transport):  # as of Delayed(MPI())
-        on = inner
+    while isinstance(on, Wrapper):  # as Delayed(MPI()) is
+        on = on.on
     return getattr(on, "rank", 0) == 0
 
 
