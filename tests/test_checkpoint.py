@@ -26,7 +26,11 @@ STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
 
 def go(folder: Path | None, strategy: ls.Strategy | None = None, steps: int = 20, **options: Any) -> ls.Result:
     """Twenty steps of two imaginary workers, saved every four."""
-    options = {"on": ls.Simulated(2, stragglers=ls.LogNormal()), "checkpoint_every": folder and 4, **options}
+    options = {
+        "on": ls.Simulated(2, stragglers=ls.stragglers.LogNormal()),
+        "checkpoint_every": folder and 4,
+        **options,
+    }
 
     def batches(rank: int, size: int) -> Iterator[Any]:
         rng = np.random.default_rng(rank)
@@ -75,7 +79,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 folder, name, fatal = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-from loosestep import disk
+from loosestep.runtime.checkpoint import disk
 from tests.test_checkpoint import STRATEGIES, go
 calls = 0
 

@@ -21,7 +21,7 @@ from loosestep.runtime.checkpoint import folder as checkpoint
 HOLDER = """
 import sys
 from pathlib import Path
-from loosestep import locking
+from loosestep.runtime.checkpoint import locking
 locking.take(Path(sys.argv[1]), alone=True)
 print("held", flush=True)
 sys.stdin.read()

@@ -75,7 +75,7 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
 
 def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where a part ends all go to its consensus, and what the next one shares is set anew."""
-    strategy = ls.Schedule((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
+    strategy = ls.Stages((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
     wanted, _ = trained(strategy, steps_per_epoch=4)
     with pretended(monkeypatch, tmp_path):
         got, optimizer = trained(strategy, steps_per_epoch=4)

@@ -118,7 +118,7 @@ class Lowering:
         assert self.place is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
         lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))
-        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.traffic(request, self.place))
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.place))
 
     def hosted(self, request: Hosted) -> Iterator[Request]:
         for inner in request.requests:

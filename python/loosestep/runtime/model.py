@@ -88,8 +88,8 @@ class Feed:
             return batch.part(self.rank, shares)
         if shares is not None:
             raise TypeError(
-                f"batches of changing size need batches of all workers together, as data.together makes them; "
-                f"worker {self.rank} got {kind(batch)}"
+                f"batches of changing size need batches of all workers together, as data.global_batches makes "
+                f"them; worker {self.rank} got {kind(batch)}"
             )
         return batch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,8 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
-from loosestep.transports.base import Session, Transport
-from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.base import Session
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -26,7 +25,7 @@ FREE = (Compute, RollCall, Sleep)
 
 
 @dataclass(frozen=True, repr=False)
-class Delayed(Transport):
+class Delayed(Wrapper):
     """Every communication begins `seconds` late, in the time of what it wraps.
 
     One that is started does not hold up its worker: it is over `seconds` after its start at the earliest.
@@ -35,25 +34,16 @@ class Delayed(Transport):
     ranks: the workers that are delayed (None: all).
     """
 
-    on: Transport = field(default_factory=Serial)
     seconds: float = 0.001
     pattern: Literal["constant", "random"] = "constant"
     ranks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
+        super().__post_init__()
         for rank in self.ranks or ():
             checks.rank("ranks", rank, self.on.size)
         checks.positive("seconds", self.seconds, zero=True)
         checks.one_of("pattern", self.pattern, ("constant", "random"))
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
 
     def open(self, seed: int = 0) -> DelayedSession:
         return DelayedSession(self.on.open(seed), self, seed)
