@@ -16,7 +16,7 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header", "toc.empty_glob"]  # results: parts without a level between; a page of a GPU may come
+suppress_warnings = ["myst.header"]  # pages of results: a part may begin a level lower
 
 autodoc_mock_imports = ["torch", "mpi4py", "cupy"]  # frameworks that no page needs
 autodoc_typehints = "none"  # signatures name arguments, docstrings say what they are

@@ -1,4 +1,4 @@
-"""The pages' promises about their own text: code runs, files that they name exist, every public name has a page."""
+"""What the pages promise of their own text: code runs, named files exist, every public name has a page."""
 
 from __future__ import annotations
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 ENTRY = re.compile(r"([A-Za-z_][\w]*(?:, [A-Za-z_]\w*)*): (.*)")
 CODE = re.compile(r"(`[^`]+`)")
 MARKS = re.compile(r"([\\*|_])")
+NUMBER = re.compile(r"^(?=\(?\w{1,5}[.)] )")  # which begins a list: "D. Kingma" does not
 
 
 def escaped(line: str) -> str:
     """Text as reStructuredText that shows it as it stands."""
     parts = CODE.split(line)
-    return "".join(f"`{part}`" if part.startswith("`") else MARKS.sub(r"\\\1", part) for part in parts)
+    text = (f"`{part}`" if part.startswith("`") else MARKS.sub(r"\\\1", part) for part in parts)
+    return NUMBER.sub(r"\\", "".join(text))
 
 
 def paragraphs(lines: list[str]) -> Iterator[list[str]]:
@@ -76,6 +78,12 @@ def process(app: Sphinx, what: str, name: str, obj: object, options: object, lin
     lines[:] = converted(lines)
 
 
+def skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
+    """Leave out what scikit-learn gives to every estimator."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}

@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from pathlib import Path
+import pkgutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
-from extensions.docstrings import escaped
 from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
+
+from extensions.docstrings import escaped
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -59,7 +59,7 @@ class Members(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         with mock(self.config.autodoc_mock_imports):
-            module = importlib.import_module(self.arguments[0])
+            module = pkgutil.resolve_name(self.arguments[0])
         folder = f"loosestep.{self.options['of']}" if "of" in self.options else ""
         names = chosen(module, folder, self.options.get("names", "__all__"))
         if not names:
@@ -82,8 +82,8 @@ class Members(SphinxDirective):
         return [*lines, ""]
 
     def parse(self, lines: list[str]) -> list[nodes.Node]:
-        """As reStructuredText, whatever the page is written in."""
-        fence = ["```{eval-rst}", *lines, "```"] if Path(self.env.doc2path(self.env.docname)).suffix == ".md" else lines
+        """As reStructuredText, in a page of Markdown."""
+        fence = ["```{eval-rst}", *lines, "```"]
         return self.parse_text_to_nodes(StringList(fence, source=self.env.docname))
 
 
