@@ -1,6 +1,6 @@
 """Measure what a step costs over slow links: with overlap, and with methods that communicate seldom.
 
-Start one rank on every host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Computation and communication
+Start one rank on each host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Computing and communicating
 of the first method should take equally long: choose --batch (or --pause, where cores are few) for that.
 """
 
