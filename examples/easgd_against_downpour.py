@@ -50,7 +50,7 @@ def curve(
             shards(data.train, BATCH, steps, seed),
             optimizer=optimizer(rate),
             steps=steps,
-            on=ls.Simulated(workers, stragglers=ls.LogNormal(0.2)),
+            on=ls.Simulated(workers, stragglers=ls.stragglers.LogNormal(0.2)),
             seed=seed,
             evaluate=lambda x: {
                 "loss": classifier.evaluate(x, data.train)["loss"],

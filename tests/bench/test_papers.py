@@ -123,9 +123,9 @@ def test_what_is_shown_leaves_out_defaults_and_words() -> None:
 
 
 def test_a_setting_has_every_field_so_that_another_default_is_another_run() -> None:
-    one = Contender("label", ls.Schedule((ls.BMUF(), 1), (ls.CDSGD(), None)), panel="panel", at=3.0).setting
+    one = Contender("label", ls.Stages((ls.BMUF(), 1), (ls.CDSGD(), None)), panel="panel", at=3.0).setting
     assert one.startswith(
-        "strategy=Schedule(parts=((BMUF(period=16, block_momentum=None, rate=1.0, form='classical'), 1), "
+        "strategy=Stages(parts=((BMUF(period=16, block_momentum=None, rate=1.0, form='classical'), 1), "
         "(CDSGD(topology=Ring()), None))), optimizer=SGD(rate=0.1, weight_decay=0.0), on=Simulated(n=4, "
     )
     assert "panel" not in one

@@ -207,7 +207,8 @@ LIMITED = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import numpy as np, scipy.sparse as sp
-from loosestep import Threads, buffers
+from loosestep import Threads
+from loosestep.foundation import buffers
 from loosestep.sparse import *
 
 pairs = np.stack([[1_500_000_000, 1_500_000_007, 3_999_999_999], [0, 1, 2]], 1)

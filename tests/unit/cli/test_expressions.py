@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Literal
 
 import pytest
@@ -89,6 +89,45 @@ def test_a_bare_name_is_a_call_without_arguments() -> None:
 def test_signs_and_positional_arguments() -> None:
     assert parse("Circle(-2.5, 'x', times=+3)", WORDS) == Circle(-2.5, "x", 3)
     assert parse("Circle(-inf)", WORDS) == Circle(float("-inf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (
+            "SGD(schedules.Warmup(StepDecay(at=(3,)), 5))",
+            ls.SGD(ls.schedules.Warmup(ls.schedules.StepDecay(at=(3,)), 5)),
+        ),
+        ("Simulated(8, stragglers=stragglers.Constant)", ls.Simulated(8, stragglers=ls.stragglers.Constant())),
+        (
+            "stragglers.SlowWorker(2, base=LogNormal(0.5))",
+            ls.stragglers.SlowWorker(2, base=ls.stragglers.LogNormal(0.5)),
+        ),
+    ],
+)
+def test_a_name_may_have_its_namespace_and_prints_without_it(text: str, value: Value) -> None:
+    assert parse(text, public(ls)) == value
+    assert parse(repr(value), public(ls)) == value
+
+
+def test_every_public_name_of_a_namespace_is_known_on_the_command_line() -> None:
+    for space in (ls.stragglers, ls.schedules):
+        named = {name for name in space.__all__ if is_dataclass(getattr(space, name))}
+        assert len(named) >= 5
+        assert named <= set(public(ls))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("SGD(stragglers.Warmup())", "stragglers has no Warmup"),
+        ("SGD(schedules.Warmap())", "unknown name 'Warmap'; did you mean Warmup?"),
+        ("SGD(ls.schedules.Warmup())", "only a plain name can be called"),
+    ],
+)
+def test_a_name_in_the_wrong_namespace_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ExpressionError, match=re.escape(words)):
+        parse(text, public(ls))
 
 
 BAD = {

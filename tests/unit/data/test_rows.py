@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import loosestep as ls
-from loosestep.data import shards, together
+from loosestep.data import global_batches, shards
 from loosestep.runtime.model import samples_in
 
 X = sp.random(50, 3, 0.5, format="csr", random_state=0)
@@ -83,7 +83,7 @@ def test_batches_of_sparse_rows_and_mappings_weigh_as_dense_ones(made: Any) -> N
 
 
 def test_sparse_rows_are_dealt_as_dense_ones() -> None:
-    for deal in (lambda data: shards(data, 4, 2)(1, 3), lambda data: together(data, 6, 2)(1, 3)):
+    for deal in (lambda data: shards(data, 4, 2)(1, 3), lambda data: global_batches(data, 6, 2)(1, 3)):
         for mine, wanted in zip(deal((X, Y)), deal((X.toarray(), Y)), strict=True):
             rows, labels = mine.part(1) if hasattr(mine, "part") else mine
             dense, same = wanted.part(1) if hasattr(wanted, "part") else wanted
@@ -110,7 +110,7 @@ class Frame:
     ],
 )
 def test_rows_that_cannot_be_dealt_are_refused_before_the_run(data: Any, words: str) -> None:
-    for deal in (shards, together):
+    for deal in (shards, global_batches):
         with pytest.raises((TypeError, ValueError), match=words):
             deal(data, 4, 1)
     with pytest.raises(ValueError, match="seed must be at least 0, got -1"):

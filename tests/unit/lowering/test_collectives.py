@@ -14,20 +14,15 @@ from tests.unit.messages import Mail, Player
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
 from loosestep.lowering import collectives
-from loosestep.lowering.requests import Script
+from loosestep.lowering.costs import cost_of
 from loosestep.requests import (
     AllGather,
     AllReduce,
     Barrier,
     Broadcast,
-    Elastic,
-    Exchange,
     Mix,
-    Push,
-    Start,
     Weights,
 )
-from loosestep.requests.base import Shared
 
 SIZES = range(1, 8)
 OPS = ("sum", "mean", "max", "min")
@@ -42,7 +37,7 @@ def play(requests: Sequence[Any], size: int, seed: int = 0) -> list[Player]:
     ]
     players = Mail(scripts, seed).play()
     for player, request in zip(players, requests, strict=True):
-        cost = (0, 0) if request is None else collectives.traffic(request, player.rank, size)
+        cost = (0, 0) if request is None else cost_of(request, player.rank, size)
         assert (player.bytes, player.messages) == cost
     return players
 
@@ -141,7 +136,7 @@ def test_mixing_is_one_row_of_the_matrix(n: int, data: st.DataObject, seed: int)
         collectives.mix_finish(request, worker, parts)
     assert bits(bufs) == bits(wanted)
     for player, request in zip(players, asked, strict=True):
-        assert (player.bytes, player.messages) == collectives.traffic(request, player.rank, n)
+        assert (player.bytes, player.messages) == cost_of(request, player.rank, n)
 
 
 @drawn
@@ -152,17 +147,3 @@ def test_chunks_are_nearly_equal_and_leave_nothing_out(size: int, parts: int) ->
     lengths = [high - low for low, high in pairwise(edges)]
     assert min(lengths) >= size // parts
     assert max(lengths) <= -(-size // parts)
-
-
-def test_what_is_not_lowered_costs_what_it_says() -> None:
-    buf = np.zeros(8)
-    shared = Shared("c", 8, buf.dtype, None)
-    push = Push("axpy", (shared,), (buf,), (1.0,))
-    reduction = AllReduce(buf)
-    assert collectives.traffic(push, 0, 4) == (64, 1)
-    assert collectives.traffic(Elastic(buf, shared, 0.5), 0, 4) == (64, 1)
-    assert collectives.traffic(Exchange(((1, buf), (2, buf[:2])), ()), 0, 4) == (80, 2)
-    assert collectives.traffic(Start(reduction), 0, 4) == collectives.traffic(reduction, 0, 4) == (96, 6)
-    assert collectives.traffic(Script(reduction, iter(())), 0, 4) == (96, 6)
-    assert collectives.traffic(Script(reduction, iter(()), (5, 1)), 0, 4) == (5, 1)
-    assert collectives.traffic(Barrier(), 0, 1) == (0, 0)

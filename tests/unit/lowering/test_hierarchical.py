@@ -91,7 +91,7 @@ def test_what_leaders_send_to_other_hosts_is_what_it_costs(counts: list[int], da
         requests = [make(rank) for rank in range(n)]
         for rank, (nbytes, messages) in enumerate(between_hosts(requests, counts)):
             place = hierarchical.Place(workers(n)[rank], hierarchical.split(counts, n))
-            assert hierarchical.traffic(requests[rank], place) == (nbytes, messages)
+            assert hierarchical.cost(requests[rank], place) == (nbytes, messages)
 
 
 def between_hosts(requests: Sequence[Any], counts: Sequence[int]) -> list[tuple[int, int]]:

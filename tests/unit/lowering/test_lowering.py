@@ -12,7 +12,7 @@ from tests.unit.messages import Mail
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import Hosted, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, Hosted, Script
 from loosestep.requests import (
     AllReduce,
     Barrier,
@@ -101,7 +101,7 @@ def test_offstage_a_collective_without_a_price_passes() -> None:
     one = lowering(0, 2, unpriced=frozenset({Broadcast}))
     asked = Broadcast(np.zeros(4))
     assert {type(each) for each in one.lower([asked])} == {Exchange}
-    one.worker.offstage = True
+    one.worker.unmetered = True
     assert list(one.lower([asked])) == [asked]
 
 
@@ -163,11 +163,11 @@ def test_waiting_for_what_was_not_started_is_refused() -> None:
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_settling_is_waiting_where_time_is_real(timed: bool) -> None:
-    asked, settled = AllReduce(np.zeros(2)), Settled()
-    one = lowering(0, 2, *((Settle,) if timed else ()))
-    start, settle, *rest = one.lower([Start(asked), Settle(asked, settled), Wait(settled)])
+    asked, drained = AllReduce(np.zeros(2)), Drained()
+    one = lowering(0, 2, *((Drain,) if timed else ()))
+    start, settle, *rest = one.lower([Start(asked), Drain(asked, drained), Wait(drained)])
     assert type(start) is Start
-    assert type(settle) is (Settle if timed else Wait)
+    assert type(settle) is (Drain if timed else Wait)
     assert settle.request is start.request  # type: ignore[attr-defined]
     assert [type(each) for each in rest] == ([Wait] if timed else [])
 

@@ -86,7 +86,7 @@ def test_a_step_counts_and_puts_the_gradient_in_its_place() -> None:
     assert one.perform(Gradient()) == 1
     assert one.worker.grad.tolist() == [9, 9]
     assert (one.steps, one.samples, one.worker.samples, one.worker.clock) == (2, 8, 8, 2)
-    assert one.noted == (4.0, 8)
+    assert one.losses == (4.0, 8)
 
 
 def test_parameters_may_be_read_and_not_written() -> None:

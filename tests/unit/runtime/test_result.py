@@ -15,7 +15,7 @@ from loosestep.runtime.result import Interrupted, Result, Totals, consensus_dist
 
 ONE = {
     "loss": 3.0,
-    "noted": 2,
+    "counted": 2,
     "samples": 5,
     "steps": 7,
     "bytes_sent": 10,
@@ -25,7 +25,7 @@ ONE = {
 }
 OTHER = {
     "loss": 1.0,
-    "noted": 3,
+    "counted": 3,
     "samples": 6,
     "steps": 4,
     "bytes_sent": 20,

@@ -56,7 +56,7 @@ def test_others_are_not_delayed() -> None:
 def test_nothing_is_late_offstage() -> None:
     clock = Clock(0.0)
     one = worker(0, 4)
-    one.offstage = True
+    one.unmetered = True
     session = Delayed(Fake(FakeSession(4, 0, clock)), seconds=1.0).open()
     assert [type(each) for each in session.wrap(one, iter([Barrier()]))] == [Barrier]
 

@@ -59,8 +59,8 @@ def test_a_collective_is_one_for_all(other: AllReduce) -> None:
 
 
 def test_a_value_is_written_without_addresses() -> None:
-    assert matching.written(test_a_message_fits_its_buffer) == "<function test_a_message_fits_its_buffer>"
-    assert matching.written([1, "at 0xg"]) == "[1, 'at 0xg']"
+    assert matching.stable_repr(test_a_message_fits_its_buffer) == "<function test_a_message_fits_its_buffer>"
+    assert matching.stable_repr([1, "at 0xg"]) == "[1, 'at 0xg']"
 
 
 @dataclass(frozen=True, repr=False)

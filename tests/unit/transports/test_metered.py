@@ -44,7 +44,7 @@ def test_bytes_and_messages_are_what_a_request_costs() -> None:
 
 def test_nothing_is_counted_offstage() -> None:
     one = worker(0, 4)
-    one.offstage = True
+    one.unmetered = True
     meter = watched(one, [(AllReduce(np.zeros(8)), 3.0), (Gradient(), 1.0)])
     assert (meter.bytes, meter.messages, meter.waiting, meter.requests) == (0, 0, 0.0, {})
     assert (one.communicating, one.computing) == (0.0, 0.0)

@@ -34,7 +34,11 @@ def spoil(path: Path) -> None:
 
 def go(folder: Path | None, strategy: ls.Strategy | None = None, steps: int = 20, **options: Any) -> ls.Result:
     """Twenty steps of two imaginary workers, saved every four."""
-    options = {"on": ls.Simulated(2, stragglers=ls.LogNormal()), "checkpoint_every": folder and 4, **options}
+    options = {
+        "on": ls.Simulated(2, stragglers=ls.stragglers.LogNormal()),
+        "checkpoint_every": folder and 4,
+        **options,
+    }
 
     def batches(rank: int, size: int) -> Iterator[Any]:
         rng = np.random.default_rng(rank)

@@ -13,7 +13,7 @@ from tests.unit.values import beginnings, bits, drawn, reduced, worker
 
 from loosestep.foundation.errors import Deadlock, Mismatch, WorkerFailed
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import (
     AllReduce,
     Exchange,
@@ -123,12 +123,12 @@ def test_settling_costs_nothing_now_and_says_when_it_would_have_been_over() -> N
     due = []
 
     def script(rank: int) -> Iterator[Request]:
-        reduction, settled = AllReduce(np.ones(4), "sum"), Settled()
+        reduction, drained = AllReduce(np.ones(4), "sum"), Drained()
         yield Start(reduction)
-        yield Settle(reduction, settled)
-        due.append(settled.due)
+        yield Drain(reduction, drained)
+        due.append(drained.due)
         yield Sleep(1.0)
-        yield Wait(settled)
+        yield Wait(drained)
 
     assert clocks(2, script) == [6.0, 6.0]
     assert due == [6.0, 6.0]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Schedule(Strategy):
-    """Strategies in turn, each for some epochs: Schedule((AllReduceSGD(), 5), (LocalSGD(8), 20), (EASGD(), None)).
+class Stages(Strategy):
+    """Strategies in turn, each for some epochs: Stages((AllReduceSGD(), 5), (LocalSGD(8), 20), (EASGD(), None)).
 
     At the step where a part ends all workers meet, and a round that is under way ends there. Then x_i <- the
     consensus of that part (its center, or the mean of its replicas; nothing is sent where those are the same), the
@@ -34,7 +34,7 @@ class Schedule(Strategy):
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 400)
-    >>> strategy = ls.Schedule((ls.AllReduceSGD(), 2), (ls.LocalSGD(period=4), None))
+    >>> strategy = ls.Stages((ls.AllReduceSGD(), 2), (ls.LocalSGD(period=4), None))
     >>> gradient = lambda x, b: x - b
     >>> result = ls.run(strategy, gradient, np.zeros(3), batches, on=ls.Simulated(2), steps_per_epoch=100)
     >>> bool(abs(result.params - 1.5).max() < 1e-3)
@@ -70,10 +70,10 @@ class Schedule(Strategy):
             checks.positive("epochs", epochs)
 
     def __repr__(self) -> str:
-        return f"Schedule({', '.join(map(repr, self.parts))})"
+        return f"Stages({', '.join(map(repr, self.parts))})"
 
     @classmethod
-    def example(cls) -> Schedule:
+    def example(cls) -> Stages:
         """Post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
         return cls((AllReduceSGD(), 1), (LocalSGD(), None))
 

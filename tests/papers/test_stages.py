@@ -61,7 +61,7 @@ class Replicas:
 @pytest.mark.parametrize("on", BOTH, ids=repr)
 def test_post_local_sgd_and_back_follow_their_recursions(on: Any) -> None:
     """The second part ends inside a round, which ends there."""
-    strategy = ls.Schedule((ls.AllReduceSGD(), 2), (ls.LocalSGD(4), 1.5), (ls.AllReduceSGD(), None))
+    strategy = ls.Stages((ls.AllReduceSGD(), 2), (ls.LocalSGD(4), 1.5), (ls.AllReduceSGD(), None))
     expected = Replicas()
     expected.together(12)
     expected.switch()
@@ -73,7 +73,7 @@ def test_post_local_sgd_and_back_follow_their_recursions(on: Any) -> None:
 
 def test_two_parts_of_one_method_are_the_method() -> None:
     one = ls.LocalSGD(3, momentum="average")
-    twice = run(ls.Schedule((one, 1), (one, None)), 24)
+    twice = run(ls.Stages((one, 1), (one, None)), 24)
     assert difference(twice.params, run(one, 24).params) < EQUAL
 
 
@@ -83,29 +83,29 @@ def test_two_parts_of_one_method_are_the_method() -> None:
 )
 def test_a_center_begins_at_the_consensus_to_the_bit(on: Any, strategy: ls.Strategy) -> None:
     """With rate 0 afterwards nothing moves: the center is where S-SGD had come to."""
-    rates = ls.Drops(RATE, at=(6,), factor=1e-300)
+    rates = ls.schedules.StepDecay(RATE, at=(6,), factor=1e-300)
     before = run(ls.AllReduceSGD(), 6, on, optimizer=ls.SGD(RATE))
-    after = run(ls.Schedule((ls.AllReduceSGD(), 1), (strategy, None)), 9, on, optimizer=ls.SGD(rates))
+    after = run(ls.Stages((ls.AllReduceSGD(), 1), (strategy, None)), 9, on, optimizer=ls.SGD(rates))
     assert after.params.tobytes() == before.params.tobytes()
 
 
 @pytest.mark.parametrize("on", BOTH, ids=repr)
 def test_from_a_center_all_go_on_from_the_center(on: Any) -> None:
     """Asynchronous workers meet at the switch; with moving rate 0 their center stood still."""
-    strategy = ls.Schedule((ls.EASGD(4, 0.0), 2), (ls.AllReduceSGD(), None))
+    strategy = ls.Stages((ls.EASGD(4, 0.0), 2), (ls.AllReduceSGD(), None))
     found = run(strategy, 20, on, optimizer=ls.SGD(RATE)).params
     assert difference(found, run(ls.AllReduceSGD(), 8, optimizer=ls.SGD(RATE)).params) < EQUAL
 
 
-THREE = ls.Schedule((ls.AllReduceSGD(), 1), (ls.LocalSGD(period=4), 1), (ls.SyncEASGD(period=2), None))
-MIXED = ls.Schedule((ls.EASGD(4), 1), (ls.LocalSGD(4), 1), (ls.EASGD(period=3), None))
+THREE = ls.Stages((ls.AllReduceSGD(), 1), (ls.LocalSGD(period=4), 1), (ls.SyncEASGD(period=2), None))
+MIXED = ls.Stages((ls.EASGD(4), 1), (ls.LocalSGD(4), 1), (ls.EASGD(period=3), None))
 
 
 @pytest.mark.parametrize("strategy", [THREE, MIXED], ids=repr)
 @pytest.mark.parametrize("every", [3, 4], ids=lambda every: f"every {every}")
 def test_killed_in_any_part_it_resumes_to_the_same_bits(strategy: ls.Strategy, every: int, tmp_path: Path) -> None:
     """Checkpoints are before, at and after the switches at steps 6 and 12."""
-    on, crashed = ls.Simulated(4, stragglers=ls.LogNormal()), 0
+    on, crashed = ls.Simulated(4, stragglers=ls.stragglers.LogNormal()), 0
     whole = run(strategy, 20, on, checkpoint=tmp_path / "whole", checkpoint_every=every)
     for request in range(15, 200, 11):
         options: dict[str, Any] = {"checkpoint": tmp_path / str(request), "checkpoint_every": every}
@@ -137,7 +137,7 @@ def test_a_switch_sends_what_it_says() -> None:
     """Two parts of S-SGD: no parameters, one mean of the velocity."""
     one, two = (
         run(strategy, 12).bytes_sent
-        for strategy in (ls.AllReduceSGD(), ls.Schedule((ls.AllReduceSGD(), 1), (ls.AllReduceSGD(), None)))
+        for strategy in (ls.AllReduceSGD(), ls.Stages((ls.AllReduceSGD(), 1), (ls.AllReduceSGD(), None)))
     )
     assert two - one == pytest.approx(2 * 3 / 4 * 5 * 8, abs=8)
 
@@ -160,4 +160,4 @@ def test_what_is_missing_is_said() -> None:
 )
 def test_bad_parts_are_refused(parts: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        ls.Schedule(*parts)
+        ls.Stages(*parts)
