@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,7 @@ class Delayed(Wrapper):
     ranks: the workers that are delayed (None: all).
     """
 
+    on: Transport = field(default_factory=Serial)
     seconds: float = 0.001
     pattern: Literal["constant", "random"] = "constant"
     ranks: tuple[int, ...] | None = None

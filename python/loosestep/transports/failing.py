@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
@@ -25,6 +25,7 @@ class InjectedFailure(LoosestepError):
 class Failing(Wrapper):
     """Worker `rank` raises when it asks for its `at_request`-th request (1 is the first, computing included)."""
 
+    on: Transport = field(default_factory=Serial)
     rank: int = 0
     at_request: int = 1
 

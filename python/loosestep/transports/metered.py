@@ -68,6 +68,7 @@ class Metered(Wrapper):
     `run` meters every transport by itself; wrap one to see the counts by type of request.
     """
 
+    on: Transport = field(default_factory=Serial)
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
 
     def open(self, seed: int = 0) -> MeteredSession:

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
-from tests.checkpoints import each_strategy, newest
-from tests.checkpoints import quick_disk as quick_disk
-from tests.test_checkpoint import go, same
+from tests.unit.runtime.checkpoint.runs import each_strategy, go, newest, same
+from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoints import STRATEGIES
-from tests.checkpoints import quick_disk as quick_disk
-from tests.test_checkpoint import go, same
+from tests.unit.runtime.checkpoint.runs import STRATEGIES, go, same
+from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError

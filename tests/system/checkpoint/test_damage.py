@@ -15,9 +15,8 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from tests.checkpoints import newest
-from tests.checkpoints import quick_disk as quick_disk
-from tests.test_checkpoint import same
+from tests.unit.runtime.checkpoint.runs import newest, same
+from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoints import each_strategy, newest, spoil
-from tests.checkpoints import quick_disk as quick_disk
-from tests.test_checkpoint import go, same
+from tests.unit.runtime.checkpoint.runs import each_strategy, go, newest, same, spoil
+from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint import disk
+from loosestep.runtime.checkpoint.folder import Folder
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a part": (lambda run: spoil(newest(run) / "rank-00001.safetensors"), "rank-00001.safetensors is damaged"),
@@ -76,7 +76,7 @@ def test_a_newer_one_that_did_not_count_is_not_used(tmp_path: Path) -> None:
     counting = (tmp_path / "run" / "manifest.json").read_bytes()
     go(tmp_path / "run", steps=16, resume=True)
     (tmp_path / "run" / "manifest.json").write_bytes(counting)
-    found = ls.checkpoint.Folder(tmp_path / "run", {"workers": 2}, resume=True)
+    found = Folder(tmp_path / "run", {"workers": 2}, resume=True)
     assert [each.step for each in found.candidates()] == [12]  # type: ignore[union-attr]
 
 

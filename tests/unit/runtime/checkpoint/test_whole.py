@@ -1,64 +1,24 @@
-"""A checkpoint is whole or it is not one: killed writers, full disks, damaged and foreign files."""
+"""A checkpoint is whole or it is not one: full disks, damaged and foreign files."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.unit.runtime.checkpoint.runs import go, parts, same
+from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
 import loosestep as ls
 from loosestep.cli.report.files import write_tensors
 from loosestep.foundation.errors import CheckpointError, WorkerFailed
 from loosestep.runtime.checkpoint.folder import Folder
 from loosestep.runtime.checkpoint.newest import choose
-
-STRATEGIES = [ls.LocalSGD(4), ls.EASGD(3)]
-
-
-def go(folder: Path | None, strategy: ls.Strategy | None = None, steps: int = 20, **options: Any) -> ls.Result:
-    """Twenty steps of two imaginary workers, saved every four."""
-    options = {
-        "on": ls.Simulated(2, stragglers=ls.stragglers.LogNormal()),
-        "checkpoint_every": folder and 4,
-        **options,
-    }
-
-    def batches(rank: int, size: int) -> Iterator[Any]:
-        rng = np.random.default_rng(rank)
-        return (rng.standard_normal((3, 8)) for _ in range(steps))
-
-    return ls.run(
-        strategy or ls.LocalSGD(4),
-        lambda x, batch: x - batch.mean(axis=0),
-        options.pop("x0", np.ones(8)),
-        batches,
-        optimizer=options.pop("optimizer", ls.Momentum(0.05)),
-        checkpoint=folder,
-        **options,
-    )
-
-
-def parts(folder: Path) -> list[Path]:
-    """Those of the newest checkpoint."""
-    found = sorted(max(folder.glob("step-*")).glob("rank-*.safetensors"))
-    assert len(found) == 2
-    return found
-
-
-def same(one: ls.Result, other: ls.Result) -> bool:
-    return one.params.tobytes() == other.params.tobytes() and all(
-        mine.params.tobytes() == yours.params.tobytes() and mine.samples == yours.samples
-        for mine, yours in zip(one.workers, other.workers, strict=True)
-    )
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -70,56 +30,6 @@ def test_only_the_last_complete_checkpoints_stay(keep: int, tmp_path: Path) -> N
     assert manifest["step"] == 20
     assert (tmp_path / "run" / manifest["folder"]).is_dir()
     assert not list((tmp_path / "run").rglob("*.part"))
-
-
-# --- killed while writing ----------------------------------------------------------------------------------
-
-KILLED = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-folder, name, fatal = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-from loosestep.runtime.checkpoint import disk
-from tests.test_checkpoint import STRATEGIES, go
-calls = 0
-
-def dying(function):
-    def call(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == fatal:
-            os._exit(41)
-        return function(*arguments, **options)
-    return call
-
-os.fsync = dying(lambda file: None)
-Path.replace = dying(Path.replace)
-Path.mkdir = dying(Path.mkdir)
-Path.open = dying(Path.open)
-disk.shutil.rmtree = dying(disk.shutil.rmtree)
-go(folder, next(s for s in STRATEGIES if repr(s) == name))
-print(calls)
-"""
-
-
-def killed(folder: Path, strategy: ls.Strategy, fatal: int) -> int:
-    """Run in a process of its own that exits at its `fatal`-th touch of the disk; its exit code."""
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-c", KILLED, str(root), str(folder), repr(strategy), str(fatal)]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
-
-
-@pytest.mark.parametrize(
-    ("strategy", "fatal"),
-    [
-        *((STRATEGIES[0], fatal) for fatal in (1, 6, 16, 19, 21, 26, 29, 33)),
-        *((STRATEGIES[1], at) for at in (17, 20, 31)),
-    ],
-)
-def test_killed_at_any_write_it_resumes(strategy: ls.Strategy, fatal: int, tmp_path: Path) -> None:
-    assert killed(tmp_path / "run", strategy, fatal) == 41
-    resumed = go(tmp_path / "run", strategy, resume=True)
-    assert same(resumed, go(tmp_path / "whole", strategy))
 
 
 # --- a disk that refuses -----------------------------------------------------------------------------------
@@ -144,25 +54,6 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
         go(tmp_path / "run")
     monkeypatch.undo()
     assert same(go(tmp_path / "run", resume=True), go(tmp_path / "whole"))
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB, where the system lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no file system may be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"No space left on device; the previous checkpoint stays$"):
-        go(tiny_disk / "run", x0=np.ones((512, 8)))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
