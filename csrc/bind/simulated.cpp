@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "simulated/boxes.hpp"
 #include "simulated/calendar.hpp"
+#include "simulated/mailbox.hpp"
 
 namespace py = pybind11;
 using namespace loosestep::simulated;
@@ -16,7 +16,7 @@ using namespace loosestep::simulated;
 namespace {
 
 // The calendar that Python sees, and the time of what was taken from it last.
-struct Schedule {
+struct BoundCalendar {
   Calendar<py::object> calendar;
   double now = 0;
 
@@ -47,7 +47,7 @@ class Links {
 };
 
 // An exchange under way.
-struct Pending {
+struct PendingExchange {
   py::object strand;  // who goes on when it is done
   py::object recvs;   // keeps their buffers
   py::object notes;
@@ -57,7 +57,7 @@ struct Pending {
 };
 
 struct Receive {
-  std::shared_ptr<Pending> pending;
+  std::shared_ptr<PendingExchange> pending;
   py::object into;
 };
 
@@ -114,18 +114,19 @@ template <class F> void each_peer(py::handle pairs, F&& f) {
 class Mail {
  public:
   // check(source, content, strand, into) raises if the two are not alike.
-  Mail(Schedule& schedule, Links links, py::function check)
-      : schedule(schedule), links(std::move(links)), check(std::move(check)) {}
+  Mail(BoundCalendar& calendar_, Links links, py::function check)
+      : calendar_(calendar_), links(std::move(links)), check(std::move(check)) {}
 
   // When the exchange is done, or None: its strand will be put into the calendar.
   py::object exchange(const py::object& strand, const py::object& request) {
     const std::uint32_t own = rank_of(attribute(strand, rank).ptr());
     const std::uint64_t tagged = PyLong_AsUnsignedLongLongMask(attribute(request, tag).ptr());
-    auto pending = std::make_shared<Pending>(strand, attribute(request, recvs), attribute(request, notes),
-                                             static_cast<int>(own), 0, schedule.now);
-    const double said = PyFloat_AsDouble(attribute(request, note).ptr());
+    auto pending =
+        std::make_shared<PendingExchange>(strand, attribute(request, recvs), attribute(request, notes),
+                                          static_cast<int>(own), 0, calendar_.now);
+    const double note_sent = PyFloat_AsDouble(attribute(request, note).ptr());
     each_peer(attribute(request, sends), [&](std::uint32_t to, py::handle buf) {
-      deliver({own, to, tagged}, contiguous(buf), said, *pending);
+      deliver({own, to, tagged}, contiguous(buf), note_sent, *pending);
     });
     each_peer(pending->recvs, [&](std::uint32_t source, py::handle into) {
       ++pending->missing;
@@ -140,14 +141,14 @@ class Mail {
   }
 
  private:
-  void deliver(const Address& address, const py::array& content, double said, Pending& sender) {
-    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), schedule.now);
+  void deliver(const Address& address, const py::array& content, double note_sent, PendingExchange& sender) {
+    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), calendar_.now);
     sender.arrived = std::max(sender.arrived, sent);
     const auto receive = receives.take(address);
-    if (!receive) return messages.put(address, {content, said, arrival, true});
-    accept(address, *receive, {content, said, arrival, false});
-    Pending& done = *receive->pending;
-    if (!done.missing) schedule.calendar.push(done.arrived, done.rank, done.strand);
+    if (!receive) return messages.put(address, {content, note_sent, arrival, true});
+    accept(address, *receive, {content, note_sent, arrival, false});
+    PendingExchange& done = *receive->pending;
+    if (!done.missing) calendar_.calendar.push(done.arrived, done.rank, done.strand);
   }
 
   void expect(const Address& address, const Receive& receive) {
@@ -157,7 +158,7 @@ class Mail {
   }
 
   void accept(const Address& address, const Receive& receive, const Message& message) {
-    Pending& pending = *receive.pending;
+    PendingExchange& pending = *receive.pending;
     py::array into = contiguous(receive.into);
     if (into.size() != message.size || !into.dtype().is(message.dtype))
       check(address.from, py::array(message.dtype, {message.size}, message.data), pending.strand, into);
@@ -168,11 +169,11 @@ class Mail {
     pending.arrived = std::max(pending.arrived, message.arrival);
   }
 
-  Schedule& schedule;
+  BoundCalendar& calendar_;
   Links links;
   py::function check;
-  Boxes<Message> messages;
-  Boxes<Receive> receives;
+  Mailbox<Message> messages;
+  Mailbox<Receive> receives;
   PyObject *rank = PyUnicode_InternFromString("rank"), *tag = PyUnicode_InternFromString("tag"),
            *sends = PyUnicode_InternFromString("sends"), *recvs = PyUnicode_InternFromString("recvs"),
            *note = PyUnicode_InternFromString("note"), *notes = PyUnicode_InternFromString("notes");
@@ -181,17 +182,17 @@ class Mail {
 }  // namespace
 
 void bind_simulated(py::module_& m) {
-  py::class_<Schedule>(m, "Calendar")
+  py::class_<BoundCalendar>(m, "Calendar")
       .def(py::init<>())
-      .def_readonly("now", &Schedule::now)
-      .def("push", [](Schedule& schedule, double time, int rank,
-                      py::object what) { schedule.calendar.push(time, rank, std::move(what)); })
-      .def("next", &Schedule::next)
-      .def("clear", [](Schedule& schedule) { schedule.calendar.clear(); });
+      .def_readonly("now", &BoundCalendar::now)
+      .def("push", [](BoundCalendar& calendar_, double time, int rank,
+                      py::object what) { calendar_.calendar.push(time, rank, std::move(what)); })
+      .def("next", &BoundCalendar::next)
+      .def("clear", [](BoundCalendar& calendar_) { calendar_.calendar.clear(); });
   py::class_<Mail>(m, "Mail")
-      .def(py::init([](Schedule& schedule, const py::array_t<double>& latency,
+      .def(py::init([](BoundCalendar& calendar_, const py::array_t<double>& latency,
                        const py::array_t<double>& bandwidth, const py::buffer& free, py::function check) {
-             return std::make_unique<Mail>(schedule, Links(latency, bandwidth, free), std::move(check));
+             return std::make_unique<Mail>(calendar_, Links(latency, bandwidth, free), std::move(check));
            }),
            py::keep_alive<1, 2>(), py::arg("calendar"), py::arg("latency").noconvert(),
            py::arg("bandwidth").noconvert(), py::arg("free"), py::arg("check"))

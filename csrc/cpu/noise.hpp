@@ -44,13 +44,13 @@ template <class R, class T, int... I>
 HD void noisy_chunk(const R& rule, void* const* buffers, std::size_t at, std::size_t n, T* numbers,
                     Indices<I...>) {
   void* const here[] = {static_cast<T*>(buffers[I]) + at..., numbers};
-  spread<R, T>(typename Arguments<R>::types{}, rule, here, 0, n, Count<sizeof...(I) + 1>{});
+  apply<R, T>(typename Arguments<R>::types{}, rule, here, 0, n, Count<sizeof...(I) + 1>{});
 }
 
 // Element i gets number `start` + i.
 template <class R, class T>
-void each_noisy(const double* scalars, void* const* buffers, const Noise& noise, unsigned long long start,
-                std::size_t begin, std::size_t end) {
+void elementwise_noisy(const double* scalars, void* const* buffers, const Noise& noise,
+                       unsigned long long start, std::size_t begin, std::size_t end) {
   const R rule = made<R, T>(scalars);
   alignas(64) T numbers[chunk];
   for (std::size_t at = begin, n; at < end; at += n) {

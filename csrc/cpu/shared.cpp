@@ -1,6 +1,7 @@
-// Rules on vectors that several threads update at once: elements of what a rule writes are accessed atomically,
-// in no order. It runs on copies of them; "racy" stores the results (an update in between is lost), "exact"
-// exchanges them, and where another thread was faster adds the rule's change to what is there now.
+// Rules on vectors that several threads update at once: elements of what a rule writes are accessed
+// atomically, in no order. It runs on copies of them; "racy" stores the results (an update in between is
+// lost), "exact" exchanges them, and where another thread was faster adds the rule's change to what is there
+// now.
 #include <atomic>
 
 #include "cpu/each.hpp"

@@ -33,7 +33,7 @@ HD void stream_line([[maybe_unused]] void* out, [[maybe_unused]] const void* fro
 }
 
 // Streaming stores are not ordered with the others that follow.
-HD void settle() {
+HD void fence() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif

@@ -39,7 +39,7 @@ template <bool nt> inline __attribute__((always_inline)) void put(float* x, Vect
 
 constexpr std::size_t width = sizeof(Vector) / sizeof(float);
 
-inline __attribute__((always_inline)) void settle() {
+inline __attribute__((always_inline)) void fence() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif
@@ -52,13 +52,13 @@ template <bool nt> void update(float* x, float* y, std::size_t begin, std::size_
       put<nt>(x + j, b);
       put<nt>(y + j, a);
     }
-  settle();
+  fence();
 }
 
 template <bool nt> void copy(float* x, float* out, std::size_t begin, std::size_t end) {
   for (std::size_t i = begin; i < end; i += line)
     for (std::size_t j = i; j < i + line; j += width) put<nt>(out + j, get(x + j));
-  settle();
+  fence();
 }
 
 }  // namespace

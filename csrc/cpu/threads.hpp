@@ -12,7 +12,7 @@ void set_threads(int n);
 
 // Remembers the thread and the process that may start others: OpenMP's threads do not survive a fork, and a
 // second thread would get a second set of them. Everywhere else calls run serially.
-void remember_thread();
+void set_owner_thread();
 
 using Part = void (*)(void* context, std::size_t begin, std::size_t end);
 // Calls part on [0, n) cut at multiples of `grain`, in several threads where that pays for `bytes` of

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "shared/folds.hpp"
+#include "shared/reduce_loops.hpp"
 
 namespace loosestep::shared {
 
@@ -13,14 +13,14 @@ template <class T> class Reduction {
       : op_(op), weights_(weights), weighted_(op == Op::mean && !equal(weights)), total_(total(weights)) {}
 
   // All weights are 0 (in the array's own type): nobody's values change.
-  static bool nothing_weighs(std::span<const double> weights) {
+  static bool all_weights_zero(std::span<const double> weights) {
     for (const double weight : weights)
       if (static_cast<T>(weight) != 0) return false;
     return true;
   }
 
   // Then acc may be one of the xs.
-  bool in_one_pass() const { return !weighted_ && weights_.size() <= 2; }
+  bool may_alias() const { return !weighted_ && weights_.size() <= 2; }
 
   // acc = the reduction of xs[.][begin .. begin + n)
   void operator()(T* acc, Buffers xs, std::size_t begin, std::size_t n) const {

@@ -1,0 +1,86 @@
+// How a rank waits: spin, then yield, then sleep until someone who changed what it waits for wakes it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace loosestep::shared {
+
+using Clock = std::chrono::steady_clock;
+
+inline void cpu_relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+// A deadline in seconds from now; the cap keeps infinity and huge numbers inside the clock's range.
+inline Clock::time_point deadline_after(double seconds) {
+  constexpr double year = 3.2e7;
+  const double capped = seconds < 0 ? 0 : (seconds < year ? seconds : year);
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(capped));
+}
+
+// Spinning only helps while the awaited thread runs on another core: with more ranks than cores it steals its
+// time.
+class Backoff {
+ public:
+  explicit Backoff(bool may_spin) : spins_(may_spin ? 400 : 0) {}
+
+  // False when patience is over and the caller should sleep.
+  bool pause() {
+    if (spins_ > 0) {
+      --spins_;
+      cpu_relax();
+      return true;
+    }
+    if (yields_ == 0) return false;
+    --yields_;
+    std::this_thread::yield();
+    return true;
+  }
+
+ private:
+  int spins_;
+  int yields_ = 4;
+};
+
+// One sleeper. No wake-up is lost, by Dekker's argument: the sleeper stores `awaits`, then looks at the
+// condition once more; the waker changes the condition, then loads `awaits`. All four are sequentially
+// consistent, so at least one of the two sees the other.
+class Parker {
+ public:
+  static constexpr int no_rank = -1;
+  static constexpr int all_ranks = -2;
+
+  int awaited() const { return awaits_.load(std::memory_order_seq_cst); }
+  void set_awaited(int whom) { awaits_.store(whom, std::memory_order_seq_cst); }
+
+  void wake() {
+    {
+      const std::lock_guard lock(mutex_);
+      token_ = true;
+    }
+    wakeable_.notify_one();
+  }
+
+  // A token left by an earlier waker only costs one extra look at the condition.
+  void sleep_until(Clock::time_point deadline) {
+    std::unique_lock lock(mutex_);
+    wakeable_.wait_until(lock, deadline, [this] { return token_; });
+    token_ = false;
+  }
+
+ private:
+  std::atomic<int> awaits_{no_rank};
+  std::mutex mutex_;
+  std::condition_variable wakeable_;
+  bool token_ = false;
+};
+
+}  // namespace loosestep::shared
