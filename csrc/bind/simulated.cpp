@@ -1,4 +1,4 @@
-// The parts of the simulator that every message passes: its calendar and its mail.
+// The parts of the simulator that every message passes: the calendar and the mailboxes.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -15,7 +15,7 @@ using namespace loosestep::simulated;
 
 namespace {
 
-// The calendar that Python sees, and the time of what was taken from it last.
+// The calendar as Python sees it, with the time of the last event taken from it.
 struct BoundCalendar {
   Calendar<py::object> calendar;
   double now = 0;
@@ -28,13 +28,13 @@ struct BoundCalendar {
   }
 };
 
-// One worker's link to another: a worker sends one message at a time.
+// The links between workers. A worker sends one message at a time.
 class Links {
  public:
   Links(const py::array_t<double>& latency, const py::array_t<double>& bandwidth, const py::buffer& free)
       : latency(latency), bandwidth(bandwidth), free(free.request(true)) {}
 
-  // When the sender is done, and when the message has arrived.
+  // Return when the sender has finished and when the message arrives.
   std::pair<double, double> send(std::uint32_t from, std::uint32_t to, py::ssize_t bytes, double now) {
     double& free_at = static_cast<double*>(free.ptr)[from];
     free_at = std::max(free_at, now) + static_cast<double>(bytes) / bandwidth.at(from, to);
@@ -42,14 +42,14 @@ class Links {
   }
 
  private:
-  py::array_t<double> latency, bandwidth;  // tables (sender, receiver)
-  py::buffer_info free;                    // by worker: when its own link is free again
+  py::array_t<double> latency, bandwidth;  // by sender and receiver
+  py::buffer_info free;                    // by worker: when it can send the next message
 };
 
-// An exchange under way.
+// An exchange in flight.
 struct PendingExchange {
-  py::object strand;  // who goes on when it is done
-  py::object recvs;   // keeps their buffers
+  py::object strand;  // continues when it is done
+  py::object recvs;   // keeps their buffers alive
   py::object notes;
   int rank;
   py::ssize_t missing;
@@ -61,7 +61,7 @@ struct Receive {
   py::object into;
 };
 
-// What is in a message's array, which may change once it is sent.
+// A message, with a copy of its content if it has to wait: the sender's array may change.
 struct Message {
   Message(const py::array& array, double note, double arrival, bool keep)
       : dtype(array.dtype()), size(array.size()), data(array.data()), note(note), arrival(arrival) {
@@ -98,7 +98,7 @@ std::uint32_t rank_of(PyObject* number) {
   return static_cast<std::uint32_t>(rank);
 }
 
-// f(rank, buffer) for the pairs of an Exchange.
+// Call f(rank, buffer) for the pairs of an Exchange.
 template <class F> void each_peer(py::handle pairs, F&& f) {
   const auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(pairs.ptr(), "an Exchange's peers"));
   if (!fast) throw py::error_already_set();
@@ -110,14 +110,14 @@ template <class F> void each_peer(py::handle pairs, F&& f) {
   }
 }
 
-// Exchanges: prices every message, matches it with its receive, and lets workers go on.
+// The exchanges: computes when every message arrives, matches it with its receive, and continues the workers.
 class Mail {
  public:
-  // check(source, content, strand, into) raises if the two are not alike.
+  // check(source, content, strand, into) raises where the two do not match.
   Mail(BoundCalendar& calendar_, Links links, py::function check)
       : calendar_(calendar_), links(std::move(links)), check(std::move(check)) {}
 
-  // When the exchange is done, or None: its strand will be put into the calendar.
+  // Begin an exchange. Return when it is done, or None: then its strand is added to the calendar later.
   py::object exchange(const py::object& strand, const py::object& request) {
     const std::uint32_t own = rank_of(attribute(strand, rank).ptr());
     const std::uint64_t tagged = PyLong_AsUnsignedLongLongMask(attribute(request, tag).ptr());

@@ -1,4 +1,4 @@
-// Which instruction sets this processor runs.
+// The instruction sets that this processor supports.
 #include "cpu/kernels.hpp"
 #include "cpu/streams.hpp"
 

@@ -1,5 +1,5 @@
-// From a rule to a loop over buffers. Included by files that are compiled once per instruction set, hence
-// the anonymous namespace: no symbol here may be shared between them.
+// Makes a loop over buffers of a rule. Included by files that are compiled once per instruction set, hence
+// the anonymous namespace: they must not share a symbol.
 #pragma once
 #include <cstddef>
 #include <type_traits>
@@ -30,8 +30,8 @@ HD void apply(Types<A...>, const R& rule, void* const* buffers, std::size_t begi
   loop(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 
-// A line at a time: made in registers, stored past the caches. The ends of out that are no whole line are
-// stored.
+// Compute a cache line at a time in registers and store it past the caches. Elements of `out` at either end
+// that fill no line are stored as usual.
 template <class R, class T, class... P>
 HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out, const P*... p) {
   constexpr std::size_t line = line_bytes / sizeof(T);
@@ -53,7 +53,7 @@ HD void apply_streaming(const R& rule, void* const* buffers, std::size_t begin, 
                  static_cast<const T*>(buffers[I])...);
 }
 
-// Whether the last buffer is none of those before it: one that is read anyway is stored to as usual.
+// Return whether the last buffer is none of the others; one that is also read is stored as usual.
 HD bool is_separate(void* const* buffers, int count) {
   for (int i = 0; i + 1 < count; ++i)
     if (buffers[i] == buffers[count - 1]) return false;

@@ -1,4 +1,5 @@
-// Left folds of several buffers, a block at a time, so that `out` may be one of them. Per instruction set.
+// Left folds of several buffers, a block at a time, so that `out` may be one of them. Compiled once per
+// instruction set.
 #pragma once
 #include "cpu/each.hpp"
 

@@ -1,5 +1,5 @@
-// The table of one instruction set. Compiled once for each, with LOOSESTEP_ISA its name; everything but the
-// table has internal linkage or is always inlined.
+// The table of one instruction set. Compiled once for each, with LOOSESTEP_ISA defined as its name. All but
+// the table has internal linkage or is always inlined.
 #include "cpu/kernels.hpp"
 
 #include "cpu/each.hpp"

@@ -16,9 +16,9 @@ namespace {
 constexpr std::size_t huge_page = std::size_t(2) << 20;
 constexpr std::size_t small_page = 4096;
 
-// Buffers that begin at the same place in their pages fight for the same cache ways and memory banks: an op
-// on four or five of them lost up to a fifth of its speed (docs/results/ops.md). So each begins 17 lines
-// after where the one before it began, sixteen in turn.
+// Buffers at the same offset in their pages compete for cache ways and memory banks: an op on four or five of
+// them lost up to a fifth of its speed (docs/results/ops.md). So each begins 17 cache lines after the one
+// before it, with sixteen offsets in rotation.
 constexpr std::size_t stagger = 17 * 64, start_positions = 16;
 
 std::size_t round_up(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
@@ -39,7 +39,7 @@ std::size_t next_offset() {
   return count.fetch_add(1, std::memory_order_relaxed) % start_positions * stagger;
 }
 
-// Maps a huge page more than needed and gives back what lies before and after the aligned part.
+// Map a huge page more than needed and return what is before and after the aligned part.
 char* map_aligned(std::size_t capacity) {
   void* all = mmap(nullptr, capacity + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) throw std::bad_alloc();
@@ -62,7 +62,7 @@ void* allocate(std::size_t bytes) {
   if (bytes < huge_page) return allocate_small(bytes);
   char* const pages = map_aligned(capacity_for(bytes));
 #if defined(MADV_HUGEPAGE)
-  madvise(pages, capacity_for(bytes), MADV_HUGEPAGE);  // a wish: small pages are slower, not wrong
+  madvise(pages, capacity_for(bytes), MADV_HUGEPAGE);  // advice: small pages are slower, not wrong
 #endif
   char* const memory = pages + next_offset();
   touch_pages(memory, bytes);

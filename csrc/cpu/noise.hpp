@@ -1,15 +1,15 @@
-// Noisy rules on buffers: a chunk of the stream is made on the stack and is the rule's last buffer. Per
-// instruction set.
+// Rules with noise: a chunk of the random stream is computed on the stack as the last buffer of the rule.
+// Compiled once per instruction set.
 #pragma once
 #include "cpu/each.hpp"
 
 namespace loosestep {
 namespace {
 
-constexpr std::size_t fours = 64, chunk = 4 * fours;  // numbers made at a time
+constexpr std::size_t fours = 64, chunk = 4 * fours;  // numbers computed at a time
 
-// The words, and then the numbers, of every counter: column k holds the k-th of each four. Three loops, since
-// a compiler vectorizes each of them and not their sum.
+// The random words and then the numbers of each counter: column k holds the k-th of every four. Compilers
+// vectorize the three loops, but not one loop of all three.
 struct Columns {
   alignas(64) unsigned words[4][fours];
   alignas(64) float numbers[4][fours];
@@ -31,7 +31,7 @@ HD void to_normals(Columns& of, std::size_t k) {
   }
 }
 
-// A whole chunk of the stream, from number 4 `first` on.
+// Compute a chunk of the stream, beginning at number 4 * first.
 template <class T> HD void fill(T* out, const Noise& noise, unsigned long long first) {
   Columns of;
   draw(of, noise, first);

@@ -1,7 +1,6 @@
-// What memory can do, written by hand: the limits that ops are measured against. Two arrays updated in place
-// (they change places, so that no value ever overflows), and one copied, each with ordinary stores and with
-// streaming ones. Compiled once for each instruction set. Addresses are 64-byte aligned, lengths multiples
-// of 16.
+// Hand-written loops that measure what memory can do, as a limit for the ops: an update of two arrays in
+// place (they are swapped, so that no value overflows) and a copy, each with ordinary and with streaming
+// stores. Compiled once per instruction set. Addresses are 64-byte aligned, lengths multiples of 16.
 #include "cpu/streams.hpp"
 
 #if defined(__SSE2__)

@@ -20,7 +20,7 @@
 namespace loosestep {
 namespace {
 
-// Bytes of traffic below which waking threads costs what they save.
+// Bytes of traffic below which waking threads costs as much as it saves.
 [[maybe_unused]] constexpr std::size_t min_parallel_bytes = std::size_t(1) << 20;
 
 std::thread::id owner_thread;
@@ -34,7 +34,7 @@ int affinity() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-// A container's share of processor time, rounded up; cpu.max holds "quota period" or "max period".
+// Return the container's CPU quota, rounded up; cpu.max holds "quota period" or "max period".
 int quota() {
   std::ifstream file("/sys/fs/cgroup/cpu.max");
   std::string allowed;
@@ -68,7 +68,7 @@ bool has_openmp() { return true; }
 
 namespace {
 
-constexpr std::size_t batch_bytes = std::size_t(1) << 20;  // bytes of traffic: what a thread takes at a time
+constexpr std::size_t batch_bytes = std::size_t(1) << 20;  // bytes of traffic that a thread takes at a time
 
 // What is left of one thread's share, in grains.
 struct alignas(64) Share {
@@ -102,8 +102,8 @@ std::vector<Share> shares(std::size_t team, std::size_t grains) {
 
 }  // namespace
 
-// Every thread works through its own share first, the same at every call, so that memory stays near it; then
-// it helps the others, one of which may have lost its core to somebody else.
+// Every thread first works through its own share, the same in every call, so that memory stays near it; then
+// it helps the others, one of which may have lost its core.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context) {
   const std::size_t grains = (n + grain - 1) / grain;
   const std::size_t team = std::min(static_cast<std::size_t>(threads()), grains);

@@ -1,5 +1,5 @@
-// The sign of life of a process: a thread that knows no Python writes the time into this rank's lane. It goes
-// on while the process is in a long computation and stops when the process is stopped or killed.
+// The heartbeat of a process for the others of its host: a thread outside Python writes the time into this
+// rank's record. It continues during a long computation and stops when the process is stopped or killed.
 #pragma once
 
 #include <chrono>
@@ -13,11 +13,11 @@
 
 namespace loosestep::shm {
 
-inline std::int64_t now() {  // CLOCK_MONOTONIC: the same clock for all processes of a host
+inline std::int64_t now() {  // CLOCK_MONOTONIC: the same clock in all processes of a host
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
 }
 
-// Seconds since a lane's last beat; infinity for a rank that never came.
+// Return the seconds since a rank's last heartbeat, or infinity for a rank that never started.
 inline double beat_age(const RankRecord& record) {
   const std::int64_t last = record.last_beat.load(std::memory_order_relaxed);
   if (last == 0) return std::numeric_limits<double>::infinity();

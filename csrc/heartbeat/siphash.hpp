@@ -1,4 +1,4 @@
-// SipHash-2-4: a keyed checksum of 64 bits for short messages, which nobody without the key can make.
+// SipHash-2-4: a keyed 64-bit checksum of short messages, which cannot be forged without the key.
 // Aumasson and Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012.
 #pragma once
 
@@ -16,7 +16,7 @@ class SipHash {
       : v_{key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,
            key[1] ^ 0x7465646279746573} {}
 
-  // The checksum of so many whole words; the algorithm's last word then holds the length alone.
+  // Return the checksum of `words`. The final word of the algorithm then holds only the length.
   template <std::size_t n> std::uint64_t of(const std::array<std::uint64_t, n>& words) && {
     for (const std::uint64_t word : words) take(word);
     take(std::uint64_t(n * 8 % 256) << 56);

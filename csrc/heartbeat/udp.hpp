@@ -1,4 +1,4 @@
-// Small messages between processes of any hosts that may be lost: UDP over IPv4.
+// UDP over IPv4: small messages between hosts, which may be lost.
 #pragma once
 
 #include <arpa/inet.h>
@@ -24,14 +24,14 @@ inline sockaddr_in address(const std::string& text, int port) {
   found.sin_family = AF_INET;
   found.sin_port = htons(static_cast<std::uint16_t>(port));
   if (::inet_pton(AF_INET, text.c_str(), &found.sin_addr) != 1)
-    throw std::invalid_argument("an IPv4 address was wanted, got " + text);
+    throw std::invalid_argument("expected an IPv4 address, got " + text);
   return found;
 }
 
-// Where this host may be found: all addresses of its interfaces that are up, its own loop too.
+// Return the IPv4 addresses of all interfaces of this host that are up, the loopback interface included.
 inline std::vector<std::string> own_addresses() {
   ifaddrs* all = nullptr;
-  if (::getifaddrs(&all) != 0) shm::fail(errno, "the addresses of this host cannot be found");
+  if (::getifaddrs(&all) != 0) shm::fail(errno, "cannot find the addresses of this host");
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(all, &::freeifaddrs);
   std::vector<std::string> found;
   for (const ifaddrs* one = all; one; one = one->ifa_next) {
@@ -43,14 +43,14 @@ inline std::vector<std::string> own_addresses() {
   return found;
 }
 
-// A socket at an address of this host and a port that the system chose. It never blocks.
+// A nonblocking socket, bound to an address of this host and a port that the system chose.
 class Socket {
  public:
   explicit Socket(const std::string& at)
       : file_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
     sockaddr_in mine = address(at, 0);
     if (file_.get() < 0 || ::bind(file_.get(), reinterpret_cast<sockaddr*>(&mine), sizeof mine) != 0)
-      shm::fail(errno, "no socket for the heartbeat between hosts");
+      shm::fail(errno, "cannot open a socket for the heartbeat between hosts");
   }
 
   int get() const { return file_.get(); }
@@ -59,17 +59,18 @@ class Socket {
     sockaddr_in mine{};
     socklen_t length = sizeof mine;
     if (::getsockname(file_.get(), reinterpret_cast<sockaddr*>(&mine), &length) != 0)
-      shm::fail(errno, "the heartbeat's socket has no port");
+      shm::fail(errno, "cannot find the port of the heartbeat's socket");
     return ntohs(mine.sin_port);
   }
 
-  // What cannot be sent is lost, as what the network drops.
+  // Send without reporting an error: a message that cannot be sent counts as lost, like one that the network
+  // drops.
   template <class T> void send(const T& what, const sockaddr_in& to) const {
     static_cast<void>(
         ::sendto(file_.get(), &what, sizeof what, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to));
   }
 
-  // False when there is nothing more; what is of another length is nobody's.
+  // Receive one message; return whether there was one. `fits` is false for a message of another length.
   template <class T> bool receive(T& into, bool& fits) const {
     const ssize_t length = ::recv(file_.get(), &into, sizeof into, MSG_TRUNC);
     fits = length == static_cast<ssize_t>(sizeof into);

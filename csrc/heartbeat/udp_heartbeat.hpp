@@ -1,8 +1,8 @@
-// The sign of life of a process for those of other hosts: a thread that knows no Python sends a datagram to
-// each of them twice a second, and notes theirs. It goes on while the process is in a long computation and
-// stops when the process is stopped, killed or cut off. Nothing else passes here, so a lost datagram does no
-// harm. A beat has a number that only grows and a checksum under its receiver's key: who listens on the
-// network learns neither the key nor a beat that would be heard twice.
+// The heartbeat of a process for other hosts: a thread outside Python sends a datagram to each of them twice
+// a second and records theirs. It continues during a long computation and stops when the process is stopped,
+// killed or disconnected. No other data takes this way, so a lost datagram does no harm. Every beat has an
+// increasing number and a checksum with the receiver's key, so that neither a forged nor a replayed beat is
+// accepted.
 #pragma once
 
 #include <poll.h>
@@ -27,7 +27,7 @@ namespace loosestep::heartbeat {
 
 using Clock = std::chrono::steady_clock;
 
-// Known to the processes of one run alone: whoever else sends something here is not heard.
+// Return a key that only the processes of one run share; datagrams without it are ignored.
 inline Key random_key() {
   std::random_device source;
   const auto word = [&source] { return std::uint64_t(source()) << 32 | source(); };
@@ -35,7 +35,7 @@ inline Key random_key() {
 }
 
 struct Beat {
-  std::uint64_t number;  // of those of its sender, from 1
+  std::uint64_t number;  // of the sender's beats, counted from 1
   std::uint64_t rank;
   std::uint64_t checksum;
 
@@ -49,14 +49,14 @@ class UdpHeartbeat {
  public:
   static constexpr std::chrono::milliseconds period{500};
 
-  // `local`: all are on this machine, so that nobody else needs to reach it.
+  // `local`: all processes are on this machine, so the socket is bound to the loopback interface.
   UdpHeartbeat(int size, int rank, bool local)
       : rank_(static_cast<std::uint64_t>(rank)),
         last_heard_(static_cast<std::size_t>(size)),
         last_number_(static_cast<std::size_t>(size)),
         socket_(local ? "127.0.0.1" : "0.0.0.0"),
         end_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    if (end_.get() < 0) shm::fail(errno, "no event for the heartbeat between hosts");
+    if (end_.get() < 0) shm::fail(errno, "cannot create an event for the heartbeat between hosts");
     const shm::BlockSignals blocked;
     thread_ = std::thread([this] { run(); });
   }
@@ -72,7 +72,7 @@ class UdpHeartbeat {
   const Key& key() const { return key_; }
   int port() const { return socket_.port(); }
 
-  // From now on that process is told, at every address that may be its.
+  // Send beats to a process from now on, at every address that it may have.
   void add_peer(const Key& key, const std::vector<sockaddr_in>& addresses) {
     {
       const std::lock_guard lock(mutex_);
@@ -81,7 +81,7 @@ class UdpHeartbeat {
     beat();
   }
 
-  // Seconds since a rank's last beat; infinity where none has come.
+  // Return the seconds since a rank's last beat, or infinity before the first.
   double age(int rank) const {
     const std::int64_t last = last_heard_[static_cast<std::size_t>(rank)].load(std::memory_order_relaxed);
     if (last == 0) return std::numeric_limits<double>::infinity();
@@ -112,7 +112,7 @@ class UdpHeartbeat {
     for (const Peer& other : peers_) socket_.send(Beat::create(other.key, number_, rank_), other.to);
   }
 
-  // Sleeps until something comes or the next beat is due.
+  // Wait for a datagram, the next beat or the end; return whether it is the end.
   bool wait_or_end(Clock::time_point next) const {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next - Clock::now()).count();
     pollfd watched[2] = {{socket_.get(), POLLIN, 0}, {end_.get(), POLLIN, 0}};
@@ -133,11 +133,11 @@ class UdpHeartbeat {
 
   std::uint64_t rank_;
   Key key_ = random_key();
-  std::vector<std::atomic<std::int64_t>> last_heard_;  // nanoseconds of the clock; 0: never
-  std::vector<std::uint64_t> last_number_;             // the number of each one's last beat
+  std::vector<std::atomic<std::int64_t>> last_heard_;  // by rank, in nanoseconds of the clock; 0: never
+  std::vector<std::uint64_t> last_number_;             // by rank: the number of the last beat
   Socket socket_;
   shm::File end_;
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;  // guards the members below
   std::vector<Peer> peers_;
   std::uint64_t number_ = 0;
   std::thread thread_;

@@ -1,10 +1,9 @@
-// The center: one vector that many workers move, each at its own time, by whatever rule; several by one rule.
+// The center: one vector that many workers update at different times, by any rule; a rule may update several.
 //
-// Why a lock per chunk and not a compare-and-swap per element: inside a chunk the loop is plain and
-// vectorised (about ten times faster than a CAS loop, which cannot be), x and c see the same difference so
-// that nothing is lost between them, and no reader sees half an update of a chunk. A lock is held for the
-// microseconds that 16 KiB take, so waiters spin. Workers start at different chunks and walk round, so they
-// follow one another instead of queueing.
+// Chunks are locked because a compare-and-swap per element cannot be vectorized and is about ten times
+// slower. Under the lock x and c see the same difference, so nothing is lost between them, and no reader sees
+// half an update of a chunk. A lock is held for the microseconds that 16 KiB take, so waiters spin. Workers
+// start at different chunks and continue in the same order, so they follow one another instead of queueing.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +29,7 @@ class alignas(64) SpinLock {
   void unlock() { busy_.store(false, std::memory_order_release); }
 
  private:
-  // The holder may have lost its core: after a while give it ours.
+  // Yield after a while: the holder may wait for this core.
   static void wait(int turn) {
     if (turn < 200)
       cpu_relax();
@@ -41,20 +40,20 @@ class alignas(64) SpinLock {
   std::atomic<bool> busy_{false};
 };
 
-// What guards a chunk, and how often it was moved: a move counts for itself on every chunk.
+// The lock of a chunk and the number of updates that the chunk has received.
 template <class Lock> struct ChunkLock : Lock {
   std::uint64_t updates = 0;
 };
 
-// Over memory that somebody else owns: threads' own, or a mapping of processes. Lock::lock takes `until`, if
-// anything.
+// A center over memory that it does not own: that of a process's threads, or a mapping of several processes.
+// `deadline` is given where Lock::lock takes one.
 template <class T, class Lock> class CenterView {
  public:
   using Value = T;
   using ChunkLocks = ChunkLock<Lock>*;
 
-  // `chunk` is the number of elements under one lock; `place` is this center's among all that are locked
-  // together.
+  // `chunk` is the number of elements under one lock, `lock_order` the position of this center in the order
+  // in which centers are locked.
   CenterView(T* values, std::size_t size, ChunkLocks locks, std::size_t chunk,
              std::atomic<std::uint64_t>& version, std::uint64_t lock_order)
       : values_(values),
@@ -70,7 +69,7 @@ template <class T, class Lock> class CenterView {
   std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
   T* values() const { return values_; }
 
-  // Returns a version that the values read are at least as new as.
+  // Copy the values to `out`; return a version that they are at least as new as.
   template <class... Deadline> std::uint64_t fetch(T* out, int rank, Deadline... deadline) {
     const std::uint64_t before = version();
     for_chunks(rank, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
@@ -80,7 +79,7 @@ template <class T, class Lock> class CenterView {
     return before;
   }
 
-  // As if it had been moved `version` times; nobody else is at it.
+  // Replace the values, as after `version` updates. No other thread may use the center.
   template <class... Deadline> void store(const T* values, std::uint64_t version, Deadline... deadline) {
     for_chunks(0, [&](std::size_t chunk, std::size_t begin, std::size_t end) {
       const LockedChunk locked(*this, chunk, deadline...);
@@ -90,7 +89,7 @@ template <class T, class Lock> class CenterView {
     version_.store(version, std::memory_order_release);
   }
 
-  // A chunk of a center, locked.
+  // A locked chunk of a center.
   class LockedChunk {
    public:
     template <class... Deadline>
@@ -107,7 +106,7 @@ template <class T, class Lock> class CenterView {
     ChunkLocks lock_;
   };
 
-  // work(chunk, begin, end) for every chunk, each rank from a place of its own.
+  // Call work(chunk, begin, end) for every chunk. Ranks start at different chunks.
   template <class Work> void for_chunks(int rank, Work work) {
     const std::size_t all = chunks(size_, chunk_);
     for (std::size_t k = 0, first = first_chunk(rank, all); k < all; ++k) {
@@ -121,7 +120,7 @@ template <class T, class Lock> class CenterView {
   bool locked_before(const CenterView& other) const { return lock_order_ < other.lock_order_; }
 
  private:
-  // Multiples of the golden ratio lie far apart whatever the number of ranks.
+  // Multiples of the golden ratio are far apart for any number of ranks.
   static std::size_t first_chunk(int rank, std::size_t chunks) {
     const std::uint32_t turn = static_cast<std::uint32_t>(rank) * 2654435769u;
     return static_cast<std::size_t>((static_cast<std::uint64_t>(turn) * chunks) >> 32);
@@ -135,10 +134,10 @@ template <class T, class Lock> class CenterView {
   std::uint64_t lock_order_;
 };
 
-// Moves centers of one size together: rule(begin, end, moves) runs on every chunk while that chunk of all of
-// them is locked; `moves` are those of the first center's chunk, this one included. Locks are taken in the
-// order of the centers' places, whatever their order here, so that no two moves wait for each other. Returns
-// the first's version.
+// Apply a rule to centers of the same size; return the version of the first. rule(begin, end, updates) runs
+// on every chunk while that chunk is locked in all centers; `updates` counts those of the first center's
+// chunk, this one included. Locks are taken in `lock_order`, not in the order of `centers`, so that
+// concurrent calls cannot deadlock.
 template <class Over, class Rule, class... Deadline>
 std::uint64_t apply_rule(const std::vector<Over*>& centers, int rank, Rule rule, Deadline... deadline) {
   std::vector<Over*> ordered = centers;
@@ -160,7 +159,7 @@ std::uint64_t apply_rule(const std::vector<Over*>& centers, int rank, Rule rule,
   return centers[0]->version();
 }
 
-// What a center of threads owns; a base, so that it is there before the center over it.
+// The memory of a center of threads. A base class, so that it is constructed before the view of it.
 template <class T> struct CenterMemory {
   static constexpr std::align_val_t alignment{64};
 

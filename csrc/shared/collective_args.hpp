@@ -1,4 +1,4 @@
-// What one rank asks of the others, and the sentence that says how two ranks disagree.
+// The arguments of a collective on one rank, and the messages about ranks that disagree.
 #pragma once
 
 #include <algorithm>
@@ -25,10 +25,10 @@ struct CollectiveArgs {
   std::size_t size = 0;  // elements of buf
   double weight = 1;     // of this rank, in a mean
   void* buf = nullptr;
-  void* other = nullptr;   // all_gather: the result, size * ranks elements; mix: the scratch, as large as buf
-  std::vector<int> ranks;  // mix: whose buffers come in, in the order of the sum
+  void* other = nullptr;   // all_gather: the result, size * ranks elements; mix: a workspace as large as buf
+  std::vector<int> ranks;  // mix: whose buffers are added, in this order
   std::vector<double> weights;  // mix: one for each of `ranks`
-  std::vector<int> readers;     // mix: the other ranks that read this one's buffer
+  std::vector<int> readers;     // mix: the other ranks that read the buffer of this one
 };
 
 inline std::string name_of(const CollectiveArgs& args) {
@@ -71,7 +71,7 @@ inline bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size
   return a_bytes > 0 && b_bytes > 0 && from_a < from_b + b_bytes && from_b < from_a + a_bytes;
 }
 
-// Whether carrying out both posts would write memory that the other one uses.
+// Return whether one of the calls would write memory that the other one uses.
 inline bool collide(const CollectiveArgs& a, const CollectiveArgs& b, int ranks) {
   if (a.kind == Kind::barrier) return false;
   const std::size_t piece = a.size * bytes_of(a.dtype);
@@ -87,7 +87,7 @@ inline std::string collision(int a, int b, const CollectiveArgs& args) {
          describe(args);
 }
 
-// Empty when the reader's mix may take the source's buffer, else the sentence for the user.
+// Return an error message unless the reader's mix may read the source's buffer.
 inline std::string edge_mismatch(int reader, const CollectiveArgs& r, int source, const CollectiveArgs& s) {
   if (!agree(r, s)) return disagreement(reader, r, source, s);
   if (reader == source) return {};
@@ -100,7 +100,7 @@ inline std::string edge_mismatch(int reader, const CollectiveArgs& r, int source
   return collide(r, s, 1) ? collision(std::min(reader, source), std::max(reader, source), r) : std::string();
 }
 
-// Empty when all ranks asked for the same thing on memory of their own, else the sentence for the user.
+// Return an error message unless all ranks called the same collective, on separate memory.
 inline std::string mismatch(std::span<const CollectiveArgs> all_args) {
   const int size = static_cast<int>(all_args.size());
   for (int rank = 1; rank < size; ++rank)

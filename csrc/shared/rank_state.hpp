@@ -1,4 +1,4 @@
-// What a team keeps for each rank: how far it has come, and where its thread sleeps.
+// The state of one rank in a team: its counters of tickets, and where its thread sleeps.
 #pragma once
 
 #include <atomic>
@@ -11,14 +11,14 @@
 namespace loosestep::shared {
 
 struct alignas(64) RankState {
-  std::atomic<Ticket> posted{0};     // tickets the others can see; the rank itself counts with `next`
-  std::atomic<Ticket> completed{0};  // tickets completed
+  std::atomic<Ticket> posted{0};  // visible to the others; the rank itself counts with `next`
+  std::atomic<Ticket> completed{0};
   Ticket next = 0;
   std::atomic_flag busy;
   Parker parker;
 };
 
-// One thread per rank: two at once would race on the lane.
+// Ensures that a rank calls from one thread at a time: two would race on its state.
 class CallGuard {
  public:
   CallGuard(RankState& state, int rank) : state_(state) {

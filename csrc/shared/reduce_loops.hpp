@@ -1,5 +1,5 @@
-// The arithmetic of the collectives over one piece of the buffers. Every sum is, per element, a left fold in
-// the array's own type, so the bits do not depend on chunks or threads.
+// The arithmetic of the collectives on one piece of the buffers. Every sum is, per element, a left fold in
+// the arrays' own type, so the bits do not depend on chunks or threads.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace loosestep::shared {
 
 enum class Op { sum, mean, max, min };
 
-// The accumulator's tile stays in the first-level cache while the ranks are folded into it.
+// Elements of an accumulator, which stays in the first-level cache while the ranks are added to it.
 inline constexpr std::size_t tile = 2048;
 
 template <class T> void copy(T* to, const T* from, std::size_t n) {
@@ -23,7 +23,7 @@ template <class T> void add(T* acc, const T* a, const T* b, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] = a[i] + b[i];
 }
 
-// Not std::max: a NaN on any rank must show, as in numpy.maximum.
+// Not std::max: a NaN on any rank must propagate, as in numpy.maximum.
 template <class T> void greater(T* acc, const T* a, const T* b, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] = (a[i] > b[i] || a[i] != a[i]) ? a[i] : b[i];
 }
@@ -40,7 +40,7 @@ template <class T> void divide(T* acc, T by, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] /= by;
 }
 
-// Division is slower than the memory; a power of two has an exact inverse, which gives the same bits.
+// Division is slower than memory; a power of two has an exact inverse, which gives the same bits.
 template <class T> void divide_by_count(T* acc, std::size_t count, std::size_t n) {
   if (std::has_single_bit(count))
     scale(acc, T(1) / static_cast<T>(count), n);
@@ -86,7 +86,8 @@ template <class T> void fold_tile(Op op, T* acc, Buffers xs, std::size_t begin, 
   if (op == Op::mean && xs.size() > 1) divide_by_count(acc, xs.size(), n);
 }
 
-// (sum_k w_k x_k) / sum_k w_k over the ranks that weigh something: a NaN on a rank of weight 0 is never read.
+// acc = (sum_k w_k x_k) / sum_k w_k over the ranks whose weight is not 0. The others are not read: they may
+// hold NaN.
 template <class T>
 void weighted_mean_tile(T* acc, Buffers xs, std::span<const double> weights, T total, std::size_t begin,
                         std::size_t n) {
@@ -103,7 +104,7 @@ void weighted_mean_tile(T* acc, Buffers xs, std::span<const double> weights, T t
   divide(acc, total, n);
 }
 
-// Calls make(acc, begin, n) for each tile of [begin, end) and gives its result to every rank.
+// Call make(acc, begin, n) for each tile of [begin, end) and copy acc to every rank.
 template <class T, class Make> void reduce_tiles(Buffers xs, std::size_t begin, std::size_t end, Make make) {
   alignas(64) T acc[tile];
   for (; begin < end; begin += tile) {

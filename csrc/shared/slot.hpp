@@ -1,4 +1,4 @@
-// One ticket of a team: what every rank posted for it, and the work that it stands for, cut into chunks.
+// One ticket of a team: the arguments of every rank, and the work of the collective, divided into chunks.
 #pragma once
 
 #include <atomic>
@@ -15,19 +15,19 @@ namespace loosestep::shared {
 
 using Ticket = std::uint64_t;
 
-// Elements of a chunk: large enough that claiming is free, small enough that late helpers find something
-// left.
+// Elements of a chunk: so many that claiming one costs nothing in comparison, so few that helpers who come
+// late find work.
 inline constexpr std::size_t chunk_size = 32 * 1024;
 
 inline std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }
 
-// How far one rank is with its own mix; only that rank's thread touches it.
+// The progress of one rank's mix; only the thread of that rank uses it.
 struct MixProgress {
-  std::size_t admitted = 0;  // in-neighbours whose posts were seen and checked
-  std::size_t computed = 0;  // elements in the scratch
-  bool announced = false;    // the others may overwrite their buffers
-  std::size_t awaited = 0;   // readers known to have finished
-  std::size_t copied = 0;    // elements back in buf
+  std::size_t admitted = 0;  // sources whose arguments were checked
+  std::size_t computed = 0;  // elements in the workspace
+  bool announced = false;    // told the others that they may overwrite their buffers
+  std::size_t awaited = 0;   // readers that have finished
+  std::size_t copied = 0;    // elements copied back to buf
   std::vector<void*> sources;
 };
 
@@ -40,13 +40,13 @@ class Slot {
         buffers_(size),
         weights_(size) {}
 
-  // Counters hold ticket + 1, so that 0 means "nothing yet".
+  // The counters hold ticket + 1; 0 means "none".
   alignas(64) std::atomic<Ticket> armed{0};  // every rank has posted, and they agree
   std::atomic<Ticket> finished{0};           // every chunk is done
   std::atomic<int> arrivals{0};
   std::vector<CollectiveArgs> all_args;             // by rank
   std::vector<MixProgress> mixes;                   // by rank
-  std::unique_ptr<std::atomic<Ticket>[]> has_read;  // by rank: its mix needs the others' buffers no more
+  std::unique_ptr<std::atomic<Ticket>[]> has_read;  // by rank: its mix has read the other buffers
 
   void enter(int rank, CollectiveArgs what) {
     if (what.kind == Kind::mix) {
@@ -58,7 +58,7 @@ class Slot {
     all_args[rank] = std::move(what);
   }
 
-  // By the last rank to post, before it publishes `armed`.
+  // Called by the last rank to post, before it publishes `armed`.
   void prepare() {
     const CollectiveArgs& first = all_args.front();
     for (std::size_t k = 0; k < all_args.size(); ++k) {
@@ -70,7 +70,8 @@ class Slot {
     done_.store(0, std::memory_order_relaxed);
   }
 
-  // Waking a helper costs more than a few thousand additions. True when nothing is left to do.
+  // Do all the work if it is small; return whether it was. Waking a helper costs more than a few thousand
+  // additions.
   bool work_if_small() {
     if (chunks_ * all_args.front().size > 4096) return false;
     while (has_unclaimed()) help();
@@ -79,7 +80,7 @@ class Slot {
 
   bool has_unclaimed() const { return next_.load(std::memory_order_relaxed) < chunks_; }
 
-  // Claims one chunk and does it. True for whoever finished the last one.
+  // Claim and do one chunk; return whether it was the last one to be finished.
   bool help() {
     const std::size_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
     if (chunk >= chunks_) return false;
@@ -87,7 +88,7 @@ class Slot {
     return done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_;
   }
 
-  // One chunk of this rank's mix into its scratch.
+  // Compute one chunk of this rank's mix in its workspace.
   void mix_compute(int rank) {
     if (all_args[rank].dtype == Dtype::float32)
       mix_compute_as<float>(rank);
@@ -95,7 +96,7 @@ class Slot {
       mix_compute_as<double>(rank);
   }
 
-  // One chunk of the scratch into this rank's buffer.
+  // Copy one chunk of the workspace to this rank's buffer.
   void mix_copy(int rank) {
     const CollectiveArgs& args = all_args[rank];
     MixProgress& mix = mixes[rank];
@@ -119,7 +120,7 @@ class Slot {
 
   std::size_t work_chunks(const CollectiveArgs& first) const {
     const std::size_t chunks = chunks_of(first.size);
-    if (all_args.size() == 1 && first.kind != Kind::all_gather) return 0;  // one rank agrees with itself
+    if (all_args.size() == 1 && first.kind != Kind::all_gather) return 0;  // a single rank has its own result
     switch (first.kind) {
       case Kind::all_reduce:
         return all_weights_zero() ? 0 : chunks;

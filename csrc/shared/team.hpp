@@ -1,22 +1,18 @@
-// A team of ranks, one thread each, and its split-phase collectives: post, work on something else, complete.
+// A team of ranks, one thread each, with split-phase collectives: post, compute something else, complete.
 //
-// How it fits together, without a lock on the way of the data:
-// 1. A rank's n-th post has ticket n, on every rank; ticket t lives in slot t mod 2 * outstanding.
-// 2. A post fills the rank's own entry of the slot, then counts itself in. Whoever counts last compares all
-// entries
-//    and arms the slot. From then on anyone inside complete() claims chunks and does them for all ranks, so
-//    that a rank whose thread has no core costs the others nothing.
-// 3. A mix involves neighbours only: its owner waits for their posts alone, sums into its scratch, announces
-// that it
-//    has read, waits for its own readers to say the same, and copies the scratch into its buffer.
-// 4. A slot is reused safely because complete(t) ends only when every rank has completed ticket t -
-// outstanding, and
-//    a post needs its ticket - outstanding completed on its own rank: together, everyone is through with the
-//    slot's previous ticket. Global collectives imply this; a rank in mixes with distant ranks may have to
-//    wait for it.
-// 5. After an abort or a mismatch a rank leaves at once, while others may still be at work on its arrays.
-// They must
-//    stay allocated until every rank has left, and their values mean nothing; the binding holds references.
+// The algorithm, without a lock on the data path:
+// 1. The n-th post of a rank has ticket n, on every rank; ticket t uses slot t mod 2 * outstanding.
+// 2. A post fills the rank's entry of the slot and counts itself. The last one compares all entries and arms
+// the slot. From then on any thread inside complete() claims chunks and does them for all ranks, so that a
+// rank whose thread has no core does not delay the others.
+// 3. A mix involves only neighbours: a rank waits for their posts, sums into its workspace, announces that it
+// has read, waits until its own readers have announced the same, and copies the workspace into its buffer.
+// 4. A slot can be reused, because complete(t) ends only when every rank has completed ticket t -
+// outstanding, and a post requires that its rank has completed its ticket - outstanding: so all ranks have
+// finished with the slot's previous ticket. Global collectives imply this; a rank in mixes with distant ranks
+// may have to wait.
+// 5. After an abort or a mismatch a rank returns at once, while others may still use its arrays. They must
+// stay allocated until every rank has returned, and their values are undefined; the binding holds references.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +41,7 @@ enum class Outcome { done, waiting, aborted };
 
 struct Posted {
   Ticket ticket;
-  bool entered;  // false after an abort or a mismatch: the team has not taken the buffers
+  bool entered;  // false after an abort or a mismatch: the buffers are not used
 };
 
 class Team {
@@ -61,8 +57,8 @@ class Team {
   int size() const { return size_; }
   std::size_t slots() const { return slots_.size(); }
 
-  // Never blocks. Throws when too many tickets of this rank are open, or another thread is in a call as this
-  // rank.
+  // Post a collective without blocking. Throws where the rank has too many open tickets or is in a call on
+  // another thread.
   Posted post(int rank, CollectiveArgs what) {
     const CallGuard busy(ranks_[rank], rank);
     RankState& state = ranks_[rank];
@@ -76,7 +72,7 @@ class Team {
     return posted;
   }
 
-  // Completes every ticket of this rank up to and including this one, or as many as the time allows.
+  // Complete the tickets of this rank up to and including `ticket`, or as many as the time allows.
   Outcome complete(int rank, Ticket ticket, Clock::time_point deadline) {
     const CallGuard busy(ranks_[rank], rank);
     RankState& state = ranks_[rank];
@@ -91,7 +87,7 @@ class Team {
     return aborted_.load() ? Outcome::aborted : Outcome::done;
   }
 
-  // Whether complete() has nothing left to wait for or to compute, so that releasing the GIL is not worth it.
+  // Return whether complete() would neither wait nor compute: then it is not worth releasing the GIL.
   bool is_complete(int rank, Ticket ticket) {
     const Ticket completed = ranks_[rank].completed.load();
     return ticket < completed || (ticket == completed && slot_of(ticket).finished.load() == ticket + 1);
@@ -111,7 +107,7 @@ class Team {
 
  private:
   static constexpr int done = -3,
-                       more = -4;  // answers of step() beside "I wait for rank r" and "for everybody"
+                       more = -4;  // results of step() other than the rank or ranks that it waits for
 
   Slot& slot_of(Ticket ticket) { return *slots_[ticket % slots_.size()]; }
 
@@ -131,7 +127,7 @@ class Team {
     if (std::string text = mismatch(slot.all_args); !text.empty()) return fail(ticket, std::move(text));
     slot.prepare();
     const bool mix = slot.all_args.front().kind == Kind::mix;
-    // Before arming, while nobody else can claim a chunk: all of them are done when this returns.
+    // No other thread can claim a chunk before the slot is armed: all are done here.
     if (!mix && slot.work_if_small()) slot.finished.store(ticket + 1, std::memory_order_seq_cst);
     slot.armed.store(ticket + 1, std::memory_order_seq_cst);
     if (mix) return;
@@ -150,11 +146,11 @@ class Team {
       if (parker.awaited() == awaited)
         parker.sleep_until(deadline);
       else
-        parker.set_awaited(awaited);  // and look once more before sleeping
+        parker.set_awaited(awaited);  // and check once more before sleeping
     }
   }
 
-  // Does a bounded piece of work towards the ticket, or says whom it waits for.
+  // Do a bounded amount of work for the ticket; return `more`, `done` or whom the rank waits for.
   int step(int rank, Ticket ticket) {
     Slot& slot = slot_of(ticket);
     if (slot.all_args[rank].kind == Kind::mix) return step_mix(rank, ticket, slot);
@@ -194,7 +190,8 @@ class Team {
     wake_waiters_for(rank);
   }
 
-  // Both sides of an edge must know of it: a writer that does not know its reader would write under its eyes.
+  // Check that both ranks know of the edge: a rank that does not know its reader would overwrite what it
+  // reads.
   bool check_edge(int reader, int source, Ticket ticket, const Slot& slot) {
     std::string text = edge_mismatch(reader, slot.all_args[reader], source, slot.all_args[source]);
     if (text.empty()) return true;
@@ -202,14 +199,14 @@ class Team {
     return false;
   }
 
-  // The first rank that is a whole window behind (see 4 above), or `done`.
+  // Return the first rank that is `outstanding` tickets behind (4 above), or `done`.
   int first_rank_behind(Ticket ticket) const {
     for (int rank = 0; rank < size_; ++rank)
       if (ranks_[rank].completed.load() + outstanding_ <= ticket) return rank;
     return done;
   }
 
-  // The earliest failing ticket counts: what was posted before it can still be completed.
+  // Record the failure of a ticket; the earliest one counts. Tickets before it can still be completed.
   void fail(Ticket ticket, std::string text) {
     {
       const std::lock_guard lock(failure_mutex_);

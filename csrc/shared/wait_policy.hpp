@@ -1,4 +1,5 @@
-// How a rank waits: spin, then yield, then sleep until someone who changed what it waits for wakes it.
+// How a rank waits: it spins, then yields, then sleeps until another thread has changed the condition and
+// wakes it.
 #pragma once
 
 #include <atomic>
@@ -19,20 +20,20 @@ inline void cpu_relax() {
 #endif
 }
 
-// A deadline in seconds from now; the cap keeps infinity and huge numbers inside the clock's range.
+// Return the time in `seconds` from now; infinity and huge numbers are limited to the clock's range.
 inline Clock::time_point deadline_after(double seconds) {
   constexpr double year = 3.2e7;
   const double capped = seconds < 0 ? 0 : (seconds < year ? seconds : year);
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(capped));
 }
 
-// Spinning only helps while the awaited thread runs on another core: with more ranks than cores it steals its
+// Spinning helps only while the awaited thread runs on another core; with more ranks than cores it takes its
 // time.
 class Backoff {
  public:
   explicit Backoff(bool may_spin) : spins_(may_spin ? 400 : 0) {}
 
-  // False when patience is over and the caller should sleep.
+  // Spin or yield once; return false where it is time to sleep.
   bool pause() {
     if (spins_ > 0) {
       --spins_;
@@ -50,9 +51,9 @@ class Backoff {
   int yields_ = 4;
 };
 
-// One sleeper. No wake-up is lost, by Dekker's argument: the sleeper stores `awaits`, then looks at the
-// condition once more; the waker changes the condition, then loads `awaits`. All four are sequentially
-// consistent, so at least one of the two sees the other.
+// One sleeping thread. No wake-up is lost (Dekker's algorithm): the sleeper stores `awaited` and checks the
+// condition once more; the waker changes the condition and loads `awaited`. All four operations are
+// sequentially consistent, so at least one of the two threads sees the other.
 class Parker {
  public:
   static constexpr int no_rank = -1;
@@ -69,7 +70,7 @@ class Parker {
     wakeable_.notify_one();
   }
 
-  // A token left by an earlier waker only costs one extra look at the condition.
+  // A token from an earlier wake-up only costs one extra check of the condition.
   void sleep_until(Clock::time_point deadline) {
     std::unique_lock lock(mutex_);
     wakeable_.wait_until(lock, deadline, [this] { return token_; });

@@ -1,8 +1,8 @@
-// Collectives that go on while their rank computes.
+// Collectives that run in the background while their rank computes.
 //
-// A thread of this rank's own advances them, one after the other, as far as nobody is late, and sleeps until
-// the rank that is late has put out its piece. Whoever waits for a call does the work himself, so that nobody
-// has to be woken; one of the two is at it at a time, and the order of the fold is the same.
+// A thread of each rank advances them in order, as far as no other rank is late, and sleeps until the late
+// rank has published its piece. A thread that waits for a collective runs it itself instead of waking the
+// background thread. Only one of the two works at a time, and the order of the additions is the same.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ namespace loosestep::shm {
 
 class BackgroundQueue {
  public:
-  using Number = std::uint64_t;  // calls are counted from 0, on every rank
+  using Number = std::uint64_t;  // calls are counted from 0 on every rank
 
   explicit BackgroundQueue(Collectives& collectives) : collectives_(collectives) {
     const BlockSignals blocked;
@@ -38,7 +38,7 @@ class BackgroundQueue {
   BackgroundQueue(const BackgroundQueue&) = delete;
   BackgroundQueue& operator=(const BackgroundQueue&) = delete;
 
-  // Never waits for anybody. The buffers belong to the call until it is done.
+  // Start a collective without blocking; return its number. The buffers belong to it until it is done.
   Number start(CollectiveArgs args) {
     Number number;
     {
@@ -50,7 +50,7 @@ class BackgroundQueue {
     return number;
   }
 
-  // Every call up to this one, or as many as the time allows.
+  // Block until every call up to `number` is done or the deadline has passed.
   Outcome wait(Number number, Clock::time_point deadline) {
     if (done(number)) return Outcome::done;
     const std::lock_guard turn(work_mutex_);
@@ -65,7 +65,7 @@ class BackgroundQueue {
   bool done(Number number) const { return done_.load(std::memory_order_acquire) > number; }
 
  private:
-  // Goes on with all calls before `end`; whoever calls has the turn.
+  // Advance all calls before `end`. Requires work_mutex_.
   Outcome advance(Number end, Clock::time_point deadline) {
     while (!done(end - 1)) {
       if (const Outcome outcome = collectives_.run(next(), deadline); outcome != Outcome::done)
@@ -79,7 +79,7 @@ class BackgroundQueue {
 
   const CollectiveArgs& next() const {
     const std::lock_guard lock(queue_mutex_);
-    return calls_.front();  // stays where it is while others are added
+    return calls_.front();  // the reference stays valid while others are added
   }
 
   void run() {
@@ -94,7 +94,7 @@ class BackgroundQueue {
     return !closing_;
   }
 
-  // What goes wrong is thrown where the call is waited for.
+  // Advance as far as no rank is late. An error is kept for the thread that waits for the call.
   Outcome advance_available(AwaitedCounter& awaited) {
     const std::lock_guard turn(work_mutex_);
     try {
@@ -108,9 +108,9 @@ class BackgroundQueue {
   }
 
   Collectives& collectives_;
-  std::mutex work_mutex_;           // of the thread and of whoever waits, on ranks_
-  std::exception_ptr error_;        // under turn_
-  mutable std::mutex queue_mutex_;  // of what follows; never held while working
+  std::mutex work_mutex_;           // guards collectives_: the thread, or one that waits
+  std::exception_ptr error_;        // under work_mutex_
+  mutable std::mutex queue_mutex_;  // guards the members below; not held while working
   std::condition_variable wakeable_;
   std::deque<CollectiveArgs> calls_;
   Number submitted_ = 0;

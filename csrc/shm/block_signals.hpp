@@ -1,11 +1,12 @@
-// Threads of our own take no signals.
+// Blocks signals in threads of the core.
 #pragma once
 
 #include <signal.h>
 
 namespace loosestep::shm {
 
-// Signals are for Python's own thread; a thread inherits what its maker blocks.
+// Blocks all signals in its scope: a thread that is started there inherits it, so signals reach only Python's
+// thread.
 class BlockSignals {
  public:
   BlockSignals() {

@@ -1,4 +1,4 @@
-// The elastic center in memory that processes map: what it is (shared/center.hpp), its locks, its values.
+// The center in memory that processes map: shared/center.hpp with robust locks.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ struct CenterHeader {
 
   alignas(64) std::atomic<std::uint64_t> magic{0};  // written last
   std::uint64_t size = 0, width = 0;
-  std::uint64_t lock_order = 0;  // random: the same for all processes, another for every center
+  std::uint64_t lock_order = 0;  // random: the same in all processes, different for every center
   alignas(64) std::atomic<std::uint64_t> version{0};
 };
 
@@ -32,7 +32,7 @@ template <class T> class Center : public shared::CenterView<T, RobustLock> {
  public:
   static std::size_t bytes(std::size_t size) { return values_at(size) + size * sizeof(T); }
 
-  // Over new memory, with these values (zeros for nullptr).
+  // Construct a center in new memory, with the values of `initial` or zeros.
   static Center create(std::byte* memory, std::size_t size, const T* initial) {
     CenterHeader* const header = new (memory) CenterHeader;
     header->size = size, header->width = sizeof(T), header->lock_order = random_order();

@@ -1,7 +1,9 @@
-// What one step of a collective does with memory: before the ranks meet (fill) and after (take).
+// The memory accesses of one step of a collective: before the synchronization (produce) and after it
+// (consume).
 //
-// In a sum, two ranks take each other's whole pieces. More ranks fold a share each, put it out as a second
-// piece and collect the shares: so the bytes that a rank reads do not grow with the number of ranks.
+// In a sum of two ranks each reads the other's pieces. More ranks reduce a share of every piece each, publish
+// it as a second piece and collect the shares, so that the bytes that a rank reads do not grow with the
+// number of ranks.
 #pragma once
 
 #include <algorithm>
@@ -22,18 +24,18 @@ struct Step {
   const Layout& layout;
   int size, rank;
   const CollectiveArgs& args;
-  std::size_t index;     // within the call
-  std::uint32_t number;  // of the piece that this rank puts out
-  std::uint32_t call;    // its number
-  bool split;            // two steps a piece: the values, then each rank's share of the sums
-  bool streams;          // large pieces are put out by streaming stores (Stores)
+  std::size_t index;
+  std::uint32_t number;  // of the piece that this rank publishes
+  std::uint32_t call;    // the number of the call
+  bool split;            // two steps per piece: the values, then the shares of the result
+  bool streams;          // publish large pieces by streaming stores (StoreChoices)
 
   bool is_second_half() const { return split && index % 2 == 1; }
 };
 
 inline constexpr std::size_t min_streaming_bytes = 256 * 1024;
 
-// Room that every step needs again.
+// Memory that every step uses.
 struct Workspace {
   explicit Workspace(int size)
       : weights(static_cast<std::size_t>(size)), parts(static_cast<std::size_t>(size)) {}
@@ -108,10 +110,10 @@ template <class T> class StepWork {
                    share_begin(rank + 1) - share_begin(rank));
   }
 
-  // Where a rank's share of the piece begins.
+  // Return where a rank's share of the piece begins.
   std::size_t share_begin(int rank) const { return n_ * index(rank) / index(step_.size); }
 
-  // Takes the weights from all ranks' calls. False: nothing changes.
+  // Read the weights of all ranks; return false where no rank's values change.
   bool any_weight() const {
     for (int rank = 0; rank < step_.size; ++rank)
       workspace_.weights[index(rank)] = step_.layout.record(rank).calls[step_.call % 2].weight;

@@ -1,14 +1,15 @@
 // Collectives between the processes of one host, over memory that they all map.
 //
-// Every rank puts out the same sequence of pieces: piece number p lies in its room p mod R, its counter then
-// says p + 1. A step is: put out my piece, wait until everybody has, take what I need. Who waits for a piece
-// t may put out up to `a` pieces of the same call beyond it, where R = 2 a + 2. So
-// - room p mod R is free for piece p + R: p + R <= t + a, and who has put out t - 1 has taken t - 2 - a >= p;
-// - the ranks' calls are compared before the first piece of each is taken: all see the same mismatch, none
-// goes
-//   on, and no length but one's own is ever believed. Two calls are kept: who begins one has seen all begin
-//   the one before it, so nobody looks at those before that;
-// - a call is a number of steps and may be left between any two and gone on with (Outcome::waiting).
+// Every rank publishes the same sequence of pieces: piece p lies in its slot p mod R, then its counter
+// becomes p + 1. In a step a rank publishes its piece, waits until all ranks have, and reads what it needs. A
+// rank that waits for piece t may publish up to `a` pieces of the same call beyond it, where R = 2 a + 2.
+// Therefore
+// - slot p mod R is free for piece p + R: p + R <= t + a, and a rank that has published t - 1 has read t - 2
+// - a >= p;
+// - the calls of all ranks are compared before the first piece of each is read: all see the same mismatch,
+// and no rank relies on the length of another. Two calls are kept: a rank begins one after it has seen all
+// begin the one before, so earlier ones are not read any more;
+// - a call is a number of steps and can be interrupted between any two and continued (Outcome::waiting).
 #pragma once
 
 #include <algorithm>
@@ -29,7 +30,7 @@ using shared::Kind;
 using shared::Mismatch;
 using shared::Outcome;
 
-// The counter that a call waits for, and what it must reach; nobody's where no call waits.
+// The counter that a call waits for and the value that it must reach, or nullptr.
 struct AwaitedCounter {
   FutexCounter* counter = nullptr;
   std::uint32_t value = 0;
@@ -49,8 +50,8 @@ class Collectives {
   RankRecord& record(int rank) const { return layout_.record(rank); }
   RankRecord& mine() const { return record(rank_); }
 
-  // Begins a collective, or goes on with the one that an earlier call left when its time was up. One thread
-  // at a time: two would race on the state of the call.
+  // Begin a collective, or continue the one that was interrupted at its deadline. One thread at a time: two
+  // would race on the state of the call.
   Outcome run(const CollectiveArgs& args, Clock::time_point deadline) {
     if (aborted()) return Outcome::aborted;
     if (!failure_.empty()) throw Mismatch(failure_);
@@ -64,12 +65,12 @@ class Collectives {
     return Outcome::done;
   }
 
-  // Of the call that run() has left.
+  // Return what the interrupted call waits for.
   AwaitedCounter awaited() const {
     return {awaited_rank_ < size_ ? &record(awaited_rank_).published : nullptr, piece_number() + 1};
   }
 
-  // Pieces that this rank has put out so far: any thread may look whether it moves.
+  // Return how many pieces this rank has published. Any thread may call it to see progress.
   std::uint32_t pieces_published() const { return mine().published.value.load(std::memory_order_relaxed); }
 
   void abort() { layout_.header().aborted.store(true, std::memory_order_release); }
@@ -123,7 +124,8 @@ class Collectives {
 
   std::uint32_t piece_number() const { return first_ + static_cast<std::uint32_t>(step_); }
 
-  // Another piece of this call, while the others are late; a share must wait for what it is made of.
+  // Publish another piece of this call while others are late. Shares must wait for the pieces that they are
+  // computed from.
   bool publish_ahead() {
     if (split_ || next_step() == steps_ || next_step() > step_ + most_ahead_) return false;
     publish(), timed_alone_ = false;
@@ -139,7 +141,8 @@ class Collectives {
     mine().published.advance();
   }
 
-  // All ranks say the same sentence: the first that differs from rank 0.
+  // Compare the calls of all ranks: all throw the same message, about the first rank that differs from rank
+  // 0.
   void compare_calls() {
     const CollectiveArgs first = record(0).calls[mine().calls_begun % 2].args();
     for (int rank = 1; rank < size_; ++rank) {
@@ -175,7 +178,8 @@ class Collectives {
     return std::min(piece_bytes, args_.size * bytes_of(args_.dtype) - before);
   }
 
-  // What the piece just taken cost rank 0, the waiting left out, if its step was for no other piece.
+  // Record how long the last piece took rank 0, without the waiting, if no other piece was published in its
+  // step.
   void record_cost() {
     if (!is_timed() || (split_ && step_ % 2 == 0)) return;
     if (timed_alone_)
@@ -184,23 +188,23 @@ class Collectives {
     timed_alone_ = false, seconds_ = 0;
   }
 
-  // Below it a second meeting costs more than reading every rank's piece.
+  // Below this size a second synchronization costs more than reading the pieces of all ranks.
   static constexpr std::size_t min_split_bytes = 16 * 1024;
 
   Layout layout_;
   int size_, rank_;
   AdaptiveBackoff backoff_;
   std::size_t most_ahead_;
-  std::uint32_t published_, first_ = 0;  // pieces that this rank has put out; when the call began
+  std::uint32_t published_, first_ = 0;  // pieces; first_: when the call began
   CollectiveArgs args_;
   std::size_t step_ = 0, steps_ = 0;
-  int awaited_rank_ = 0;  // ranks below it have put out this step's piece
+  int awaited_rank_ = 0;  // ranks below it have published this step's piece
   bool split_ = false;
-  StoreChoices store_choices_;  // rank 0's
-  bool streamed_ = true;        // the last piece was put out so
-  bool timed_alone_ = false;    // it is the step's own, and the only one
-  int size_class_ = 0;          // of this call, by its size
-  double seconds_ = 0;          // seconds of work in this step
+  StoreChoices store_choices_;  // used on rank 0
+  bool streamed_ = true;        // whether the last piece was published by streaming stores
+  bool timed_alone_ = false;    // whether this step published its own piece and no other
+  int size_class_ = 0;          // of the call
+  double seconds_ = 0;          // of work in this step
   bool in_flight_ = false;
   Workspace workspace_;
   std::string failure_;

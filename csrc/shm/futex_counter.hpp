@@ -1,4 +1,5 @@
-// How one process waits for another's counter: spin, then yield, then sleep until its owner wakes it.
+// How a process waits for a counter of another one: it spins, then yields, then sleeps until the owner wakes
+// it.
 #pragma once
 
 #include <linux/futex.h>
@@ -20,7 +21,7 @@ using shared::Clock;
 using Word = std::atomic<std::uint32_t>;
 static_assert(Word::is_always_lock_free && sizeof(Word) == sizeof(std::uint32_t));
 
-// Whoever should have woken us may have been killed just before, and abort() wakes nobody: so look again.
+// Sleep no longer at once: the process that should wake us may have been killed, and abort() wakes nobody.
 inline constexpr std::chrono::nanoseconds longest_sleep = std::chrono::milliseconds(20);
 
 inline long futex(Word& word, int what, std::uint32_t value, const timespec* timeout) {
@@ -28,15 +29,15 @@ inline long futex(Word& word, int what, std::uint32_t value, const timespec* tim
                    0);  // shared by processes: not the PRIVATE form
 }
 
-// A counter of one process that others wait for. No wake-up is lost: see Parker in shared/wait_policy.hpp;
-// the kernel compares the value once more before it lets anybody sleep.
+// A counter of one process that others wait for. No wake-up is lost, as by Parker in shared/wait_policy.hpp;
+// the kernel compares the value once more before a thread sleeps.
 struct FutexCounter {
   Word value{0};
   Word sleepers{0};
 
   bool reached(std::uint32_t wanted) const {
     return static_cast<std::int32_t>(value.load(std::memory_order_acquire) - wanted) >=
-           0;  // right when it wraps
+           0;  // correct also after an overflow
   }
 
   void advance() {
@@ -55,8 +56,8 @@ struct FutexCounter {
   }
 };
 
-// Spinning is fastest while the awaited process runs on another core, and a waste while it waits for ours: so
-// the time to spin is halved whenever it was in vain, and grows again when it was not.
+// Spinning is fastest while the awaited process runs on another core, and a waste while it waits for this
+// one: the number of spins is halved after they were in vain, and doubled after they were not.
 class AdaptiveBackoff {
  public:
   explicit AdaptiveBackoff(bool may_spin)
@@ -64,7 +65,7 @@ class AdaptiveBackoff {
 
   void begin() { tried_ = 0; }
 
-  // False when it is over, and the caller should look at the clock and then yield() or sleep.
+  // Spin once; return false where the caller should check the clock and then yield() or sleep.
   bool spin() {
     if (tried_ >= spins_) return false;
     return ++tried_, shared::cpu_relax(), true;

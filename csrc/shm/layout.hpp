@@ -1,4 +1,5 @@
-// What lies where in the memory that the ranks of a host share: a head, then a lane and some rooms a rank.
+// The layout of the memory that the ranks of a host share: a header, a record for each rank, and slots for
+// its pieces.
 #pragma once
 
 #include <array>
@@ -15,15 +16,16 @@
 
 namespace loosestep::shm {
 
-// Small pieces cost a meeting each, large ones leave the cache (measured: docs/results/collectives.md).
+// Small pieces cost a synchronization each, large ones leave the cache (measurements:
+// docs/results/collectives.md).
 inline constexpr std::size_t piece_bytes = 512 * 1024;
 
-// Rooms of a rank. With 2 all march in step. With 2 a + 2 a rank may be `a` pieces ahead of what it has taken
-// (see Ranks): two ranks, whose sums have one meeting a piece, do not wait for each other's processor at
-// every one.
+// Return the number of slots R for the pieces of a rank. With 2 all ranks advance in step; with 2 a + 2 a
+// rank may be `a` pieces ahead (see Collectives), so two ranks, whose sums have one synchronization per
+// piece, do not wait for each other's core at every one.
 inline std::uint32_t slots_per_rank(int size) { return size == 2 ? 8 : 2; }
 
-// What a rank asks for, small enough to travel on the line of its counter.
+// The arguments of a call, small enough for the cache line of the counter.
 struct CallHeader {
   std::uint64_t size = 0;
   double weight = 1;
@@ -35,7 +37,7 @@ struct CallHeader {
     return {args.size, args.weight, byte(args.kind), byte(args.op), byte(args.dtype), args.root};
   }
 
-  // Without the buffers, which are that rank's alone.
+  // Return the arguments without the buffers, which only their own rank can access.
   shared::CollectiveArgs args() const {
     shared::CollectiveArgs args;
     args.kind = static_cast<shared::Kind>(kind), args.op = static_cast<shared::Op>(op);
@@ -45,13 +47,13 @@ struct CallHeader {
 };
 
 struct RankRecord {
-  // The pieces that this rank has put out, empty ones where it has nothing to say; its last two calls, by
-  // their number; how many it has begun; and, of rank 0, which stores all ranks use now (Stores).
+  // The pieces that this rank has published (empty ones where it has no data), its last two calls by their
+  // number, the number of calls that it has begun, and on rank 0 which stores all ranks use (StoreChoices).
   alignas(128) FutexCounter published;
   std::array<CallHeader, 2> calls{};
   std::uint32_t calls_begun = 0;
   std::atomic<std::uint8_t> streaming_sizes{255};
-  // The last sign of life, in nanoseconds of CLOCK_MONOTONIC; 0: this rank never came.
+  // The last heartbeat in nanoseconds of CLOCK_MONOTONIC; 0: this rank never started.
   alignas(128) std::atomic<std::int64_t> last_beat{0};
   std::atomic<std::uint64_t> beats{0};
   alignas(64) StatusText status;
@@ -71,7 +73,7 @@ class Layout {
  public:
   static std::size_t bytes(int size) { return data(size) + slots_per_rank(size) * index(size) * piece_bytes; }
 
-  // The creator writes the head; the others find it as they need it, or are told why not.
+  // The creator writes the header; the others check it.
   Layout(std::byte* memory, int size, bool create) : memory_(memory), size_(size) {
     if (create)
       make();

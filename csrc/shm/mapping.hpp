@@ -1,5 +1,5 @@
-// Memory that the processes of one host have in common. All of it is reserved when it is made: too little
-// room is an error here and not a bus error in the middle of a sum.
+// Memory that the processes of one host share. All of it is reserved when it is created: a lack of memory is
+// an error there, and not a SIGBUS in the middle of a sum.
 #pragma once
 
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 namespace loosestep::shm {
 
-// For a caller whose errno tells what went wrong.
+// Throw a system error with this errno and message.
 [[noreturn]] inline void fail(int error, const std::string& what) {
   throw std::system_error(error, std::generic_category(), what);
 }
@@ -50,11 +50,11 @@ class File {
 
 inline std::size_t size_of(int fd, const std::string& name) {
   struct stat found = {};
-  if (::fstat(fd, &found) != 0) fail(errno, "shared memory " + name + " cannot be looked at");
+  if (::fstat(fd, &found) != 0) fail(errno, "shared memory " + name + " cannot be inspected");
   return static_cast<std::size_t>(found.st_size);
 }
 
-// The system's own estimate, in bytes; as much as one likes where it gives none.
+// Return the system's estimate in bytes, or the largest number where there is none.
 inline std::size_t available_memory() {
   std::ifstream facts("/proc/meminfo");
   for (std::string name, rest; facts >> name && std::getline(facts, rest);)
@@ -62,14 +62,15 @@ inline std::size_t available_memory() {
   return std::numeric_limits<std::size_t>::max();
 }
 
-// Nameless memory has no limit of its own: for more than there is, the system would kill processes.
+// Check that so much memory is available: an anonymous file has no limit, and the system would kill
+// processes.
 inline void require_available(std::size_t bytes) {
   if (const std::size_t left = available_memory(); bytes > left)
     fail(ENOMEM, "no room for " + std::to_string(bytes) + " bytes of shared memory, the system has " +
                      std::to_string(left) + " left");
 }
 
-// Grows the file to `bytes` and makes the system find room for every page of it now.
+// Grow the file to `bytes` and make the system allocate every page of it now.
 inline void reserve(int fd, std::size_t bytes, const std::string& name) {
   int error = 0;
   while ((error = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes))) == EINTR) {
@@ -77,7 +78,8 @@ inline void reserve(int fd, std::size_t bytes, const std::string& name) {
   if (error != 0) fail(error, "no room for " + std::to_string(bytes) + " bytes of shared memory in " + name);
 }
 
-// Memory without a name: others of the same user open it as /proc/PID/fd/N, and it goes with its last user.
+// Return a descriptor of an anonymous file. Processes of the same user open it as /proc/PID/fd/N; it ends
+// with its last user.
 inline int make_memory(std::size_t bytes) {
   require_available(bytes);
   File file(::memfd_create("loosestep", MFD_CLOEXEC));
@@ -97,9 +99,10 @@ class Mapping {
     void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) fail(errno, "shared memory " + name + " cannot be mapped");
     memory_ = static_cast<std::byte*>(memory);
-    ::madvise(memory_, bytes_, MADV_DONTFORK);  // a forked child has no part in it; advice, so it may fail
+    // forked children do not inherit the mapping; advice, so it may fail
+    ::madvise(memory_, bytes_, MADV_DONTFORK);
   }
-  // This process's own, of zeros.
+  // Return private memory, filled with zeros.
   static Mapping anonymous(std::size_t bytes) {
     constexpr int kind = MAP_PRIVATE | MAP_ANONYMOUS;
     void* const memory =
@@ -114,15 +117,14 @@ class Mapping {
 
   std::byte* memory() const { return memory_; }
 
-  // The pages of `other`, which has the same size, take the place of these, in one step: the address stays
-  // good.
+  // Replace these pages by those of `other`, which has the same size, atomically: the address stays valid.
   void replace_with(Mapping other) {
     if (::mremap(other.memory_, bytes_, bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, memory_) == MAP_FAILED)
-      fail(errno, "memory cannot be moved to where shared memory was");
+      fail(errno, "shared memory cannot be replaced by private memory");
     other.forget();
   }
 
-  void forget() { memory_ = nullptr; }  // in a forked child, where something else may lie at this address
+  void forget() { memory_ = nullptr; }  // in a forked child, where this address may be in other use
 
  private:
   Mapping(std::byte* memory, std::size_t bytes) : memory_(memory), bytes_(bytes) {}

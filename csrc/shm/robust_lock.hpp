@@ -1,4 +1,4 @@
-// A lock between processes that outlives them: the kernel tells the next one that its holder died.
+// A lock between processes that survives its holder: the kernel tells the next process that the holder died.
 #pragma once
 
 #include <pthread.h>
@@ -19,8 +19,7 @@ struct OwnerDied : std::runtime_error {
 
 struct TimedOut : std::runtime_error {
   TimedOut()
-      : runtime_error(
-            "another process has held a part of this center for all the time given: it is stopped") {}
+      : runtime_error("timed out: another process, which is probably stopped, holds a lock of this center") {}
 };
 
 class alignas(64) RobustLock {
@@ -51,7 +50,7 @@ class alignas(64) RobustLock {
     if (error != 0) fail(error, "a lock between processes cannot be made");
   }
 
-  // It is held for microseconds; a holder that lost its core or was stopped is looked after now and then.
+  // Locks are held for microseconds: poll one whose holder lost its core or was stopped.
   int try_lock_until(Clock::time_point deadline) {
     for (AdaptiveBackoff backoff(true);;) {
       if (const int error = ::pthread_mutex_trylock(&mutex_); error != EBUSY) return error;
@@ -69,7 +68,7 @@ class alignas(64) RobustLock {
   }
 
   pthread_mutex_t mutex_;
-  bool lost_ = false;  // under the mutex: a holder died, and nobody can mend what it guards
+  bool lost_ = false;  // under the mutex: a holder died, and the values cannot be repaired
 };
 
 }  // namespace loosestep::shm

@@ -10,8 +10,8 @@
 
 namespace loosestep::shm {
 
-// A sequence lock: odd while the writer is at it. Every word is atomic, so even the text of a writer that was
-// killed in the middle is read without harm, half old and half new.
+// A sequence lock: odd while the writer writes. Every word is atomic, so the text of a writer that was killed
+// in the middle can still be read, half old and half new.
 class StatusText {
  public:
   static constexpr std::size_t max_bytes = 160;  // bytes
@@ -39,7 +39,7 @@ class StatusText {
  private:
   static constexpr std::size_t words = max_bytes / sizeof(std::uint64_t);
 
-  // As many bytes as fit without cutting a UTF-8 character.
+  // Return how many bytes fit without cutting a UTF-8 character.
   static std::size_t utf8_prefix(std::string_view text) {
     if (text.size() <= max_bytes) return text.size();
     std::size_t n = max_bytes;

@@ -1,11 +1,11 @@
-// Which stores fill the rooms: ordinary ones, which leave a piece in the caches, or streaming ones, which do
-// not.
+// Chooses the stores that publish pieces: ordinary ones, which leave a piece in the caches, or streaming
+// ones, which do not.
 //
-// Lines that another core has just read are slow to write, and from a distant core slow to read; between near
-// cores the caches are twice as fast as memory. A virtual machine's cores change between near and distant
-// while it runs, so the choice is one of measuring: rank 0 times its work on live pieces, tries the other
-// kind for a few of them now and then, and says which kind all ranks use. The
-// bits are the same (docs/results/collectives.md has the figures).
+// Cache lines that another core has just read are slow to write, and slow to read from a distant core;
+// between near cores the caches are twice as fast as memory. The cores of a virtual machine change between
+// near and distant while it runs, so the choice is measured: rank 0 times its work on the pieces of
+// collectives, tries the other kind for a few of them from time to time, and publishes the kind that all
+// ranks use. The bits are the same (measurements: docs/results/collectives.md).
 #pragma once
 
 #include <algorithm>
@@ -17,15 +17,15 @@
 
 namespace loosestep::shm {
 
-// Streaming or not, for calls of one size.
+// The choice for calls of one size class.
 class SizeChoice {
  public:
   bool streams() const { return preferred_ != in_trial_; }
 
-  // A piece that was put out so took rank 0 so many seconds a byte. The last few pieces of each kind are
-  // compared by the fastest: whoever loses the processor in the middle says nothing about stores.
+  // Record the seconds per byte that a piece took on rank 0. The fastest of the last pieces of each kind are
+  // compared: a time in which the process lost its core says nothing about stores.
   void record(bool streamed, double cost) {
-    if (streamed != streams()) return;  // decided before the last change
+    if (streamed != streams()) return;  // published before the last change
     ++pieces_;
     double& best = in_trial_ ? trial_cost_ : preferred_cost_;
     if (pieces_ > phase_length() - compared_pieces) best = std::min(best, cost);
@@ -34,7 +34,8 @@ class SizeChoice {
 
  private:
   static constexpr int period = 256, trial = 5,
-                       compared_pieces = 3;  // pieces; a trial's first ones find both rooms cold
+                       // pieces; at the beginning of a trial the memory is not in the caches
+      compared_pieces = 3;
   static constexpr double required_gain = 0.9;
   static constexpr double never = std::numeric_limits<double>::infinity();
 
@@ -52,7 +53,7 @@ class SizeChoice {
   double preferred_cost_ = never, trial_cost_ = never;
 };
 
-// What rank 0 has found, a bit for each of eight sizes: calls of 1, 2, 4, ... 128 and more pieces.
+// The choices of rank 0 for eight size classes, a bit each: calls of 1, 2, 4, ... 128 or more pieces.
 class StoreChoices {
  public:
   static int class_of(std::size_t pieces) {

@@ -1,4 +1,4 @@
-// Where messages wait for receives, or receives for messages.
+// Messages that wait for receives, or receives that wait for messages.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ struct Hash {
   }
 };
 
-// Entries of one address leave in the order in which they came.
+// A queue for each address, first in, first out.
 template <class Entry> class Mailbox {
  public:
   void put(const Address& address, Entry entry) { queues[address].push_back(std::move(entry)); }
@@ -34,7 +34,7 @@ template <class Entry> class Mailbox {
     if (queue == queues.end()) return std::nullopt;
     std::optional<Entry> taken(std::move(queue->second.front()));
     queue->second.pop_front();
-    if (queue->second.empty()) queues.erase(queue);  // tags are used once
+    if (queue->second.empty()) queues.erase(queue);  // tags are not used again
     return taken;
   }
 

@@ -1,6 +1,5 @@
-// A growing array in pages of its own: what is not yet used costs nothing, and what is given back is free at
-// once. (A heap keeps it: two threads' parts and the arrays that they are copied to would lie there
-// together.)
+// A growing array in memory mapped for it alone: unused capacity costs nothing, and freed memory returns to
+// the system at once. (The heap would keep it, beside the arrays that the rows are copied to.)
 #pragma once
 
 #include <sys/mman.h>
@@ -28,13 +27,13 @@ template <class T> class GrowingArray {
     if (data_ != nullptr) munmap(data_, capacity_ * sizeof(T));
   }
 
-  // Room for `more` elements, so that push() needs none.
+  // Make room for `more` elements, which push() then adds without a check.
   void reserve(std::size_t more) {
     if (capacity_ - size_ < more) move_to(whole_pages(std::max(size_ + more, 2 * capacity_)));
   }
   void push(T value) { data_[size_++] = value; }
 
-  // Gives the room back that is not used.
+  // Free the unused capacity.
   void shrink_to_fit() {
     const std::size_t used = whole_pages(size_);
     if (used == capacity_) return;
@@ -47,7 +46,7 @@ template <class T> class GrowingArray {
   std::size_t size() const { return size_; }
 
  private:
-  static constexpr std::size_t page = 64 << 10;  // a multiple of every system's page
+  static constexpr std::size_t page = 64 << 10;  // a multiple of the page size of every system
 
   static std::size_t whole_pages(std::size_t size) {
     return (size * sizeof(T) + page - 1) / page * page / sizeof(T);

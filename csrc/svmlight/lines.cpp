@@ -44,7 +44,7 @@ Lines::Lines(File file, ByteRange span, ReadBuffer& buffer)
       at_(buffer.text.get()),
       filled_(buffer.text.get()) {
   Line cut;
-  if (span.begin > 0) next(cut);  // begins before, or is the last of the span before
+  if (span.begin > 0) next(cut);  // it begins before, or belongs to the range before
 }
 
 bool Lines::next(Line& line) {
@@ -68,7 +68,7 @@ const char* Lines::end_of_line() {
   }
 }
 
-// Moves what is left to the front and reads on. False: the file ends.
+// Move the unread text to the front and read more; return false at the end of the file.
 bool Lines::refill() {
   const std::size_t left = std::size_t(filled_ - at_);
   if (read_ == file_.size) return false;

@@ -1,4 +1,4 @@
-// The lines of a part of a file, through a window that stays in cache.
+// The lines of a byte range of a file, read through a buffer that stays in cache.
 #pragma once
 
 #include <cstddef>
@@ -7,18 +7,18 @@
 
 namespace loosestep::svmlight {
 
-// A file as it was when it was opened. By pread, not mapped: of a mapping that another process cuts short,
-// the next look is a SIGBUS, which ends the program; here it is an error.
+// A file with the size that it had when it was opened. It is read by pread, not mapped: reading a mapping
+// that another process truncates raises SIGBUS, which ends the program; here it is an error.
 struct File {
   int descriptor = -1;
   std::int64_t size = 0;
 
   static File of(int descriptor);
-  // All of the bytes, or an error; `size` at least begin + count.
+  // Read all `count` bytes or throw; begin + count is at most `size`.
   void read(char* into, std::int64_t begin, std::size_t count) const;
 };
 
-struct ByteRange {  // of bytes
+struct ByteRange {
   std::int64_t begin = 0, end = 0;
 };
 
@@ -26,18 +26,17 @@ std::int64_t count_newlines(const File& file, ByteRange span);
 
 struct Line {
   const char* begin;
-  const char* end;  // there stands a '\n', whether the file has one or not
+  const char* end;  // a '\n' stands there, whether the file has one or not
 };
 
-// Where the bytes of a file lie while they are looked at. A thread keeps one: fresh pages are not free.
+// The buffer for the bytes of a file. A thread keeps it: new pages are not free.
 struct ReadBuffer {
   std::size_t capacity = 256 << 10;
-  std::unique_ptr<char[]> text{
-      new char[capacity + 1]};  // one byte more: a last line without an end is given one
+  std::unique_ptr<char[]> text{new char[capacity + 1]};  // room for the '\n' of a last line without one
 };
 
-// Lines that begin after span.begin and not after span.end, and the one at byte 0: so spans that lie end to
-// end share out the lines between them.
+// The lines that begin after range.begin and not after range.end, and the one at byte 0: ranges that adjoin
+// have every line between them once.
 class Lines {
  public:
   Lines(File file, ByteRange span, ReadBuffer& buffer);
@@ -45,7 +44,7 @@ class Lines {
 
  private:
   static constexpr std::size_t longest = std::size_t(1) << 28;
-  static constexpr std::int64_t beyond = 4096;  // bytes read past the span at once: its last line ends there
+  static constexpr std::int64_t beyond = 4096;  // bytes read past the range, where its last line ends
 
   const char* end_of_line();
   bool refill();
@@ -54,7 +53,7 @@ class Lines {
 
   File file_;
   ByteRange span_;
-  std::int64_t read_;  // up to this byte
+  std::int64_t read_;  // bytes before this one are read
   ReadBuffer& buffer_;
   char *at_, *filled_;
 };

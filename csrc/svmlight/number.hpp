@@ -1,4 +1,4 @@
-// Decimal numbers as text: the nearest double, whatever the spelling, and no nan or infinity.
+// Parsing of decimal numbers to the nearest double; nan and infinity are refused.
 #pragma once
 
 #include <algorithm>
@@ -11,19 +11,19 @@
 
 namespace loosestep::svmlight {
 
-// All of these read from `at` on, and some byte that belongs to no number must follow: they look for no end.
+// These functions read from `at`. A byte that belongs to no number must follow, since they check no end.
 
 inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
 
-// Appends digits to `number`, which holds 19 of them; more wrap around, and the caller counts.
+// Append digits to `number`, which holds 19 of them; more wrap around, and the caller counts.
 inline const char* add_digits(const char* at, std::uint64_t& number) {
   for (; is_digit(*at); ++at) number = number * 10 + static_cast<std::uint64_t>(*at - '0');
   return at;
 }
 
-// What follows an 'e', added to `exponent`; nullptr: no digit does.
+// Parse what follows an 'e' and add it to `exponent`; return nullptr where there is no digit.
 inline const char* add_exponent(const char* at, std::int64_t& exponent) {
-  constexpr std::int64_t most = 1'000'000'000;  // beyond any text's length, far from overflow
+  constexpr std::int64_t most = 1'000'000'000;  // beyond the length of any text, far from an overflow
   const bool negative = *at == '-';
   if (negative || *at == '+') ++at;
   const char* const first = at;
@@ -33,7 +33,8 @@ inline const char* add_exponent(const char* at, std::int64_t& exponent) {
   return at == first ? nullptr : at;
 }
 
-// Whether a number outside double's range lies near zero: where its first digit other than 0 stands.
+// Return whether a number outside double's range is near zero, by the position of its first digit other than
+// 0.
 inline bool is_tiny(std::string_view text) {
   const std::size_t end = std::min(text.find_first_of("eE"), text.size());
   const std::size_t point = std::min(text.find('.'), end), first = text.find_first_of("123456789");
@@ -42,7 +43,7 @@ inline bool is_tiny(std::string_view text) {
   return power < 0;
 }
 
-// The careful way. False: too large for a double.
+// Parse any number exactly; return false where it is too large for a double.
 inline bool read_rounded(std::string_view text, double& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error == std::errc::result_out_of_range) {
@@ -52,7 +53,8 @@ inline bool read_rounded(std::string_view text, double& value) {
   return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
-// Up to 2^53 and 10^22 are exact as doubles, so one multiplication or division rounds once, correctly.
+// Integers up to 2^53 and powers up to 10^22 are exact doubles, so one multiplication or division rounds
+// correctly.
 inline bool read_exact(std::uint64_t digits, std::int64_t exponent, double& value) {
   static constexpr double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                       1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -62,7 +64,7 @@ inline bool read_exact(std::uint64_t digits, std::int64_t exponent, double& valu
   return true;
 }
 
-// Where the number ends; nullptr: there is none, or no finite one.
+// Parse a number; return its end, or nullptr where there is no finite one.
 inline const char* read_number(const char* at, double& value) {
   const bool negative = *at == '-';
   if (negative || *at == '+') ++at;
@@ -85,7 +87,7 @@ inline const char* read_number(const char* at, double& value) {
   return at;
 }
 
-// The nearest float of the nearest double, as numpy.float32(float(text)) gives it. False: beyond the range.
+// Round to float as numpy.float32(float(text)) does; return false where it is out of range.
 inline bool narrow(double value, float& into) {
   constexpr double largest = std::numeric_limits<float>::max(), limit = 0x1.ffffffp127;  // halfway to 2^128
   if (!(std::abs(value) < limit)) return false;

@@ -1,4 +1,4 @@
-// Reads a file of rows in several threads, in the file's order: all of it, or so many rows at a time.
+// Reads the rows of a file in several threads, in the order of the file: all, or a number of rows at a time.
 #pragma once
 
 #include <algorithm>
@@ -14,12 +14,12 @@
 
 namespace loosestep::svmlight {
 
-template <class Value> struct Arrays {  // room for what ready() says
-  std::int64_t* starts;                 // one more than rows
+template <class Value> struct Arrays {  // sized by available()
+  std::int64_t* starts;                 // rows + 1
   std::int32_t* features;
   Value* values;
   double* targets;
-  std::int64_t* queries;  // nullptr: not wanted
+  std::int64_t* queries;  // or nullptr
 };
 
 struct Sizes {
@@ -35,21 +35,20 @@ template <class Value> class Reader {
         options_(options),
         threads_(threads) {}
 
-  // Reads on until `rows` rows wait, or the file ends. A line that cannot be read is a BadLine which begins
-  // with its number; `stop` is asked now and then whether to give up: Stopped. After either nothing can be
-  // had.
+  // Read until `rows` rows are available or the file ends. Throws InvalidLine, whose text begins with the
+  // number of the line, or Cancelled once `stop` has returned true; the reader cannot be used after either.
   template <class Stop> void fill(std::size_t rows, Stop stop) {
     while (waiting_ < rows && !ended())
       read_batch(rows == all ? span_.end - span_.begin : batch_bytes(), stop);
   }
 
-  // Reads all and keeps none of it; range() tells of it.
+  // Read to the end and keep only range().
   template <class Stop> void scan(Stop stop) {
     for (; !ended(); parsed_.clear()) read_batch(batch_bytes(), stop);
     waiting_ = 0;
   }
 
-  // How much the next take(rows) gives.
+  // Return the sizes of what the next take(rows) copies.
   Sizes available(std::size_t rows) {
     Sizes sizes;
     for (const Segment& segment : segments(rows))
@@ -57,7 +56,7 @@ template <class Value> class Reader {
     return sizes;
   }
 
-  // Copies the next rows out, their features counted from `base`, and forgets them.
+  // Copy the next rows, with features counted from `base`, and drop them.
   template <class Stop> void take(std::size_t rows, std::int32_t base, const Arrays<Value>& into, Stop stop) {
     const std::vector<Segment> taken = segments(rows);
     into.starts[0] = 0;
@@ -65,24 +64,24 @@ template <class Value> class Reader {
     drop_taken(taken);
   }
 
-  const FeatureRange& range() const { return range_; }  // of all that was read, by lines of the file
+  const FeatureRange& range() const { return range_; }  // of all rows read, with line numbers of the file
   static constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
 
  private:
-  static constexpr std::int64_t smallest = 64 << 10, largest = 8 << 20, block = 1 << 20;  // bytes of a part
-  static constexpr int batches_per_thread = 16;                                           // where all is read
+  static constexpr std::int64_t smallest = 64 << 10, largest = 8 << 20, block = 1 << 20;  // bytes of a batch
+  static constexpr int batches_per_thread = 16;  // where all is read at once
 
-  struct Segment {  // of a part
+  struct Segment {  // Consecutive rows of one batch.
     ParsedRows<Value>* batch;
-    std::size_t row, rows, entry, entries;  // in the part
-    std::size_t to_row, to_entry;           // in the arrays
+    std::size_t row, rows, entry, entries;  // within the batch
+    std::size_t to_row, to_entry;           // within the arrays
   };
 
   bool ended() const { return span_.begin >= span_.end; }
   std::int64_t batch_bytes() const { return block * 4 * threads_; }
 
-  // Calls f(0, thread), f(1, thread), ... in several threads, begun in this order; Stopped where `stop` says
-  // so.
+  // Call f(0, thread), f(1, thread), ... in several threads, begun in this order. Throws Cancelled once
+  // `stop` has returned true.
   template <class Stop, class F> void parallel_in_order(std::size_t count, Stop stop, F f) const {
     models::ThreadTeam team;
     std::atomic<std::size_t> next{0};
@@ -112,7 +111,7 @@ template <class Value> class Reader {
     span_.begin = end;
   }
 
-  struct FirstInvalid {  // the first part that holds a bad line; parts before it are read to their ends
+  struct FirstInvalid {  // The first batch with an invalid line. Batches before it are read to their ends.
     std::atomic<std::size_t> batch;
     std::mutex mutex{};
     std::string what{};
@@ -125,7 +124,7 @@ template <class Value> class Reader {
       RowParser<Value> parser(options_, batch);
       batch.reserve_for(std::size_t(span.end - span.begin));
       for (Line line; ++batch.lines, lines.next(line);) parser.read(line);
-      --batch.lines;  // there was none
+      --batch.lines;  // the last increment found no line
       batch.shrink_to_fit();
     } catch (const InvalidLine& line) {
       const std::lock_guard lock(invalid.mutex);
@@ -142,7 +141,7 @@ template <class Value> class Reader {
 
   template <class Stop>
   [[noreturn]] void fail_line(std::int64_t line, const std::string& what, Stop stop) const {
-    std::atomic<std::int64_t> number{line + (start_ > 0)};  // after the line that start_ cuts
+    std::atomic<std::int64_t> number{line + (start_ > 0)};  // start_ is within a line, which is not read
     parallel_in_order(std::size_t((start_ + largest - 1) / largest), stop, [&](std::size_t i, int) {
       const std::int64_t begin = std::int64_t(i) * largest;
       number += count_newlines(file_, {begin, std::min(begin + largest, start_)});
@@ -178,7 +177,8 @@ template <class Value> class Reader {
     std::int64_t end = std::int64_t(segment.to_entry);
     for (std::size_t i = 0; i < segment.rows; ++i)
       into.starts[segment.to_row + i + 1] = end += batch.lengths.data()[segment.row + i];
-    if (segment.row + segment.rows == batch.rows()) batch.clear();  // memory for what is still to be copied
+    // frees memory for the rows still to be copied
+    if (segment.row + segment.rows == batch.rows()) batch.clear();
   }
 
   void drop_taken(const std::vector<Segment>& taken) {
@@ -191,15 +191,15 @@ template <class Value> class Reader {
   }
 
   File file_;
-  std::int64_t start_;  // where the first span began
-  ByteRange span_;      // what is still to be read
+  std::int64_t start_;  // begin of the first byte range
+  ByteRange span_;      // the bytes still to be read
   ParseOptions options_;
   int threads_;
   FeatureRange range_;
-  std::int64_t lines_ = 0;                // from start_ on
-  std::deque<ParsedRows<Value>> parsed_;  // read and not yet taken, none without a row
-  std::size_t row_ = 0, entry_ = 0;       // of the first of them: what was taken
-  std::size_t waiting_ = 0;               // rows
+  std::int64_t lines_ = 0;                // since start_
+  std::deque<ParsedRows<Value>> parsed_;  // read and not yet taken; none is empty
+  std::size_t row_ = 0, entry_ = 0;       // taken from the first of them
+  std::size_t waiting_ = 0;               // rows that take() can return
 };
 
 }  // namespace loosestep::svmlight

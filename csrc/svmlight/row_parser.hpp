@@ -1,4 +1,4 @@
-// One line of text to one row: `target qid:7 feature:value feature:value # comment`.
+// Parses a line of text to a row: `target qid:7 feature:value feature:value # comment`.
 #pragma once
 
 #include <cstring>
@@ -13,8 +13,8 @@
 namespace loosestep::svmlight {
 
 struct ParseOptions {
-  std::int32_t least = 0, greatest = largest_feature;  // features, as the file numbers them
-  bool queries = false;                                // keep them, and miss them where there is none
+  std::int32_t least = 0, greatest = largest_feature;  // of the features, as numbered in the file
+  bool queries = false;                                // keep them; a line without one is an error
 };
 
 inline bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r' && c != '\n'); }
@@ -26,7 +26,7 @@ inline const char* skip_blanks(const char* at) {
   return at;
 }
 
-// The word at `at`, as an error shows it: bytes that are no visible ASCII as \xef, so that they are seen.
+// Return the word at `at` for an error message, with bytes other than visible ASCII as \xef.
 inline std::string quoted(const char* at) {
   constexpr std::size_t most = 40;
   constexpr char digits[] = "0123456789abcdef";
@@ -49,7 +49,7 @@ template <class Value> class RowParser {
  public:
   RowParser(ParseOptions options, ParsedRows<Value>& rows) : options_(options), rows_(rows) {}
 
-  // Adds the line's row, if it holds one. The first line that holds none it can read is a BadLine.
+  // Append the row of a line, unless the line is empty. Throws InvalidLine.
   void read(Line line) {
     const char* at = skip_blanks(line.begin);
     if (is_end(*at)) return;
@@ -111,7 +111,7 @@ template <class Value> class RowParser {
     return colon;
   }
 
-  // Out of the way of what is fast.
+  // Separate from feature(), which must be fast.
   [[noreturn]] void fail_feature(const char* at, std::int64_t last) const {
     std::uint64_t number = 0;
     const char* const colon = add_digits(at + (*at == '-'), number);

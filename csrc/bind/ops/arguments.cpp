@@ -25,7 +25,7 @@ bool is_array(PyObject* given) {
 
 const py::detail::PyArray_Proxy* array(PyObject* given) { return py::detail::array_proxy(given); }
 
-// The two types are singletons; a copy of one (from a pickle) is compared by value.
+// The two dtypes are singletons; a copy (from a pickle) is compared by value.
 int dtype_of(PyObject* descriptor) {
   static PyObject* const singles[] = {py::dtype::of<float>().release().ptr(),
                                       py::dtype::of<double>().release().ptr()};

@@ -1,4 +1,4 @@
-// Every rule of the list as a built-in function, for each instruction set.
+// Every rule as a built-in function, for each instruction set.
 #include "bind/ops/arguments.hpp"
 #include "bind/ops/parallel_for.hpp"
 #include "bind/ops/registry.hpp"
@@ -40,7 +40,7 @@ const Rules& rule_signatures() {
 std::size_t rule_of(const std::string& op) {
   for (std::size_t i = 0; i < rule_signatures().size(); ++i)
     if (rule_signatures()[i].op == op) return i;
-  throw py::value_error("op must be that of a rule, got '" + op + "'");
+  throw py::value_error("op must be the name of a rule, got '" + op + "'");
 }
 
 namespace {
@@ -50,8 +50,8 @@ const Rules& shared(const Updates& updates) {
   return rules[&updates == &racy];
 }
 
-// One C function for each rule and instruction set (0 is the best): Python's built-in functions carry no more
-// than a module, so the rest is in the type.
+// A C function for each rule and instruction set (0 is the best): a built-in function of Python holds nothing
+// but its module, so the rest is in the type.
 template <std::size_t Rule, std::size_t Set>
 PyObject* elementwise_function(PyObject*, ArgVector args, Py_ssize_t count, PyObject* keywords) {
   static const Table& table = *available().begin[Set];

@@ -1,4 +1,4 @@
-// What was chosen here (instruction sets, threads), and built-in functions whose text comes from Python.
+// The instruction sets and threads of this machine, and built-in functions with docstrings from Python.
 #include <map>
 
 #include "bind/ops/registry.hpp"
@@ -12,13 +12,13 @@ struct Definition {
   PyMethodDef method;
 };
 
-// Never destroyed: functions live as long as the process.
+// Return the definitions of all functions. They are never destroyed: functions live as long as the process.
 std::map<PyObject*, Definition*>& definitions() {
   static auto* const all = new std::map<PyObject*, Definition*>;
   return *all;
 }
 
-// The text of a built-in function, with its signature, as `help` shows it.
+// Set the signature and the docstring of a built-in function.
 void document(const py::object& function, const std::string& signature, const std::string& text) {
   const auto found = definitions().find(function.ptr());
   if (found == definitions().end()) throw py::type_error("document: not an op of this module");

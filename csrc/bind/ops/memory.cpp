@@ -17,7 +17,7 @@ void free_memory(void* held) {
   delete memory;
 }
 
-// An array that owns its memory through a capsule: freed with the last view of it.
+// Return an array whose memory is freed with its last view.
 py::array allocated(std::size_t bytes) {
   void* start = nullptr;
   {

@@ -1,5 +1,5 @@
-// Every noisy rule as a built-in function, for each instruction set: buffers, scalars, then where in which
-// stream the numbers are.
+// Every rule with noise as a built-in function, for each instruction set. Its parameters are buffers,
+// scalars, and the position in a random stream.
 #include "bind/ops/parallel_for.hpp"
 #include "bind/ops/registry.hpp"
 #include "cpu/each.hpp"
@@ -22,7 +22,7 @@ const std::vector<Signature>& noisy() {
 
 int scalars_of(const Signature& s) { return static_cast<int>(s.names.size()) - s.buffers - places; }
 
-// `start` may be left out.
+// Return one of the four; `start` may be missing.
 unsigned long long place_at(const Signature& s, PyObject** bound_args, int i, unsigned long long most) {
   const int at = static_cast<int>(s.names.size()) - places + i;
   return bound_args[at] ? integer(s.op, s.names[static_cast<std::size_t>(at)], bound_args[at], most) : 0;

@@ -1,11 +1,12 @@
-// A call's work on its buffers, in several threads where that pays.
+// Runs the kernel of a call, in several threads where that pays.
 #pragma once
 #include "bind/ops/arguments.hpp"
 #include "cpu/threads.hpp"
 
 namespace loosestep {
 
-// part(addresses, begin, end, whether no cache would keep the whole)
+// Call part(addresses, begin, end, large) from several threads if the buffers are large, without the GIL.
+// `large`: no cache holds the buffers, so streaming stores pay.
 template <class F> void parallel_for(const Signature& s, const FlatBuffer* buffers, F&& part) {
   void* data[max_arguments];
   for (int i = 0; i < s.buffers; ++i) data[i] = buffers[i].data;

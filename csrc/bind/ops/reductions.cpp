@@ -1,4 +1,4 @@
-// Averages of several buffers, and reductions of one or two to a number.
+// Averages of several buffers, and reductions of one or two buffers to a number.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -33,7 +33,7 @@ Inputs inputs(const Signature& s, PyObject* buffers, PyObject* out) {
   return all;
 }
 
-// `out` may be one of the buffers where `same` says so, and never overlaps one in part.
+// Check that `out` overlaps no buffer, except that it may be one of them if `same`.
 void check_out(const std::string& op, const Inputs& all, bool same) {
   for (std::size_t i = 0; i < all.buffers.size(); ++i)
     if (overlap(all.buffers[i], all.out) && !(same && all.buffers[i].data == all.out.data))
@@ -89,7 +89,7 @@ void plain_mean(const Table& table, const Inputs& all) {
   run(table, addresses(all), nullptr, static_cast<double>(all.buffers.size()), all.out);
 }
 
-// Buffers of weight 0 are not read.
+// Average the buffers whose weight is not 0; the others are not read.
 void weighted_mean(const Table& table, const Inputs& all, const std::vector<double>& weights) {
   std::vector<const void*> data;
   std::vector<double> positive;
@@ -156,7 +156,7 @@ PyObject* norm(const Table& table, ArgVector args, Py_ssize_t count, PyObject* k
   return PyFloat_FromDouble(std::sqrt(dot_of(table, x, x)));
 }
 
-// Bounds of the parts of a buffer: none before the one before it, none beyond the end.
+// Return the bounds of the parts of a buffer, which must not decrease.
 std::vector<std::size_t> bounds(PyObject* given, std::size_t n) {
   std::vector<std::size_t> starts;
   for (const auto& each : as_tuple(norms_signature, 1, given)) {

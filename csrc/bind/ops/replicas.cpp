@@ -1,4 +1,4 @@
-// Many replicas in one pass: a block of every one is brought into cache once.
+// Ops on many replicas in one pass: a block of each is loaded into the cache once.
 #include <algorithm>
 #include <cstring>
 
@@ -14,7 +14,7 @@ constexpr std::size_t max_replicas = 64;
 const Signature elastic_signature("elastic_all", "replicas, c, rate", 2, 3);
 const Signature mix_signature("mix", "replicas, weights", 1, 1);
 
-// The replicas of `s`, all written, like the first of them or like `first`; none overlaps another.
+// Read the replicas of an op: all written, like `like` or else like the first, none overlapping another.
 std::vector<FlatBuffer> replicas_of(const Signature& s, const py::tuple& held, const FlatBuffer* like,
                                     const char* name) {
   std::vector<FlatBuffer> all;
@@ -39,7 +39,7 @@ py::tuple replica_tuple(const Signature& s, PyObject* given) {
   return held;
 }
 
-// part(begin, end) for every block, in several threads where that pays.
+// Call part(begin, end) for every block, in several threads where that pays.
 template <class F> void each_block(const std::vector<FlatBuffer>& all, F&& part) {
   const std::size_t bytes = all[0].bytes() * all.size();
   const ReleaseGilIfLarge released(bytes);
@@ -66,7 +66,7 @@ PyObject* elastic_all(const Table& table, ArgVector args, Py_ssize_t count, PyOb
   Py_RETURN_NONE;
 }
 
-// n rows of n numbers, one behind the other.
+// Read n rows of n numbers.
 std::vector<double> matrix(PyObject* given, std::size_t n) {
   std::vector<double> all;
   const py::tuple rows = as_tuple(mix_signature, 1, given);
@@ -82,7 +82,7 @@ std::vector<double> matrix(PyObject* given, std::size_t n) {
   return all;
 }
 
-// Room on a thread's stack for what all replicas become.
+// The results for all replicas, on a thread's stack.
 struct MixScratch {
   static constexpr std::size_t elements = 128;
   alignas(64) char of[max_replicas][elements * sizeof(double)];

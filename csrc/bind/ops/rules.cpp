@@ -1,5 +1,5 @@
-// Rules for those who run them elsewhere: what each is called with, and its fields, made from scalars as
-// here.
+// The rules as data for other implementations: their parameters, and their fields as computed from the
+// scalars.
 #include <pybind11/stl.h>
 
 #include <cstring>
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int most_bytes = 128;
 
-// Fields as a kernel takes them by value: the object's own bytes. What the compiler pads is zero.
+// The bytes of a rule object, as a GPU kernel takes it by value. Padding is zero.
 using Maker = std::size_t (*)(const double* scalars, char* bytes);
 
 template <class R, class T> std::size_t fields_of(const double* scalars, char* bytes) {
@@ -35,8 +35,8 @@ py::bytes fields_bytes(const std::string& op, bool wide, const py::tuple& given)
   const std::size_t rule = rule_of(op);
   const Signature& signature = rule_signatures()[rule];
   if (given.size() != signature.names.size() - static_cast<std::size_t>(signature.buffers))
-    throw py::value_error(op + ": scalars are " + std::to_string(given.size()) +
-                          ", not one for each parameter");
+    throw py::value_error(op + ": scalars must have a number for each parameter, got " +
+                          std::to_string(given.size()));
   double scalars[max_arguments];
   read_scalars(signature, reinterpret_cast<PyTupleObject*>(given.ptr())->ob_item, scalars);
   char bytes[most_bytes] = {};

@@ -1,5 +1,4 @@
-// Arrays that cross into the core are taken as they are or refused with a sentence; never converted, never
-// copied.
+// Reads numpy arrays: each is used in place or refused, never converted or copied.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -47,7 +46,7 @@ inline Dtype dtype_of(const py::array& array, const char* argument) {
   refuse_dtype(argument, py::str(array.dtype()));
 }
 
-// For arrays that are only read.
+// Return an array that is only read.
 inline Array readable_array(py::handle object, const char* argument) {
   if (!py::isinstance<py::array>(object)) refuse_dtype(argument, type_name(object));
   const auto array = py::reinterpret_borrow<py::array>(object);

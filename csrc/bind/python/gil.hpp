@@ -1,4 +1,4 @@
-// Python's lock, given back for the length of a scope.
+// Releases the GIL in a scope.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -6,14 +6,14 @@
 
 namespace loosestep::bind {
 
-// Where a daemon thread that asks for the lock after the end of the interpreter waits for the end of the
-// process, as it does from Python 3.14 on. Before, Python unwinds its stack, which frames of C++ do not let
-// pass: the whole process would be aborted. The unwinding is held up for ever in a `catch`, which calls this.
+// Block until the process ends. Before Python 3.14 a daemon thread that asks for the GIL after the end of the
+// interpreter has its stack unwound, and an unwinding through C++ frames aborts the process; so a `catch`
+// holds it up here.
 [[noreturn]] inline void block_forever() {
   for (;;) ::pause();
 }
 
-// As pybind11::gil_scoped_release, but for the end of the interpreter.
+// Like pybind11::gil_scoped_release, except at the end of the interpreter.
 class ReleaseGil {
  public:
   ReleaseGil() : state_(PyEval_SaveThread()) {}

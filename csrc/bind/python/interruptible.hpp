@@ -1,4 +1,4 @@
-// Long native work, without the GIL but to look for signals: Ctrl-C ends it.
+// Runs long native work without the GIL, so that Ctrl-C ends it.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,7 +7,8 @@
 
 namespace loosestep::bind {
 
-// One look, in the thread that waits: Ctrl-C arrives there. What a signal's handler raised is set.
+// Run pending signal handlers; return whether one raised an exception, which is then set. Only the calling
+// thread's check sees Ctrl-C.
 inline bool interrupted() {
   try {
     const pybind11::gil_scoped_acquire held;
@@ -17,7 +18,7 @@ inline bool interrupted() {
   }
 }
 
-// What work(stop) returns; raises what a signal's handler raised.
+// Return work(stop), or raise what a signal handler raised.
 template <class Work> auto interruptible(Work work) {
   bool raised = false;
   const auto stop = [&raised] { return raised = raised || interrupted(); };

@@ -1,4 +1,4 @@
-// Center as Python sees it: one class for both dtypes. Checks, releases the GIL, calls.
+// The binding of Center: one class for both dtypes.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -44,7 +44,7 @@ class Center {
     });
   }
 
-  // `others` are moved with this one: the rule's buffers are this, the others, and `values`.
+  // Update this center and `others` by a rule, whose buffers are this one, the others and `values`.
   std::uint64_t push(const std::string& rule, const std::vector<Center*>& others, const py::sequence& values,
                      const std::vector<double>& scalars, int rank) {
     PushRule push(rule, 1 + others.size(), scalars);
@@ -72,8 +72,8 @@ class Center {
 
   template <class T> static View<T>& view(View<T>& center) { return center; }
 
-  // Below this the work is shorter than a hand-over of the GIL. Holding it cannot deadlock: the holder of a
-  // chunk's lock needs no GIL to release it.
+  // Less work does not pay for releasing the GIL. Holding it cannot deadlock: a thread releases a chunk
+  // without the GIL.
   static constexpr std::size_t worth_releasing = 16 * 1024;
 
   template <class T> static Core<T> make(const Array& array, std::size_t chunk) {

@@ -1,4 +1,4 @@
-// What a rank may ask of the others, checked and put in the core's words: for threads and for processes.
+// Checks the arguments of collectives, for threads and for processes.
 #pragma once
 
 #include <cmath>

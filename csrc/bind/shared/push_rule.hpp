@@ -1,4 +1,4 @@
-// A rule that a worker lets run at centers, as it was asked for: checked, and put in the kernels' words.
+// A rule with its arguments, to be applied to centers.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ namespace loosestep::bind {
 
 class PushRule {
  public:
-  // The centers' buffers come first in the rule, then the worker's `values`, which it must only read.
+  // The buffers of the rule are those of the centers, then the worker's `values`, which it must only read.
   PushRule(const std::string& rule, std::size_t centers, std::vector<double> scalars)
       : rule_(rule_named(rule)), centers_(centers), scalars_(std::move(scalars)) {
     const Signature& signature = rule_signatures()[rule_];
@@ -23,7 +23,7 @@ class PushRule {
     require_scalars(signature);
   }
 
-  // Each like the centers; to be asked once for every value, in order.
+  // Check and add the next of `values`, which must be like the centers.
   void take(py::handle value, Dtype dtype, std::size_t size) {
     const std::string name = "values[" + std::to_string(values_.size()) + "]";
     const Array array = readable_array(value, name.c_str());
@@ -55,7 +55,7 @@ class PushRule {
     return shared::apply_rule(centers, rank, work, deadline...);
   }
 
-  // d = rate (x - c); x -= d; c += d: the one rule that writes at the worker too.
+  // Apply d = rate (x - c); x -= d; c += d: the only rule that also writes the worker's buffer.
   template <class Center, class T, class... Deadline>
   static std::uint64_t elastic(Center& center, T* x, double rate, int rank, Deadline... deadline) {
     void* const data[] = {x, center.values()};
@@ -92,7 +92,7 @@ class PushRule {
                            signature.names[i]);
   }
 
-  // One that counts moves has its last from the center.
+  // Check the scalars. A rule with a `step` takes it from the center's count of updates.
   void require_scalars(const Signature& signature) {
     const std::size_t all = signature.names.size(), given = all - (counts_updates_ ? 1 : 0);
     const auto first = static_cast<std::size_t>(signature.buffers);

@@ -1,4 +1,4 @@
-// Python's names for what worker threads share.
+// Bindings of what threads share.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -40,7 +40,7 @@ void bind_center(py::module_& m) {
       .def_property_readonly("dtype", &Center::dtype);
 }
 
-// What a center would say to it, for those who keep it elsewhere or let it move later.
+// Check the arguments of a push without a center, for centers that are elsewhere or updated later.
 void check_push_rule(const std::string& rule, std::size_t shared, const py::sequence& values,
                      const std::vector<double>& scalars, std::size_t size, const std::string& dtype) {
   loosestep::bind::PushRule(rule, shared, scalars)

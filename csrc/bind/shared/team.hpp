@@ -1,5 +1,4 @@
-// Team as Python sees it: checks, references to the posted arrays, the GIL. No loop over elements, no
-// protocol.
+// The binding of Team: checks, and references to the arrays of open collectives.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -70,7 +69,7 @@ class Team {
   void abort() { core_.abort(); }
 
  private:
-  // The slot keeps the arrays alive until it is used again; by then no rank is at work on them.
+  // The slot keeps the arrays alive until it is used again; by then no rank uses them.
   Ticket enter(int rank, CollectiveArgs args, py::object arrays) {
     check_rank(rank, "rank");
     const auto [ticket, entered] = core_.post(rank, std::move(args));

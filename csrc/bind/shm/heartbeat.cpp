@@ -1,4 +1,4 @@
-// Python's name for the heartbeat between hosts.
+// The binding of the heartbeat between hosts.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

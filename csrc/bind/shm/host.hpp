@@ -1,4 +1,4 @@
-// Host as Python sees it: checks, the mapping's life, the GIL. No protocol.
+// The binding of Host: checks, and the lifetime of the mapping.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -17,7 +17,7 @@
 
 namespace loosestep::bind {
 
-// One thread of a rank at a time, and no close() under it.
+// Refuses a second call of a rank, and close() during a call.
 class ExclusiveCall {
  public:
   ExclusiveCall(std::atomic_flag& busy, int rank) : busy_(busy) {
@@ -71,7 +71,7 @@ class Host {
   }
 
  private:
-  // In this order: the heart stops before its memory goes.
+  // In this order: the heartbeat stops before its memory is unmapped.
   struct Open {
     shm::Mapping mapping;
     shm::Collectives collectives;
@@ -94,7 +94,7 @@ class Host {
   const char* run(const CollectiveArgs& args, double seconds) {
     shm::Collectives& collectives = open().collectives;
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    const ExclusiveCall exclusive(busy_, rank_);  // with the GIL still held, so that close() sees it
+    const ExclusiveCall exclusive(busy_, rank_);  // with the GIL, so that close() sees it
     const bind::ReleaseGil release;
     return outcome_name(collectives.run(args, deadline));
   }

@@ -1,5 +1,5 @@
-// HostBuffer as Python sees it: an array in memory that the processes of a host map, then in memory of one's
-// own.
+// The binding of HostBuffer: an array in memory that the processes of a host map, and after close() in
+// private memory.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -23,10 +23,11 @@ class HostBuffer {
         held_(std::make_shared<Held>(map_memory(path, needed(size, dtype), create))) {}
 
   static std::size_t needed(std::size_t size, const std::string& dtype) {
-    return std::max<std::size_t>(size, 1) * shared::bytes_of(dtype_named(dtype));  // no mapping has 0 bytes
+    return std::max<std::size_t>(size, 1) *
+           shared::bytes_of(dtype_named(dtype));  // a mapping cannot be empty
   }
 
-  // It keeps the mapping, as does every view of it.
+  // Return a view, which keeps the mapping alive.
   py::array array() const {
     const py::capsule owner(new std::shared_ptr<Held>(held_),
                             [](void* held) { delete static_cast<std::shared_ptr<Held>*>(held); });
@@ -39,7 +40,8 @@ class HostBuffer {
     const bind::ReleaseGil release;
     shm::Mapping own = shm::Mapping::anonymous(size_ * shared::bytes_of(dtype_));
     void* const buffers[] = {held_->mapping.memory(), own.memory()};
-    load[static_cast<int>(dtype_)](nullptr, buffers, 0, size_, false);  // others may still write
+    load[static_cast<int>(dtype_)](nullptr, buffers, 0, size_,
+                                   false);  // atomic loads: others may still write
     held_->mapping.replace_with(std::move(own));
     held_->common = false;
   }

@@ -1,4 +1,4 @@
-// HostCenter as Python sees it: one class for both dtypes. Checks, the mapping's life, the GIL.
+// The binding of HostCenter: one class for both dtypes.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -45,7 +45,7 @@ class HostCenter {
                 });
   }
 
-  // `others` are moved with this one: the rule's buffers are this, the others, and `values`.
+  // Update this center and `others` by a rule, whose buffers are this one, the others and `values`.
   std::uint64_t push(const std::string& rule, const std::vector<HostCenter*>& others,
                      const py::sequence& values, const std::vector<double>& scalars, int rank,
                      double seconds) {
@@ -82,7 +82,7 @@ class HostCenter {
   struct Open {
     shm::Mapping mapping;
     Core core;
-    int calls = 0;  // under way; changed with the GIL held
+    int calls = 0;  // in flight; changed with the GIL held
   };
 
   class InFlight {

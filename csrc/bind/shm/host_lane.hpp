@@ -1,4 +1,4 @@
-// HostLane as Python sees it: checks, references to the started arrays, the GIL. No protocol.
+// The binding of HostLane: checks, and references to the arrays of started collectives.
 #pragma once
 
 #include <deque>
@@ -55,7 +55,7 @@ class HostLane {
   }
 
  private:
-  // In this order: the thread stops before its memory goes.
+  // In this order: the thread stops before its memory is unmapped.
   struct Open {
     shm::Mapping mapping;
     shm::Collectives collectives;
@@ -68,7 +68,7 @@ class HostLane {
 
   Open& open() const { return open_.get("this HostLane"); }
 
-  // The arrays live until their call is known to be done; numbers are given with the GIL held.
+  // Start a call and keep its arrays until it is done. Numbers are given with the GIL held.
   Number start(CollectiveArgs args, py::object arrays) {
     shm::BackgroundQueue& started = open().started;
     held_.push_back(std::move(arrays));
@@ -88,7 +88,7 @@ class HostLane {
 
   int size_, rank_;
   std::atomic_flag busy_;
-  std::deque<py::object> held_;  // of the calls from first_ on
+  std::deque<py::object> held_;  // arrays of the calls from first_
   Number first_ = 0;
   ProcessOwned<Open> open_;
 };

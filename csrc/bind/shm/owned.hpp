@@ -1,4 +1,4 @@
-// How an object of Python holds memory of several processes: where it is found, and whose it is.
+// How Python objects hold shared memory.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -22,7 +22,7 @@ inline std::string memory_name(const py::object& path) {
   return py::isinstance<py::int_>(path) ? "fd " + std::string(py::str(path)) : std::string(py::str(path));
 }
 
-// A number is a descriptor from Host.make; a new path is made here, an old one must exist.
+// Map memory: a number is a descriptor from Host.make; a path is created or must exist.
 inline shm::Mapping map_memory(const py::object& path, std::size_t bytes, bool create) {
   const std::string name = memory_name(path);
   const bool number = py::isinstance<py::int_>(path);
@@ -32,7 +32,7 @@ inline shm::Mapping map_memory(const py::object& path, std::size_t bytes, bool c
   return shm::Mapping(fd, bytes, name);
 }
 
-// What belongs to the process that made it: a fork has the Python object, but not the memory or the thread.
+// Holds what belongs to this process: a fork copies the Python object, but neither the memory nor the thread.
 template <class T> class ProcessOwned {
  public:
   explicit ProcessOwned(std::unique_ptr<T> what) : what_(std::move(what)) {}
@@ -42,15 +42,14 @@ template <class T> class ProcessOwned {
     if (!what_) throw py::value_error(std::string(name) + " is closed");
     if (forked())
       throw std::runtime_error(std::string(name) +
-                               " was opened by another process: a fork has no part in it");
+                               " was opened by another process: a forked child cannot use it");
     return *what_;
   }
 
   bool usable() const { return what_ && !forked(); }
 
   void close() {
-    if (forked())
-      static_cast<void>(what_.release());  // its memory is not mapped here and its threads do not run
+    if (forked()) static_cast<void>(what_.release());  // not mapped in this process, and no thread runs
     what_.reset();
   }
 

@@ -1,4 +1,4 @@
-// Python's names for what the processes of one host share.
+// Bindings of what processes of one host share.
 #include <system_error>
 
 #include "bind/shm/host.hpp"
@@ -15,7 +15,7 @@ using loosestep::bind::HostLane;
 
 namespace {
 
-// An errno of the system becomes Python's OSError, with our sentence.
+// Translate system errors to OSError, with our message.
 void translate(std::exception_ptr thrown) {
   try {
     if (thrown) std::rethrow_exception(thrown);

@@ -1,4 +1,4 @@
-// Factorization machines over sparse rows.
+// Bindings of factorization machines.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -17,7 +17,7 @@ using loosestep::bind::data_of, loosestep::bind::source_of, loosestep::models::S
 
 namespace {
 
-// CSR rows with what is to be learned of each; checked once.
+// CSR rows with their targets and weights, checked once.
 class SparseExamples {
  public:
   SparseExamples(const py::array& begin, const py::array& feature, const py::array& value,
@@ -53,7 +53,7 @@ class FactorMachine {
                 float l2_linear, bool adagrad)
       : held_(py::make_tuple(v, states, intercept)), features_(v.ndim() == 2 ? v.shape(0) : 0) {
     if (v.ndim() != 2 || v.shape(1) % line || v.shape(1) < line || v.shape(1) > line * most_lines)
-      throw py::value_error("v must be a table whose length is a multiple of 16 up to 128");
+      throw py::value_error("v must be 2-dimensional, with rows of a multiple of 16 up to 128 elements");
     if (rank < 1 || rank > v.shape(1)) throw py::value_error("rank must be in 1 .. the rows' length");
     float* const at = mine(v, "v", v.size());
     model_ = {at,
@@ -67,7 +67,7 @@ class FactorMachine {
               adagrad};
   }
 
-  // What only scores may be read-only.
+  // Train one epoch. Arrays may be read-only if they are only used for scores.
   double learn(const SparseExamples& examples, const std::string& loss, float rate, int threads,
                std::uint64_t seed, std::uint64_t epoch, const std::string& set) const {
     check(examples, threads);

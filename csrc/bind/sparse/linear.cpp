@@ -1,4 +1,4 @@
-// The sparse engine as Python sees it: checks, the GIL, words for choices. No loop over data.
+// Bindings of linear models.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -1,4 +1,4 @@
-// Matrix factorization: ratings laid out in a grid, and the factors that visits of them move.
+// Bindings of matrix factorization.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -105,7 +105,7 @@ RatingGrid sample(const SeenPairs& seen, std::uint32_t each, std::pair<std::uint
   });
 }
 
-// One side's arrays: kept alive here, checked once, written in place.
+// The arrays of one side: kept alive, checked once, updated in place.
 class Rows {
  public:
   Rows(py::array rows, py::object bias, py::object squares, py::object l2_of, float l2)
@@ -117,7 +117,7 @@ class Rows {
       throw py::type_error("rows must be contiguous float32, or uint32 that hold two bfloat16 each");
     if (rows_.ndim() != 2 || rows_.shape(1) % line || lines() < 1 || lines() > most_lines)
       throw py::value_error(
-          "rows must be a table whose length is a multiple of 16 words, up to 128 elements");
+          "rows must be 2-dimensional, each a multiple of 16 words of at most 128 elements");
     side_ = {rows_.mutable_data(), vector(bias_, "bias"), vector(squares_, "squares"),
              vector(l2_of_, "l2_of"), l2};
   }
@@ -148,7 +148,7 @@ class Factors {
   Factors(Rows users, Rows items, int rank)
       : users_(std::move(users)), items_(std::move(items)), rank_(rank) {
     if (users_.lines() != items_.lines() || users_.half() != items_.half())
-      throw py::value_error("users and items must have rows of one length and type");
+      throw py::value_error("users and items must have rows of the same length and type");
     if (!users_.side().squares != !items_.side().squares)
       throw py::value_error("squares must be given for users and items, or for neither");
     if (rank < 1 || rank > users_.lines() * line)
@@ -189,7 +189,7 @@ class Factors {
         : set == "atomic" ? atomic_racy
                           : kernel_table(set.empty() ? loosestep::available().begin[0]->name : set.c_str());
     const VisitKernel visit = found.of[users_.half() ? bfloat16 : float32][users_.lines() - 1];
-    if (visit == nullptr) throw py::value_error("exact adds know no bfloat16");
+    if (visit == nullptr) throw py::value_error("adds='exact' is not available for bfloat16");
     return visit;
   }
 

@@ -1,4 +1,4 @@
-// Sparse rows as Python gives them: checked, never converted.
+// Reads sparse rows, without converting them.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -82,7 +82,7 @@ inline py::array_t<std::uint32_t> count(const py::array& starts, const py::array
   return counts;
 }
 
-struct SparseRows {  // rows, and the model that they are laid out for
+struct SparseRows {
   std::uint32_t places, head;
   std::size_t outputs;
 

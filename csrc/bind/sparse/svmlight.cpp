@@ -1,4 +1,4 @@
-// Rows of a file as Python sees them: checks, the GIL, arrays. No loop over data.
+// Bindings of the svmlight reader.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -24,7 +24,7 @@ namespace {
   throw py::error_already_set();
 }
 
-// Without the GIL; what goes wrong becomes Python's.
+// Call f without the GIL and translate its exceptions.
 template <class F> void without_gil(F f) {
   try {
     const loosestep::bind::ReleaseGil release;
@@ -68,8 +68,7 @@ template <class Value> class SparseFile {
     return py::make_tuple(starts, features, values, targets, queries);
   }
 
-  // The least and the greatest feature so far, -1 where there is none, and the first line that has the
-  // greatest.
+  // Return the least and the greatest feature read so far (-1: none) and the first line with the greatest.
   py::tuple range() const {
     const FeatureRange& range = reader_.range();
     return py::make_tuple(range.greatest < 0 ? -1 : range.least, range.greatest, range.greatest_line);
@@ -78,7 +77,8 @@ template <class Value> class SparseFile {
  private:
   static Reader<Value> opened(int descriptor, std::int64_t begin, std::optional<std::int64_t> end,
                               ParseOptions options, int threads) {
-    if (begin < 0 || end.value_or(begin) < begin) throw py::value_error("begin and end must grow from 0");
+    if (begin < 0 || end.value_or(begin) < begin)
+      throw py::value_error("begin must be at least 0 and end at least begin");
     if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
     std::optional<File> file;
     without_gil([&] { file = File::of(descriptor); });

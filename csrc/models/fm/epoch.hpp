@@ -1,5 +1,5 @@
-// One epoch of a factorization machine: threads share all features and lock nothing; chunks of examples come
-// in random order, each thread's its own.
+// One epoch of a factorization machine. Threads share all features without locks; each visits its own chunks
+// of examples in random order.
 #pragma once
 
 #include <numeric>
@@ -11,10 +11,9 @@
 
 namespace loosestep::fm {
 
-constexpr std::int64_t chunk =
-    64;  // examples that lie together: a random order of single ones misses the caches
+constexpr std::int64_t chunk = 64;  // adjacent examples: a random order of single ones would miss the caches
 
-// Runs work(thread, first, last) over chunks of examples until they are done or `stop` says so.
+// Call work(thread, first, last) for chunks of examples until all are done or `stop` returns true.
 template <class Work, class Stop>
 void for_chunks(const std::vector<std::uint32_t>& order, std::int64_t count, int threads, Work work,
                 Stop stop) {
@@ -27,7 +26,7 @@ void for_chunks(const std::vector<std::uint32_t>& order, std::int64_t count, int
   team.run(threads, thread_work, stop);
 }
 
-// The sum of the examples' losses, each before it was learned.
+// Train on all examples; return the sum of their losses, each before its own update.
 template <class Stop>
 double learn_epoch(const Model& model, const Examples& examples, std::int64_t count, LearnKernel learn,
                    int threads, models::Random random, Stop stop) {

@@ -1,4 +1,5 @@
-// A factorization machine's example: one source for every instruction set and kind of access.
+// Training and scoring of examples by a factorization machine: one source for every instruction set and kind
+// of access.
 #pragma once
 
 #include <utility>
@@ -11,7 +12,7 @@ namespace {
 
 using namespace simd;
 
-// What an example's features add up to.
+// The sums over an example's features.
 template <int lines> struct Sums {
   Line s[lines] = {};
   Line squares = {};
@@ -57,18 +58,21 @@ template <int lines> HD float predicted(const Sums<lines>& sums, float intercept
 
 struct Slope {
   double loss;
-  float g;  // dloss/dp
+  float g;  // d loss / d p
 };
 
 template <Loss loss> HD Slope slope(float p, float y) {
   if constexpr (loss == squared) return {0.5 * (double(p) - y) * (double(p) - y), p - y};
-  const float margin = y * p, e = __builtin_expf(margin < 0 ? margin : -margin);  // of -|margin|: no overflow
+  // exp(-
+  // margin
+  // ) does not overflow
+  const float margin = y * p, e = __builtin_expf(margin < 0 ? margin : -margin);
   const float wrong = margin < 0 ? 1 / (1 + e) : e / (1 + e);
   return {__builtin_log1p(double(e)) - (margin < 0 ? double(margin) : 0.0), -y * wrong};
 }
 
-// AdaGrad's, with the gradient at hand in the sum: a first step is no longer than the rate, whatever the
-// scale.
+// Return the step size. AdaGrad's sum already contains this gradient, so a first step is no longer than the
+// rate for any scale of the features.
 HD float adagrad_rate(const Model& model, float* squares, float added) {
   if (!model.adagrad) return model.rate;
   const float after = load_relaxed(squares) + added;
@@ -121,7 +125,7 @@ HD double learn_one(const Model& model, const Examples& examples, std::int64_t r
   return weight * at.loss;
 }
 
-// Every example moves the intercept: a copy of the thread's own, whose change is added at the end.
+// Every example updates the intercept: each thread has a copy and adds its change at the end.
 template <class Access, Loss loss, int lines>
 double learn(const Model& model, const Examples& examples, std::int64_t begin, std::int64_t end) {
   const float before = model.intercept ? load_relaxed(model.intercept) : 0;

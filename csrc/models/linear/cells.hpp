@@ -1,6 +1,6 @@
-// How an element of a vector that several threads move is read and moved. `move(i, f)` is x_i <- f(x_i).
-// Plain: this thread's own. Racy: a relaxed load and a relaxed store; what another thread did in between is
-// lost. Exact: compare-exchange, nothing is lost; f is taken again at the newer value.
+// How threads read and update the elements of a vector: update(i, f) is x_i <- f(x_i).
+// PlainCells: for one thread. RacyCells: a relaxed load and a relaxed store; the update of another thread in
+// between is lost. ExactCells: compare-exchange; nothing is lost, f is evaluated again on the newer value.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@ namespace loosestep::models {
 
 inline constexpr auto relaxed = std::memory_order_relaxed;
 
-// bfloat16, rounded up or down with the probabilities that keep the mean (De Sa et al. 2015).
+// bfloat16, rounded up or down at random so that the mean is exact (De Sa et al. 2015).
 class StochasticBfloat16 {
  public:
   using Stored = std::uint16_t;
@@ -85,7 +85,7 @@ template <class Precision> class ExactCells {
         !shared.compare_exchange_weak(before, precision_.from_float(f(Precision::to_float(before))), relaxed))
       ++retried_;
   }
-  std::uint64_t retried() const { return retried_; }  // what a racy move would have lost
+  std::uint64_t retried() const { return retried_; }  // updates that a racy one would have lost
 
  private:
   Stored* x_;

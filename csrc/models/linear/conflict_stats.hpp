@@ -1,5 +1,5 @@
-// What threads do to each other, seen on every sixteenth example: how much others moved between the reading
-// of an example's coordinates and their writing.
+// Conflicts between threads, sampled on every sixteenth example: what others changed between the reading and
+// the writing of its coordinates.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace loosestep::models {
 
-// How many examples each thread has done, each count on a cache line of its own.
+// The number of examples that each thread has done, on a cache line each.
 class ExampleCounters {
  public:
   explicit ExampleCounters(int threads) : counts_(std::size_t(threads)) {}
@@ -33,9 +33,9 @@ class ExampleCounters {
 
 struct ConflictStats {
   std::uint64_t examples = 0, coordinates = 0, conflicts = 0;
-  std::array<std::uint64_t, 24>
-      staleness{};                    // [k]: others' examples in between, in [2^(k-1), 2^k); [0]: none
-  std::vector<std::uint32_t> places;  // the conflicts'
+  std::array<std::uint64_t, 24> staleness{};  // [k]: samples with 2^(k-1) to 2^k - 1 examples of other
+                                              // threads in between; [0]: with none
+  std::vector<std::uint32_t> places;          // of conflicts
 };
 
 class NoConflictWatch {

@@ -1,4 +1,4 @@
-// What the threads of one epoch have in common.
+// The state that the threads of one epoch share.
 #pragma once
 
 #include <barrier>
@@ -9,7 +9,7 @@
 
 namespace loosestep::models {
 
-// Where threads meet in a deterministic epoch; all of them see the same answer to "are we to stop".
+// The barrier of a deterministic epoch; stopped() returns the same to all threads.
 class StepBarrier {
  public:
   StepBarrier(int threads, const ThreadTeam& team) : team_(team), barrier_(threads, OnCompletion{this}) {}

@@ -1,9 +1,9 @@
-// The most popular coordinates: every thread has a copy of its own, and the copies are merged now and then.
-// With popularity as in texts a few lines of memory would else travel between the cores at every example, and
-// two threads be slower than one.
+// The head: the most frequent coordinates. Every thread has a copy of them, and the copies are merged
+// periodically. With frequencies as in texts, a few cache lines would otherwise move between the cores at
+// every example, and two threads would be slower than one.
 //   merge of thread k:  c_j <- S(c_j + s_j (p_kj - o_kj));  p_kj <- o_kj <- c_j
-// c is the center, p_k the copy, o_k the center that k saw last, S the regularizer's shrinkage. s_j lies
-// between the sum of changes (1, rare features) and their mean (1/n, popular ones): see Combine.
+// c is the center, p_k the copy, o_k the center at k's last merge, S the regularizer's shrinkage. s_j is
+// between the sum of changes (1, rare features) and their mean (1/n, frequent ones): see MergeWeight.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace loosestep::models {
 
 class Head {
  public:
-  // The first `free` elements are not regularized: the intercepts.
+  // The first `free` elements are intercepts, which are not regularized.
   Head(std::size_t size, std::size_t free, int threads)
       : size_(size), free_(free), reached_(size), center_(size), locks_(new std::mutex[blocks()]) {
     for (int thread = 0; size && thread < threads; ++thread)
@@ -32,7 +32,8 @@ class Head {
   float* center() const { return center_.data(); }
   float* copy(int thread) const { return size_ ? of(thread).values.data() : nullptr; }
 
-  // Before any thread merges. Elements from `reached` on have never been touched: nobody looks at them.
+  // Copy the center to all threads before any of them merges. Elements from `reached` were never updated and
+  // are skipped.
   void begin(std::size_t reached) {
     reached_ = std::min(size_, reached);
     for (const Copy& copy : copies_) {
@@ -41,7 +42,8 @@ class Head {
     }
   }
 
-  // One block at a time, each thread beginning at another: so they do not wait for each other.
+  // Merge a thread's copy block by block. Threads start at different blocks, so they do not wait for each
+  // other.
   void merge(int thread, const MergeWeight& weight, const Shrink& shrink) const {
     const std::size_t first = part(blocks(), thread);
     for (std::size_t step = 0; step < blocks(); ++step) {
@@ -51,8 +53,8 @@ class Head {
     }
   }
 
-  // The same for all copies at once, in the order of threads, on this thread's part: the same bits whoever is
-  // fast. All threads are between two barriers.
+  // Merge all copies in the order of threads, on this thread's part of the head: the same bits in every run.
+  // Requires a barrier before and after.
   void fold(int thread, const MergeWeight& weight, const Shrink& shrink) const {
     for (std::size_t i = part(reached_, thread); i < part(reached_, thread + 1); ++i) {
       float change = 0;

@@ -1,5 +1,5 @@
-// Losses of several predictions p at one target y, the number of a class: one against the rest (the sum of
-// the losses with +1 for the class and -1 for the others), or softmax. Of one prediction: rules/losses.hpp.
+// Losses of several predictions p for one target y, the number of a class: one against the rest (the sum of
+// the losses with +1 for the class and -1 for the others), or softmax. For one prediction: rules/losses.hpp.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ using loosestep::LossKind;
 struct Loss : OneLoss {
   using OneLoss::value;
 
-  // Of several outputs.
+  // Return the loss of several outputs.
   double value(const float* p, std::size_t outputs, std::size_t y) const {
     if (kind == LossKind::softmax) return softmax_value(p, outputs, y);
     double sum = 0;
@@ -22,7 +22,7 @@ struct Loss : OneLoss {
     return sum;
   }
 
-  // p becomes the slopes.
+  // Replace p by the derivatives of the loss.
   void to_slopes(float* p, std::size_t outputs, std::size_t y) const {
     if (kind == LossKind::softmax) return softmax_slopes(p, outputs, y);
     for (std::size_t o = 0; o < outputs; ++o) p[o] = slope(p[o], o == y ? 1.0f : -1.0f);
@@ -36,7 +36,7 @@ struct Loss : OneLoss {
     return std::log(sum) - (p[y] - top);
   }
 
-  // The probabilities, less 1 for y.
+  // Replace p by the probabilities, minus 1 for y.
   static void softmax_slopes(float* p, std::size_t outputs, std::size_t y) {
     const float top = *std::max_element(p, p + outputs);
     float sum = 0;
@@ -45,7 +45,8 @@ struct Loss : OneLoss {
     p[y] -= 1;
   }
 
-  // The largest; a hinge has none, its mean over many examples about as much as a squared loss.
+  // Return the largest curvature. A hinge has none; its mean over many examples is about as curved as a
+  // squared loss.
   double curvature() const {
     switch (kind) {
       case LossKind::logistic:

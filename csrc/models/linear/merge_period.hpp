@@ -1,5 +1,5 @@
-// After how many examples a thread sweeps: at the beginning, where steps are largest, soon; then twice as
-// many each time, up to the period.
+// The number of examples between two sweeps of a thread: small at the beginning, where steps are largest,
+// then doubled until it is the period.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ class MergePeriod {
   std::uint64_t current() const { return current_; }
   void grow() { current_ = std::min(longest_, 2 * current_); }
 
-  // How often one sweeps for so many examples, from here on.
+  // Return the number of sweeps in so many examples, from the current period on.
   std::uint64_t count(std::uint64_t examples) const {
     MergePeriod at = *this;
     std::uint64_t sweeps = 0;

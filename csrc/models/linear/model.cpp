@@ -1,4 +1,4 @@
-// Chooses the loop for what is asked, and runs it in every thread.
+// Chooses the loop for the options of an epoch and runs it in every thread.
 #include "models/linear/model.hpp"
 
 #include <cmath>

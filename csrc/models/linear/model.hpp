@@ -1,6 +1,6 @@
 // A linear model that several threads train at once: p_o = w_0o + sum_j w_jo x_j, for one output or several.
-// Place 0 is the intercept, the other places are features in any order; places below the head's size have
-// copies in every thread (head.hpp), the rest is shared without locks. A place holds an element per output.
+// Place 0 is the intercept, the other places are features in any order. Places below the head's size have a
+// copy in every thread (head.hpp), the rest is shared without locks. A place has an element for each output.
 #pragma once
 
 #include <algorithm>
@@ -27,18 +27,19 @@ struct EpochOptions {
   Loss loss;
   Rate rate;
   double l2 = 0, l1 = 0;
-  const float* per_touch = nullptr;  // by place: l2 over the share of rows that touch it; null: l2 by sweeps
-  float intercept_step = 1;          // times the step size; 0: no intercept
+  // by place: l2 divided by the fraction of rows with the feature; null: l2 in sweeps
+  const float* per_touch = nullptr;
+  float intercept_step = 1;  // a factor of the step size; 0: no intercept
   bool adagrad = false, deterministic = false, diagnose = false, average = false;
   Adds adds = Adds::racy;
   Discipline discipline = Discipline::free;
-  std::uint64_t seed = 0, epoch = 0, steps = 0;  // `steps`: of all threads, before this epoch
+  std::uint64_t seed = 0, epoch = 0, steps = 0;  // steps: of all threads before this epoch
   std::uint64_t period = 4096;                   // examples of a thread between two merges of the head
   std::uint64_t tail_every = 1;                  // merges between two sweeps of the tail
-  std::uint32_t measure = 1;                     // every so many rows, the loss is taken
+  std::uint32_t measure = 1;                     // compute the loss of every n-th row
 };
 
-// What one epoch, or one thread of it, tells.
+// The statistics of an epoch, or of one thread in it.
 struct EpochStats {
   double loss = 0;
   std::uint64_t measured = 0, examples = 0, sweeps = 0, retried = 0, updates = 0, clipped = 0;
@@ -46,7 +47,7 @@ struct EpochStats {
   ConflictStats conflicts;
 };
 
-// The memory of a model.
+// The parameters of a linear model and the optimizer's state.
 struct LinearModel {
   LinearModel(std::size_t places, std::size_t head, std::size_t outputs, int threads, Precision precision,
               bool adagrad, bool average);
@@ -58,17 +59,17 @@ struct LinearModel {
   void set(std::size_t element, float value);
 
   std::size_t places, outputs;
-  std::size_t reach = 1;  // places from here on have never been touched: they hold 0
+  std::size_t reach = 1;  // places from here were never updated: they are 0
   int threads;
   Precision precision;
-  Head head, head_squares;  // AdaGrad's sums of squares beside the weights
+  Head head, head_squares;  // AdaGrad's sums of squares, like the weights
   AlignedArray<float> tail32, squares;
   AlignedArray<std::uint16_t> tail16;
   AlignedArray<float> average;
-  std::vector<std::uint64_t> averaged;  // by thread: how many iterates are in its part of the average
+  std::vector<std::uint64_t> averaged;  // by thread: iterates in its part of the average
 };
 
-// One pass of every thread over its share of the rows. `stop` is asked now and then, in this thread.
+// Train every thread on its part of the rows. `stop` is called from time to time in the calling thread.
 EpochStats epoch(LinearModel& model, const Rows& rows, const EpochOptions& options,
                  const std::function<bool()>& stop);
 

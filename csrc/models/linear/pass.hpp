@@ -1,4 +1,4 @@
-// One thread's pass over its share of the rows.
+// The pass of one thread over its part of the rows.
 #pragma once
 
 #include <algorithm>
@@ -83,7 +83,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     if (++since_ == period_.current()) sweep();
   }
 
-  // The scores become the slopes of the loss; whether any is not 0.
+  // Replace the scores by the derivatives of the loss; return whether any is not 0.
   bool slopes(std::size_t i) {
     const float y = rows_.targets[i], weight = rows_.weights ? rows_.weights[i] : 1;
     const bool measured = i % options_.measure == 0;
@@ -151,7 +151,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
       update_element(cells, squares, at, eta, scores_[0], x, l2);
   }
 
-  // w <- w (1 - eta l2 / share) - (eta slope) x, the step of AdaGrad divided by the root of the squares' sum.
+  // w <- w (1 - eta l2 / fraction) - (eta slope) x; AdaGrad divides eta by the root of the sum of squares.
   template <class C, class S>
   static void update_element(C& cells, S& squares, std::size_t i, float eta, float slope, float x, float l2) {
     if constexpr (adagrad) {
@@ -181,7 +181,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     model_.head_squares.merge(thread_, MergeWeight::sums(), Shrink(0, 0, 0));
   }
 
-  // Every thread has done as many steps as this one.
+  // All threads have done the same number of steps here.
   void fold(const MergeWeight& weight, const Shrink& shrink) {
     state_.barrier.arrive_and_wait();
     if (state_.barrier.stopped()) return;
@@ -196,8 +196,8 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
     tail_length_ = 0;
   }
 
-  // What is left of the pass. In a deterministic epoch all meet equally often: a thread with fewer rows comes
-  // without any.
+  // Sweep after the last example. In a deterministic epoch all threads reach the barriers equally often: one
+  // with fewer rows does so without examples.
   void finish_pass() {
     if (since_ > 0 || !options_.deterministic) sweep();
     if (options_.deterministic) match_barrier_count();
@@ -227,7 +227,7 @@ template <class Cells, bool adagrad, bool per_touch, bool several, class Watch> 
   OwnCells head_, head_squares_;
   Cells tail_;
   RacyCells<Float32> squares_;
-  std::vector<float> scores_;  // then slopes
+  std::vector<float> scores_;  // replaced by slopes
   TailRange tail_range_;
   Watch watch_;
 

@@ -11,7 +11,7 @@
 namespace loosestep::models {
 namespace {
 
-// Calls f with the source's columns and values in their types.
+// Call f with the columns and values of `source` in their types.
 template <class F> void typed(const Source& source, F f) {
   const auto with_columns = [&](const auto* columns) {
     if (source.wide_values)
@@ -38,7 +38,7 @@ std::string entry_error(const Source& source, Column column, Value value) {
   return {};
 }
 
-// A row's first entry and how many it has, both read once: they may lie in memory that others write to.
+// The first entry of a row and their number, read once: another thread may write to that memory.
 struct Range {
   std::int64_t begin, size;
 };
@@ -105,7 +105,7 @@ void PreparedRows::lay_out(const Source& source, const std::uint32_t* places, st
     std::uint32_t* const own = places_.data() + starts_[i];
     float* const into = values_.data() + starts_[i];
     std::uint32_t in_head = 0;
-    bool inside = true;  // looked at once a row: a branch at each entry is slower
+    bool inside = true;  // checked once per row: a branch per entry is slower
     for (std::int64_t k = 0; k < size; ++k) {
       const std::size_t column = static_cast<std::size_t>(columns[begin + k]);
       inside &= column < source.features;
@@ -147,13 +147,13 @@ void PreparedRows::measure_coupling(std::size_t outputs, int threads) {
     for (std::size_t i = split_begin(count_, thread, threads); i < split_begin(count_, thread + 1, threads);
          ++i) {
       const Row row = all.row(i);
-      float length = 1;  // the intercept's
+      float length = 1;  // of the intercept
       for (std::uint32_t k = 0; k < row.size; ++k) length += std::abs(row.values[k]);
       mine[0] += length;
       for (std::uint32_t k = 0; k < row.head; ++k) mine[row.places[k]] += std::abs(row.values[k]) * length;
     }
   });
-  for (const std::vector<float>& each : sums)  // in the threads' order: the same bits every time
+  for (const std::vector<float>& each : sums)  // in the order of threads: the same bits every time
     for (std::size_t element = 0; element < coupling_.size(); ++element)
       coupling_[element] += each[element / outputs] / float(count_);
 }

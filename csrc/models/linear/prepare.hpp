@@ -1,4 +1,5 @@
-// Lays sparse rows out for the engine: shuffled once, features in their places, entries of the head first.
+// Copies sparse rows into the layout of the engine: shuffled once, features renumbered, entries of the head
+// first.
 #pragma once
 
 #include <functional>
@@ -11,7 +12,7 @@
 
 namespace loosestep::models {
 
-// Compressed sparse rows as they come.
+// Compressed sparse rows of the caller.
 struct Source {
   std::size_t count = 0, features = 0, entries = 0;
   const std::int64_t* starts = nullptr;
@@ -23,23 +24,25 @@ struct Source {
   const float* weights = nullptr;
 };
 
-struct InvalidRow {  // with a row: -1 where there is none
+// The first invalid row (or -1) and what is wrong with it.
+struct InvalidRow {
   std::int64_t row = -1;
   std::string what;
 };
 
-// Who reads rows while another thread writes them: nothing is read or written out of bounds.
+// Thrown where another thread writes to the rows. Nothing is read or written out of bounds.
 struct RowsChanged : std::runtime_error {
   RowsChanged()
-      : std::runtime_error("the rows changed while they were read: let no other thread write to them") {}
+      : std::runtime_error("the rows changed while they were read: no other thread may write to them") {}
 };
 
-// How many rows hold each feature (counts has room for all features), in several threads.
+// Count the rows that have each feature, in several threads; return the first invalid row. `counts` has room
+// for all features.
 InvalidRow count_features(const Source& source, int threads, std::uint32_t* counts);
 
 class PreparedRows {
  public:
-  // places[j]: where feature j lies in the model, from 1 on; places below `head` come first in a row.
+  // places[j]: the place of feature j in the model, from 1; places below `head` come first in a row.
   PreparedRows(const Source& source, const std::uint32_t* places, std::uint32_t head, std::size_t outputs,
                int threads, std::uint64_t seed);
 

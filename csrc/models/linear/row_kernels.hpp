@@ -1,6 +1,5 @@
-// What one row does with a model of one output: its entries [k, end) are multiplied with the weights at their
-// places, or shift them. Pointers and cells are copied first: else every store to the model, which could be
-// to them for all that the compiler knows, would make it read them again.
+// Loops over the entries [k, end) of one row, for a model with one output. Pointers and cells are copied
+// first: otherwise the compiler would have to read them again after every store to the model.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +9,7 @@
 
 namespace loosestep::models {
 
-// sum w_j x_j. Four running sums: one would wait for every addition.
+// Return sum w_j x_j. With a single running sum each addition would wait for the previous one.
 template <class C>
 float dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset) {
   const C own = cells;
@@ -18,7 +17,7 @@ float dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, st
   const float* const values = row.values;
   const auto product = [&](std::uint32_t i) { return own.load(places[i] - offset) * values[i]; };
   float a = 0, b = 0, c = 0, d = 0;
-  for (; k + 4 <= end; k += 4) {  // rows lie one behind the other: 2 KiB on are those to come
+  for (; k + 4 <= end; k += 4) {  // prefetch the rows 2 KiB ahead
     __builtin_prefetch(values + k + 512), __builtin_prefetch(places + k + 512);
     a += product(k), b += product(k + 1), c += product(k + 2), d += product(k + 3);
   }
@@ -28,7 +27,7 @@ float dot(const C& cells, const Row& row, std::uint32_t k, std::uint32_t end, st
   return (a + b) + (c + d);
 }
 
-// w_j <- w_j - step x_j.
+// Do w_j <- w_j - step x_j.
 template <class C>
 void subtract_scaled(C& cells, const Row& row, std::uint32_t k, std::uint32_t end, std::size_t offset,
                      float step) {

@@ -1,4 +1,4 @@
-// One thread's part of the tail: what regularization and the average do to it, for the steps of all threads.
+// One thread's part of the tail, which it regularizes and averages for the steps of all threads.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ class TailRange {
     for (std::size_t i = std::max(begin_, intercept); i < end_; ++i) tail.update(i, all);
   }
 
-  // The running mean of the iterates at every sweep of the tail: thread 0 takes the head's.
+  // Add the iterate to the running mean, at every sweep of the tail; thread 0 adds the head.
   template <class Own, class Cells> void average(const Own& head, const Cells& tail) const {
     const float part_of = 1 / float(++model_.averaged[std::size_t(thread_)]);
     float* const mean = model_.average.data();

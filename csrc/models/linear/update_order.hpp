@@ -1,6 +1,5 @@
-// The disciplines that Hogwild does without; here to be compared with.
-// locked: one example at a time. turns: gradients side by side, updates in round robin (Langford, Smola,
-// Zinkevich 2009).
+// Orders of updates that Hogwild does without, for comparison. locked: one example at a time. turns:
+// gradients in parallel, updates in round-robin order (Langford, Smola, Zinkevich 2009).
 #pragma once
 
 #include <atomic>
@@ -34,7 +33,7 @@ class UpdateOrder {
     if (discipline_ == Discipline::locked) mutex_.unlock();
     if (discipline_ == Discipline::turns) pass_turn(thread);
   }
-  // No more examples: the others do not wait for this thread's turns.
+  // Take no more turns: the others do not wait for this thread.
   void leave(int thread) {
     if (discipline_ != Discipline::turns) return;
     before_write(thread);

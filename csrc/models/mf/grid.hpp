@@ -1,4 +1,4 @@
-// Ratings laid out once: cut into a grid of cells whose rows of factors stay in cache, shuffled in each cell.
+// Ratings, divided into a grid of cells whose rows of factors stay in cache, and shuffled within each cell.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace loosestep::mf {
 
-// Where blocks of consecutive rows begin, and whose is which. Blocks hold about as many ratings each: a row
-// that has many is not cut, so some may be empty.
+// The blocks of consecutive rows. They have about the same number of ratings; a row is never split, so some
+// blocks may be empty.
 class BlockBounds {
  public:
   BlockBounds(std::span<const std::uint32_t> index, std::uint32_t rows, std::uint32_t blocks)
@@ -73,7 +73,7 @@ class RatingGrid {
 
   BlockBounds users_, items_;
   std::vector<Rating> ratings_;
-  std::vector<std::uint64_t> begin_;  // of cells: user blocks of the first item block, then of the next
+  std::vector<std::uint64_t> begin_;  // of cells: all user blocks of the first item block, then of the next
 };
 
 }  // namespace loosestep::mf

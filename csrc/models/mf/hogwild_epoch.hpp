@@ -1,7 +1,7 @@
-// One epoch of Hogwild over a grid: every thread has users of its own, and all share the items.
+// One epoch of Hogwild over a grid: every thread has its own users, and all share the items.
 //
-// All go through the item blocks in one random order, each from a place of its own, and wait for nobody; so
-// two seldom write to the same items, and the lines of the popular ones seldom travel between cores.
+// All threads visit the item blocks in the same random order, each from a different start, without waiting:
+// so two seldom write to the same items, and the cache lines of popular ones seldom move between cores.
 #pragma once
 
 #include "models/mf/grid.hpp"
@@ -10,7 +10,7 @@
 
 namespace loosestep::mf {
 
-// What threads have of an epoch, besides the model.
+// The options of an epoch.
 struct Epoch {
   const RatingGrid& grid;
   Model model;
@@ -19,7 +19,7 @@ struct Epoch {
   std::uint64_t seed, number;
 };
 
-// A thread's part of `blocks`: [first, last).
+// A thread's part of the blocks: [first, last).
 struct BlockRange {
   std::uint32_t first, last;
 };
@@ -29,8 +29,8 @@ inline BlockRange block_range(std::uint32_t blocks, int of, int threads) {
   return {cut(of), cut(of + 1)};
 }
 
-// What is drawn from an epoch's streams: the order of item blocks, for all; of its users' blocks, by thread
-// and item block; the numbers that round, by thread.
+// The random streams of an epoch: the order of item blocks, common to all threads; the order of user blocks,
+// by thread and item block; the rounding, by thread.
 inline models::Random common_stream(const Epoch& epoch) { return models::Random(epoch.seed, epoch.number); }
 inline models::Random stream(const Epoch& epoch, int thread, std::uint32_t item_block) {
   return models::Random(epoch.seed, epoch.number,
@@ -44,7 +44,7 @@ inline ThreadState thread_state(std::uint64_t seed, std::uint64_t epoch, std::ui
   return made;
 }
 
-// The cells of one item block and of a thread's users, users in random order.
+// Visit the cells of one item block and of a thread's users, in random order of users.
 inline void visit_block(const Epoch& epoch, std::uint32_t item_block, const BlockRange& users,
                         models::Random random, ThreadState& thread_state, const models::ThreadTeam& team) {
   const Rating* const last = epoch.grid.ratings().data() + epoch.grid.ratings().size();
@@ -74,7 +74,7 @@ inline VisitSums hogwild_thread(const Epoch& epoch, int thread, const models::Th
   return mine.sums;
 }
 
-// `stop` as Crew has it.
+// Run one epoch. `stop` as in ThreadTeam::run.
 template <class Stop> VisitSums hogwild(const Epoch& epoch, Stop stop) {
   models::ThreadTeam team;
   std::vector<VisitSums> sums(static_cast<std::size_t>(epoch.threads));

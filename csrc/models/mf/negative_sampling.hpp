@@ -1,4 +1,4 @@
-// Implicit feedback: pairs that were seen, and others, drawn anew for every epoch, that were not.
+// Implicit feedback: the pairs that were seen, and pairs that were not, sampled anew for every epoch.
 #pragma once
 
 #include <span>
@@ -12,7 +12,7 @@
 
 namespace loosestep::mf {
 
-// Columns of ratings: what a grid is made of.
+// The columns that a grid is made of.
 struct RatingColumns {
   std::vector<std::uint32_t> users, items;
   std::vector<float> values, weights;
@@ -26,7 +26,7 @@ struct RatingColumns {
   }
 };
 
-// Items of one user: a bit for each item there is.
+// The items of one user, a bit for each item.
 class ItemSet {
  public:
   explicit ItemSet(std::uint32_t items) : words_(items / 64 + 1) {}
@@ -56,9 +56,9 @@ class SeenPairs {
 
   std::pair<std::uint32_t, std::uint32_t> shape() const { return shape_; }
 
-  // Pairs that were seen, of value 1; and for each of them `each` of the same user and any item, all as
-  // likely, of value 0 and weight 1, those that were seen left out. A user's come from a stream of his own:
-  // the same whatever the number of threads.
+  // Return the seen pairs with value 1 and, for each of them, `each` pairs of the same user and a uniformly
+  // random item with value 0 and weight 1, without those that were seen. Every user has a random stream, so
+  // the result does not depend on the number of threads.
   template <class Stop>
   std::vector<RatingColumns> sample(std::uint32_t each, std::uint64_t seed, std::uint64_t epoch, int threads,
                                     Stop stop) const {
@@ -77,7 +77,7 @@ class SeenPairs {
   }
 
  private:
-  // The first user of a thread: each thread has about as many pairs.
+  // Return the first user of a thread; threads have about the same number of pairs.
   std::uint32_t first_user(int thread, int threads) const {
     if (thread == threads) return shape_.first;
     const std::uint64_t pair = models::split_begin(items_.size(), thread, threads);
@@ -97,7 +97,7 @@ class SeenPairs {
     for (std::uint64_t i = first; i < last; ++i) marks.set(items_[i], false);
   }
 
-  std::vector<std::uint64_t> begin_;  // of every user, and the end
+  std::vector<std::uint64_t> begin_;  // of every user, then the end
   std::vector<std::uint32_t> items_;
   std::vector<float> weights_;
   std::pair<std::uint32_t, std::uint32_t> shape_;

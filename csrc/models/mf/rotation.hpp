@@ -1,10 +1,11 @@
-// Model rotation (Harp; Zhang, Peng, Qiu 2016): workers keep their users, slices of the items go round a
-// ring.
+// Model rotation (Harp; Zhang, Peng, Qiu 2016): workers keep their users, and slices of the items move around
+// a ring.
 //
-// Two slices a worker: while one is on its way the worker has another. In round j worker w visits the slices
-// 2c and 2c + 1 with c = w - j, then hands each on: no two workers ever write to one row, so the result is
-// the sequential one's, bit for bit. In order "permutation" the ring is drawn anew for every iteration. With
-// `seconds` a visit ends after so long, and the cells left are for the slice's next visit.
+// There are two slices per worker: while one is in transit the worker has another. In round j worker w visits
+// the slices 2c and 2c + 1 with c = w - j and hands each on. Two workers never write to the same row, so the
+// result has the bits of a sequential run. With order "permutation" the ring is drawn again for every
+// iteration. With `seconds` a visit ends after that time, and the remaining cells are left for the next
+// visit.
 #pragma once
 
 #include <utility>
@@ -28,12 +29,12 @@ class Rotation {
   int workers() const { return workers_; }
   std::uint32_t slices() const { return 2 * static_cast<std::uint32_t>(workers_); }
 
-  // One iteration: every worker meets every slice once.
+  // Run one iteration: every worker visits every slice once.
   template <class Stop> VisitSums iterate(const Model& model, VisitKernel visit, Stop stop) {
     models::ThreadTeam team;
     const std::vector<std::uint32_t> ring = ring_order();
     std::vector<std::atomic<std::uint32_t>> handed_on(
-        slices());  // on from how many workers, in this iteration
+        slices());  // how many workers have handed it on in this iteration
     std::vector<VisitSums> sums(ring.size());
     const auto work = [&](int w) {
       const auto at = static_cast<std::size_t>(w);
@@ -48,7 +49,7 @@ class Rotation {
   using Cell = std::pair<std::uint32_t, std::uint32_t>;  // user block, item block
   using Clock = std::chrono::steady_clock;
 
-  // A worker's cells in a slice, in the order of this pass, and how many it has visited.
+  // A worker's cells in a slice, in the order of this pass, and how many of them it has visited.
   struct SliceProgress {
     std::uint64_t pass;
     std::size_t next;
@@ -68,7 +69,7 @@ class Rotation {
     return made;
   }
 
-  // Where on the ring each worker sits.
+  // Return the position of each worker on the ring.
   std::vector<std::uint32_t> ring_order() const {
     const auto n = static_cast<std::uint32_t>(workers_);
     if (order_ == Order::permutation)
@@ -92,7 +93,8 @@ class Rotation {
     return state.sums;
   }
 
-  // Waits for the worker before; no longer than that works, for what fails there stops the crew.
+  // Wait until the previous worker has handed on the slice; return false where the team was stopped, as after
+  // an error there.
   static bool wait_for_slice(const std::atomic<std::uint32_t>& handed_on, std::uint32_t round,
                              const models::ThreadTeam& team) {
     for (int turns = 0; handed_on.load(std::memory_order_acquire) < round; ++turns) {

@@ -1,4 +1,4 @@
-// The visit of one rating, and of many: one source for every instruction set, storage and kind of access.
+// The visit of ratings: one source for every instruction set, storage and kind of access.
 #pragma once
 
 #include <utility>
@@ -11,7 +11,7 @@ namespace {
 
 using namespace simd;
 
-constexpr int prefetch_distance = 12;  // ratings: their rows are asked for so early
+constexpr int prefetch_distance = 12;  // ratings
 
 template <class Access, int lines>
 constexpr int row_length = lines * line / Access::lines_per_access;  // elements
@@ -27,7 +27,7 @@ template <class Access, int lines> HD void prefetch(const Model& model, const Ra
     __builtin_prefetch(p + i, 1), __builtin_prefetch(q + i, 1);
 }
 
-// One side's numbers of a row other than the row itself.
+// The numbers of a row other than its factors.
 struct Scalars {
   float bias, l2, squares, rate;
 };
@@ -67,7 +67,7 @@ template <class Access, int lines> HD void load(const typename Access::Element* 
     Access::load(at + row_length<Access, 1> * i, out + i);
 }
 
-// Moves the row x, whose partner is y; returns the gradient's squares where they are wanted.
+// Update the row x, with y the row of the other side; return the squares of the gradient if `counts`.
 template <class Access, int lines>
 HD Line update_row(typename Access::Element* at, const Line* x, float e, const Line* y, const Scalars& own,
                    bool counts, [[maybe_unused]] XorShift& noise) {
@@ -118,7 +118,7 @@ void visit(const Model& model, const Rating* begin, const Rating* end, const Rat
   thread_state.sums.ratings += static_cast<std::uint64_t>(end - begin);
 }
 
-// Rows of bfloat16 have an even number of lines; exact adds know none of them.
+// Rows of bfloat16 have an even number of lines; there are no exact adds for them.
 template <class Access, Adds adds, int lines> constexpr VisitKernel kernel_of() {
   if constexpr (lines % Access::lines_per_access == 0 &&
                 (adds == Adds::racy || Access::lines_per_access == 1))

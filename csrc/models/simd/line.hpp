@@ -1,6 +1,6 @@
-// Sixteen elements of a row, and the two ways to reach them in memory that others write meanwhile.
-// Compiled once for each instruction set, hence the anonymous namespace. Lanes are summed in one order
-// whatever the width of a vector, so every set gives the same bits.
+// Lines of sixteen elements, and the two ways to access them in memory that other threads write. Compiled
+// once for each instruction set, hence the anonymous namespace. Lanes are summed in the same order for every
+// width of a vector, so all instruction sets give the same bits.
 #pragma once
 
 #include <cstddef>
@@ -44,7 +44,7 @@ HD void add(Line& x, const Line& y) {
   for (int i = 0; i < parts; ++i) x.part[i] += y.part[i];
 }
 
-// e x - l y: one side's gradient, downhill.
+// Return e x - l y, the negative gradient of one side.
 HD Line descent(float e, const Line& x, float l, const Line& y) {
   Line out;
   for (int i = 0; i < parts; ++i) out.part[i] = e * x.part[i] - l * y.part[i];
@@ -57,7 +57,7 @@ HD Line stepped(const Line& x, float rate, const Line& gradient) {
   return out;
 }
 
-// Lane i and lane i + n/2, again and again.
+// Add lane i + n/2 to lane i until one is left.
 HD float lane_sum(const Floats4& x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 HD float lane_sum(const Floats8& x) {
   return lane_sum(
@@ -73,7 +73,8 @@ HD float sum(Line x) {
   return lane_sum(x.part[0]);
 }
 
-// One xorshift32 (Marsaglia 2003) a lane; its halves round the two elements of a word.
+// One xorshift32 generator (Marsaglia 2003) per lane; the halves of a number round the two elements of a
+// word.
 struct XorShift {
   Bits state;
 
@@ -85,7 +86,7 @@ struct XorShift {
   }
 };
 
-// Words of two bfloat16, of one lane in two lines: the first line's in the low half.
+// Words of two bfloat16 hold a lane of two lines: the first line in the low half.
 HD Line low(const Bits& words) {
   Line out;
   for (int i = 0; i < parts; ++i) out.part[i] = reinterpret_cast<Floats>(words.part[i] << 16);
@@ -98,7 +99,7 @@ HD Line high(const Bits& words) {
   return out;
 }
 
-// Up with the probability that makes the mean right: a number in [0, 2^16) is added to what is cut off.
+// Round at random so that the mean is exact: add a number in [0, 2^16) to the bits that are cut off.
 HD Bits round_pair(const Line* two, const Bits& random) {
   Bits out;
   for (int i = 0; i < parts; ++i) {
@@ -109,8 +110,8 @@ HD Bits round_pair(const Line* two, const Bits& random) {
   return out;
 }
 
-// How rows lie in memory and are reached: `together` lines are loaded and stored at a time. bfloat16 rows are
-// words of two elements.
+// The storage of rows: `lines_per_access` lines are loaded and stored together. bfloat16 rows are words of
+// two elements.
 struct Float32Rows {
   using Element = float;
   static constexpr int lines_per_access = 1;
@@ -120,8 +121,9 @@ struct Bfloat16Rows {
   static constexpr int lines_per_access = 2;
 };
 
-// Whole vectors. What another thread writes meanwhile may be seen in part: lies outside the language's memory
-// model, and inside the machine's, for which these are loads and stores; volatile, so they are done once.
+// Access by whole vectors. What another thread writes may be seen in part: undefined in the language's memory
+// model, defined in the processor's, where these are plain loads and stores. Volatile, so that each is done
+// once.
 template <class Element, class Vector> struct Memory {
   typedef Element Shared __attribute__((vector_size(4 * width), aligned(4), may_alias));
 
@@ -161,7 +163,7 @@ template <class T> HD T load_relaxed(const T* at) {
 
 template <class T> HD void store_relaxed(T* at, T x) { __atomic_store(at, &x, __ATOMIC_RELAXED); }
 
-// The change is added to whatever is there now.
+// Add the change to the current value.
 HD void add_exactly(float* at, float before, float after) {
   const float change = after - before;
   while (!__atomic_compare_exchange(at, &before, &after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -175,7 +177,8 @@ template <Adds adds> HD void store_scalar(float* at, float before, float after) 
     store_relaxed(at, after);
 }
 
-// Elements, or words of two, atomically: what sanitizers see, and the oracle of the vectors.
+// Atomic access to single elements, or words of two: visible to sanitizers, and the reference for the
+// vectors.
 template <class Layout, Adds adds> struct Atomics;
 
 template <Adds adds> struct Atomics<Float32Rows, adds> : Float32Rows {

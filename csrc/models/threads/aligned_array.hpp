@@ -1,4 +1,4 @@
-// Zeroed memory of one kind: aligned, in huge pages where it is large.
+// A zeroed array: aligned, in huge pages if it is large.
 #pragma once
 
 #include <cstddef>

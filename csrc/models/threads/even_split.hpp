@@ -1,4 +1,4 @@
-// Where one of several shares begins that are as equal as can be; it ends where the next begins.
+// Splits n elements into parts of nearly the same size. A part ends where the next one begins.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Random numbers of one thread: a stream for every (seed, epoch, thread), the same on every machine.
+// Random numbers: a stream for every (seed, epoch, thread), the same on every machine.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ class Random {
 
   std::uint64_t next() { return mix(state_ += golden); }
 
-  // In [0, n), by multiplication: the bias is below n / 2^32.
+  // Return a number in [0, n), by multiplication: the bias is below n / 2^32.
   std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>((next() >> 32) * n >> 32); }
 
  private:
@@ -31,7 +31,7 @@ class Random {
   std::uint64_t state_;
 };
 
-// 0 .. n-1 in random order (Fisher-Yates).
+// Return 0 .. n-1 in random order (Fisher-Yates).
 inline std::vector<std::uint32_t> random_permutation(std::uint32_t n, Random random) {
   std::vector<std::uint32_t> order(n);
   std::iota(order.begin(), order.end(), 0u);

@@ -1,4 +1,4 @@
-// Threads that work on one model, while the caller looks whether they are to stop.
+// Threads that work on one model while the calling thread checks whether to stop.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,8 @@ namespace loosestep::models {
 
 class ThreadTeam {
  public:
-  // Runs work(thread) in every thread and `stop` in the caller, now and then; it says whether to give up.
-  // Work looks at stopped() often. What a thread throws stops the others and is thrown again here.
+  // Run work(thread) in every thread and call `stop` from time to time in the calling one, until it returns
+  // true. `work` must check stopped() often. An exception in a thread stops the others and is rethrown here.
   template <class Work, class Stop> void run(int threads, Work work, Stop stop) {
     running_ = threads;
     std::vector<std::jthread> team;
@@ -22,7 +22,7 @@ class ThreadTeam {
       team.reserve(static_cast<std::size_t>(threads));
       for (int thread = 0; thread < threads; ++thread)
         team.emplace_back([this, &work, thread] { run_one(work, thread); });
-    } catch (...) {  // no more threads: those that run must not be left
+    } catch (...) {  // no more threads: stop those that run
       stopped_ = true;
       throw;
     }
