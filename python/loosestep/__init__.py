@@ -2,6 +2,7 @@
 
 from loosestep import data, ops
 from loosestep.codecs import E3M0
+from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
 from loosestep.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, RMSpropWarmup, least_squares
 from loosestep.optimizers.schedules import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.runtime.result import Interrupted, Progress, Result
@@ -56,6 +57,8 @@ from loosestep.transports.simulated.stragglers import Constant, LogNormal, Pause
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
+
+_warn_if_core_is_old()
 
 __all__ = [
     "BMUF",
