@@ -144,13 +144,6 @@ def wheel(session: nox.Session) -> None:
     session.run("python", ".ci/wheel.py", *session.posargs)
 
 
-@nox.session
-def cross(session: nox.Session) -> None:
-    """Compile the core, without running it, for the platforms of the wheels that this one is not."""
-    session.install("ziglang", "pybind11", "cmake", "ninja")
-    session.run("python", ".ci/cross.py", *session.posargs)
-
-
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def versions(session: nox.Session) -> None:
     """Install and run the fast tests on each Python that is here."""
