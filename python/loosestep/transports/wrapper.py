@@ -1,4 +1,4 @@
-"""A session inside a session: what every wrapper of a transport shares."""
+"""A session inside a session: the part that all wrappers of transports share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WrappedSession(Session):
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        """The requests of one worker, changed."""
+        """Return the requests of one worker, changed."""
 
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         return self.inner.wrap(worker, self.rewrite(worker, requests))
@@ -62,14 +62,14 @@ class WrappedSession(Session):
     def proceed(self, rank: int) -> None:
         self.inner.proceed(rank)
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        return self.inner.surveying(topic, mine)
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return self.inner.all_gather_object(name, mine)
 
-    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        return self.inner.halting(prepare, decide)
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        return self.inner.stop_protocol(prepare, decide)
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
-        self.inner.await_halt(decided)
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        self.inner.await_stop(decided)
 
     def leave(self, error: BaseException | None) -> None:
         self.inner.leave(error)
