@@ -87,3 +87,11 @@ class CollectiveSlot:
                     yield
         except _core.Mismatch as error:
             raise mismatch(error, self.group, worker) from error
+
+
+class CollectiveSlots(list[CollectiveSlot]):
+    """The slots of all phases."""
+
+    def enter(self, request: IntraHost, worker: Worker) -> Operation:
+        """Let a phase of a collective use its slot."""
+        return self[request.phase].enter(request, worker)
