@@ -1,4 +1,4 @@
-"""The failure detector without processes: sessions' parts over wires in one thread, on a clock that is set by hand."""
+"""The failure detector without processes: parts of sessions over wires in one thread, on a clock set by hand."""
 
 from __future__ import annotations
 
