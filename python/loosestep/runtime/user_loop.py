@@ -87,7 +87,7 @@ class Joined:
 
     def agree(self, facts: dict[str, str]) -> None:
         """All processes must have been asked for the same run."""
-        check_facts(self.session.surveying("run", lambda: facts)())
+        check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
         """What `drive` would be given."""

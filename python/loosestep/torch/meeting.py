@@ -37,7 +37,7 @@ class Meeting:
     def __init__(self, loop: Loop) -> None:
         self.loop, self.turn = loop, 0
         self.words: list[Any] = [None, None]
-        survey = loop.joined.session.surveying
+        survey = loop.joined.session.all_gather_object
         self.asks = [survey(f"word {place}", partial(self.words.__getitem__, place)) for place in (0, 1)]
 
     def wait(self, what: str) -> None:

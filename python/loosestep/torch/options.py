@@ -55,7 +55,7 @@ class Options:
     def __init__(self, joined: Joined, inner: torch.optim.Optimizer) -> None:
         self.joined, self.inner = joined, inner
         self.mine = options(inner)  # when this worker came to compare them
-        self.of_all = joined.session.surveying("options", lambda: self.mine)
+        self.of_all = joined.session.all_gather_object("options", lambda: self.mine)
 
     def check(self, what: str) -> None:
         """Raise Mismatch on every worker, with the first difference. All come here at one step, in that call."""
