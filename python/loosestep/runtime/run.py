@@ -256,7 +256,8 @@ class Job:
         worker, model = program.worker, program.model
         session, native = self.session, self.session.native | model.native
         lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
-        return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
+        requests = session.wrap(worker, lowering.lower(program.script()))
+        return Task(worker, requests, lambda request: model.handlers[type(request)](request))
 
     # --- quiesce points ----------------------------------------------------------------------------------
 
