@@ -23,21 +23,21 @@ Pair: TypeAlias = "tuple[Array, Array]"
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """One step's rows of all `size` workers; `part` is what a worker takes: consecutive rows, in rank order."""
+    """One step's rows of all `size` workers; `part` returns one worker's: consecutive rows, in rank order."""
 
     data: Pair
     rows: Array
     size: int
 
-    def part(self, rank: int, shares: Sequence[float] | None = None) -> Pair:
-        """The rows of one worker, in proportion to its share; alike where no shares are given."""
-        mine = part_of(self.rows, rank, self.size, shares)
+    def part(self, rank: int, fractions: Sequence[float] | None = None) -> Pair:
+        """Return the rows of one worker, in proportion to its fraction; equally many where none are given."""
+        mine = part_of(self.rows, rank, self.size, fractions)
         return self.data[0][mine], self.data[1][mine]
 
 
-def part_of(rows: Array, rank: int, size: int, shares: Sequence[float] | None) -> Array:
+def part_of(rows: Array, rank: int, size: int, fractions: Sequence[float] | None) -> Array:
     """A worker's rows of a step: consecutive ones, in rank order, as many as its share says."""
-    counts = apportion(len(rows), [1.0] * size if shares is None else shares)
+    counts = apportion(len(rows), [1.0] * size if fractions is None else fractions)
     stop = sum(counts[: rank + 1])
     return rows[stop - counts[rank] : stop]
 

@@ -183,7 +183,7 @@ class Staging:
         """Of a buffer whose elements have nothing to do with each other; one alone has nobody to agree with."""
         count = len(members(request, self.worker.size))
         if count == 1:
-            return [Part(replace(request, buf=self.worker.room("nobody", 0, request.buf.dtype)))]
+            return [Part(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]
         read = getattr(request, "root", self.worker.rank) == self.worker.rank
         written = not (read and isinstance(request, Broadcast))
         step = CHUNK // request.buf.itemsize * count

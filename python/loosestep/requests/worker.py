@@ -48,7 +48,7 @@ class Worker:
         self.clock = self.round = self.samples = 0
         self._updates, self._common = 0, common
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
-        self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
+        self.fractions: Sequence[float] | None = None  # of the global batch, each worker's; None: alike
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
         self.seed = 0  # of the run
@@ -109,23 +109,22 @@ class Worker:
         return self._share(name, like)
 
     def scratch(self, name: object, like: Buffer) -> Buffer:
-        """A buffer of the size and dtype of `like`, where it lies, whose content need not survive the round."""
+        """Return a buffer of the size, dtype and device of `like` whose content need not survive the round."""
         key = (name, like.size, like.dtype, is_on_device(like))
         if key not in self._scratch:
             self._scratch[key] = buffers.like(like)
         return self._scratch[key]
 
-    def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
-        """So many values which need not survive the round: like the parameters, or in main memory of that type."""
+    def workspace(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+        """Return memory for `count` values that need not survive the round.
+
+        It is like the parameters, on their device; with a `dtype` it is in main memory.
+        """
         there = dtype is None and is_on_device(self.params)
         key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
             self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
         return self._scratch[key]
-
-    def numbers(self, name: object, count: int) -> Buffer:
-        """Room for so many float64 numbers, which need not survive the round."""
-        return self.room(name, count, np.float64)
 
     def copy_of_params(self) -> Buffer:
         """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
@@ -136,7 +135,7 @@ class Worker:
         """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
         out = self.scratch("normal", self.params)
         key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
-        drawn = self.room("normal", out.size, out.dtype) if is_on_device(out) else out
+        drawn = self.workspace("normal", out.size, out.dtype) if is_on_device(out) else out
         np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=drawn)
         if drawn is not out:
             out[:] = drawn

@@ -80,13 +80,13 @@ class Feed:
             self.ahead.append(batch)
         return False
 
-    def take(self, shares: Any = None) -> Any:
+    def take(self, fractions: Any = None) -> Any:
         """The next batch; of one of all workers together, this worker's part."""
         self.taken += 1
         batch = self.ahead.pop()
         if hasattr(batch, "part"):
-            return batch.part(self.rank, shares)
-        if shares is not None:
+            return batch.part(self.rank, fractions)
+        if fractions is not None:
             raise TypeError(
                 f"batches of changing size need batches of all workers together, as data.global_batches makes "
                 f"them; worker {self.rank} got {kind(batch)}"
@@ -142,7 +142,7 @@ class NumpyModel:
         if self.feed.ended():
             worker.grad.fill(0)
             return 0
-        batch = self.feed.take(worker.shares)
+        batch = self.feed.take(worker.fractions)
         if self.snapshot is not worker.params:
             ops.load(worker.params, self.snapshot)
         answer = self.gradient(self.readable, batch)

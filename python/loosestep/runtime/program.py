@@ -75,7 +75,7 @@ class Program:
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.lost = False  # the consensus is not finite
-        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not settled
+        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not drained
         self.out = worker.copy_of_params()
         self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
@@ -88,9 +88,7 @@ class Program:
         self.state: State = self.states[part]
         self.until = plan.ends[part]
         self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
-        self.eval_period = (
-            plan.every if self.one_sided() and self.worker.rank == 0 else None
-        )  # the period of looks
+        self.eval_period = plan.every if self.one_sided() and self.worker.rank == 0 else None  # steps
         sync_periods = (plan.checkpoint_every, None if self.one_sided() else plan.every)
         self.sync_periods = tuple(period for period in sync_periods if period is not None)
 
@@ -243,7 +241,7 @@ class Program:
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
             worker.clock = self.last_eval_step = self.last_sync_step
-            self.progress, worker.inside, worker.shares = 0, False, None
+            self.progress, worker.inside, worker.fractions = 0, False, None
             worker.unmetered = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
             worker.unmetered = False
@@ -307,11 +305,8 @@ class Program:
     def evaluate_alone(self) -> Iterator[Request]:
         """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
         plan, clock = self.plan, self.worker.clock
-        if (
-            not self.eval_period
-            or clock // self.eval_period == self.last_eval_step // self.eval_period
-            or self.is_last(clock)
-        ):
+        period = self.eval_period
+        if not period or clock // period == self.last_eval_step // period or self.is_last(clock):
             return
         self.last_eval_step = clock
         self.worker.unmetered = True

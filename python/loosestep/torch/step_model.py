@@ -179,7 +179,7 @@ class TorchModel:
     def weight(self) -> int:
         """What this step weighs in averages: its rows where batches are shared out, else 1."""
         rows, self.rows = self.rows, None
-        if rows is None and self.worker.shares is not None:
+        if rows is None and self.worker.fractions is not None:
             raise TypeError(
                 "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
             )
