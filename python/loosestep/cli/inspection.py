@@ -27,7 +27,7 @@ REPEATS = 5
 LENGTHS = (0, 1, 17, 4097)  # nothing, less than a vector, a vector and a rest, a block and a rest
 
 
-class Part(NamedTuple):
+class Package(NamedTuple):
     """Something that works without being required."""
 
     module: str
@@ -37,12 +37,12 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("sklearn", "scikit-learn", "the digits", 'pip install "loosestep[demo]"'),
-    Part("matplotlib", "matplotlib", "the picture of --out", 'pip install "loosestep[demo]"'),
-    Part("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
-    Part("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
-    Part("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
-    Part("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
+    Package("sklearn", "scikit-learn", "the digits", 'pip install "loosestep[demo]"'),
+    Package("matplotlib", "matplotlib", "the picture of --out", 'pip install "loosestep[demo]"'),
+    Package("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
+    Package("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
+    Package("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
+    Package("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
 )
 
 
@@ -92,7 +92,7 @@ def _part(part: dict[str, Any]) -> str:
     return f"{there} ({part['use']})"
 
 
-def version_of(part: Part) -> str | None:
+def version_of(part: Package) -> str | None:
     """The version of an optional part, without importing it; None where it is not there."""
     if util.find_spec(part.module) is None:
         return None

@@ -48,14 +48,14 @@ def checked(hosts: Sequence[int]) -> tuple[int, ...]:
     return tuple(hosts)
 
 
-class Place:
+class HostMap:
     """Where a worker stands: on which host, and whether it is the one that meets the other hosts."""
 
     def __init__(self, worker: Worker, hosts: Hosts) -> None:
         self.worker, self.hosts = worker, hosts
         self.leaders = tuple(host[0] for host in hosts)
         self.host = self.host_of(worker.rank)
-        self.leads = worker.rank == self.host[0]
+        self.is_leader = worker.rank == self.host[0]
 
     def host_of(self, rank: int) -> Group:
         """Those who share memory with that rank, itself too."""
@@ -74,12 +74,12 @@ class Ticket:
         return Hosted(lane, self.number, self.tag, iter(requests))
 
 
-def all_reduce(request: AllReduce, place: Place, ticket: Ticket) -> Iterator[Communication]:
+def all_reduce(request: AllReduce, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Leaders send what they would in a reduction among themselves, the others nothing."""
     buf, op, host = request.buf, request.op, place.host
     weight = np.array([float(request.weight)])
     yield ticket.visit(BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)])
-    if place.leads:
+    if place.is_leader:
         among = AllReduce(buf, op, float(weight[0]), place.leaders)
         weight[0] = yield from collectives.all_reduce(among, place.worker, ticket.tag)
     yield ticket.visit(AFTER, spread(buf, weight, host))
@@ -92,13 +92,13 @@ def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
         yield Broadcast(buf, host[0], host)
 
 
-def all_gather(request: AllGather, place: Place, ticket: Ticket) -> Iterator[Communication]:
+def all_gather(request: AllGather, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Leaders send their host's pieces to one another."""
     rows = request.out.reshape(place.worker.size, -1)
     rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in place.hosts}
     mine = rooms.pop(place.host[0])
     yield ticket.visit(BEFORE, [AllGather(request.piece, mine.reshape(-1), place.host)])
-    if place.leads:
+    if place.is_leader:
         sends = [(rank, mine.reshape(-1)) for rank in rooms]
         yield Exchange(sends, [(rank, room.reshape(-1)) for rank, room in rooms.items()], tag=ticket.tag)
         for host in place.hosts:
@@ -106,20 +106,20 @@ def all_gather(request: AllGather, place: Place, ticket: Ticket) -> Iterator[Com
     yield ticket.visit(AFTER, [Broadcast(request.out, place.host[0], place.host)])
 
 
-def broadcast(request: Broadcast, place: Place, ticket: Ticket) -> Iterator[Communication]:
+def broadcast(request: Broadcast, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Through the leader of the root's host to the others."""
     host, home = place.host, place.host_of(request.root)
     yield ticket.visit(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
-    if place.leads:
+    if place.is_leader:
         among = Broadcast(request.buf, home[0], place.leaders)
         yield from collectives.broadcast(among, place.worker, ticket.tag)
     yield ticket.visit(AFTER, [] if host is home else [Broadcast(request.buf, host[0], host)])
 
 
-def barrier(request: Barrier, place: Place, ticket: Ticket) -> Iterator[Communication]:
+def barrier(request: Barrier, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """All of a host have come, all hosts have, all of a host may go."""
     yield ticket.visit(BEFORE, [Barrier(place.host)])
-    if place.leads:
+    if place.is_leader:
         yield from collectives.barrier(Barrier(place.leaders), place.worker, ticket.tag)
     yield ticket.visit(AFTER, [Barrier(place.host)])
 
@@ -132,9 +132,9 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 }
 
 
-def cost(request: Request, place: Place) -> tuple[int, int]:
+def cost(request: Request, place: HostMap) -> tuple[int, int]:
     """(bytes, messages) that this worker sends to other hosts; what passes through a host's memory is not sent."""
-    if not place.leads:
+    if not place.is_leader:
         return 0, 0
     if isinstance(request, AllGather):
         others = len(place.hosts) - 1

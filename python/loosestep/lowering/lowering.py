@@ -42,7 +42,7 @@ class Lowering:
         self.timed = Drain in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.numbers = count()  # of two-level collectives
-        self.place = hierarchical.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
+        self.place = hierarchical.HostMap(worker, hosts) if 1 < len(hosts) < worker.size else None
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
         self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
             Local: self.local,

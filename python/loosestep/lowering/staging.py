@@ -66,7 +66,7 @@ class Mirror(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Part:
+class StagedRequest:
     """A request of mirrors, and which (buffer, mirror) are copied before it and behind it."""
 
     request: Communication
@@ -97,9 +97,9 @@ class Staging:
     def __init__(self, worker: Worker, clock: Callable[[], float], waited: Callable[[float], None]) -> None:
         self.worker, self.clock, self.waited = worker, clock, waited
         self.free: defaultdict[tuple[int, Any], list[Mirror]] = defaultdict(list)
-        self.begun: dict[Communication, list[Part]] = {}
-        self.starting: deque[Part] = deque()
-        self.cut: dict[type[Request], Callable[[Any], list[Part]]] = {
+        self.begun: dict[Communication, list[StagedRequest]] = {}
+        self.starting: deque[StagedRequest] = deque()
+        self.cut: dict[type[Request], Callable[[Any], list[StagedRequest]]] = {
             **dict.fromkeys((AllReduce, Broadcast, Mix), self.in_chunks),
             AllGather: self.all_gather,
             Exchange: self.exchange,
@@ -128,14 +128,14 @@ class Staging:
             yield part.request
             self.complete(part)
 
-    def parts(self, request: Request) -> list[Part]:
+    def parts(self, request: Request) -> list[StagedRequest]:
         """All of them, whose copies to main memory have begun."""
         parts = self.cut[type(request)](request)
         for part in parts:
             part.bring()
         return parts
 
-    def wait(self, part: Part) -> None:
+    def wait(self, part: StagedRequest) -> None:
         """Until a request can be performed: its values are here, and its mirrors nobody else's."""
         times = [self.clock()]
         for _, mirror in part.brought:
@@ -147,7 +147,7 @@ class Staging:
             self.worker.computing += times[1] - times[0]
             self.waited(self.clock() - times[1])
 
-    def complete(self, part: Part) -> None:
+    def complete(self, part: StagedRequest) -> None:
         """A request was performed; its mirrors may serve others."""
         part.send()
         for mirror in part.mirrors:
@@ -179,41 +179,44 @@ class Staging:
 
     # --- requests of mirrors -----------------------------------------------------------------------------
 
-    def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[Part]:
+    def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[StagedRequest]:
         """Of a buffer whose elements have nothing to do with each other; one alone has nobody to agree with."""
         count = len(members(request, self.worker.size))
         if count == 1:
-            return [Part(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]
+            return [StagedRequest(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]
         read = getattr(request, "root", self.worker.rank) == self.worker.rank
         written = not (read and isinstance(request, Broadcast))
         step = CHUNK // request.buf.itemsize * count
         chunks = [request.buf[low : low + step] for low in range(0, request.buf.size, step)]
         pairs = [[(chunk, self.mirror(chunk))] for chunk in chunks]
-        return [Part(of_mirror(request, pair), pair if read else (), pair if written else ()) for pair in pairs]
+        return [
+            StagedRequest(of_mirror(request, pair), pair if read else (), pair if written else ())
+            for pair in pairs
+        ]
 
-    def elastic(self, request: Elastic) -> list[Part]:
+    def elastic(self, request: Elastic) -> list[StagedRequest]:
         pair = [(request.buf, self.mirror(request.buf))]
-        return [Part(of_mirror(request, pair), pair, pair)]
+        return [StagedRequest(of_mirror(request, pair), pair, pair)]
 
-    def fetch(self, request: Fetch) -> list[Part]:
+    def fetch(self, request: Fetch) -> list[StagedRequest]:
         mirror = self.mirror(request.into)
-        return [Part(replace(request, into=mirror.array), sent=[(request.into, mirror)])]
+        return [StagedRequest(replace(request, into=mirror.array), sent=[(request.into, mirror)])]
 
-    def push(self, request: Push) -> list[Part]:
+    def push(self, request: Push) -> list[StagedRequest]:
         values, pairs = self.mirrored(request.values)
-        return [Part(replace(request, values=tuple(values)), pairs)]
+        return [StagedRequest(replace(request, values=tuple(values)), pairs)]
 
-    def all_gather(self, request: AllGather) -> list[Part]:
+    def all_gather(self, request: AllGather) -> list[StagedRequest]:
         (piece,), brought = self.mirrored([request.piece])
         (out,), sent = self.mirrored([request.out])
-        return [Part(replace(request, piece=piece, out=out), brought, sent)]
+        return [StagedRequest(replace(request, piece=piece, out=out), brought, sent)]
 
-    def exchange(self, request: Exchange) -> list[Part]:
+    def exchange(self, request: Exchange) -> list[StagedRequest]:
         ranks = [[rank for rank, _ in pairs] for pairs in (request.sends, request.recvs)]
         given, brought = self.mirrored([buffer for _, buffer in request.sends])
         come, sent = self.mirrored([buffer for _, buffer in request.recvs])
         sends, recvs = (list(zip(*pair, strict=True)) for pair in zip(ranks, (given, come), strict=True))
-        return [Part(replace(request, sends=sends, recvs=recvs), brought, sent)]
+        return [StagedRequest(replace(request, sends=sends, recvs=recvs), brought, sent)]
 
     def mirrored(self, given: Iterable[Buffer]) -> tuple[list[Buffer], list[tuple[Buffer, Mirror]]]:
         """In place of buffers of a card their mirrors' memory, and which they are."""

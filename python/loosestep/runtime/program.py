@@ -37,7 +37,7 @@ class Data(Protocol):
         """Go to where a checkpoint stood."""
 
 
-class Model(Protocol):
+class StepModel(Protocol):
     """What computes gradients and applies updates for one worker, and what it has counted."""
 
     samples: int
@@ -65,7 +65,7 @@ class Program:
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan[Program], worker: Worker, model: Model) -> None:
+    def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds

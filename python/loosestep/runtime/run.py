@@ -120,14 +120,14 @@ def run(
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     if on is None:
         check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
-    job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
-    job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    job.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
-    return job.carry_out(gradient, batches, lengths)
+    made = Run(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    made.evaluate, job.callback, job.stop = evaluate, callback, stop
+    made.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
+    return made.carry_out(gradient, batches, lengths)
 
 
 @dataclass
-class Job:
+class Run:
     """One run being carried out."""
 
     strategy: Strategy

@@ -284,12 +284,12 @@ class ThreadsEndpoint(Endpoint):
 
     def complete(self, request: Request, team: _core.Team, me: int, ticket: int) -> None:
         """Wait for a post to be answered, as long as those who are late show signs of life."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while (status := self.complete_once(request, team, me, ticket)) != "done":
             if status == "aborted":
                 raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(team.missing(ticket))
+            detector = detector or HangDetector(self, request)
+            detector.check(team.missing(ticket))
 
     def complete_once(self, request: Request, team: _core.Team, me: int, ticket: int) -> str:
         try:
@@ -347,7 +347,7 @@ class ThreadsEndpoint(Endpoint):
 
     def until(self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]) -> None:
         """Wait until something under `changed` is ready."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while True:
             with self.session.changed:
                 if self.session.changed.wait_for(
@@ -356,11 +356,11 @@ class ThreadsEndpoint(Endpoint):
                     if ready():
                         return
                     raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(missing())
+            detector = detector or HangDetector(self, request)
+            detector.check(missing())
 
 
-class Watch:
+class HangDetector:
     """Tells late workers that are alive from those that hang: a new request is a sign of life."""
 
     def __init__(self, endpoint: ThreadsEndpoint, request: Request) -> None:
