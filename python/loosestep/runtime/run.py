@@ -121,8 +121,8 @@ def run(
     if on is None:
         check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
     made = Run(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
-    made.evaluate, job.callback, job.stop = evaluate, callback, stop
-    made.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
+    made.evaluate, made.callback, made.stop = evaluate, callback, stop
+    made.scale_rate, made.shapes, made.keep = scale_rate, check_shapes(shapes, x0), keep
     return made.carry_out(gradient, batches, lengths)
 
 

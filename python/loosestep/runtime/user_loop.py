@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from loosestep.requests import Buffer, Request, Shared
-    from loosestep.runtime.program import Model
+    from loosestep.runtime.program import StepModel
 
 EARLY = frozenset({RollCall, Start, Ready})
 """What a worker with data never waits at once its model can serve it: it may be performed while backward runs."""
@@ -77,7 +77,7 @@ class Joined:
         self.meter.waiting += seconds
         self.worker.communicating += seconds
 
-    def compute_with(self, model: Model) -> None:
+    def compute_with(self, model: StepModel) -> None:
         """From now on `model` performs what computes."""
         self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
         native, session = self.session.native | model.native, self.session
@@ -112,7 +112,7 @@ class Loop:
     """Pumps one worker's program. `begun`: the next step's communication has begun, or its gradient is taken."""
 
     def __init__(
-        self, strategy: Strategy, joined: Joined, model: Model, steps_per_epoch: int | None = None
+        self, strategy: Strategy, joined: Joined, model: StepModel, steps_per_epoch: int | None = None
     ) -> None:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)

@@ -45,7 +45,7 @@ from loosestep.transports.mpi.mailbox import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
-ROOM = 30  # requests that a worker has under way at once; a team has room for 32
+MAX_IN_FLIGHT = 30  # requests that a worker has under way at once; a team has room for 32
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 
@@ -222,7 +222,7 @@ class ThreadsEndpoint(Endpoint):
         """Post now, complete at `Wait`; what needs nobody else is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
-        if len(self.begun) >= ROOM:
+        if len(self.begun) >= MAX_IN_FLIGHT:
             self.make_room()
         self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
 
