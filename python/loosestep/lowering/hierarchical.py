@@ -1,4 +1,4 @@
-"""Collectives on two levels: within each host, between the first workers of the hosts, within each host again.
+"""Hierarchical collectives: within each host, between the leaders of the hosts, within each host again.
 
 Sums have an order of their own there, *two-level*: per element a left fold in rank order over the workers of each
 host, then a left fold over hosts, in the order of their first ranks. A mean is that of the hosts' means, each
@@ -32,7 +32,7 @@ BEFORE, AFTER = range(LANES)
 
 
 def split(counts: Sequence[int], size: int) -> Hosts:
-    """The hosts of so many workers each, in rank order."""
+    """Return the ranks of each host, in rank order."""
     if sum(counts) != size:
         raise ValueError(f"hosts={tuple(counts)} have {sum(counts)} workers, but there are {size}")
     edges = accumulate(counts, initial=0)
@@ -40,7 +40,7 @@ def split(counts: Sequence[int], size: int) -> Hosts:
 
 
 def checked(hosts: Sequence[int]) -> tuple[int, ...]:
-    """As many workers on every host as it says: at least one."""
+    """Return the number of workers of every host; refuse anything but whole numbers of at least 1."""
     if isinstance(hosts, str) or not hasattr(hosts, "__len__") or not len(hosts):
         raise TypeError(f"hosts must be the number of workers on each host, as [2, 2], got {hosts!r}")
     for count in hosts:
@@ -49,7 +49,7 @@ def checked(hosts: Sequence[int]) -> tuple[int, ...]:
 
 
 class HostMap:
-    """Where a worker stands: on which host, and whether it is the one that meets the other hosts."""
+    """Which workers share a host, seen by one of them; the first of each host is its leader."""
 
     def __init__(self, worker: Worker, hosts: Hosts) -> None:
         self.worker, self.hosts = worker, hosts
@@ -58,24 +58,24 @@ class HostMap:
         self.is_leader = worker.rank == self.host[0]
 
     def host_of(self, rank: int) -> Group:
-        """Those who share memory with that rank, itself too."""
+        """Return the ranks that share a host with `rank`, itself included."""
         return next(host for host in self.hosts if rank in host)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Of one collective: the order in which it visits memory, and the tag of its messages."""
+    """The order in which one collective uses its host's memory, and the tag of its messages."""
 
     number: int
     tag: int
 
     def visit(self, lane: int, requests: Iterator[Communication] | Sequence[Communication]) -> Hosted:
-        """One visit."""
+        """Return the intra-host phase with these collectives."""
         return Hosted(lane, self.number, self.tag, iter(requests))
 
 
 def all_reduce(request: AllReduce, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Leaders send what they would in a reduction among themselves, the others nothing."""
+    """Reduce on each host, then among leaders, then broadcast. Leaders send what a reduction among them sends."""
     buf, op, host = request.buf, request.op, place.host
     weight = np.array([float(request.weight)])
     yield ticket.visit(BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)])
@@ -86,14 +86,14 @@ def all_reduce(request: AllReduce, place: HostMap, ticket: Ticket) -> Iterator[C
 
 
 def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
-    """What the leader has, to its host; where nobody had any weight, every buffer stays what it was."""
+    """Broadcast the leader's buffer to its host; where all weights were 0, leave every buffer as it was."""
     yield Broadcast(changed, host[0], host)
     if changed[0]:
         yield Broadcast(buf, host[0], host)
 
 
 def all_gather(request: AllGather, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Leaders send their host's pieces to one another."""
+    """Gather on each host, exchange the hosts' pieces among leaders, then broadcast."""
     rows = request.out.reshape(place.worker.size, -1)
     rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in place.hosts}
     mine = rooms.pop(place.host[0])
@@ -107,7 +107,7 @@ def all_gather(request: AllGather, place: HostMap, ticket: Ticket) -> Iterator[C
 
 
 def broadcast(request: Broadcast, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Through the leader of the root's host to the others."""
+    """Send from the root's host, through its leader, to the other hosts."""
     host, home = place.host, place.host_of(request.root)
     yield ticket.visit(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
     if place.is_leader:
@@ -117,7 +117,7 @@ def broadcast(request: Broadcast, place: HostMap, ticket: Ticket) -> Iterator[Co
 
 
 def barrier(request: Barrier, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """All of a host have come, all hosts have, all of a host may go."""
+    """Wait for the workers of the host, then for the hosts, then release the workers."""
     yield ticket.visit(BEFORE, [Barrier(place.host)])
     if place.is_leader:
         yield from collectives.barrier(Barrier(place.leaders), place.worker, ticket.tag)
@@ -133,7 +133,7 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 
 
 def cost(request: Request, place: HostMap) -> tuple[int, int]:
-    """(bytes, messages) that this worker sends to other hosts; what passes through a host's memory is not sent."""
+    """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
     if not place.is_leader:
         return 0, 0
     if isinstance(request, AllGather):
@@ -148,7 +148,10 @@ def cost(request: Request, place: HostMap) -> tuple[int, int]:
 
 
 def fold(op: str, parts: Sequence[Buffer], weights: Sequence[float], hosts: Hosts) -> bool:
-    """The reduction by itself, into the first host's first part. All weights 0: False, nothing done."""
+    """Reduce in that order into the first host's first part.
+
+    Return False, with nothing done, if all weights are 0.
+    """
     totals = []
     for host in hosts:
         mine = [weights[rank] for rank in host]

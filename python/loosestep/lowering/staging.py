@@ -1,4 +1,4 @@
-"""Communication of buffers that lie on a card, for transports that read and write main memory.
+"""Communication of buffers on a device, for transports that read and write main memory.
 
 A request that names such buffers becomes the same request of mirrors of them, in pinned memory: copies to the
 mirrors before it, copies back behind it. What treats elements alike is cut into chunks: at one time one is copied
@@ -42,7 +42,7 @@ CHUNK = 4 << 20
 
 
 class Mirror(Protocol):
-    """Main memory for the values of a part of a card, and copies between them, beside what the card computes.
+    """Main memory for values on a device, and copies between the two, concurrent with what the device computes.
 
     A buffer on a card makes it: `buffer.mirror()`.
     """
@@ -56,18 +56,18 @@ class Mirror(Protocol):
         """Begin to copy them back, before all that the card is asked later."""
 
     def done(self) -> bool:
-        """Whether the last copy is over."""
+        """Return whether the last copy is complete."""
 
     def wait_for_device(self) -> None:
-        """Until the card has done what it was asked before the last copy."""
+        """Block until the device has done what it was asked before the last copy."""
 
     def wait(self) -> None:
-        """Until the last copy is over: then `array` may be read, and written."""
+        """Block until the last copy is complete: then `array` may be read, and written."""
 
 
 @dataclass(eq=False, slots=True)
 class StagedRequest:
-    """A request of mirrors, and which (buffer, mirror) are copied before it and behind it."""
+    """A request of mirrors, and which (buffer, mirror) pairs are copied before it and after it."""
 
     request: Communication
     brought: Sequence[tuple[Buffer, Mirror]] = ()
@@ -87,7 +87,7 @@ class StagedRequest:
 
 
 class Staging:
-    """One worker's: what passes that names buffers of a card is rewritten, all else is left alone.
+    """Rewrites one worker's requests that name buffers on a device; others pass unchanged.
 
     What is started begins when its values are here, in the order in which it was started, and before any other
     communication: the card and whoever feeds it go on meanwhile. Waiting for the card counts as computing, waiting
@@ -109,7 +109,7 @@ class Staging:
         }
 
     def rewrite(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same requests, of main memory alone."""
+        """Yield the same requests, on main memory alone."""
         for request in requests:
             kind = type(request)
             yield from self.starts(all_of_them=kind is not Start and isinstance(request, Communication))
@@ -129,14 +129,14 @@ class Staging:
             self.complete(part)
 
     def parts(self, request: Request) -> list[StagedRequest]:
-        """All of them, whose copies to main memory have begun."""
+        """Return the requests of mirrors for one request, with their copies to main memory begun."""
         parts = self.cut[type(request)](request)
         for part in parts:
             part.bring()
         return parts
 
     def wait(self, part: StagedRequest) -> None:
-        """Until a request can be performed: its values are here, and its mirrors nobody else's."""
+        """Block until a request can be performed: its values are in main memory, and its mirrors are free."""
         times = [self.clock()]
         for _, mirror in part.brought:
             mirror.wait_for_device()
@@ -148,7 +148,7 @@ class Staging:
             self.waited(self.clock() - times[1])
 
     def complete(self, part: StagedRequest) -> None:
-        """A request was performed; its mirrors may serve others."""
+        """Copy the results of a performed request back, and free its mirrors."""
         part.send()
         for mirror in part.mirrors:
             self.free[mirror.array.size, mirror.array.dtype].append(mirror)
@@ -172,7 +172,7 @@ class Staging:
             yield Start(part.request)
 
     def finish(self, request: Any) -> Iterator[Request]:
-        """`Wait` or `Drain`, for every part."""
+        """Perform `Wait` or `Drain` for every part."""
         for part in self.begun.pop(request.request):
             yield replace(request, request=part.request)
             self.complete(part)
@@ -180,7 +180,7 @@ class Staging:
     # --- requests of mirrors -----------------------------------------------------------------------------
 
     def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[StagedRequest]:
-        """Of a buffer whose elements have nothing to do with each other; one alone has nobody to agree with."""
+        """Cut a request of a buffer whose elements are independent; a group of one is replaced by nothing to do."""
         count = len(members(request, self.worker.size))
         if count == 1:
             return [StagedRequest(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]
@@ -219,7 +219,7 @@ class Staging:
         return [StagedRequest(replace(request, sends=sends, recvs=recvs), brought, sent)]
 
     def mirrored(self, given: Iterable[Buffer]) -> tuple[list[Buffer], list[tuple[Buffer, Mirror]]]:
-        """In place of buffers of a card their mirrors' memory, and which they are."""
+        """Return the buffers with those on a device replaced by their mirrors' memory, and the pairs."""
         found = {
             index: (buffer, self.mirror(buffer)) for index, buffer in enumerate(given) if is_on_device(buffer)
         }
@@ -227,23 +227,23 @@ class Staging:
         return arrays, list(found.values())
 
     def mirror(self, buffer: Buffer) -> Mirror:
-        """One that served another communication, or a new one."""
+        """Return a free mirror of that size and dtype, or a new one."""
         free = self.free[buffer.size, buffer.dtype]
         return free.pop() if free else buffer.mirror()  # type: ignore[attr-defined]
 
 
 def of_mirror(request: Any, pairs: Sequence[tuple[Buffer, Mirror]]) -> Any:
-    """The same, of the mirror of its buffer."""
+    """Return the same request for the mirror of its buffer."""
     return replace(request, buf=pairs[0][1].array)
 
 
 def touches(request: Request) -> bool:
-    """Whether it names a buffer of a card."""
+    """Return whether a request names a buffer on a device."""
     return any(map(is_on_device, named(request)))
 
 
 def named(request: Request) -> Iterator[Buffer]:
-    """Every buffer that a communication names."""
+    """Yield every buffer that a communication names."""
     for field in ("buf", "into", "piece", "out"):
         if (buffer := getattr(request, field, None)) is not None:
             yield buffer

@@ -1,4 +1,4 @@
-"""`run`: joins a strategy, a model and a transport."""
+"""`run`: trains with a strategy, a model and a transport."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def run(
 
 @dataclass
 class Run:
-    """One run being carried out."""
+    """One run in progress."""
 
     strategy: Strategy
     x0: Buffer
@@ -149,7 +149,7 @@ class Run:
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
-        """The whole run; whatever ends it, the session is left."""
+        """Perform the whole run; leave the session, whatever ends it."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
         self.meters, self.size = self.session.meters, metered.size
@@ -171,12 +171,12 @@ class Run:
         return result
 
     def interrupt(self, number: int) -> None:
-        """A signal asks for the end: all stop at one step."""
+        """Stop all workers at one step, since a signal asked for it."""
         self.interrupted = number
         self.plan.halt()
 
     def told_of_signal(self, error: Interrupted) -> Interrupted:
-        """A program that a signal ends shows no traceback, so rank 0 says a line."""
+        """Print a line on rank 0, since a program that a signal ends shows no traceback; return the error."""
         if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
             by = "SIGTERM" if error.signal == SIGTERM else "Ctrl-C"
@@ -184,7 +184,7 @@ class Run:
         return error
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
-        """Everything that the run needs, and where it stands if it is resumed."""
+        """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
             self.keeper = Keeper(
@@ -220,7 +220,7 @@ class Run:
         self.refuse_no_data()
 
     def agree(self, lengths: Lengths) -> None:
-        """All processes must have been asked for the same run."""
+        """Raise Mismatch unless all processes were asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
             "keep": self.keep,
@@ -236,7 +236,7 @@ class Run:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
-        """One worker with its model and state."""
+        """Make one worker with its model and state."""
         params = buffers.copy_of(self.x0) if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
@@ -264,20 +264,20 @@ class Run:
         (self.session.pause if still else self.session.proceed)(rank)
 
     def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
-        """One worker's part of a checkpoint, where there is a folder; whether that failed."""
+        """Write one worker's part of a checkpoint, where there is a folder; return whether that failed."""
         if self.keeper is None:
             return False
         failed = yield from self.keeper.save(program, step)
         return failed
 
     def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
-        """The checkpoint counts from now on; where a part failed, all workers raise."""
+        """Make the checkpoint count; where a part failed, raise on all workers."""
         if self.keeper is not None:
             first = program is self.plan.programs[0]
             yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What a checkpoint knows of the run."""
+        """Return what a checkpoint keeps of the whole run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
         return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
@@ -328,7 +328,7 @@ class Run:
         )
 
     def local_totals(self) -> dict[str, Any]:
-        """Counts of the workers in this process."""
+        """Return the counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
             loss=sum(model.losses[0] for model in models),
