@@ -1,4 +1,4 @@
-"""How workers share out what is for all of them: in whole numbers, nothing lost, nobody without any.
+"""Apportionment of a whole number among workers: nothing is lost, and nobody gets none.
 
 >>> apportion(128, [1, 1, 1, 3])
 [22, 21, 21, 64]
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 def apportion(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to `fractions`, each at least 1, whose sum is `total` exactly.
+    """Return whole numbers in proportion to `fractions`, each at least 1, whose sum is `total` exactly.
 
     Rounded down, then one more for the largest remainders (of equal ones for the lowest ranks); who has none takes
     one from the largest.

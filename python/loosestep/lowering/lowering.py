@@ -73,9 +73,7 @@ class Lowering:
         return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
 
     def tag(self, request: Request) -> int:
-        """Return a tag that tells concurrent collectives apart; all members count alike, in order of their
-        requests.
-        """
+        """Return a tag that tells concurrent collectives apart; all members count them in the same order."""
         group = getattr(request, "group", None)
         self.tags[group] += 1
         kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
@@ -116,9 +114,7 @@ class Lowering:
         )
 
     def two_level(self, request: Communication) -> Script:
-        """Return the collective as a script that runs beside the worker's own requests, even if waited for at
-        once.
-        """
+        """Return the collective as a script that runs beside the worker's own requests."""
         assert self.place is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
         lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))

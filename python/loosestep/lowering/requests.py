@@ -43,7 +43,7 @@ class RollCall(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Script(Communication):
-    """A request lowered to primitives that run beside the worker's own; if not started, it is waited for at once."""
+    """A request lowered to primitives that run beside the worker's own; if not started, waited for at once."""
 
     source: Communication
     requests: Iterator[Communication]

@@ -180,7 +180,7 @@ class Staging:
     # --- requests of mirrors -----------------------------------------------------------------------------
 
     def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[StagedRequest]:
-        """Cut a request of a buffer whose elements are independent; a group of one is replaced by nothing to do."""
+        """Cut a request whose elements are independent into chunks; in a group of one it has nothing to do."""
         count = len(members(request, self.worker.size))
         if count == 1:
             return [StagedRequest(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]

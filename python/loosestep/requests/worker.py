@@ -184,7 +184,7 @@ class Worker:
         ]
 
     def _edge(self, stop: int, most: int) -> int:
-        """Return the begin of a bucket that ends at `stop`: that of a tensor, since a cut one delays both buckets."""
+        """Return the start of a bucket that ends at `stop`: a tensor's, since a cut tensor delays both buckets."""
         least = max(0, stop - most)
         place = bisect_left(self.edges, least)
         return self.edges[place] if place < len(self.edges) and self.edges[place] < stop else least

@@ -27,7 +27,7 @@ def ends(strategy: Strategy, steps_per_epoch: int | None) -> tuple[int | None, .
 
 
 def begin(strategy: Strategy, worker: Worker, made: State) -> Generator[Request, None, State]:
-    """Return the state with which a stage begins at the worker's parameters; its shared variables exist already."""
+    """Return the state with which a stage begins at the worker's parameters; shared variables exist already."""
     there = {value.name: value for *_, value in pieces(made) if isinstance(value, Shared)}
     wanted: list[tuple[Shared, Buffer]] = []
 
@@ -53,7 +53,7 @@ def store(shared: Shared, values: Buffer) -> Iterator[Request]:
 
 
 def gather(strategy: Strategy, worker: Worker, state: State, out: Buffer, *, between: bool) -> Iterator[Request]:
-    """Set all workers to the consensus, and the optimizer's buffers to their mean. `between`: not inside a round."""
+    """Set all workers to the consensus, optimizer buffers to their mean. `between`: not inside a round."""
     if not (between and strategy.replicas_agree and strategy.consensus_in == "params"):
         yield from strategy.consensus(worker, state, out)
         ops.copy(out, worker.params)

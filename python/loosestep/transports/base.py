@@ -1,4 +1,4 @@
-"""What a transport is: it carries the requests of all workers, in real or in virtual time."""
+"""The interfaces of a transport, which carries the requests of all workers in real or in virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Task:
-    """One worker's whole run: its requests, already lowered, and who performs those that compute.
+    """One worker's whole run: its requests, already lowered, and the function that performs those that compute.
 
     `compute(request)` returns how many gradient steps it began; virtual time charges them.
     """
@@ -46,21 +46,21 @@ class Transport(Value):
 
     @classmethod
     def example(cls) -> Transport:
-        """An instance of about four workers for contract tests."""
+        """Return an instance of about four workers for contract tests."""
         return cls()
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many workers."""
+        """The number of workers."""
 
     @abstractmethod
     def open(self, seed: int = 0) -> Session:
-        """Fresh resources for one run; `seed` is of whatever is random in it."""
+        """Make the resources of one run; `seed` is for whatever is random in it."""
 
 
 class Session(ABC):
-    """The resources of one run: shared variables, clocks, and whatever carries messages."""
+    """The resources of one run: shared variables, clocks, and what carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is unmetered
@@ -71,29 +71,29 @@ class Session(ABC):
 
     @abstractmethod
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
-        """The shared variable of that name; the first call makes it from `like`."""
+        """Return the shared variable of that name; the first call makes it from `like`."""
 
     def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
         """Set a shared variable, moved so often, while no worker runs (a checkpoint is being restored)."""
         shared.store.store(values, version)
 
     def version(self, shared: Shared) -> int:
-        """How often a shared variable was moved, while no worker runs."""
+        """Return how often a shared variable was moved, while no worker runs."""
         moves: int = shared.store.version
         return moves
 
     def in_common(self, name: str, like: Buffer) -> Buffer:
-        """The buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""
+        """Return the buffer of that name that all workers of a host share, with rank 0's values."""
         common: Buffer = buffers.copy_of(like)
         return common
 
     @abstractmethod
     def now(self, rank: int) -> float:
-        """Seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
+        """Return seconds since the run began on this worker's clock, real or virtual, pauses left out."""
 
     @abstractmethod
     def clock(self, rank: int) -> Callable[[], float]:
-        """A cheap clock of this worker, good for differences only."""
+        """Return a cheap clock of this worker, good for differences only."""
 
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> None:
@@ -105,7 +105,7 @@ class Session(ABC):
         raise TypeError(f"{name} has no place for a loop of your own, which needs a process for each worker")
 
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        """What a wrapper does to the requests of a worker as they pass."""
+        """Return the requests of a worker as a wrapper changes them."""
         return requests
 
     @abstractmethod
@@ -114,20 +114,23 @@ class Session(ABC):
 
     @abstractmethod
     def pause(self, rank: int) -> None:
-        """This worker's clock, if real, stops: all workers are at a quiesce point."""
+        """Stop this worker's clock, if it is real: all workers are at a synchronization point."""
 
     @abstractmethod
     def proceed(self, rank: int) -> None:
-        """This worker's clock goes on."""
+        """Let this worker's clock go on."""
 
     # --- where workers live in several processes ---------------------------------------------------------
 
     def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        """A function that asks every process `mine` (JSON) at any time; answers in the order of ranks."""
+        """Return a function that asks every process for `mine` (JSON) and returns the answers in rank order."""
         return lambda: [mine()]
 
     def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        """A function that begins a halt: every process prepares, all decide the largest answer. Never waits."""
+        """Return a function that begins a halt without waiting:
+
+        all processes prepare, then decide the largest answer.
+        """
         return lambda: decide(prepare())
 
     def await_halt(self, decided: Callable[[], bool]) -> None:
@@ -136,12 +139,12 @@ class Session(ABC):
             time.sleep(0)
 
     def leave(self, error: BaseException | None) -> None:
-        """The run is over here, or `error` ended it: nothing more is asked of this session."""
+        """End this process's part in the session, after the run or after `error`."""
         return
 
 
 class Endpoint(ABC):
-    """One worker's end of a transport in real time: performs a request, blocking with a deadline."""
+    """One worker's end of a transport in real time: performs requests, blocking with a deadline."""
 
     rank: int
     doing: Request | None = None  # what the others name when this worker is late
@@ -149,7 +152,7 @@ class Endpoint(ABC):
     @property
     @abstractmethod
     def handlers(self) -> dict[type[Request], Callable[..., object]]:
-        """What performs each type of communication."""
+        """The function that performs each type of communication."""
 
     def check(self) -> None:
         """Raise if another worker has failed: for one that computes and never waits."""
@@ -157,7 +160,7 @@ class Endpoint(ABC):
 
 
 def drive(task: Task, endpoint: Endpoint) -> None:
-    """The whole driver of a worker in real time."""
+    """Perform all requests of a worker in real time."""
     handlers: dict[type[Request], Callable[..., object]] = dict(endpoint.handlers)
     handlers.update(dict.fromkeys(Compute.__subclasses__(), task.compute))
     for request in task.requests:
@@ -170,7 +173,7 @@ SAYS_WHERE = (WorkerFailed, PeerFailed, TimedOut, Mismatch, Diverged, Checkpoint
 
 
 def failure(worker: Worker, during: Request | None, cause: BaseException) -> BaseException:
-    """The error that the caller sees when `cause` stopped a worker: says who, when and where, once."""
+    """Return the error for the caller when `cause` stopped a worker: it says which, when and where, once."""
     if isinstance(cause, SAYS_WHERE):
         return cause
     where = "the start of a round" if during is None else str(during)

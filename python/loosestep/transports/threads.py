@@ -77,7 +77,7 @@ class Threads(Transport):
 
 
 class ThreadsSession(Stopwatch, Session):
-    """What the threads of one run share."""
+    """The resources that the threads of one run share."""
 
     def __init__(self, config: Threads) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ThreadsSession(Stopwatch, Session):
             return self.variables[name]
 
     def team(self, group: Group) -> _core.Team:
-        """The collectives of one group, made when it first meets."""
+        """Return the collectives of one group, made when it first meets."""
         with self.lock:
             if group not in self.teams:
                 self.teams[group] = _core.Team(len(group))
@@ -144,7 +144,7 @@ class ThreadsSession(Stopwatch, Session):
                     until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
-        """One thread. The first failure is the one the caller sees; it stops all."""
+        """Run one worker in its thread. The first failure stops all, and is the one that the caller sees."""
         endpoint = self.endpoints[task.worker.rank]
         endpoint.worker = task.worker
         try:
@@ -162,13 +162,13 @@ class ThreadsSession(Stopwatch, Session):
             endpoint.done = True
 
     def compute(self, task: Task, request: Request) -> int:
-        """A forked copy has no other workers, for whom it would wait."""
+        """Perform a computation; raise in a forked copy, which would wait for workers that it does not have."""
         steps = task.compute(request)
         self.original.require(task.worker.rank)
         return steps
 
     def abort(self) -> None:
-        """Every wait, now and later, ends."""
+        """End every wait, now and later."""
         self.aborted = True
         with self.lock:
             teams = list(self.teams.values())
@@ -179,7 +179,7 @@ class ThreadsSession(Stopwatch, Session):
 
 
 class ThreadsEndpoint(Endpoint):
-    """One worker's end: posts and completes, in one or in two steps."""
+    """One worker's end: posts a collective and completes it, in one step or in two."""
 
     def __init__(self, session: ThreadsSession, rank: int) -> None:
         self.session, self.rank = session, rank
@@ -248,7 +248,7 @@ class ThreadsEndpoint(Endpoint):
     # --- collectives -------------------------------------------------------------------------------------
 
     def team(self, group: Group | None) -> tuple[_core.Team, int]:
-        """The team of a group, and this worker's number in it."""
+        """Return the team of a group, and this worker's number in it."""
         ranks = self.world if group is None else group
         if ranks not in self._teams:
             self._teams[ranks] = self.session.team(ranks), ranks.index(self.rank)
@@ -300,7 +300,7 @@ class ThreadsEndpoint(Endpoint):
     # --- messages, roll call -----------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> Callable[[], None]:
-        """Sends are copied now; receives are filled at completion, in the order in which they were begun."""
+        """Copy sends now; fill receives at completion, in the order in which they were begun."""
         session = self.session
         with session.changed:
             for to, buf in request.sends:
@@ -322,7 +322,7 @@ class ThreadsEndpoint(Endpoint):
                     asked.notes[source] = note
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
-        """The next message of a sender, waited for."""
+        """Block until the next message of a sender is there, and return it."""
         session = self.session
         self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
         with session.changed:
@@ -338,7 +338,7 @@ class ThreadsEndpoint(Endpoint):
             self.until(request, lambda: bool(request.answer), lambda: others)
 
     def sleep(self, request: Sleep) -> None:
-        """In the transport's time, but not past an abort."""
+        """Sleep in the transport's time, but not past an abort."""
         until = time.monotonic() + request.seconds
         while (left := until - time.monotonic()) > 0:
             if self.session.aborted:
@@ -383,7 +383,7 @@ class HangDetector:
             raise TimedOut(self.endpoint.rank, str(self.request), words, session.deadline)
 
     def culprits(self, late: Sequence[int]) -> Sequence[int]:
-        """Those who compute hold up those who wait for them; else those who are late."""
+        """Return the workers that compute, which hold up those that wait for them; if none, the late ones."""
         others = [other for other in self.endpoint.session.endpoints if other is not self.endpoint]
         return [other.rank for other in others if isinstance(other.doing, Compute) and not other.done] or late
 

@@ -216,7 +216,7 @@ class Folder:
         self.doubtful.clear()
 
     def fail(self, step: int) -> None:
-        """Use another folder for the next checkpoint, lest the one that could not be committed counts after all."""
+        """Use another folder for the next checkpoint, lest the one that was not committed counts after all."""
         self.doubtful.append(self.fresh(step))
 
     # --- reading -----------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def opened(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """Return the error of an unreadable file: `Damaged`, unless permission is missing, for then it may be whole."""
+    """Return the error of an unreadable file: `Damaged`, unless only the permission to read it is missing."""
     kind = CheckpointError if isinstance(error, PermissionError) else Damaged
     why = disk.reason(error) if isinstance(error, OSError) else error
     return kind(f"{path} cannot be read as a checkpoint: {why}")

@@ -41,7 +41,7 @@ NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, O
 
 
 def told(program: Program, name: str, value: Any) -> Any:
-    """Return a value of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
+    """Return a value of the state for JSON; of a communication, until when to wait. Raises CheckpointError."""
     if isinstance(value, Communication):
         return {"due": program.drained(value).due}
     if isinstance(value, np.generic):

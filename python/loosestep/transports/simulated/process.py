@@ -1,4 +1,4 @@
-"""What the simulator's calendar moves on."""
+"""A stream of requests on the simulator's calendar."""
 
 from __future__ import annotations
 
