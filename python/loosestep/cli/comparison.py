@@ -16,11 +16,10 @@ from loosestep.cli import blas
 from loosestep.cli.contenders import FACTORS, FAMILIAR, Contender, at_rates, rate_column
 from loosestep.cli.report import plot
 from loosestep.cli.report.files import Lines, write_tensors
-from loosestep.cli.report.live import Live
 from loosestep.cli.report.outcome import Outcome, line
+from loosestep.cli.report.progress import RunDisplay, TableDisplay
 from loosestep.cli.report.summary import Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
-from loosestep.cli.report.tally import Tally
 from loosestep.foundation.errors import Diverged, LoosestepError
 from loosestep.runtime import banner
 from loosestep.runtime.result import Interrupted
@@ -62,12 +61,12 @@ class Comparison:
         self.folder = None if out is None else Path(out)
         self.lines = Lines(out, more=more)
         width = max(len(str(contender)) for contender in self.contenders)
-        self.tally = self._tally(width) if seeds else None
-        self.live = self.tally or Live(console, experiment.steps, width)
+        self.rows_display = self._table_display(width) if seeds else None
+        self.display = self.rows_display or RunDisplay(console, experiment.steps, width)
         self.done: list[tuple[Contender, list[Outcome]]] = []
         self.result: Result | None = None  # of the last run
         self.interrupted = 0  # by that signal
-        self.under_way = ""  # the run, in words
+        self.in_progress = ""  # the run, in words
         self._stack = ExitStack()
 
     def __enter__(self) -> Comparison:
@@ -75,7 +74,7 @@ class Comparison:
             threads = stack.enter_context(blas.one_thread())
             self._open(threads)
             stack.enter_context(self.lines)
-            stack.enter_context(self.live)
+            stack.enter_context(self.display)
             self._stack = stack.pop_all()
         return self
 
@@ -96,8 +95,8 @@ class Comparison:
                 for seed in self.seeds:
                     outcome = self.attempt(chosen, seed)
                     outcomes.append(outcome)
-                if self.tally:
-                    self.tally.end(self.summaries()[-1])
+                if self.rows_display:
+                    self.rows_display.end(self.summaries()[-1])
         except KeyboardInterrupt as stopped:
             self.interrupted = getattr(stopped, "signal", SIGINT)
 
@@ -131,7 +130,7 @@ class Comparison:
         self, contender: Contender, seed: int, history: list[Progress], about: dict[str, Any], **options: Any
     ) -> Result:
         """Run once; show, write and collect its evaluations in `history`. Raises Diverged as such."""
-        self.under_way = f"{contender}, seed {seed}"
+        self.in_progress = f"{contender}, seed {seed}"
         experiment = self.experiment.varied(contender.optimizer, seed)
         who = {
             "strategy": repr(contender.strategy),
@@ -142,10 +141,10 @@ class Comparison:
 
         def note(at: Progress) -> None:
             history.append(at)
-            self.live.show(str(contender), at)
+            self.display.show(str(contender), at)
             self.lines.add(line(who, at))
 
-        self.live.begin(str(contender))
+        self.display.begin(str(contender))
         try:
             result = experiment.run(contender.strategy, note, **options)
         except LoosestepError as error:
@@ -153,7 +152,7 @@ class Comparison:
             if found is None:
                 raise
             raise found from None
-        self.under_way = ""
+        self.in_progress = ""
         return result
 
     def _outcome(
@@ -168,10 +167,10 @@ class Comparison:
 
     def stopped(self) -> str:
         """Describe what was finished before Ctrl-C."""
-        if self.tally is None:
+        if self.rows_display is None:
             return "the step was finished, and what it came to is shown above"
         rows = "the rows above were finished" if self.summaries() else "no row was finished"
-        return f"stopped in {self.under_way}; {rows}" if self.under_way else rows
+        return f"stopped in {self.in_progress}; {rows}" if self.in_progress else rows
 
     # --- what came out -----------------------------------------------------------------------------------
 
@@ -254,10 +253,10 @@ class Comparison:
 
     # --- before the runs ---------------------------------------------------------------------------------
 
-    def _tally(self, width: int) -> Tally:
+    def _table_display(self, width: int) -> TableDisplay:
         rows = len(self.contenders)
         runs = rows * (len(self.seeds) + (0 if self.tuning is None else len(FACTORS)))
-        return Tally(self.console, self.experiment.steps, runs, rows, width)
+        return TableDisplay(self.console, self.experiment.steps, runs, rows, width)
 
     def _open(self, threads: str) -> None:
         facts = self.experiment.facts() | {"BLAS threads": threads}

@@ -68,7 +68,7 @@ class Summary:
         return self._over(lambda outcome: outcome.seconds_to(accuracy))
 
     def curve(self, across: str) -> list[tuple[float, float]]:
-        """Return points of 'seconds' or 'bytes_sent' and test accuracy: means over seeds, while all have points."""
+        """Return points of 'seconds' or 'bytes_sent' and test accuracy, means over seeds."""
         evaluations = zip(*(outcome.history for outcome in self.outcomes), strict=False)
         return [
             (fmean(getattr(at, across) for at in seen), fmean(at.metrics["test_accuracy"] for at in seen))
