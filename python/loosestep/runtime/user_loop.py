@@ -21,8 +21,7 @@ from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start, Update
 from loosestep.requests.worker import Worker
 from loosestep.runtime.plan import Plan
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program
-from loosestep.runtime.program import Model as ProgramModel
+from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
@@ -49,7 +48,7 @@ UNSUPPORTED = {"own_update": "an update of its own"}
 RUN_IS_OVER = "the run has ended: step() belongs inside the `with optimizer:` that began it"
 
 
-class Model(ProgramModel, Protocol):
+class LoopModel(StepModel, Protocol):
     """What computes in a loop of the user's."""
 
     updates: int  # steps that the optimizer has made
@@ -87,7 +86,7 @@ class Connection:
         self.meter.waiting += seconds
         self.worker.communicating += seconds
 
-    def compute_with(self, model: Model) -> None:
+    def compute_with(self, model: LoopModel) -> None:
         """Let `model` perform compute requests."""
         self.handlers.update(model.handlers)
         native, session = self.session.native | model.native, self.session
@@ -122,7 +121,7 @@ class Loop:
     """
 
     def __init__(
-        self, strategy: Strategy, connection: Connection, model: Model, steps_per_epoch: int | None = None
+        self, strategy: Strategy, connection: Connection, model: LoopModel, steps_per_epoch: int | None = None
     ) -> None:
         self.connection, self.worker, self.model = connection, connection.worker, model
         self.endpoint, self.handlers = connection.endpoint, dict(connection.handlers)
