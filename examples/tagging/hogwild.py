@@ -1,4 +1,4 @@
-"""The tagger under Hogwild: all workers of a machine train one network with one Adam, without locks.
+"""Train the tagger under Hogwild: all workers of a machine share one network and one Adam, without locks.
 
 Run it: loosestep run -n 2 hogwild.py FOLDER, with a FOLDER as for single.py; -n 1 is plain torch, to compare with.
 """

@@ -3,12 +3,11 @@
 from loosestep import data, ops
 from loosestep.codecs.base import Codec
 from loosestep.codecs.e3m0 import E3M0
-from loosestep.optimizers import least_squares
+from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
-from loosestep.optimizers.schedules import Cosine, Drops, Polynomial, Scaled, Warmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
@@ -41,11 +40,11 @@ from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
-from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
+from loosestep.strategies.stages import Stages
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
@@ -61,8 +60,8 @@ from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
-from loosestep.transports.simulated import Simulated
-from loosestep.transports.simulated.stragglers import Constant, LogNormal, Pauses, Slow, Spell, Stragglers
+from loosestep.transports.simulated import Simulated, stragglers
+from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
@@ -90,15 +89,12 @@ __all__ = [
     "CoCoDSGD",
     "Codec",
     "Complete",
-    "Constant",
-    "Cosine",
     "Cost",
     "DaSGD",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
-    "Drops",
     "EntropySGD",
     "Failing",
     "FedAvg",
@@ -107,7 +103,6 @@ __all__ = [
     "Hypercube",
     "Interrupted",
     "LocalSGD",
-    "LogNormal",
     "Metered",
     "Momentum",
     "MomentumDownpour",
@@ -119,8 +114,6 @@ __all__ = [
     "OverlapLocalSGD",
     "Parle",
     "PartiallySynchronous",
-    "Pauses",
-    "Polynomial",
     "PostLocalSGD",
     "Progress",
     "RMSpropWarmup",
@@ -128,14 +121,11 @@ __all__ = [
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
-    "Scaled",
-    "Schedule",
     "Scoping",
     "Serial",
     "Simulated",
-    "Slow",
     "SlowMo",
-    "Spell",
+    "Stages",
     "State",
     "Stragglers",
     "Strategy",
@@ -145,10 +135,11 @@ __all__ = [
     "Topology",
     "Torus",
     "Transport",
-    "Warmup",
     "WeedOut",
     "data",
     "least_squares",
     "ops",
     "run",
+    "schedules",
+    "stragglers",
 ]

@@ -91,7 +91,7 @@ def test_the_same_bits_on_every_transport(strategy: Strategy, n: int, dtype: typ
 @every_strategy
 @every_virtual
 def test_a_seed_gives_the_same_bits_twice(strategy: Strategy, virtual: type[Transport]) -> None:
-    on = virtual(4, stragglers=ls.LogNormal())
+    on = virtual(4, stragglers=ls.stragglers.LogNormal())
     data = Quadratic([12, 15, 9, 13], noise=1.0)
     first, second = (go(strategy, data, on, seed=3) for _ in range(2))
     assert facts(first) == facts(second)
@@ -159,7 +159,7 @@ class OverheardSession(WrappedSession):
 
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         for request in requests:
-            if not worker.offstage:
+            if not worker.unmetered:
                 self.heard.append((request, worker.samples))
             yield request
 

@@ -37,6 +37,7 @@ from loosestep.optimizers.sgd import Nesterov
 from loosestep.runtime.checkpoint.folder import KEEP, holds
 from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport
+from loosestep.transports.wrapper import Wrapper
 
 PYTHON = re.compile(r"python[\d.]*")
 EVALUATIONS = 3  # in an epoch of a comparison, which shows when an accuracy was reached
@@ -70,8 +71,9 @@ def cli() -> None:
     """Parallel SGD that need not march in lockstep.
 
     Strategies, models, optimizers and transports are written as in the Python API: 'EASGD(period=10)',
-    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'. Files that a command writes
-    replace those of the same name.
+    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'; rate schedules and stragglers also
+    with their namespace, 'Simulated(8, stragglers=stragglers.LogNormal(0.3))'. Files that a command writes replace
+    those of the same name.
     """
 
 
@@ -309,8 +311,8 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
 
 def speaks(on: Transport | None) -> bool:
     """Whether this process shows and writes what comes out: of the processes of a job, rank 0."""
-    while isinstance(inner := getattr(on, "on", None), Transport):  # as of Delayed(MPI())
-        on = inner
+    while isinstance(on, Wrapper):  # as Delayed(MPI()) is
+        on = on.on
     return getattr(on, "rank", 0) == 0
 
 

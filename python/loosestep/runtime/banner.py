@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from loosestep.foundation import buffers, units
-from loosestep.lowering.collectives import traffic
+from loosestep.lowering.costs import cost_of
 from loosestep.requests import AllGather, AllReduce, Gradient, Local, Ready, Shared
 from loosestep.requests.worker import Worker
 
@@ -118,7 +118,7 @@ def sent_by_each(request: Request, rank: int, size: int) -> tuple[float, float]:
     if isinstance(inner, (AllReduce, AllGather)):
         members = inner.group or range(size)
         ranks = list(members[:: -(-len(members) // SAMPLED)])
-    nbytes, messages = zip(*(traffic(request, each, size) for each in ranks), strict=True)
+    nbytes, messages = zip(*(cost_of(request, each, size) for each in ranks), strict=True)
     return fmean(nbytes), fmean(messages)
 
 
