@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from loosestep.cli.report.live import short, told
 from rich.console import Console
 
 import loosestep as ls
@@ -24,15 +25,14 @@ from loosestep.cli.contenders import (
     with_the_rest,
 )
 from loosestep.cli.experiment import Experiment
-from loosestep.cli.report.live import short, told
 from loosestep.cli.report.outcome import Outcome
 from loosestep.cli.report.ranking import leader
 from loosestep.cli.report.summary import Number, Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.data import Dataset
 from loosestep.foundation.errors import Diverged
-from loosestep.optimizers import SGD, Nesterov
 from loosestep.optimizers.schedules import Warmup
+from loosestep.optimizers.sgd import SGD, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 
 ROWS = 359  # of the test data; one more or less makes .0028
