@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from loosestep import requests
 from loosestep.lowering import staging
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import (
     AllGather,
@@ -83,7 +83,7 @@ class Mirror:
     def done(self) -> bool:
         return False
 
-    def wait_for_card(self) -> None: ...
+    def wait_for_device(self) -> None: ...
 
     def wait(self) -> None:
         for copy in self.to_do:
@@ -91,7 +91,7 @@ class Mirror:
         self.to_do.clear()
 
 
-def on_card(name: str, *values: float) -> Any:
+def on_device(name: str, *values: float) -> Any:
     return OnCard(name, np.array(values, np.float32))
 
 
@@ -109,13 +109,13 @@ def staged(worker_size: int, *given: Request, step: int = 1 << 20) -> list[Reque
 
 
 def made(size: int, clock: Iterator[float] | None = None, waited: Callable[[float], None] = float) -> Staging:
-    worker = Worker(0, size, cast("Buffer", on_card("params", 1)), lambda name, like: SHARED)
+    worker = Worker(0, size, cast("Buffer", on_device("params", 1)), lambda name, like: SHARED)
     return Staging(worker, lambda: next(clock or repeat(0.0)), waited)
 
 
 def written(request: Any) -> list[Buffer]:
     """What a transport writes, of requests that it performs at once or completes."""
-    inner = request.request if isinstance(request, (Wait, Settle)) else request
+    inner = request.request if isinstance(request, (Wait, Drain)) else request
     buffers = [getattr(inner, name, None) for name in ("buf", "into", "out")]
     return [buffer for buffer in buffers if buffer is not None] + [b for _, b in getattr(inner, "recvs", ())]
 
@@ -126,7 +126,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_chunks_follow_each_other() -> None:
-    x = on_card("x", 1, 2, 3, 4, 5)
+    x = on_device("x", 1, 2, 3, 4, 5)
     first, second, third = staged(2, AllReduce(x, op="sum", weight=3.0))
     assert log == [
         *("bring x[0:]", "bring x[2:]", "bring x[4:]"),
@@ -138,12 +138,12 @@ def test_chunks_follow_each_other() -> None:
         assert (part.op, part.weight, type(part.buf)) == ("sum", 3.0, np.ndarray)
 
 
-@pytest.mark.parametrize("end", ["Wait", "Settle"])
+@pytest.mark.parametrize("end", ["Wait", "Drain"])
 def test_what_is_started_comes_back_when_it_is_waited_for(end: str) -> None:
-    x = on_card("x", 1, 2, 3)
+    x = on_device("x", 1, 2, 3)
     request = AllReduce(x)
-    last = Wait(request) if end == "Wait" else Settle(request, Settled())
-    seen = staged(2, Start(request), RollCall(1, present=True), last, Wait(Settled()))
+    last = Wait(request) if end == "Wait" else Drain(request, Drained())
+    seen = staged(2, Start(request), RollCall(1, present=True), last, Wait(Drained()))
     assert log == [
         *("bring x[0:]", "bring x[2:]", "Start", "Start", "RollCall"),
         *(end, "send x[0:]", end, "send x[2:]", "Wait"),
@@ -153,14 +153,14 @@ def test_what_is_started_comes_back_when_it_is_waited_for(end: str) -> None:
 
 
 def test_a_broadcast_is_copied_one_way() -> None:
-    staged(2, Broadcast(on_card("x", 1), root=0))
+    staged(2, Broadcast(on_device("x", 1), root=0))
     assert log == ["bring x[0:]", "Broadcast"]
-    staged(2, Broadcast(on_card("x", 1), root=1))
+    staged(2, Broadcast(on_device("x", 1), root=1))
     assert log == ["Broadcast", "send x[0:]"]
 
 
 def test_one_alone_agrees_with_itself() -> None:
-    x = on_card("x", 1, 2, 3)
+    x = on_device("x", 1, 2, 3)
     request = AllReduce(x)
     seen = staged(1, AllReduce(x), Broadcast(x), Start(request), Wait(request), AllReduce(x, group=(0,)))
     assert log == ["AllReduce", "Broadcast", "Start", "Wait", "AllReduce"]
@@ -170,7 +170,7 @@ def test_one_alone_agrees_with_itself() -> None:
 
 def test_what_is_started_begins_when_its_values_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, and all of it before any other communication; computing goes on meanwhile."""
-    x, y, z = (on_card(name, 1) for name in "xyz")
+    x, y, z = (on_device(name, 1) for name in "xyz")
     ready = Ready(Bucket(0, 1, np.ones(1), 1.0))
     first, second, third = AllReduce(x), AllReduce(y), AllReduce(z)
     here = {1: False, 2: False}
@@ -196,29 +196,29 @@ def test_what_is_started_begins_when_its_values_are_here(monkeypatch: pytest.Mon
 def test_mirrors_serve_again() -> None:
     stage = made(2)
     for _ in range(3):
-        list(stage.rewrite([AllReduce(on_card("x", 1, 2, 3)), Elastic(on_card("y", 1, 2), SHARED, 0.5)]))
+        list(stage.rewrite([AllReduce(on_device("x", 1, 2, 3)), Elastic(on_device("y", 1, 2), SHARED, 0.5)]))
     assert {size: len(free) for (size, _), free in stage.free.items()} == {2: 1, 1: 1}
 
 
 def test_the_meter_is_told_of_copies_but_not_between_steps() -> None:
     told: list[float] = []
     stage = made(2, count(0.0, 0.25), told.append)
-    list(stage.rewrite([AllReduce(on_card("x", 1, 2, 3))]))
-    stage.worker.offstage = True
-    list(stage.rewrite([Elastic(on_card("x", 1), SHARED, 0.5)]))
+    list(stage.rewrite([AllReduce(on_device("x", 1, 2, 3))]))
+    stage.worker.unmetered = True
+    list(stage.rewrite([Elastic(on_device("x", 1), SHARED, 0.5)]))
     assert told == [0.25, 0.25]
     assert stage.worker.computing == 0.5
 
 
 def test_other_requests() -> None:
-    x, y, version = on_card("x", 1, 2, 3), on_card("y", 4, 5, 6), np.zeros(1)
+    x, y, version = on_device("x", 1, 2, 3), on_device("y", 4, 5, 6), np.zeros(1)
     weights = Weights(((0, 0.5), (1, 0.5)), (1,))
     notes: dict[int, float] = {}
     cases: list[tuple[Communication, list[str]]] = [
         (Mix(x, weights), ["bring x[0:]", "bring x[2:]", "Mix", "send x[0:]", "Mix", "send x[2:]"]),
         (Elastic(x, SHARED, 0.5), ["bring x", "Elastic", "send x"]),
         (Fetch(SHARED, x, version), ["Fetch", "send x"]),
-        (Push("axpy", (SHARED,), (on_card("four", 1, 2, 3, 4),), (1.0,)), ["bring four", "Push"]),
+        (Push("axpy", (SHARED,), (on_device("four", 1, 2, 3, 4),), (1.0,)), ["bring four", "Push"]),
         (AllGather(x, y), ["bring x", "AllGather", "send y"]),
         (AllGather(np.ones(3, np.float32), y), ["AllGather", "send y"]),
         (Exchange([(1, x)], [(1, y)], 2.0, notes, 7), ["bring x", "Exchange", "send y"]),
@@ -240,7 +240,7 @@ def test_what_names_no_buffer_of_a_card_passes_untouched() -> None:
 
 
 def test_a_wrong_push_is_refused_when_it_is_sent() -> None:
-    push = Push("axpy", (SHARED,), (on_card("x", 1, 2),), (1.0,))
+    push = Push("axpy", (SHARED,), (on_device("x", 1, 2),), (1.0,))
     with pytest.raises(ValueError, match=r"values\[0\] must be of 4 elements \(as the center\), got 2"):
         staged(2, push)
 

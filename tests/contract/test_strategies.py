@@ -143,7 +143,7 @@ class OverheardSession(WrappedSession):
 
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         for request in requests:
-            if not worker.offstage:
+            if not worker.unmetered:
                 self.heard.append((request, worker.samples))
             yield request
 

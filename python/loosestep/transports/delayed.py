@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
-from loosestep.transports.base import Session
+from loosestep.transports.base import Session, Transport
+from loosestep.transports.serial import Serial
 from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Delayed(Wrapper):
     ranks: the workers that are delayed (None: all).
     """
 
+    on: Transport = field(default_factory=Serial)
     seconds: float = 0.001
     pattern: Literal["constant", "random"] = "constant"
     ranks: tuple[int, ...] | None = None
@@ -66,7 +68,7 @@ class DelayedSession(WrappedSession):
         for request in requests:
             if isinstance(request, Wait):
                 yield Sleep(max(0.0, due.pop(request.request, 0.0) - clock()))
-            elif not (isinstance(request, FREE) or worker.offstage):
+            elif not (isinstance(request, FREE) or worker.unmetered):
                 seconds = config.seconds * (2 * rng.random() if config.pattern == "random" else 1.0)
                 if isinstance(request, Start):
                     due[request.request] = clock() + seconds

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import LoosestepError
 from loosestep.requests import Request
-from loosestep.transports.base import Session
+from loosestep.transports.base import Session, Transport
+from loosestep.transports.serial import Serial
 from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class InjectedFailure(LoosestepError):
 class Failing(Wrapper):
     """Worker `rank` raises when it asks for its `at_request`-th request (1 is the first, computing included)."""
 
+    on: Transport = field(default_factory=Serial)
     rank: int = 0
     at_request: int = 1
 

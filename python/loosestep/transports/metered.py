@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from loosestep.lowering.costs import COSTS, Cost
 from loosestep.requests import Compute, Request
-from loosestep.transports.base import Session
+from loosestep.transports.base import Session, Transport
+from loosestep.transports.serial import Serial
 from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Meter:
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
-            if worker.offstage:
+            if worker.unmetered:
                 yield request
                 continue
             begin = clock()
@@ -67,6 +68,7 @@ class Metered(Wrapper):
     `run` meters every transport by itself; wrap one to see the counts by type of request.
     """
 
+    on: Transport = field(default_factory=Serial)
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
 
     def open(self, seed: int = 0) -> MeteredSession:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from loosestep.foundation import checks
 from loosestep.transports.base import Session, Task, Transport
-from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request, Shared
@@ -17,11 +15,10 @@ if TYPE_CHECKING:
     from loosestep.transports.base import Endpoint
 
 
-@dataclass(frozen=True, repr=False)
 class Wrapper(Transport):
-    """Base of the transports that change how another one, `on`, carries requests."""
+    """Base of the transports that change how another one, their first field, carries requests."""
 
-    on: Transport = field(default_factory=Serial)
+    on: Transport
 
     def __post_init__(self) -> None:
         checks.instance("on", self.on, Transport)
