@@ -60,7 +60,7 @@ def test_a_round_is_told_for_those_who_send_least_and_most(strategy: ls.Strategy
 
 @pytest.mark.parametrize(("strategy", "size", "told"), ROUNDS[:2], ids=lambda value: str(value))
 def test_and_that_is_what_they_send(strategy: ls.Strategy, size: int, told: str) -> None:
-    asked = banner.asked_in_a_round(strategy, size)
+    asked = banner.dry_runs(strategy, size)
     batches = lambda rank, size: iter([0.0] * 3)  # noqa: E731
     result = ls.run(strategy, lambda x, b: x, np.zeros(8), batches, on=ls.Simulated(size))
     assert [(worker.messages, worker.bytes_sent) for worker in result.workers] == [

@@ -37,7 +37,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
 
 def serves(strategy: Strategy) -> bool:
     """Whether a loop of the user's can have it on a card, with nothing but step()."""
-    return not strategy.shares and not strategy.needs
+    return not strategy.shared_buffers and not strategy.needs
 
 
 SERVED = [case for case in cases(strategies, Strategy) if serves(case.values[0])]

@@ -188,7 +188,7 @@ class Comparison:
                 familiar=type(contender.strategy) in FAMILIAR,
                 optimizer=repr(contender.optimizer or common),
                 rate=rate,
-                linkless=virtual and bool(contender.strategy.shares),
+                linkless=virtual and bool(contender.strategy.shared_buffers),
             )
             for (contender, outcomes), rate in zip(done, rates, strict=True)
         ]

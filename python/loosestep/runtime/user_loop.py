@@ -22,7 +22,7 @@ from loosestep.requests import AllReduce, Communication, Compute, Gradient, Read
 from loosestep.requests.worker import Worker
 from loosestep.runtime.plan import Plan
 from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program
-from loosestep.strategies.base import Strategy
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
@@ -39,18 +39,15 @@ EARLY = frozenset({RollCall, Start, Ready})
 FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
 """What stays pending between two steps: only the next backward, or the end, says how it goes on."""
 
-GIVEN = frozenset({"own_batches", "own_rest", "epochs", "times"})
+GIVEN = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION, Need.EPOCH_LENGTH, Need.STEP_TIMES})
 """What a strategy may need and gets here as well: see `Parallel.shard`, `Parallel.ready`, `steps_per_epoch`."""
-
-MISSING = {"own_update": "an update of its own"}
 
 
 def check_strategy(strategy: Strategy) -> None:
     """Refuse what needs more than a loop of the user's can give."""
     checks.instance("strategy", strategy, Strategy)
-    for need in sorted(strategy.needs - GIVEN):
-        what = MISSING.get(need, need)
-        raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
+    for need in sorted(strategy.needs - GIVEN, key=lambda need: need.name):
+        raise TypeError(f"{strategy} needs {need.value}, which a loop of your own cannot give: use loosestep.run")
 
 
 class Joined:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -66,8 +66,12 @@ class AdaptiveLocalSGD(Strategy):
                 raise ValueError(f"time_share must be below 1, got {self.time_share!r}")
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset() if self.time_share is None else frozenset({"times"})
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset() if self.time_share is None else frozenset({Need.STEP_TIMES})
+
+    def cost(self, n: int, d: int) -> Cost:
+        whole, numbers = cost_of_mean(n, d), cost_of_mean(n, 1 if self.time_share is None else 2)
+        return Cost(whole.values, whole.messages + numbers.messages, 8 * numbers.values)
 
     def init(self, worker: Worker) -> State:
         return State(period=self.period, computing=worker.computing, communicating=worker.communicating)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push, Sleep
-from loosestep.strategies.base import State, Strategy, outer_cautions, pull
+from loosestep.strategies.base import Cost, Need, State, Strategy, outer_cautions, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,8 +81,8 @@ class AsyncLocalSGD(Strategy):
         return outer_cautions(self.period, self.rate, self.momentum)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset({"times"} if self.speeds == "measured" else ())
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset({Need.STEP_TIMES} if self.speeds == "measured" else ())
 
     def steps(self, rank: int, size: int) -> int:
         """Local steps in the first round of that worker; in all of them where speeds are given."""
@@ -95,6 +95,9 @@ class AsyncLocalSGD(Strategy):
     def dynamic(self, speed: float, fastest: float) -> int:
         """DyLU; quotients that rounding made fall short of a whole number are that number."""
         return max(1, int(self.period * speed / fastest + 1e-9))
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 2, 8 * n) if self.speeds == "measured" else Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         steps, none = self.steps(worker.rank, worker.size), buffers.zeros(worker.size, float)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,9 @@ class AveragedDownpour(Strategy):
         checks.integer("period", self.period)
         checks.positive("weight", self.weight, zero=True)
         checks.at_most("weight", self.weight, 1)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         center, average = (worker.shared(name, like=worker.params) for name in ("center", "average"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep.foundation import checks
 from loosestep.requests import AllGather
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +77,8 @@ class DBS(Strategy):
         return int(getattr(self.strategy, "period", 1))
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return self.strategy.needs | {"own_batches"}
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return self.strategy.needs | {Need.GLOBAL_BATCHES}
 
     @property
     def replicas_agree(self) -> bool:  # type: ignore[override]
@@ -91,6 +91,14 @@ class DBS(Strategy):
     @property
     def consensus_in(self) -> str:  # type: ignore[override]
         return self.strategy.consensus_in.replace("state.", "state.inner.")
+
+    def cost(self, n: int, d: int) -> Cost | None:
+        return self.strategy.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """The cost of a round after which speeds are told."""
+        most = self.strategy.largest_cost(n, d)
+        return most and Cost(most.values, most.messages + n - 1, most.nbytes + 8 * (n - 1))
 
     def init(self, worker: Worker) -> State:
         shares, speeds = [1 / worker.size] * worker.size, [0.0] * worker.size

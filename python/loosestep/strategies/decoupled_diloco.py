@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, outer_cautions
+from loosestep.strategies.base import Cost, State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -128,6 +128,13 @@ class DecoupledDiLoCo(Strategy):
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period * self.fragments, self.rate, self.momentum)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d / self.fragments + n + 1, 2)
+
+    def largest_cost(self, n: int, d: int) -> Cost:
+        """The cost of a worker that merges in every round."""
+        return Cost(2 * d / self.fragments + n + 1, 5, 16 * self.fragments)
 
     def init(self, worker: Worker) -> State:
         if self.quorum is not None and self.quorum > worker.size:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Start, Update, Wait
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,9 @@ class EASGD(Strategy):
             f"moving_rate {moving:g} explodes when all {size} workers meet the center at once, at any learning "
             f"rate: it must be below 2 / (n + 1) = {2 / (size + 1):.3g}, and is {0.9 / size:.3g} by default"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,14 @@ class HierarchicalLocalSGD(Strategy):
             return None
         first = rank - rank % count
         return tuple(range(first, min(first + count, size)))
+
+    def cost(self, n: int, d: int) -> Cost:
+        count = self.levels[0][1] or n
+        sizes = [min(count, n - first) for first in range(0, n, count)]
+        return Cost(sum(2 * (k - 1) for k in sizes) / n * d, sum(2 * (k - 1) * k for k in sizes) / n)
+
+    def largest_cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)

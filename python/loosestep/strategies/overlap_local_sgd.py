@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategies.base import State, Strategy, no_rate, note_rate
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean, no_rate, note_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,9 @@ class OverlapLocalSGD(Strategy):
         checks.positive("pull", self.pull, zero=True)
         checks.at_most("pull", self.pull, 1)
         checks.positive("anchor_momentum", self.anchor_momentum, zero=True)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         state = State(anchor=worker.copy_of_params(), coming=None)

@@ -9,7 +9,7 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at, check
 from loosestep.requests import AllReduce, Local, Pull
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 from loosestep.strategies.scoping import Scoping, Strength, check_strength, strength_at
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ class Parle(Strategy):
             f"rate times coupling, {strongest:g} at most, drives replicas apart at any local learning rate: with "
             f"momentum {self.momentum:g} it must be below 2 (1 + momentum) / (1 + 2 momentum) = {limit:.3g}"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         anchor, mean = worker.copy_of_params(), worker.copy_of_params()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.strategies.round_robin import hand_on, my_turn
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class RoundRobinADMM(Strategy):
 
     def __post_init__(self) -> None:
         checks.positive("moving_rate", self.moving_rate, zero=True)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1) if n > 1 else Cost(0, 0)
 
     def init(self, worker: Worker) -> State:
         multiplier = worker.copy_of_params()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.strategies.round_robin import hand_on, my_turn
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class RoundRobinEASGD(Strategy):
         if self.moving_rate <= 1:
             return []
         return [f"moving_rate {self.moving_rate:g} is unstable alone at any learning rate: it must be at most 1"]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1) if n > 1 else Cost(0, 0)
 
     def init(self, worker: Worker) -> State:
         return State() if worker.rank else State(center=worker.copy_of_params())

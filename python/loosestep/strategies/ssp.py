@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,9 @@ class SSP(Strategy):
         checks.integer("bound", self.bound)
         if self.bound > 25:  # barriers that are open at once
             raise ValueError(f"bound must be at most 25, got {self.bound}: Downpour(1) has none")
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1 + (n - 1).bit_length())
 
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.local_sgd import LocalSGD
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Stages(Strategy):
             raise TypeError(f"parts must be pairs (strategy, epochs), got {part!r}")
         strategy, epochs = part
         checks.instance("the strategy of a part", strategy, Strategy)
-        if strategy.shares or len(strategy.stages) > 1:
+        if strategy.shared_buffers or len(strategy.stages) > 1:
             why = "is a schedule itself" if len(strategy.stages) > 1 else "has parameters that all workers share"
             raise ValueError(f"{strategy!r} cannot be a part of a schedule: it {why}")
         if last != (epochs is None):
@@ -95,8 +95,8 @@ class Stages(Strategy):
         return all(strategy.identity_at_one for strategy, _ in self.parts)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset({"epochs"}).union(*(strategy.needs for strategy, _ in self.parts))
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset({Need.EPOCH_LENGTH}).union(*(strategy.needs for strategy, _ in self.parts))
 
     @property
     def period(self) -> int:
@@ -104,6 +104,16 @@ class Stages(Strategy):
         return int(getattr(self.first, "period", 1))
 
     # What follows is the first part's; whoever runs a schedule goes from part to part.
+
+    def cost(self, n: int, d: int) -> Cost | None:
+        """The cost of a round of the first part."""
+        return self.first.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """The most of all parts, each of the numbers by itself."""
+        most = [strategy.largest_cost(n, d) for strategy, _ in self.parts]
+        known = [each for each in most if each is not None]
+        return Cost(*map(max, *known, (0, 0, 0))) if len(known) == len(most) else None
 
     def init(self, worker: Worker) -> State:
         return self.first.init(worker)

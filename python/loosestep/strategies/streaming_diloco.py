@@ -7,11 +7,11 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from loosestep import ops
-from loosestep.codecs import Codec
+from loosestep.codecs.base import Codec
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import AllGather, AllReduce
-from loosestep.strategies.base import State
+from loosestep.strategies.base import Cost, State, cost_of_mean
 from loosestep.strategies.delayed import LateStrategy
 
 if TYPE_CHECKING:
@@ -88,6 +88,12 @@ class StreamingDiLoCo(LateStrategy):
         """Return whether every round ends with one whole mean on all workers."""
         return self.fragments == 1 and self.delay == 0 and self.keep == 0
 
+    def cost(self, n: int, d: int) -> Cost:
+        largest = -(-d // self.fragments)
+        if self.codec is None:
+            return cost_of_mean(n, d / self.fragments)
+        return Cost(0, n - 1, 8 * (n - 1) * (1 + self.codec.words(largest)))
+
     def init(self, worker: Worker) -> State:
         largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))
         return State(
@@ -132,7 +138,7 @@ class StreamingDiLoCo(LateStrategy):
             ops.subtract(state.anchor[part], outer[room], outer[room])
         words = 1 + codec.words(outer.size)
         wire.mine[0] = worker.samples
-        codec.encode(here(outer), wire.mine[1:words])
+        codec.encode(here(outer), wire.mine[1:words], (worker.seed, worker.rank, worker.round))
         return AllGather(wire.mine[:words], wire.come[: words * worker.size])
 
     def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:

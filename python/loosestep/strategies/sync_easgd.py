@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Local, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,9 @@ class SyncEASGD(Strategy):
             f"moving_rate {moving:g} with center_rate {center:g} is unstable at any learning rate: their sum "
             f"must be below 2, and is {0.9 + 0.9 / size:.3g} by default"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.copy_of_params())

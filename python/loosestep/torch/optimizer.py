@@ -17,6 +17,7 @@ from loosestep.requests import AllReduce, Update
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Joined, Loop
+from loosestep.strategies.base import Need
 from loosestep.torch import batch_norm
 from loosestep.torch import samplers as shard
 from loosestep.torch.batch_norm import Statistics, broadcast
@@ -98,7 +99,7 @@ class Parallel(torch.optim.Optimizer):
         try:
             self.joined.compute_with(self.model)
             self.joined.worker.edges = [slot.start for slot in self.layout.slots]
-            if strategy.shares and self.size > 1:  # one alone is plain torch
+            if strategy.shared_buffers and self.size > 1:  # one alone is plain torch
                 check_hosted(strategy, self.joined.session)
                 check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
@@ -138,7 +139,7 @@ class Parallel(torch.optim.Optimizer):
     def _hung(self, model: nn.Module) -> Iterator[Handle]:
         """Hang this on torch's objects: nothing of it goes into a copy or a file of the model."""
         yield self.inner.register_load_state_dict_post_hook(self._loaded)
-        if self.needs & {"times", "own_batches"}:
+        if self.needs & {Need.STEP_TIMES, Need.GLOBAL_BATCHES}:
             yield model.register_forward_pre_hook(Unshared(self._forward))
         if is_on_device(self.layout.params):
             yield AtHome(model)
@@ -216,7 +217,7 @@ class Parallel(torch.optim.Optimizer):
     def synchronize(self) -> None:
         """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
         self._own("synchronize()")
-        if "own_rest" in self.needs and self.rested():
+        if Need.PARTIAL_PARTICIPATION in self.needs and self.rested():
             return
         casts, pending = self.model.casts, self.loop.pending
         if not casts or pending is GRADIENT or isinstance(pending, Update):  # no strategy acts before the update
@@ -385,6 +386,6 @@ class Parallel(torch.optim.Optimizer):
 
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
-        if "own_batches" in self.needs:
+        if Need.GLOBAL_BATCHES in self.needs:
             return shard.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
         return shard.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
