@@ -3,6 +3,7 @@
 from loosestep import data, ops
 from loosestep.codecs.base import Codec
 from loosestep.codecs.e3m0 import E3M0
+from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
 from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
@@ -65,6 +66,8 @@ from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
+
+_warn_if_core_is_old()
 
 __all__ = [
     "BMUF",

@@ -13,6 +13,7 @@ from loosestep.foundation import buffers, units
 from loosestep.lowering.costs import cost_of
 from loosestep.requests import AllGather, AllReduce, Gradient, Local, Ready, Shared
 from loosestep.requests.worker import Worker
+from loosestep.topologies.base import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,24 @@ def block(facts: Mapping[str, str], room: int | None = None) -> str:
 def cautions(strategies: Iterable[Strategy], size: int) -> list[str]:
     """Return what the methods warn so many workers of, a line each."""
     return [f"warning: {each!r}: {told}" for each in strategies for told in each.warnings(size)]
+
+
+def graphs(strategies: Iterable[Strategy], size: int) -> dict[str, str]:
+    """Return the graphs on which the methods mix, with what is known of each for so many workers.
+
+    The spectral gap is that of `Topology.gap`, where the graph says it, else that of its matrices.
+    """
+    found = [value for each in strategies for value in vars(each).values() if isinstance(value, Topology)]
+    return {repr(graph): described(graph, size) for graph in found}
+
+
+def described(graph: Topology, size: int) -> str:
+    """Return its degree and spectral gap."""
+    graph.check_size(size)
+    gap, period = graph.gap(size), graph.period(size)
+    gap = graph.spectral_gap(size) if gap is None else gap
+    after = f" of a period of {period} steps" if period > 1 else ""
+    return f"degree {graph.degree(size):.3g}, spectral gap {gap:.3g}{after}"
 
 
 class DryRun(NamedTuple):

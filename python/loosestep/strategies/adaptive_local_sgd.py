@@ -89,11 +89,11 @@ class AdaptiveLocalSGD(Strategy):
             state.period = self.limited(ceil(min(2 * state.period, wanted)))
 
     def limited(self, period: int) -> int:
-        """From 1 to the longest."""
+        """Return the period, at least 1 and at most the longest."""
         return max(1, min(period, self.longest))
 
     def by_distance(self, worker: Worker, alone: Buffer) -> Generator[Request, None, float]:
-        """By what the period is multiplied."""
+        """Average the drift, and return by what the period is multiplied."""
         ops.subtract(alone, worker.params, alone)
         drift = worker.numbers("drift", 1)
         drift[0] = ops.norm(alone) ** 2
@@ -102,7 +102,7 @@ class AdaptiveLocalSGD(Strategy):
         return min(2.0, sqrt(self.distance / drift[0])) if drift[0] else 2.0
 
     def by_time(self, worker: Worker, state: State) -> Generator[Request, None, float]:
-        """The period at which communication takes its share; these two numbers count in the next round."""
+        """Return the period at which communication takes its share; this exchange counts in the next round."""
         costs = worker.numbers("costs", 2)
         costs[:] = worker.communicating - state.communicating, -(worker.computing - state.computing) / state.period
         state.computing, state.communicating = worker.computing, worker.communicating

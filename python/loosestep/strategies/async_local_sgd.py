@@ -85,7 +85,7 @@ class AsyncLocalSGD(Strategy):
         return frozenset({Need.STEP_TIMES} if self.speeds == "measured" else ())
 
     def steps(self, rank: int, size: int) -> int:
-        """Local steps in the first round of that worker; in all of them where speeds are given."""
+        """Return the local steps of a worker's first round: of all its rounds, where speeds are given."""
         if self.speeds is None or isinstance(self.speeds, str):
             return self.period
         if len(self.speeds) != size:
@@ -93,7 +93,7 @@ class AsyncLocalSGD(Strategy):
         return self.dynamic(self.speeds[rank], max(self.speeds))
 
     def dynamic(self, speed: float, fastest: float) -> int:
-        """DyLU; quotients that rounding made fall short of a whole number are that number."""
+        """Return the steps of DyLU; a quotient that rounding left just below a whole number is that number."""
         return max(1, int(self.period * speed / fastest + 1e-9))
 
     def cost(self, n: int, d: int) -> Cost:
@@ -126,7 +126,7 @@ class AsyncLocalSGD(Strategy):
         yield from pull(worker, state, state.center)
 
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Tell this worker's speed, hear those of all, and choose the steps of the next round."""
+        """Add this worker's speed to those of all, fetch them, and choose the steps of the next round."""
         change, speeds = worker.numbers("change", worker.size), worker.numbers("speeds", worker.size)
         seconds, steps = worker.computing - state.computing, worker.clock - state.clock
         speed = steps / seconds if seconds > 0 else state.speed
@@ -139,5 +139,5 @@ class AsyncLocalSGD(Strategy):
             state.steps = self.dynamic(speed, max(speed, float(max(speeds))))
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

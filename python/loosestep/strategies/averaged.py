@@ -67,7 +67,7 @@ class Averaged(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round."""
+        """Return the local steps of a round."""
         return int(getattr(self.strategy, "period", 1))
 
     @property
@@ -92,6 +92,6 @@ class Averaged(Strategy):
             ops.lerp(state.average, worker.params, 1 / state.counted if self.rate is None else self.rate)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The average, of which every worker holds the same copy."""
+        """Copy the average: every worker holds the same."""
         ops.copy(state.average, out)
         yield from ()

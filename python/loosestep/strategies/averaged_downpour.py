@@ -64,5 +64,5 @@ class AveragedDownpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The average."""
+        """Fetch the average."""
         yield Fetch(state.average, into=out)

@@ -110,12 +110,12 @@ class Strategy(Value):
 
     @property
     def shared_buffers(self) -> tuple[str, ...]:
-        """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
+        """Return which buffers workers of a host have in common: 'params', 'moments' (with their step counter)."""
         return ()
 
     @property
     def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
-        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
+        """Return (strategy, epochs) pairs in order, the last without an end: itself alone, except for `Stages`."""
         return ((self, None),)
 
     @classmethod

@@ -61,7 +61,7 @@ class BMUF(Strategy):
             checks.positive("block_momentum", self.block_momentum, zero=True)
 
     def momentum(self, size: int) -> float:
-        """m for that many workers."""
+        """Return m for that many workers."""
         return min(0.5, 1 - 1 / size) if self.block_momentum is None else self.block_momentum
 
     def warnings(self, size: int) -> list[str]:

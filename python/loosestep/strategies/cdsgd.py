@@ -51,7 +51,7 @@ class CDSGD(Strategy):
             raise ValueError(f"topology must be doubly stochastic, to conserve the mean, got {self.topology!r}")
 
     def weigh(self, worker: Worker) -> float:
-        """The plain mean: W conserves it."""
+        """Return 1: W conserves the plain mean."""
         return 1.0
 
     def cost(self, n: int, d: int) -> Cost:

@@ -39,7 +39,7 @@ class CoCoDSGD(LateAverage):
 
     @property
     def delay(self) -> int:  # type: ignore[override]
-        """A whole round."""
+        """Return the period: an average has a whole round to arrive."""
         return self.period
 
     def cost(self, n: int, d: int) -> Cost:

@@ -73,7 +73,7 @@ class DBS(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round."""
+        """Return the local steps of a round."""
         return int(getattr(self.strategy, "period", 1))
 
     @property
@@ -96,7 +96,7 @@ class DBS(Strategy):
         return self.strategy.cost(n, d)
 
     def largest_cost(self, n: int, d: int) -> Cost | None:
-        """The cost of a round after which speeds are told."""
+        """Return the cost of a round after which speeds are gathered."""
         most = self.strategy.largest_cost(n, d)
         return most and Cost(most.values, most.messages + n - 1, most.nbytes + 8 * (n - 1))
 
@@ -114,7 +114,7 @@ class DBS(Strategy):
             yield from self.measure(worker, state)
 
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Everybody learns everybody's speed."""
+        """Gather the speeds of all workers, and choose new shares."""
         seconds = worker.computing - state.since
         mine, all_of_them = worker.numbers("speed", 1), worker.numbers("speeds", worker.size)
         mine[0] = state.samples / seconds if seconds > 0 else 0.0
@@ -124,13 +124,13 @@ class DBS(Strategy):
         state.shares = self.shared_anew(state.shares, state.speeds)
 
     def smoothed(self, before: float, measured: float) -> float:
-        """A worker's speed; one that computed nothing keeps the speed of before."""
+        """Return a worker's smoothed speed; one that computed nothing keeps its speed."""
         if not before or not measured:
             return measured or before
         return self.smoothing * before + (1 - self.smoothing) * measured
 
     def shared_anew(self, shares: list[float], speeds: list[float]) -> list[float]:
-        """In proportion to the speeds, once all are known."""
+        """Return shares in proportion to the speeds, once all are known."""
         if not all(speeds):
             return shares
         wanted = [speed / sum(speeds) for speed in speeds]
@@ -140,5 +140,5 @@ class DBS(Strategy):
         return [share / sum(wanted) for share in wanted]
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """That of its strategy."""
+        """Yield the consensus of the inner strategy."""
         yield from self.strategy.consensus(worker, state.inner, out)

@@ -59,5 +59,5 @@ class Downpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

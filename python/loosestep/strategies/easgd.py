@@ -58,7 +58,7 @@ class EASGD(Strategy):
             checks.positive("moving_rate", self.moving_rate, zero=True)
 
     def rate(self, size: int) -> float:
-        """The moving rate for that many workers."""
+        """Return the moving rate for that many workers."""
         return 0.9 / size if self.moving_rate is None else self.moving_rate
 
     def warnings(self, size: int) -> list[str]:
@@ -85,7 +85,7 @@ class EASGD(Strategy):
             yield Elastic(worker.params, state.center, self.rate(worker.size))
 
     def step_and_exchange(self, worker: Worker, state: State) -> Iterator[Request]:
-        """A step whose gradient and elastic move begin at one point; the exchange goes on beside the gradient."""
+        """Yield a step whose gradient and elastic move begin at one point and go on side by side."""
         here, moved = (worker.scratch(name, like=worker.params) for name in ("here", "moved"))
         ops.copy(worker.params, here)
         ops.copy(here, moved)
@@ -98,5 +98,5 @@ class EASGD(Strategy):
         ops.axpy(worker.params, moved, -1.0)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center variable."""
+        """Fetch the center variable."""
         yield Fetch(state.center, into=out)

@@ -76,7 +76,7 @@ class EntropySGD(Strategy):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The gradient at x is followed by no update of the local optimizer's."""
+        """Return SKIPPED_UPDATES with rho: no update of the local optimizer follows the gradient at x."""
         return frozenset({Need.SKIPPED_UPDATES} if self.rho else ())
 
     def cost(self, n: int, d: int) -> Cost:
@@ -100,13 +100,13 @@ class EntropySGD(Strategy):
             ops.copy(state.anchor, worker.params)
 
     def step(self, worker: Worker, state: State, strength: float) -> Iterator[Request]:
-        """One of the inner loop; with noise the mean waits for it."""
+        """Yield a step of the inner loop; with noise the mean is moved after the noise was added."""
         yield Update(Pull(state.anchor, strength, state.mean, 1.0 if self.noise else self.averaging))
         if self.noise:
             ops.axpy(worker.params, worker.normal(), self.noise)
             ops.blend(state.mean, worker.params, self.averaging)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The anchor, of which every worker holds the same copy."""
+        """Copy the anchor: every worker holds the same."""
         ops.copy(state.anchor, out)
         yield from ()

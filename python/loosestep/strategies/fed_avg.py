@@ -56,11 +56,11 @@ class FedAvg(Strategy):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """In a loop of the user's a gradient would be taken before a round in which the worker rests."""
+        """Return PARTIAL_PARTICIPATION with a fraction: a resting worker takes no gradient."""
         return frozenset({Need.PARTIAL_PARTICIPATION} if self.fraction < 1 else ())
 
     def clients(self, size: int, number: int) -> list[int]:
-        """Who takes part in a round of that number: the same on every worker."""
+        """Return the ranks that take part in a round of that number: the same on every worker."""
         count = max(1, round(self.fraction * size))
         return Random(f"{self.seed or 0}, {number}").sample(range(size), count)
 

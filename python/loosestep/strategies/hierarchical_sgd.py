@@ -58,11 +58,11 @@ class HierarchicalLocalSGD(Strategy):
 
     @property
     def period(self) -> int:
-        """Local steps of a round."""
+        """Return the local steps of a round."""
         return self.levels[0][0]
 
     def group(self, rank: int, size: int, number: int) -> tuple[int, ...] | None:
-        """With whom a worker averages at the end of a round of that number."""
+        """Return the group in which a worker averages at the end of a round of that number; None: all workers."""
         step = number * self.period
         count = next(group for period, group in reversed(self.levels) if step % period == 0)
         if count is None or count >= size:

@@ -64,6 +64,6 @@ class Hogwild(Strategy):
         yield Local(1)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The shared parameters."""
+        """Read the shared parameters."""
         ops.load(worker.params, out)
         yield from ()

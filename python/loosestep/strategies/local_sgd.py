@@ -57,7 +57,7 @@ class LocalSGD(Strategy):
         return self.momentum != "reset"
 
     def steps_of(self, rank: int, size: int) -> int:
-        """How many steps a worker makes in a period."""
+        """Return the steps that a worker makes in a period."""
         if self.steps is None:
             return self.period
         if len(self.steps) != size:

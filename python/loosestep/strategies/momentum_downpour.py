@@ -57,7 +57,7 @@ class MomentumDownpour(Strategy):
 
     @property
     def weight(self) -> float:
-        """Of a step, at the center."""
+        """Return the weight of a step at the center: k."""
         return 1 - self.momentum if self.scale is None else self.scale
 
     def cost(self, n: int, d: int) -> Cost:
@@ -76,5 +76,5 @@ class MomentumDownpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center: the look-ahead point."""
+        """Fetch the center: the look-ahead point."""
         yield Fetch(state.center, into=out)

@@ -38,7 +38,7 @@ class OneShotAveraging(Strategy):
     identity_at_one: ClassVar[bool] = True
 
     def weigh(self, worker: Worker) -> float:
-        """Each worker is counted once."""
+        """Return 1: each worker is counted once."""
         return 1.0
 
     def cost(self, n: int, d: int) -> Cost:

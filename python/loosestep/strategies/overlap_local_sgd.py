@@ -75,7 +75,7 @@ class OverlapLocalSGD(Strategy):
         yield Start(state.coming)
 
     def move(self, worker: Worker, state: State, pull: float) -> None:
-        """Towards the anchor, in whose place this worker's part of the next one comes."""
+        """Move towards the anchor, and put this worker's part of the next anchor in its place."""
         if self.anchor_momentum:
             momentum = self.anchor_momentum * state.eta.ratio
             ops.anchor(worker.params, state.anchor, state.momentum, pull, momentum)

@@ -110,6 +110,6 @@ class Parle(Strategy):
         ops.parle(state.anchor, state.velocity, state.mean, master, rate, self.momentum, coupling)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The mean of the anchors."""
+        """Average the anchors."""
         ops.copy(state.anchor, out)
         yield AllReduce(out, op="mean")

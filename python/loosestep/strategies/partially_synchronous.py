@@ -63,10 +63,10 @@ class PartiallySynchronous(Strategy):
         yield from pull(worker, state, state.center)
 
     def push(self, worker: Worker, state: State) -> Iterator[Request]:
-        """A step, and its way to the center."""
+        """Make a local step and push it to the center."""
         yield Local(1)
         yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

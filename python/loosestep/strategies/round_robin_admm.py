@@ -77,7 +77,7 @@ class RoundRobinADMM(Strategy):
         yield from hand_on(worker, center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, which worker 0 holds between rounds, and zeros."""
+        """Sum the center, which worker 0 holds between rounds, and zeros."""
         out.fill(0)
         if not worker.rank:
             ops.copy(state.center, out)

@@ -66,7 +66,7 @@ class RoundRobinEASGD(Strategy):
         yield Update()
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, which worker 0 holds between rounds, and zeros."""
+        """Sum the center, which worker 0 holds between rounds, and zeros."""
         out.fill(0)
         if not worker.rank:
             ops.copy(state.center, out)

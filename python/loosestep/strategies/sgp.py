@@ -58,7 +58,7 @@ class SGP(Strategy):
         return self.topology.stochastic != "doubly"
 
     def weigh(self, worker: Worker) -> float:
-        """The plain mean: P conserves it."""
+        """Return 1: P conserves the plain mean."""
         return 1.0
 
     def cost(self, n: int, d: int) -> Cost:

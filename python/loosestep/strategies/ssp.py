@@ -71,10 +71,10 @@ class SSP(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)
 
 
 def slot(step: int, bound: int) -> str:
-    """Where the barrier of a step is kept until it is waited for."""
+    """Return the name under which the barrier of a step is kept until it is waited for."""
     return f"of_{step % bound}"

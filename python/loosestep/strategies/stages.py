@@ -74,7 +74,7 @@ class Stages(Strategy):
 
     @classmethod
     def example(cls) -> Stages:
-        """Post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
+        """Return post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
         return cls((AllReduceSGD(), 1), (LocalSGD(), None))
 
     @property
@@ -83,7 +83,7 @@ class Stages(Strategy):
 
     @property
     def first(self) -> Strategy:
-        """The strategy that begins."""
+        """Return the strategy that begins."""
         return self.parts[0][0]
 
     @property
@@ -100,17 +100,17 @@ class Stages(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round of the first part."""
+        """Return the local steps of a round of the first part."""
         return int(getattr(self.first, "period", 1))
 
     # What follows is the first part's; whoever runs a schedule goes from part to part.
 
     def cost(self, n: int, d: int) -> Cost | None:
-        """The cost of a round of the first part."""
+        """Return the cost of a round of the first part."""
         return self.first.cost(n, d)
 
     def largest_cost(self, n: int, d: int) -> Cost | None:
-        """The most of all parts, each of the numbers by itself."""
+        """Return the most of all parts, for each of the numbers by itself."""
         most = [strategy.largest_cost(n, d) for strategy, _ in self.parts]
         known = [each for each in most if each is not None]
         return Cost(*map(max, *known, (0, 0, 0))) if len(known) == len(most) else None

@@ -58,7 +58,7 @@ class SyncEASGD(Strategy):
                 checks.positive(name, getattr(self, name), zero=True)
 
     def rates(self, size: int) -> tuple[float, float]:
-        """(a, b) for that many workers."""
+        """Return (a, b) for that many workers."""
         moving = 0.9 / size if self.moving_rate is None else self.moving_rate
         return moving, size * moving if self.center_rate is None else self.center_rate
 
@@ -88,7 +88,7 @@ class SyncEASGD(Strategy):
             yield from self.exchange(worker, state)
 
     def exchange(self, worker: Worker, state: State) -> Iterator[Request]:
-        """The elastic move of every replica and of the center, from the old values."""
+        """Move every replica and the center elastically, from the old values."""
         moving, center = self.rates(worker.size)
         mean = worker.scratch("mean", like=worker.params)
         ops.copy(worker.params, mean)
@@ -97,6 +97,6 @@ class SyncEASGD(Strategy):
         ops.lerp(state.center, mean, center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, of which every worker holds the same copy."""
+        """Copy the center: every worker holds the same."""
         ops.copy(state.center, out)
         yield from ()

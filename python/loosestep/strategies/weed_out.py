@@ -64,5 +64,5 @@ class WeedOut(Strategy):
         yield from pull(worker, state, state.center, state.seen)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

@@ -137,6 +137,7 @@ def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, a
         "workers": f"{worker.size} on {on!r}, {described(params)}",
         "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
         "a round": banner.a_round(strategy, worker.size, params.nbytes, params.itemsize),
+        **banner.graphs([strategy], worker.size),
         "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",
         "batches": f"{run.accumulate * worker.size} a step, {run.accumulate} of each worker",
         "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
