@@ -35,7 +35,7 @@ class Plain:
         self.asked += 1
         return self.asked > 2
 
-    def wait_for_card(self) -> None: ...
+    def wait_for_device(self) -> None: ...
 
     def wait(self) -> None:
         for copy in self.to_do:

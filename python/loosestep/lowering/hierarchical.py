@@ -16,6 +16,7 @@ import numpy as np
 
 from loosestep.foundation import checks
 from loosestep.lowering import collectives
+from loosestep.lowering.costs import cost_of
 from loosestep.lowering.requests import Hosted
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange
 
@@ -131,7 +132,7 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 }
 
 
-def traffic(request: Request, place: Place) -> tuple[int, int]:
+def cost(request: Request, place: Place) -> tuple[int, int]:
     """(bytes, messages) that this worker sends to other hosts; what passes through a host's memory is not sent."""
     if not place.leads:
         return 0, 0
@@ -143,7 +144,7 @@ def traffic(request: Request, place: Place) -> tuple[int, int]:
         among = AllReduce(request.buf, group=place.leaders)
     if isinstance(request, Broadcast):
         among = Broadcast(request.buf, place.host_of(request.root)[0], place.leaders)
-    return collectives.traffic(among, place.worker.rank, place.worker.size)
+    return cost_of(among, place.worker.rank, place.worker.size)
 
 
 def fold(op: str, parts: Sequence[Buffer], weights: Sequence[float], hosts: Hosts) -> bool:

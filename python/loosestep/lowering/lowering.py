@@ -9,7 +9,7 @@ from zlib import crc32
 
 from loosestep import ops
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import Hosted, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, Hosted, Script
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Mix, Push, Ready, Start, Update, Wait
 from loosestep.requests.base import address
 
@@ -24,7 +24,7 @@ class Lowering:
     """One worker's rewriter.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
+    performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
     of them workers live; collectives of all workers are then two-level (levels.py).
     """
 
@@ -38,8 +38,8 @@ class Lowering:
         hosts: hierarchical.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
-        self.native, self.worker = native - {Start, Wait, Settle}, worker  # these are always looked into
-        self.timed = Settle in native  # a quiesce point may come before what was started is over
+        self.native, self.worker = native - {Start, Wait, Drain}, worker  # these are always looked into
+        self.timed = Drain in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.numbers = count()  # of two-level collectives
         self.place = hierarchical.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
@@ -53,7 +53,7 @@ class Lowering:
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
-            Settle: self.settle,
+            Drain: self.drain,
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
@@ -99,7 +99,7 @@ class Lowering:
         yield Push("axpy", (request.shared,), (move,), (1.0,))
 
     def collective(self, request: Communication) -> Iterator[Request]:
-        if self.worker.offstage and type(request) in self.unpriced:
+        if self.worker.unmetered and type(request) in self.unpriced:
             return iter((request,))
         if self.is_two_level(request):
             return iter((self.two_level(request),))
@@ -118,7 +118,7 @@ class Lowering:
         assert self.place is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
         lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))
-        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.traffic(request, self.place))
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.place))
 
     def hosted(self, request: Hosted) -> Iterator[Request]:
         for inner in request.requests:
@@ -150,7 +150,7 @@ class Lowering:
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request
-        if type(asked) is Settled:
+        if type(asked) is Drained:
             yield from (request,) if self.timed else ()
             return
         if self.performs(asked):
@@ -165,6 +165,6 @@ class Lowering:
             yield Wait(begun[0])
             collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])
 
-    def settle(self, request: Settle) -> Iterator[Request]:
+    def drain(self, request: Drain) -> Iterator[Request]:
         for begun in self.wait(Wait(request.request)):
-            yield Settle(cast("Wait", begun).request, request.settled) if self.timed else begun
+            yield Drain(cast("Wait", begun).request, request.drained) if self.timed else begun

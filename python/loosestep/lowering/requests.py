@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, slots=True)
-class Settled(Communication):
+class Drained(Communication):
     """In place of a started request whose result is there since a quiesce point: its `Wait` lasts until `due`."""
 
     due: float = 0.0  # in virtual time; in real time, never later than now
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Settle(Communication):
-    """Complete what `Start` began, at no price; in virtual time `settled` learns when it would have been over."""
+class Drain(Communication):
+    """Complete what `Start` began, at no price; in virtual time `drained` learns when it would have been over."""
 
     request: Communication
-    settled: Settled
+    drained: Drained
 
     def __str__(self) -> str:
-        return f"Settle({self.request})"
+        return f"Drain({self.request})"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

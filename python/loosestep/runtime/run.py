@@ -20,7 +20,8 @@ from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.keeper import Keeper
 from loosestep.runtime.checkpoint.state import understood
 from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
-from loosestep.runtime.program import Plan, Program
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import Program
 from loosestep.runtime.result import (
     Interrupted,
     Progress,
@@ -34,7 +35,7 @@ from loosestep.runtime.shared_buffers import Common
 from loosestep.runtime.signals import interruptible
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Task, Transport
-from loosestep.transports.matching import check_facts, written
+from loosestep.transports.matching import check_facts, stable_repr
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi.launchers import check_alone
 from loosestep.transports.serial import Serial
@@ -194,7 +195,14 @@ class Job:
                 resume=self.resume,
                 keep=self.keep,
             )
-        self.plan = Plan(self.strategy, *lengths, self.report, self.save, self.commit, self.pause)
+        self.plan: Plan[Program] = Plan(
+            self.strategy,
+            **lengths._asdict(),
+            evaluate=self.report,
+            save=self.save,
+            commit=self.commit,
+            pause=self.pause,
+        )
         self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
         self.plan.await_halt = self.session.await_halt
         self.totals = self.session.surveying("totals", self.local_totals)
@@ -275,8 +283,8 @@ class Job:
 
     def signature(self) -> dict[str, Any]:
         return {
-            "strategy": written(self.strategy),
-            "optimizer": written(self.optimizer)
+            "strategy": stable_repr(self.strategy),
+            "optimizer": stable_repr(self.optimizer)
             + ("" if self.scale_rate == "none" else f" with scale_rate {self.scale_rate}"),
             "workers": self.size,
             "parameters": f"{self.x0.size} {self.x0.dtype}",
@@ -306,8 +314,8 @@ class Job:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.noted - self.told[1])
-        self.told = totals.loss, totals.noted
+        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
+        self.told = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,
@@ -323,8 +331,8 @@ class Job:
         """Counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
-            loss=sum(model.noted[0] for model in models),
-            noted=sum(model.noted[1] for model in models),
+            loss=sum(model.losses[0] for model in models),
+            counted=sum(model.losses[1] for model in models),
             samples=sum(model.samples for model in models),
             steps=max(model.steps for model in models),
             bytes_sent=sum(meter.bytes for meter in meters),
@@ -373,7 +381,7 @@ class Job:
             params=worker.params.reshape(self.x0.shape),
             steps=model.steps,
             samples=model.samples,
-            loss=mean_loss([model.noted]),
+            loss=mean_loss([model.losses]),
             bytes_sent=meter.bytes,
             messages=meter.messages,
             waiting=meter.waiting,

@@ -13,21 +13,22 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here, on_card
+from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Compute, Gradient, Ready, Start, Update
 from loosestep.requests.worker import Worker
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Plan, Program
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.runtime.program import Model
@@ -62,7 +63,7 @@ class Joined:
         self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed = seed
         self.meter = self.session.meters[rank]
-        there = on_card(params)
+        there = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.waited) if there else None
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
@@ -99,12 +100,12 @@ class Joined:
 
     def aside(self, requests: Iterable[Request]) -> None:
         """Perform requests between two steps: none of them is metered."""
-        before, self.worker.offstage = self.worker.offstage, True
+        before, self.worker.unmetered = self.worker.unmetered, True
         try:
             for request in self.lower(requests):
                 self.perform(request)
         finally:
-            self.worker.offstage = before
+            self.worker.unmetered = before
 
 
 class Loop:
@@ -116,10 +117,7 @@ class Loop:
         self.joined, self.worker, self.model = joined, joined.worker, model
         self.clock = joined.session.clock(self.worker.rank)
         self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
-        lengths = (None, None, None, steps_per_epoch)
-        hooks = (lambda program, step: False, no_part, no_commit, self.pause)
-        plan = Plan(strategy, *lengths, *hooks)
-        plan.asks = True
+        plan: Plan[Program] = Plan(strategy, steps_per_epoch=steps_per_epoch, pause=self.pause, asks=True)
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
@@ -218,7 +216,7 @@ class Loop:
 
     def settle(self) -> None:
         """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
-        self.joined.aside(self.program.settle())
+        self.joined.aside(self.program.drain())
 
     def between_steps(self, what: str) -> None:
         """Refuse what must not happen while a step is under way."""
@@ -272,7 +270,7 @@ class Loop:
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position, of whose part of a schedule the state is there."""
         self.program.progress = position["progress"]
-        self.program.under_way.clear()
+        self.program.in_flight.clear()
         for name in ("clock", "updates", "samples", "round"):
             setattr(self.worker, name, position[name])
         self.restart()
@@ -303,14 +301,3 @@ class Loop:
             self.over, self.pending, self.failed = True, None, error
             told = error and failure(self.worker, self.joined.endpoint.doing, error)
             self.joined.session.leave(told)
-
-
-def no_part(program: Program, step: int) -> Generator[Request, None, bool]:
-    """No checkpoint: the user's script saves."""
-    yield from ()
-    return False
-
-
-def no_commit(program: Program, step: int, failed: bool) -> Iterator[Request]:
-    """Nothing was saved."""
-    return iter(())

@@ -26,7 +26,7 @@ from loosestep.torch.contents import Rest, check_optimizer, into_optimizer, of_o
 from loosestep.torch.flat import plain
 from loosestep.torch.meeting import Meeting
 from loosestep.torch.state_dict import check_identity, restored, saved
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -58,7 +58,7 @@ class Folders:
         shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
         params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
-            "strategy": written(self.loop.program.plan.strategy),
+            "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],

@@ -173,7 +173,7 @@ class Pinned:
     def done(self) -> bool:
         return bool(self.behind.query())
 
-    def wait_for_card(self) -> None:
+    def wait_for_device(self) -> None:
         self.before.synchronize()
 
     def wait(self) -> None:

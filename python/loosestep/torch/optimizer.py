@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.requests import AllReduce, Update
 from loosestep.runtime.checkpoint.folder import KEEP
@@ -68,7 +68,7 @@ class Parallel(torch.optim.Optimizer):
         named = trained(model, held)
         check_free(named)
         self.layout = Layout(named)
-        if on_card(self.layout.params):
+        if is_on_device(self.layout.params):
             check_card(self.layout.params)
         self.changes = Changes(model, self.layout, inner)
         self.joined = Joined(on, self.layout.params, run.seed)
@@ -140,7 +140,7 @@ class Parallel(torch.optim.Optimizer):
         yield self.inner.register_load_state_dict_post_hook(self._loaded)
         if self.needs & {"times", "own_batches"}:
             yield model.register_forward_pre_hook(Unshared(self._forward))
-        if on_card(self.layout.params):
+        if is_on_device(self.layout.params):
             yield AtHome(model)
         for slot in self.layout.slots:
             yield slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))

@@ -10,7 +10,7 @@ import torch
 
 from loosestep.requests import AllReduce
 from loosestep.torch.meeting import come
-from loosestep.transports.matching import check_facts, written
+from loosestep.transports.matching import check_facts, stable_repr
 
 if TYPE_CHECKING:
     from loosestep.runtime.user_loop import Joined
@@ -38,7 +38,7 @@ def said(value: Any) -> str:
     """Return a value as it compares: a tensor of one number as the number."""
     if isinstance(value, torch.Tensor):
         return repr(value.item()) if value.numel() == 1 else f"{tuple(value.shape)} {value.dtype}"
-    return written(value.item() if isinstance(value, np.generic) else value)
+    return stable_repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def groups(inner: torch.optim.Optimizer, layout: Layout) -> dict[str, str]:

@@ -16,7 +16,7 @@ from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
 from loosestep.torch.options import groups, options
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
 from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
 from loosestep.transports.serial import Serial
@@ -79,7 +79,7 @@ def facts(
     run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, arena: Arena | None
 ) -> dict[str, str]:
     """What every worker must have alike."""
-    told = {name: written(value) for name, value in run._asdict().items()}
+    told = {name: stable_repr(value) for name, value in run._asdict().items()}
     told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
     told |= options(inner) | groups(inner, layout) | (arena.facts() if arena else {})
     for number, slot in enumerate(layout.slots):

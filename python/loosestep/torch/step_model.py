@@ -64,7 +64,7 @@ class TorchModel:
         self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
         self.feed = Attendance()
         self.samples = self.steps = 0
-        self.noted = (0.0, 0)
+        self.losses = (0.0, 0)
         self.begun = False  # a gradient was taken that no update has used
         self.idle = False  # it holds nothing of this worker
         self.skipping = False  # the gradient overflowed

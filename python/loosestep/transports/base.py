@@ -63,7 +63,7 @@ class Session(ABC):
     """The resources of one run: shared variables, clocks, and whatever carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
-    unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is offstage
+    unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is unmetered
     hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
     hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be two-level

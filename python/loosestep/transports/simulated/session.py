@@ -15,7 +15,7 @@ from loosestep._core import Calendar, Center, Mail
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Deadlock
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import RollCall, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall, Script
 from loosestep.requests import (
     AllReduce,
     Buffer,
@@ -54,7 +54,7 @@ class Simulated(Transport):
     latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
     center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
         pushes and pulls queue there in the order in which they arrive.
-    stragglers: the distribution of step durations: Constant(), LogNormal(), Slow(), Pauses().
+    stragglers: the distribution of step durations: Constant(), LogNormal(), SlowWorker(), RandomPauses().
     seed: of the durations (by default the run's).
     hosts: how many workers live on each host, in rank order; collectives are then two-level (each host folds,
         then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
@@ -127,7 +127,7 @@ class SimulatedSession(Session):
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Settle}
+        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Drain}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -156,7 +156,7 @@ class SimulatedSession(Session):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
-            Settle: self.settle,
+            Drain: self.drain,
             Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda strand, request: self.time + request.seconds,
@@ -270,7 +270,7 @@ class SimulatedSession(Session):
 
     def fetch(self, strand: Strand, request: Fetch) -> float | None:
         check_shared(strand.task.worker, request.shared, request.into)
-        if strand.task.worker.offstage:
+        if strand.task.worker.unmetered:
             center.read(request)
             return self.time
         self.at(self.network.asked(strand.rank, self.time), -1, lambda: self.ask(strand, request))
@@ -301,12 +301,12 @@ class SimulatedSession(Session):
     # --- collectives -------------------------------------------------------------------------------------
 
     def all_reduce(self, strand: Strand, request: AllReduce) -> None:
-        """Of many workers, or offstage: all meet, and each goes on when the recursion says."""
+        """Of many workers, or unmetered: all meet, and each goes on when the recursion says."""
         worker, group = strand.task.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
         meeting.append((strand, request))
-        strand.arrived, strand.offstage = self.time, worker.offstage
+        strand.arrived, strand.unmetered = self.time, worker.unmetered
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
             self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
@@ -320,8 +320,8 @@ class SimulatedSession(Session):
         if hierarchical.fold(requests[0].op, bufs, weights, hosts or (tuple(range(len(bufs))),)):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
-        times = [strand.arrived for strand in strands]  # offstage: each goes on where its clock stands
-        if not strands[0].offstage:
+        times = [strand.arrived for strand in strands]  # unmetered: each goes on where its clock stands
+        if not strands[0].unmetered:
             times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(strands)
@@ -342,7 +342,7 @@ class SimulatedSession(Session):
         return self.wait(strand, Wait(request))
 
     def wait(self, strand: Strand, request: Wait) -> float | None:
-        if type(request.request) is Settled:
+        if type(request.request) is Drained:
             return max(self.time, request.request.due)
         child = self.taken(request)
         if child.done is not None:
@@ -350,21 +350,21 @@ class SimulatedSession(Session):
         child.then = lambda done: self.at(done, strand.rank, strand)
         return None
 
-    def settle(self, strand: Strand, request: Settle) -> float | None:
+    def drain(self, strand: Strand, request: Drain) -> float | None:
         """Go through what is left of it, and on from where the worker's clock stands."""
         child, begun = self.taken(request), self.time
         if child.done is not None:
-            request.settled.due = child.done
+            request.drained.due = child.done
             return begun
 
         def note(done: float) -> None:
-            request.settled.due = done
+            request.drained.due = done
             self.at(begun, strand.rank, strand)
 
         child.then = note
         return None
 
-    def taken(self, request: Wait | Settle) -> Strand:
+    def taken(self, request: Wait | Drain) -> Strand:
         """What was started, for the one who waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
