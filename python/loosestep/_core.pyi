@@ -163,7 +163,6 @@ mean_of = _best.mean_of
 mix = _best.mix
 momentum = _best.momentum
 nesterov = _best.nesterov
-nesterov_elastic = _best.nesterov_elastic
 nesterov_pulled = _best.nesterov_pulled
 norm = _best.norm
 normal = _best.normal

@@ -135,8 +135,7 @@ class DeviceTrainer:
     def rate(self) -> hogwild.Rate:
         """Return the step sizes of this pass, in the kernels' terms."""
         given = self.settings.rate.options(self.epochs, self.cuts)
-        given.pop("adagrad", None)
-        return hogwild.Rate(**given)
+        return hogwild.Rate(given["eta0"], given["schedule"], given["power_t"], given["alpha"], given["offset"])
 
     def going_on(self, settings: Settings, features: int) -> DeviceTrainer:
         """Return a trainer with other settings that continues the counts; its weights are to be loaded."""
