@@ -138,7 +138,7 @@ class StreamingDiLoCo(LateStrategy):
     def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
         """The anchor less the mean outer gradient takes the place of the mean."""
         mean = state.mean[: parts[-1][1].stop]
-        one, total = (worker.room(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
+        one, total = (worker.workspace(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
         words = 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
         total.fill(0)

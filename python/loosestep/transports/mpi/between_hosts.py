@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 from loosestep import _core
 from loosestep.lowering.hierarchical import PHASES
 from loosestep.lowering.requests import IntraHost
-from loosestep.transports.mpi.collective_slots import CollectiveSlot
+from loosestep.transports.mpi.collective_slots import CollectiveSlot, CollectiveSlots
 from loosestep.transports.mpi.components import Collectives
 from loosestep.transports.mpi.mapping import Memories, map_collectives
 
 if TYPE_CHECKING:
     from loosestep.requests import Group
-    from loosestep.requests.worker import Worker
     from loosestep.transports.mpi.components import Background, Handlers
-    from loosestep.transports.mpi.mailbox import Operation, Operations
+    from loosestep.transports.mpi.mailbox import Operations
     from loosestep.transports.mpi.progress import BlockingCalls
 
 
@@ -50,8 +49,8 @@ class Hierarchical(Collectives):
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.operations: Operations = {IntraHost: self.enter}
-        self.slots: list[CollectiveSlot] = []
+        self.slots: CollectiveSlots = CollectiveSlots()
+        self.operations: Operations = {IntraHost: self.slots.enter}
         self.memories = Memories(group)
 
     def open(self, calls: BlockingCalls) -> None:
@@ -60,10 +59,6 @@ class Hierarchical(Collectives):
         for phase in range(PHASES):
             self.memories.hosts.append(map_collectives(calls, self.group, _core.Host, f"phase {phase}"))
         self.slots.extend(CollectiveSlot(host, self.group) for host in self.memories.hosts)
-
-    def enter(self, request: IntraHost, worker: Worker) -> Operation:
-        """Let a phase of a collective use its slot."""
-        return self.slots[request.phase].enter(request, worker)
 
     def perform(self, request: IntraHost) -> None:
         """Carry out a phase by itself."""

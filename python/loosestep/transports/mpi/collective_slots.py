@@ -42,7 +42,7 @@ def queued_calls(queue: _core.HostLane, group: Group) -> dict[type[Request], Cal
 
 def mismatch(error: Exception, group: Group, worker: Worker) -> Mismatch:
     """Return the core's error with ranks of the run: the core numbers the workers of its host from 0."""
-    words = re.sub(r"\\brank (\\d+)", lambda found: f"rank {group[int(found[1])]}", str(error))
+    words = re.sub(r"\brank (\d+)", lambda found: f"rank {group[int(found[1])]}", str(error))
     return Mismatch(f"{words}, in round {worker.round}")
 
 
@@ -87,3 +87,11 @@ class CollectiveSlot:
                     yield
         except _core.Mismatch as error:
             raise mismatch(error, self.group, worker) from error
+
+
+class CollectiveSlots(list[CollectiveSlot]):
+    """The slots of all phases."""
+
+    def enter(self, request: IntraHost, worker: Worker) -> Operation:
+        """Let a phase of a collective use its slot."""
+        return self[request.phase].enter(request, worker)

@@ -13,7 +13,6 @@ import numpy as np
 from loosestep.requests import Exchange
 from loosestep.transports.matching import check_message
 from loosestep.transports.mpi.wire import DTYPES, Header, Kind
-from loosestep.transports.queues import pop
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request
@@ -132,10 +131,13 @@ class Mailbox:
 
     def post(self, key: Key, receive: PostedReceive) -> None:
         """Post a receive for a message that is here, on its way, or still to come."""
-        if not self.unexpected.get(key):
+        queue = self.unexpected.get(key)
+        if queue is None:
             self.posted[key].append(receive)
             return
-        message: UnexpectedMessage = pop(self.unexpected, key)
+        message = queue.popleft()
+        if not queue:
+            del self.unexpected[key]  # tags are never used again
         receive.check(message.header)
         message.receive = receive
         if message.whole:
@@ -144,8 +146,11 @@ class Mailbox:
     def deliver(self, source: int, header: Header, content: bytes | None) -> None:
         """Write a message where the receive that waits for it says, or keep it until one is posted."""
         key = (source, header.kind, header.tag)
-        if self.posted.get(key):
-            receive: PostedReceive = pop(self.posted, key)
+        queue = self.posted.get(key)
+        if queue is not None:
+            receive = queue.popleft()
+            if not queue:
+                del self.posted[key]
             receive.check(header)
             self.read(source, header, content, receive.into, lambda: receive.finish(header))
             return
