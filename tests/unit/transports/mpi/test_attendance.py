@@ -11,6 +11,8 @@ from tests.unit.nodes import Node, nodes, turn
 from tests.unit.values import drawn
 
 from loosestep.lowering.requests import RollCall
+from loosestep.transports.mpi.attendance import Attendance
+from loosestep.transports.mpi.wire import Kind
 
 
 def call(node: Node, round_: int, present: bool) -> tuple[RollCall, Any]:
@@ -58,3 +60,12 @@ def test_one_without_data_waits_until_it_is_known() -> None:
     call(all_[0], 1, True)
     turn(all_, 20)
     assert (request.answer, operation.left) == ([True], 0)
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_rank_0_keeps_the_roll(present: bool) -> None:
+    """Others tell it for which round, and whether they have data."""
+    _, other = nodes(2)
+    Attendance(other.mailbox).call(RollCall(3, present), other.worker)
+    (header,) = other.net.on_the_way(1, 0)
+    assert (header.kind, header.round, bool(header.note)) == (Kind.ROLL, 3, present)

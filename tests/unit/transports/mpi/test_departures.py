@@ -6,6 +6,7 @@ import pytest
 from tests.unit.nodes import nodes, turn, until
 
 from loosestep.foundation.errors import PeerFailed
+from loosestep.transports.mpi.departures import Departures
 
 
 @pytest.mark.parametrize("words", ["worker 2 failed in round 3, at Gradient(): boo", "é" * 300])
@@ -41,7 +42,7 @@ def test_all_have_left_when_each_has_said_so() -> None:
 
 
 def test_one_alone_has_left_when_it_says_so() -> None:
-    (one,) = nodes(1)
-    assert not one.departures.complete
-    one.departures.tell_left()
-    assert one.departures.complete
+    one = Departures(nodes(1)[0].mailbox)
+    assert not one.complete
+    one.tell_left()
+    assert one.complete

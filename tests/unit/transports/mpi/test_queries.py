@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from tests.unit.nodes import nodes, turn, until
 from tests.unit.values import drawn
 
+from loosestep.transports.mpi.queries import receive_json, send_json
+from loosestep.transports.mpi.wire import Kind
+
 
 @drawn
 @given(st.integers(1, 5), st.integers(0, 2**32), st.integers(0, 300))
@@ -68,3 +71,16 @@ def test_questions_are_no_work() -> None:
     one.queries.ask(1, "x", None, lambda _: None)
     turn([one, other], 20)
     assert one.mailbox.sent == other.mailbox.sent == one.engine.received == other.engine.received == 0
+
+
+@pytest.mark.parametrize("length", [1, 1000])
+def test_json_is_read_when_all_of_it_is_here(length: int) -> None:
+    one, other = nodes(2)
+    heard: list[Any] = []
+    send_json(one.mailbox.wire, 1, Kind.ASK, 7, ["x" * length])
+    wire = other.mailbox.wire
+    for _ in range(20):
+        for source, header, content in wire.poll():
+            assert header.number == 7
+            receive_json(wire, source, header, content, heard.append)
+    assert heard == [["x" * length]]
