@@ -187,7 +187,7 @@ class Comparison:
                 familiar=type(contender.strategy) in FAMILIAR,
                 optimizer=repr(contender.optimizer or common),
                 rate=rate,
-                linkless=virtual and bool(contender.strategy.shares),
+                linkless=virtual and bool(contender.strategy.shared_buffers),
             )
             for (contender, outcomes), rate in zip(done, rates, strict=True)
         ]
@@ -266,6 +266,7 @@ class Comparison:
         self._say(facts)
         self._say({repr(strategy): banner.sentence(strategy) for strategy in strategies})
         self._say({repr(strategy): self._round(strategy) for strategy in strategies})
+        self._say(banner.graphs(strategies, self.experiment.on.size))
         self._say({str(contender): contender.why for contender in self.contenders if contender.why})
         for caution in banner.cautions(strategies, self.experiment.on.size):
             self.console.print(caution, markup=False, soft_wrap=True)
