@@ -26,7 +26,7 @@ class How(NamedTuple):
     number: int  # of the update, from 1
     seen: Buffer  # the parameters where the gradient was taken
     rules: Any  # the kernels
-    shapes: Shapes  # of the tensors, if somebody knows them
+    shapes: Shapes  # of the tensors, if they are known
 
 
 class Optimizer(Value):
