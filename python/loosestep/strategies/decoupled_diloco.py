@@ -70,10 +70,10 @@ class DecoupledDiLoCo(Strategy):
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
 
-    A round sends d/fragments + n + 1 values in 2 messages, a learner that merges d/fragments + 2 fragments more in
-    3. It receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment
-    that moved, and if it merges also what was left. With a quorum of all a learner whose data ends sends n values
-    more in one message a fragment.
+    A round sends d/fragments + n + 1 values in 2 messages; a merge, d/fragments + 2 fragments more in 3. A learner
+    receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
+    moved, and what was left if it merges. With a quorum of all a learner whose data ends sends n values more in one
+    message a fragment.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
