@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep import ops
 from loosestep.optimizers.base import How, Optimizer
 from loosestep.optimizers.schedules import Rate
 
@@ -68,5 +69,9 @@ class AdamW(Optimizer):
         self.check("beta1", "beta2", "epsilon")
 
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
-        self.decay_apart(params, how)
+        decay = how.rate * self.weight_decay
+        if how.seen is params:
+            ops.scale(params, 1 - decay)
+        elif decay:  # shared with others: the step that the other way makes of what this worker saw, to the bit
+            how.rules.axpy(params, how.seen * (1 - decay) - how.seen, 1.0)
         how.rules.adam(params, *moments, grad, how.rate, self.beta1, self.beta2, self.epsilon, how.number)

@@ -37,7 +37,7 @@ class Optimizer(Value):
 
     moments: how many flat buffers like the parameters the rule keeps.
     decays_gradient: weight_decay * x is added to the gradient (L2, once) before `apply`; False where the rule
-        decays the parameters itself, as by `decay_apart`.
+        decays the parameters itself, as AdamW does.
     correction: a field of those whose momentum holds the rate, which is then rescaled when the rate changes.
     """
 
@@ -106,14 +106,6 @@ class Optimizer(Value):
         ops.pull(grad, params, pull.anchor, pull.strength)
         self.apply(params, grad, moments, how)
         ops.blend(pull.mean, params, pull.keep)
-
-    def decay_apart(self, params: Buffer, how: How) -> None:
-        """Take rate * weight_decay of the parameters off them: decoupled weight decay."""
-        decay = how.rate * self.weight_decay
-        if how.seen is params:
-            ops.scale(params, 1 - decay)
-        elif decay:  # shared with others: the step that the other way makes of what this worker saw, to the bit
-            how.rules.axpy(params, how.seen * (1 - decay) - how.seen, 1.0)
 
     def check(self, *names: str) -> None:
         """Refuse a rate, weight decay or other number that is negative or not finite."""

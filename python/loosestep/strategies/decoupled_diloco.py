@@ -72,8 +72,8 @@ class DecoupledDiLoCo(Strategy):
 
     A round sends d/fragments + n + 1 values in 2 messages; a merge, d/fragments + 2 fragments more in 3. A learner
     receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
-    moved, and what was left if it merges. With a quorum of all a learner whose data ends sends n values more in one
-    message a fragment.
+    moved, and what was left if it merges. With a quorum of all a learner whose data ends sends n values more in
+    one message a fragment.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 1600)
