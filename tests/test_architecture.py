@@ -9,6 +9,7 @@ import ast
 import doctest
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -229,6 +230,17 @@ def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) ->
 def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
     if folder.name != "rules":  # one rule a file
         assert len(list(folder.iterdir())) <= 20
+
+
+NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
+"""The folders of csrc from the bottom up, as docs/design.md has them."""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_native_includes_point_down(source: Path) -> None:
+    mine = NATIVE_LAYERS.index(source.relative_to(ROOT / "csrc").parts[0])
+    included = re.findall(r'^#include "(\w+)/', source.read_text(), re.MULTILINE)
+    assert all(NATIVE_LAYERS.index(folder) <= mine for folder in included)
 
 
 # --- sizes -------------------------------------------------------------------------------------------------
