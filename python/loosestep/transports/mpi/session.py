@@ -75,8 +75,9 @@ class MPISession(Stopwatch, Session):
         self.original = Original()
         self.queries, self.departures = Queries(mailbox), Departures(mailbox)
         self.engine = self.make_engine(Attendance(mailbox))
-        heard = [mailbox.wire.heard, collectives.memories.heard, *([heartbeat.heard] if heartbeat else ())]
-        detector = FailureDetector(self.queries, heard, heartbeat_timeout, deadline)
+        heartbeats = [mailbox.wire.last_heard, collectives.memories.last_heard]
+        heartbeats += [heartbeat.last_heard] if heartbeat else []
+        detector = FailureDetector(self.queries, heartbeats, heartbeat_timeout, deadline)
         self.calls = BlockingCalls(self.engine, self.queries, self.departures, detector, self.original)
         centers.open(self.calls)
         self.endpoint = MPIEndpoint(self.calls, collectives, centers)
