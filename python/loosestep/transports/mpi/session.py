@@ -161,14 +161,13 @@ class MPISession(Stopwatch, Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         (task,) = tasks
-        endpoint, compute = self.join(task.worker), task.compute
 
-        def checked(request: Request) -> int:
+        def compute(request: Request) -> int:
             self.calls.check()  # a worker that never waits would go on to the end of its data
-            return compute(request)
+            return task.compute(request)
 
         try:
-            drive(Task(task.worker, task.requests, checked), endpoint)
+            drive(Task(task.worker, task.requests, compute), self.join(task.worker))
         except BaseException as cause:
             if not self.original.here:
                 raise
