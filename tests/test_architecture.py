@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from statistics import median, quantiles
+from types import FunctionType
 from typing import Any
 
 import pytest
 from tests.contract.discovery import discover
 
 from loosestep import strategies
+from loosestep.foundation.value import Value
 from loosestep.strategies.base import Strategy
 
 ROOT = Path(__file__).parents[1]
@@ -336,3 +338,35 @@ def test_examples_run_as_written(example: doctest.DocTest) -> None:
 def test_every_strategy_has_an_example_that_runs() -> None:
     told = {test.name.rsplit(".", 1)[-1] for test in examples()}
     assert {kind.__name__ for kind in discover(strategies, Strategy)} <= told
+
+
+# --- composition -------------------------------------------------------------------------------------------
+
+
+def rewritten() -> list[str]:
+    """Methods of sessions, and of what they are made of, that a base has written already; values have defaults."""
+    found = []
+    for file in FILES:
+        if not name(file).startswith("transports"):
+            continue
+        module = importlib.import_module(f"loosestep.{name(file)}")
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and kind.__module__ == module.__name__ and not issubclass(kind, Value):
+                bases = [base for base in kind.__mro__[1:] if base.__module__.startswith("loosestep.transports")]
+                found += [
+                    f"{kind.__module__}.{kind.__name__}.{each}"
+                    for each in vars(kind)
+                    for base in bases
+                    if not each.startswith("_") and is_written(vars(base).get(each))
+                ]
+    return found
+
+
+def is_written(member: Any) -> bool:
+    """Whether it is a method or a property with a body of its own."""
+    member = getattr(member, "__func__", member)
+    return isinstance(member, (FunctionType, property)) and not getattr(member, "__isabstractmethod__", False)
+
+
+def test_sessions_are_composed_and_rewrite_no_method_of_their_base() -> None:
+    assert rewritten() == []
