@@ -24,7 +24,7 @@ from loosestep.cli.contenders import (
     with_the_rest,
 )
 from loosestep.cli.experiment import Experiment
-from loosestep.cli.report.live import short, told
+from loosestep.cli.report.progress import in_words, short
 from loosestep.cli.report.outcome import Outcome
 from loosestep.cli.report.ranking import leader
 from loosestep.cli.report.summary import Number, Summary, copies, target_of
@@ -149,11 +149,11 @@ def test_seconds_are_said_to_be_virtual() -> None:
 
 def test_progress_is_told_in_virtual_seconds_where_they_are() -> None:
     at = outcome(0.9).history[-1]
-    assert told(at).startswith("2 virtual s  train loss 0.5000")
-    assert "20 samples/virtual s" in told(at)
+    assert in_words(at).startswith("2 virtual s  train loss 0.5000")
+    assert "20 samples/virtual s" in in_words(at)
     assert "20/virtual s" in short(at)
     real = replace(at, virtual=False)
-    assert told(real).startswith("2 s  ")
+    assert in_words(real).startswith("2 s  ")
     assert "20/s" in short(real)
 
 
