@@ -10,7 +10,9 @@ times as long, so EAMSGD has a tenth of the rate.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ BATCH = 16
 RATES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 SEEDS = (0, 1, 2)
 MODEL = MLP(32)
-METHODS = {
+METHODS: dict[str, tuple[Callable[[int], ls.Strategy], Callable[[float], Any]]] = {
     "Downpour": (ls.Downpour, ls.SGD),
     "EASGD": (ls.EASGD, ls.SGD),
     "EAMSGD": (ls.EASGD, lambda rate: ls.Nesterov(rate / 10, momentum=0.9)),
@@ -96,7 +98,7 @@ def table(found: Found) -> str:
     return "\n".join(lines)
 
 
-LAYOUT = {"sharex": True, "sharey": True, "layout": "constrained"}
+LAYOUT: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained"}
 
 
 def plot(found: Found, file: Path) -> None:

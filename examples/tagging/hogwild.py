@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from parallel import PAD, Numbers, Rows, Tagger, accuracy, padded, read
+from parallel import PAD, Numbers, Sentence, Tagger, accuracy, padded, read
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Rows]) -> None:
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Sentence]) -> None:
     loss = nn.CrossEntropyLoss(ignore_index=PAD)
     for words, tags in batches:
         optimizer.zero_grad()

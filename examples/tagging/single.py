@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(folder: Path, part: str) -> list[list[tuple[str, str]]]:
+def read(folder: Path, part: str) -> list[list[tuple[str, ...]]]:
     """Return the sentences of a file, as lists of (word, tag)."""
     with lzma.open(folder / f"ud_english_ewt_{part}.tsv.xz", "rt", encoding="utf-8") as file:
         paragraphs = file.read().strip("\n").split("\n\n")
@@ -44,14 +44,14 @@ def read(folder: Path, part: str) -> list[list[tuple[str, str]]]:
 class Numbers:
     """Numbers for the words that occur at least twice, and for the tags."""
 
-    def __init__(self, sentences: Iterable[list[tuple[str, str]]]) -> None:
+    def __init__(self, sentences: Iterable[list[tuple[str, ...]]]) -> None:
         pairs = [pair for sentence in sentences for pair in sentence]
         counts = Counter(word.lower() for word, _ in pairs)
         common = sorted(word for word, count in counts.items() if count > 1)
         self.words = {word: number for number, word in enumerate(common, UNKNOWN + 1)}
         self.tags = {tag: number for number, tag in enumerate(sorted({tag for _, tag in pairs}), PAD + 1)}
 
-    def of(self, sentence: list[tuple[str, str]]) -> Sentence:
+    def of(self, sentence: list[tuple[str, ...]]) -> Sentence:
         words = [self.words.get(word.lower(), UNKNOWN) for word, _ in sentence]
         return torch.tensor(words), torch.tensor([self.tags.get(tag, PAD) for _, tag in sentence])
 

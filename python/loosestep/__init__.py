@@ -2,6 +2,7 @@
 
 from loosestep import data, ops
 from loosestep.codecs import E3M0
+from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
 from loosestep.optimizers import (
     LAMB,
     LARS,
@@ -65,6 +66,8 @@ from loosestep.transports.simulated import Simulated, stragglers
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
+
+_warn_if_core_is_old()
 
 __all__ = [
     "BMUF",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep import ops
+from loosestep.foundation import buffers
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Mix
 from loosestep.requests.base import address
 
@@ -43,13 +44,17 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     me, n = ranks.index(worker.rank), len(ranks)
     edges = bounds(request.buf.size, n)
     chunks = [request.buf[low:high] for low, high in pairwise(edges)]
-    parts = incoming(request.buf, chunks[me], worker, me, n)
+    free = worker.free[type(request.buf), request.buf.dtype, chunks[me].size, n]
+    parts = free.pop() if free else rows_like(chunks[me], n)
+    own, parts[me] = parts[me], chunks[me]
     whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
     weights = {worker.rank: float(request.weight)}
     weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange((whole[to],), (places[source],), weight, weights, tag)
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
+    parts[me] = own
+    free.append(parts)
     if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
@@ -57,10 +62,10 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     return done
 
 
-def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:
-    """Return memory for every worker's part of this worker's chunk, in rank order; its own is the chunk itself."""
-    room = worker.scratch(("parts", address(buf)), np.empty(chunk.size * n, chunk.dtype)).reshape(n, -1)
-    return [chunk if rank == me else room[rank] for rank in range(n)]
+def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
+    """Return n new buffers like a chunk, for the parts of n workers."""
+    rows = buffers.like(chunk, chunk.size * n)
+    return [rows[chunk.size * rank : chunk.size * (rank + 1)] for rank in range(n)]
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:

@@ -1,9 +1,9 @@
 """Hierarchical collectives: within each host, between the leaders of the hosts, within each host again.
 
-Sums have an order of their own there, *two-level*: per element a left fold in rank order over the workers of each
-host, then a left fold over hosts, in the order of their first ranks. A mean is that of the hosts' means, each
-weighted by the sum of its workers' weights, with the rule for weights on both levels. So every byte crosses the
-link between two hosts once, whatever the number of workers behind it.
+A host's leader is its first worker. Sums have an order of their own, *two-level*: per element a left fold in rank
+order over the workers of each host, then a left fold over hosts, in the order of their first ranks. A mean is that
+of the hosts' means, each weighted by the sum of its workers' weights, with the rule for weights on both levels. So
+every byte crosses the link between two hosts once, whatever the number of workers there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering import collectives
 from loosestep.lowering.costs import cost_of
-from loosestep.lowering.requests import Hosted
+from loosestep.lowering.requests import IntraHost
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 Hosts: TypeAlias = "tuple[Group, ...]"  # the ranks of each, in rank order
-LANES = 2  # a collective visits its host's memory twice: before and after it has met the other hosts
-BEFORE, AFTER = range(LANES)
+PHASES = 2  # within the host: before and after its leader has exchanged with the other hosts
+BEFORE, AFTER = range(PHASES)
 
 
 def split(counts: Sequence[int], size: int) -> Hosts:
@@ -69,20 +69,22 @@ class Ticket:
     number: int
     tag: int
 
-    def visit(self, lane: int, requests: Iterator[Communication] | Sequence[Communication]) -> Hosted:
+    def intra_host(self, phase: int, requests: Iterator[Communication] | Sequence[Communication]) -> IntraHost:
         """Return the intra-host phase with these collectives."""
-        return Hosted(lane, self.number, self.tag, iter(requests))
+        return IntraHost(phase, self.number, self.tag, iter(requests))
 
 
-def all_reduce(request: AllReduce, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
+def all_reduce(request: AllReduce, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Reduce on each host, then among leaders, then broadcast. Leaders send what a reduction among them sends."""
-    buf, op, host = request.buf, request.op, place.host
+    buf, op, host = request.buf, request.op, hosts.host
     weight = np.array([float(request.weight)])
-    yield ticket.visit(BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)])
-    if place.is_leader:
-        among = AllReduce(buf, op, float(weight[0]), place.leaders)
-        weight[0] = yield from collectives.all_reduce(among, place.worker, ticket.tag)
-    yield ticket.visit(AFTER, spread(buf, weight, host))
+    yield ticket.intra_host(
+        BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)]
+    )
+    if hosts.is_leader:
+        among = AllReduce(buf, op, float(weight[0]), hosts.leaders)
+        weight[0] = yield from collectives.all_reduce(among, hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, spread(buf, weight, host))
 
 
 def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
@@ -92,36 +94,36 @@ def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
         yield Broadcast(buf, host[0], host)
 
 
-def all_gather(request: AllGather, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
+def all_gather(request: AllGather, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Gather on each host, exchange the hosts' pieces among leaders, then broadcast."""
-    rows = request.out.reshape(place.worker.size, -1)
-    rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in place.hosts}
-    mine = rooms.pop(place.host[0])
-    yield ticket.visit(BEFORE, [AllGather(request.piece, mine.reshape(-1), place.host)])
-    if place.is_leader:
+    rows = request.out.reshape(hosts.worker.size, -1)
+    rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in hosts.hosts}
+    mine = rooms.pop(hosts.host[0])
+    yield ticket.intra_host(BEFORE, [AllGather(request.piece, mine.reshape(-1), hosts.host)])
+    if hosts.is_leader:
         sends = [(rank, mine.reshape(-1)) for rank in rooms]
         yield Exchange(sends, [(rank, room.reshape(-1)) for rank, room in rooms.items()], tag=ticket.tag)
-        for host in place.hosts:
-            rows[list(host)] = mine if host is place.host else rooms[host[0]]
-    yield ticket.visit(AFTER, [Broadcast(request.out, place.host[0], place.host)])
+        for host in hosts.hosts:
+            rows[list(host)] = mine if host is hosts.host else rooms[host[0]]
+    yield ticket.intra_host(AFTER, [Broadcast(request.out, hosts.host[0], hosts.host)])
 
 
-def broadcast(request: Broadcast, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
+def broadcast(request: Broadcast, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Send from the root's host, through its leader, to the other hosts."""
-    host, home = place.host, place.host_of(request.root)
-    yield ticket.visit(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
-    if place.is_leader:
-        among = Broadcast(request.buf, home[0], place.leaders)
-        yield from collectives.broadcast(among, place.worker, ticket.tag)
-    yield ticket.visit(AFTER, [] if host is home else [Broadcast(request.buf, host[0], host)])
+    host, home = hosts.host, hosts.host_of(request.root)
+    yield ticket.intra_host(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
+    if hosts.is_leader:
+        among = Broadcast(request.buf, home[0], hosts.leaders)
+        yield from collectives.broadcast(among, hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, [] if host is home else [Broadcast(request.buf, host[0], host)])
 
 
-def barrier(request: Barrier, place: HostMap, ticket: Ticket) -> Iterator[Communication]:
+def barrier(request: Barrier, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
     """Wait for the workers of the host, then for the hosts, then release the workers."""
-    yield ticket.visit(BEFORE, [Barrier(place.host)])
-    if place.is_leader:
-        yield from collectives.barrier(Barrier(place.leaders), place.worker, ticket.tag)
-    yield ticket.visit(AFTER, [Barrier(place.host)])
+    yield ticket.intra_host(BEFORE, [Barrier(hosts.host)])
+    if hosts.is_leader:
+        yield from collectives.barrier(Barrier(hosts.leaders), hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, [Barrier(hosts.host)])
 
 
 FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
@@ -132,26 +134,23 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 }
 
 
-def cost(request: Request, place: HostMap) -> tuple[int, int]:
+def cost(request: Request, hosts: HostMap) -> tuple[int, int]:
     """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
-    if not place.is_leader:
+    if not hosts.is_leader:
         return 0, 0
     if isinstance(request, AllGather):
-        others = len(place.hosts) - 1
-        return others * len(place.host) * request.piece.nbytes, others
-    among: Request = Barrier(place.leaders)
+        others = len(hosts.hosts) - 1
+        return others * len(hosts.host) * request.piece.nbytes, others
+    among: Request = Barrier(hosts.leaders)
     if isinstance(request, AllReduce):
-        among = AllReduce(request.buf, group=place.leaders)
+        among = AllReduce(request.buf, group=hosts.leaders)
     if isinstance(request, Broadcast):
-        among = Broadcast(request.buf, place.host_of(request.root)[0], place.leaders)
-    return cost_of(among, place.worker.rank, place.worker.size)
+        among = Broadcast(request.buf, hosts.host_of(request.root)[0], hosts.leaders)
+    return cost_of(among, hosts.worker.rank, hosts.worker.size)
 
 
 def fold(op: str, parts: Sequence[Buffer], weights: Sequence[float], hosts: Hosts) -> bool:
-    """Reduce in that order into the first host's first part.
-
-    Return False, with nothing done, if all weights are 0.
-    """
+    """Reduce into the first host's first part. Return False where all weights are 0 and nothing was done."""
     totals = []
     for host in hosts:
         mine = [weights[rank] for rank in host]

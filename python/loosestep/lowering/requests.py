@@ -54,14 +54,14 @@ class Script(Communication):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Hosted(Communication):
-    """Collectives of one host's workers, one after the other, as one visit to memory that they share.
+class IntraHost(Communication):
+    """A phase of a hierarchical collective: requests of one host's workers, in order, in memory that they share.
 
-    Visits of one `lane` happen in the order of their `number`, from 0, none left out; where nobody shares memory,
-    they are messages of that `tag`.
+    Those of one `phase` are carried out in the order of their `number`, from 0, none left out. Where workers share
+    no memory they are messages of that `tag`.
     """
 
-    lane: int
+    phase: int
     number: int
     tag: int
     requests: Iterator[Communication]

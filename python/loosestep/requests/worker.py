@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from copy import copy
 from itertools import accumulate, pairwise
 from math import prod
@@ -56,6 +57,7 @@ class Worker:
         self.inside = False  # a round: it has begun and is not over
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
+        self.free: dict[object, list[list[Buffer]]] = defaultdict(list)  # receive buffers that no collective uses
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
 

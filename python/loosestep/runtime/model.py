@@ -125,10 +125,6 @@ class NumpyModel:
             Update: self.update,
         }
 
-    def perform(self, request: Request) -> int:
-        """Carry out a compute request; returns how many gradient steps it began."""
-        return self.handlers[type(request)](request)
-
     def finite(self) -> bool:
         """Return whether parameters and moments are finite."""
         return all(map(ops.all_finite, (self.worker.params, *self.worker.moments)))

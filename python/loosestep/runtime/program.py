@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Lo
 from loosestep.runtime import stages
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from loosestep.requests.worker import Worker
     from loosestep.runtime.plan import Plan
@@ -50,8 +50,9 @@ class StepModel(Protocol):
     def feed(self) -> Data:
         """The source of its batches."""
 
-    def perform(self, request: Request) -> int:
-        """Carry out a compute request; returns how many gradient steps it began."""
+    @property
+    def handlers(self) -> Mapping[type[Request], Callable[[Any], Any]]:
+        """What performs each of them; in `run` they return how many gradient steps they began."""
 
     def finite(self) -> bool:
         """Return whether parameters, and what the optimizer keeps of each of them, are finite."""
@@ -150,10 +151,11 @@ class Program:
                 if self.stopped or self.part != part:
                     return
             else:
-                yield self.track(request)
+                yield self.track(request) if type(request) in (Start, Wait) else request
             first = False
         self.progress, self.worker.inside = 0, False
-        yield from self.evaluate_alone()
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
 
     def track(self, request: Request) -> Request:
         """Note what is in flight, so that a checkpoint can drain it; replace the `Wait` for what was drained."""
@@ -184,7 +186,8 @@ class Program:
 
     def between(self, step: int) -> Iterator[Request]:
         """Evaluate and synchronize between two steps of a round's first `Local`, where that is due."""
-        yield from self.evaluate_alone()
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
         if self.sync_due():
             self.progress = step
             yield from self.synchronize()
@@ -195,9 +198,11 @@ class Program:
         """Return whether all workers synchronize now."""
         clock = self.worker.clock
         self.next_step = clock + 1
-        if self.plan.halts(clock) or (self.until is not None and clock >= self.until):
+        if (self.plan.halting and self.plan.halts(clock)) or (self.until is not None and clock >= self.until):
             return True
-        return any(clock // period > self.last_sync_step // period for period in self.sync_periods)
+        return bool(self.sync_periods) and any(
+            clock // period > self.last_sync_step // period for period in self.sync_periods
+        )
 
     def synchronize(self) -> Iterator[Request]:
         """Evaluate, save, and decide whether to go on, with all workers at one step."""
@@ -302,11 +307,10 @@ class Program:
         self.lost = not ops.all_finite(self.out)
         return self.worker.rank == 0 and not self.lost and self.plan.evaluate(self, step)
 
-    def evaluate_alone(self) -> Iterator[Request]:
+    def evaluate_alone(self, period: int) -> Iterator[Request]:
         """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
         plan, clock = self.plan, self.worker.clock
-        period = self.eval_period
-        if not period or clock // period == self.last_eval_step // period or self.is_last(clock):
+        if clock // period == self.last_eval_step // period or self.is_last(clock):
             return
         self.last_eval_step = clock
         self.worker.unmetered = True

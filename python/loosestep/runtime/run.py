@@ -203,11 +203,11 @@ class Run:
             commit=self.commit,
             pause=self.pause,
         )
-        self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
-        self.plan.await_halt = self.session.await_halt
-        self.totals = self.session.surveying("totals", self.local_totals)
-        self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        self.signals = self.session.surveying("signal", lambda: self.interrupted)
+        self.plan.begin_halt = self.session.stop_protocol(self.plan.prepare, self.plan.decide)
+        self.plan.await_halt = self.session.await_stop
+        self.totals = self.session.all_gather_object("totals", self.local_totals)
+        self.histories = self.session.all_gather_object("history", lambda: [asdict(seen) for seen in self.history])
+        self.signals = self.session.all_gather_object("signal", lambda: self.interrupted)
         if self.strategy.shares and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
@@ -228,11 +228,11 @@ class Run:
             "x0 (checksum)": crc32(self.x0.tobytes()),
             "shapes": str(self.shapes),
         }
-        check_facts(self.session.surveying("run", lambda: facts)())
+        check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
         ended = all(program.model.feed.ended() for program in self.plan.programs)
-        if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
+        if all(self.session.all_gather_object("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
@@ -256,7 +256,8 @@ class Run:
         worker, model = program.worker, program.model
         session, native = self.session, self.session.native | model.native
         lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
-        return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
+        requests = session.wrap(worker, lowering.lower(program.script()))
+        return Task(worker, requests, lambda request: model.handlers[type(request)](request))
 
     # --- quiesce points ----------------------------------------------------------------------------------
 

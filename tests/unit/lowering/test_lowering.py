@@ -12,7 +12,7 @@ from tests.unit.messages import Mail
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import Drain, Drained, Hosted, Script
+from loosestep.lowering.requests import Drain, Drained, IntraHost, Script
 from loosestep.requests import (
     AllReduce,
     Barrier,
@@ -176,7 +176,7 @@ def test_memory_of_a_host_is_messages_where_nobody_shares_any() -> None:
     bufs = beginnings(2)
     wanted = reduced("sum", bufs)
     scripts = [
-        lowering(rank, 2).lower([Hosted(0, 0, 9, iter([AllReduce(bufs[rank], "sum"), Barrier()]))])
+        lowering(rank, 2).lower([IntraHost(0, 0, 9, iter([AllReduce(bufs[rank], "sum"), Barrier()]))])
         for rank in range(2)
     ]
     Mail(scripts).play()

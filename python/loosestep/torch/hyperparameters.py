@@ -1,4 +1,4 @@
-"""The options of an optimizer's groups (rates, momentum, decay), which all workers must have alike."""
+"""The hyperparameters in an optimizer's groups (rates, momentum, decay), which all workers must have alike."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from loosestep.requests import AllReduce
-from loosestep.torch.meeting import come
+from loosestep.torch.agreement import maximum
 from loosestep.transports.matching import check_facts, stable_repr
 
 if TYPE_CHECKING:
-    from loosestep.runtime.user_loop import Joined
+    from loosestep.runtime.user_loop import Connection
     from loosestep.torch.flat import Layout
 
-NAMES = ("params", "param_names")  # in a group, and no options
+NO_OPTIONS = ("params", "param_names")  # of what a group holds
 
 
 def options(inner: torch.optim.Optimizer) -> dict[str, str]:
@@ -27,15 +27,15 @@ def options(inner: torch.optim.Optimizer) -> dict[str, str]:
     '0.5'
     """
     return {
-        f"group {number}'s {name}": said(value)
+        f"group {number}'s {name}": comparable(value)
         for number, group in enumerate(inner.param_groups)
         for name, value in sorted(group.items())
-        if name not in NAMES
+        if name not in NO_OPTIONS
     }
 
 
-def said(value: Any) -> str:
-    """Return a value as it compares: a tensor of one number as the number."""
+def comparable(value: Any) -> str:
+    """Return a value as the text that is compared: a tensor of one number as the number."""
     if isinstance(value, torch.Tensor):
         return repr(value.item()) if value.numel() == 1 else f"{tuple(value.shape)} {value.dtype}"
     return stable_repr(value.item() if isinstance(value, np.generic) else value)
@@ -49,23 +49,23 @@ def groups(inner: torch.optim.Optimizer, layout: Layout) -> dict[str, str]:
     return {f"parameter {slot.name!r} in group": number[slot.param] for slot in layout.slots}
 
 
-class Options:
-    """Looks whether workers' options have drifted apart since they began alike."""
+class Hyperparameters:
+    """Checks whether workers' options have drifted apart since they began alike."""
 
-    def __init__(self, joined: Joined, inner: torch.optim.Optimizer) -> None:
-        self.joined, self.inner = joined, inner
+    def __init__(self, connection: Connection, inner: torch.optim.Optimizer) -> None:
+        self.connection, self.inner = connection, inner
         self.mine = options(inner)  # when this worker came to compare them
-        self.of_all = joined.session.surveying("options", lambda: self.mine)
+        self.of_all = connection.session.all_gather_object("options", lambda: self.mine)
 
     def check(self, what: str) -> None:
-        """Raise Mismatch on every worker, with the first difference. All come here at one step, in that call."""
-        if self.joined.worker.size == 1:
+        """Raise Mismatch, with the first difference, on all workers; all call it at one step, in `what`."""
+        if self.connection.worker.size == 1:
             return
         self.mine = options(self.inner)
         mark = float(crc32(repr(self.mine).encode()))
         board = np.array([mark, -mark])
-        come(self.joined, what, board)
+        maximum(self.connection, what, board)
         if board[0] != -board[1]:
             found = self.of_all()
-            self.joined.aside([AllReduce(board, op="max")])  # nobody goes on before all have heard
+            self.connection.run_unmetered([AllReduce(board, op="max")])  # wait until all have read
             check_facts(found)

@@ -1,4 +1,4 @@
-"""How many backward passes have reached a parameter since the last step, and what is said of too many."""
+"""How many backward passes have reached a parameter since the last step, and messages about too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEANWHILE = (
     "a loss that only passes through this model, as a GAN's generator's through its discriminator, leaves no "
     "gradient here with model.requires_grad_(False) before its backward() and model.requires_grad_(True) after it"
 )
-"""What to do about gradients that nobody wants."""
+"""Advice about gradients that nobody wants."""
 
 RECOMPUTED = (
     "torch.utils.checkpoint(use_reentrant=True) runs a backward pass of its own for each part that it recomputes, "
@@ -26,10 +26,10 @@ RECOMPUTED = (
 
 
 def count(slot: Slot) -> None:
-    """One more has reached it; the first of all, if what earlier ones left was thrown away.
+    """Count a pass that has reached this parameter; from one again, if the gradient before was thrown away.
 
-    Thrown away is what zero_grad() of a model sets to None, or to zero: torch counts the writes to a gradient, and
-    a pass makes one.
+    zero_grad() of a model throws it away, by None or by zero: torch counts the writes to a gradient, and a pass
+    makes one.
     """
     grad = slot.param.grad
     if grad is None:  # a hook of the user's took it
@@ -40,7 +40,7 @@ def count(slot: Slot) -> None:
 
 
 def goes_on(before: tuple[ref[Tensor], int] | None, grad: Tensor) -> bool:
-    """Return whether a gradient is that of the pass before, and one more."""
+    """Return whether a gradient is that of the pass before with one pass added."""
     last: Any = before and before[0]()
     if before is None or last is not grad:
         return False
@@ -59,7 +59,7 @@ def in_recomputation() -> bool:
 
 
 def too_many(slot: Slot, accumulate: int) -> str:
-    """Return what is said where there were more than a step has."""
+    """Return the message where there were more passes than a step has."""
     return (
         f"backward reached {slot.name!r} {slot.passes} times since the last step: say parallel(..., "
         f"accumulate={slot.passes}), which is {accumulate}, if so many make a step; {MEANWHILE}"
@@ -67,10 +67,10 @@ def too_many(slot: Slot, accumulate: int) -> str:
 
 
 def too_late(slot: Slot) -> str:
-    """Return what is said of a pass that comes when the gradient is on its way to the other workers."""
-    told = (
+    """Return the message about a pass that comes when the gradient is being sent to the other workers."""
+    start = (
         f"backward reached {slot.name!r} again, and its gradient is being sent to the other workers since the last"
     )
     if in_recomputation():
-        return f"{told} pass: {RECOMPUTED}"
-    return f"{told} pass, so that it can no longer be added to or thrown away: {MEANWHILE}"
+        return f"{start} pass: {RECOMPUTED}"
+    return f"{start} pass, so that it can no longer be added to or thrown away: {MEANWHILE}"

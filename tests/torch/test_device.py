@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from tests.contract.discovery import cases  # noqa: E402
 from tests.cuda.stub import Card  # noqa: E402
-from tests.torch.pretend import pretended  # noqa: E402
+from tests.torch.emulated_device import emulated_device  # noqa: E402
 from tests.torch.training import Mixed, Training, assert_same_bits, batches, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -26,12 +26,12 @@ from loosestep.foundation.errors import CudaError  # noqa: E402
 from loosestep.lowering import staging  # noqa: E402
 from loosestep.strategies.base import Strategy, pieces  # noqa: E402
 from loosestep.torch import flat  # noqa: E402
-from loosestep.torch.device_buffer import Resident  # noqa: E402
+from loosestep.torch.device_buffer import DeviceBuffer  # noqa: E402
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    with pretended(monkeypatch, tmp_path / "kernels") as made:
+    with emulated_device(monkeypatch, tmp_path / "kernels") as made:
         yield made
 
 
@@ -64,20 +64,22 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
 ) -> None:
     monkeypatch.setattr(staging, "CHUNK", 64)
     wanted, _ = trained(strategy)
-    with pretended(monkeypatch, tmp_path) as card:
+    with emulated_device(monkeypatch, tmp_path) as card:
         got, optimizer = trained(strategy)
     assert_same_bits(got, wanted)
     assert {launch.stream for launch in card.launches} <= {7}
     held = [value for *_, value in pieces(optimizer.loop.program.state) if is_buffer(value)]
     large = [value for value in held if value.size > 16]
-    assert all(isinstance(value, Resident) for value in large), "the strategy keeps what is large in main memory"
+    assert all(isinstance(value, DeviceBuffer) for value in large), (
+        "the strategy keeps what is large in main memory"
+    )
 
 
 def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where a part ends all go to its consensus, and what the next one shares is set anew."""
     strategy = ls.Stages((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
     wanted, _ = trained(strategy, steps_per_epoch=4)
-    with pretended(monkeypatch, tmp_path):
+    with emulated_device(monkeypatch, tmp_path):
         got, optimizer = trained(strategy, steps_per_epoch=4)
     assert_same_bits(got, wanted)
     assert optimizer.loop.program.part == 2
@@ -89,14 +91,14 @@ NEEDING = [ls.AdaptiveLocalSGD(distance=None, time_share=0.2), ls.FedAvg(2, frac
 @pytest.mark.parametrize("strategy", NEEDING, ids=repr)
 def test_what_needs_more_of_a_loop(card: Card, strategy: Strategy) -> None:
     got, optimizer = trained(strategy)
-    assert isinstance(optimizer.worker.params, Resident)
+    assert isinstance(optimizer.worker.params, DeviceBuffer)
     assert all(torch.isfinite(tensor).all() for tensor in got)
 
 
 def test_parameters_of_several_dtypes(card: Card) -> None:
     torch.manual_seed(0)
     got, optimizer = trained(ls.DiLoCo(period=2), Mixed())
-    assert isinstance(optimizer.worker.params, Resident)
+    assert isinstance(optimizer.worker.params, DeviceBuffer)
     assert {tensor.dtype for tensor in got} == {torch.bfloat16, torch.float32, torch.float64}
     assert {launch.kernel for launch in card.launches} >= {"elementwise<OuterNesterov, double>"}
 
@@ -126,7 +128,7 @@ def test_a_checkpoint_goes_on_wherever_parameters_lie(
         with monkeypatch.context() as patch:
             if not there:
                 return some_steps(strategy, tmp_path / "saved", which, restore=restore)
-            with pretended(patch, tmp_path):
+            with emulated_device(patch, tmp_path):
                 return some_steps(strategy, tmp_path / "saved", which, restore=restore)
 
     on = first == "on a card"
@@ -154,14 +156,14 @@ def test_recurrent_layers_stay_where_they_are(card: Card) -> None:
     net = nn.LSTM(3, 2)
     made(net)
     net.flatten_parameters()
-    assert net.flatten_parameters is flat.nothing
+    assert net.flatten_parameters is flat.leave_unflattened
     file = io.BytesIO()
     torch.save(net, file)
 
 
 def test_an_error_ends_the_loop_without_a_word_to_the_card(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = made(Mixed())
-    monkeypatch.setattr(optimizer.layout.casts, "bring_in", lambda: pytest.fail("the card may be dead"))
+    monkeypatch.setattr(optimizer.layout, "flat", lambda: pytest.fail("the card may be dead"))
     with pytest.raises(ZeroDivisionError), optimizer:
         raise ZeroDivisionError
     assert optimizer.loop.over
@@ -169,7 +171,7 @@ def test_an_error_ends_the_loop_without_a_word_to_the_card(card: Card, monkeypat
 
 def test_a_model_of_a_loop_that_the_library_owns(card: Card) -> None:
     model = loosestep.torch.Model(lambda: nn.Linear(2, 1, bias=False), lambda net, x: ((net(x) - 1) ** 2).mean())
-    assert isinstance(model.replica().layout.params, Resident)
+    assert isinstance(model.replica().layout.params, DeviceBuffer)
     rows = lambda rank, size: iter([torch.eye(2)] * 200)  # noqa: E731
     result = ls.run(ls.LocalSGD(4), model.gradient, model.x0, rows, on=ls.Simulated(2))
     np.testing.assert_allclose(result.params[:2], 1, atol=1e-3)
@@ -186,7 +188,7 @@ def test_other_devices_and_several(card: Card, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match=r"on one device: '1.weight' is on meta, others on cpu"):
         made(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta")))
     monkeypatch.undo()
-    with pytest.raises(TypeError, match="on the CPU or an NVIDIA card, got 'weight' on meta"):
+    with pytest.raises(TypeError, match="on the CPU or an NVIDIA GPU, got 'weight' on meta"):
         made(nn.Linear(2, 2, device="meta"))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from loosestep.torch import device_buffer, flat
 
 
-class Plain:
+class PlainMirror:
     """Main memory that nobody pinned: a copy happens when somebody waits for it, or asks for its end again."""
 
     def __init__(self, like: Tensor) -> None:
@@ -44,11 +44,11 @@ class Plain:
 
 
 @contextmanager
-def pretended(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
+def emulated_device(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
     """Every tensor is taken for one that lies on a card, whose current stream is number 7."""
     for module in (flat, device_buffer):
-        patch.setattr(module, "lies_on_card", lambda tensor: True)
-    patch.setattr(device_buffer.Resident, "__cuda_stream__", lambda self: (0, 7))
-    patch.setattr(device_buffer, "Pinned", Plain)
+        patch.setattr(module, "is_on_device", lambda tensor: True)
+    patch.setattr(device_buffer.DeviceBuffer, "__cuda_stream__", lambda self: (0, 7))
+    patch.setattr(device_buffer, "PinnedMirror", PlainMirror)
     with stub_card(patch, folder) as card:
         yield card

@@ -1,4 +1,4 @@
-"""What is trained was laid out at parallel(): what became of the model and the optimizer since then is noticed."""
+"""Whether the model and the optimizer still have the parameters that they had at parallel()."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 ANEW = "close() this parallel() and call it again"
 
 
-class Changes:
-    """Looks, before each step, whether the optimizer still trains what was laid out, and the model still has it.
+class TrackedParameters:
+    """Checks, before each step, that the optimizer still trains the same parameters and the model still has them.
 
     A parameter that is frozen after parallel() (requires_grad_(False)) rests, and may be trained again later. One
     that begins to be trained later has no place in what workers send: each would train it apart.
@@ -29,16 +29,11 @@ class Changes:
         self.places = self.find_places()
 
     def check(self) -> None:
-        """Raise RuntimeError, which names the parameter and says what to do."""
-        self.check_groups()
-        for registry, name, there in self.places:
-            if registry.get(name) is not there:
-                self.look_again()
-                break
-        self.layout.check_home()
+        """Raise RuntimeError, which names the parameter and says what to do, unless all is as it was.
 
-    def check_groups(self) -> None:
-        """The optimizer must hold what was laid out, and nothing else that is trained."""
+        The optimizer must hold these parameters and no other that is trained, the model must have them under their
+        names, and their memory must be where it was: nothing here would move another one.
+        """
         laid_out, found = self.laid_out, 0
         for group in self.inner.param_groups:
             for param in group["params"]:
@@ -48,9 +43,19 @@ class Changes:
                     raise RuntimeError(self.unknown(param))
         if found < len(laid_out):
             raise RuntimeError(f"the optimizer no longer holds parameter {self.missing()!r}: {ANEW}")
+        for registry, name, there in self.places:
+            if registry.get(name) is not there:
+                self.check_replaced()
+                break
+        for slot in self.layout.slots:
+            if slot.param.data_ptr() != slot.address:
+                raise RuntimeError(
+                    f"the memory of parameter {slot.name!r} was replaced after parallel(): convert or move the "
+                    "model before; after close() another parallel() may have it"
+                )
 
     def unknown(self, param: nn.Parameter) -> str:
-        """What is said of a parameter that workers would train apart."""
+        """Return the message about a parameter that each worker would train by itself."""
         names = [name for name, each in self.model.named_parameters() if each is param]
         what = f"parameter {names[0]!r}" if names else f"a parameter of shape {tuple(param.shape)}"
         if param in self.held:
@@ -65,13 +70,14 @@ class Changes:
         )
 
     def missing(self) -> str:
+        """Return the name of a parameter that the optimizer has lost."""
         held = {param for group in self.inner.param_groups for param in group["params"]}
         return next(slot.name for slot in self.layout.slots if slot.param not in held)
 
     # --- the model ---------------------------------------------------------------------------------------
 
     def find_places(self) -> list[tuple[dict[str, Any], str, Any]]:
-        """Where modules hold each other, and what is trained: (registry, name, what is there)."""
+        """Return where modules hold each other, and what is trained: (registry, name, what is there)."""
         places: list[tuple[dict[str, Any], str, Any]] = []
         for module in self.model.modules():
             places += [(module._modules, name, child) for name, child in module._modules.items()]
@@ -79,8 +85,8 @@ class Changes:
             places += [(own, name, param) for name, param in own.items() if param in self.laid_out]
         return places
 
-    def look_again(self) -> None:
-        """The model was changed: under the name of a trained parameter there must not be another one."""
+    def check_replaced(self) -> None:
+        """Refuse a changed model where another parameter has the name of a trained one."""
         now = {plain(name): param for name, param in self.model.named_parameters(remove_duplicate=False)}
         there = set(now.values())
         for slot in self.layout.slots:

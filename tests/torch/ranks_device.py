@@ -19,7 +19,7 @@ import pytest
 import torch
 from mpi4py import MPI
 from tests.contract.discovery import cases
-from tests.torch.pretend import pretended
+from tests.torch.emulated_device import emulated_device
 from tests.torch.ranks import say
 from tests.torch.training import batches, momentum, seeded
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ def on_device() -> Iterator[str]:
         if REAL:
             yield "cuda"
         else:
-            with pretended(patch, Path(folder)):
+            with emulated_device(patch, Path(folder)):
                 yield "cpu"
 
 
@@ -67,7 +67,7 @@ def train(
         with optimizer.consensus():
             left = [param.detach().cpu().clone() for param in net.parameters()]
         left += [param.detach().cpu().clone() for param in net.parameters()]
-    return left, isinstance(optimizer.worker.params, device_buffer.Resident)
+    return left, isinstance(optimizer.worker.params, device_buffer.DeviceBuffer)
 
 
 def alike(got: list[Tensor], wanted: list[Tensor]) -> None:

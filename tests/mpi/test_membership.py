@@ -12,8 +12,8 @@ import pytest
 from tests.mpi.wires import together
 
 from loosestep.foundation.errors import PeerFailed, TimedOut
-from loosestep.transports.mpi import company
-from loosestep.transports.mpi.company import Company
+from loosestep.transports.mpi import membership
+from loosestep.transports.mpi.membership import Membership
 
 
 class Dead(Exception):
@@ -91,18 +91,18 @@ class World:
         return World(self.rank, self.size, self.boxes, self.dead, self.name + 1), Done()
 
 
-def companies(size: int, dead: set[int] | None = None, *, ends: bool = True) -> list[Company]:
+def memberships(size: int, dead: set[int] | None = None, *, ends: bool = True) -> list[Membership]:
     boxes: dict[Any, deque[bytes]] = {}
     dead = set() if dead is None else dead
-    return [Company(World(rank, size, boxes, dead), Binding(), ends=ends) for rank in range(size)]
+    return [Membership(World(rank, size, boxes, dead), Binding(), ends=ends) for rank in range(size)]
 
 
-def begin(all_: list[Company], ranks: list[int], deadline: float = 30) -> list[Any]:
+def begin(all_: list[Membership], ranks: list[int], deadline: float = 30) -> list[Any]:
     return together([lambda rank=rank: all_[rank].begin(deadline) for rank in ranks])
 
 
 def test_all_begin_together_and_again() -> None:
-    all_ = companies(3)
+    all_ = memberships(3)
     for run in (1, 2, 3):
         assert begin(all_, [0, 1, 2]) == [None, None, None]
         assert {each.runs for each in all_} == {run}
@@ -113,8 +113,8 @@ def test_all_begin_together_and_again() -> None:
 def test_who_has_not_begun_is_named_after_the_deadline(
     capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(company, "NOTICE", 0.05)
-    errors = begin(companies(4), [0, 2], deadline=0.3)
+    monkeypatch.setattr(membership, "NOTICE", 0.05)
+    errors = begin(memberships(4), [0, 2], deadline=0.3)
     words = "worker 1, which has not begun its run; worker 3, which has not begun its run"
     for rank, error in zip((0, 2), errors, strict=True):
         assert isinstance(error, TimedOut)
@@ -124,7 +124,7 @@ def test_who_has_not_begun_is_named_after_the_deadline(
 
 
 def test_a_rank_that_is_late_is_waited_for_as_long_as_the_deadline_says() -> None:
-    all_ = companies(2)
+    all_ = memberships(2)
     waiting = together([lambda: all_[0].begin(0.2)])
     assert isinstance(waiting[0], TimedOut)
     all_[0].runs = 0  # as a process with a longer deadline, which waits still
@@ -132,7 +132,7 @@ def test_a_rank_that_is_late_is_waited_for_as_long_as_the_deadline_says() -> Non
 
 
 def test_a_rank_that_ended_before_its_run_is_named() -> None:
-    all_ = companies(3)
+    all_ = memberships(3)
     ended, *errors = together([all_[1].end, lambda: all_[0].begin(30), lambda: all_[2].begin(30)])
     assert ended is None, "it does not wait for those who wait for it"
     assert not all_[1].binding.finalized, "MPI's end would wait for them"
@@ -143,7 +143,7 @@ def test_a_rank_that_ended_before_its_run_is_named() -> None:
 
 @pytest.mark.parametrize(("runs", "how"), [(1, "after 1 run"), (2, "after 2 runs")])
 def test_a_rank_that_ended_before_a_later_run_is_named(runs: int, how: str) -> None:
-    all_ = companies(2)
+    all_ = memberships(2)
     for _ in range(runs):
         begin(all_, [0, 1])
     _, error = together([all_[1].end, lambda: all_[0].begin(30)])
@@ -152,14 +152,14 @@ def test_a_rank_that_ended_before_a_later_run_is_named(runs: int, how: str) -> N
 
 
 def test_a_rank_that_died_before_its_run_is_named() -> None:
-    (error,) = begin(companies(2, {1}), [0])
+    (error,) = begin(memberships(2, {1}), [0])
     assert str(error) == "worker 1 failed: without a word (MPI_ERR_PROC_FAILED: Process Failure)"
 
 
 @pytest.mark.parametrize("runs", [0, 1])
 def test_a_rank_that_raises_outside_of_a_run_tells_the_others(runs: int, monkeypatch: Any) -> None:
-    all_, codes = companies(2), []
-    monkeypatch.setattr(company, "leave", codes.append)
+    all_, codes = memberships(2), []
+    monkeypatch.setattr(membership, "leave", codes.append)
     for each in all_:
         each.before = lambda kind, error, trace: None
     if runs:
@@ -175,8 +175,8 @@ def test_a_rank_that_raises_outside_of_a_run_tells_the_others(runs: int, monkeyp
 
 
 def test_ctrl_c_outside_of_a_run_is_left_to_python(monkeypatch: Any) -> None:
-    (one, _), codes = companies(2), []
-    monkeypatch.setattr(company, "leave", codes.append)
+    (one, _), codes = memberships(2), []
+    monkeypatch.setattr(membership, "leave", codes.append)
     one.before = lambda kind, error, trace: None
     one.hook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert codes == []
@@ -184,7 +184,7 @@ def test_ctrl_c_outside_of_a_run_is_left_to_python(monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("runs", [0, 2])
 def test_all_enter_the_end_of_mpi_together(runs: int) -> None:
-    all_ = companies(3)
+    all_ = memberships(3)
     for _ in range(runs):
         begin(all_, [0, 1, 2])
     assert together([each.end for each in all_]) == [None, None, None]
@@ -193,7 +193,7 @@ def test_all_enter_the_end_of_mpi_together(runs: int) -> None:
 
 def test_nobody_enters_the_end_of_mpi_after_a_death() -> None:
     dead: set[int] = set()
-    all_ = companies(3, dead)
+    all_ = memberships(3, dead)
     begin(all_, [0, 1, 2])
     dead.add(1)
     assert together([all_[0].end, all_[2].end]) == [None, None]
@@ -202,17 +202,17 @@ def test_nobody_enters_the_end_of_mpi_after_a_death() -> None:
 
 def test_where_mpi4py_ends_mpi_itself_a_failed_job_is_left_at_once(monkeypatch: Any) -> None:
     codes: list[int] = []
-    monkeypatch.setattr(company, "leave", codes.append)
-    companies(2, {1}, ends=False)[0].end()
+    monkeypatch.setattr(membership, "leave", codes.append)
+    memberships(2, {1}, ends=False)[0].end()
     assert codes == [1]
-    whole = companies(2, ends=False)
+    whole = memberships(2, ends=False)
     together([each.end for each in whole])
     assert codes == [1]
     assert not any(each.binding.finalized for each in whole)
 
 
 def test_a_forked_copy_has_no_part_in_the_end() -> None:
-    all_ = companies(2)
+    all_ = memberships(2)
     begin(all_, [0, 1])
     pid = os.fork()
     if pid == 0:
@@ -225,7 +225,7 @@ def test_a_forked_copy_has_no_part_in_the_end() -> None:
 
 
 def test_a_forked_copy_begins_no_run() -> None:
-    all_ = companies(2)
+    all_ = memberships(2)
     pid = os.fork()
     if pid == 0:
         try:
@@ -238,7 +238,7 @@ def test_a_forked_copy_begins_no_run() -> None:
 
 
 def test_what_is_said_is_json() -> None:
-    all_ = companies(2)
+    all_ = memberships(2)
     all_[0].tell("failed", "worker 0 failed: é")
     assert json.loads(all_[0].comm.box(0, 1)[0]) == ["failed", "worker 0 failed: é"]
     all_[1].hear()
@@ -248,9 +248,9 @@ def test_what_is_said_is_json() -> None:
 def test_the_hook_calls_the_one_before(monkeypatch: Any) -> None:
     called: list[Any] = []
     monkeypatch.setattr(sys, "excepthook", lambda *arguments: called.append(arguments))
-    monkeypatch.setattr(company.atexit, "register", lambda action: None)
-    monkeypatch.setattr(company, "leave", lambda code: None)
-    one = companies(1)[0]
+    monkeypatch.setattr(membership.atexit, "register", lambda action: None)
+    monkeypatch.setattr(membership, "leave", lambda code: None)
+    one = memberships(1)[0]
     one.attach()
     sys.excepthook(ValueError, ValueError("boo"), None)
     assert [kind for kind, _, _ in called] == [ValueError]

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from bench.cuda import torch_step
 from bench.harness import Options
 from bench.torch_step import tiny
-from tests.torch.pretend import pretended
+from tests.torch.emulated_device import emulated_device
 
 from loosestep.cuda import device
 from loosestep.lowering import staging
@@ -24,7 +24,7 @@ def test_every_row_is_checked_and_made(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(device, "names", lambda: ["Stub"])
     monkeypatch.setattr(torch_step, "CASES", {"tiny": (tiny, (64, 8))})
     monkeypatch.setattr(torch_step, "STRATEGIES", torch_step.STRATEGIES[:1])
-    with pretended(monkeypatch, tmp_path):
+    with emulated_device(monkeypatch, tmp_path):
         found = {(row.case, row.library) for row in torch_step.rows(Options(smoke=True))}
     assert found == {
         *(("tiny", name) for name in ("bare torch", "loosestep AllReduceSGD()")),

@@ -19,7 +19,7 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.strategies.base import Strategy  # noqa: E402
-from loosestep.torch.device_buffer import Resident, buffer_of  # noqa: E402
+from loosestep.torch.device_buffer import DeviceBuffer, buffer_of  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +38,7 @@ def trained(strategy: Strategy | None, device: str, net: nn.Module | None = None
         nn.functional.cross_entropy(net(x.to(device)), y.to(device)).backward()
         used.step()
     if strategy is not None:
-        assert isinstance(used.worker.params, Resident) == (device == "cuda")
+        assert isinstance(used.worker.params, DeviceBuffer) == (device == "cuda")
         used.close()
     return [tensor.cpu() for tensor in left_behind(net, inner)]
 
@@ -65,7 +65,7 @@ def test_what_meets_others_goes_through_pinned_memory() -> None:
     with loosestep.torch.parallel(net, momentum(net.parameters()), ls.EASGD(period=1), ls.Serial()) as optimizer:
         nn.functional.cross_entropy(net(torch.randn(2, 5).cuda()), torch.tensor([0, 1]).cuda()).backward()
         optimizer.step()
-        staging = optimizer.loop.joined.staging
+        staging = optimizer.loop.connection.staging
         mirrors = [mirror for free in staging.free.values() for mirror in free]
         assert mirrors
         assert all(mirror.held.is_pinned() for mirror in mirrors)
@@ -95,7 +95,7 @@ def test_ranks_that_share_a_card() -> None:
 
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec")
-    script = Path(__file__).with_name("ranks_card.py")
+    script = Path(__file__).with_name("ranks_device.py")
     command = [str(MPIEXEC), "-n", "2", sys.executable, str(script)]
     subprocess.run(command, timeout=240, env=os.environ | ALONE, check=True)
 
