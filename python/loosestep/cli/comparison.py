@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.measure import Measurement
 
-from loosestep.cli import blas
-from loosestep.cli.contenders import FACTORS, FAMILIAR, Contender, at_rates, rate_column
+from loosestep.cli import blas_threads
+from loosestep.cli.compared_methods import FACTORS, FAMILIAR, Contender, at_rates, rate_column
 from loosestep.cli.report import plot
 from loosestep.cli.report.files import Lines, write_tensors
 from loosestep.cli.report.outcome import Outcome, line
@@ -71,7 +71,7 @@ class Comparison:
 
     def __enter__(self) -> Comparison:
         with ExitStack() as stack:
-            threads = stack.enter_context(blas.one_thread())
+            threads = stack.enter_context(blas_threads.one_thread())
             self._open(threads)
             stack.enter_context(self.lines)
             stack.enter_context(self.display)

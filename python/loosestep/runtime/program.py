@@ -10,7 +10,7 @@ from loosestep import ops
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -242,9 +242,9 @@ class Program:
         worker = self.worker
         while self.until is not None and self.last_sync_step >= self.until:
             yield from self.drop_in_flight()
-            yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
+            yield from stage_switch.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
-            self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
+            self.state = self.states[self.part] = yield from stage_switch.begin(self.strategy, worker, self.state)
             worker.clock = self.last_eval_step = self.last_sync_step
             self.progress, worker.inside, worker.fractions = 0, False, None
             worker.unmetered = True

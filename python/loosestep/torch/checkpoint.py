@@ -18,8 +18,8 @@ from loosestep.foundation import checks
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.runtime.checkpoint.folder import KEEP, Folder, drawn, holds
-from loosestep.runtime.checkpoint.newest import choose
 from loosestep.runtime.checkpoint.resize import begin_anew, merged, say
+from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
 from loosestep.torch.agreement import Agreement

@@ -12,8 +12,8 @@ import numpy as np
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.requests import AllReduce
 from loosestep.runtime.checkpoint.folder import Folder, drawn
-from loosestep.runtime.checkpoint.newest import choose, refuse
 from loosestep.runtime.checkpoint.resize import merged, rejoin_worker, say
+from loosestep.runtime.checkpoint.resume_point import choose, refuse
 from loosestep.runtime.checkpoint.state import restore_worker, save_worker
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loosestep.transports.metered import Meter
 
 
-class Keeper:
+class CheckpointManager:
     """What one process does with the checkpoints of a run."""
 
     def __init__(
