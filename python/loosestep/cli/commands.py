@@ -229,7 +229,7 @@ def info(json_file: str | None) -> int:
     """What this machine offers, what is installed, and whether the native core works."""
     check_files(json_file)
     found = machine_info.inspect_machine()
-    console(json_file).print(machine_info.told(found), markup=False, soft_wrap=True)
+    console(json_file).print(machine_info.as_text(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
 

@@ -146,7 +146,7 @@ class Run:
     interrupted: int = 0  # by that signal
     checkpoints: CheckpointManager | None = None
     history: list[Progress] = field(default_factory=list)
-    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
+    reported: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
         """Perform the whole run; leave the session, whatever ends it."""
@@ -167,7 +167,7 @@ class Run:
                 self.checkpoints.close()
         self.session.leave(None)
         if self.interrupted:
-            raise self.told_of_signal(Interrupted.by(self.interrupted, result))
+            raise self.report_signal(Interrupted.by(self.interrupted, result))
         return result
 
     def interrupt(self, number: int) -> None:
@@ -175,7 +175,7 @@ class Run:
         self.interrupted = number
         self.plan.halt()
 
-    def told_of_signal(self, error: Interrupted) -> Interrupted:
+    def report_signal(self, error: Interrupted) -> Interrupted:
         """Print a line on rank 0, since a program that a signal ends shows no traceback; return the error."""
         if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
@@ -280,7 +280,7 @@ class Run:
     def facts(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint keeps of the whole run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
-        return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
+        return {"told": self.reported, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
     def signature(self) -> dict[str, Any]:
         return {
@@ -300,7 +300,7 @@ class Run:
             self.history = [Progress(**seen) for seen in facts["history"]]
             self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
             self.plan.halting = self.plan.halt_at is not None
-            self.told = (facts["told"][0], facts["told"][1])
+            self.reported = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
 
@@ -315,8 +315,8 @@ class Run:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
-        self.told = totals.loss, totals.counted
+        fresh = (totals.loss - self.reported[0], totals.counted - self.reported[1])
+        self.reported = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,
