@@ -228,7 +228,7 @@ class Program:
         self.stopped = bool(board[0] or board[1])
         if saving:
             yield from plan.commit(self, step, bool(board[2]))
-        if saving and not self.stopped:  # nobody waits for the manifest with its clock going
+        if saving and not self.stopped:  # the wait for the manifest is on no clock
             yield AllReduce(board, op="max")
         if board[1] and not saving:
             yield from self.final_checkpoint(step)
@@ -248,7 +248,7 @@ class Program:
             worker.clock = self.last_eval_step = self.last_sync_step
             self.progress, worker.inside, worker.fractions = 0, False, None
             worker.unmetered = True
-            yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
+            yield AllReduce(self._board, op="max")  # shared variables are set before any worker goes on
             worker.unmetered = False
 
     def drop_in_flight(self) -> Iterator[Request]:

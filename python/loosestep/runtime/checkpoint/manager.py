@@ -150,7 +150,7 @@ class CheckpointManager:
         """Raise on all workers the error of the first that failed."""
         answers = self.all_failed()
         if self.apart:
-            yield AllReduce(np.zeros(1), op="max")  # nobody leaves before all have asked
+            yield AllReduce(np.zeros(1), op="max")  # every process has read the answers before one leaves
         rank, (what, message) = min(pair for pairs in answers for pair in pairs)
         if what:
             raise Diverged(rank, message, what=what)
