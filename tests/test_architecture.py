@@ -49,6 +49,7 @@ STRATEGIES_IMPORT = {
     "__future__",
     "typing",
     "dataclasses",
+    "enum",
     "math",
     "collections",
     "itertools",

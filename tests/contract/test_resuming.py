@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.every import MANY, REAL, every_strategy, every_synchronous, every_virtual, go
+from tests.contract.parametrize import MANY, REAL, every_strategy, every_synchronous, every_virtual, go
 from tests.contract.problem import Quadratic, facts
 
 import loosestep as ls

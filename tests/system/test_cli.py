@@ -139,7 +139,7 @@ def test_all_shows_every_strategy_once_more(command: object, rows: Path) -> None
     options = "--data", rows, "--seeds", 1, "--epochs", 1, "--by-label", "--json", "-"
     ended = command("compare", "--all", *options)
     kinds = [row["strategy"].split("(")[0] for row in json.loads(ended.out)]
-    bound = {type(each).__name__ for each in all_of_kind(ls.Strategy) if "own_batches" in each.needs}
+    bound = {type(each).__name__ for each in all_of_kind(ls.Strategy) if ls.Need.GLOBAL_BATCHES in each.needs}
     assert set(kinds) == {type(each).__name__ for each in all_of_kind(ls.Strategy)} - bound
     assert kinds[: len(STORY)] == [type(each.strategy).__name__ for each in STORY]
     assert "left out: DBS() shares out rows anew, and --by-label deals them to workers for good" in ended.err
@@ -461,7 +461,7 @@ def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest
 
 @pytest.mark.parametrize("strategy", all_of_kind(ls.Strategy), ids=repr)
 def test_every_strategy_is_told_in_one_sentence(strategy: ls.Strategy) -> None:
-    sentence = banner.sentence(strategy)
+    sentence = banner.summary(strategy)
     assert sentence.endswith(".")
     assert 20 < len(sentence) < 120
 

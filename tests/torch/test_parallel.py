@@ -44,7 +44,7 @@ def steps(net: nn.Module, optimizer: Any, data: Any) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Greedy(ls.Strategy):
-    needs: ClassVar[frozenset[str]] = frozenset({"own_update"})
+    needs: ClassVar[frozenset[ls.Need]] = frozenset({ls.Need.SKIPPED_UPDATES})
 
     def round(self, worker: Any, state: Any) -> Iterator[Any]:
         yield ls.requests.Local(1)
@@ -60,7 +60,7 @@ class Twice(ls.Strategy):
 
 @dataclass(frozen=True, repr=False)
 class Holding(Twice):
-    shares: ClassVar[tuple[str, ...]] = ("state",)
+    shared_buffers: ClassVar[tuple[str, ...]] = ("state",)
 
 
 def complex_() -> nn.Module:

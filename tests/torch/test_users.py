@@ -195,7 +195,7 @@ def test_what_is_gone_is_not_open() -> None:
 def test_copies_of_a_model_carry_nothing(strategy: ls.Strategy) -> None:
     net = mlp()
     optimizer = made(net, strategy)
-    sampler = iter(optimizer.shard(32, 8) if optimizer.needs & {"own_batches"} else [0, 1])
+    sampler = iter(optimizer.shard(32, 8) if optimizer.needs & {ls.Need.GLOBAL_BATCHES} else [0, 1])
     next(sampler)
     step(net, optimizer)
     assert optimizer.worker.computing > 0, "times are measured from the forward pass"

@@ -32,9 +32,10 @@ from loosestep.cli.options import (
 )
 from loosestep.cli.report import files, plot
 from loosestep.foundation.errors import LoosestepError
-from loosestep.optimizers import Nesterov, Optimizer
+from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.sgd import Nesterov
 from loosestep.runtime.checkpoint.folder import KEEP, holds
-from loosestep.strategies.base import Strategy
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport
 from loosestep.transports.wrapper import Wrapper
 
@@ -249,7 +250,7 @@ def dealable(
 ) -> list[Contender]:
     """Return the contenders that can be compared where rows belong to workers: no global batches then."""
     option = "--by-label" if by_label else "--fraction" if fraction is not None else None
-    bound = [each for each in contenders if option and "own_batches" in each.strategy.needs]
+    bound = [each for each in contenders if option and Need.GLOBAL_BATCHES in each.strategy.needs]
     if bound and named:
         raise click.UsageError(f"{option} deals rows to workers for good, and {bound[0]} shares them out anew")
     for each in bound:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
-from loosestep.optimizers import SGD, Nesterov, Optimizer
+from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.sgd import SGD, Nesterov
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.base import Strategy
 from loosestep.strategies.cdsgd import CDSGD

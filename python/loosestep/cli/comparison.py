@@ -187,7 +187,7 @@ class Comparison:
                 familiar=type(contender.strategy) in FAMILIAR,
                 optimizer=repr(contender.optimizer or common),
                 rate=rate,
-                linkless=virtual and bool(contender.strategy.shares),
+                linkless=virtual and bool(contender.strategy.shared_buffers),
             )
             for (contender, outcomes), rate in zip(done, rates, strict=True)
         ]
@@ -264,10 +264,11 @@ class Comparison:
             facts["seed"] = ", ".join(map(str, self.seeds))
         strategies = list(dict.fromkeys(contender.strategy for contender in self.contenders))
         self._say(facts)
-        self._say({repr(strategy): banner.sentence(strategy) for strategy in strategies})
+        self._say({repr(strategy): banner.summary(strategy) for strategy in strategies})
         self._say({repr(strategy): self._round(strategy) for strategy in strategies})
+        self._say(banner.graphs(strategies, self.experiment.on.size))
         self._say({str(contender): contender.why for contender in self.contenders if contender.why})
-        for caution in banner.cautions(strategies, self.experiment.on.size):
+        for caution in banner.warnings(strategies, self.experiment.on.size):
             self.console.print(caution, markup=False, soft_wrap=True)
 
     def _say(self, facts: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from loosestep.data import global_batches, shards, steps_per_epoch
 from loosestep.foundation import units
 from loosestep.optimizers.schedules import factor
 from loosestep.runtime.run import run
+from loosestep.strategies.base import Need
 from loosestep.transports.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Experiment:
 
     def batches(self, strategy: Strategy) -> Batches:
         """Return the batches: each worker's own, or global ones where the strategy divides them."""
-        if "own_batches" not in strategy.needs:
+        if Need.GLOBAL_BATCHES not in strategy.needs:
             length = self.batch, self.epochs, self.seed
             return shards(self.data.train, *length, by_label=self.by_label, fraction=self.fraction)
         if self.by_label or self.fraction is not None:

@@ -34,7 +34,6 @@ __all__ = [
     "mix",
     "momentum",
     "nesterov",
-    "nesterov_elastic",
     "nesterov_pulled",
     "outer_momentum",
     "outer_nesterov",
@@ -184,15 +183,6 @@ def rmsprop_warmup(
     m[...] = decay * m + (1 - decay) * g * g
     d[...] = momentum * d - (sgd_share + rms_share / (np.sqrt(m) + epsilon)) * g
     x += rate * d
-
-
-@op
-def nesterov_elastic(
-    x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
-) -> None:
-    """`nesterov(x, v, g, rate, momentum)`, then `elastic(x, c, moving_rate)`, in one pass through memory."""
-    specification["nesterov"](x, v, g, rate, momentum)
-    specification["elastic"](x, c, moving_rate)
 
 
 @op

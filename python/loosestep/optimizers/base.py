@@ -44,15 +44,15 @@ class Optimizer(Value):
 
     @classmethod
     def example(cls) -> Optimizer:
-        """An instance for contract tests."""
+        """Return an instance for contract tests; override where the default rate does not suit them."""
         return cls()
 
     def scaled(self, by: float) -> Optimizer:
-        """The same at a rate that many times as large."""
+        """Return the same optimizer at a rate that many times as large."""
         return replace(self, rate=schedules.scaled(self.rate, by))  # type: ignore[type-var]
 
     def init(self, params: Buffer) -> tuple[Buffer, ...]:
-        """Zeroed moments."""
+        """Return zeroed moments."""
         return tuple(buffers.zeros(params.size, params.dtype) for _ in range(self.moments))
 
     def update(
@@ -85,18 +85,18 @@ class Optimizer(Value):
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:
-        """Momentum correction: gradients of the past count with today's rate. After a rate of 0 there are none."""
+        """Rescale the momentum, so that past gradients count with today's rate; after a rate of 0 none do."""
         if before not in (0.0, rate):
             ops.scale(momentum, rate / before)
 
     @abstractmethod
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
-        """The rule itself."""
+        """Move `params` by the rule: a call of an op of `how.rules`, which may be those for shared memory."""
 
     def apply_pulled(
         self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
     ) -> None:
-        """The rule between the two halves of a pull; one that has a fused form says so."""
+        """Move `params` by the rule between the two halves of a pull; override where there is a fused op."""
         ops.pull(grad, params, pull.anchor, pull.strength)
         self.apply(params, grad, moments, how)
         ops.blend(pull.mean, params, pull.keep)

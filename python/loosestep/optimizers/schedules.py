@@ -40,7 +40,7 @@ def at(rate: Rate, step: int) -> float:
 
 
 def scaled(rate: Rate, by: float) -> Rate:
-    """Return a rate that is `by` times as large."""
+    """Return the rate times `by`."""
     if by == 1:
         return rate
     if isinstance(rate, Changing):
@@ -49,7 +49,7 @@ def scaled(rate: Rate, by: float) -> Rate:
 
 
 def factor(scaling: Scaling, workers: int) -> float:
-    """Return what `scale_rate` multiplies the rate for one worker's batch by, with that many workers."""
+    """Return by what `scale_rate` multiplies the rate for one worker's batch, where so many share a step."""
     return SCALINGS[scaling](workers)
 
 
@@ -61,7 +61,7 @@ class Changing(Value):
         """Return the rate of a step."""
 
     def scaled(self, by: float) -> Rate:
-        """Return a rate that is `by` times as large at every step."""
+        """Return the schedule times `by` at every step."""
         return Scaled(self, by)
 
 
@@ -145,7 +145,7 @@ class Falling(Changing):
 
     @abstractmethod
     def left(self, gone: float) -> float:
-        """Return the part of the rate (1 to 0) that is left when this part of the steps has gone."""
+        """Return what is left of the rate (1 to 0) when this part of the steps has gone."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,8 +12,9 @@ from zlib import crc32
 
 from loosestep.foundation import buffers, checks
 from loosestep.lowering.lowering import Lowering
-from loosestep.optimizers import SGD, Optimizer, Shapes
+from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.optimizers.schedules import SCALINGS, Scaling, at, factor
+from loosestep.optimizers.sgd import SGD
 from loosestep.requests.worker import Worker
 from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, check_shapes, check_start
 from loosestep.runtime.checkpoint.folder import KEEP
@@ -208,7 +209,7 @@ class Run:
         self.totals = self.session.all_gather_object("totals", self.local_totals)
         self.histories = self.session.all_gather_object("history", lambda: [asdict(seen) for seen in self.history])
         self.signals = self.session.all_gather_object("signal", lambda: self.interrupted)
-        if self.strategy.shares and not self.session.hosted:
+        if self.strategy.shared_buffers and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )

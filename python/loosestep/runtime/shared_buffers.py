@@ -25,8 +25,8 @@ class Common(NamedTuple):
     @classmethod
     def of(cls, strategy: Strategy, session: Session, optimizer: Optimizer, x0: Buffer) -> Common:
         """Make the shared buffers, in the same order on every process."""
-        params = session.in_common("params", x0) if "params" in strategy.shares else None
-        if "moments" not in strategy.shares:
+        params = session.in_common("params", x0) if "params" in strategy.shared_buffers else None
+        if "moments" not in strategy.shared_buffers:
             return cls(params)
         moments = [session.in_common(f"moment {k}", each) for k, each in enumerate(optimizer.init(x0))]
         return cls(params, tuple(moments), session.in_common("updates", buffers.zeros(1, np.float64)))

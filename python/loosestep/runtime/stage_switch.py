@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.requests import AllReduce, Fetch, Push, Shared
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -28,7 +28,7 @@ def ends(strategy: Strategy, steps_per_epoch: int | None) -> tuple[int | None, .
 
 def begin(strategy: Strategy, worker: Worker, made: State) -> Generator[Request, None, State]:
     """Return the state with which a stage begins at the worker's parameters; shared variables exist already."""
-    there = {value.name: value for *_, value in pieces(made) if isinstance(value, Shared)}
+    there = {value.name: value for *_, value in leaves(made) if isinstance(value, Shared)}
     wanted: list[tuple[Shared, Buffer]] = []
 
     def share(name: str, like: Buffer) -> Shared:

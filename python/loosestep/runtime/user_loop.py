@@ -22,7 +22,7 @@ from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start,
 from loosestep.requests.worker import Worker
 from loosestep.runtime.plan import Plan
 from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
-from loosestep.strategies.base import Strategy
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
@@ -40,10 +40,8 @@ NEXT_STEP = frozenset({Ready, Gradient, RollCall, type(None)})
 
 WANTS_GRADIENT = frozenset({Ready, Gradient, type(None)})
 
-SUPPORTED_NEEDS = frozenset({"own_batches", "own_rest", "epochs", "times"})
+SUPPORTED_NEEDS = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION, Need.EPOCH_LENGTH, Need.STEP_TIMES})
 """What a strategy may need and gets here as well: see `Parallel.shard`, `Parallel.ready`, `steps_per_epoch`."""
-
-UNSUPPORTED = {"own_update": "an update of its own"}
 
 RUN_IS_OVER = "the run has ended: step() belongs inside the `with optimizer:` that began it"
 
@@ -57,9 +55,8 @@ class LoopModel(StepModel, Protocol):
 def check_strategy(strategy: Strategy) -> None:
     """Raise TypeError for a strategy that needs more than a loop of the user's can give."""
     checks.instance("strategy", strategy, Strategy)
-    for need in sorted(strategy.needs - SUPPORTED_NEEDS):
-        what = UNSUPPORTED.get(need, need)
-        raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
+    for need in sorted(strategy.needs - SUPPORTED_NEEDS, key=lambda need: need.name):
+        raise TypeError(f"{strategy} needs {need.value}, which a loop of your own cannot give: use loosestep.run")
 
 
 class Connection:

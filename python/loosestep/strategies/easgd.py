@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Start, Update, Wait
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class EASGD(Strategy):
             checks.positive("moving_rate", self.moving_rate, zero=True)
 
     def rate(self, size: int) -> float:
-        """The moving rate for that many workers."""
+        """Return the moving rate for that many workers."""
         return 0.9 / size if self.moving_rate is None else self.moving_rate
 
     def warnings(self, size: int) -> list[str]:
@@ -69,6 +69,9 @@ class EASGD(Strategy):
             f"moving_rate {moving:g} explodes when all {size} workers meet the center at once, at any learning "
             f"rate: it must be below 2 / (n + 1) = {2 / (size + 1):.3g}, and is {0.9 / size:.3g} by default"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params))
@@ -82,7 +85,7 @@ class EASGD(Strategy):
             yield Elastic(worker.params, state.center, self.rate(worker.size))
 
     def step_and_exchange(self, worker: Worker, state: State) -> Iterator[Request]:
-        """A step whose gradient and elastic move begin at one point; the exchange goes on beside the gradient."""
+        """Yield a step whose gradient and elastic move begin at one point and go on side by side."""
         here, moved = (worker.scratch(name, like=worker.params) for name in ("here", "moved"))
         ops.copy(worker.params, here)
         ops.copy(here, moved)
@@ -95,5 +98,5 @@ class EASGD(Strategy):
         ops.axpy(worker.params, moved, -1.0)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center variable."""
+        """Fetch the center variable."""
         yield Fetch(state.center, into=out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,9 @@ class SSP(Strategy):
         if self.bound > 25:  # barriers that are open at once
             raise ValueError(f"bound must be at most 25, got {self.bound}: Downpour(1) has none")
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1 + (n - 1).bit_length())
+
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)
         begun = State(**{slot(step, self.bound): None for step in range(self.bound)})
@@ -68,10 +71,10 @@ class SSP(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)
 
 
 def slot(step: int, bound: int) -> str:
-    """Where the barrier of a step is kept until it is waited for."""
+    """Return the name under which the barrier of a step is kept until it is waited for."""
     return f"of_{step % bound}"

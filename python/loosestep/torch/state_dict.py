@@ -12,7 +12,7 @@ from loosestep.foundation.buffers import here, is_buffer
 from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
 from loosestep.runtime.checkpoint.state import TOTALS, from_json, place, to_json
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def saved(loop: Loop) -> Saved:
     tensors, numbers = {}, {}
     position = loop.position()
     loop.drain()
-    for name, _, _, value in pieces(loop.program.state):
+    for name, _, _, value in leaves(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
@@ -80,7 +80,7 @@ def restored(loop: Loop, state: Saved) -> None:
     check_identity(loop, state)
     loop.drain()
     loop.program.enter(state["position"]["part"])
-    for name, holder, key, value in pieces(loop.program.state):
+    for name, holder, key, value in leaves(loop.program.state):
         found = state["tensors"].get(name)
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")

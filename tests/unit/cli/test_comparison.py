@@ -31,8 +31,8 @@ from loosestep.cli.report.summary import Number, Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.data import Dataset
 from loosestep.foundation.errors import Diverged
-from loosestep.optimizers import SGD, Nesterov
 from loosestep.optimizers.schedules import Warmup
+from loosestep.optimizers.sgd import SGD, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 
 ROWS = 359  # of the test data; one more or less makes .0028

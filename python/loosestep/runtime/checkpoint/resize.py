@@ -19,7 +19,7 @@ from loosestep.foundation import units
 from loosestep.foundation.buffers import here
 from loosestep.requests import Shared
 from loosestep.runtime.checkpoint.state import POSITION, place, understood
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,7 +85,7 @@ def mean_by_name(tensors: Iterable[tuple[str, Buffer, float]]) -> dict[str, Buff
 def report_resize(folder: Folder, strategy: Strategy, size: int) -> None:
     """Print one line about the change of size. Called by rank 0."""
     where = "the mean of the replicas" if strategy.consensus_in == "params" else "the saved center"
-    where = "the shared parameters" if "params" in strategy.shares else where
+    where = "the shared parameters" if "params" in strategy.shared_buffers else where
     wrote = units.times(folder.workers, "worker")
     print(
         f"{folder.path} was written by {wrote} and goes on with {size}: all begin at {where} with the mean of the "
@@ -103,7 +103,7 @@ def begin_anew(program: Program, session: Session, params: Buffer, where: str) -
 
 def state_for(program: Program, session: Session) -> State:
     """Return a state made by `init`, with the existing shared variables set to the values that it gives them."""
-    there = {value.name: value for *_, value in pieces(program.state) if isinstance(value, Shared)}
+    there = {value.name: value for *_, value in leaves(program.state) if isinstance(value, Shared)}
 
     def share(name: str, like: Buffer) -> Shared:
         if program.worker.rank == 0:

@@ -14,7 +14,7 @@ from loosestep.foundation.buffers import is_buffer
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.lowering.requests import Drained
 from loosestep.requests import Communication, Fetch, Shared
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -72,12 +72,12 @@ def save_worker(
     first = worker.rank == 0
     tensors: dict[str, Buffer] = {}
     numbers: dict[str, Any] = {}
-    shares = program.plan.strategy.shares
-    if first or "params" not in shares:
+    shared = program.plan.strategy.shared_buffers
+    if first or "params" not in shared:
         tensors["params"] = worker.params
-    if first or "moments" not in shares:
+    if first or "moments" not in shared:
         tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
-    for name, _, _, value in pieces(program.state):
+    for name, _, _, value in leaves(program.state):
         if is_buffer(value):
             tensors[name] = value
         elif not isinstance(value, Shared):
@@ -146,10 +146,10 @@ def restore_state(
     program.enter(facts["program"].get("part", 0))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
-    if worker.rank == 0 or "moments" not in program.plan.strategy.shares:
+    if worker.rank == 0 or "moments" not in program.plan.strategy.shared_buffers:
         for number, moment in enumerate(worker.moments):
             place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
-    for name, holder, key, value in pieces(program.state):
+    for name, holder, key, value in leaves(program.state):
         if is_buffer(value):
             place(value, tensors.get(name), name, where)
         elif not isinstance(value, Shared):

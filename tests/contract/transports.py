@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Primitive, beginning
 from tests.contract.discovery import discover, is_installed, is_many, is_wrapper
+from tests.contract.scripted import Primitive, beginning
 
 from loosestep import transports
 from loosestep.transports.base import Transport

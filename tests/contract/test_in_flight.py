@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.contract.every import MANY, VIRTUAL, go
+from tests.contract.parametrize import MANY, VIRTUAL, go
 from tests.contract.problem import Quadratic
 from tests.contract.test_resuming import CRASHES, check_crashes
 

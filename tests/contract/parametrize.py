@@ -33,5 +33,5 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.float64, **options: Any) -> ls.Result:
     options.setdefault("optimizer", ls.SGD(0.1))
     options.setdefault("steps_per_epoch", EPOCH)
-    batches = data.together if "own_batches" in strategy.needs else data.batches
+    batches = data.together if ls.Need.GLOBAL_BATCHES in strategy.needs else data.batches
     return ls.run(strategy, data.gradient, start(dtype), batches, on=on, **options)

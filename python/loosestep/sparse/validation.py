@@ -1,11 +1,15 @@
-"""Whether a scipy matrix is well formed: looked at before scipy indexes it, which does not look."""
+"""Checks of users' rows, weights and memory before the engines see them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight
 
 COMPRESSED = ("csr", "csc", "bsr")
 """Formats of `indptr` and `indices`."""
@@ -63,3 +67,44 @@ def _check_places(places: NDArray[Any], bound: int, problem: str) -> None:
     least, most = places.min(), places.max()
     if least < 0 or most >= bound:
         raise ValueError(f"{problem}: its indices must be in 0 .. {bound - 1}, got {least if least < 0 else most}")
+
+
+def row_weights(given: Any, X: Any) -> NDArray[np.float64] | None:
+    """A weight for each row, at least 0, and above 0 for some; None where none are given."""
+    if given is None:
+        return None
+    checked = _check_sample_weight(given, X, dtype=np.float64, ensure_non_negative=True)
+    return np.asarray(checked, np.float64)
+
+
+def narrowed(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as float32, in which the engines count; ValueError where it does not hold them."""
+    with np.errstate(over="ignore"):
+        narrow: NDArray[np.float32] = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(narrow).all():
+        values, row = np.ravel(values), int(np.argmin(np.isfinite(narrow.ravel())))
+        raise ValueError(
+            f"{name} must hold numbers that float32 can, got {values[row]!s} in row {row}: scale them"
+        )
+    return narrow
+
+
+def narrowed_weights(values: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
+    """Weights of rows as float32; ValueError where all of them are 0 there."""
+    if values is None:
+        return None
+    weights = narrowed("sample_weight", values)
+    if not weights.any():
+        most = float(values.max(initial=0.0))
+        what = f"the largest is {most:g}, which is 0 in float32: scale them" if most else "all are 0"
+        raise ValueError(f"sample_weight must hold a weight above 0: {what}")
+    return weights
+
+
+@contextmanager
+def room(what: str) -> Iterator[None]:
+    """Say of what there is more than memory holds."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"there is not enough memory for {what} ({error})") from error
