@@ -69,7 +69,7 @@ THIRD_PARTY = {
     "sklearn": "data sparse",
     "scipy": "sparse",
     "matplotlib": "cli/report",
-    "threadpoolctl": "cli/blas",
+    "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
     "torch": "torch",
     "cupy": "cuda/cupy",
