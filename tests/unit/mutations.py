@@ -47,7 +47,7 @@ MUTATIONS = [
     Mutation(
         "transports/mpi/mailbox",
         "key = (source, header.kind, header.tag)",
-        "key = next((k for k in self.posted if k[:2] == (source, header.kind)), (source, header.kind, header.tag))",
+        "key = next((k for k in self.posted if k[:2] == (source, header.kind)), (source, header.kind, 0))",
         "a message goes to any receive of its sender, whatever its tag",
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = [
         "every request for a stop begins the protocol again",
     ),
     Mutation(
-        "runtime/checkpoint/parts",
+        "runtime/checkpoint/worker_file",
         "if check != written[1]:",
         "if False:",
         "the checksum of a part is not compared",
@@ -105,7 +105,7 @@ MUTATIONS = [
         "a stop that was decided is decided again",
     ),
     Mutation(
-        "runtime/stages",
+        "runtime/stage_switch",
         "round(epoch * (steps_per_epoch or 1)) for epoch in accumulate(epochs)",
         "round(epoch * (steps_per_epoch or 1)) for epoch in epochs",
         "stages end after their own length instead of behind the one before",

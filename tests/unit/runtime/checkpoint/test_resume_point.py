@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 from tests.unit.runtime.checkpoint.runs import each_strategy, go, newest, same, spoil
 from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
