@@ -1,9 +1,8 @@
-// Tensors that lie anywhere, and one bucket that holds them all: gathered before a collective, scattered
-// after it, or updated at their places from what it left in the bucket. One pass over memory, one launch for
-// all tensors.
+// Tensors at any addresses, and one flat bucket for all of them: gather before a collective, scatter after
+// it, or update the tensors in place from the bucket. One pass over memory and one launch for all tensors.
 //
-// A thread block does a piece of one tensor; which, it finds in `first`: tensor t has the pieces from
-// first[t] to first[t + 1] - 1. Quotients are the CPU's: of what a mean divides by its weights.
+// A thread block processes a piece of one tensor, which it finds in `first`: tensor t has the pieces first[t]
+// to first[t + 1] - 1. Quotients have the CPU's bits: of a mean, the sum divided by the weights.
 //
 // instances: gather<float, float>, gather<double, double>, gather<double, float>, gather<float, double>
 // instances: gather<float16, float16>, gather<bfloat16, bfloat16>
@@ -17,11 +16,11 @@
 
 namespace loosestep {
 
-constexpr size_t piece = 8192;  // elements that a thread block does at a time
+constexpr size_t piece = 8192;  // elements that a thread block processes at a time
 
 struct Tensor {
   void* address;
-  size_t length, offset;  // elements; where in the bucket
+  size_t length, offset;  // in elements; offset: in the bucket
 };
 
 struct Table {
@@ -43,7 +42,7 @@ __device__ inline size_t tensor_of(const Table& table, size_t at) {
   return low;
 }
 
-// visit(tensor, begin, end) for every piece of this thread block.
+// Call visit(tensor, begin, end) for every piece of this thread block.
 template <class Visit> __device__ void each_piece(const Table& table, const Visit& visit) {
   for (size_t at = blockIdx.x; at < table.first[table.count]; at += gridDim.x) {
     const size_t t = tensor_of(table, at), begin = (at - table.first[t]) * piece;
@@ -52,14 +51,14 @@ template <class Visit> __device__ void each_piece(const Table& table, const Visi
   }
 }
 
-// to = from / divisor, in the arithmetic of what is written.
+// to = from / divisor, in the arithmetic of the type that is written.
 template <class From, class To, class Number>
 __device__ __forceinline__ void quotient(const From& from, To& to, Number divisor) {
   narrow(static_cast<Number>(widened(from)) / divisor, to);
 }
 
-// out[i] = x[i] / divisor for i from begin to end - 1; the wider of both types by 16 bytes where both are
-// aligned.
+// out[i] = x[i] / divisor for i from begin to end - 1, by accesses of 16 bytes of the wider type where both
+// are aligned.
 template <class From, class To, class Number>
 __device__ void move(const From* __restrict__ x, To* __restrict__ out, size_t begin, size_t end,
                      Number divisor) {
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(256) scatter(Table table, const From* bucket, 
   });
 }
 
-// Where a list of parameters names the gradient, g: -1 where it does not.
+// Return the position of the gradient, g, in a list of parameters, or -1.
 HD constexpr int place_of_g(const char* list) {
   int place = 0;
   for (bool begins = true; *list; begins = *list++ == ' ') {
@@ -103,7 +102,7 @@ HD constexpr int place_of_g(const char* list) {
   return -1;
 }
 
-// A rule that takes g / divisor for its g.
+// A rule that takes g / divisor for g.
 template <class R, class Number, class A, class I> struct OfQuotient;
 template <class R, class Number, class... A, int... I>
 struct OfQuotient<R, Number, Types<A...>, Indices<I...>> {
@@ -120,8 +119,8 @@ struct OfQuotient<R, Number, Types<A...>, Indices<I...>> {
   __device__ __forceinline__ void operator()(A... a) const { rule(taken<I, A>(a)...); }
 };
 
-// A rule whose first buffer is the tensors; the others are flat, and its g, which it only reads, is the
-// bucket with the sum of their gradients.
+// Apply a rule. Its first buffer is the tensors, the others are flat; g, which it only reads, is the bucket
+// with the sum of the gradients.
 template <template <class> class Rule, class T, class Number = typename Arithmetic<T>::type,
           class R = Rule<Number>, int count = Arguments<R>::count>
 __global__ void __launch_bounds__(256) update(R rule, Table table, Places<count - 1> flat, Number divisor) {

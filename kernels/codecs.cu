@@ -1,6 +1,6 @@
-// What is sent in place of float32: a bit an element and their mean size, or eight bits an element and a
-// scale for every 256. Encoded from a buffer that also holds what earlier messages left out, and keeps what
-// this one does (error feedback: Seide et al. 2014; Karimireddy et al. 2019).
+// Compression of float32: a bit per element and the mean absolute value, or eight bits per element and a
+// scale for every 256. The buffer also holds what earlier messages left out, and keeps what this one leaves
+// out (error feedback: Seide et al. 2014; Karimireddy et al. 2019).
 //
 // instances: take_signs<float>, take_signs<double>, from_signs<float>, from_signs<double>
 // instances: take_bytes<float>, take_bytes<double>, from_bytes<float>, from_bytes<double>
@@ -13,8 +13,9 @@ constexpr unsigned lanes = 32, group = 256;
 __device__ inline size_t this_warp() { return (size_t(blockIdx.x) * blockDim.x + threadIdx.x) / lanes; }
 __device__ inline size_t all_warps() { return size_t(gridDim.x) * blockDim.x / lanes; }
 
-// Bit i % 32 of word i / 32: whether x_i is below 0. `size_sum`: of |x|, as reduce.cu makes it; the scale is
-// its n-th part. x -= scale sign(x).
+// Set bit i % 32 of word i / 32 where x_i < 0, and subtract scale sign(x) from x. `size_sum` is the sum of
+// x
+// from reduce.cu; the scale is its n-th part.
 template <class T>
 __global__ void __launch_bounds__(256) take_signs(T* x, size_t n, const double* size_sum, unsigned* words) {
   const T scale = T(*size_sum / double(n));
@@ -44,12 +45,14 @@ template <class T> __device__ T warp_max(T x) {
   return x;
 }
 
-// To the nearest whole number (even, of two), at most 127: beside the smallest numbers a scale is inexact.
+// Round to the nearest integer, ties to even, and limit it to 127: near the smallest numbers the scale is
+// inexact.
 __device__ inline float code_of(float x) { return fmaxf(-127, fminf(rintf(x), 127)); }
 __device__ inline double code_of(double x) { return fmax(-127, fmin(rint(x), 127)); }
 
-// Of elements first to first + 255: scale = max |x| / 127, code = x / scale to the nearest whole number, 0
-// where all are 0. x -= scale code.
+// Encode elements first to first + 255: scale = max
+// x
+// / 127, code = x / scale rounded, or 0 where all are 0. Subtract scale code from x.
 template <class T>
 __device__ void take_group(T* x, size_t n, size_t first, signed char* codes, T* scale_of_group,
                            unsigned lane) {
@@ -60,7 +63,7 @@ __device__ void take_group(T* x, size_t n, size_t first, signed char* codes, T* 
   if (lane == 0) *scale_of_group = scale;
   for (size_t i = first + lane; i < n && i < first + group; i += lanes) {
     const T ratio = x[i] / scale;
-    const T code = scale > 0 && ratio == ratio ? code_of(ratio) : T(0);  // of what is no number: 0
+    const T code = scale > 0 && ratio == ratio ? code_of(ratio) : T(0);  // 0 for NaN
     codes[i] = static_cast<signed char>(code);
     x[i] -= scale * code;
   }

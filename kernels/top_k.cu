@@ -1,19 +1,24 @@
-// The k elements of largest |x|, in the order of their places; of equal ones the first. The same set in every
-// run.
+// The k elements of largest
+// x
+// in the order of their indices; the first ones of equal size. The same set in every run.
 //
-// The k-th size is found digit by digit, eight bits of a float's pattern at a time (which orders sizes as
-// numbers): four times `count_digit` and `choose_digit`. Then thread blocks count what they have of it
-// (`count_chosen`), sums of the counts say where each begins (`begin_at`), and `take_chosen` writes.
+// The k-th largest
+// x
+// is found eight bits of its float pattern at a time, which orders absolute values as numbers: four times
+// `count_digit` and `choose_digit`. Then thread blocks count their elements of the result (`count_chosen`),
+// prefix sums give the position where each begins (`begin_at`), and `take_chosen` writes.
 //
 // instances: count_digit, choose_digit, count_chosen, begin_at, take_chosen
 #include "rules/rule.hpp"
 
 namespace loosestep {
 
-using Large = unsigned long long;  // what an atomic addition knows
+using Large = unsigned long long;  // the type of atomic additions
 constexpr unsigned lanes = 32, digits = 256, threads = 1024;
 
-// What is known of the k-th size: its digits above `shift`, and how many elements with just those are wanted.
+// What is known of the k-th largest
+// x
+// : its digits above `shift`, and how many elements with these digits are wanted.
 struct Found {
   unsigned prefix;
   size_t wanted;
@@ -24,7 +29,7 @@ __device__ inline bool same_above(unsigned x, unsigned prefix, unsigned shift) {
   return shift == 24 || x >> (shift + 8) == prefix >> (shift + 8);
 }
 
-// Adds to `counts`, by the digit at `shift`, the elements whose digits above are those found.
+// Count, by their digit at `shift`, the elements that have the known digits.
 __global__ void __launch_bounds__(threads)
     count_digit(const float* x, size_t n, const Found* found, unsigned shift, Large* counts) {
   __shared__ unsigned mine[digits];
@@ -39,7 +44,7 @@ __global__ void __launch_bounds__(threads)
   if (threadIdx.x < digits && mine[threadIdx.x]) atomicAdd(counts + threadIdx.x, Large(mine[threadIdx.x]));
 }
 
-// One thread block: the digit of the k-th size. Counts are 0 again.
+// Choose the next digit and reset the counts. One thread block.
 __global__ void __launch_bounds__(digits) choose_digit(Found* found, unsigned shift, Large* counts) {
   __shared__ Large mine[digits];
   mine[threadIdx.x] = counts[threadIdx.x];
@@ -53,21 +58,21 @@ __global__ void __launch_bounds__(digits) choose_digit(Found* found, unsigned sh
 }
 
 struct Chosen {
-  size_t above, equal;  // elements of a larger size than the k-th, and of its own
+  size_t above, equal;  // elements larger than the k-th, and of its size
 };
 
 __device__ inline unsigned before_me(unsigned votes) {
   return __popc(votes & ((1u << threadIdx.x % lanes) - 1));
 }
 
-// Of the votes of a thread block: how many came before this thread's, and how many there were.
+// The votes of a thread block: before this thread's, and all.
 struct Votes {
   unsigned before, all;
 };
 
 __device__ inline Votes counted(bool vote, unsigned* of_warps) {
   const unsigned votes = __ballot_sync(~0u, vote), warp = threadIdx.x / lanes;
-  __syncthreads();  // what was counted before has been read
+  __syncthreads();  // the previous counts have been read
   if (threadIdx.x % lanes == 0) of_warps[warp] = __popc(votes);
   __syncthreads();
   Votes found{before_me(votes), 0};
@@ -78,7 +83,7 @@ __device__ inline Votes counted(bool vote, unsigned* of_warps) {
   return found;
 }
 
-// Thread block b has elements 1024 b to 1024 b + 1023.
+// Count the chosen of elements 1024 b to 1024 b + 1023, in thread block b.
 __global__ void __launch_bounds__(threads)
     count_chosen(const float* x, size_t n, const Found* found, Chosen* chosen) {
   __shared__ unsigned of_warps[threads / lanes];
@@ -93,10 +98,10 @@ __device__ inline Chosen sum_of(const Chosen& a, const Chosen& b) {
   return {a.above + b.above, a.equal + b.equal};
 }
 
-// The thread's share of so many: [begin, end).
+// Return where the thread's part of `many` begins.
 __device__ inline size_t share(size_t many, unsigned thread) { return many * thread / threads; }
 
-// One thread block: counts become the counts of all thread blocks before.
+// Replace the counts of each thread block by the sum of those before it. One thread block.
 __global__ void __launch_bounds__(threads) begin_at(Chosen* chosen, size_t blocks) {
   __shared__ Chosen sums[threads];
   const size_t begin = share(blocks, threadIdx.x), end = share(blocks, threadIdx.x + 1);
@@ -113,8 +118,8 @@ __global__ void __launch_bounds__(threads) begin_at(Chosen* chosen, size_t block
   }
 }
 
-// Places and values of the chosen. With `taken` 1 they are 0 in x afterwards: what is left out stays for the
-// next message.
+// Write the indices and values of the chosen. With `taken` 1 they become 0 in x, and what is left stays for
+// the next message.
 __global__ void __launch_bounds__(threads)
     take_chosen(float* x, size_t n, const Found* found, const Chosen* chosen, unsigned taken, size_t* places,
                 float* values) {

@@ -220,8 +220,14 @@ def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) ->
         assert "pybind11" not in text
         assert "Python.h" not in text
     assert "mpi.h" not in text
-    if folder == "rules":
+    if folder == "rules":  # one formula for one element: loops are elsewhere
         assert not [line for line in text.splitlines() if line.strip().startswith(("for ", "for(", "while "))]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=lambda path: path.name)
+def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
+    if folder.name != "rules":  # one rule a file
+        assert len(list(folder.iterdir())) <= 20
 
 
 # --- sizes -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from bench.papers.drawing import Dots
 from bench.papers.study import Contender, Study
 from bench.papers.tables import ACCURACY, COLUMNS, Column, Plain, first_at
 
-ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.LogNormal(0.3))
+ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.stragglers.LogNormal(0.3))
 
 
 def methods() -> list[ls.Strategy]:

@@ -1,11 +1,11 @@
-// The table of contents of loosestep._core: one line a group, no loop and no formula here.
+// The module loosestep._core: one line for each group of bindings.
 #include <pybind11/pybind11.h>
 
 namespace py = pybind11;
 
-void bind_ops(py::module_& m);        // elementwise rules and reductions over flat buffers
-void bind_shared(py::module_& m);     // what workers share: Team (collectives), Center (elastic center)
-void bind_host(py::module_& m);       // what processes share: Host (collectives), HostCenter
+void bind_ops(py::module_& m);        // elementwise rules and reductions on flat buffers
+void bind_shared(py::module_& m);     // between threads: Team (collectives), Center
+void bind_host(py::module_& m);       // between processes: Host (collectives), HostCenter
 void bind_pulse(py::module_& m);      // the heartbeat between hosts
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
 void bind_sparse(py::module_& m);     // sparse linear models: SparseRows, LinearModel

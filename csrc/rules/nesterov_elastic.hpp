@@ -4,7 +4,7 @@
 
 namespace loosestep {
 
-// One pass through memory instead of two; the same bits as the two ops in sequence.
+// One pass over memory instead of two, with the same bits.
 template <class T> struct NesterovElastic {
   static constexpr auto name = "nesterov_elastic";
   static constexpr auto parameters = "x, v, g, c, rate, momentum, moving_rate";

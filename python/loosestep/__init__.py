@@ -2,8 +2,19 @@
 
 from loosestep import data, ops
 from loosestep.codecs import E3M0
-from loosestep.optimizers import LAMB, LARS, SGD, Adam, AdamW, Momentum, Nesterov, RMSpropWarmup, least_squares
-from loosestep.optimizers.schedules import Cosine, Drops, Polynomial, Scaled, Warmup
+from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
+from loosestep.optimizers import (
+    LAMB,
+    LARS,
+    SGD,
+    Adam,
+    AdamW,
+    Momentum,
+    Nesterov,
+    RMSpropWarmup,
+    least_squares,
+    schedules,
+)
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
@@ -35,10 +46,10 @@ from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
-from loosestep.strategies.schedule import Schedule
 from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
+from loosestep.strategies.stages import Stages
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
@@ -51,11 +62,12 @@ from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
-from loosestep.transports.simulated import Simulated
-from loosestep.transports.simulated.stragglers import Constant, LogNormal, Pauses, Slow, Spell
+from loosestep.transports.simulated import Simulated, stragglers
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
+
+_warn_if_core_is_old()
 
 __all__ = [
     "BMUF",
@@ -78,14 +90,11 @@ __all__ = [
     "AveragedDownpour",
     "CoCoDSGD",
     "Complete",
-    "Constant",
-    "Cosine",
     "DaSGD",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
-    "Drops",
     "EntropySGD",
     "Failing",
     "FedAvg",
@@ -93,7 +102,6 @@ __all__ = [
     "Hogwild",
     "Interrupted",
     "LocalSGD",
-    "LogNormal",
     "Metered",
     "Momentum",
     "MomentumDownpour",
@@ -102,8 +110,6 @@ __all__ = [
     "OverlapLocalSGD",
     "Parle",
     "PartiallySynchronous",
-    "Pauses",
-    "Polynomial",
     "PostLocalSGD",
     "Progress",
     "RMSpropWarmup",
@@ -111,14 +117,11 @@ __all__ = [
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
-    "Scaled",
-    "Schedule",
     "Scoping",
     "Serial",
     "Simulated",
-    "Slow",
     "SlowMo",
-    "Spell",
+    "Stages",
     "State",
     "Strategy",
     "StreamingDiLoCo",
@@ -126,10 +129,11 @@ __all__ = [
     "Threads",
     "Topology",
     "Torus",
-    "Warmup",
     "WeedOut",
     "data",
     "least_squares",
     "ops",
     "run",
+    "schedules",
+    "stragglers",
 ]

@@ -80,7 +80,7 @@ def test_killed_and_resumed_is_as_never_killed(
 def test_killed_and_resumed_is_as_never_killed_in_virtual_time(
     strategy: Strategy, virtual: type[Transport], every: int | None, tmp_path: Path
 ) -> None:
-    on = virtual(3, stragglers=ls.LogNormal(0.5), center_bandwidth=2e5, latency=2e-4)
+    on = virtual(3, stragglers=ls.stragglers.LogNormal(0.5), center_bandwidth=2e5, latency=2e-4)
     check_crashes(strategy, on, tmp_path, CRASHES, every=every, seed=5)
 
 
@@ -88,7 +88,7 @@ def test_killed_and_resumed_is_as_never_killed_in_virtual_time(
 @every_virtual
 def test_a_stop_outlives_a_crash(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
     """Worker 0 is slow: when it has seen enough, the others are ahead, and checkpoint until there."""
-    on = virtual(3, stragglers=ls.Slow(0, 4.0))
+    on = virtual(3, stragglers=ls.stragglers.SlowWorker(0, 4.0))
     options = {"every": 3, "stop": lambda seen: seen.step >= 6}
     check_crashes(strategy, on, tmp_path, list(range(16, 31)), least=1, **options)
 

@@ -88,7 +88,7 @@ def test_the_same_bits_on_every_transport(strategy: Strategy, n: int, dtype: typ
 @every_strategy
 @every_virtual
 def test_a_seed_gives_the_same_bits_twice(strategy: Strategy, virtual: type[Transport]) -> None:
-    on = virtual(4, stragglers=ls.LogNormal())
+    on = virtual(4, stragglers=ls.stragglers.LogNormal())
     data = Quadratic([12, 15, 9, 13], noise=1.0)
     first, second = (go(strategy, data, on, seed=3) for _ in range(2))
     assert facts(first) == facts(second)
@@ -143,7 +143,7 @@ class OverheardSession(WrappedSession):
 
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         for request in requests:
-            if not worker.offstage:
+            if not worker.unmetered:
                 self.heard.append((request, worker.samples))
             yield request
 
@@ -347,7 +347,7 @@ def test_evaluating_changes_nothing(strategy: Strategy, kind: type[Transport]) -
 @every_virtual
 def test_checkpoints_take_no_virtual_time(strategy: Strategy, virtual: type[Transport], tmp_path: Path) -> None:
     """An asynchronous method with a center must wait until all has arrived there."""
-    on = virtual(4, stragglers=ls.LogNormal(0.5))
+    on = virtual(4, stragglers=ls.stragglers.LogNormal(0.5))
     data = Quadratic([24] * 4)
     plain, saved = go(strategy, data, on), go(strategy, data, on, checkpoint=tmp_path, checkpoint_every=3)
     assert saved.seconds == plain.seconds
@@ -368,7 +368,7 @@ def test_a_thousand_imaginary_workers(strategy: Strategy, virtual: type[Transpor
 @every_strategy
 @every_virtual
 def test_evaluating_takes_no_virtual_time(strategy: Strategy, virtual: type[Transport]) -> None:
-    on = virtual(4, stragglers=ls.LogNormal(0.5))
+    on = virtual(4, stragglers=ls.stragglers.LogNormal(0.5))
     data = Quadratic([24] * 4)
     plain = go(strategy, data, on)
     watched = go(strategy, data, on, every=1, evaluate=lambda x: 0.0)

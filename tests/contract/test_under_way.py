@@ -90,7 +90,7 @@ def test_killed_and_resumed_is_as_never_killed(
 @pytest.mark.parametrize("virtual", VIRTUAL)
 def test_a_wait_lasts_as_long_as_without_checkpoints(kind: str, virtual: type[Transport], tmp_path: Path) -> None:
     """An exchange that takes longer than the steps: what was settled is waited for nevertheless."""
-    on = virtual(3, step_time=1e-3, latency=4e-3, stragglers=ls.LogNormal(0.5))
+    on = virtual(3, step_time=1e-3, latency=4e-3, stragglers=ls.stragglers.LogNormal(0.5))
     data = Quadratic([17, 14, 17])
     plain = go(Late(kind), data, on)
     saved = go(Late(kind), data, on, checkpoint=tmp_path, checkpoint_every=1, every=2, evaluate=lambda x: 0.0)
@@ -110,7 +110,7 @@ def test_with_other_workers_nothing_is_under_way(on: type[Transport], tmp_path: 
 
 def test_what_is_under_way_at_the_end_of_a_part_of_a_schedule_is_dropped() -> None:
     """It ends inside a round, where nothing would wait for it; the next part starts with its own."""
-    strategy = ls.Schedule((ls.CoCoDSGD(4), 1), (ls.DaSGD(3, 1), 1), (ls.CoCoDSGD(2), None))
+    strategy = ls.Stages((ls.CoCoDSGD(4), 1), (ls.DaSGD(3, 1), 1), (ls.CoCoDSGD(2), None))
     data = Quadratic([30, 24, 30], [2, 1, 3], noise=1.0)
     threads, virtual = (go(strategy, data, kind(3), steps_per_epoch=10) for kind in (ls.Threads, ls.Simulated))
     assert threads.params.tobytes() == virtual.params.tobytes()

@@ -95,7 +95,7 @@ def test_refused(carrier: Carrier) -> None:
             lambda: bucket.update("momentum", g, [], [0.1, 0.9], 1)
         ),
         "update: v and g must not overlap": lambda: bucket.update("momentum", g, [g], [0.1, 0.9], 1),
-        "sgd: scalars are 0, not one for each parameter": lambda: bucket.update("sgd", g, [], [], 1),
+        "sgd: scalars must have a number for each parameter, got 0": lambda: bucket.update("sgd", g, [], [], 1),
     }.items():
         with pytest.raises((ValueError, TypeError)) as raised:
             call()

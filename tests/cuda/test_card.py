@@ -13,7 +13,7 @@ from tests.cuda.stub import stub_card
 
 from loosestep.cli import inspection
 from loosestep.cuda import device
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 SOURCE = """
 #include <string.h>
@@ -48,7 +48,7 @@ def driver(folder: Path, status: int, count: int) -> str:
 
 
 def test_no_driver_is_a_sentence() -> None:
-    with pytest.raises(CardFailed) as caught:
+    with pytest.raises(CudaError) as caught:
         device.names("libnodriver.so")
     assert str(caught.value) == "no driver: libnodriver.so is not on this machine"
 
@@ -58,14 +58,14 @@ def test_cards_have_names(tmp_path: Path) -> None:
 
 
 def test_a_driver_without_a_card(tmp_path: Path) -> None:
-    with pytest.raises(CardFailed, match="no card: the driver's cuInit gives error 100"):
+    with pytest.raises(CudaError, match="no card: the driver's cuInit gives error 100"):
         device.names(driver(tmp_path, 100, 0))
 
 
 def test_no_card_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = driver(tmp_path, 0, 0)
     monkeypatch.setattr(device, "DRIVER", none)
-    with pytest.raises(CardFailed, match="no card: the driver knows none"):
+    with pytest.raises(CudaError, match="no card: the driver knows none"):
         device.first()
 
 

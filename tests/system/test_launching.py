@@ -12,11 +12,12 @@ from math import inf
 from pathlib import Path
 
 import pytest
+from tests.mpi.jobs import has_ended
 
 from loosestep.cli.commands import main
 from loosestep.cli.launch import guard, mpiexec, records
 from loosestep.cli.launch.job import EARLY, Job, Limits
-from loosestep.transports.mpi import session as processes
+from loosestep.transports.mpi import launchers
 
 OPEN_MPI = mpiexec.OpenMpi("/x/mpiexec", (5, 0, 11))
 UNKNOWN = [name for name in (*mpiexec.SCHEDULED, "SLURM_TASKS_PER_NODE") if name in os.environ]
@@ -140,17 +141,17 @@ def test_an_allocation_of_fewer_tasks_is_oversubscribed(
 
 
 def test_the_rank_and_its_guard_mean_the_same_file() -> None:
-    assert guard.BEGUN == processes.RECORD
+    assert guard.BEGUN == launchers.RECORD
 
 
 def test_a_rank_says_that_its_run_has_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(processes.RECORD, str(tmp_path / "rank-0"))
-    processes.tell_guard("begun")
+    monkeypatch.setenv(launchers.RECORD, str(tmp_path / "rank-0"))
+    launchers.tell_guard("begun")
     assert (tmp_path / "rank-0").read_text() == "begun\n"
-    monkeypatch.setenv(processes.RECORD, str(tmp_path / "gone" / "rank-0"))
-    processes.tell_guard("begun")
-    monkeypatch.delenv(processes.RECORD)
-    processes.tell_guard("begun")
+    monkeypatch.setenv(launchers.RECORD, str(tmp_path / "gone" / "rank-0"))
+    launchers.tell_guard("begun")
+    monkeypatch.delenv(launchers.RECORD)
+    launchers.tell_guard("begun")
 
 
 SAY_BEGUN = f"import os; open(os.environ['{guard.BEGUN}'], 'a').write('begun\\n')"
@@ -188,15 +189,7 @@ print(one.pid, other.pid, flush=True)
     job = guarded(text, tmp_path)
     out, err = job.communicate(timeout=60)
     assert (job.returncode, err) == (0, "")
-    until = time.monotonic() + 30
-    while any(alive(int(pid)) for pid in out.split()):
-        assert time.monotonic() < until
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie that nobody asks for."""
-    state = records.content(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
-    return bool(state) and state[0] != b"Z"
+    assert all(has_ended(int(pid), 30) for pid in out.split())
 
 
 def test_a_killed_guard_is_told_from_one_that_ended(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class PlainMirror:
         self.asked += 1
         return self.asked > 2
 
-    def wait_for_card(self) -> None: ...
+    def wait_for_device(self) -> None: ...
 
     def wait(self) -> None:
         for copy in self.to_do:
@@ -47,7 +47,7 @@ class PlainMirror:
 def emulated_device(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
     """Every tensor is taken for one that lies on a card, whose current stream is number 7."""
     for module in (flat, device_buffer):
-        patch.setattr(module, "is_on_device", lambda tensor: True)
+        patch.setattr(module, "is_cuda", lambda tensor: True)
     patch.setattr(device_buffer.DeviceBuffer, "__cuda_stream__", lambda self: (0, 7))
     patch.setattr(device_buffer, "PinnedMirror", PlainMirror)
     with stub_card(patch, folder) as card:

@@ -37,7 +37,7 @@ REAL = torch.cuda.is_available()
 
 
 @contextmanager
-def on_card() -> Iterator[str]:
+def on_device() -> Iterator[str]:
     """Networks made inside, and moved to the device that it gives, lie on a card; chunks are small."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(staging, "CHUNK", 64)
@@ -86,7 +86,7 @@ def synchronous() -> int:
     """As on the CPU, whatever the strategy."""
     for strategy in served(synchronous=True):
         wanted, _ = train(strategy)
-        with on_card() as device:
+        with on_device() as device:
             got, there = train(strategy, device)
         assert there
         alike(got, wanted)
@@ -96,7 +96,7 @@ def synchronous() -> int:
 def asynchronous() -> int:
     """What comes of them is never the same; that they come to their end, with sound numbers, is."""
     for strategy in served(synchronous=False):
-        with on_card() as device:
+        with on_device() as device:
             got, there = train(strategy, device)
         assert there
         assert all(torch.isfinite(each).all() for each in got)
@@ -108,7 +108,7 @@ def on_two_hosts() -> int:
     between = ls.MPI(hosts=(1, WORLD.size - 1))
     for strategy in (ls.AllReduceSGD(bucket_bytes=64), ls.CoCoDSGD(period=2), ls.EASGD(period=2), ls.CDSGD()):
         wanted, _ = train(strategy, on=between)
-        with on_card() as device:
+        with on_device() as device:
             got, there = train(strategy, device, on=between)
         assert there
         if strategy.synchronous:
@@ -120,7 +120,7 @@ def backward_in_another_thread() -> int:
     """Where torch takes gradients on a card: what began while it did goes on in the user's thread."""
     strategy = ls.AllReduceSGD(bucket_bytes=64)
     wanted, _ = train(strategy)
-    with on_card() as device, ThreadPoolExecutor(1) as threads:
+    with on_device() as device, ThreadPoolExecutor(1) as threads:
         got, _ = train(strategy, device, backward=lambda loss: threads.submit(loss.backward).result())
     alike(got, wanted)
     return int(WORLD.rank)
@@ -128,7 +128,7 @@ def backward_in_another_thread() -> int:
 
 def of_several_kinds() -> int:
     """One worker's network lies on a card, the others' do not: refused, by all."""
-    place = nullcontext("cpu") if WORLD.rank else on_card()
+    place = nullcontext("cpu") if WORLD.rank else on_device()
     with place as device, pytest.raises(Mismatch, match="parameters on"):
         train(ls.LocalSGD(), device)
     return int(WORLD.rank)
@@ -136,7 +136,10 @@ def of_several_kinds() -> int:
 
 def shared_memory_is_refused() -> int:
     """Hogwild shares what the CPU writes: refused on all ranks, and said where they are."""
-    with on_card() as device, pytest.raises(TypeError, match="shares parameters in main memory, and these are on"):
+    with (
+        on_device() as device,
+        pytest.raises(TypeError, match="shares parameters in main memory, and these are on"),
+    ):
         train(ls.Hogwild(adds="racy"), device)
     return int(WORLD.rank)
 

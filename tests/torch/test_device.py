@@ -22,7 +22,7 @@ import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep import strategies  # noqa: E402
 from loosestep.foundation.buffers import is_buffer  # noqa: E402
-from loosestep.foundation.errors import CardFailed  # noqa: E402
+from loosestep.foundation.errors import CudaError  # noqa: E402
 from loosestep.lowering import staging  # noqa: E402
 from loosestep.strategies.base import Strategy, pieces  # noqa: E402
 from loosestep.torch import flat  # noqa: E402
@@ -77,7 +77,7 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
 
 def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where a part ends all go to its consensus, and what the next one shares is set anew."""
-    strategy = ls.Schedule((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
+    strategy = ls.Stages((ls.DiLoCo(2), 1), (ls.EASGD(2), 1), (ls.AllReduceSGD(), None))
     wanted, _ = trained(strategy, steps_per_epoch=4)
     with emulated_device(monkeypatch, tmp_path):
         got, optimizer = trained(strategy, steps_per_epoch=4)
@@ -194,7 +194,7 @@ def test_other_devices_and_several(card: Card, monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_cupy_nothing_begins(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cupy", None)
-    with pytest.raises(CardFailed, match="buffers on a card need CuPy, which is not here: pip install"):
+    with pytest.raises(CudaError, match="buffers on a card need CuPy, which is not here: pip install"):
         made(mlp())
 
 

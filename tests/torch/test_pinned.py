@@ -70,6 +70,6 @@ def test_waiting_is_for_the_card_or_for_the_copy(said: Mock) -> None:
     mirror = device_buffer.PinnedMirror(torch.zeros(1))
     said.behind.query.return_value = False
     assert mirror.done() is False
-    mirror.wait_for_card()
+    mirror.wait_for_device()
     mirror.wait()
     assert words(said) == ["behind.query()", "before.synchronize()", "behind.synchronize()"]

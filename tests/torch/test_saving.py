@@ -304,7 +304,7 @@ def test_a_call_by_one_worker_alone_is_named(call: str) -> None:
     def run_unmetered(requests: Any) -> None:
         raise Mismatch("rank 1 asked for all_reduce(mean) of 96 float32, rank 0 for all_reduce(max) of 2 float64")
 
-    session = SimpleNamespace(surveying=lambda name, tell: tell)
+    session = SimpleNamespace(all_gather_object=lambda name, tell: tell)
     connection: Any = SimpleNamespace(worker=SimpleNamespace(size=2), session=session, run_unmetered=run_unmetered)
     options = Hyperparameters(connection, torch.optim.SGD(nn.Linear(2, 1).parameters(), 0.1))
     sentence = f"^{re.escape(call)} is for all workers, at one step, and not under `if rank == 0`: rank 1 asked"

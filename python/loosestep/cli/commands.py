@@ -36,6 +36,7 @@ from loosestep.optimizers import Nesterov, Optimizer
 from loosestep.runtime.checkpoint.folder import KEEP, holds
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
+from loosestep.transports.wrapper import Wrapper
 
 PYTHON = re.compile(r"python[\d.]*")
 EVALUATIONS = 3  # in an epoch of a comparison, which shows when an accuracy was reached
@@ -69,8 +70,9 @@ def cli() -> None:
     """Parallel SGD that need not march in lockstep.
 
     Strategies, models, optimizers and transports are written as in the Python API: 'EASGD(period=10)',
-    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'. Files that a command writes
-    replace those of the same name.
+    'MLP(64)', 'SGD(0.1)', 'Simulated(64, latency=5e-3, bandwidth=12.5e6)'; rate schedules and stragglers also
+    with their namespace, 'Simulated(8, stragglers=stragglers.LogNormal(0.3))'. Files that a command writes replace
+    those of the same name.
     """
 
 
@@ -308,8 +310,8 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
 
 def speaks(on: Transport | None) -> bool:
     """Whether this process shows and writes what comes out: of the processes of a job, rank 0."""
-    while isinstance(inner := getattr(on, "on", None), Transport):  # as of Delayed(MPI())
-        on = inner
+    while isinstance(on, Wrapper):  # as Delayed(MPI()) is
+        on = on.on
     return getattr(on, "rank", 0) == 0
 
 

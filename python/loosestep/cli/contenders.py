@@ -18,7 +18,7 @@ from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
 from loosestep.topologies.ring import Ring
 from loosestep.transports.simulated import Simulated
-from loosestep.transports.simulated.stragglers import LogNormal, Slow
+from loosestep.transports.simulated.stragglers import LogNormal, SlowWorker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,7 +71,7 @@ def slow_link(workers: int) -> Simulated:
     >>> slow_link(4).bandwidth * 8
     100000000.0
     """
-    uneven = Slow(rank=workers - 1, factor=2.0, base=LogNormal(0.3))
+    uneven = SlowWorker(rank=workers - 1, factor=2.0, base=LogNormal(0.3))
     return Simulated(workers, latency=1e-4, bandwidth=12.5e6, stragglers=uneven)
 
 

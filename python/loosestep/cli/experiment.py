@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from loosestep.data import shards, steps_per_epoch, together
+from loosestep.data import global_batches, shards, steps_per_epoch
 from loosestep.foundation import units
 from loosestep.optimizers.schedules import factor
 from loosestep.runtime.run import run
@@ -96,7 +96,7 @@ class Experiment:
         if self.by_label or self.fraction is not None:
             how = "by label" if self.by_label else "by fraction"
             raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt {how}")
-        return together(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
+        return global_batches(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
     def links(self) -> dict[str, str]:
         """What a simulated network is like, in the units in which networks are sold."""
@@ -111,7 +111,7 @@ class Experiment:
 
     def facts(self) -> dict[str, str]:
         """What it consists of, in words."""
-        size, together = self.classifier.size, self.batch * self.on.size
+        size, total = self.classifier.size, self.batch * self.on.size
         rate, steps = self.optimizer.rate, self.steps_per_epoch
         by = factor(self.scale_rate, self.on.size)
         dealt = ", dealt by label" if self.by_label else ""
@@ -122,7 +122,7 @@ class Experiment:
             "workers": f"{self.on.size} on {self.on!r}, CPU"
             + ("; seconds are virtual" if self.on.virtual else ""),
             **self.links(),
-            "batch": f"{self.batch} a worker, {together} together",
+            "batch": f"{self.batch} a worker, {total} together",
             "length": f"{units.times(self.epochs, 'epoch')} of {units.times(steps, 'local step')}",
             "optimizer": f"{self.optimizer!r}, learning rate {rate}",
             "scale_rate": f"{self.scale_rate}: the learning rate times {by:g}, for {self.on.size} workers",

@@ -1,8 +1,8 @@
 """How workers share out what is for all of them: in whole numbers, nothing lost, nobody without any.
 
->>> shared_out(128, [1, 1, 1, 3])
+>>> apportion(128, [1, 1, 1, 3])
 [22, 21, 21, 64]
->>> shared_out(5, [0.98, 0.01, 0.01])
+>>> apportion(5, [0.98, 0.01, 0.01])
 [3, 1, 1]
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def shared_out(total: int, shares: Sequence[float]) -> list[int]:
+def apportion(total: int, shares: Sequence[float]) -> list[int]:
     """Whole numbers in proportion to `shares`, each at least 1, whose sum is `total` exactly.
 
     Rounded down, then one more for the largest remainders (of equal ones for the lowest ranks); who has none takes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from loosestep.data.apportion import shared_out
+from loosestep.data.apportion import apportion
 from loosestep.data.rows import pairs_in
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
@@ -22,7 +22,7 @@ Pair: TypeAlias = "tuple[Array, Array]"
 
 
 @dataclass(frozen=True)
-class Together:
+class GlobalBatch:
     """One step's rows of all `size` workers; `part` is what a worker takes: consecutive rows, in rank order."""
 
     data: Pair
@@ -37,20 +37,20 @@ class Together:
 
 def part_of(rows: Array, rank: int, size: int, shares: Sequence[float] | None) -> Array:
     """A worker's rows of a step: consecutive ones, in rank order, as many as its share says."""
-    counts = shared_out(len(rows), [1.0] * size if shares is None else shares)
+    counts = apportion(len(rows), [1.0] * size if shares is None else shares)
     stop = sum(counts[: rank + 1])
     return rows[stop - counts[rank] : stop]
 
 
 @dataclass(frozen=True, repr=False)
-class Grow(Value):
+class GrowingBatch(Value):
     """A batch that grows where a rate would drop: batch * factor^(how many of `at` are not after the epoch).
 
     Reference: S. Smith, P. Kindermans, C. Ying, Q. Le, Don't Decay the Learning Rate, Increase the Batch Size,
     arXiv:1711.00489, section 3.
 
-    >>> grow = Grow(128, at=(30, 60))
-    >>> [grow(epoch) for epoch in (0, 29, 30, 60)]
+    >>> size = GrowingBatch(128, at=(30, 60))
+    >>> [size(epoch) for epoch in (0, 29, 30, 60)]
     [128, 128, 640, 3200]
     """
 
@@ -68,18 +68,18 @@ class Grow(Value):
         return round(self.batch * self.factor ** sum(epoch >= grown for grown in self.at))
 
 
-def together(
+def global_batches(
     data: Pair, batch: int | Callable[[int], int], epochs: int, seed: int = 0
-) -> Callable[[int, int], Iterator[Together]]:
+) -> Callable[[int, int], Iterator[GlobalBatch]]:
     """The `batches` of `loosestep.run`: in an epoch each row is in exactly one batch, which all workers share out.
 
     What is left at the end of an epoch is a smaller batch, or, if that were fewer rows than workers, goes to the
     one before. Orders are keyed by (seed, epoch). Shares are the strategy's: `DBS` measures them; else alike.
 
-    batch: rows of all workers together; a number, or a function of the epoch (0, 1, ...) such as `Grow`.
+    batch: rows of all workers together; a number, or a function of the epoch (0, 1, ...) such as `GrowingBatch`.
 
     >>> rows = np.arange(11.0)[:, None], np.arange(11)
-    >>> steps = list(together(rows, batch=4, epochs=1)(0, 2))
+    >>> steps = list(global_batches(rows, batch=4, epochs=1)(0, 2))
     >>> [[len(step.part(rank, (1, 3))[1]) for rank in range(2)] for step in steps]
     [[1, 3], [1, 3], [1, 2]]
     """
@@ -87,10 +87,10 @@ def together(
     checks.integer("seed", seed, 0)
     count = pairs_in(data)
 
-    def batches(rank: int, size: int) -> Iterator[Together]:
+    def batches(rank: int, size: int) -> Iterator[GlobalBatch]:
         for epoch in range(epochs):
             for rows in cut(order_of(count, seed, epoch), batch(epoch) if callable(batch) else batch, size):
-                yield Together(data, rows, size)
+                yield GlobalBatch(data, rows, size)
 
     return batches
 

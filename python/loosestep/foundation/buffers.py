@@ -23,19 +23,19 @@ Scalar = TypeVar("Scalar", np.float32, np.float64)
 Buffer: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 
-def on_card(given: Any) -> bool:
+def is_on_device(given: Any) -> bool:
     """Whether it lies on a card."""
     return hasattr(type(given), "__cuda_array_interface__")
 
 
 def is_buffer(given: Any) -> TypeGuard[Buffer]:
     """Whether it is one."""
-    return isinstance(given, np.ndarray) or on_card(given)
+    return isinstance(given, np.ndarray) or is_on_device(given)
 
 
 def here(buffer: Buffer) -> Buffer:
     """Its values in main memory: itself, or a copy of one that lies on a card."""
-    if not on_card(buffer):
+    if not is_on_device(buffer):
         return buffer
     copied: Buffer = cast("Any", buffer).numpy()
     return copied
@@ -63,7 +63,7 @@ def empty(n: int, dtype: DTypeLike = np.float32) -> Buffer:
 def like(x: Buffer, size: int | None = None) -> Buffer:
     """A flat buffer of zeros of x's type, where it lies, with as many elements or `size`."""
     size = x.size if size is None else size
-    if on_card(x):
+    if is_on_device(x):
         there: Buffer = cast("Any", x).like(size)
         return there
     return zeros(size, x.dtype)

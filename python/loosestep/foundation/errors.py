@@ -67,5 +67,5 @@ class Aborted(BaseException):
     """Ends a worker because another one failed; never reaches the caller."""
 
 
-class CardFailed(LoosestepError):
+class CudaError(LoosestepError):
     """No card, no driver, no compiler, a kernel that does not compile or start. No buffer was changed."""

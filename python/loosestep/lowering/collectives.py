@@ -1,4 +1,4 @@
-"""Collectives as generators of `Exchange`, and what each request sends.
+"""Collectives as generators of `Exchange`.
 
 Sums have one order: per element a left fold in rank order, whatever the transport. A chunk's owner receives
 every worker's part (reduce-scatter by direct exchange: the bytes and the time of a ring), folds, and passes
@@ -8,13 +8,13 @@ the result on (allgather).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loosestep import ops
-from loosestep.lowering.requests import Script
-from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Elastic, Exchange, Mix, Push, Start
+from loosestep.foundation import buffers
+from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Mix
 from loosestep.requests.base import address
 
 if TYPE_CHECKING:
@@ -44,13 +44,17 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     me, n = ranks.index(worker.rank), len(ranks)
     edges = bounds(request.buf.size, n)
     chunks = [request.buf[low:high] for low, high in pairwise(edges)]
-    parts = incoming(request.buf, chunks[me], worker, me, n)
+    free = worker.free[type(request.buf), request.buf.dtype, chunks[me].size, n]
+    parts = free.pop() if free else rows_like(chunks[me], n)
+    own, parts[me] = parts[me], chunks[me]
     whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
     weights = {worker.rank: float(request.weight)}
     weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange((whole[to],), (places[source],), weight, weights, tag)
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
+    parts[me] = own
+    free.append(parts)
     if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
@@ -58,10 +62,10 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     return done
 
 
-def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:
-    """Room for every worker's part of my chunk, in rank order; mine is the chunk itself."""
-    room = worker.scratch(("parts", address(buf)), np.empty(chunk.size * n, chunk.dtype)).reshape(n, -1)
-    return [chunk if rank == me else room[rank] for rank in range(n)]
+def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
+    """Return n new buffers like a chunk, for the parts of n workers."""
+    rows = buffers.like(chunk, chunk.size * n)
+    return [rows[chunk.size * rank : chunk.size * (rank + 1)] for rank in range(n)]
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
@@ -140,62 +144,3 @@ FORMS: dict[type[Request], Callable[..., Iterator[Exchange]]] = {
     Broadcast: broadcast,
     Barrier: barrier,
 }
-
-
-# --- what is sent ------------------------------------------------------------------------------------------
-
-
-def _all_reduce_traffic(request: AllReduce, rank: int, size: int) -> tuple[int, int]:
-    total, itemsize, me, n = request.buf.size, request.buf.itemsize, rank, size
-    if request.group is not None:
-        me, n = request.group.index(rank), len(request.group)
-    mine = total * (me + 1) // n - total * me // n
-    return (total + (n - 2) * mine) * itemsize, 2 * (n - 1)
-
-
-def _all_gather_traffic(request: AllGather, rank: int, size: int) -> tuple[int, int]:
-    others = len(members(request, size)) - 1
-    return others * request.piece.nbytes, others
-
-
-def _broadcast_traffic(request: Broadcast, rank: int, size: int) -> tuple[int, int]:
-    ranks = members(request, size)
-    n = len(ranks)
-    mine = (ranks.index(rank) - ranks.index(request.root)) % n
-    sent = sum(1 for power in range(n.bit_length()) if mine < 1 << power and mine + (1 << power) < n)
-    return sent * request.buf.nbytes, sent
-
-
-def _barrier_traffic(request: Barrier, rank: int, size: int) -> tuple[int, int]:
-    return 0, ((size if request.group is None else len(request.group)) - 1).bit_length()
-
-
-def _mix_traffic(request: Mix, rank: int, size: int) -> tuple[int, int]:
-    readers = len(request.weights.readers)
-    return readers * request.buf.nbytes, readers
-
-
-def _exchange_traffic(request: Exchange, rank: int, size: int) -> tuple[int, int]:
-    return sum(buf.nbytes for _, buf in request.sends), len(request.sends)
-
-
-Cost: TypeAlias = "Callable[..., tuple[int, int]]"  # (request, rank, size) -> (bytes, messages)
-
-TRAFFIC: dict[type[Request], Cost] = {
-    Exchange: _exchange_traffic,
-    Push: lambda request, rank, size: (request.nbytes, 1),
-    Elastic: lambda request, rank, size: (request.buf.nbytes, 1),
-    AllReduce: _all_reduce_traffic,
-    AllGather: _all_gather_traffic,
-    Broadcast: _broadcast_traffic,
-    Barrier: _barrier_traffic,
-    Mix: _mix_traffic,
-    Start: lambda request, rank, size: traffic(request.request, rank, size),
-    Script: lambda request, rank, size: request.sent or traffic(request.source, rank, size),
-}
-
-
-def traffic(request: Request, rank: int, size: int) -> tuple[int, int]:
-    """(bytes, messages) that this worker sends for a request, headers not counted."""
-    count = TRAFFIC.get(type(request))
-    return count(request, rank, size) if count else (0, 0)

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from loosestep import ops
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import Hosted, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, IntraHost, Script
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Mix, Push, Ready, Start, Update, Wait
 from loosestep.requests.base import address
 
@@ -24,8 +24,8 @@ class Lowering:
     """One worker's rewriter.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
-    of them workers live; collectives of all workers are then two-level (levels.py).
+    performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
+    of them workers live; collectives of all workers are then hierarchical.
     """
 
     def __init__(
@@ -38,22 +38,22 @@ class Lowering:
         hosts: hierarchical.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
-        self.native, self.worker = native - {Start, Wait, Settle}, worker  # these are always looked into
-        self.timed = Settle in native  # a quiesce point may come before what was started is over
+        self.native, self.worker = native - {Start, Wait, Drain}, worker  # these are always looked into
+        self.timed = Drain in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
-        self.numbers = count()  # of two-level collectives
-        self.place = hierarchical.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
+        self.numbers = count()  # of hierarchical collectives
+        self.host_map = hierarchical.HostMap(worker, hosts) if 1 < len(hosts) < worker.size else None
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
         self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
             Local: self.local,
             Gradient: self.gradient,
             Elastic: self.elastic,
             **dict.fromkeys(collectives.FORMS, self.collective),
-            Hosted: self.hosted,
+            IntraHost: self.intra_host,
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
-            Settle: self.settle,
+            Drain: self.drain,
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
@@ -99,28 +99,28 @@ class Lowering:
         yield Push("axpy", (request.shared,), (move,), (1.0,))
 
     def collective(self, request: Communication) -> Iterator[Request]:
-        if self.worker.offstage and type(request) in self.unpriced:
+        if self.worker.unmetered and type(request) in self.unpriced:
             return iter((request,))
-        if self.is_two_level(request):
-            return iter((self.two_level(request),))
+        if self.is_hierarchical(request):
+            return iter((self.hierarchical_script(request),))
         return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
 
-    def is_two_level(self, request: Request) -> bool:
-        """Whether hosts meet in it: a group, though it may span several, is folded in its own order."""
+    def is_hierarchical(self, request: Request) -> bool:
+        """Return whether it is one of all workers: a group, though it may span hosts, has an order of its own."""
         return (
-            self.place is not None
+            self.host_map is not None
             and type(request) in hierarchical.FORMS
             and getattr(request, "group", None) is None
         )
 
-    def two_level(self, request: Communication) -> Script:
-        """Its visits and messages run beside the worker's own requests, also where it is waited for at once."""
-        assert self.place is not None
+    def hierarchical_script(self, request: Communication) -> Script:
+        """Return its phases and messages, which run beside the worker's own requests, even where not started."""
+        assert self.host_map is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
-        lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))
-        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.traffic(request, self.place))
+        lowered = self.lower(hierarchical.FORMS[type(request)](request, self.host_map, ticket))
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.host_map))
 
-    def hosted(self, request: Hosted) -> Iterator[Request]:
+    def intra_host(self, request: IntraHost) -> Iterator[Request]:
         for inner in request.requests:
             yield from collectives.FORMS[type(inner)](inner, self.worker, request.tag)
 
@@ -142,15 +142,15 @@ class Lowering:
             yield Start(script)
 
     def script(self, asked: Communication) -> Script:
-        if self.is_two_level(asked):
-            return self.two_level(asked)
+        if self.is_hierarchical(asked):
+            return self.hierarchical_script(asked)
         expand = self.expansions.get(type(asked))
         lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
         return Script(asked, cast("Iterator[Communication]", lowered))
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request
-        if type(asked) is Settled:
+        if type(asked) is Drained:
             yield from (request,) if self.timed else ()
             return
         if self.performs(asked):
@@ -165,6 +165,6 @@ class Lowering:
             yield Wait(begun[0])
             collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])
 
-    def settle(self, request: Settle) -> Iterator[Request]:
+    def drain(self, request: Drain) -> Iterator[Request]:
         for begun in self.wait(Wait(request.request)):
-            yield Settle(cast("Wait", begun).request, request.settled) if self.timed else begun
+            yield Drain(cast("Wait", begun).request, request.drained) if self.timed else begun

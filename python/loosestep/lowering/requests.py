@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, slots=True)
-class Settled(Communication):
+class Drained(Communication):
     """In place of a started request whose result is there since a quiesce point: its `Wait` lasts until `due`."""
 
     due: float = 0.0  # in virtual time; in real time, never later than now
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Settle(Communication):
-    """Complete what `Start` began, at no price; in virtual time `settled` learns when it would have been over."""
+class Drain(Communication):
+    """Complete what `Start` began, at no price; in virtual time `drained` learns when it would have been over."""
 
     request: Communication
-    settled: Settled
+    drained: Drained
 
     def __str__(self) -> str:
-        return f"Settle({self.request})"
+        return f"Drain({self.request})"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,14 +54,14 @@ class Script(Communication):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Hosted(Communication):
-    """Collectives of one host's workers, one after the other, as one visit to memory that they share.
+class IntraHost(Communication):
+    """A phase of a hierarchical collective: requests of one host's workers, in order, in memory that they share.
 
-    Visits of one `lane` happen in the order of their `number`, from 0, none left out; where nobody shares memory,
-    they are messages of that `tag`.
+    Those of one `phase` are carried out in the order of their `number`, from 0, none left out. Where workers share
+    no memory they are messages of that `tag`.
     """
 
-    lane: int
+    phase: int
     number: int
     tag: int
     requests: Iterator[Communication]

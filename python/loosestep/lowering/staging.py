@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.lowering.collectives import members
-from loosestep.lowering.requests import Settle
+from loosestep.lowering.requests import Drain
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -58,7 +58,7 @@ class Mirror(Protocol):
     def done(self) -> bool:
         """Whether the last copy is over."""
 
-    def wait_for_card(self) -> None:
+    def wait_for_device(self) -> None:
         """Until the card has done what it was asked before the last copy."""
 
     def wait(self) -> None:
@@ -115,7 +115,7 @@ class Staging:
             yield from self.starts(all_of_them=kind is not Start and isinstance(request, Communication))
             if kind is Start:
                 yield from self.start(request)
-            elif kind in (Wait, Settle) and request.request in self.begun:  # type: ignore[attr-defined]
+            elif kind in (Wait, Drain) and request.request in self.begun:  # type: ignore[attr-defined]
                 yield from self.finish(request)
             elif touches(request):
                 yield from self.carry(request)
@@ -139,11 +139,11 @@ class Staging:
         """Until a request can be performed: its values are here, and its mirrors nobody else's."""
         times = [self.clock()]
         for _, mirror in part.brought:
-            mirror.wait_for_card()
+            mirror.wait_for_device()
         times.append(self.clock())
         for mirror in part.mirrors:
             mirror.wait()
-        if not self.worker.offstage:
+        if not self.worker.unmetered:
             self.worker.computing += times[1] - times[0]
             self.waited(self.clock() - times[1])
 
@@ -172,7 +172,7 @@ class Staging:
             yield Start(part.request)
 
     def finish(self, request: Any) -> Iterator[Request]:
-        """`Wait` or `Settle`, for every part."""
+        """`Wait` or `Drain`, for every part."""
         for part in self.begun.pop(request.request):
             yield replace(request, request=part.request)
             self.complete(part)
@@ -217,7 +217,9 @@ class Staging:
 
     def mirrored(self, given: Iterable[Buffer]) -> tuple[list[Buffer], list[tuple[Buffer, Mirror]]]:
         """In place of buffers of a card their mirrors' memory, and which they are."""
-        found = {index: (buffer, self.mirror(buffer)) for index, buffer in enumerate(given) if on_card(buffer)}
+        found = {
+            index: (buffer, self.mirror(buffer)) for index, buffer in enumerate(given) if is_on_device(buffer)
+        }
         arrays = [found[index][1].array if index in found else buffer for index, buffer in enumerate(given)]
         return arrays, list(found.values())
 
@@ -234,7 +236,7 @@ def of_mirror(request: Any, pairs: Sequence[tuple[Buffer, Mirror]]) -> Any:
 
 def touches(request: Request) -> bool:
     """Whether it names a buffer of a card."""
-    return any(map(on_card, named(request)))
+    return any(map(is_on_device, named(request)))
 
 
 def named(request: Request) -> Iterator[Buffer]:

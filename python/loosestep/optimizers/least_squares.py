@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from loosestep.foundation import checks
 
+__all__ = ["batch_threshold", "largest_rate"]
+
 
 def largest_rate(radius: float, norm: float, batch: int = 1) -> float:
     """gamma_max = 2 b / (radius + (b - 1) norm): SGD is stable below it (sufficient); half of it is advised."""

@@ -1,10 +1,11 @@
 """Learning rates that change with the step: values that print, parse and compose.
 
 A rate is a number or a function of the worker's step (0, 1, ...); those here take a rate and are one, so that
-`Warmup(Drops(0.1, at=(3000, 6000)), 500)` is gradual warm-up and then two drops. Steps count from the beginning
-of the run, also inside another. A rate is for the batch of one worker: `scale_rate` of a run makes it that of all.
+`Warmup(StepDecay(0.1, at=(3000, 6000)), 500)` is gradual warm-up and then two drops. Steps count from the
+beginning of the run, also inside another. A rate is for the batch of one worker: `scale_rate` of a run makes it
+that of all.
 
->>> rate = Warmup(Drops(0.4, at=(30, 60)), 5, start=0.1)
+>>> rate = Warmup(StepDecay(0.4, at=(30, 60)), 5, start=0.1)
 >>> [round(rate(step), 3) for step in (0, 1, 5, 29, 30, 60)]
 [0.1, 0.16, 0.4, 0.4, 0.04, 0.004]
 """
@@ -19,6 +20,8 @@ from typing import Literal, TypeAlias
 
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
+
+__all__ = ["Cosine", "Polynomial", "Rate", "Scaled", "StepDecay", "Warmup"]
 
 Rate: TypeAlias = float | Callable[[int], float]
 Scaling = Literal["none", "linear", "sqrt"]
@@ -104,7 +107,7 @@ class Warmup(Changing):
 
 
 @dataclass(frozen=True, repr=False)
-class Drops(Changing):
+class StepDecay(Changing):
     """rate(step) * factor^(how many of `at` are not after the step): P. Goyal et al., 0.1 at epochs 30, 60, 80."""
 
     rate: Rate = 0.1

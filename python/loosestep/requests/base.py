@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from loosestep.foundation.buffers import is_buffer, on_card
+from loosestep.foundation.buffers import is_buffer, is_on_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class Weights:
 
 def address(buf: Buffer) -> int:
     """Where a buffer begins in memory."""
-    told = buf.__cuda_array_interface__ if on_card(buf) else buf.__array_interface__  # type: ignore[attr-defined]
+    told = buf.__cuda_array_interface__ if is_on_device(buf) else buf.__array_interface__  # type: ignore[attr-defined]
     return int(told["data"][0])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep import _core
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.requests.base import Buffer, Communication, Group, Reduction, Shared, Weights
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Push(Communication):
     def __post_init__(self) -> None:
         if len(self.shared) > 1:
             check_shared_alike(self.shared)
-        if any(map(on_card, self.values)):  # what is sent are copies, which are checked
+        if any(map(is_on_device, self.values)):  # what is sent are copies, which are checked
             return
         first = self.shared[0] if self.shared else NOTHING
         name = NAMES.get(first.dtype) or str(first.dtype)

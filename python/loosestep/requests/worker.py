@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from copy import copy
 from itertools import accumulate, pairwise
 from math import prod
@@ -12,7 +13,7 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import buffers
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Worker:
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
-        self.offstage = False  # between steps: nothing is metered and no virtual time passes
+        self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self._share = share
+        self.free: dict[object, list[list[Buffer]]] = defaultdict(list)  # receive buffers that no collective uses
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
 
@@ -110,14 +112,14 @@ class Worker:
 
     def scratch(self, name: object, like: Buffer) -> Buffer:
         """A buffer of the size and dtype of `like`, where it lies, whose content need not survive the round."""
-        key = (name, like.size, like.dtype, on_card(like))
+        key = (name, like.size, like.dtype, is_on_device(like))
         if key not in self._scratch:
             self._scratch[key] = buffers.like(like)
         return self._scratch[key]
 
     def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
         """So many values which need not survive the round: like the parameters, or in main memory of that type."""
-        there = dtype is None and on_card(self.params)
+        there = dtype is None and is_on_device(self.params)
         key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
             self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
@@ -136,7 +138,7 @@ class Worker:
         """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
         out = self.scratch("normal", self.params)
         key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
-        drawn = self.room("normal", out.size, out.dtype) if on_card(out) else out
+        drawn = self.room("normal", out.size, out.dtype) if is_on_device(out) else out
         np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=drawn)
         if drawn is not out:
             out[:] = drawn

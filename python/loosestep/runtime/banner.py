@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loosestep.foundation import buffers, units
-from loosestep.lowering.collectives import traffic
+from loosestep.lowering.costs import cost_of
 from loosestep.requests import Gradient, Local, Ready, Shared
 from loosestep.requests.worker import Worker
 
@@ -101,7 +101,7 @@ def asked_by(strategy: Strategy, rank: int, size: int) -> Asked:
 def sent_by_each(request: Request, size: int) -> tuple[float, float]:
     """Bytes and messages, the mean over those who take part: chunks of a small bucket need not be alike."""
     ranks = getattr(request, "group", None) or range(size)
-    nbytes, messages = zip(*(traffic(request, rank, size) for rank in ranks), strict=True)
+    nbytes, messages = zip(*(cost_of(request, rank, size) for rank in ranks), strict=True)
     return fmean(nbytes), fmean(messages)
 
 

@@ -88,8 +88,8 @@ class Feed:
             return batch.part(self.rank, shares)
         if shares is not None:
             raise TypeError(
-                f"batches of changing size need batches of all workers together, as data.together makes them; "
-                f"worker {self.rank} got {kind(batch)}"
+                f"batches of changing size need batches of all workers together, as data.global_batches makes "
+                f"them; worker {self.rank} got {kind(batch)}"
             )
         return batch
 
@@ -117,7 +117,7 @@ class NumpyModel:
         self.snapshot = worker.params if adds is None else worker.copy_of_params()
         self.readable = self.snapshot.reshape(shape or -1)
         self.readable.flags.writeable = False
-        self.noted = (0.0, 0)  # losses: (sum over samples, samples), replaced as one
+        self.losses = (0.0, 0)  # (sum over samples, samples), replaced as one
         self.samples = self.steps = 0
         self.handlers: dict[type[Request], Callable[[Any], int]] = {
             Gradient: self.step,
@@ -164,8 +164,8 @@ class NumpyModel:
     def note_loss(self, loss: float, count: int) -> None:
         if not isfinite(loss):
             raise Diverged(self.worker.rank, self.worker.clock, loss)
-        total, samples = self.noted
-        self.noted = (total + loss * count, samples + count)
+        total, samples = self.losses
+        self.losses = (total + loss * count, samples + count)
 
     def update(self, request: Update) -> int:
         worker = self.worker

@@ -19,7 +19,7 @@ class Member(Protocol):
     """What a plan reads of each program of its process."""
 
     worker: Worker
-    heading: int  # the step that it may have begun
+    next_step: int  # the step that it may have begun
     ended: bool
     stays: bool
 
@@ -81,7 +81,7 @@ class Plan(Generic[P]):
     def halt(self) -> None:
         """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
 
-        1. Before a step a worker says which one (`heading`), then looks at `halting`.
+        1. Before a step a worker says which one (`next_step`), then looks at `halting`.
         2. So whoever went on unseen said so before `halting` was set, and the maximum below knows it.
         3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
         """
@@ -92,7 +92,7 @@ class Plan(Generic[P]):
         """Hold the workers of this process; the step that none of them has passed."""
         self.halting = True
         # Who stays is in lockstep, even when its data has ended.
-        return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
+        return max((p.next_step for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
         """All stop there; what two threads decide at once, the first has decided."""

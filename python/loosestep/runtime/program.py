@@ -8,7 +8,7 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation.errors import Diverged
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
 from loosestep.runtime import stages
 
@@ -42,7 +42,7 @@ class Model(Protocol):
 
     samples: int
     steps: int
-    noted: tuple[float, int]  # losses: (sum over samples, samples)
+    losses: tuple[float, int]  # (sum over samples, samples)
 
     native: ClassVar[frozenset[type[Request]]]  # what it performs itself
 
@@ -70,13 +70,13 @@ class Program:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
-        self.met_at = 0  # the step of the last quiesce point
-        self.looked_at = 0  # the step of the last evaluation without one
-        self.heading = 0  # the step that it may have begun
+        self.last_sync_step = 0  # the step of the last quiesce point
+        self.last_eval_step = 0  # the step of the last evaluation without one
+        self.next_step = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.lost = False  # the consensus is not finite
-        self.under_way: dict[Communication, Settled | None] = {}  # started and not waited for; None: not settled
+        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not settled
         self.out = worker.copy_of_params()
         self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
@@ -89,9 +89,11 @@ class Program:
         self.state: State = self.states[part]
         self.until = plan.ends[part]
         self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
-        self.looks = plan.every if self.one_sided() and self.worker.rank == 0 else None  # the period of looks
-        meets = (plan.checkpoint_every, None if self.one_sided() else plan.every)
-        self.meets = tuple(period for period in meets if period is not None)
+        self.eval_period = (
+            plan.every if self.one_sided() and self.worker.rank == 0 else None
+        )  # the period of looks
+        sync_periods = (plan.checkpoint_every, None if self.one_sided() else plan.every)
+        self.sync_periods = tuple(period for period in sync_periods if period is not None)
 
     def script(self) -> Iterator[Request]:
         """Everything."""
@@ -102,14 +104,14 @@ class Program:
                 yield from self.round()
             elif not self.stays:
                 yield from self.strategy.data_ended(self.worker, self.state)
-            if not self.stopped and (not going or self.due()):
-                yield from self.meet()
+            if not self.stopped and (not going or self.sync_due()):
+                yield from self.synchronize()
         if self.plan.apart:
-            yield from self.farewell()
+            yield from self.finalize()
 
-    def farewell(self) -> Iterator[Request]:
+    def finalize(self) -> Iterator[Request]:
         """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
-        self.worker.offstage = True
+        self.worker.unmetered = True
         yield Broadcast(self.out)
         whole = self.worker.params
         for low in range(0, whole.size, PIECE):  # memory for another vector may not be left
@@ -120,7 +122,7 @@ class Program:
             ops.subtract(params, mean, mean)
             self.distance += ops.norm(mean) ** 2
         yield AllReduce(self.distance)
-        self.worker.offstage = False
+        self.worker.unmetered = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Is there another round? Where workers stay, as long as any has data for it."""
@@ -151,18 +153,18 @@ class Program:
                 if self.stopped or self.part != part:
                     return
             else:
-                yield self.noted(request) if type(request) in (Start, Wait) else request
+                yield self.track(request) if type(request) in (Start, Wait) else request
             first = False
         self.progress, self.worker.inside = 0, False
-        if self.looks:
-            yield from self.look(self.looks)
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
 
-    def noted(self, request: Request) -> Request:
+    def track(self, request: Request) -> Request:
         """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
         if type(request) is Start:
-            self.under_way[request.request] = None
-        elif type(request) is Wait and (settled := self.under_way.pop(request.request, None)):
-            return Wait(settled)
+            self.in_flight[request.request] = None
+        elif type(request) is Wait and (drained := self.in_flight.pop(request.request, None)):
+            return Wait(drained)
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
@@ -186,32 +188,34 @@ class Program:
 
     def between(self, step: int) -> Iterator[Request]:
         """Between two steps of a round's first `Local`."""
-        if self.looks:
-            yield from self.look(self.looks)
-        if self.due():
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
+        if self.sync_due():
             self.progress = step
-            yield from self.meet()
+            yield from self.synchronize()
 
     # --- quiesce points ----------------------------------------------------------------------------------
 
-    def due(self) -> bool:
+    def sync_due(self) -> bool:
         """Whether all workers meet now."""
         clock = self.worker.clock
-        self.heading = clock + 1
+        self.next_step = clock + 1
         if (self.plan.halting and self.plan.halts(clock)) or (self.until is not None and clock >= self.until):
             return True
-        return bool(self.meets) and any(clock // period > self.met_at // period for period in self.meets)
+        return bool(self.sync_periods) and any(
+            clock // period > self.last_sync_step // period for period in self.sync_periods
+        )
 
-    def meet(self) -> Iterator[Request]:
+    def synchronize(self) -> Iterator[Request]:
         """All workers are at one step: evaluate, save, decide whether to go on."""
         plan, board = self.plan, self._board
-        self.worker.offstage = True
+        self.worker.unmetered = True
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock), self.unsound()
         yield AllReduce(board, op="max")
         self.check(board[3], int(board[1]), PARAMETERS)
         over, step, halting = not board[0], int(board[1]), bool(board[2])
         plan.pause(self.worker.rank, True)
-        last, self.met_at = self.met_at, step
+        last, self.last_sync_step = self.last_sync_step, step
         evaluating = self.crossed(plan.every, last) and not self.one_sided()
         wish = failed = False
         self.lost = False
@@ -229,41 +233,41 @@ class Program:
         if saving and not self.stopped:  # nobody waits for the manifest with its clock going
             yield AllReduce(board, op="max")
         if board[1] and not saving:
-            yield from self.last_words(step)
+            yield from self.final_checkpoint(step)
         plan.pause(self.worker.rank, False)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if not self.stopped:
             yield from self.switch()
 
     def switch(self) -> Iterator[Request]:
         """Where a part of a schedule ends all go to its consensus, and begin the next one there."""
         worker = self.worker
-        while self.until is not None and self.met_at >= self.until:
-            yield from self.drop_what_is_under_way()
+        while self.until is not None and self.last_sync_step >= self.until:
+            yield from self.drop_in_flight()
             yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
-            worker.clock = self.looked_at = self.met_at
+            worker.clock = self.last_eval_step = self.last_sync_step
             self.progress, worker.inside, worker.shares = 0, False, None
-            worker.offstage = True
+            worker.unmetered = True
             yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
-            worker.offstage = False
+            worker.unmetered = False
 
-    def drop_what_is_under_way(self) -> Iterator[Request]:
+    def drop_in_flight(self) -> Iterator[Request]:
         """Nobody of the next part waits for it."""
-        self.worker.offstage = True
-        yield from self.settle()
-        self.under_way.clear()
-        self.worker.offstage = False
+        self.worker.unmetered = True
+        yield from self.drain()
+        self.in_flight.clear()
+        self.worker.unmetered = False
 
-    def last_words(self, step: int) -> Iterator[Request]:
+    def final_checkpoint(self, step: int) -> Iterator[Request]:
         """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
         self._board[2] = yield from self.save(step)
         yield AllReduce(self._board, op="max")
         yield from self.plan.commit(self, step, bool(self._board[2]))
 
     def save(self, step: int) -> Generator[Request, None, bool]:
-        yield from self.settle()
+        yield from self.drain()
         failed = yield from self.plan.save(self, step)
         return failed
 
@@ -274,23 +278,23 @@ class Program:
     def check(self, found: float, step: int, what: str) -> None:
         """Raise Diverged, in all workers alike, for the one that the largest number means."""
         if found:
-            self.worker.offstage = False
+            self.worker.unmetered = False
             raise Diverged(self.worker.size - int(found), step, what=what)
 
-    def settle(self) -> Iterator[Request]:
+    def drain(self) -> Iterator[Request]:
         """Complete what is under way, at no price: the state that is saved holds its result."""
-        for request, settled in self.under_way.items():
-            if settled is None:
-                self.under_way[request] = fresh = Settled()
-                yield Settle(request, fresh)
+        for request, drained in self.in_flight.items():
+            if drained is None:
+                self.in_flight[request] = fresh = Drained()
+                yield Drain(request, fresh)
 
-    def settled(self, request: Communication) -> Settled:
+    def drained(self, request: Communication) -> Drained:
         """How a checkpoint knows a communication that the state holds: its result is there."""
-        known = request if isinstance(request, Settled) else self.under_way.get(request)
-        return known or Settled()
+        known = request if isinstance(request, Drained) else self.in_flight.get(request)
+        return known or Drained()
 
     def crossed(self, period: int | None, last: int) -> bool:
-        return period is not None and self.met_at // period > last // period
+        return period is not None and self.last_sync_step // period > last // period
 
     def one_sided(self) -> bool:
         return self.strategy.consensus_is == "one-sided"
@@ -305,15 +309,15 @@ class Program:
         self.lost = not ops.all_finite(self.out)
         return self.worker.rank == 0 and not self.lost and self.plan.evaluate(self, step)
 
-    def look(self, period: int) -> Iterator[Request]:
+    def evaluate_alone(self, period: int) -> Iterator[Request]:
         """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
         plan, clock = self.plan, self.worker.clock
-        if clock // period == self.looked_at // period or self.is_last(clock):
+        if clock // period == self.last_eval_step // period or self.is_last(clock):
             return
-        self.looked_at = clock
-        self.worker.offstage = True
+        self.last_eval_step = clock
+        self.worker.unmetered = True
         wish = yield from self.consensus(clock)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if self.lost:
             raise Diverged(self.worker.rank, clock, what=CONSENSUS)
         if wish:

@@ -39,8 +39,8 @@ class Progress:
 class Totals(NamedTuple):
     """Counts of some workers: sums, but for `steps` and `seconds`, which are those of the one that has most."""
 
-    loss: float  # over all samples whose loss was noted
-    noted: int  # ... and how many those are
+    loss: float  # the sum over all samples whose gradient came with a loss
+    counted: int  # ... and how many those are
     samples: int
     steps: int
     bytes_sent: int
@@ -141,10 +141,10 @@ class Terminated(Ended):
     signal = SIGTERM
 
 
-def mean_loss(noted: Sequence[tuple[float, int]]) -> float:
-    """The sample-weighted mean of what workers noted; nan where no gradient came with a loss."""
-    samples = sum(count for _, count in noted)
-    return sum(total for total, _ in noted) / samples if samples else nan
+def mean_loss(losses: Sequence[tuple[float, int]]) -> float:
+    """Return the mean loss of a sample, from (sum, samples) pairs; nan where no gradient came with a loss."""
+    samples = sum(count for _, count in losses)
+    return sum(total for total, _ in losses) / samples if samples else nan
 
 
 def consensus_distance(replicas: Sequence[Buffer]) -> float:

@@ -35,7 +35,7 @@ from loosestep.runtime.shared_buffers import Common
 from loosestep.runtime.signals import interruptible
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Task, Transport
-from loosestep.transports.matching import check_facts, written
+from loosestep.transports.matching import check_facts, stable_repr
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi.launchers import check_alone
 from loosestep.transports.serial import Serial
@@ -203,11 +203,11 @@ class Job:
             commit=self.commit,
             pause=self.pause,
         )
-        self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
-        self.plan.await_halt = self.session.await_halt
-        self.totals = self.session.surveying("totals", self.local_totals)
-        self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        self.signals = self.session.surveying("signal", lambda: self.interrupted)
+        self.plan.begin_halt = self.session.stop_protocol(self.plan.prepare, self.plan.decide)
+        self.plan.await_halt = self.session.await_stop
+        self.totals = self.session.all_gather_object("totals", self.local_totals)
+        self.histories = self.session.all_gather_object("history", lambda: [asdict(seen) for seen in self.history])
+        self.signals = self.session.all_gather_object("signal", lambda: self.interrupted)
         if self.strategy.shares and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
@@ -228,11 +228,11 @@ class Job:
             "x0 (checksum)": crc32(self.x0.tobytes()),
             "shapes": str(self.shapes),
         }
-        check_facts(self.session.surveying("run", lambda: facts)())
+        check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
         ended = all(program.model.feed.ended() for program in self.plan.programs)
-        if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
+        if all(self.session.all_gather_object("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
@@ -284,8 +284,8 @@ class Job:
 
     def signature(self) -> dict[str, Any]:
         return {
-            "strategy": written(self.strategy),
-            "optimizer": written(self.optimizer)
+            "strategy": stable_repr(self.strategy),
+            "optimizer": stable_repr(self.optimizer)
             + ("" if self.scale_rate == "none" else f" with scale_rate {self.scale_rate}"),
             "workers": self.size,
             "parameters": f"{self.x0.size} {self.x0.dtype}",
@@ -315,8 +315,8 @@ class Job:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.noted - self.told[1])
-        self.told = totals.loss, totals.noted
+        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
+        self.told = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,
@@ -332,8 +332,8 @@ class Job:
         """Counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
-            loss=sum(model.noted[0] for model in models),
-            noted=sum(model.noted[1] for model in models),
+            loss=sum(model.losses[0] for model in models),
+            counted=sum(model.losses[1] for model in models),
             samples=sum(model.samples for model in models),
             steps=max(model.steps for model in models),
             bytes_sent=sum(meter.bytes for meter in meters),
@@ -382,7 +382,7 @@ class Job:
             params=worker.params.reshape(self.x0.shape),
             steps=model.steps,
             samples=model.samples,
-            loss=mean_loss([model.noted]),
+            loss=mean_loss([model.losses]),
             bytes_sent=meter.bytes,
             messages=meter.messages,
             waiting=meter.waiting,

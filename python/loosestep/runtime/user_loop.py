@@ -13,7 +13,7 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here, on_card
+from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
@@ -73,7 +73,7 @@ class Connection:
         self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed = seed
         self.meter = self.session.meters[rank]
-        on_device = on_card(params)
+        on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
@@ -97,7 +97,7 @@ class Connection:
 
     def agree(self, facts: dict[str, str]) -> None:
         """Raise Mismatch, on every process, unless all were asked for the same run."""
-        check_facts(self.session.surveying("run", lambda: facts)())
+        check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
         """Return the requests as the transport and the model perform them."""
@@ -106,13 +106,13 @@ class Connection:
 
     def run_unmetered(self, requests: Iterable[Request]) -> None:
         """Perform requests between two steps."""
-        before, self.worker.offstage = self.worker.offstage, True
+        before, self.worker.unmetered = self.worker.unmetered, True
         try:
             for request in self.lower(requests):
                 self.endpoint.doing = request
                 self.handlers[type(request)](request)
         finally:
-            self.worker.offstage = before
+            self.worker.unmetered = before
 
 
 class Loop:
@@ -235,7 +235,7 @@ class Loop:
 
     def settle(self) -> None:
         """Complete what earlier rounds began, so that nothing is in flight while a state is saved or replaced."""
-        self.connection.run_unmetered(self.program.settle())
+        self.connection.run_unmetered(self.program.drain())
 
     def between_steps(self, what: str) -> None:
         """Raise RuntimeError inside a step."""
@@ -290,7 +290,7 @@ class Loop:
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position; the state of its part of a schedule is already there."""
         self.program.progress = position["progress"]
-        self.program.under_way.clear()
+        self.program.in_flight.clear()
         self.model.updates = position["updates"]
         for name in ("clock", "samples", "round"):
             setattr(self.worker, name, position[name])

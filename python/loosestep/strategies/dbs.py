@@ -33,12 +33,13 @@ class DBS(Strategy):
     most: a share is at most multiplied or divided by this at once, before all are brought to sum 1; None: any.
 
     A round sends what a round of its strategy sends; every so many rounds one number more to each worker. Batches
-    must be of all workers together, as `loosestep.data.global_batch` makes them.
+    must be of all workers together, as `loosestep.data.global_batches` makes them.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.linspace(0, 1, 60), np.zeros(60)
-    >>> on = ls.Simulated(4, step_time=0.0, sample_time=1e-3, stragglers=ls.Slow(rank=3, factor=1 / 3))
-    >>> batches = ls.data.together(rows, batch=12, epochs=40)
+    >>> fast = ls.stragglers.SlowWorker(rank=3, factor=1 / 3)
+    >>> on = ls.Simulated(4, step_time=0.0, sample_time=1e-3, stragglers=fast)
+    >>> batches = ls.data.global_batches(rows, batch=12, epochs=40)
     >>> mean = lambda x, batch: x - batch[0].mean()
     >>> result = ls.run(ls.DBS(every=5), mean, np.zeros(1), batches, on=on)
     >>> [worker.samples for worker in result.workers]

@@ -38,7 +38,7 @@ class Parle(Strategy):
     averaging: the weight a of the old mean; 0 keeps the last y alone, as later releases do.
     rate: of the outer step, eta in the paper: that of SGD, which drops where SGD's does, while the local
         optimizer's stays as it began (the MPI release has one rate for both). A number, or a function of the local
-        step at which a round begins: `Drops`.
+        step at which a round begins: `StepDecay`.
     momentum: of the outer step.
     coupling: 1/rho, a number or `Scoping`; the paper's grows from 1 to 10. The spring alone (a local rate of 0) is
         stable iff rate coupling < 2 (1 + momentum) / (1 + 2 momentum).

@@ -37,7 +37,7 @@ class Agreement:
     def __init__(self, loop: Loop) -> None:
         self.loop, self.turn = loop, 0
         self.mine: list[Any] = [None, None]
-        survey = loop.connection.session.surveying
+        survey = loop.connection.session.all_gather_object
         self.read = [survey(f"word {place}", partial(self.mine.__getitem__, place)) for place in (0, 1)]
 
     def barrier(self, what: str) -> None:

@@ -26,7 +26,7 @@ from loosestep.torch.agreement import Agreement
 from loosestep.torch.flat import plain
 from loosestep.torch.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
 from loosestep.torch.state_dict import check_identity, restored, saved
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -64,7 +64,7 @@ class Checkpoints:
         shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
         params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
-            "strategy": written(self.loop.program.plan.strategy),
+            "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],

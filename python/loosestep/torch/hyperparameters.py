@@ -10,7 +10,7 @@ import torch
 
 from loosestep.requests import AllReduce
 from loosestep.torch.agreement import maximum
-from loosestep.transports.matching import check_facts, written
+from loosestep.transports.matching import check_facts, stable_repr
 
 if TYPE_CHECKING:
     from loosestep.runtime.user_loop import Connection
@@ -38,7 +38,7 @@ def comparable(value: Any) -> str:
     """Return a value as the text that is compared: a tensor of one number as the number."""
     if isinstance(value, torch.Tensor):
         return repr(value.item()) if value.numel() == 1 else f"{tuple(value.shape)} {value.dtype}"
-    return written(value.item() if isinstance(value, np.generic) else value)
+    return stable_repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def groups(inner: torch.optim.Optimizer, layout: Layout) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Hyperparameters:
     def __init__(self, connection: Connection, inner: torch.optim.Optimizer) -> None:
         self.connection, self.inner = connection, inner
         self.mine = options(inner)  # when this worker came to compare them
-        self.of_all = connection.session.surveying("options", lambda: self.mine)
+        self.of_all = connection.session.all_gather_object("options", lambda: self.mine)
 
     def check(self, what: str) -> None:
         """Raise Mismatch, with the first difference, on all workers; all call it at one step, in `what`."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.requests import AllReduce, Update
@@ -66,7 +66,7 @@ class Parallel(torch.optim.Optimizer):
         named = trained(model, (param for group in inner.param_groups for param in group["params"]))
         check_free(named)
         self.layout = Layout(named)
-        if on_card(self.layout.params):
+        if is_on_device(self.layout.params):
             check_device(self.layout.params)
         self.tracked = TrackedParameters(model, self.layout, inner)
         self.connection = Connection(on, self.layout.params, run.seed)
@@ -139,7 +139,7 @@ class Parallel(torch.optim.Optimizer):
         yield self.inner.register_load_state_dict_post_hook(self._inner_loaded)
         if self.needs & {"times", "own_batches"}:
             yield model.register_forward_pre_hook(UncopiedHook(self._forward))
-        if on_card(self.layout.params):
+        if is_on_device(self.layout.params):
             yield UnflattenedRNNs(model)
         for slot in self.layout.slots:
             yield slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))

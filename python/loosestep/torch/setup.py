@@ -16,7 +16,7 @@ from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
 from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
 from loosestep.transports.serial import Serial
@@ -79,7 +79,7 @@ def facts(
     run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
     """Return what every worker must have alike, by the name that an error gives it."""
-    found = {name: written(value) for name, value in run._asdict().items()}
+    found = {name: stable_repr(value) for name, value in run._asdict().items()}
     found |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
     found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):

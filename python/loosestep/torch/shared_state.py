@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loosestep.foundation import buffers
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.torch.flat import is_dense, strides
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check_hosted(strategy: Strategy, session: Session) -> None:
 
 def check_in_memory(strategy: Strategy, layout: Layout) -> None:
     """Refuse parameters that are not in main memory."""
-    if on_card(layout.params):
+    if is_on_device(layout.params):
         device = layout.slots[0].param.device
         raise TypeError(f"{strategy} shares parameters in main memory, and these are on {device}")
 

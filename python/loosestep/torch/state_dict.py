@@ -13,7 +13,7 @@ from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
 from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
 from loosestep.strategies.base import pieces
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from loosestep.runtime.user_loop import Loop
@@ -23,7 +23,11 @@ Saved = dict[str, Any]
 
 def identity(loop: Loop) -> Saved:
     """Return what a saved state must have in common with the run that loads it."""
-    return {"strategy": written(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+    return {
+        "strategy": stable_repr(loop.program.plan.strategy),
+        "rank": loop.worker.rank,
+        "size": loop.worker.size,
+    }
 
 
 def saved(loop: Loop) -> Saved:
@@ -39,7 +43,7 @@ def saved(loop: Loop) -> Saved:
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.connection.session.version(value)
-    totals = {name: getattr(loop.model, name) for name in TOTALS}
+    totals = {name: getattr(loop.model, attribute) for name, attribute in TOTALS.items()}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
 
@@ -87,7 +91,7 @@ def restored(loop: Loop, state: Saved) -> None:
             setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
-    for name in TOTALS:
-        setattr(loop.model, name, state["totals"][name])
+    for name, attribute in TOTALS.items():
+        setattr(loop.model, attribute, state["totals"][name])
     loop.connection.run_unmetered([AllReduce(np.zeros(1), op="max")])
     loop.go_to(state["position"])

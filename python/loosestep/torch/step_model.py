@@ -68,7 +68,7 @@ class TorchModel:
         self.flat: Callable[[], AbstractContextManager[None]] = layout.flat if self.copies else nullcontext
         self.feed = UserFeed()
         self.samples = self.steps = self.updates = 0
-        self.noted = (0.0, 0)
+        self.losses = (0.0, 0)
         self.begun = False  # a gradient was taken that no update has used
         self.idle = False  # the gradient holds nothing of this worker
         self.skipping = False  # the gradient overflowed

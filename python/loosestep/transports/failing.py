@@ -11,7 +11,7 @@ from loosestep.foundation.errors import LoosestepError
 from loosestep.requests import Request
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
@@ -22,7 +22,7 @@ class InjectedFailure(LoosestepError):
 
 
 @dataclass(frozen=True, repr=False)
-class Failing(Transport):
+class Failing(Wrapper):
     """Worker `rank` raises when it asks for its `at_request`-th request (1 is the first, computing included)."""
 
     on: Transport = field(default_factory=Serial)
@@ -35,17 +35,9 @@ class Failing(Transport):
         return cls(at_request=10**9)
 
     def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
+        super().__post_init__()
         checks.integer("at_request", self.at_request)
         checks.rank("rank", self.rank, self.on.size)
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
 
     def open(self, seed: int = 0) -> FailingSession:
         return FailingSession(self.on.open(seed), self)

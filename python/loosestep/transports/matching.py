@@ -57,8 +57,8 @@ def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> Non
             )
 
 
-def written(value: object) -> str:
-    """As it prints, without the addresses of functions in it: those differ between processes and runs."""
+def stable_repr(value: object) -> str:
+    """Return `repr(value)` without the addresses of functions in it, which differ between processes and runs."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.foundation import checks
-from loosestep.lowering.collectives import TRAFFIC, Cost
+from loosestep.lowering.costs import COSTS, Cost
 from loosestep.requests import Compute, Request
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
@@ -41,7 +40,7 @@ class Meter:
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
-            if worker.offstage:
+            if worker.unmetered:
                 yield request
                 continue
             begin = clock()
@@ -53,7 +52,7 @@ class Meter:
             worker.communicating += spent
             self.waiting += spent
             if kind not in tallies:
-                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), TRAFFIC.get(kind)
+                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), COSTS.get(kind)
             tally, cost = tallies[kind]
             tally[0] += 1
             if cost is not None:
@@ -63,7 +62,7 @@ class Meter:
 
 
 @dataclass(frozen=True, repr=False)
-class Metered(Transport):
+class Metered(Wrapper):
     """Counts requests, messages, bytes and waiting of every worker: `meters[rank]` of its last run.
 
     `run` meters every transport by itself; wrap one to see the counts by type of request.
@@ -71,17 +70,6 @@ class Metered(Transport):
 
     on: Transport = field(default_factory=Serial)
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
 
     def open(self, seed: int = 0) -> MeteredSession:
         self.meters[:] = [Meter() for _ in range(self.size)]

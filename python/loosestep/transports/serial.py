@@ -26,7 +26,7 @@ from loosestep.requests import (
     Wait,
 )
 from loosestep.transports import center
-from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.base import Endpoint, LocalSession, Session, Task, Transport, drive, failure, spin
 from loosestep.transports.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Serial(Transport):
         return SerialSession()
 
 
-class SerialSession(Stopwatch, Session):
+class SerialSession(Stopwatch, LocalSession):
     """The worker alone: every collective has nobody to wait for."""
 
     def __init__(self) -> None:
@@ -63,6 +63,9 @@ class SerialSession(Stopwatch, Session):
     def join(self, worker: Worker) -> Endpoint:
         self.begin()
         return self.endpoint
+
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        spin(decided)
 
     def run(self, tasks: Sequence[Task]) -> None:
         self.begin()
@@ -97,6 +100,9 @@ class SerialEndpoint(Endpoint):
     @property
     def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
         return self._handlers
+
+    def check(self) -> None:
+        """Do nothing: there is no other worker."""
 
     def exchange(self, request: Exchange) -> None:
         """Messages to oneself arrive at once."""

@@ -38,10 +38,10 @@ from loosestep.requests import (
 )
 from loosestep.transports import center
 from loosestep.transports.attendance import Roll
-from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.base import Endpoint, ManyWorkersSession, Session, Task, Transport, drive, failure
 from loosestep.transports.forks import Original, end_copy
 from loosestep.transports.matching import check_message
-from loosestep.transports.mpi.mailbox import pop
+from loosestep.transports.queues import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
@@ -76,7 +76,7 @@ class Threads(Transport):
         return ThreadsSession(self)
 
 
-class ThreadsSession(Stopwatch, Session):
+class ThreadsSession(Stopwatch, ManyWorkersSession):
     """What the threads of one run share."""
 
     def __init__(self, config: Threads) -> None:
@@ -109,7 +109,7 @@ class ThreadsSession(Stopwatch, Session):
                     self.teams[group].abort()
             return self.teams[group]
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
+    def await_stop(self, decided: Callable[[], bool]) -> None:
         while not decided():
             if self.aborted:  # a second Ctrl-C came before the first was heeded
                 raise Aborted
@@ -210,6 +210,9 @@ class ThreadsEndpoint(Endpoint):
     @property
     def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
         return self._handlers
+
+    def check(self) -> None:
+        """Do nothing: a failure ends the threads of all workers."""
 
     @staticmethod
     def at_once(post: Callable[[Any], Callable[[], None]]) -> Callable[[Any], None]:

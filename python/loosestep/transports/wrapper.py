@@ -1,4 +1,4 @@
-"""A session inside a session: what every wrapper of a transport shares."""
+"""A transport around another: the base of `Metered`, `Delayed` and `Failing`, and of their sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loosestep.transports.base import Session, Task
+from loosestep.foundation import checks
+from loosestep.transports.base import Session, Task, Transport
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request, Shared
@@ -14,8 +15,25 @@ if TYPE_CHECKING:
     from loosestep.transports.base import Endpoint
 
 
+class Wrapper(Transport):
+    """Base of the transports that change how another one, their first field, carries requests."""
+
+    on: Transport
+
+    def __post_init__(self) -> None:
+        checks.instance("on", self.on, Transport)
+
+    @property
+    def size(self) -> int:
+        return self.on.size
+
+    @property
+    def virtual(self) -> bool:  # type: ignore[override]
+        return self.on.virtual
+
+
 class WrappedSession(Session):
-    """Passes everything on to `inner`, and rewrites requests as they pass."""
+    """Base of their sessions: passes everything on to `inner`, and rewrites requests as they pass."""
 
     def __init__(self, inner: Session) -> None:
         self.inner = inner
@@ -24,7 +42,7 @@ class WrappedSession(Session):
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        """The requests of one worker, changed."""
+        """Yield the requests of one worker, changed."""
 
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         return self.inner.wrap(worker, self.rewrite(worker, requests))
@@ -62,14 +80,14 @@ class WrappedSession(Session):
     def proceed(self, rank: int) -> None:
         self.inner.proceed(rank)
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        return self.inner.surveying(topic, mine)
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return self.inner.all_gather_object(name, mine)
 
-    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        return self.inner.halting(prepare, decide)
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        return self.inner.stop_protocol(prepare, decide)
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
-        self.inner.await_halt(decided)
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        self.inner.await_stop(decided)
 
     def leave(self, error: BaseException | None) -> None:
         self.inner.leave(error)

@@ -18,7 +18,7 @@ import numpy as np
 from loosestep.foundation import units
 from loosestep.foundation.buffers import here
 from loosestep.requests import Shared
-from loosestep.runtime.checkpoint.state import place, understood
+from loosestep.runtime.checkpoint.state import POSITION, place, understood
 from loosestep.strategies.base import pieces
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def furthest(program: Program, facts: list[Facts]) -> None:
     for name in ("clock", "updates"):
         setattr(worker, name, max(told["worker"][name] for told in facts))
     for name in ("met_at", "looked_at"):
-        setattr(program, name, max(told["program"][name] for told in facts))
+        setattr(program, POSITION[name], max(told["program"][name] for told in facts))
     program.model.steps = max(told["model"]["steps"] for told in facts)
 
 
@@ -156,7 +156,7 @@ def take_totals(program: Program, meter: Meter, facts: list[Facts]) -> None:
     """Worker 0 counts on from what all had used and sent, so that sums over workers stay."""
     program.model.samples = sum(told["model"]["samples"] for told in facts)
     losses, counts = zip(*(told["model"]["noted"] for told in facts), strict=True)
-    program.model.noted = sum(losses), sum(counts)
+    program.model.losses = sum(losses), sum(counts)
     for told in facts:
         for kind, tally in told["meter"]["requests"].items():
             before = meter.requests.get(kind, [0, 0, 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.foundation.buffers import is_buffer
 from loosestep.foundation.errors import CheckpointError, Diverged
-from loosestep.lowering.requests import Settled
+from loosestep.lowering.requests import Drained
 from loosestep.requests import Communication, Fetch, Shared
 from loosestep.strategies.base import pieces
 
@@ -25,17 +25,25 @@ if TYPE_CHECKING:
     from loosestep.transports.base import Session
     from loosestep.transports.metered import Meter
 
-POSITION = ("part", "progress", "met_at", "looked_at")  # of a program
-COUNTS = ("clock", "round", "updates", "samples", "computing", "communicating")  # of a worker
-TALLIES = ("waiting", "requests")  # of a meter
+Names: TypeAlias = "Mapping[str, str]"  # in the file -> of the attribute
+POSITION: Names = {  # of a program
+    "part": "part",
+    "progress": "progress",
+    "met_at": "last_sync_step",
+    "looked_at": "last_eval_step",
+}
+COUNTS: Names = {  # of a worker
+    name: name for name in ("clock", "round", "updates", "samples", "computing", "communicating")
+}
+TALLIES: Names = {"waiting": "waiting", "requests": "requests"}  # of a meter
+TOTALS: Names = {"samples": "samples", "steps": "steps", "noted": "losses"}  # of a model
 NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-TOTALS = ("samples", "steps", "noted")  # of a model
 
 
 def told(program: Program, name: str, value: Any) -> Any:
     """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
     if isinstance(value, Communication):
-        return {"due": program.settled(value).due}
+        return {"due": program.drained(value).due}
     if isinstance(value, np.generic):
         return value.item()
     try:
@@ -50,7 +58,7 @@ def told(program: Program, name: str, value: Any) -> Any:
 
 def heard(fact: Any) -> Any:
     """What `told` wrote."""
-    return Settled(fact["due"]) if isinstance(fact, dict) else fact
+    return Drained(fact["due"]) if isinstance(fact, dict) else fact
 
 
 def save_worker(
@@ -94,12 +102,12 @@ def position(program: Program, meter: Meter) -> Facts:
     """Where a worker stands: counters of the program, the worker, its data and its meters."""
     facts: Facts = {"taken": program.model.feed.taken}
     for group, owner, names in owners(program, meter):
-        facts[group] = {name: getattr(owner, name) for name in names}
+        facts[group] = {name: getattr(owner, attribute) for name, attribute in names.items()}
     return facts
 
 
-def owners(program: Program, meter: Meter) -> list[tuple[str, Any, tuple[str, ...]]]:
-    """Whose counters a checkpoint keeps."""
+def owners(program: Program, meter: Meter) -> list[tuple[str, Any, Names]]:
+    """Return the objects whose counters a checkpoint keeps, each with the name of its group in the file."""
     return [
         ("program", program, POSITION),
         ("worker", program.worker, COUNTS),
@@ -149,8 +157,8 @@ def restore_state(
         elif worker.rank == 0:
             session.store(value, tensors[name], facts["state"].get(name, 0))
     for group, owner, names in owners(program, meter):
-        for name in names:
-            setattr(owner, name, facts[group].get(name, getattr(owner, name)))
+        for name, attribute in names.items():
+            setattr(owner, attribute, facts[group].get(name, getattr(owner, attribute)))
     session.resume(worker.rank, float(facts["seconds"]))
 
 

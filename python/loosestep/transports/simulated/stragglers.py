@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
 
+__all__ = ["Constant", "LogNormal", "RandomPauses", "SlowPeriod", "SlowWorker", "Stragglers"]
+
 BLOCK = 256  # durations are drawn by the block
 
 
@@ -57,11 +59,11 @@ class LogNormal(Stragglers):
 
 
 @dataclass(frozen=True, repr=False)
-class Slow(Stragglers):
+class SlowWorker(Stragglers):
     """One worker is `factor` times slower than it would be by `base`, the distribution of all.
 
-    >>> Slow(rank=3, factor=2.0, base=LogNormal(0.3))
-    Slow(rank=3, factor=2.0, base=LogNormal())
+    >>> SlowWorker(rank=3, factor=2.0, base=LogNormal(0.3))
+    SlowWorker(rank=3, factor=2.0, base=LogNormal())
     """
 
     rank: int = 0
@@ -81,7 +83,7 @@ class Slow(Stragglers):
 
 
 @dataclass(frozen=True, repr=False)
-class Pauses(Stragglers):
+class RandomPauses(Stragglers):
     """Each step of each worker is, with `probability`, `seconds` longer."""
 
     probability: float = 0.01
@@ -98,7 +100,7 @@ class Pauses(Stragglers):
 
 
 @dataclass(frozen=True, repr=False)
-class Spell(Stragglers):
+class SlowPeriod(Stragglers):
     """One worker is `factor` times slower from step `first` until before step `last`."""
 
     rank: int = 0
