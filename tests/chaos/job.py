@@ -178,7 +178,7 @@ def main() -> None:
         forgotten(spec)
         return
     settings = place.settings
-    on = ls.MPI(silence=settings.silence, deadline=settings.deadline, hosts=spec.hosts or None)
+    on = ls.MPI(heartbeat_timeout=settings.heartbeat_timeout, deadline=settings.deadline, hosts=spec.hosts or None)
     if place.fault is not None and place.fault.when == JOINED:
         assert on.rank == place.rank
         place.comes(JOINED)

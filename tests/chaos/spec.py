@@ -24,7 +24,7 @@ class Settings:
     """What a kind may want of the job to be otherwise."""
 
     every: int = 10  # steps between two checkpoints
-    silence: float = 6.0
+    heartbeat_timeout: float = 6.0
     deadline: float = 12.0
     width: int = 256  # parameters
     catches: bool = False  # it goes on where a checkpoint cannot be written

@@ -39,7 +39,7 @@ from loosestep.runtime.checkpoint.folder import Folder
 from loosestep.runtime.checkpoint.newest import choose
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
-from loosestep.transports.mpi.transport import world
+from loosestep.transports.mpi.membership import world
 
 SIZE, RANK = ls.MPI().size, world().rank
 SPLITS = {3: ([2, 1],), 4: ([2, 2], [3, 1], [1, 1, 2])}.get(SIZE, ())

@@ -115,7 +115,7 @@ period = 5 if how == "other strategy" and odd else 4
 late = "LATE" in os.environ  # an average is under way while they compute
 result = ls.run(
     ls.CoCoDSGD(period) if late else Skipping(period), gradient, start, batches, optimizer=ls.SGD(0.05),
-    on=ls.MPI(silence=10, deadline=5 if how == "late" else 600, hosts=hosts),
+    on=ls.MPI(heartbeat_timeout=10, deadline=5 if how == "late" else 600, hosts=hosts),
     checkpoint=folder, checkpoint_every=8, resume=True,
 )  # fmt: skip
 print("done", result.steps, flush=True)

@@ -13,7 +13,7 @@ import loosestep as ls
 from loosestep.foundation.errors import TimedOut
 from loosestep.runtime.plan import Plan
 from loosestep.transports.mpi import liveness
-from loosestep.transports.mpi.mailbox import Mail
+from loosestep.transports.mpi.mailbox import Mailbox
 from loosestep.transports.mpi.wire import Header, Kind, pack, unpack
 
 
@@ -21,8 +21,8 @@ def plan_of(session: Any, heading: int) -> Plan[Any]:
     """A plan whose only worker has begun that step."""
     plan: Plan[Any] = Plan(ls.LocalSGD())
     plan.prepare = lambda: (setattr(plan, "halting", True), heading)[1]  # type: ignore[method-assign]
-    plan.begin_halt = session.halting(plan.prepare, plan.decide)
-    plan.await_halt = session.await_halt
+    plan.begin_halt = session.stop_protocol(plan.prepare, plan.decide)
+    plan.await_halt = session.await_stop
     return plan
 
 
@@ -40,7 +40,7 @@ def test_all_stop_at_the_largest_step_that_was_begun() -> None:
 @pytest.mark.parametrize("asks", [0, 2])
 def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "LOOK", 0.1)
-    with sessions(3, silence=1.0) as (made, lines):
+    with sessions(3, heartbeat_timeout=1.0) as (made, lines):
         plans = [plan_of(session, 5) for session in made]
         lines[1].stopped = True
         plans[asks].halt()
@@ -55,7 +55,7 @@ def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatc
 def test_who_fails_while_all_agree_on_a_halt_is_heard() -> None:
     with sessions(2) as (made, lines):
         plan = plan_of(made[0], 5)
-        made[1].post.fail("worker 1 failed in round 3, at Gradient(): boo")
+        made[1].departures.tell_failure("worker 1 failed in round 3, at Gradient(): boo")
         lines[1].stopped = True
         plan.halting = True
         (error,) = together([lambda: plan.halts(3)])
@@ -66,9 +66,9 @@ def test_what_went_wrong_in_the_helper_thread_ends_the_wait_for_a_halt() -> None
     with sessions(2) as (made, lines):
         plan = plan_of(made[0], 5)
         lines[1].stopped, plan.halting = True, True
-        made[0].post.broken = ArithmeticError("boo")
+        made[0].engine.broken = ArithmeticError("boo")
         (error,) = together([lambda: plan.halts(3)])
-        assert error is made[0].post.broken
+        assert error is made[0].engine.broken
 
 
 def test_two_halts_at_once_have_one_step() -> None:
@@ -83,20 +83,20 @@ def test_two_halts_at_once_have_one_step() -> None:
 
 @pytest.mark.parametrize("number", [2**32 - 1, 2**32, 2**63])
 def test_questions_are_numbered_beyond_32_bits(number: int) -> None:
-    header = Header(Kind.ASK, "u1", 12, number, number, number, 0.5)
+    header = Header(Kind.ASK, 2, 12, number, number, number, 0.5)
     assert unpack(pack(header)) == header
     with sessions(2) as (made, _):
         for session in made:
-            session.post.numbers = number
+            session.mailbox.numbers = number
         answers = together(
-            [session.surveying("name", lambda rank=rank: rank) for rank, session in enumerate(made)]
+            [session.all_gather_object("name", lambda rank=rank: rank) for rank, session in enumerate(made)]
         )
         assert answers == [[0, 1], [0, 1]]
-        assert all(session.post.numbers > number for session in made)
+        assert all(session.mailbox.numbers > number for session in made)
 
 
 def test_a_number_is_given_once() -> None:
-    mail = Mail(sessionless())
+    mail = Mailbox(sessionless())
     mail.numbers = 2**32 - 2
     assert [mail.number() for _ in range(3)] == [2**32 - 1, 2**32, 2**32 + 1]
 
@@ -143,12 +143,16 @@ def test_a_copy_that_leaves_tells_nobody_and_closes_nothing() -> None:
             return lines[1].closed is None and [list(box) for box in lines[1].boxes] == boxes and not made[1].gone
 
         assert in_a_copy(leave) == 1
-        assert made[0].post.failed is None
-        assert not made[0].post.left
+        assert made[0].departures.failed is None
+        assert not made[0].departures.left
 
 
 def test_a_copy_that_goes_on_is_refused() -> None:
     with sessions(2) as (made, _):
-        waits = [lambda: made[1].meet("there"), made[1].check, lambda: made[1].await_halt(lambda: True)]
+        waits = [
+            lambda: made[1].calls.barrier("there"),
+            made[1].calls.check,
+            lambda: made[1].await_stop(lambda: True),
+        ]
         assert in_a_copy(lambda: all(map(refused, waits))) == 1
-        assert made[1].check() is None
+        assert made[1].calls.check() is None

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.transports.mpi.session import ProcessSession
+from loosestep.transports.mpi.between_hosts import Messages
+from loosestep.transports.mpi.mailbox import Mailbox
+from loosestep.transports.mpi.session import MPISession
+from loosestep.transports.mpi.shards import Shards
 from loosestep.transports.mpi.wire import FORMAT, Header, Wire, pack, unpack
 
 
@@ -43,7 +46,7 @@ class Line(Wire):
             yield source, unpack(content), content[FORMAT.size :]
 
     @property
-    def busy(self) -> int:
+    def parts(self) -> int:
         return 0
 
     def heard(self, rank: int) -> float:
@@ -77,20 +80,25 @@ def together(actions: Sequence[Callable[[], Any]], seconds: float = 60) -> list[
 
 @contextmanager
 def sessions(
-    size: int, silence: float = 60, deadline: float = 60
-) -> Iterator[tuple[list[ProcessSession], list[Line]]]:
+    size: int, heartbeat_timeout: float = 60, deadline: float = 60
+) -> Iterator[tuple[list[MPISession], list[Line]]]:
     """So many workers' sessions, joined."""
     boxes: list[deque[tuple[int, bytes]]] = [deque() for _ in range(size)]
     lines = [Line(rank, boxes) for rank in range(size)]
     hosts = tuple((rank,) for rank in range(size))
-    made = together([lambda line=line: ProcessSession(line, hosts, silence, deadline) for line in lines])
-    assert all(isinstance(each, ProcessSession) for each in made), made
+
+    def make(line: Line) -> MPISession:
+        mailbox = Mailbox(line)
+        return MPISession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
+
+    made = together([lambda line=line: make(line) for line in lines])
+    assert all(isinstance(each, MPISession) for each in made), made
     try:
         yield made, lines
     finally:
         for session in made:
-            session.post.closing.set()
+            session.engine.closing.set()
         for session in reversed(made):
-            session.post.helper.join(5)
+            session.engine.thread.join(5)
         for session in made:
             session.hook.remove()

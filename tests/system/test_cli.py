@@ -436,7 +436,7 @@ def test_without_threadpoolctl_the_start_block_says_what_to_install(
 
 def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "ELEMENTS", 1000)
-    absent = inspection.Part("no_such_module", "no-such-package", "nothing", "pip install nothing")
+    absent = inspection.Package("no_such_module", "no-such-package", "nothing", "pip install nothing")
     monkeypatch.setattr(inspection, "PARTS", (*inspection.PARTS, absent))
     ended = command("info")
     assert ended.code == 0

@@ -17,7 +17,7 @@ from tests.mpi.jobs import has_ended
 from loosestep.cli.commands import main
 from loosestep.cli.launch import guard, mpiexec, records
 from loosestep.cli.launch.job import EARLY, Job, Limits
-from loosestep.transports.mpi import session as processes
+from loosestep.transports.mpi import launchers
 
 OPEN_MPI = mpiexec.OpenMpi("/x/mpiexec", (5, 0, 11))
 UNKNOWN = [name for name in (*mpiexec.SCHEDULED, "SLURM_TASKS_PER_NODE") if name in os.environ]
@@ -141,17 +141,17 @@ def test_an_allocation_of_fewer_tasks_is_oversubscribed(
 
 
 def test_the_rank_and_its_guard_mean_the_same_file() -> None:
-    assert guard.BEGUN == processes.RECORD
+    assert guard.BEGUN == launchers.RECORD
 
 
 def test_a_rank_says_that_its_run_has_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(processes.RECORD, str(tmp_path / "rank-0"))
-    processes.tell_guard("begun")
+    monkeypatch.setenv(launchers.RECORD, str(tmp_path / "rank-0"))
+    launchers.tell_guard("begun")
     assert (tmp_path / "rank-0").read_text() == "begun\n"
-    monkeypatch.setenv(processes.RECORD, str(tmp_path / "gone" / "rank-0"))
-    processes.tell_guard("begun")
-    monkeypatch.delenv(processes.RECORD)
-    processes.tell_guard("begun")
+    monkeypatch.setenv(launchers.RECORD, str(tmp_path / "gone" / "rank-0"))
+    launchers.tell_guard("begun")
+    monkeypatch.delenv(launchers.RECORD)
+    launchers.tell_guard("begun")
 
 
 SAY_BEGUN = f"import os; open(os.environ['{guard.BEGUN}'], 'a').write('begun\\n')"

@@ -23,6 +23,7 @@ from torch import nn
 import loosestep as ls
 import loosestep.torch
 from loosestep.data.global_batch import order_of
+from loosestep.foundation.errors import LoosestepError
 from loosestep.requests import Fetch
 
 ROWS = 24  # of the union batch: 12 or 6 a rank
@@ -38,7 +39,7 @@ def train(strategy: ls.Strategy, net: nn.Module, steps: int = 8, **options: Any)
             x, y = x[optimizer.rank :: optimizer.size], y[optimizer.rank :: optimizer.size]
             nn.functional.cross_entropy(net(x), y).backward()
             optimizer.step()
-            assert 0 <= optimizer.meter.waiting <= optimizer.joined.session.now(optimizer.rank)
+            assert 0 <= optimizer.meter.waiting <= optimizer.connection.session.now(optimizer.rank)
     return optimizer, left_behind(net, inner)
 
 
@@ -216,7 +217,7 @@ def shared_out() -> int:
                 )  # real times are nothing
                 optimizer.step()
                 seen.append(numbers)
-        shares = list(optimizer.worker.shares)
+        shares = list(optimizer.worker.fractions)
     everybody = MPI.COMM_WORLD.allgather(seen)
     orders = [order_of(count, 3, epoch).tolist() for epoch in range(3)]
     steps = [order[start : start + 24] for order in orders for start in range(0, count, 24)]
@@ -331,7 +332,7 @@ def unlike() -> int:
     net = nn.Linear(5, 3 + (rank() == 1))
     try:
         loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
-    except ls.errors.LoosestepError as error:
+    except LoosestepError as error:
         assert "worker 1 has parameter 0 'weight': (4, 5)" in str(error)  # noqa: PT017
         return rank()
     raise AssertionError("nobody noticed")
@@ -388,11 +389,11 @@ def beside_backward() -> int:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(net(x + optimizer.rank), y)
             before = MPI.COMM_WORLD.allgather(optimizer.layout.params.copy())
-            optimizer.joined.aside([Fetch(center, into=seen[0])])
+            optimizer.connection.run_unmetered([Fetch(center, into=seen[0])])
             MPI.COMM_WORLD.Barrier()
             loss.backward()
             MPI.COMM_WORLD.Barrier()
-            optimizer.joined.aside([Fetch(center, into=seen[1])])
+            optimizer.connection.run_unmetered([Fetch(center, into=seen[1])])
             met = [reduce(lambda c, x: c + 0.1 * (x - c), order, seen[0]) for order in permutations(before)]
             assert min(np.abs(seen[1] - each).max() for each in met) < 1e-6, "all of them, in some order"
             assert (number == 0) == (seen[1] == seen[0]).all()

@@ -15,7 +15,7 @@ from tests.torch.training import mlp, momentum  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.torch.setup import launched  # noqa: E402
-from loosestep.transports.mpi import launchers, transport  # noqa: E402
+from loosestep.transports.mpi import launchers, membership  # noqa: E402
 
 OTHERS = ("WORLD_SIZE", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
 
@@ -25,7 +25,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nobody started this process; MPI knows of it alone."""
     for name in (*launchers.BY_MPI, *OTHERS, launchers.BY_LOOSESTEP):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transport, "world", lambda: SimpleNamespace(size=1, rank=0))
+    monkeypatch.setattr(membership, "world", lambda: SimpleNamespace(size=1, rank=0))
     return monkeypatch
 
 

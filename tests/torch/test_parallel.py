@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.foundation.errors import CheckpointError  # noqa: E402
 from loosestep.requests import Gradient  # noqa: E402
 from loosestep.torch.setup import launched  # noqa: E402
 from loosestep.transports.mpi.launchers import BY_MPI  # noqa: E402
@@ -338,11 +339,11 @@ def test_what_a_folder_refuses(tmp_path: Path) -> None:
             r"written with tensor 0 '0.weight' \(7, 5\) float32, this run has 'weight' \(3, 5\) float32$",
         ),
     ):
-        with pytest.raises(ls.errors.CheckpointError, match=said):
+        with pytest.raises(CheckpointError, match=said):
             made(**change).restore(tmp_path)
     (part,) = tmp_path.glob("step-*/rank-00000.safetensors")
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(ls.errors.CheckpointError, match="cannot be read as a checkpoint"):
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         made().restore(tmp_path)
 
 
@@ -398,7 +399,7 @@ def test_the_end_of_the_data_begins_no_further_round(strategy: ls.Strategy, kind
 
 def test_another_strategys_state_is_refused() -> None:
     state = made(strategy=ls.EASGD(4)).state_dict()
-    with pytest.raises(ls.errors.CheckpointError, match=r"of strategy EASGD\(period=4\), and this worker's"):
+    with pytest.raises(CheckpointError, match=r"of strategy EASGD\(period=4\), and this worker's"):
         made(strategy=ls.EASGD(5)).load_state_dict(state)
 
 

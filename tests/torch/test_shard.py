@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset  # noqa: E402
 
-import loosestep as ls  # noqa: E402
+from loosestep.foundation.errors import CheckpointError  # noqa: E402
 from loosestep.torch.samplers import rows_of, shard  # noqa: E402
 
 
@@ -66,7 +66,7 @@ def test_the_position_is_what_steps_consumed_though_a_loader_reads_ahead(accumul
 
 
 def test_another_samplers_state_is_refused() -> None:
-    with pytest.raises(ls.errors.CheckpointError, match="of rows 40, and its rows is 41"):
+    with pytest.raises(CheckpointError, match="of rows 40, and its rows is 41"):
         samplers(1, 41)[0].load_state_dict(samplers(1, 40)[0].state_dict())
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.torch import ending  # noqa: E402
+from loosestep.torch import exit_handler  # noqa: E402
 
 IDENTITIES = pytest.mark.parametrize("strategy", [ls.LocalSGD(2), ls.AllReduceSGD()], ids=repr)
 EACH = pytest.mark.parametrize("strategy", [ls.LocalSGD(2), ls.AllReduceSGD(), ls.EASGD(2)], ids=repr)
@@ -169,7 +169,7 @@ def test_one_parallel_after_another() -> None:
     step(net, second)
     assert not torch.equal(before, net[0].weight)
     with pytest.raises(RuntimeError, match="after close.. another parallel.. may have it"):
-        first.layout.check_home()
+        first.tracked.check()
 
 
 def test_two_models_that_share_a_part() -> None:
@@ -427,7 +427,7 @@ def test_methods_of_the_wrapped_optimizer() -> None:
         (lambda: torch.eye(3).to_sparse_csr(), "is torch.sparse_csr, and"),
         (lambda: torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8), "is quantized, and"),
         (lambda: torch.empty(3, device="meta"), "is on the meta device, without values"),
-        (lambda: torch.zeros(4).unfold(0, 2, 1), "has elements that lie on each other"),
+        (lambda: torch.zeros(4).unfold(0, 2, 1), "has elements that share memory"),
     ],
     ids=["coo", "csr", "quantized", "meta", "overlapping"],
 )
@@ -526,18 +526,18 @@ def test_an_exit_inside(code: Any, bad: bool) -> None:
 
 
 def test_exit_codes() -> None:
-    assert ending.well(None)
-    assert ending.well(0)
-    assert not ending.well(3)
-    assert not ending.well("no data")
+    assert exit_handler.is_success(None)
+    assert exit_handler.is_success(0)
+    assert not exit_handler.is_success(3)
+    assert not exit_handler.is_success("no data")
     before = sys.exit
-    one, other = ending.Ending(lambda: None), ending.Ending(lambda: None)
+    one, other = exit_handler.ExitHandler(lambda: None), exit_handler.ExitHandler(lambda: None)
     try:
         for code in (3, None, "no data"):
             with pytest.raises(SystemExit) as caught:
                 sys.exit(code)
             assert caught.value.code == code
-        assert ending.Ending.code is None, "it was caught"
+        assert exit_handler.ExitHandler.code is None, "it was caught"
     finally:
         one.close()
         assert sys.exit is not before

@@ -26,10 +26,10 @@ from loosestep.requests import (
 )
 from loosestep.requests.worker import Worker
 from loosestep.transports import center
-from loosestep.transports.base import Endpoint, Session, Task, Transport, drive
+from loosestep.transports.base import Endpoint, LocalSession, Session, Task, Transport, drive, spin
 
 
-class FakeSession(Session):
+class FakeSession(LocalSession):
     """One worker of several. The others are whoever `answer` says: what a collective gives, what a survey says."""
 
     native = frozenset({AllReduce, Barrier, Broadcast, Fetch, Push, RollCall, Sleep, Start, Wait})
@@ -76,9 +76,12 @@ class FakeSession(Session):
     def leave(self, error: BaseException | None) -> None:
         self.log.append(("leave", error))
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        said = self.surveys.get(topic.rstrip(" 0123456789"), lambda mine: [mine])
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        said = self.surveys.get(name.rstrip(" 0123456789"), lambda mine: [mine])
         return lambda: said(mine())
+
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        spin(decided)
 
 
 class FakeEndpoint(Endpoint):

@@ -1,4 +1,4 @@
-"""How many threads numpy's linear algebra takes. A command asks for it, and says so; an import never does."""
+"""The number of threads of numpy's linear algebra. Commands set it, and say so; an import never does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_thread() -> Iterator[str]:
-    """One BLAS thread a worker, for the time being; yields what was done, in words.
+    """Give each worker one BLAS thread inside of this context; yield a text that says what was done.
 
     Workers are threads already: more under them only take the processors from each other. And one thread has
     one order of summation, so that every transport gives the same bits.

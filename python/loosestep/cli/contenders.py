@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: strategies with their optimizers, and those that are shown by default."""
+"""The contenders of a comparison: strategies with their optimizers, and which are shown by default."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Contender:
         checks.instance("strategy", self.strategy, Strategy)
 
     def __str__(self) -> str:
-        """As in 'EASGD() with SGD(rate=0.3)'; the strategy alone where the optimizer is that of all."""
+        """Return a text such as 'EASGD() with SGD(rate=0.3)'; the strategy alone if the optimizer is common."""
         return repr(self.strategy) + ("" if self.optimizer is None else f" with {self.optimizer!r}")
 
 
@@ -67,7 +67,7 @@ FAMILIAR = frozenset(type(contender.strategy) for contender in STORY)
 
 
 def slow_link(workers: int) -> Simulated:
-    """The simulator of the story: 100 Mbit/s between workers of uneven speed, the last of which is slow.
+    """Return the default simulator: 100 Mbit/s between workers of uneven speed, the last of which is slow.
 
     >>> slow_link(4).bandwidth * 8
     100000000.0
@@ -77,17 +77,17 @@ def slow_link(workers: int) -> Simulated:
 
 
 def with_the_rest(strategies: Iterable[Strategy]) -> list[Contender]:
-    """The story, and those of the strategies whose class has no row in it."""
+    """Return the default contenders, and those of the strategies whose class is not among them."""
     return [*STORY, *(Contender(strategy) for strategy in strategies if type(strategy) not in FAMILIAR)]
 
 
 def with_one_optimizer(contenders: Iterable[Contender]) -> list[Contender]:
-    """The same without optimizers of their own, each strategy once."""
+    """Return the contenders without optimizers of their own, each strategy once."""
     return [Contender(strategy) for strategy in dict.fromkeys(each.strategy for each in contenders)]
 
 
 def at_rates(optimizer: Optimizer) -> tuple[Optimizer, ...]:
-    """The optimizer at a third of its rate, at its rate and at three times that.
+    """Return the optimizer at a third of its rate, at its rate and at three times that.
 
     >>> at_rates(SGD(0.1))
     (SGD(rate=0.0333), SGD(), SGD(rate=0.3))
@@ -103,7 +103,7 @@ def _scaled(optimizer: Optimizer, by: float) -> Optimizer:
 
 
 def rate_column(contenders: Sequence[Contender], common: Optimizer) -> list[str]:
-    """What a table says of the optimizers, where they are not all the same: '0.03', 'SGD 0.3'.
+    """Return the texts of the optimizers in a table, where they differ: '0.03', 'SGD 0.3'.
 
     A + says that the chosen rate is the highest that was tried, a - that it is the lowest.
     """

@@ -1,4 +1,4 @@
-"""What this machine offers and what is installed; whether the native core computes what it should."""
+"""What this machine offers, what is installed, and a self-test of the native core."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ REPEATS = 5
 LENGTHS = (0, 1, 17, 4097)  # nothing, less than a vector, a vector and a rest, a block and a rest
 
 
-class Part(NamedTuple):
-    """Something that works without being required."""
+class Package(NamedTuple):
+    """An optional package, and what it is used for."""
 
     module: str
     package: str
@@ -37,17 +37,17 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("sklearn", "scikit-learn", "the digits", 'pip install "loosestep[demo]"'),
-    Part("matplotlib", "matplotlib", "the picture of --out", 'pip install "loosestep[demo]"'),
-    Part("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
-    Part("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
-    Part("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
-    Part("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
+    Package("sklearn", "scikit-learn", "the digits", 'pip install "loosestep[demo]"'),
+    Package("matplotlib", "matplotlib", "the picture of --out", 'pip install "loosestep[demo]"'),
+    Package("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
+    Package("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
+    Package("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
+    Package("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
 )
 
 
 def inspect_machine() -> dict[str, Any]:
-    """Everything, ready for JSON. Rates are bytes read and written a second."""
+    """Return all facts, ready for JSON. Rates are bytes read and written a second."""
     versions = {name: metadata.version(name) for name in ("loosestep", "numpy")}
     return {
         **versions,
@@ -62,7 +62,7 @@ def inspect_machine() -> dict[str, Any]:
 
 
 def told(found: dict[str, Any]) -> str:
-    """The same, in words."""
+    """Return the facts as text."""
     core, tested = found["core"], found["self_test"]
     count = units.times(tested["checked"], "check")
     verdict = f"{count}, failed: {', '.join(tested['failed'])}" if tested["failed"] else f"{count}, all passed"
@@ -92,8 +92,8 @@ def _part(part: dict[str, Any]) -> str:
     return f"{there} ({part['use']})"
 
 
-def version_of(part: Part) -> str | None:
-    """The version of an optional part, without importing it; None where it is not there."""
+def version_of(part: Package) -> str | None:
+    """Return the version of an optional package without importing it; None where it is not installed."""
     if util.find_spec(part.module) is None:
         return None
     try:
@@ -103,13 +103,13 @@ def version_of(part: Part) -> str | None:
 
 
 def in_place_rate() -> float:
-    """Of `elastic`: two arrays read and written."""
+    """Return the rate of `elastic`: two arrays read and written."""
     x, c = (np.ones(ELEMENTS, np.float32) for _ in range(2))
     return 4 * x.nbytes / _seconds(lambda: ops.elastic(x, c, 0.1))
 
 
 def copy_rate() -> float:
-    """Of `copy`: one array read, another written."""
+    """Return the rate of `copy`: one array read, another written."""
     x, out = (np.ones(ELEMENTS, np.float32) for _ in range(2))
     return 2 * x.nbytes / _seconds(lambda: ops.copy(x, out))
 
@@ -124,7 +124,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def self_test() -> dict[str, Any]:
-    """Every op, type and length on random numbers: the native core must give the bits of the specification."""
+    """Compare the native core bit by bit with the specification: every op, type and length on random numbers."""
     cases = [(name, dtype, length) for name in ops.specification for dtype in ("f4", "f8") for length in LENGTHS]
     failed = [
         f"{name} ({np.dtype(dtype)}, {length})"
@@ -142,7 +142,7 @@ def _agrees(name: str, dtype: DTypeLike, length: int) -> bool:
 
 
 def _arguments(name: str, dtype: DTypeLike, length: int) -> list[Any]:
-    """Something for every parameter, by what its annotation says."""
+    """Return an argument for every parameter, by its annotation."""
     random = np.random.default_rng(length)
     made: dict[str, Callable[[], Any]] = {
         "Buffer": lambda: random.random(length).astype(dtype),  # not negative: Adam takes a root

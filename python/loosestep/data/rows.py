@@ -1,4 +1,4 @@
-"""How many rows there are in what users give: arrays, sparse matrices, sequences, and what holds several."""
+"""The number of rows in arrays, sparse matrices and sequences, and in what holds several of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def rows_in(part: Any) -> int | None:
-    """The rows of one part of a batch; None where it has none: a number, a text.
+    """Return the rows of one part of a batch; None where it has none, as a number or a text.
 
     Of an array or a sparse matrix, its first dimension; of a mapping or a tuple, those of its first part that has
     rows; of another sequence, its length.
@@ -25,7 +25,7 @@ def rows_in(part: Any) -> int | None:
 
 
 def pairs_in(data: tuple[Any, Any]) -> int:
-    """How many rows and labels there are, as many of one as of the other; they can be taken by their numbers."""
+    """Return how many rows and labels there are; refuse unequal numbers, and what cannot be indexed."""
     for name, part in zip(("rows", "labels"), data, strict=True):
         if not hasattr(part, "shape") or hasattr(part, "iloc") or len(part.shape) == 0:
             raise TypeError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loosestep import ops
+from loosestep.foundation import buffers
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Mix
 from loosestep.requests.base import address
 
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 
 
 def bounds(size: int, parts: int) -> list[int]:
-    """Where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
+    """Return where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
     return [size * part // parts for part in range(parts + 1)]
 
 
 def members(request: Request, size: int) -> Sequence[int]:
-    """The ranks that take part in a request."""
+    """Return the ranks that take part in a request."""
     group = getattr(request, "group", None)
     return range(size) if group is None else group
 
 
 def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchange, None, bool]:
-    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival.
+    """Send 2 (n-1) messages of d/n values: 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth after the last arrival.
 
     Returns False if all weights are 0, so that nothing was done.
     """
@@ -43,13 +44,17 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     me, n = ranks.index(worker.rank), len(ranks)
     edges = bounds(request.buf.size, n)
     chunks = [request.buf[low:high] for low, high in pairwise(edges)]
-    parts = incoming(request.buf, chunks[me], worker, me, n)
+    free = worker.free[type(request.buf), request.buf.dtype, chunks[me].size, n]
+    parts = free.pop() if free else rows_like(chunks[me], n)
+    own, parts[me] = parts[me], chunks[me]
     whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
     weights = {worker.rank: float(request.weight)}
     weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange((whole[to],), (places[source],), weight, weights, tag)
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
+    parts[me] = own
+    free.append(parts)
     if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
@@ -57,14 +62,17 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     return done
 
 
-def incoming(buf: Buffer, chunk: Buffer, worker: Worker, me: int, n: int) -> list[Buffer]:
-    """Room for every worker's part of my chunk, in rank order; mine is the chunk itself."""
-    room = worker.scratch(("parts", address(buf)), np.empty(chunk.size * n, chunk.dtype)).reshape(n, -1)
-    return [chunk if rank == me else room[rank] for rank in range(n)]
+def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
+    """Return n new buffers like a chunk, for the parts of n workers."""
+    rows = buffers.like(chunk, chunk.size * n)
+    return [rows[chunk.size * rank : chunk.size * (rank + 1)] for rank in range(n)]
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """The reduction, a left fold in rank order; `out` may be a part. All weights 0: False, nothing done."""
+    """Reduce by a left fold in rank order; `out` may be a part.
+
+    Return False, with nothing done, if all weights are 0.
+    """
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
@@ -80,7 +88,7 @@ def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]
 
 
 def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """n-1 messages of d values."""
+    """Send n-1 messages of d values."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     places = request.out.reshape(n, -1)
@@ -91,7 +99,7 @@ def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchang
 
 
 def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """A binomial tree: about log2 n steps of d values."""
+    """Send along a binomial tree: about log2 n steps of d values."""
     ranks = members(request, worker.size)
     n, root = len(ranks), ranks.index(request.root)
     mine = (ranks.index(worker.rank) - root) % n
@@ -105,7 +113,7 @@ def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange
 
 
 def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """Dissemination: ceil(log2 n) empty messages."""
+    """Send ceil(log2 n) empty messages, by dissemination."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     empty = np.empty(0, np.float32)
@@ -117,7 +125,7 @@ def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
 
 
 def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list[Buffer]]:
-    """The exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
+    """Return the exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
     sources = [rank for rank, _ in request.weights.row if rank != worker.rank]
     place = address(request.buf)
     room = {rank: worker.scratch(("mix", place, index), request.buf) for index, rank in enumerate(sources)}
@@ -127,7 +135,7 @@ def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list
 
 
 def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
-    """buf <- sum_j w_ij x_j, a left fold in rank order."""
+    """Set buf <- sum_j w_ij x_j, a left fold in rank order."""
     out = worker.scratch(("mixed", address(request.buf)), request.buf)
     ops.weighted_sum(parts, [weight for _, weight in request.weights.row], out)
     ops.copy(out, request.buf)

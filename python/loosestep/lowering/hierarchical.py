@@ -1,9 +1,9 @@
-"""Collectives on two levels: within each host, between the first workers of the hosts, within each host again.
+"""Hierarchical collectives: within each host, between the leaders of the hosts, within each host again.
 
-Sums have an order of their own there, *two-level*: per element a left fold in rank order over the workers of each
-host, then a left fold over hosts, in the order of their first ranks. A mean is that of the hosts' means, each
-weighted by the sum of its workers' weights, with the rule for weights on both levels. So every byte crosses the
-link between two hosts once, whatever the number of workers behind it.
+A host's leader is its first worker. Sums have an order of their own, *two-level*: per element a left fold in rank
+order over the workers of each host, then a left fold over hosts, in the order of their first ranks. A mean is that
+of the hosts' means, each weighted by the sum of its workers' weights, with the rule for weights on both levels. So
+every byte crosses the link between two hosts once, whatever the number of workers there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering import collectives
 from loosestep.lowering.costs import cost_of
-from loosestep.lowering.requests import Hosted
+from loosestep.lowering.requests import IntraHost
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 Hosts: TypeAlias = "tuple[Group, ...]"  # the ranks of each, in rank order
-LANES = 2  # a collective visits its host's memory twice: before and after it has met the other hosts
-BEFORE, AFTER = range(LANES)
+PHASES = 2  # within the host: before and after its leader has exchanged with the other hosts
+BEFORE, AFTER = range(PHASES)
 
 
 def split(counts: Sequence[int], size: int) -> Hosts:
-    """The hosts of so many workers each, in rank order."""
+    """Return the ranks of each host, in rank order."""
     if sum(counts) != size:
         raise ValueError(f"hosts={tuple(counts)} have {sum(counts)} workers, but there are {size}")
     edges = accumulate(counts, initial=0)
@@ -40,7 +40,7 @@ def split(counts: Sequence[int], size: int) -> Hosts:
 
 
 def checked(hosts: Sequence[int]) -> tuple[int, ...]:
-    """As many workers on every host as it says: at least one."""
+    """Return the number of workers of every host; refuse anything but whole numbers of at least 1."""
     if isinstance(hosts, str) or not hasattr(hosts, "__len__") or not len(hosts):
         raise TypeError(f"hosts must be the number of workers on each host, as [2, 2], got {hosts!r}")
     for count in hosts:
@@ -48,80 +48,82 @@ def checked(hosts: Sequence[int]) -> tuple[int, ...]:
     return tuple(hosts)
 
 
-class Place:
-    """Where a worker stands: on which host, and whether it is the one that meets the other hosts."""
+class HostMap:
+    """Which workers share a host, seen by one of them; the first of each host is its leader."""
 
     def __init__(self, worker: Worker, hosts: Hosts) -> None:
         self.worker, self.hosts = worker, hosts
         self.leaders = tuple(host[0] for host in hosts)
         self.host = self.host_of(worker.rank)
-        self.leads = worker.rank == self.host[0]
+        self.is_leader = worker.rank == self.host[0]
 
     def host_of(self, rank: int) -> Group:
-        """Those who share memory with that rank, itself too."""
+        """Return the ranks that share a host with `rank`, itself included."""
         return next(host for host in self.hosts if rank in host)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Of one collective: the order in which it visits memory, and the tag of its messages."""
+    """The order in which one collective uses its host's memory, and the tag of its messages."""
 
     number: int
     tag: int
 
-    def visit(self, lane: int, requests: Iterator[Communication] | Sequence[Communication]) -> Hosted:
-        """One visit."""
-        return Hosted(lane, self.number, self.tag, iter(requests))
+    def intra_host(self, phase: int, requests: Iterator[Communication] | Sequence[Communication]) -> IntraHost:
+        """Return the intra-host phase with these collectives."""
+        return IntraHost(phase, self.number, self.tag, iter(requests))
 
 
-def all_reduce(request: AllReduce, place: Place, ticket: Ticket) -> Iterator[Communication]:
-    """Leaders send what they would in a reduction among themselves, the others nothing."""
-    buf, op, host = request.buf, request.op, place.host
+def all_reduce(request: AllReduce, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
+    """Reduce on each host, then among leaders, then broadcast. Leaders send what a reduction among them sends."""
+    buf, op, host = request.buf, request.op, hosts.host
     weight = np.array([float(request.weight)])
-    yield ticket.visit(BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)])
-    if place.leads:
-        among = AllReduce(buf, op, float(weight[0]), place.leaders)
-        weight[0] = yield from collectives.all_reduce(among, place.worker, ticket.tag)
-    yield ticket.visit(AFTER, spread(buf, weight, host))
+    yield ticket.intra_host(
+        BEFORE, [AllReduce(buf, op, request.weight, host), AllReduce(weight, "sum", group=host)]
+    )
+    if hosts.is_leader:
+        among = AllReduce(buf, op, float(weight[0]), hosts.leaders)
+        weight[0] = yield from collectives.all_reduce(among, hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, spread(buf, weight, host))
 
 
 def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
-    """What the leader has, to its host; where nobody had any weight, every buffer stays what it was."""
+    """Broadcast the leader's buffer to its host; where all weights were 0, leave every buffer as it was."""
     yield Broadcast(changed, host[0], host)
     if changed[0]:
         yield Broadcast(buf, host[0], host)
 
 
-def all_gather(request: AllGather, place: Place, ticket: Ticket) -> Iterator[Communication]:
-    """Leaders send their host's pieces to one another."""
-    rows = request.out.reshape(place.worker.size, -1)
-    rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in place.hosts}
-    mine = rooms.pop(place.host[0])
-    yield ticket.visit(BEFORE, [AllGather(request.piece, mine.reshape(-1), place.host)])
-    if place.leads:
+def all_gather(request: AllGather, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
+    """Gather on each host, exchange the hosts' pieces among leaders, then broadcast."""
+    rows = request.out.reshape(hosts.worker.size, -1)
+    rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in hosts.hosts}
+    mine = rooms.pop(hosts.host[0])
+    yield ticket.intra_host(BEFORE, [AllGather(request.piece, mine.reshape(-1), hosts.host)])
+    if hosts.is_leader:
         sends = [(rank, mine.reshape(-1)) for rank in rooms]
         yield Exchange(sends, [(rank, room.reshape(-1)) for rank, room in rooms.items()], tag=ticket.tag)
-        for host in place.hosts:
-            rows[list(host)] = mine if host is place.host else rooms[host[0]]
-    yield ticket.visit(AFTER, [Broadcast(request.out, place.host[0], place.host)])
+        for host in hosts.hosts:
+            rows[list(host)] = mine if host is hosts.host else rooms[host[0]]
+    yield ticket.intra_host(AFTER, [Broadcast(request.out, hosts.host[0], hosts.host)])
 
 
-def broadcast(request: Broadcast, place: Place, ticket: Ticket) -> Iterator[Communication]:
-    """Through the leader of the root's host to the others."""
-    host, home = place.host, place.host_of(request.root)
-    yield ticket.visit(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
-    if place.leads:
-        among = Broadcast(request.buf, home[0], place.leaders)
-        yield from collectives.broadcast(among, place.worker, ticket.tag)
-    yield ticket.visit(AFTER, [] if host is home else [Broadcast(request.buf, host[0], host)])
+def broadcast(request: Broadcast, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
+    """Send from the root's host, through its leader, to the other hosts."""
+    host, home = hosts.host, hosts.host_of(request.root)
+    yield ticket.intra_host(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
+    if hosts.is_leader:
+        among = Broadcast(request.buf, home[0], hosts.leaders)
+        yield from collectives.broadcast(among, hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, [] if host is home else [Broadcast(request.buf, host[0], host)])
 
 
-def barrier(request: Barrier, place: Place, ticket: Ticket) -> Iterator[Communication]:
-    """All of a host have come, all hosts have, all of a host may go."""
-    yield ticket.visit(BEFORE, [Barrier(place.host)])
-    if place.leads:
-        yield from collectives.barrier(Barrier(place.leaders), place.worker, ticket.tag)
-    yield ticket.visit(AFTER, [Barrier(place.host)])
+def barrier(request: Barrier, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
+    """Wait for the workers of the host, then for the hosts, then release the workers."""
+    yield ticket.intra_host(BEFORE, [Barrier(hosts.host)])
+    if hosts.is_leader:
+        yield from collectives.barrier(Barrier(hosts.leaders), hosts.worker, ticket.tag)
+    yield ticket.intra_host(AFTER, [Barrier(hosts.host)])
 
 
 FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
@@ -132,23 +134,23 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 }
 
 
-def cost(request: Request, place: Place) -> tuple[int, int]:
-    """(bytes, messages) that this worker sends to other hosts; what passes through a host's memory is not sent."""
-    if not place.leads:
+def cost(request: Request, hosts: HostMap) -> tuple[int, int]:
+    """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
+    if not hosts.is_leader:
         return 0, 0
     if isinstance(request, AllGather):
-        others = len(place.hosts) - 1
-        return others * len(place.host) * request.piece.nbytes, others
-    among: Request = Barrier(place.leaders)
+        others = len(hosts.hosts) - 1
+        return others * len(hosts.host) * request.piece.nbytes, others
+    among: Request = Barrier(hosts.leaders)
     if isinstance(request, AllReduce):
-        among = AllReduce(request.buf, group=place.leaders)
+        among = AllReduce(request.buf, group=hosts.leaders)
     if isinstance(request, Broadcast):
-        among = Broadcast(request.buf, place.host_of(request.root)[0], place.leaders)
-    return cost_of(among, place.worker.rank, place.worker.size)
+        among = Broadcast(request.buf, hosts.host_of(request.root)[0], hosts.leaders)
+    return cost_of(among, hosts.worker.rank, hosts.worker.size)
 
 
 def fold(op: str, parts: Sequence[Buffer], weights: Sequence[float], hosts: Hosts) -> bool:
-    """The reduction by itself, into the first host's first part. All weights 0: False, nothing done."""
+    """Reduce into the first host's first part. Return False where all weights are 0 and nothing was done."""
     totals = []
     for host in hosts:
         mine = [weights[rank] for rank in host]

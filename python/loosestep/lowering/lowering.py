@@ -1,4 +1,4 @@
-"""Rewriting requests into what a model and a transport perform natively. What they know passes untouched."""
+"""Rewrites requests into those that a model and a transport perform natively; native ones pass unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zlib import crc32
 
 from loosestep import ops
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import Drain, Drained, Hosted, Script
+from loosestep.lowering.requests import Drain, Drained, IntraHost, Script
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Mix, Push, Ready, Start, Update, Wait
 from loosestep.requests.base import address
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Lowering:
-    """One worker's rewriter.
+    """Rewrites the requests of one worker.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
     performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
-    of them workers live; collectives of all workers are then two-level (levels.py).
+    of them workers live; collectives of all workers are then hierarchical.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Lowering:
         self.native, self.worker = native - {Start, Wait, Drain}, worker  # these are always looked into
         self.timed = Drain in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
-        self.numbers = count()  # of two-level collectives
-        self.place = hierarchical.Place(worker, hosts) if 1 < len(hosts) < worker.size else None
+        self.numbers = count()  # of hierarchical collectives
+        self.host_map = hierarchical.HostMap(worker, hosts) if 1 < len(hosts) < worker.size else None
         self.started: dict[Communication, Script | tuple[Exchange, list[Buffer]]] = {}
         self.expansions: dict[type[Request], Callable[..., Iterator[Request]]] = {
             Local: self.local,
             Gradient: self.gradient,
             Elastic: self.elastic,
             **dict.fromkeys(collectives.FORMS, self.collective),
-            Hosted: self.hosted,
+            IntraHost: self.intra_host,
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
@@ -57,7 +57,7 @@ class Lowering:
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same work in requests that are native."""
+        """Yield native requests that do the same work."""
         native, grouped, expansions = self.native, self.grouped, self.expansions
         for request in requests:
             kind = type(request)
@@ -69,11 +69,11 @@ class Lowering:
                 raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
 
     def performs(self, request: Request) -> bool:
-        """Whether the transport performs it itself."""
+        """Return whether the transport performs this request itself."""
         return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
 
     def tag(self, request: Request) -> int:
-        """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
+        """Return a tag that tells concurrent collectives apart; all members count them in the same order."""
         group = getattr(request, "group", None)
         self.tags[group] += 1
         kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
@@ -101,26 +101,26 @@ class Lowering:
     def collective(self, request: Communication) -> Iterator[Request]:
         if self.worker.unmetered and type(request) in self.unpriced:
             return iter((request,))
-        if self.is_two_level(request):
-            return iter((self.two_level(request),))
+        if self.is_hierarchical(request):
+            return iter((self.hierarchical_script(request),))
         return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
 
-    def is_two_level(self, request: Request) -> bool:
-        """Whether hosts meet in it: a group, though it may span several, is folded in its own order."""
+    def is_hierarchical(self, request: Request) -> bool:
+        """Return whether hosts meet in it; a group, though it may span hosts, is folded in its own order."""
         return (
-            self.place is not None
+            self.host_map is not None
             and type(request) in hierarchical.FORMS
             and getattr(request, "group", None) is None
         )
 
-    def two_level(self, request: Communication) -> Script:
-        """Its visits and messages run beside the worker's own requests, also where it is waited for at once."""
-        assert self.place is not None
+    def hierarchical_script(self, request: Communication) -> Script:
+        """Return the collective as a script that runs beside the worker's own requests."""
+        assert self.host_map is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
-        lowered = self.lower(hierarchical.FORMS[type(request)](request, self.place, ticket))
-        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.place))
+        lowered = self.lower(hierarchical.FORMS[type(request)](request, self.host_map, ticket))
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.host_map))
 
-    def hosted(self, request: Hosted) -> Iterator[Request]:
+    def intra_host(self, request: IntraHost) -> Iterator[Request]:
         for inner in request.requests:
             yield from collectives.FORMS[type(inner)](inner, self.worker, request.tag)
 
@@ -142,8 +142,8 @@ class Lowering:
             yield Start(script)
 
     def script(self, asked: Communication) -> Script:
-        if self.is_two_level(asked):
-            return self.two_level(asked)
+        if self.is_hierarchical(asked):
+            return self.hierarchical_script(asked)
         expand = self.expansions.get(type(asked))
         lowered = expand(asked) if expand else self.lower((asked,))  # which refuses it
         return Script(asked, cast("Iterator[Communication]", lowered))

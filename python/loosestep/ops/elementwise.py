@@ -28,7 +28,6 @@ __all__ = [
     "load",
     "mean_of",
     "mix",
-    "nesterov_elastic",
     "nesterov_pulled",
     "outer_momentum",
     "outer_nesterov",
@@ -78,15 +77,6 @@ def elastic(x: Buffer, c: Buffer, rate: float) -> None:
     d = rate * (x - c)
     x -= d
     c += d
-
-
-@op
-def nesterov_elastic(
-    x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
-) -> None:
-    """`nesterov(x, v, g, rate, momentum)`, then `elastic(x, c, moving_rate)`, in one pass through memory."""
-    specification["nesterov"](x, v, g, rate, momentum)
-    specification["elastic"](x, c, moving_rate)
 
 
 @op

@@ -54,7 +54,7 @@ def factor(scaling: Scaling, workers: int) -> float:
 
 
 class Changing(Value):
-    """Base of the rates that change. A subclass is a frozen dataclass with complete defaults."""
+    """Base of the rates that change. A subclass is a frozen dataclass with defaults for all fields."""
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -128,7 +128,7 @@ class StepDecay(Changing):
 
 
 class Falling(Changing):
-    """Base of those that fall to `end` over `steps` and stay there."""
+    """Base of the rates that fall to `end` over `steps` and stay there."""
 
     rate: Rate
     steps: int

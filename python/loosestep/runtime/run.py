@@ -1,4 +1,4 @@
-"""`run`: joins a strategy, a model and a transport."""
+"""`run`: trains with a strategy, a model and a transport."""
 
 from __future__ import annotations
 
@@ -121,15 +121,15 @@ def run(
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     if on is None:
         check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
-    job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
-    job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    job.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
-    return job.carry_out(gradient, batches, lengths)
+    made = Run(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    made.evaluate, made.callback, made.stop = evaluate, callback, stop
+    made.scale_rate, made.shapes, made.keep = scale_rate, check_shapes(shapes, x0), keep
+    return made.carry_out(gradient, batches, lengths)
 
 
 @dataclass
-class Job:
-    """One run being carried out."""
+class Run:
+    """One run in progress."""
 
     strategy: Strategy
     x0: Buffer
@@ -150,7 +150,7 @@ class Job:
     told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
-        """The whole run; whatever ends it, the session is left."""
+        """Perform the whole run; leave the session, whatever ends it."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
         self.meters, self.size = self.session.meters, metered.size
@@ -172,12 +172,12 @@ class Job:
         return result
 
     def interrupt(self, number: int) -> None:
-        """A signal asks for the end: all stop at one step."""
+        """Stop all workers at one step, since a signal asked for it."""
         self.interrupted = number
         self.plan.halt()
 
     def told_of_signal(self, error: Interrupted) -> Interrupted:
-        """A program that a signal ends shows no traceback, so rank 0 says a line."""
+        """Print a line on rank 0, since a program that a signal ends shows no traceback; return the error."""
         if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
             by = "SIGTERM" if error.signal == SIGTERM else "Ctrl-C"
@@ -185,7 +185,7 @@ class Job:
         return error
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
-        """Everything that the run needs, and where it stands if it is resumed."""
+        """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
             self.keeper = Keeper(
@@ -204,11 +204,11 @@ class Job:
             commit=self.commit,
             pause=self.pause,
         )
-        self.plan.begin_halt = self.session.halting(self.plan.prepare, self.plan.decide)
-        self.plan.await_halt = self.session.await_halt
-        self.totals = self.session.surveying("totals", self.local_totals)
-        self.histories = self.session.surveying("history", lambda: [asdict(seen) for seen in self.history])
-        self.signals = self.session.surveying("signal", lambda: self.interrupted)
+        self.plan.begin_halt = self.session.stop_protocol(self.plan.prepare, self.plan.decide)
+        self.plan.await_halt = self.session.await_stop
+        self.totals = self.session.all_gather_object("totals", self.local_totals)
+        self.histories = self.session.all_gather_object("history", lambda: [asdict(seen) for seen in self.history])
+        self.signals = self.session.all_gather_object("signal", lambda: self.interrupted)
         if self.strategy.shared_buffers and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
@@ -221,7 +221,7 @@ class Job:
         self.refuse_no_data()
 
     def agree(self, lengths: Lengths) -> None:
-        """All processes must have been asked for the same run."""
+        """Raise Mismatch unless all processes were asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
             "keep": self.keep,
@@ -229,15 +229,15 @@ class Job:
             "x0 (checksum)": crc32(self.x0.tobytes()),
             "shapes": str(self.shapes),
         }
-        check_facts(self.session.surveying("run", lambda: facts)())
+        check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def refuse_no_data(self) -> None:
         ended = all(program.model.feed.ended() for program in self.plan.programs)
-        if all(self.session.surveying("no data", lambda: ended)()) and not self.resume:
+        if all(self.session.all_gather_object("no data", lambda: ended)()) and not self.resume:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
-        """One worker with its model and state."""
+        """Make one worker with its model and state."""
         params = buffers.copy_of(self.x0) if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
@@ -257,7 +257,8 @@ class Job:
         worker, model = program.worker, program.model
         session, native = self.session, self.session.native | model.native
         lowering = Lowering(native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
-        return Task(worker, session.wrap(worker, lowering.lower(program.script())), model.perform)
+        requests = session.wrap(worker, lowering.lower(program.script()))
+        return Task(worker, requests, lambda request: model.handlers[type(request)](request))
 
     # --- quiesce points ----------------------------------------------------------------------------------
 
@@ -265,20 +266,20 @@ class Job:
         (self.session.pause if still else self.session.proceed)(rank)
 
     def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
-        """One worker's part of a checkpoint, where there is a folder; whether that failed."""
+        """Write one worker's part of a checkpoint, where there is a folder; return whether that failed."""
         if self.keeper is None:
             return False
         failed = yield from self.keeper.save(program, step)
         return failed
 
     def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
-        """The checkpoint counts from now on; where a part failed, all workers raise."""
+        """Make the checkpoint count; where a part failed, raise on all workers."""
         if self.keeper is not None:
             first = program is self.plan.programs[0]
             yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What a checkpoint knows of the run."""
+        """Return what a checkpoint keeps of the whole run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
         return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
@@ -329,7 +330,7 @@ class Job:
         )
 
     def local_totals(self) -> dict[str, Any]:
-        """Counts of the workers in this process."""
+        """Return the counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
             loss=sum(model.losses[0] for model in models),

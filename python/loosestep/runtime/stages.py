@@ -1,4 +1,4 @@
-"""The parts of a schedule: where each ends, and how the next one begins."""
+"""The stages of a `Stages` strategy: where each ends, and how the next one begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def ends(strategy: Strategy, steps_per_epoch: int | None) -> tuple[int | None, ...]:
-    """The step at which each part ends; None for the last."""
+    """Return the step at which each stage ends; None for the last."""
     epochs = [length for _, length in strategy.stages if length is not None]
     if epochs and steps_per_epoch is None:
         raise ValueError(f"{strategy!r} counts epochs: say steps_per_epoch, how many local steps one has")
@@ -27,7 +27,7 @@ def ends(strategy: Strategy, steps_per_epoch: int | None) -> tuple[int | None, .
 
 
 def begin(strategy: Strategy, worker: Worker, made: State) -> Generator[Request, None, State]:
-    """The state with which a part begins where the worker stands; variables that it shares were made before."""
+    """Return the state with which a stage begins at the worker's parameters; shared variables exist already."""
     there = {value.name: value for *_, value in leaves(made) if isinstance(value, Shared)}
     wanted: list[tuple[Shared, Buffer]] = []
 
@@ -53,7 +53,7 @@ def store(shared: Shared, values: Buffer) -> Iterator[Request]:
 
 
 def gather(strategy: Strategy, worker: Worker, state: State, out: Buffer, *, between: bool) -> Iterator[Request]:
-    """All go to the consensus, and share the mean of the optimizer's buffers; `between`: two rounds."""
+    """Set all workers to the consensus, optimizer buffers to their mean. `between`: not inside a round."""
     if not (between and strategy.replicas_agree and strategy.consensus_in == "params"):
         yield from strategy.consensus(worker, state, out)
         ops.copy(out, worker.params)

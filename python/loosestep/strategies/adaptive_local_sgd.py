@@ -95,7 +95,7 @@ class AdaptiveLocalSGD(Strategy):
     def by_distance(self, worker: Worker, alone: Buffer) -> Generator[Request, None, float]:
         """Average the drift, and return by what the period is multiplied."""
         ops.subtract(alone, worker.params, alone)
-        drift = worker.numbers("drift", 1)
+        drift = worker.workspace("drift", 1, "float64")
         drift[0] = ops.norm(alone) ** 2
         yield AllReduce(drift, op="mean", weight=worker.samples)
         assert self.distance is not None
@@ -103,7 +103,7 @@ class AdaptiveLocalSGD(Strategy):
 
     def by_time(self, worker: Worker, state: State) -> Generator[Request, None, float]:
         """Return the period at which communication takes its share; this exchange counts in the next round."""
-        costs = worker.numbers("costs", 2)
+        costs = worker.workspace("costs", 2, "float64")
         costs[:] = worker.communicating - state.communicating, -(worker.computing - state.computing) / state.period
         state.computing, state.communicating = worker.computing, worker.communicating
         yield AllReduce(costs, op="min")

@@ -127,7 +127,10 @@ class AsyncLocalSGD(Strategy):
 
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
         """Add this worker's speed to those of all, fetch them, and choose the steps of the next round."""
-        change, speeds = worker.numbers("change", worker.size), worker.numbers("speeds", worker.size)
+        change, speeds = (
+            worker.workspace("change", worker.size, "float64"),
+            worker.workspace("speeds", worker.size, "float64"),
+        )
         seconds, steps = worker.computing - state.computing, worker.clock - state.clock
         speed = steps / seconds if seconds > 0 else state.speed
         change.fill(0)

@@ -47,7 +47,7 @@ class Need(Enum):
 
     SKIPPED_UPDATES: a gradient may be taken that no update of the local optimizer follows.
     GLOBAL_BATCHES: batches hold the rows of all workers, and each worker takes its part of them by
-        `worker.shares`: `data.global_batch` in `run`, `optimizer.shard` in PyTorch.
+        `worker.fractions`: `data.global_batches` in `run`, `optimizer.shard` in PyTorch.
     PARTIAL_PARTICIPATION: some rounds pass in which a worker takes no gradient: `optimizer.ready()` in PyTorch.
     EPOCH_LENGTH: the steps of an epoch are known: `steps_per_epoch=`.
     STEP_TIMES: `worker.computing` and `worker.communicating` are measured when a round begins.

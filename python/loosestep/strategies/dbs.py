@@ -106,7 +106,7 @@ class DBS(Strategy):
         return State(inner=inner, shares=shares, speeds=speeds, samples=0, rounds=0, since=worker.computing)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        worker.shares = state.shares
+        worker.fractions = state.shares
         yield from self.strategy.round(worker, state.inner)
         state.samples += worker.samples
         state.rounds += 1
@@ -116,7 +116,10 @@ class DBS(Strategy):
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
         """Gather the speeds of all workers, and choose new shares."""
         seconds = worker.computing - state.since
-        mine, all_of_them = worker.numbers("speed", 1), worker.numbers("speeds", worker.size)
+        mine, all_of_them = (
+            worker.workspace("speed", 1, "float64"),
+            worker.workspace("speeds", worker.size, "float64"),
+        )
         mine[0] = state.samples / seconds if seconds > 0 else 0.0
         yield AllGather(mine, all_of_them)
         state.samples, state.since = 0, worker.computing

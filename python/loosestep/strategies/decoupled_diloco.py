@@ -187,7 +187,7 @@ class DecoupledDiLoCo(Strategy):
         """Push the fragment and its weight, then the number that says they are there."""
         part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
         size = part.stop - part.start
-        left = worker.room("left", size + 1)
+        left = worker.workspace("left", size + 1)
         ops.copy(worker.params[part], left[:size])
         left[size] = self.weight(worker, state, p)
         yield Push("blend", (getattr(of.left, name(worker.rank)),), (left,), (0.0,), arrived=True)
@@ -201,7 +201,7 @@ class DecoupledDiLoCo(Strategy):
 
     def look(self, worker: Worker, state: State) -> Iterator[Request]:
         """Take the fragments that have moved, and merge those that a quorum has left."""
-        turns = worker.numbers("turns", self.fragments)
+        turns = worker.workspace("turns", self.fragments, "float64")
         yield Fetch(state.turns, into=turns)
         for p in range(self.fragments):
             if turns[p] == 3 * state.moves[p] and state.left_at[p] != NEVER:
@@ -253,7 +253,7 @@ class DecoupledDiLoCo(Strategy):
 
     def board(self, worker: Worker, state: State, p: int) -> Generator[Request, None, Buffer]:
         """Fetch and return the numbers of all learners for a fragment."""
-        there = worker.room("there", worker.size, worker.params.dtype)  # in main memory
+        there = worker.workspace("there", worker.size, worker.params.dtype)  # in main memory
         yield Fetch(getattr(state.of, name(p)).there, into=there)
         return there
 
@@ -268,7 +268,7 @@ class DecoupledDiLoCo(Strategy):
         part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
         board = yield from self.board(worker, state, p)  # by now the late ones are there as well
         there = who_left(board, state.moves[p] + 1)
-        rows = [worker.room(("left by", rank), part.stop - part.start + 1) for rank in there]
+        rows = [worker.workspace(("left by", rank), part.stop - part.start + 1) for rank in there]
         for rank, row in zip(there, rows, strict=True):
             yield Fetch(getattr(of.left, name(rank)), into=row)
         center, delta = (worker.scratch(what, like=worker.params[part]) for what in ("center", "delta"))
@@ -281,7 +281,7 @@ class DecoupledDiLoCo(Strategy):
 
     def claim(self, worker: Worker, shared: Shared, place: int, number: float) -> Request:
         """Return a push that claims one place of a shared variable with a number: the first learner gets it."""
-        values = worker.room(("claim", shared.name), shared.size, shared.dtype)
+        values = worker.workspace(("claim", shared.name), shared.size, shared.dtype)
         values.fill(0)
         values[place] = number
         return Push("claim", (shared,), (values,))

@@ -75,4 +75,5 @@ class LocalSGD(Strategy):
         yield Local(steps, idle=self.period - steps)
         weight = self.weigh(worker)
         yield AllReduce(worker.params, op="mean", weight=weight)
-        yield from settle_moments(worker, self.momentum, weight)
+        if self.momentum != "keep":
+            yield from settle_moments(worker, self.momentum, weight)

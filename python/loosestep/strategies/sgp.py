@@ -83,7 +83,7 @@ class SGP(Strategy):
     def push(self, worker: Worker, state: State, weights: Weights) -> Iterator[Request]:
         """Mix x and w in one message, and go on from z."""
         x = worker.params
-        both = worker.room("x and w", x.size + 1)
+        both = worker.workspace("x and w", x.size + 1)
         ops.copy(x, both[:-1])
         both[-1:].fill(state.weight)
         yield Mix(both, weights)

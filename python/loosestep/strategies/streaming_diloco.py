@@ -144,7 +144,7 @@ class StreamingDiLoCo(LateStrategy):
     def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
         """Set the mean to the anchor less the mean of the decoded outer gradients."""
         mean = state.mean[: parts[-1][1].stop]
-        one, total = (worker.room(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
+        one, total = (worker.workspace(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
         words = 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
         total.fill(0)

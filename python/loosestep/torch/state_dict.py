@@ -22,19 +22,16 @@ Saved = dict[str, Any]
 
 
 def identity(loop: Loop) -> Saved:
-    """What a saved state must have in common with the run that loads it."""
-    return {
-        "strategy": stable_repr(loop.program.plan.strategy),
-        "rank": loop.worker.rank,
-        "size": loop.worker.size,
-    }
+    """Return what a saved state must have in common with the run that loads it."""
+    worker = loop.worker
+    return {"strategy": stable_repr(loop.program.plan.strategy), "rank": worker.rank, "size": worker.size}
 
 
 def saved(loop: Loop) -> Saved:
-    """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
+    """Return position, counters, and the strategy's state by name; shared variables are in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
-    loop.settle()
+    loop.drain()
     for name, _, _, value in leaves(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
@@ -42,24 +39,24 @@ def saved(loop: Loop) -> Saved:
             numbers[name] = told(loop.program, name, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
-            numbers[name] = loop.joined.session.version(value)
+            numbers[name] = loop.connection.session.version(value)
     totals = {name: getattr(loop.model, attribute) for name, attribute in TOTALS.items()}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
 
 def fetched(loop: Loop, shared: Shared) -> Any:
-    """A shared variable as it is now."""
+    """Return a shared variable's values."""
     if loop.over:
         raise RuntimeError(
             f"the run has ended, and {shared.name!r} with it: call state_dict() inside `with optimizer:`"
         )
     values = buffers.zeros(shared.size, shared.dtype)
-    loop.joined.aside([Fetch(shared, into=values)])
+    loop.connection.run_unmetered([Fetch(shared, into=values)])
     return values
 
 
 def own_part(state_dict: Saved) -> Saved:
-    """What `state_dict` added to the inner optimizer's. Raises CheckpointError for a dict of another kind."""
+    """Return what `state_dict` added to the inner optimizer's. Raises CheckpointError for another kind of dict."""
     if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
         raise CheckpointError(
             "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
@@ -79,9 +76,9 @@ def check_identity(loop: Loop, state: Saved) -> None:
 
 
 def restored(loop: Loop, state: Saved) -> None:
-    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+    """Go to where the state was saved; all workers call it, so that none goes on from an old center."""
     check_identity(loop, state)
-    loop.settle()
+    loop.drain()
     loop.program.enter(state["position"]["part"])
     for name, holder, key, value in leaves(loop.program.state):
         found = state["tensors"].get(name)
@@ -90,8 +87,8 @@ def restored(loop: Loop, state: Saved) -> None:
         elif not isinstance(value, Shared):
             setattr(holder, key, heard(state["numbers"][name]))
         elif loop.worker.rank == 0:
-            loop.joined.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
+            loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():
         setattr(loop.model, attribute, state["totals"][name])
-    loop.joined.aside([AllReduce(np.zeros(1), op="max")])
+    loop.connection.run_unmetered([AllReduce(np.zeros(1), op="max")])
     loop.go_to(state["position"])

@@ -1,4 +1,4 @@
-"""What a transport is: it carries the requests of all workers, in real or in virtual time."""
+"""The interface of transports, which carry the requests of all workers, in real or in virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Task:
-    """One worker's whole run: its requests, already lowered, and who performs those that compute.
+    """One worker's whole run: its requests, already lowered, and what performs those that compute.
 
     `compute(request)` returns how many gradient steps it began; virtual time charges them.
     """
@@ -40,73 +40,80 @@ class Task:
 
 
 class Transport(Value):
-    """Base of every transport: a value that says how workers are joined. `open()` makes what one run needs."""
+    """Base of every transport: a value that says how workers are connected. `open()` makes what one run needs."""
 
     virtual: ClassVar[bool] = False  # its seconds are simulated
 
     @classmethod
     def example(cls) -> Transport:
-        """An instance of about four workers for contract tests."""
+        """Return an instance of about four workers for contract tests."""
         return cls()
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many workers."""
+        """The number of workers."""
 
     @abstractmethod
     def open(self, seed: int = 0) -> Session:
-        """Fresh resources for one run; `seed` is of whatever is random in it."""
+        """Make the resources of one run; `seed` is for whatever is random in it."""
 
 
 class Session(ABC):
-    """The resources of one run: shared variables, clocks, and whatever carries messages."""
+    """The resources of one run: shared variables, clocks, and what carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is unmetered
     hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
-    hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be two-level
+    hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be hierarchical
     ranks: Sequence[int]  # the workers that live in this process
+
+    # --- shared variables --------------------------------------------------------------------------------
 
     @abstractmethod
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
-        """The shared variable of that name; the first call makes it from `like`."""
+        """Return the shared variable of that name; the first call makes it from `like`."""
 
+    @abstractmethod
     def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
         """Set a shared variable, moved so often, while no worker runs (a checkpoint is being restored)."""
-        shared.store.store(values, version)
 
+    @abstractmethod
     def version(self, shared: Shared) -> int:
-        """How often a shared variable was moved, while no worker runs."""
-        moves: int = shared.store.version
-        return moves
+        """Return how often a shared variable was moved, while no worker runs."""
 
+    @abstractmethod
     def in_common(self, name: str, like: Buffer) -> Buffer:
-        """The buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""
-        common: Buffer = buffers.copy_of(like)
-        return common
+        """Return the buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""
 
-    @abstractmethod
-    def now(self, rank: int) -> float:
-        """Seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
-
-    @abstractmethod
-    def clock(self, rank: int) -> Callable[[], float]:
-        """A cheap clock of this worker, good for differences only."""
+    # --- the run -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> None:
         """Carry every task to its end, or raise what stopped the first that failed, all others stopped."""
 
+    @abstractmethod
     def join(self, worker: Worker) -> Endpoint:
         """Let a loop that belongs to the user perform this worker's communications; the clock begins."""
-        name = type(self).__name__.removesuffix("Session")
-        raise TypeError(f"{name} has no place for a loop of your own, which needs a process for each worker")
 
+    @abstractmethod
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        """What a wrapper does to the requests of a worker as they pass."""
-        return requests
+        """Return the requests of a worker as the wrappers of a transport change them."""
+
+    @abstractmethod
+    def leave(self, error: BaseException | None) -> None:
+        """End this process's part of the run, or because of `error`: nothing more is asked of this session."""
+
+    # --- clocks ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def now(self, rank: int) -> float:
+        """Return seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
+
+    @abstractmethod
+    def clock(self, rank: int) -> Callable[[], float]:
+        """Return a cheap clock of this worker, good for differences only."""
 
     @abstractmethod
     def resume(self, rank: int, seconds: float) -> None:
@@ -114,34 +121,76 @@ class Session(ABC):
 
     @abstractmethod
     def pause(self, rank: int) -> None:
-        """This worker's clock, if real, stops: all workers are at a quiesce point."""
+        """Stop this worker's clock, if real: all workers are at a quiesce point."""
 
     @abstractmethod
     def proceed(self, rank: int) -> None:
-        """This worker's clock goes on."""
+        """Let this worker's clock go on."""
 
-    # --- where workers live in several processes ---------------------------------------------------------
+    # --- agreement between processes ---------------------------------------------------------------------
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        """A function that asks every process `mine` (JSON) at any time; answers in the order of ranks."""
-        return lambda: [mine()]
+    @abstractmethod
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        """Return a function that gathers what `mine` gives in every process, in rank order.
 
-    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        """A function that begins a halt: every process prepares, all decide the largest answer. Never waits."""
-        return lambda: decide(prepare())
+        mine: gives a value that JSON can hold; called whenever any process gathers under that name.
+        """
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
-        """Block a worker until a halt that has begun is decided; raise if that is in vain."""
-        while not decided():
-            time.sleep(0)
+    @abstractmethod
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        """Return a function that begins a common stop, and never waits.
+
+        Every process then calls `prepare`, which gives a step, and all call `decide` with the largest.
+        """
+
+    @abstractmethod
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        """Block a worker until a stop that has begun is decided; raise if that is in vain."""
+
+
+class LocalSession(Session):
+    """A session whose workers all live in this process, and whose shared variables the core keeps."""
+
+    def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
+        shared.store.store(values, version)
+
+    def version(self, shared: Shared) -> int:
+        moves: int = shared.store.version
+        return moves
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        common: Buffer = buffers.copy_of(like)
+        return common
+
+    def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        return requests
 
     def leave(self, error: BaseException | None) -> None:
-        """The run is over here, or `error` ended it: nothing more is asked of this session."""
         return
+
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return lambda: [mine()]
+
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        return lambda: decide(prepare())
+
+
+class ManyWorkersSession(LocalSession):
+    """A session of several workers in this process, which has no place for a loop of the user's."""
+
+    def join(self, worker: Worker) -> Endpoint:
+        name = type(self).__name__.removesuffix("Session")
+        raise TypeError(f"{name} has no place for a loop of your own, which needs a process for each worker")
+
+
+def spin(decided: Callable[[], bool]) -> None:
+    """Block until another thread of this process has decided."""
+    while not decided():
+        time.sleep(0)
 
 
 class Endpoint(ABC):
-    """One worker's end of a transport in real time: performs a request, blocking with a deadline."""
+    """One worker's end of a transport in real time: performs requests, blocking with a deadline."""
 
     rank: int
     doing: Request | None = None  # what the others name when this worker is late
@@ -149,15 +198,15 @@ class Endpoint(ABC):
     @property
     @abstractmethod
     def handlers(self) -> dict[type[Request], Callable[..., object]]:
-        """What performs each type of communication."""
+        """Return what performs each type of communication."""
 
+    @abstractmethod
     def check(self) -> None:
         """Raise if another worker has failed: for one that computes and never waits."""
-        return
 
 
 def drive(task: Task, endpoint: Endpoint) -> None:
-    """The whole driver of a worker in real time."""
+    """Perform all requests of a worker in real time."""
     handlers: dict[type[Request], Callable[..., object]] = dict(endpoint.handlers)
     handlers.update(dict.fromkeys(Compute.__subclasses__(), task.compute))
     for request in task.requests:
@@ -170,7 +219,7 @@ SAYS_WHERE = (WorkerFailed, PeerFailed, TimedOut, Mismatch, Diverged, Checkpoint
 
 
 def failure(worker: Worker, during: Request | None, cause: BaseException) -> BaseException:
-    """The error that the caller sees when `cause` stopped a worker: says who, when and where, once."""
+    """Return the error for the caller when `cause` stopped a worker: it names worker, round and request once."""
     if isinstance(cause, SAYS_WHERE):
         return cause
     where = "the start of a round" if during is None else str(during)

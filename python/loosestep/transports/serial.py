@@ -26,7 +26,7 @@ from loosestep.requests import (
     Wait,
 )
 from loosestep.transports import center
-from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.base import Endpoint, LocalSession, Session, Task, Transport, drive, failure, spin
 from loosestep.transports.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Serial(Transport):
-    """One worker and no thread: the slow and honest way to step through a strategy in a debugger."""
+    """One worker and no thread: for stepping through a strategy in a debugger."""
 
     @property
     def size(self) -> int:
@@ -45,8 +45,8 @@ class Serial(Transport):
         return SerialSession()
 
 
-class SerialSession(Stopwatch, Session):
-    """The worker alone: every collective has nobody to wait for."""
+class SerialSession(Stopwatch, LocalSession):
+    """One worker alone: no collective waits for anybody."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +63,9 @@ class SerialSession(Stopwatch, Session):
     def join(self, worker: Worker) -> Endpoint:
         self.begin()
         return self.endpoint
+
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        spin(decided)
 
     def run(self, tasks: Sequence[Task]) -> None:
         self.begin()
@@ -98,13 +101,16 @@ class SerialEndpoint(Endpoint):
     def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
         return self._handlers
 
+    def check(self) -> None:
+        """Do nothing: there is no other worker."""
+
     def exchange(self, request: Exchange) -> None:
-        """Messages to oneself arrive at once."""
+        """Copy messages to oneself at once."""
         for (_, sent), (_, received) in zip(request.sends, request.recvs, strict=True):
             ops.copy(sent, received)
 
     def wait(self, request: Wait) -> None:
-        """What was started is performed now."""
+        """Perform now what was started."""
         if request.request not in self.started:
             raise RuntimeError(f"{request} waits for what was not started")
         self.started.remove(request.request)

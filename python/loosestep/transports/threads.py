@@ -38,14 +38,14 @@ from loosestep.requests import (
 )
 from loosestep.transports import center
 from loosestep.transports.attendance import Roll
-from loosestep.transports.base import Endpoint, Session, Task, Transport, drive, failure
+from loosestep.transports.base import Endpoint, ManyWorkersSession, Session, Task, Transport, drive, failure
 from loosestep.transports.forks import Original, end_copy
 from loosestep.transports.matching import check_message
-from loosestep.transports.mpi.mailbox import pop
+from loosestep.transports.queues import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
-ROOM = 30  # requests that a worker has under way at once; a team has room for 32
+MAX_IN_FLIGHT = 30  # requests that a worker has under way at once; a team has room for 32
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 
@@ -76,8 +76,8 @@ class Threads(Transport):
         return ThreadsSession(self)
 
 
-class ThreadsSession(Stopwatch, Session):
-    """What the threads of one run share."""
+class ThreadsSession(Stopwatch, ManyWorkersSession):
+    """The resources that the threads of one run share."""
 
     def __init__(self, config: Threads) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ThreadsSession(Stopwatch, Session):
             return self.variables[name]
 
     def team(self, group: Group) -> _core.Team:
-        """The collectives of one group, made when it first meets."""
+        """Return the collectives of one group, made when it first meets."""
         with self.lock:
             if group not in self.teams:
                 self.teams[group] = _core.Team(len(group))
@@ -109,7 +109,7 @@ class ThreadsSession(Stopwatch, Session):
                     self.teams[group].abort()
             return self.teams[group]
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
+    def await_stop(self, decided: Callable[[], bool]) -> None:
         while not decided():
             if self.aborted:  # a second Ctrl-C came before the first was heeded
                 raise Aborted
@@ -144,7 +144,7 @@ class ThreadsSession(Stopwatch, Session):
                     until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
-        """One thread. The first failure is the one the caller sees; it stops all."""
+        """Run one worker in its thread. The first failure stops all, and is the one that the caller sees."""
         endpoint = self.endpoints[task.worker.rank]
         endpoint.worker = task.worker
         try:
@@ -162,13 +162,13 @@ class ThreadsSession(Stopwatch, Session):
             endpoint.done = True
 
     def compute(self, task: Task, request: Request) -> int:
-        """A forked copy has no other workers, for whom it would wait."""
+        """Perform a computation; raise in a forked copy, which would wait for workers that it does not have."""
         steps = task.compute(request)
         self.original.require(task.worker.rank)
         return steps
 
     def abort(self) -> None:
-        """Every wait, now and later, ends."""
+        """End every wait, now and later."""
         self.aborted = True
         with self.lock:
             teams = list(self.teams.values())
@@ -179,7 +179,7 @@ class ThreadsSession(Stopwatch, Session):
 
 
 class ThreadsEndpoint(Endpoint):
-    """One worker's end: posts and completes, in one or in two steps."""
+    """One worker's end: posts a collective and completes it, in one step or in two."""
 
     def __init__(self, session: ThreadsSession, rank: int) -> None:
         self.session, self.rank = session, rank
@@ -211,6 +211,9 @@ class ThreadsEndpoint(Endpoint):
     def handlers(self) -> dict[type[Request], Callable[[Any], object]]:
         return self._handlers
 
+    def check(self) -> None:
+        """Do nothing: a failure ends the threads of all workers."""
+
     @staticmethod
     def at_once(post: Callable[[Any], Callable[[], None]]) -> Callable[[Any], None]:
         """Post and complete."""
@@ -222,7 +225,7 @@ class ThreadsEndpoint(Endpoint):
         """Post now, complete at `Wait`; what needs nobody else is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
-        if len(self.begun) >= ROOM:
+        if len(self.begun) >= MAX_IN_FLIGHT:
             self.make_room()
         self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
 
@@ -248,7 +251,7 @@ class ThreadsEndpoint(Endpoint):
     # --- collectives -------------------------------------------------------------------------------------
 
     def team(self, group: Group | None) -> tuple[_core.Team, int]:
-        """The team of a group, and this worker's number in it."""
+        """Return the team of a group, and this worker's number in it."""
         ranks = self.world if group is None else group
         if ranks not in self._teams:
             self._teams[ranks] = self.session.team(ranks), ranks.index(self.rank)
@@ -284,12 +287,12 @@ class ThreadsEndpoint(Endpoint):
 
     def complete(self, request: Request, team: _core.Team, me: int, ticket: int) -> None:
         """Wait for a post to be answered, as long as those who are late show signs of life."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while (status := self.complete_once(request, team, me, ticket)) != "done":
             if status == "aborted":
                 raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(team.missing(ticket))
+            detector = detector or HangDetector(self, request)
+            detector.check(team.missing(ticket))
 
     def complete_once(self, request: Request, team: _core.Team, me: int, ticket: int) -> str:
         try:
@@ -300,7 +303,7 @@ class ThreadsEndpoint(Endpoint):
     # --- messages, roll call -----------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> Callable[[], None]:
-        """Sends are copied now; receives are filled at completion, in the order in which they were begun."""
+        """Copy sends now; fill receives at completion, in the order in which they were begun."""
         session = self.session
         with session.changed:
             for to, buf in request.sends:
@@ -322,7 +325,7 @@ class ThreadsEndpoint(Endpoint):
                     asked.notes[source] = note
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
-        """The next message of a sender, waited for."""
+        """Block until the next message of a sender is there, and return it."""
         session = self.session
         self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
         with session.changed:
@@ -338,7 +341,7 @@ class ThreadsEndpoint(Endpoint):
             self.until(request, lambda: bool(request.answer), lambda: others)
 
     def sleep(self, request: Sleep) -> None:
-        """In the transport's time, but not past an abort."""
+        """Sleep in the transport's time, but not past an abort."""
         until = time.monotonic() + request.seconds
         while (left := until - time.monotonic()) > 0:
             if self.session.aborted:
@@ -347,7 +350,7 @@ class ThreadsEndpoint(Endpoint):
 
     def until(self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]) -> None:
         """Wait until something under `changed` is ready."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while True:
             with self.session.changed:
                 if self.session.changed.wait_for(
@@ -356,11 +359,11 @@ class ThreadsEndpoint(Endpoint):
                     if ready():
                         return
                     raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(missing())
+            detector = detector or HangDetector(self, request)
+            detector.check(missing())
 
 
-class Watch:
+class HangDetector:
     """Tells late workers that are alive from those that hang: a new request is a sign of life."""
 
     def __init__(self, endpoint: ThreadsEndpoint, request: Request) -> None:
@@ -383,7 +386,7 @@ class Watch:
             raise TimedOut(self.endpoint.rank, str(self.request), words, session.deadline)
 
     def culprits(self, late: Sequence[int]) -> Sequence[int]:
-        """Those who compute hold up those who wait for them; else those who are late."""
+        """Return the workers that compute, which hold up those that wait for them; if none, the late ones."""
         others = [other for other in self.endpoint.session.endpoints if other is not self.endpoint]
         return [other.rank for other in others if isinstance(other.doing, Compute) and not other.done] or late
 

@@ -80,14 +80,14 @@ class WrappedSession(Session):
     def proceed(self, rank: int) -> None:
         self.inner.proceed(rank)
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        return self.inner.surveying(topic, mine)
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return self.inner.all_gather_object(name, mine)
 
-    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        return self.inner.halting(prepare, decide)
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        return self.inner.stop_protocol(prepare, decide)
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
-        self.inner.await_halt(decided)
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        self.inner.await_stop(decided)
 
     def leave(self, error: BaseException | None) -> None:
         self.inner.leave(error)

@@ -39,7 +39,7 @@ def rank_is_stopped_for_a_moment(trial: Any) -> None:
 
 @outside(FAILS)
 def rank_is_stopped_for_long(trial: Any) -> None:
-    """Longer than its silence is borne; then it comes back."""
+    """Stop longer than the heartbeat timeout; then come back."""
     trial.signal(trial.rank, SIGSTOP)
     Timer(18, trial.signal, (trial.rank, SIGCONT)).start()
 

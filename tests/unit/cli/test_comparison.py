@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from loosestep.cli.report.live import short, told
 from rich.console import Console
 
 import loosestep as ls
@@ -24,7 +25,6 @@ from loosestep.cli.contenders import (
     with_the_rest,
 )
 from loosestep.cli.experiment import Experiment
-from loosestep.cli.report.live import short, told
 from loosestep.cli.report.outcome import Outcome
 from loosestep.cli.report.ranking import leader
 from loosestep.cli.report.summary import Number, Summary, copies, target_of

@@ -14,7 +14,7 @@ from tests.unit.values import Values, beginnings, bits, drawn, reduced, workers
 
 from loosestep.lowering import hierarchical
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import Hosted, Script
+from loosestep.lowering.requests import IntraHost, Script
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Start, Wait
 
 counts_of_hosts = st.lists(st.integers(1, 3), min_size=2, max_size=4).filter(lambda counts: max(counts) > 1)
@@ -90,8 +90,8 @@ def test_what_leaders_send_to_other_hosts_is_what_it_costs(counts: list[int], da
     for make in made:
         requests = [make(rank) for rank in range(n)]
         for rank, (nbytes, messages) in enumerate(between_hosts(requests, counts)):
-            place = hierarchical.Place(workers(n)[rank], hierarchical.split(counts, n))
-            assert hierarchical.cost(requests[rank], place) == (nbytes, messages)
+            hosts_ = hierarchical.HostMap(workers(n)[rank], hierarchical.split(counts, n))
+            assert hierarchical.cost(requests[rank], hosts_) == (nbytes, messages)
 
 
 def between_hosts(requests: Sequence[Any], counts: Sequence[int]) -> list[tuple[int, int]]:
@@ -99,9 +99,9 @@ def between_hosts(requests: Sequence[Any], counts: Sequence[int]) -> list[tuple[
     hosts = hierarchical.split(counts, len(requests))
 
     def asked(rank: int) -> Iterator[Any]:
-        place = hierarchical.Place(workers(len(requests))[rank], hosts)
-        for each in hierarchical.FORMS[type(requests[rank])](requests[rank], place, hierarchical.Ticket(0, 1)):
-            if not isinstance(each, Hosted):
+        hosts_ = hierarchical.HostMap(workers(len(requests))[rank], hosts)
+        for each in hierarchical.FORMS[type(requests[rank])](requests[rank], hosts_, hierarchical.Ticket(0, 1)):
+            if not isinstance(each, IntraHost):
                 if each.notes is not None:  # the weights of the others, as they would come
                     each.notes.update((source, 1.0) for source, _ in each.recvs)
                 yield each
@@ -124,15 +124,15 @@ def test_a_script_knows_what_it_sends_between_hosts() -> None:
 
 
 def test_visits_to_memory_are_numbered_in_the_order_of_the_collectives() -> None:
-    lowering = Lowering(frozenset({Exchange, Script, Hosted}), workers(4)[1], hosts=((0, 1), (2, 3)))
+    lowering = Lowering(frozenset({Exchange, Script, IntraHost}), workers(4)[1], hosts=((0, 1), (2, 3)))
     first, second = AllReduce(np.zeros(2)), Broadcast(np.zeros(2))
     scripts = [
         each.request
         for each in lowering.lower([Start(first), Start(second), Wait(second), Wait(first)])
         if type(each) is Start
     ]
-    visits = [[visit for visit in script.requests if isinstance(visit, Hosted)] for script in scripts]  # type: ignore[attr-defined]
-    assert [[(visit.lane, visit.number) for visit in each] for each in visits] == [
+    visits = [[visit for visit in script.requests if isinstance(visit, IntraHost)] for script in scripts]  # type: ignore[attr-defined]
+    assert [[(visit.phase, visit.number) for visit in each] for each in visits] == [
         [(0, 0), (1, 0)],
         [(0, 1), (1, 1)],
     ]

@@ -12,7 +12,7 @@ from tests.unit.messages import Mail
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import Drain, Drained, Hosted, Script
+from loosestep.lowering.requests import Drain, Drained, IntraHost, Script
 from loosestep.requests import (
     AllReduce,
     Barrier,
@@ -97,7 +97,7 @@ def test_a_group_is_lowered_where_native_collectives_take_none() -> None:
     assert {type(each) for each in others} == {Exchange}
 
 
-def test_offstage_a_collective_without_a_price_passes() -> None:
+def test_while_unmetered_a_collective_without_a_price_passes() -> None:
     one = lowering(0, 2, unpriced=frozenset({Broadcast}))
     asked = Broadcast(np.zeros(4))
     assert {type(each) for each in one.lower([asked])} == {Exchange}
@@ -176,7 +176,7 @@ def test_memory_of_a_host_is_messages_where_nobody_shares_any() -> None:
     bufs = beginnings(2)
     wanted = reduced("sum", bufs)
     scripts = [
-        lowering(rank, 2).lower([Hosted(0, 0, 9, iter([AllReduce(bufs[rank], "sum"), Barrier()]))])
+        lowering(rank, 2).lower([IntraHost(0, 0, 9, iter([AllReduce(bufs[rank], "sum"), Barrier()]))])
         for rank in range(2)
     ]
     Mail(scripts).play()

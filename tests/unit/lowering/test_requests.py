@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loosestep.lowering.requests import Drain, Drained, Hosted, RollCall, Script
+from loosestep.lowering.requests import Drain, Drained, IntraHost, RollCall, Script
 from loosestep.requests import AllReduce, Communication, Wait
 
 
@@ -15,7 +15,7 @@ def test_they_name_what_they_stand_for() -> None:
     assert str(Drain(reduction, Drained())) == "Drain(AllReduce(3 float32, 'sum', 1.0))"
     assert str(Wait(Script(reduction, iter(())))) == "Wait(AllReduce(3 float32, 'sum', 1.0))"
     assert str(RollCall(3, present=True)) == "RollCall(3)"
-    assert str(Hosted(1, 4, 99, iter(()))) == "Hosted(1, 4, 99)"
+    assert str(IntraHost(1, 4, 99, iter(()))) == "IntraHost(1, 4, 99)"
 
 
 def test_a_roll_call_has_an_answer_of_its_own() -> None:
@@ -26,7 +26,7 @@ def test_a_roll_call_has_an_answer_of_its_own() -> None:
 
 def test_each_is_itself_however_alike_two_are() -> None:
     """They are keys of what was started."""
-    for make in (Drained, lambda: RollCall(1, present=True), lambda: Hosted(0, 0, 0, iter(()))):
+    for make in (Drained, lambda: RollCall(1, present=True), lambda: IntraHost(0, 0, 0, iter(()))):
         one, other = make(), make()
         assert one != other
         assert len({one, other}) == 2

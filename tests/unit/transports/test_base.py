@@ -66,10 +66,10 @@ def test_what_says_where_itself_is_left_as_it_is(error: Any) -> None:
 def test_a_session_of_one_process_answers_for_itself() -> None:
     session: Any = FakeSession()
     decided: list[int] = []
-    session.halting(lambda: 4, decided.append)()
+    session.stop_protocol(lambda: 4, decided.append)()
     assert decided == [4]
     looks = iter([False, False, True])
-    session.await_halt(lambda: next(looks))
+    session.await_stop(lambda: next(looks))
     common = session.in_common("params", like := np.ones(3))
     assert common.tolist() == [1.0] * 3
     assert common is not like

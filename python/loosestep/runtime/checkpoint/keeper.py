@@ -45,8 +45,8 @@ class Keeper:
         self.apart = len(session.ranks) < signature["workers"]  # workers live in several processes
         self.written: dict[int, list[int]] = {}  # by rank: size and checksum of the part
         self.failed: dict[int, list[Any]] = {}  # by rank: what its save came to
-        self.all_written = session.surveying("written", lambda: sorted(self.written.items()))
-        self.all_failed = session.surveying("not written", lambda: sorted(self.failed.items()))
+        self.all_written = session.all_gather_object("written", lambda: sorted(self.written.items()))
+        self.all_failed = session.all_gather_object("not written", lambda: sorted(self.failed.items()))
         self.folder = self.open(path, signature, resume, keep)
 
     def open(self, path: str | PathLike[str], signature: Facts, resume: bool, keep: int) -> Folder:
@@ -73,7 +73,7 @@ class Keeper:
     def ask(self, mine: Any) -> list[Any]:
         """This process's word, and those of all."""
         self.asked += 1
-        return self.session.surveying(f"checkpoint {self.asked}", lambda: mine)()
+        return self.session.all_gather_object(f"checkpoint {self.asked}", lambda: mine)()
 
     def refuse(self, words: Sequence[str]) -> None:
         """Raise in all processes what one of them said."""

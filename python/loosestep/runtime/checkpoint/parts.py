@@ -57,7 +57,7 @@ def packed(tensors: Tensors, facts: Facts, belongs: Facts) -> bytes:
 
 
 def in_order(tensor: NDArray[Any]) -> NDArray[Any]:
-    """The tensor with its memory in C order, of its own shape: safetensors writes memory as it lies."""
+    """Return the tensor with C-ordered memory and its own shape, since safetensors writes memory as it lies."""
     return np.ascontiguousarray(tensor).reshape(tensor.shape)
 
 
@@ -105,7 +105,7 @@ def read_first_format(path: Path) -> tuple[Tensors, Facts]:
 
 
 def opened(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """All tensors of a file, and its header's entries."""
+    """Return all tensors of a file, and the entries of its header."""
     try:
         disk.check_regular(path)
         with safe_open(path, framework="numpy") as file:
@@ -115,7 +115,7 @@ def opened(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
-    """A file that may not be read may well be whole: only another one is a reason to use an older one."""
+    """Return the error of an unreadable file: `Damaged`, unless only the permission to read it is missing."""
     kind = CheckpointError if isinstance(error, PermissionError) else Damaged
     why = disk.reason(error) if isinstance(error, OSError) else error
     return kind(f"{path} cannot be read as a checkpoint: {why}")

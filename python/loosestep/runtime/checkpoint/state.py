@@ -1,4 +1,4 @@
-"""What of a run goes into a checkpoint, and back."""
+"""A worker's state, counters and position, saved into a checkpoint and restored from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, O
 
 
 def told(program: Program, name: str, value: Any) -> Any:
-    """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
+    """Return a value of the state for JSON; of a communication, until when to wait. Raises CheckpointError."""
     if isinstance(value, Communication):
         return {"due": program.drained(value).due}
     if isinstance(value, np.generic):
@@ -57,7 +57,7 @@ def told(program: Program, name: str, value: Any) -> Any:
 
 
 def heard(fact: Any) -> Any:
-    """What `told` wrote."""
+    """Return the value that `told` made JSON of."""
     return Drained(fact["due"]) if isinstance(fact, dict) else fact
 
 
@@ -99,7 +99,7 @@ def check_finite(tensors: Mapping[str, Buffer], rank: int, step: int) -> None:
 
 
 def position(program: Program, meter: Meter) -> Facts:
-    """Where a worker stands: counters of the program, the worker, its data and its meters."""
+    """Return a worker's position: counters of the program, the worker, its data and its meter."""
     facts: Facts = {"taken": program.model.feed.taken}
     for group, owner, names in owners(program, meter):
         facts[group] = {name: getattr(owner, attribute) for name, attribute in names.items()}
@@ -129,7 +129,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
 
 @contextmanager
 def understood(where: str) -> Iterator[None]:
-    """Whatever goes wrong with facts of another shape than those that were written is said of their file."""
+    """Raise CheckpointError, naming the file, where facts have another shape than those that are written."""
     try:
         yield
     except NOT_WRITTEN_SO as error:
@@ -141,7 +141,7 @@ def understood(where: str) -> Iterator[None]:
 def restore_state(
     program: Program, meter: Meter, session: Session, tensors: dict[str, Any], facts: Facts, where: str
 ) -> None:
-    """Everything but the data."""
+    """Restore everything but the position in the data."""
     worker = program.worker
     program.enter(facts["program"].get("part", 0))
     if "params" in tensors:

@@ -1,8 +1,9 @@
-"""What the environment says of who started this process: one of several that trains alone is an error."""
+"""What the environment says of the launcher of this process: one of several that trains alone is an error."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALN
 """Those of them that hold a number of processes."""
 
 BY_LOOSESTEP = "LOOSESTEP_RANKS"
+RECORD = "LOOSESTEP_BEGUN"  # where the file is that tells a rank's guard how far the rank is
 
 
 def started_by_mpi() -> bool:
@@ -62,3 +64,11 @@ def remedy(count: int | str) -> str:
         f"Start the script by `loosestep run -n {count} SCRIPT` or by the mpiexec of mpi4py's MPI (under SLURM "
         "also `srun --mpi=pmix`), or say on=loosestep.Serial() if each shall train alone"
     )
+
+
+def tell_guard(word: str) -> None:
+    """Write a word into the record that `loosestep run` keeps of this rank, where it was started so."""
+    place = os.environ.get(RECORD)
+    if place is not None:
+        with suppress(OSError), open(place, "a") as file:
+            file.write(f"{word}\n")

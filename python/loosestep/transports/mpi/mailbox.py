@@ -1,25 +1,34 @@
-"""Buffers between processes: each message finds the receive that waits for it, or waits for one."""
+"""Matching of messages: each finds the receive that was posted for it, or is kept until one is."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from loosestep.requests import Exchange
 from loosestep.transports.matching import check_message
-from loosestep.transports.mpi.wire import Header, Kind
+from loosestep.transports.mpi.wire import DTYPES, Header, Kind
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Exchange
+    from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
     from loosestep.transports.mpi.wire import Wire
 
+Key: TypeAlias = tuple[int, int, int]  # (source, kind, tag)
+Arrivals: TypeAlias = "dict[Kind, Callable[[int, Header, bytes | None], None]]"
+"""What is done with a message that came, by its kind."""
+Operations: TypeAlias = "dict[type[Request], Callable[[Any, Worker], Operation]]"
+"""What begins a request, by its type."""
+DATA = int(Kind.DATA)
 
-class Pending:
-    """Something under way in so many parts; `then` is called when the last is done."""
+
+class Operation:
+    """A request in flight, in so many parts; `then` is called when the last part is done."""
 
     __slots__ = ("left", "then")
 
@@ -27,119 +36,140 @@ class Pending:
         self.left = left
         self.then: Callable[[], None] | None = None
 
-    def part(self) -> None:
-        """One part is done."""
+    def finish_part(self) -> None:
+        """Count one part as done."""
         self.left -= 1
         if not self.left and self.then is not None:
             self.then()
 
 
-class Message:
-    """What came before anybody waited for it."""
+class UnexpectedMessage:
+    """A message that came before its receive was posted."""
 
-    __slots__ = ("content", "header", "receipt", "whole")
+    __slots__ = ("content", "header", "receive", "whole")
 
     def __init__(self, header: Header, content: Buffer) -> None:
         self.header, self.content = header, content
         self.whole = False
-        self.receipt: Receipt | None = None
+        self.receive: PostedReceive | None = None
+
+    def complete(self) -> None:
+        """Note that its payload is here."""
+        self.whole = True
+        if self.receive is not None:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Write it where its receive says."""
+        assert self.receive is not None
+        self.receive.into[...] = self.content
+        self.receive.finish(self.header)
 
 
-class Receipt:
-    """Where a message shall go."""
+class PostedReceive:
+    """Where a message is to be written, and what is then done."""
 
-    __slots__ = ("into", "notes", "pending", "source", "worker")
+    __slots__ = ("into", "notes", "operation", "source", "worker")
 
     def __init__(
-        self, source: int, into: Buffer, worker: Worker, pending: Pending, notes: dict[int, float] | None
+        self, source: int, into: Buffer, worker: Worker, operation: Operation, notes: dict[int, float] | None
     ) -> None:
         self.source, self.into, self.worker = source, into, worker
-        self.pending, self.notes = pending, notes
+        self.operation, self.notes = operation, notes
 
     def check(self, header: Header) -> None:
-        """The message must be what is expected."""
-        if header.size != self.into.size or header.dtype != self.into.dtype.str[1:]:
-            check_message(self.source, np.empty(header.size, header.dtype), self.worker, self.into)
+        """Raise Mismatch if the message is not what is expected."""
+        if header.size != self.into.size or header.dtype != self.into.dtype.num:
+            check_message(self.source, np.empty(header.size, DTYPES[header.dtype]), self.worker, self.into)
 
-    def done(self, header: Header) -> None:
+    def finish(self, header: Header) -> None:
+        """Note that the message is in its place."""
         if self.notes is not None:
             self.notes[self.source] = header.note
-        self.pending.part()
+        self.operation.finish_part()
 
 
-class Mail:
-    """One worker's messages, over a wire. Whoever calls holds `lock`."""
+class Mailbox:
+    """One process's messages with content, over a wire. Callers hold `lock`.
+
+    sent: messages of work that have left here; incoming: those whose payload is still on its way.
+    """
 
     def __init__(self, wire: Wire) -> None:
         self.wire, self.rank, self.size = wire, wire.rank, wire.size
         self.lock = threading.RLock()
-        self.mail: dict[tuple[int, int, int], deque[Message]] = defaultdict(deque)  # by (source, kind, tag)
-        self.awaited: dict[tuple[int, int, int], deque[Receipt]] = defaultdict(deque)
+        self.unexpected: dict[Key, deque[UnexpectedMessage]] = defaultdict(deque)
+        self.posted: dict[Key, deque[PostedReceive]] = defaultdict(deque)
         self.numbers = 0
+        self.sent = self.incoming = 0
+        self.operations: Operations = {Exchange: self.exchange}
+        self.arrivals: Arrivals = {Kind.DATA: self.deliver, Kind.VALUE: self.deliver}
 
     def number(self) -> int:
-        """A number that no other question of this process has."""
+        """Return a number that no other question of this process has."""
         self.numbers += 1
         return self.numbers
 
-    def exchange(self, request: Exchange, worker: Worker) -> Pending:
-        pending = Pending(len(request.sends) + len(request.recvs))
+    def send(
+        self, to: int, header: Header, payload: Buffer | None = None, done: Callable[[], None] | None = None
+    ) -> None:
+        """Begin to send a message of work; `done` is called when the payload may be changed again."""
+        self.sent += 1
+        self.wire.send(to, header, payload, done)
+
+    def exchange(self, request: Exchange, worker: Worker) -> Operation:
+        """Begin every send of a request, and post every receive."""
+        operation = Operation(len(request.sends) + len(request.recvs))
+        tag, notes, round_, note = request.tag, request.notes, worker.round, request.note
         for to, buf in request.sends:
-            header = Header(Kind.DATA, buf.dtype.str[1:], buf.size, 0, worker.round, request.tag, request.note)
-            self.wire.send(to, header, buf, pending.part)
+            self.sent += 1
+            header = Header(DATA, buf.dtype.num, buf.size, 0, round_, tag, note)
+            self.wire.send(to, header, buf, operation.finish_part)
         for source, into in request.recvs:
-            self.expect((source, Kind.DATA, request.tag), Receipt(source, into, worker, pending, request.notes))
-        return pending
+            self.post((source, DATA, tag), PostedReceive(source, into, worker, operation, notes))
+        return operation
 
-    def expect(self, key: tuple[int, int, int], receipt: Receipt) -> None:
-        """A message shall go there: it is here, or on its way, or will come."""
-        box = self.mail.get(key)
-        if not box:
-            self.awaited[key].append(receipt)
+    def post(self, key: Key, receive: PostedReceive) -> None:
+        """Post a receive for a message that is here, on its way, or still to come."""
+        queue = self.unexpected.get(key)
+        if queue is None:
+            self.posted[key].append(receive)
             return
-        message = pop(self.mail, key)
-        receipt.check(message.header)
-        message.receipt = receipt
+        message = queue.popleft()
+        if not queue:
+            del self.unexpected[key]  # tags are never used again
+        receive.check(message.header)
+        message.receive = receive
         if message.whole:
-            self.hand_over(message)
+            message.hand_over()
 
-    def arrive(self, source: int, header: Header, content: bytes | None) -> None:
-        """A buffer has come, or its header has."""
+    def deliver(self, source: int, header: Header, content: bytes | None) -> None:
+        """Write a message where the receive that waits for it says, or keep it until one is posted."""
         key = (source, header.kind, header.tag)
-        if self.awaited.get(key):
-            receipt = pop(self.awaited, key)
-            receipt.check(header)
-            self.take_in(source, header, content, receipt.into, lambda: receipt.done(header))
+        queue = self.posted.get(key)
+        if queue is not None:
+            receive = queue.popleft()
+            if not queue:
+                del self.posted[key]
+            receive.check(header)
+            self.read(source, header, content, receive.into, lambda: receive.finish(header))
             return
-        message = Message(header, np.empty(header.size, header.dtype))
-        self.mail[key].append(message)
-        self.take_in(source, header, content, message.content, lambda: self.complete(message))
+        message = UnexpectedMessage(header, np.empty(header.size, DTYPES[header.dtype]))
+        self.unexpected[key].append(message)
+        self.read(source, header, content, message.content, message.complete)
 
-    def take_in(
+    def read(
         self, source: int, header: Header, content: bytes | None, into: Buffer, done: Callable[[], None]
     ) -> None:
-        """The payload, into its place."""
+        """Write a message's payload into a buffer, and call `done` when all of it is there."""
         if content is None:
-            self.wire.receive(source, into, done)
+            self.incoming += 1
+            self.wire.receive(source, into, partial(self.finish_read, done))
         else:
-            into[...] = np.frombuffer(content, header.dtype)
+            into[...] = np.frombuffer(content, DTYPES[header.dtype])
             done()
 
-    def complete(self, message: Message) -> None:
-        message.whole = True
-        if message.receipt is not None:
-            self.hand_over(message)
-
-    def hand_over(self, message: Message) -> None:
-        assert message.receipt is not None
-        message.receipt.into[...] = message.content
-        message.receipt.done(message.header)
-
-
-def pop(boxes: dict[Any, deque[Any]], key: Any) -> Any:
-    """The oldest of a box; an empty box is forgotten, for tags are used once."""
-    box = boxes[key]
-    first = box.popleft()
-    if not box:
-        del boxes[key]
-    return first
+    def finish_read(self, done: Callable[[], None]) -> None:
+        """Note that a long payload is whole."""
+        self.incoming -= 1
+        done()

@@ -1,262 +1,276 @@
-"""A worker's end in a world of processes: sends, receives, serves its piece of every shared variable.
+"""The progress engine of a process: what it sends, receives and has started goes on whenever anybody calls it.
 
-Progress is made by `turn`, in the worker's own thread while it waits and in a helper thread while it computes,
-one at a time: so a center answers, and what was started goes on, during a gradient.
+`ProgressEngine.progress` is called by the worker's own thread while it waits and by the progress thread while it
+computes, one at a time: so shards are served, and what was started goes on, during a gradient. `BlockingCalls` is
+the worker's own side: it begins a request and waits until it is done.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from loosestep.lowering.requests import Hosted, RollCall, Script
-from loosestep.requests import Exchange, Fetch, Push
-from loosestep.transports.attendance import Roll
-from loosestep.transports.mpi.mailbox import Mail, Pending
-from loosestep.transports.mpi.shards import Pieces
-from loosestep.transports.mpi.wire import Header, Kind
+from loosestep.foundation.errors import PeerFailed
+from loosestep.lowering.requests import Script
+from loosestep.transports.continuation import Continuation
+from loosestep.transports.mpi.wire import LAST_OF_WORK
 
 if TYPE_CHECKING:
-    from loosestep.requests import Communication
+    from collections.abc import Callable, Sequence
+
+    from loosestep import _core
+    from loosestep.requests import Communication, Request, Sleep
     from loosestep.requests.worker import Worker
-    from loosestep.transports.mpi.lanes import Lane
-    from loosestep.transports.mpi.wire import Wire
+    from loosestep.transports.forks import Original
+    from loosestep.transports.mpi.collective_slots import CollectiveSlot
+    from loosestep.transports.mpi.departures import Departures
+    from loosestep.transports.mpi.liveness import FailureDetector, Watch
+    from loosestep.transports.mpi.mailbox import Arrivals, Mailbox, Operation, Operations
+    from loosestep.transports.mpi.queries import Queries
 
-PAUSE = 1e-3  # seconds between two turns of the helper thread
-PATIENCE = 2.0  # seconds for the worker to hear that another has failed
-
-
-class Strand:
-    """A started script, which goes on whenever what it asked for is done."""
-
-    def __init__(self, post: Post, requests: Iterator[Communication], worker: Worker) -> None:
-        self.post, self.requests, self.worker = post, requests, worker
-        self.pending = Pending(1)
-        self.error: BaseException | None = None
-
-    def advance(self) -> None:
-        try:
-            for request in self.requests:
-                under_way = self.post.begin(request, self.worker)
-                if under_way.left:
-                    under_way.then = self.advance
-                    return
-        except BaseException as error:  # raised again where it is waited for
-            self.error = error
-        self.pending.part()
+PAUSE = 1e-3  # seconds between two calls by the progress thread
+PATIENCE = 2.0  # seconds for the worker to notice that another has failed
+SPINS = 200  # calls without news before a waiting worker naps
+NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
+REASON = 2.0  # seconds for the reason of an abort to come
 
 
-class Post(Mail):
-    """Requests of one worker, over a wire."""
+class ProgressEngine:
+    """Polls the wire, hands every message to what expects it, and resumes what can go on.
 
-    def __init__(self, wire: Wire) -> None:
-        super().__init__(wire)
-        self.pieces = Pieces(self)
-        self.lanes: list[Lane] = []  # memory of this host, where there are several
-        self.roll = Roll(self.size)
-        self.calls: dict[int, tuple[RollCall, Pending]] = {}
-        self.topics: dict[str, Callable[[Any], Any]] = {}
-        self.questions: list[tuple[int, Header, Any]] = []  # asked before their topic was known here
-        self.replies: dict[int, Callable[[Any], None]] = {}
-        self.errands: deque[Callable[[], None]] = deque()  # of signal handlers, which must not touch the wire
-        self.left: set[int] = set()
-        self.failed: tuple[int, str] | None = None
-        self.failed_at = 0.0
-        self.unheard: Callable[[str], None] = lambda words: None  # the worker does not look at `failed`
-        self.broken: BaseException | None = None  # what went wrong in the helper thread
+    arrivals: what is done with messages, by kind. operations: what begins requests, by type. slots: collectives in
+    a host's memory that are to be advanced too. give_up: called by the progress thread with the words of another
+    worker's failure when this worker has not noticed it for `PATIENCE` seconds.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        arrivals: Arrivals,
+        operations: Operations,
+        slots: Sequence[CollectiveSlot],
+        departures: Departures,
+        give_up: Callable[[str], None],
+    ) -> None:
+        self.wire, self.lock, self.rank = mailbox.wire, mailbox.lock, mailbox.rank
+        self.arrivals, self.operations, self.slots = arrivals, operations, slots
+        self.departures, self.give_up = departures, give_up
+        self.received = 0  # messages of work that came
+        self.ready: deque[Continuation] = deque()  # what they waited for is done
+        self.deferred: deque[Callable[[], None]] = deque()  # by signal handlers, which must not touch the wire
+        self.broken: BaseException | None = None  # what went wrong in the progress thread
         self.closing = threading.Event()
-        self.helper = threading.Thread(target=self.help, name="loosestep post", daemon=True)
-        self.arrivals: dict[int, Callable[[int, Header, bytes | None], None]] = {
-            Kind.DATA: self.arrive,
-            Kind.VALUE: self.arrive,
-            Kind.FETCH: self.pieces.asked_to_fetch,
-            Kind.PUSH: self.pieces.asked_to_change,
-            Kind.STORE: self.pieces.asked_to_change,
-            Kind.ACK: self.pieces.acknowledged,
-            Kind.ROLL: self.called,
-            Kind.PRESENT: self.answered,
-            Kind.ASK: self.asked,
-            Kind.REPLY: self.replied,
-            Kind.FAIL: self.told_of_failure,
-            Kind.LEFT: lambda source, header, content: self.left.add(source),
-        }
+        self.thread = threading.Thread(target=self.run_thread, name="loosestep progress", daemon=True)
 
     # --- progress ----------------------------------------------------------------------------------------
 
-    def help(self) -> None:
-        """The helper thread: turns while the worker computes."""
+    def progress(self) -> bool:
+        """Move everything on without blocking, and return whether anything came."""
+        with self.lock:
+            came = False
+            while self.deferred:
+                self.deferred.popleft()()
+            for source, header, content in self.wire.poll():
+                came = True
+                self.received += header.kind <= LAST_OF_WORK
+                self.arrivals[header.kind](source, header, content)  # type: ignore[index]
+            while self.ready:
+                self.resume(self.ready.popleft())
+            for slot in self.slots:
+                if slot.advance():
+                    came = True
+                    while self.ready:
+                        self.resume(self.ready.popleft())
+            return came
+
+    def run_thread(self) -> None:
+        """Make progress while the worker computes."""
         try:
             while not self.closing.wait(PAUSE):
-                self.turn_if_free()
-                if self.failed is not None and time.monotonic() - self.failed_at > PATIENCE:
-                    self.unheard(self.failed[1])
+                self.progress_if_free()
+                failed = self.departures.failed
+                if failed is not None and time.monotonic() - self.departures.failed_at > PATIENCE:
+                    self.give_up(failed[1])
         except BaseException as error:  # raised again where the worker waits
             self.broken = error
 
-    def turn_if_free(self) -> None:
-        """A turn, unless the worker itself is at it."""
+    def progress_if_free(self) -> None:
+        """Make progress unless another thread is at it."""
         if self.lock.acquire(blocking=False):
             try:
-                self.turn()
+                self.progress()
             finally:
                 self.lock.release()
 
-    def turn(self) -> bool:
-        """Move everything on; whether anything came."""
+    def defer(self, call: Callable[[], None]) -> None:
+        """Let the next progress make a call; for signal handlers."""
+        self.deferred.append(call)
+
+    def close(self, *, orderly: bool) -> None:
+        """Stop the progress thread and give the wire back."""
+        self.closing.set()
+        if self.thread.is_alive():
+            self.thread.join(2.0)
         with self.lock:
-            came = False
-            while self.errands:
-                self.errands.popleft()()
-            for source, header, content in self.wire.poll():
-                came = True
-                self.arrivals[header.kind](source, header, content)
-            for lane in self.lanes:
-                came |= lane.move()
-            return came
+            self.wire.close(orderly=orderly)
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def begin(self, request: Communication, worker: Worker) -> Pending:
-        """Begin a primitive."""
+    def begin(self, request: Communication, worker: Worker) -> Operation:
+        """Begin a request that is not lowered any further."""
+        begin = self.operations.get(type(request))
+        if begin is None:
+            raise TypeError(f"worker {self.rank} cannot begin {request}")
         with self.lock:
-            if isinstance(request, Exchange):
-                return self.exchange(request, worker)
-            if isinstance(request, Fetch):
-                return self.pieces.fetch(request, worker)
-            if isinstance(request, Push):
-                return self.pieces.push(request)
-            if isinstance(request, RollCall):
-                return self.call(request)
-            if isinstance(request, Hosted):
-                return self.lanes[request.lane].enter(request, worker)
-        raise TypeError(f"worker {self.rank} cannot begin {request}")
+            return begin(request, worker)
 
-    def start(self, request: Communication, worker: Worker) -> Strand:
-        """Begin a primitive or a script, which goes on by itself."""
-        strand = Strand(self, request.requests if isinstance(request, Script) else iter((request,)), worker)
+    def start(self, request: Communication, worker: Worker) -> Continuation:
+        """Begin a request, lowered or not, that goes on beside the worker's own."""
+        requests = request.requests if isinstance(request, Script) else iter((request,))
+        continuation = Continuation(worker, self.rank, requests, beside=True)
         with self.lock:
-            strand.advance()
-        return strand
+            self.resume(continuation)
+        return continuation
 
-    # --- roll call: rank 0 keeps the roll ----------------------------------------------------------------
+    def resume(self, continuation: Continuation) -> None:
+        """Begin its requests one after the other, up to the first that is not done at once."""
+        try:
+            for request in continuation.requests:
+                operation = self.begin(request, continuation.worker)
+                if operation.left:
+                    continuation.waiting = request
+                    operation.then = partial(self.ready.append, continuation)
+                    return
+        except BaseException as error:  # raised again where it is waited for
+            continuation.error = error
+        continuation.done = time.monotonic()
 
-    def call(self, request: RollCall) -> Pending:
-        number, pending = self.number(), Pending(0 if request.present else 1)
-        if request.present:
-            request.answer[:] = [True]
-        else:
-            self.calls[number] = request, pending
-        header = Header(Kind.ROLL, round=request.round, number=number, note=float(request.present))
-        if self.rank == 0:
-            self.called(0, header, None)
-        else:
-            self.wire.send(0, header, None, None)
-        return pending
 
-    def called(self, source: int, header: Header, content: bytes | None) -> None:
-        asked = RollCall(header.round, bool(header.note))
-        for (rank, number), known in self.roll.say(source, asked, (source, header.number)):
-            if known.present:
-                continue
-            answer = Header(Kind.PRESENT, number=number, note=float(known.answer[0]))
-            if rank == 0:
-                self.answered(0, answer, None)
-            else:
-                self.wire.send(rank, answer, None, None)
+class BlockingCalls:
+    """One worker's calls that return when what they are for is done."""
 
-    def answered(self, source: int, header: Header, content: bytes | None) -> None:
-        request, pending = self.calls.pop(header.number)
-        request.answer[:] = [bool(header.note)]
-        pending.part()
-
-    # --- questions ---------------------------------------------------------------------------------------
-
-    def answer(self, topic: str, function: Callable[[Any], Any]) -> None:
-        """From now on, questions on this topic are answered by `function`, in whatever thread."""
-        with self.lock:
-            self.topics[topic] = function
-            waiting, self.questions = self.questions, []
-            for source, header, question in waiting:
-                self.put(source, header, question)
-
-    def ask(self, rank: int, topic: str, argument: Any, then: Callable[[Any], None]) -> None:
-        """Ask a rank (itself too); `then` gets the answer."""
-        with self.lock:
-            number = self.number()
-            self.replies[number] = then
-            self.say(rank, Kind.ASK, number, [topic, argument])
-
-    def ask_all(
-        self, topic: str, argument: Any, answers: dict[int, Any], then: Callable[[], None] | None = None
+    def __init__(
+        self,
+        engine: ProgressEngine,
+        queries: Queries,
+        departures: Departures,
+        detector: FailureDetector,
+        original: Original,
     ) -> None:
-        """Ask every rank; `then` is called when all answers are there."""
+        self.engine, self.queries, self.departures = engine, queries, departures
+        self.detector, self.original, self.rank = detector, original, engine.rank
+        self.worker: Any = None
+        self.waiting: str | Request = ""  # for what, while it waits
+        self.waits = 0  # that were begun
 
-        def note(rank: int, answer: Any) -> None:
-            answers[rank] = answer
-            if len(answers) == self.size and then is not None:
-                then()
+    def serve(self, worker: Worker) -> None:
+        """Make the calls of this worker from now on."""
+        self.worker = worker
 
-        for rank in range(self.size):
-            self.ask(rank, topic, argument, partial(note, rank))
+    def check(self) -> None:
+        """Raise if another worker has failed, or the progress thread; or in a forked copy of this process."""
+        self.original.require(self.rank)
+        self.departures.check()
+        if self.engine.broken is not None:
+            raise self.engine.broken
 
-    def say(self, rank: int, kind: Kind, number: int, what: Any) -> None:
-        text = np.frombuffer(json.dumps(what).encode(), np.uint8)
-        self.wire.send(rank, Header(kind, "u1", text.size, number), text, None)
+    # --- waiting -----------------------------------------------------------------------------------------
 
-    def asked(self, source: int, header: Header, content: bytes | None) -> None:
-        self.read(source, header, content, lambda question: self.put(source, header, question))
+    def until(self, what: str | Request, ready: Callable[[], bool], *, watched: bool = True) -> None:
+        """Block until `ready`, making progress meanwhile; raise if waiting is in vain.
 
-    def put(self, source: int, header: Header, question: Any) -> None:
-        topic, argument = question
-        if topic in self.topics:
-            self.say(source, Kind.REPLY, header.number, self.topics[topic](argument))
-        else:
-            self.questions.append((source, header, question))
+        what: what is waited for, in words or as a request. watched: whether to look after the other workers.
+        """
+        if os.getpid() != self.original.pid:
+            self.original.require(self.rank)
+        watch: Watch | None = None
+        began, idle = time.monotonic(), 0
+        self.waits += 1
+        self.waiting = what if watched else ""
+        try:
+            while not ready():
+                idle = 0 if self.engine.progress() else idle + 1
+                if idle > SPINS:
+                    self.check()
+                    time.sleep(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
+                    if watched:
+                        watch = watch or self.detector.watch(what, began)
+                        watch.look()
+        finally:
+            self.waiting = ""
 
-    def replied(self, source: int, header: Header, content: bytes | None) -> None:
-        self.read(source, header, content, self.replies.pop(header.number))
+    def retry(self, request: Request, attempt: Callable[[], _core.Said]) -> None:
+        """Repeat a call of the core, each time with a deadline of its own, until it is done or aborted."""
+        self.waits += 1
+        self.waiting = request
+        try:
+            said = attempt()
+            if said == "waiting":
+                said = self.retry_late(request, attempt)
+        finally:
+            self.waiting = ""
+        if said == "aborted":
+            self.await_reason()
 
-    def read(self, source: int, header: Header, content: bytes | None, then: Callable[[Any], None]) -> None:
-        """A text, when it is whole."""
-        text = np.empty(header.size, np.uint8)
-        self.take_in(source, header, content, text, lambda: then(json.loads(text.tobytes())))
+    def retry_late(self, request: Request, attempt: Callable[[], _core.Said]) -> _core.Said:
+        """Repeat a call for which others are late, and look after them."""
+        watch = self.detector.watch(request, time.monotonic())
+        said: _core.Said = "waiting"
+        while said == "waiting":
+            self.engine.progress()
+            self.check()
+            watch.look()
+            said = attempt()
+        return said
 
-    # --- the end -----------------------------------------------------------------------------------------
+    def await_reason(self) -> None:
+        """Raise what the worker that aborted a collective has said, when its message comes."""
+        until = time.monotonic() + REASON
+        self.until("word of a failure", lambda: time.monotonic() > until, watched=False)
+        raise PeerFailed(-1, "without a word")
 
-    def fail(self, words: str) -> None:
-        """Tell everybody that this worker has failed."""
-        with self.lock:
-            for rank in range(self.size):
-                if rank != self.rank:
-                    self.say(rank, Kind.FAIL, 0, words)
+    # --- requests ----------------------------------------------------------------------------------------
 
-    def told_of_failure(self, source: int, header: Header, content: bytes | None) -> None:
-        def note(words: str) -> None:
-            if self.failed is None:
-                self.failed_at = time.monotonic()
-                self.failed = source, words
+    def perform(self, request: Communication) -> None:
+        """Begin a request and wait for it."""
+        operation = self.engine.begin(request, self.worker)
+        if operation.left:
+            self.until(request, lambda: not operation.left)
 
-        self.read(source, header, content, note)
+    def run(self, request: Script) -> None:
+        """Begin a lowered request and wait for it."""
+        self.finish(self.engine.start(request, self.worker), request)
 
-    def leave(self) -> None:
-        """Say that nothing more will be asked; others are served on."""
-        with self.lock:
-            self.left.add(self.rank)
-            for rank in range(self.size):
-                if rank != self.rank:
-                    self.wire.send(rank, Header(Kind.LEFT), None, None)
+    def finish(self, continuation: Continuation, request: Request) -> None:
+        """Wait for what was started, and raise its error."""
+        self.until(request, lambda: continuation.done is not None)
+        if continuation.error is not None:
+            raise continuation.error
 
-    def close(self, *, orderly: bool) -> None:
-        """Stop the helper and give the wire back."""
-        self.closing.set()
-        if self.helper.is_alive():
-            self.helper.join(2.0)
-        with self.lock:
-            self.wire.close(orderly=orderly)
+    def sleep(self, request: Sleep) -> None:
+        """Make progress for so many seconds."""
+        until = time.monotonic() + request.seconds
+        self.until(str(request), lambda: time.monotonic() >= until, watched=False)
+
+    # --- agreement ---------------------------------------------------------------------------------------
+
+    def inquire(self, topic: str, argument: Any = None) -> list[Any]:
+        """Return every rank's answer to a question, in rank order."""
+        answers: dict[int, Any] = {}
+        self.queries.ask_all(topic, argument, answers)
+        size = self.queries.mailbox.size
+        self.until(f"asking for {topic!r}", lambda: len(answers) == size)
+        return [answers[rank] for rank in range(size)]
+
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        """Return a function that gathers what `mine` (JSON) gives on every rank, in rank order."""
+        self.queries.answer(name, lambda _: mine())
+        return partial(self.inquire, name)
+
+    def barrier(self, name: str) -> None:
+        """Block until every rank has called this."""
+        self.all_gather_object(name, lambda: True)()

@@ -1,242 +1,260 @@
-"""One worker in each of several processes, over a wire: the session and its endpoint."""
+"""One worker in each of several processes, over a wire: the session, composed of its parts, and its endpoint."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from signal import SIGINT
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from loosestep.foundation.errors import PeerFailed, TimedOut
-from loosestep.lowering.requests import Hosted, RollCall, Script
-from loosestep.requests import Exchange, Fetch, Push, Shared, Sleep, Start, Wait
+from loosestep.lowering.requests import RollCall, Script
+from loosestep.requests import Exchange, Sleep, Start, Wait
 from loosestep.transports.base import Endpoint, Session, Task, drive, failure
 from loosestep.transports.forks import Original
 from loosestep.transports.matching import check_facts
-from loosestep.transports.mpi.liveness import Watch
-from loosestep.transports.mpi.progress import Post, Strand
+from loosestep.transports.mpi.attendance import Attendance
+from loosestep.transports.mpi.between_hosts import Hierarchical, Messages
+from loosestep.transports.mpi.departures import Departures
+from loosestep.transports.mpi.heartbeat import UdpHeartbeat
+from loosestep.transports.mpi.host_memory import HostCenter, HostMemory
+from loosestep.transports.mpi.launchers import tell_guard
+from loosestep.transports.mpi.liveness import FailureDetector
+from loosestep.transports.mpi.mailbox import Mailbox
+from loosestep.transports.mpi.progress import BlockingCalls, ProgressEngine
+from loosestep.transports.mpi.queries import Queries
+from loosestep.transports.mpi.shards import Shards
 from loosestep.transports.mpi.stacks import line, stacks
 from loosestep.transports.stopwatch import Stopwatch
 
-RECORD = "LOOSESTEP_BEGUN"  # where the file is that tells a rank's guard how far the rank is
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from loosestep.lowering.hierarchical import Hosts
-    from loosestep.requests import Buffer, Communication, Request
+    from loosestep.requests import Buffer, Communication, Request, Shared
     from loosestep.requests.worker import Worker
+    from loosestep.transports.mpi.components import Centers, Collectives
     from loosestep.transports.mpi.wire import Wire
 
-SPINS = 200  # turns without news before a waiting worker naps
-NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
-class ProcessSession(Stopwatch, Session):
-    """This process's part of a run."""
+def open_session(wire: Wire, hosts: Hosts, heartbeat_timeout: float, deadline: float) -> MPISession:
+    """Compose the session that suits the hosts, over a wire; every rank calls it."""
+    mailbox, group = Mailbox(wire), next(host for host in hosts if wire.rank in host)
+    times = heartbeat_timeout, deadline
+    if len(hosts) == 1:
+        return MPISession(mailbox, HostMemory(group), HostCenter(group), None, hosts, *times)
+    collectives = Hierarchical(group) if len(hosts) < wire.size else Messages()
+    return MPISession(mailbox, collectives, Shards(mailbox), UdpHeartbeat(wire), hosts, *times)
 
-    hosted = False
 
-    def __init__(self, wire: Wire, hosts: Hosts, silence: float, deadline: float) -> None:
+class MPISession(Stopwatch, Session):
+    """This process's part of a run: messages, collectives and centers, moved on by one progress engine.
+
+    heartbeat: tells ranks of other hosts that this process lives; None where messages and memory do.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        collectives: Collectives,
+        centers: Centers,
+        heartbeat: UdpHeartbeat | None,
+        hosts: Hosts,
+        heartbeat_timeout: float,
+        deadline: float,
+    ) -> None:
         super().__init__()
-        self.silence, self.deadline, self.post = silence, deadline, Post(wire)
-        self.size, self.ranks = wire.size, (wire.rank,)
-        self.endpoint = ProcessEndpoint(self)
-        self.native = frozenset(self.endpoint.handlers)
-        self.post.answer("state", lambda _: self.endpoint.state())
-        self.post.answer("version", self.post.pieces.version)
+        self.mailbox, self.collectives, self.centers, self.heartbeat = mailbox, collectives, centers, heartbeat
+        self.ranks, self.hosts = (mailbox.rank,), hosts
+        self.hosted, self.grouped = collectives.hosted, collectives.grouped
         self.original = Original()
+        self.queries, self.departures = Queries(mailbox), Departures(mailbox)
+        self.engine = self.make_engine(Attendance(mailbox))
+        heard = [mailbox.wire.heard, collectives.memories.heard, *([heartbeat.heard] if heartbeat else ())]
+        detector = FailureDetector(self.queries, heard, heartbeat_timeout, deadline)
+        self.calls = BlockingCalls(self.engine, self.queries, self.departures, detector, self.original)
+        centers.open(self.calls)
+        self.endpoint = MPIEndpoint(self.calls, collectives, centers)
+        self.native = frozenset(self.endpoint.handlers)
+        self.queries.answer("state", lambda _: self.state())
         self.gone = False  # it has left
-        self.hook = LastHook(self, wire.end_job)
-        self.post.unheard = self.end_unheard
-        self.post.helper.start()
-        self.hosts = hosts
-        check_facts(self.surveying("hosts", lambda: {"hosts": str(hosts)})())
+        self.hook = UncaughtErrors(self.leave_uncaught, self.original, mailbox.wire.end_job)
+        self.open()
+
+    def make_engine(self, attendance: Attendance) -> ProgressEngine:
+        """Make the engine that moves all parts on."""
+        parts = self.mailbox, self.centers, attendance
+        arrivals = {**self.queries.arrivals, **self.departures.arrivals}
+        operations = dict(self.collectives.operations)
+        for part in parts:
+            arrivals |= part.arrivals
+            operations |= part.operations
+        give_up = partial(end_stuck, self.mailbox.rank)
+        return ProgressEngine(self.mailbox, arrivals, operations, self.collectives.slots, self.departures, give_up)
+
+    def open(self) -> None:
+        """Let the parts meet those of the other ranks."""
+        calls, hosts = self.calls, self.hosts
+        self.engine.thread.start()
+        check_facts(calls.all_gather_object("hosts", lambda: {"hosts": str(hosts)})())
+        if self.heartbeat is not None:
+            self.heartbeat.open(calls, [rank for host in hosts if calls.rank not in host for rank in host])
+        self.collectives.open(calls)
 
     # --- shared variables --------------------------------------------------------------------------------
 
     def share(self, rank: int, name: str, like: Buffer) -> Shared:
-        """Every rank keeps a piece; rank 0's values are the start."""
-        shared: Shared = self.post.pieces.share(name, like)
-        self.meet(f"share {name}")
-        if rank == 0:
-            self.store(shared, like)
-        self.meet(f"shared {name}")
-        return shared
+        return self.centers.share(name, like)
 
     def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
-        pending = self.post.pieces.store(shared, values, version)
-        self.endpoint.until(f"storing {shared.name!r}", lambda: not pending.left)
+        self.centers.store(shared, values, version)
 
     def version(self, shared: Shared) -> int:
-        """Whoever has no piece of it does not know."""
-        moves: int = max(self.inquire("version", shared.store))
-        return moves
+        return self.centers.version(shared)
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        return self.centers.in_common(name, like)
 
     # --- agreement ---------------------------------------------------------------------------------------
 
-    def surveying(self, topic: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
-        self.post.answer(topic, lambda _: mine())
-        return lambda: self.inquire(topic)
+    def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
+        return self.calls.all_gather_object(name, mine)
 
-    def inquire(self, topic: str, argument: Any = None) -> list[Any]:
-        """What every rank says, in rank order."""
-        said: dict[int, Any] = {}
-        self.post.ask_all(topic, argument, said)
-        self.endpoint.until(f"asking for {topic!r}", lambda: len(said) == self.size)
-        return [said[rank] for rank in range(self.size)]
-
-    def meet(self, topic: str) -> None:
-        """Nobody goes on before all are here."""
-        self.surveying(topic, lambda: True)()
-
-    def halting(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
-        """Rank 0 keeps it to one halt. Signal handlers only leave an errand."""
-        post = self.post
+    def stop_protocol(self, prepare: Callable[[], int], decide: Callable[[int], None]) -> Callable[[], None]:
+        """Rank 0 starts the stop protocol at most once. Signal handlers only enqueue the request."""
+        queries = self.queries
         begun: list[bool] = []
 
-        def halt(_: object) -> None:
-            headings: dict[int, int] = {}
+        def start(_: object) -> None:
+            steps: dict[int, int] = {}
             if not begun:
                 begun.append(True)
-                post.ask_all(
-                    "heading", None, headings, lambda: post.ask_all("halt at", max(headings.values()), {})
+                queries.ask_all(
+                    "next step", None, steps, lambda: queries.ask_all("stop at", max(steps.values()), {})
                 )
 
-        post.answer("heading", lambda _: prepare())
-        post.answer("halt at", decide)
-        post.answer("halt", halt)
-        return lambda: post.errands.append(lambda: post.ask(0, "halt", None, lambda _: None))
+        queries.answer("next step", lambda _: prepare())
+        queries.answer("stop at", decide)
+        queries.answer("stop", start)
+        return lambda: self.engine.defer(lambda: queries.ask(0, "stop", None, lambda _: None))
 
-    def await_halt(self, decided: Callable[[], bool]) -> None:
-        """Watched as every wait: the step is known when all have said theirs, which the stopped do not."""
-        self.endpoint.until("agreeing where all stop", decided)
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        """Watch the others as in every wait: a stopped worker does not say its step."""
+        self.calls.until("agreeing where all stop", decided)
 
     # --- the run -----------------------------------------------------------------------------------------
 
+    def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
+        return requests
+
     def join(self, worker: Worker) -> Endpoint:
-        self.endpoint.worker = worker
-        self.meet("begin")
+        self.calls.serve(worker)
+        self.calls.barrier("begin")
         self.begin()
         return self.endpoint
 
-    def leave(self, error: BaseException | None) -> None:
-        """Serve the others until all have left; after an error, tell them and go. Of a forked copy: nothing."""
-        if not self.original.here:
-            return
-        self.gone = True
-        if isinstance(error, PeerFailed):
-            tell_guard("heard")
-        if error is None:
-            self.post.leave()
-            self.endpoint.until("the end of the others", lambda: len(self.post.left) == self.size)
-            self.hook.remove()
-        else:
-            self.tell(error)
-        self.post.close(orderly=error is None)
-
-    def tell(self, error: BaseException) -> None:
-        """Everybody's error names this worker; who heard of another's failure passes nothing on."""
-        until = time.monotonic() + LAST_WORDS
-        try:
-            if not isinstance(error, PeerFailed):
-                self.post.fail(str(error))
-            self.post.leave()
-            while len(self.post.left) < self.size and time.monotonic() < until:
-                self.post.turn()
-        except PeerFailed:
-            return  # a dead one hears nothing, and `error` is what is raised
-
-    def heard(self, rank: int) -> float:
-        """When (time.monotonic) a sign of life of that worker came last."""
-        return self.post.wire.heard(rank)
-
-    def moved(self) -> int:
-        """A count that grows while collectives in memory go on."""
-        return 0
-
-    def end_unheard(self, words: str) -> None:
-        """Another worker has failed, and this one is stuck in code of the user."""
-        print(f"worker {self.post.rank} ends at {line()}, because {words}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    def check(self) -> None:
-        """Raise if another worker has failed, or the helper thread; or in a forked copy of this process."""
-        self.original.require(self.post.rank)
-        if self.post.failed is not None:
-            raise PeerFailed(*self.post.failed)
-        if self.post.broken is not None:
-            raise self.post.broken
-
     def run(self, tasks: Sequence[Task]) -> None:
         (task,) = tasks
+        endpoint, compute = self.join(task.worker), task.compute
 
-        def compute(request: Request) -> int:
-            self.check()  # a worker that never waits would go on to the end of its data
-            return task.compute(request)
+        def checked(request: Request) -> int:
+            self.calls.check()  # a worker that never waits would go on to the end of its data
+            return compute(request)
 
         try:
-            drive(replace(task, compute=compute), self.join(task.worker))
+            drive(Task(task.worker, task.requests, checked), endpoint)
         except BaseException as cause:
             if not self.original.here:
                 raise
             error = failure(task.worker, self.endpoint.doing, cause)
             raise error from (cause if error is not cause else error.__cause__)
 
+    def state(self) -> dict[str, Any]:
+        """Return how this worker is, for those that wait for it."""
+        calls, mailbox = self.calls, self.mailbox
+        waiting, doing = calls.waiting, self.endpoint.doing
+        received = self.engine.received - mailbox.incoming
+        return {
+            "round": getattr(calls.worker, "round", 0),
+            "doing": "its start" if doing is None else str(doing),
+            "waiting": str(waiting),
+            "sent": mailbox.sent,
+            "received": received,
+            "progress": [
+                calls.waits,
+                self.collectives.memories.moved,
+                mailbox.sent,
+                received,
+                mailbox.wire.parts,
+            ],
+            "line": "" if waiting else line(),
+            "stacks": "" if waiting else stacks(),
+        }
 
-class LastHook:
-    """An exception that nobody catches ends the job, once its traceback, and those of the others, are printed.
+    # --- the end -----------------------------------------------------------------------------------------
 
-    The others hear of it here, unless whoever passed it on has told them.
-    """
+    def leave(self, error: BaseException | None) -> None:
+        """Serve the others until all have left; after an error, tell them and go. In a forked copy do nothing."""
+        if self.original.here:
+            self.gone = True
+            if error is None:
+                self.departures.tell_left()
+                self.calls.until("the end of the others", lambda: self.departures.complete)
+                self.hook.remove()
+            else:
+                self.collectives.memories.abort()
+                self.report(error)
+            self.engine.close(orderly=error is None)
+            self.collectives.memories.close()
+            self.centers.close()
+        if self.heartbeat is not None:
+            self.heartbeat.close()  # in a copy nothing is sent: it has no such thread
 
-    def __init__(self, session: ProcessSession, end_job: Callable[[], None]) -> None:
-        self.session, self.end_job = session, end_job
-        self.before = sys.excepthook
-        sys.excepthook = self.hook
+    def report(self, error: BaseException) -> None:
+        """Broadcast the failure so that every rank's error names the culprit.
 
-    def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        self.before(kind, error, trace)
-        if self.session.original.here:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            if not self.session.gone and self.session.endpoint.worker is not None:
-                self.session.leave(failure(self.session.endpoint.worker, self.session.endpoint.doing, error))
-            time.sleep(LAST_WORDS)
-            if isinstance(error, TimedOut):  # somebody is stopped or cut off, and will not end by itself
-                self.end_job()
-            code = 128 + int(SIGINT) if issubclass(kind, KeyboardInterrupt) else 1
-            os._exit(code)  # MPI's own end waits for those who are dead
+        A rank that stopped because of another rank does not broadcast again.
+        """
+        until = time.monotonic() + LAST_WORDS
+        if isinstance(error, PeerFailed):
+            tell_guard("heard")
+        try:
+            if not isinstance(error, PeerFailed):
+                self.departures.tell_failure(str(error))
+            self.departures.tell_left()
+            while not self.departures.complete and time.monotonic() < until:
+                self.engine.progress()
+        except PeerFailed:
+            return  # a dead process hears nothing, and `error` is what is raised
 
-    def remove(self) -> None:
-        if sys.excepthook == self.hook:
-            sys.excepthook = self.before
+    def leave_uncaught(self, error: BaseException) -> None:
+        """Tell the others of an exception that nobody catches, unless they have been told."""
+        worker = self.calls.worker
+        if not self.gone and worker is not None:
+            self.leave(failure(worker, self.endpoint.doing, error))
 
 
-class ProcessEndpoint(Endpoint):
-    """Performs requests: begins them at the post, and turns until they are done."""
+class MPIEndpoint(Endpoint):
+    """What performs one worker's requests: the parts of its session."""
 
-    def __init__(self, session: ProcessSession) -> None:
-        self.session, self.post, self.rank = session, session.post, session.post.rank
-        self.worker: Any = None
-        self.waiting: str | Request = ""  # for what, while it waits
-        self.turns = 0  # requests performed
-        self.strands: dict[Communication, Strand] = {}
+    def __init__(self, calls: BlockingCalls, collectives: Collectives, centers: Centers) -> None:
+        self.calls, self.rank = calls, calls.rank
+        self.begun: dict[Communication, Callable[[Request], object]] = {}  # what waits for it
+        self.background = {**centers.background, **collectives.background}
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
-            Exchange: self.perform,
-            Fetch: self.perform,
-            Push: self.perform,
-            RollCall: self.perform,
-            Hosted: self.perform,
-            Script: self.carry_out,
-            Sleep: self.sleep,
+            Exchange: calls.perform,
+            RollCall: calls.perform,
+            Script: calls.run,
+            Sleep: calls.sleep,
             Start: self.start,
             Wait: self.wait,
+            **centers.handlers,
+            **collectives.handlers,
         }
 
     @property
@@ -244,68 +262,58 @@ class ProcessEndpoint(Endpoint):
         return self._handlers
 
     def check(self) -> None:
-        self.session.check()
-
-    def perform(self, request: Communication) -> None:
-        pending = self.post.begin(request, self.worker)
-        self.turns += 1
-        if pending.left:
-            self.until(request, lambda: not pending.left)
+        self.calls.check()
 
     def start(self, request: Start) -> None:
-        self.strands[request.request] = self.post.start(request.request, self.worker)
-
-    def carry_out(self, request: Script) -> None:
-        self.finish(self.post.start(request, self.worker), request)
+        """Begin a request that goes on beside the worker's own."""
+        asked, calls = request.request, self.calls
+        begin = self.background.get(type(asked))
+        if begin is None:
+            self.begun[asked] = partial(calls.finish, calls.engine.start(asked, calls.worker))
+        else:
+            self.begun[asked] = begin(asked)
 
     def wait(self, request: Wait) -> None:
-        strand = self.strands.pop(request.request, None)
-        if strand is None:
+        """Wait for what was started."""
+        finish = self.begun.pop(request.request, None)
+        if finish is None:
             raise RuntimeError(f"{request} waits for what was not started")
-        self.finish(strand, request)
-
-    def finish(self, strand: Strand, request: Request) -> None:
-        self.until(request, lambda: not strand.pending.left)
-        if strand.error is not None:
-            raise strand.error
-
-    def sleep(self, request: Sleep) -> None:
-        until = time.monotonic() + request.seconds
-        self.until(str(request), lambda: time.monotonic() >= until, watched=False)
-
-    def until(self, what: str | Request, ready: Callable[[], bool], *, watched: bool = True) -> None:
-        """Turn until something is ready; look after the others meanwhile."""
-        session, idle = self.session, 0
-        session.original.require(self.rank)
-        watch = Watch(self.post, what, session.heard, session.silence, session.deadline)
-        self.waiting = what if watched else ""
-        try:
-            while not ready():
-                idle = 0 if self.post.turn() else idle + 1
-                if idle > SPINS:
-                    session.check()
-                    time.sleep(min(max(NAP, (time.monotonic() - watch.began) / 20), LONGEST_NAP))
-                    if watched:
-                        watch.look()
-        finally:
-            self.waiting = ""
-
-    def state(self) -> dict[str, Any]:
-        """How this worker is, for those who wait for it."""
-        return {
-            "round": getattr(self.worker, "round", 0),
-            "doing": "its start" if self.doing is None else str(self.doing),
-            "waiting": str(self.waiting),
-            "turns": self.turns + self.session.moved(),
-            "busy": self.post.wire.busy,
-            "line": "" if self.waiting else line(),
-            "stacks": "" if self.waiting else stacks(),
-        }
+        finish(request)
 
 
-def tell_guard(word: str) -> None:
-    """Write a word into the record that `loosestep run` keeps of this rank, where it was started so."""
-    place = os.environ.get(RECORD)
-    if place is not None:
-        with suppress(OSError), open(place, "a") as file:
-            file.write(f"{word}\n")
+class UncaughtErrors:
+    """Ends the job after an exception that nobody catches, when its traceback, and the others', are printed.
+
+    leave: tells the others of it. end_job: ends every process.
+    """
+
+    def __init__(
+        self, leave: Callable[[BaseException], None], original: Original, end_job: Callable[[], None]
+    ) -> None:
+        self.leave, self.original, self.end_job = leave, original, end_job
+        self.before = sys.excepthook
+        sys.excepthook = self.hook
+
+    def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print the traceback, tell the others, and end this process."""
+        self.before(kind, error, trace)
+        if self.original.here:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.leave(error)
+            time.sleep(LAST_WORDS)
+            if isinstance(error, TimedOut):  # a process is stopped or cut off, and will not end by itself
+                self.end_job()
+            code = 128 + int(SIGINT) if issubclass(kind, KeyboardInterrupt) else 1
+            os._exit(code)  # MPI's own end waits for the dead
+
+    def remove(self) -> None:
+        """Restore the hook that was there before."""
+        if sys.excepthook == self.hook:
+            sys.excepthook = self.before
+
+
+def end_stuck(rank: int, words: str) -> NoReturn:
+    """End this process because another worker has failed, and this one is stuck in the user's code."""
+    print(f"worker {rank} ends at {line()}, because {words}", file=sys.stderr, flush=True)
+    os._exit(1)

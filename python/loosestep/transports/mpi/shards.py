@@ -1,8 +1,8 @@
-"""Shared variables between processes: every rank keeps a piece, and moves it as the others ask.
+"""Shared variables between processes: every rank keeps a shard of each, and moves it as the others ask.
 
-Variables of one size are cut alike, so that one rule moves pieces of several where they are. Of one source,
-questions are answered in the order in which they came; of one variable and owner, a worker has one change on its
-way, so that fast workers cannot flood a slow center.
+Variables of one size are cut alike, so that one rule moves shards of several where they are. Questions of one
+source are answered in the order in which they came. Of one variable and owner a worker has one change on its way,
+so that fast workers cannot flood a slow center.
 """
 
 from __future__ import annotations
@@ -10,39 +10,54 @@ from __future__ import annotations
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from loosestep._core import Center
+from loosestep.foundation import buffers
 from loosestep.lowering.collectives import bounds
-from loosestep.requests import Shared
-from loosestep.transports.mpi.mailbox import Pending, Receipt, pop
-from loosestep.transports.mpi.wire import Header, Kind
+from loosestep.requests import Fetch, Push, Shared
+from loosestep.transports.mpi.components import Centers
+from loosestep.transports.mpi.mailbox import Operation, PostedReceive
+from loosestep.transports.mpi.wire import DTYPES, Header, Kind
+from loosestep.transports.queues import pop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from loosestep.requests import Buffer, Fetch, Push
+    from loosestep.requests import Buffer
     from loosestep.requests.worker import Worker
-    from loosestep.transports.mpi.mailbox import Mail
+    from loosestep.transports.mpi.components import Background, Handlers
+    from loosestep.transports.mpi.mailbox import Arrivals, Mailbox, Operations
+    from loosestep.transports.mpi.progress import BlockingCalls
 
 
 class Change(NamedTuple):
-    """Of a piece that another rank holds."""
+    """What another rank is to do with its shard."""
 
     kind: Kind
     values: Buffer
     sent: Callable[[], None]
-    answered: Callable[[], None]
-    version: int = 0  # that the piece shall have
+    acknowledged: Callable[[], None]
+    version: int = 0  # that the shard is to have
 
 
-class Seen(dict[int, float]):
-    """How often each owner's piece was moved when it was read; `into` becomes the least of it."""
+@dataclass
+class Queued:
+    """What another rank asked for: done in that order, when its payload is here and the variable is known."""
+
+    number: int
+    act: Callable[[], None]
+    whole: bool = False
+
+
+class LeastVersion(dict[int, float]):
+    """How often each owner's shard was moved when it was read; `into` becomes the least of it."""
 
     def __init__(self, into: Buffer | None) -> None:
         super().__init__()
@@ -54,158 +69,213 @@ class Seen(dict[int, float]):
             self.into[:] = min(self.values())
 
 
-class Pieces:
-    """This rank's pieces, by the checksum of the variable's name, and its changes to those of others."""
+class Shards(Centers):
+    """This rank's shards, by the checksum of the variable's name, and its changes to those of others."""
 
-    def __init__(self, mail: Mail) -> None:
-        self.mail = mail
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
         self.mine: dict[int, Center] = {}
-        self.inbox: dict[int, deque[list[Any]]] = defaultdict(deque)  # by source: [whole?, what to do, variable]
-        self.changes: dict[tuple[int, int], deque[Change]] = defaultdict(
-            deque
-        )  # by (variable, owner); first: sent
+        self.inbox: dict[int, deque[Queued]] = defaultdict(deque)  # by source
+        self.changes: dict[tuple[int, int], deque[Change]] = defaultdict(deque)  # by (variable, owner); the
+        # first one was sent
+        self.operations: Operations = {Fetch: self.fetch, Push: lambda request, worker: self.push(request)}
+        self.arrivals: Arrivals = {
+            Kind.FETCH: self.receive_fetch,
+            Kind.PUSH: self.receive_change,
+            Kind.STORE: self.receive_change,
+            Kind.ACK: self.receive_acknowledgement,
+        }
+
+    def open(self, calls: BlockingCalls) -> None:
+        """Answer how often shards were moved."""
+        self.calls = calls
+        calls.queries.answer("version", lambda number: self.mine[number].version)
+
+    @property
+    def handlers(self) -> Handlers:
+        """Fetch and push are begun by the progress engine, and waited for."""
+        return dict.fromkeys(self.operations, self.calls.perform)
+
+    @property
+    def background(self) -> Background:
+        """Started requests are the progress engine's, too."""
+        return {}
+
+    # --- variables ---------------------------------------------------------------------------------------
 
     def share(self, name: str, like: Buffer) -> Shared:
-        """A variable whose pieces every rank makes from its own values; `store` evens them out."""
-        with self.mail.lock:
+        """Make a variable of which every rank keeps a shard; rank 0's values are stored in all of them."""
+        shared = self.make(name, like)
+        self.calls.barrier(f"share {name}")
+        if self.mailbox.rank == 0:
+            self.store(shared, like, 0)
+        self.calls.barrier(f"shared {name}")
+        return shared
+
+    def make(self, name: str, like: Buffer) -> Shared:
+        """Make this rank's shard from its own values."""
+        with self.mailbox.lock:
             number = crc32(name.encode())
             if number not in self.mine:
-                low, high = self.edges(like.size)[self.mail.rank : self.mail.rank + 2]
+                low, high = self.edges(like.size)[self.mailbox.rank : self.mailbox.rank + 2]
                 self.mine[number] = Center(like[low:high])
-                self.drain_all()
+                for source in list(self.inbox):
+                    self.drain(source)
             return Shared(name, like.size, like.dtype, number)
 
-    def edges(self, size: int) -> list[int]:
-        return bounds(size, self.mail.size)
+    def store(self, shared: Shared, values: Buffer, version: int) -> None:
+        """Set every shard; done when all owners say so."""
+        with self.mailbox.lock:
+            operation = self.begin_store(shared, values, version)
+        self.calls.until(f"storing {shared.name!r}", lambda: not operation.left)
 
-    def parts(self, shared: Shared, buf: Buffer) -> Iterator[tuple[int, Buffer]]:
-        """(owner, its part of buf), empty ones left out."""
+    def version(self, shared: Shared) -> int:
+        """Return the maximum over ranks: a rank without a shard reports 0."""
+        moves: int = max(self.calls.inquire("version", shared.store))
+        return moves
+
+    def in_common(self, name: str, like: Buffer) -> Buffer:
+        """Return a buffer of this worker's own: nothing is in common between hosts."""
+        common: Buffer = buffers.copy_of(like)
+        return common
+
+    def close(self) -> None:
+        """Give nothing back: shards are ordinary memory."""
+
+    # --- cutting -----------------------------------------------------------------------------------------
+
+    def edges(self, size: int) -> list[int]:
+        """Return where each rank's shard begins, and the end."""
+        return bounds(size, self.mailbox.size)
+
+    def cut(self, shared: Shared, buf: Buffer) -> Iterator[tuple[int, Buffer]]:
+        """Yield (owner, its part of buf), empty parts left out."""
         edges = self.edges(shared.size)
-        for owner in range(self.mail.size):
+        for owner in range(self.mailbox.size):
             if edges[owner] < edges[owner + 1]:
                 yield owner, buf[edges[owner] : edges[owner + 1]]
 
-    def version(self, number: int) -> int:
-        """How often this rank's piece was moved."""
-        return self.mine[number].version
+    # --- this worker's requests --------------------------------------------------------------------------
 
-    def fetch(self, request: Fetch, worker: Worker) -> Pending:
-        notes = Seen(request.version)
-        parts = list(self.parts(request.shared, request.into))
-        pending = Pending(len(parts))
+    def fetch(self, request: Fetch, worker: Worker) -> Operation:
+        """Ask every owner for its shard; this rank's own is read at once."""
+        versions = LeastVersion(request.version)
+        parts = list(self.cut(request.shared, request.into))
+        operation = Operation(len(parts))
         for owner, into in parts:
-            if owner == self.mail.rank:
-                notes[owner] = self.mine[request.shared.store].fetch(into)
-                pending.part()
+            if owner == self.mailbox.rank:
+                versions[owner] = self.mine[request.shared.store].fetch(into)
+                operation.finish_part()
                 continue
-            number = self.mail.number()
-            self.mail.expect((owner, Kind.VALUE, number), Receipt(owner, into, worker, pending, notes))
-            self.mail.wire.send(owner, Header(Kind.FETCH, number=request.shared.store, tag=number), None, None)
-        return pending
+            number = self.mailbox.number()
+            receive = PostedReceive(owner, into, worker, operation, versions)
+            self.mailbox.post((owner, Kind.VALUE, number), receive)
+            self.mailbox.send(owner, Header(Kind.FETCH, number=request.shared.store, tag=number))
+        return operation
 
-    def push(self, request: Push) -> Pending:
-        """Done once it is on its way, or has arrived: of one variable and owner, the next waits for its answer."""
+    def push(self, request: Push) -> Operation:
+        """Send a change to every owner; done once it is on its way, or has arrived where that is asked for."""
         first = request.shared[0]
-        cuts = [[part for _, part in self.parts(first, values)] for values in request.values]
-        owners = [owner for owner, _ in self.parts(first, np.empty(0))]
-        pending = Pending(len(owners))
+        cuts = [[part for _, part in self.cut(first, values)] for values in request.values]
+        owners = [owner for owner, _ in self.cut(first, np.empty(0))]
+        operation = Operation(len(owners))
         for place, owner in enumerate(owners):
-            values = [cut[place] for cut in cuts]
-            if owner == self.mail.rank:
+            values = [parts[place] for parts in cuts]
+            if owner == self.mailbox.rank:
                 self.move(request.rule, [shared.store for shared in request.shared], values, request.scalars)
-                pending.part()
+                operation.finish_part()
                 continue
-            done = (nothing, pending.part) if request.arrived else (pending.part, nothing)
-            self.change(first.store, owner, Change(Kind.PUSH, packed(request, values), *done))
-        return pending
+            ends = (noop, operation.finish_part) if request.arrived else (operation.finish_part, noop)
+            self.change(first.store, owner, Change(Kind.PUSH, packed(request, values), *ends))
+        return operation
 
-    def move(self, rule: str, numbers: Sequence[int], values: Sequence[Buffer], scalars: Sequence[float]) -> None:
-        """My pieces, by a rule."""
-        first, *others = (self.mine[number] for number in numbers)
-        first.push(rule, others, values, scalars)
-
-    def store(self, shared: Shared, values: Buffer, version: int = 0) -> Pending:
-        """Set every piece, moved so often; done when all say so."""
-        parts = list(self.parts(shared, values))
-        pending = Pending(len(parts))
+    def begin_store(self, shared: Shared, values: Buffer, version: int) -> Operation:
+        """Send every owner what its shard is to be."""
+        parts = list(self.cut(shared, values))
+        operation = Operation(len(parts))
         for owner, part in parts:
-            if owner == self.mail.rank:
+            if owner == self.mailbox.rank:
                 self.mine[shared.store].store(part, version)
-                pending.part()
+                operation.finish_part()
             else:
-                self.change(shared.store, owner, Change(Kind.STORE, part.copy(), nothing, pending.part, version))
-        return pending
+                change = Change(Kind.STORE, part.copy(), noop, operation.finish_part, version)
+                self.change(shared.store, owner, change)
+        return operation
 
     def change(self, number: int, owner: int, change: Change) -> None:
+        """Send a change after those to the same shard that are not acknowledged yet."""
         line = self.changes[number, owner]
         line.append(change)
         if len(line) == 1:
             self.send_change(number, owner)
 
     def send_change(self, number: int, owner: int) -> None:
-        """The first of a line stays there until it is answered."""
+        """Send the first change of a line, where it stays until it is acknowledged."""
         change = self.changes[number, owner][0]
         values = change.values
-        header = Header(change.kind, values.dtype.str[1:], values.size, number, note=change.version)
-        self.mail.wire.send(owner, header, values, None)
+        header = Header(change.kind, values.dtype.num, values.size, number, note=change.version)
+        self.mailbox.send(owner, header, values)
         change.sent()
 
-    def acknowledged(self, source: int, header: Header, content: bytes | None) -> None:
-        pop(self.changes, (header.number, source)).answered()
+    def receive_acknowledgement(self, source: int, header: Header, content: bytes | None) -> None:
+        """Complete the change that was sent, and send the next one of its line."""
+        pop(self.changes, (header.number, source)).acknowledged()
         if (header.number, source) in self.changes:
             self.send_change(header.number, source)
 
-    def asked_to_fetch(self, source: int, header: Header, content: bytes | None) -> None:
-        def answer() -> None:
-            piece = self.mine[header.number]
-            values = np.empty(piece.size, piece.dtype)
-            seen = piece.fetch(values)
-            said = Header(Kind.VALUE, values.dtype.str[1:], values.size, tag=header.tag, note=seen)
-            self.mail.wire.send(source, said, values, None)
+    # --- the requests of others --------------------------------------------------------------------------
 
-        self.queue(source, header, answer)[0] = True
+    def move(self, rule: str, numbers: Sequence[int], values: Sequence[Buffer], scalars: Sequence[float]) -> None:
+        """Move this rank's shards by a rule."""
+        first, *others = (self.mine[number] for number in numbers)
+        first.push(rule, others, values, scalars)
+
+    def receive_fetch(self, source: int, header: Header, content: bytes | None) -> None:
+        """Queue a read, which sends the shard as it then is."""
+
+        def answer() -> None:
+            shard = self.mine[header.number]
+            values = np.empty(shard.size, shard.dtype)
+            moves = shard.fetch(values)
+            self.mailbox.send(
+                source, Header(Kind.VALUE, values.dtype.num, values.size, tag=header.tag, note=moves), values
+            )
+
+        self.inbox[source].append(Queued(header.number, answer, whole=True))
         self.drain(source)
 
-    def asked_to_change(self, source: int, header: Header, content: bytes | None) -> None:
-        values = np.empty(header.size, header.dtype)
+    def receive_change(self, source: int, header: Header, content: bytes | None) -> None:
+        """Queue a change, which is acknowledged when it is done."""
+        values: Buffer = np.empty(header.size, DTYPES[header.dtype])
 
         def change() -> None:
             if header.kind == Kind.PUSH:
                 self.move(*unpacked(values))
             else:
                 self.mine[header.number].store(values, int(header.note))
-            self.mail.wire.send(source, Header(Kind.ACK, number=header.number), None, None)
+            self.mailbox.send(source, Header(Kind.ACK, number=header.number))
 
-        entry = self.queue(source, header, change)
+        queued = Queued(header.number, change)
+        self.inbox[source].append(queued)
 
-        def whole() -> None:
-            entry[0] = True
+        def complete() -> None:
+            queued.whole = True
             self.drain(source)
 
-        self.mail.take_in(source, header, content, values, whole)
-
-    def queue(self, source: int, header: Header, what: Callable[[], None]) -> list[Any]:
-        """Of one source, in the order in which it asked."""
-        entry = [False, what, header.number]
-        self.inbox[source].append(entry)
-        return entry
+        self.mailbox.read(source, header, content, values, complete)
 
     def drain(self, source: int) -> None:
-        """Whatever is whole, and known here."""
-        box = self.inbox[source]
-        while box and box[0][0] and box[0][2] in self.mine:
-            box.popleft()[1]()
-
-    def drain_all(self) -> None:
-        for source in list(self.inbox):
-            self.drain(source)
+        """Run queued operations whose payload has arrived and whose variable exists."""
+        inbox = self.inbox[source]
+        while inbox and inbox[0].whole and inbox[0].number in self.mine:
+            inbox.popleft().act()
 
 
 HEAD = Struct("<QQQ")  # of what is pushed: how many bytes of text, of scalars, of each buffer
 
 
 def packed(request: Push, values: Sequence[Buffer]) -> NDArray[np.uint8]:
-    """A push as bytes: what it is, its scalars to the last bit, its values; all begin at multiples of 8."""
+    """Return a push as bytes: rule and variables, scalars to the last bit, values, each at a multiple of 8."""
     dtype, each = (values[0].dtype.name, values[0].nbytes) if values else ("float64", 0)
     text = json.dumps([request.rule, dtype, *(shared.store for shared in request.shared)]).encode()
     text += b" " * (-len(text) % 8)
@@ -220,7 +290,7 @@ def packed(request: Push, values: Sequence[Buffer]) -> NDArray[np.uint8]:
 
 
 def unpacked(content: NDArray[np.uint8]) -> tuple[str, list[int], list[Buffer], list[float]]:
-    """(rule, numbers of the variables, values, scalars)."""
+    """Return (rule, numbers of the variables, values, scalars)."""
     texts, numbers, each = HEAD.unpack_from(content.data)
     scalars = HEAD.size + texts
     first = scalars + numbers
@@ -230,5 +300,5 @@ def unpacked(content: NDArray[np.uint8]) -> tuple[str, list[int], list[Buffer], 
     return rule, variables, values, content[scalars:first].view(np.float64).tolist()
 
 
-def nothing() -> None:
-    """What follows where nothing does."""
+def noop() -> None:
+    """Completion callback that does nothing."""

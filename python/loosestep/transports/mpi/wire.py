@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,11 +19,11 @@ class Kind(IntEnum):
     """What a message is."""
 
     DATA = 1  # one buffer of an Exchange
-    FETCH = 2  # send me your piece of a shared variable
+    FETCH = 2  # send me your shard of a variable
     VALUE = 3  # ... here it is
-    PUSH = 4  # move your pieces by this
+    PUSH = 4  # move your shards by this
     ACK = 5  # ... done
-    STORE = 6  # set your piece to this
+    STORE = 6  # set your shard to this
     ROLL = 7  # a RollCall
     PRESENT = 8  # ... its answer
     ASK = 9  # a question in JSON
@@ -30,11 +32,15 @@ class Kind(IntEnum):
     LEFT = 12  # I have nothing more to ask
 
 
+LAST_OF_WORK = int(Kind.PRESENT)
+"""Messages up to this kind carry the run's work; the others are about the run, and no sign of progress."""
+
+
 class Header(NamedTuple):
-    """Goes before every message. `tag` matches it with what waits for it."""
+    """Goes before every message. `tag` matches it with the receive that waits for it."""
 
     kind: int
-    dtype: str = ""
+    dtype: int = 0  # numpy's number of the element type, which costs a fifth of its name
     size: int = 0
     number: int = 0
     round: int = 0
@@ -42,19 +48,19 @@ class Header(NamedTuple):
     note: float = 0.0
 
 
-FORMAT = Struct("<B3sQQQQd")
+FORMAT = Struct("<BB2xQQQQd")
+DTYPES: dict[int, np.dtype[Any]] = {np.dtype(code).num: np.dtype(code) for code in "?bBhHiIlLqQefdFD"}
+"""Element types by the numbers that headers have for them."""
 
 
 def pack(header: Header) -> bytes:
-    """Bytes of one length."""
-    kind, dtype, *rest = header
-    return FORMAT.pack(kind, dtype.encode(), *rest)
+    """Return the header as bytes, as many for every header."""
+    return FORMAT.pack(*header)
 
 
 def unpack(content: bytes | bytearray) -> Header:
-    """What `pack` made."""
-    kind, dtype, *rest = FORMAT.unpack_from(content)
-    return Header(kind, dtype.rstrip(b"\0").decode(), *rest)
+    """Return the header that `pack` made bytes of."""
+    return Header._make(FORMAT.unpack_from(content))
 
 
 class Wire(ABC):
@@ -70,27 +76,27 @@ class Wire(ABC):
 
     @abstractmethod
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
-        """Say where the payload of the header that came last from `source` shall go; called once for each."""
+        """Say where the payload of the latest header from `source` is to be written; called once for each."""
 
     @abstractmethod
     def poll(self) -> Iterable[tuple[int, Header, bytes | None]]:
-        """Move on; yields headers that came, with their payload where that came along. Never blocks.
+        """Yield (source, header, payload) of what has come, and call what is done. Never blocks.
 
-        `receive` must be called for a header whose payload did not come along, before the next is asked for.
+        The payload is None where it follows by itself: `receive` must then be called before the next is asked for.
         """
 
     @property
     @abstractmethod
-    def busy(self) -> int:
-        """How many payloads are under way."""
+    def parts(self) -> int:
+        """How many parts of long payloads have gone or come so far: a count that only grows."""
 
     @abstractmethod
     def heard(self, rank: int) -> float:
-        """When (time.monotonic) a sign of life of that process came last."""
+        """Return when (time.monotonic) anything came from that process last."""
 
     @abstractmethod
     def close(self, *, orderly: bool) -> None:
-        """Give back what it holds; after a failure without asking anybody."""
+        """Give back what it holds; after a failure without asking any other process."""
 
     @abstractmethod
     def end_job(self) -> None:

@@ -1,4 +1,4 @@
-"""All workers in one thread, real numbers, virtual time: the same strategies, priced."""
+"""The simulator: all workers in one thread, with real numbers and virtual time."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from loosestep.requests import (
 )
 from loosestep.transports import center
 from loosestep.transports.attendance import Roll
-from loosestep.transports.base import Session, Task, Transport, failure
+from loosestep.transports.base import ManyWorkersSession, Session, Task, Transport, failure, spin
+from loosestep.transports.continuation import Continuation
 from loosestep.transports.matching import check_alike, check_message, check_shared
 from loosestep.transports.simulated.network import Network, PerLink, within
-from loosestep.transports.simulated.process import Strand
 from loosestep.transports.simulated.stragglers import Constant, Speed, Stragglers
 
 MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
@@ -47,7 +47,7 @@ CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursi
 
 @dataclass(frozen=True, repr=False)
 class Simulated(Transport):
-    """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
+    """n simulated workers on a virtual clock; bit for bit reproducible from its seed.
 
     n: workers.
     step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
@@ -103,7 +103,7 @@ class Simulated(Transport):
         return self.n
 
     def network(self) -> Network:
-        """A fresh, idle network."""
+        """Return a new, idle network."""
         latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
         bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
@@ -120,8 +120,8 @@ class Simulated(Transport):
         return SimulatedSession(self, seed if self.seed is None else self.seed)
 
 
-class SimulatedSession(Session):
-    """A calendar of what happens when: the earliest goes first, ties in rank order. It and the mail are native."""
+class SimulatedSession(ManyWorkersSession):
+    """A calendar of events, the earliest first, ties in rank order. Calendar and mail are native."""
 
     def __init__(self, config: Simulated, seed: int) -> None:
         self.size = config.n
@@ -139,14 +139,14 @@ class SimulatedSession(Session):
         self.time = 0.0  # of what happens now
         self.clocks = [0.0] * self.size  # when each worker last did something
         self.variables: dict[str, Shared] = {}
-        self.posted: dict[tuple[object, int], list[tuple[Strand, AllReduce]]] = defaultdict(list)
+        self.posted: dict[tuple[object, int], list[tuple[Continuation, AllReduce, float]]] = defaultdict(list)
         self.posts: Counter[tuple[object, int]] = Counter()
-        self.started: dict[Communication, Strand] = {}
+        self.started: dict[Communication, Continuation] = {}
         self.roll = Roll(self.size)
         self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
         self.price = config.step_time, config.sample_time
         self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
-        self.handlers: dict[type[Request], Callable[[Strand, Any], float | None]] = {
+        self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
             Update: self.update,
@@ -159,7 +159,7 @@ class SimulatedSession(Session):
             Drain: self.drain,
             Script: self.script,
             RollCall: self.roll_call,
-            Sleep: lambda strand, request: self.time + request.seconds,
+            Sleep: lambda process, request: self.time + request.seconds,
         }
 
     # --- the clock ---------------------------------------------------------------------------------------
@@ -174,91 +174,94 @@ class SimulatedSession(Session):
         self.clocks[rank] = seconds
 
     def pause(self, rank: int) -> None:
-        """Nothing: virtual time stands still by itself."""
+        """Do nothing: virtual time stands still by itself."""
 
     proceed = pause
 
-    def at(self, time: float, rank: int, what: Strand | Callable[[], None]) -> None:
+    def at(self, time: float, rank: int, what: Continuation | Callable[[], None]) -> None:
         """Let something happen at a time; events of the network itself have rank -1."""
         self.calendar.push(time, rank, what)
 
+    def await_stop(self, decided: Callable[[], bool]) -> None:
+        spin(decided)
+
     def run(self, tasks: Sequence[Task]) -> None:
-        strands = [Strand(task, task.requests) for task in tasks]
-        for strand in strands:
-            self.at(self.clocks[strand.rank], strand.rank, strand)
+        processes = [Continuation(task.worker, task.worker.rank, task.requests, task.compute) for task in tasks]
+        for process in processes:
+            self.at(self.clocks[process.rank], process.rank, process)
         try:
             self.go_through()
         finally:
             self.mail.clear()  # what is left after a failure refers to this session, and it to that
             self.calendar.clear()
-        stuck = [strand for strand in strands if strand.done is None]
+        stuck = [process for process in processes if process.done is None]
         if stuck:
             raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
 
     def go_through(self) -> None:
-        """All that is in the calendar."""
+        """Process all events of the calendar."""
         calendar = self.calendar
         while (what := calendar.next()) is not None:
             self.time = calendar.now
-            if type(what) is Strand:
+            if type(what) is Continuation:
                 self.advance(what)
             else:
                 what()
 
-    def where(self, strand: Strand) -> str:
-        """One stuck worker, for people."""
-        worker, request = strand.task.worker, strand.waiting
+    def where(self, process: Continuation) -> str:
+        """Describe where one stuck worker is."""
+        worker, request = process.worker, process.waiting
         what = "its beginning" if request is None else str(request)
         return f"worker {worker.rank} in round {worker.round} at {what}"
 
-    def advance(self, strand: Strand) -> None:
+    def advance(self, process: Continuation) -> None:
         """Perform requests until one takes time or must wait."""
         handlers, now = self.handlers, self.time
-        if not strand.beside:
-            self.clocks[strand.rank] = now
+        if not process.beside:
+            self.clocks[process.rank] = now
         try:
-            for request in strand.requests:
-                strand.waiting = request
-                until = handlers[type(request)](strand, request)
+            for request in process.requests:
+                process.waiting = request
+                until = handlers[type(request)](process, request)
                 if until is None:
                     return
                 if until > now:
-                    self.calendar.push(until, strand.rank, strand)
+                    self.calendar.push(until, process.rank, process)
                     return
         except Exception as cause:
-            raise failure(strand.task.worker, strand.waiting, cause) from cause
-        strand.done, strand.waiting = now, None
-        if strand.then is not None:
-            strand.then(now)
+            raise failure(process.worker, process.waiting, cause) from cause
+        process.done, process.waiting = now, None
+        if process.then is not None:
+            process.then(now)
 
     # --- computation -------------------------------------------------------------------------------------
 
-    def step(self, strand: Strand, request: Request) -> bool:
-        """Compute; if that began a gradient step, note when and how long it takes."""
-        worker = strand.task.worker
+    def step(self, process: Continuation, request: Request) -> bool:
+        """Compute; if that began a gradient step, record when and how long it takes."""
+        worker = process.worker
         clock, before = worker.clock, worker.samples
-        steps = strand.task.compute(request)
+        steps = process.compute(request)
         if steps:
             seconds = self.price[0] + self.price[1] * (worker.samples - before)
             self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock, seconds))
         return bool(steps)
 
-    def gradient(self, strand: Strand, request: Gradient) -> float:
-        if not self.step(strand, request):
+    def gradient(self, process: Continuation, request: Gradient) -> float:
+        if not self.step(process, request):
             return self.time
-        began, duration = self.begun[strand.rank]
+        began, duration = self.begun[process.rank]
         return began + duration
 
-    def ready(self, strand: Strand, request: Ready) -> float:
-        """A bucket is ready when its share of the step is over."""
+    def ready(self, process: Continuation, request: Ready) -> float:
+        """Wait for a bucket, which is ready when its part of the step is over."""
         bucket = request.bucket
-        if not self.step(strand, request) and bucket.index == 0:
-            self.begun[strand.rank] = (self.time, 0.0)
-        began, duration = self.begun[strand.rank]
+        if not self.step(process, request) and bucket.index == 0:
+            self.begun[process.rank] = (self.time, 0.0)
+        began, duration = self.begun[process.rank]
         return max(self.time, began + duration * bucket.share)
 
-    def update(self, strand: Strand, request: Update) -> float:
-        strand.task.compute(request)
+    def update(self, process: Continuation, request: Update) -> float:
+        process.compute(request)
         return self.time
 
     # --- shared variables --------------------------------------------------------------------------------
@@ -268,89 +271,90 @@ class SimulatedSession(Session):
             self.variables[name] = Shared(name, like.size, like.dtype, Center(like))
         return self.variables[name]
 
-    def fetch(self, strand: Strand, request: Fetch) -> float | None:
-        check_shared(strand.task.worker, request.shared, request.into)
-        if strand.task.worker.unmetered:
+    def fetch(self, process: Continuation, request: Fetch) -> float | None:
+        check_shared(process.worker, request.shared, request.into)
+        if process.worker.unmetered:
             center.read(request)
             return self.time
-        self.at(self.network.asked(strand.rank, self.time), -1, lambda: self.ask(strand, request))
+        self.at(self.network.asked(process.rank, self.time), -1, lambda: self.ask(process, request))
         return None
 
-    def ask(self, strand: Strand, request: Fetch) -> None:
-        """The request has reached the center, whose link may be busy."""
+    def ask(self, process: Continuation, request: Fetch) -> None:
+        """Handle a request that has reached the center, whose link may be busy."""
         begin, left = self.network.pull(request.into.nbytes, self.time)
         if begin > self.time:
-            self.at(begin, -1, lambda: self.answer(strand, request, left))
+            self.at(begin, -1, lambda: self.answer(process, request, left))
         else:
-            self.answer(strand, request, left)
+            self.answer(process, request, left)
 
-    def answer(self, strand: Strand, request: Fetch, left: float) -> None:
+    def answer(self, process: Continuation, request: Fetch, left: float) -> None:
         center.read(request)
-        rank = strand.rank
-        self.at(left + self.network.to_center[rank], rank, strand)
+        rank = process.rank
+        self.at(left + self.network.to_center[rank], rank, process)
 
-    def push(self, strand: Strand, request: Push) -> float:
-        sent, whole_at = self.network.push(strand.rank, request.nbytes, self.time)
+    def push(self, process: Continuation, request: Push) -> float:
+        sent, whole_at = self.network.push(process.rank, request.nbytes, self.time)
         if whole_at <= self.time:
             center.move(request, request.values)
         else:
             values = tuple(each.copy() for each in request.values)
             self.at(whole_at, -1, lambda: center.move(request, values))
-        return whole_at + self.network.to_center[strand.rank] if request.arrived else sent
+        return whole_at + self.network.to_center[process.rank] if request.arrived else sent
 
     # --- collectives -------------------------------------------------------------------------------------
 
-    def all_reduce(self, strand: Strand, request: AllReduce) -> None:
-        """Of many workers, or unmetered: all meet, and each goes on when the recursion says."""
-        worker, group = strand.task.worker, request.group
+    def all_reduce(self, process: Continuation, request: AllReduce) -> None:
+        """Wait for all members, for many workers or unmetered; each goes on when the recursion says."""
+        worker, group = process.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
-        meeting.append((strand, request))
-        strand.arrived, strand.unmetered = self.time, worker.unmetered
+        meeting.append((process, request, self.time))
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
-            self.meet(sorted(meeting, key=lambda pair: pair[0].rank))
+            self.meet(sorted(meeting, key=lambda entry: entry[0].rank))
 
-    def meet(self, meeting: list[tuple[Strand, AllReduce]]) -> None:
-        strands, requests = zip(*meeting, strict=True)
-        check_alike([strand.task.worker for strand in strands], requests)
+    def meet(self, meeting: list[tuple[Continuation, AllReduce, float]]) -> None:
+        processes, requests, arrived = zip(*meeting, strict=True)
+        check_alike([process.worker for process in processes], requests)
         bufs = [request.buf for request in requests]
         hosts = self.hosts if requests[0].group is None else ()
         weights = [request.weight for request in requests]
         if hierarchical.fold(requests[0].op, bufs, weights, hosts or (tuple(range(len(bufs))),)):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
-        times = [strand.arrived for strand in strands]  # unmetered: each goes on where its clock stands
-        if not strands[0].unmetered:
-            times = self.network.all_reduce(bufs, [strand.rank for strand in strands], times).tolist()
+        times = list(arrived)  # unmetered: each goes on where its clock stands
+        if not processes[0].worker.unmetered:
+            times = self.network.all_reduce(bufs, [process.rank for process in processes], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
-            times = [max(self.time, self.network.center_in)] * len(strands)
-        for strand, time in zip(strands, times, strict=True):
-            self.at(time, strand.rank, strand)
+            times = [max(self.time, self.network.center_in)] * len(processes)
+        for process, time in zip(processes, times, strict=True):
+            self.at(time, process.rank, process)
 
     # --- overlap, roll call ------------------------------------------------------------------------------
 
-    def start(self, strand: Strand, request: Start) -> float:
+    def start(self, process: Continuation, request: Start) -> float:
         asked = request.request
         requests: Iterator[Request] = asked.requests if isinstance(asked, Script) else iter((asked,))
-        self.started[asked] = child = Strand(strand.task, requests, beside=True)
+        self.started[asked] = child = Continuation(
+            process.worker, process.rank, requests, process.compute, beside=True
+        )
         self.advance(child)
         return self.time
 
-    def script(self, strand: Strand, request: Script) -> float | None:
-        self.start(strand, Start(request))
-        return self.wait(strand, Wait(request))
+    def script(self, process: Continuation, request: Script) -> float | None:
+        self.start(process, Start(request))
+        return self.wait(process, Wait(request))
 
-    def wait(self, strand: Strand, request: Wait) -> float | None:
+    def wait(self, process: Continuation, request: Wait) -> float | None:
         if type(request.request) is Drained:
             return max(self.time, request.request.due)
         child = self.taken(request)
         if child.done is not None:
             return max(self.time, child.done)  # a quiesce point may have let others go ahead
-        child.then = lambda done: self.at(done, strand.rank, strand)
+        child.then = lambda done: self.at(done, process.rank, process)
         return None
 
-    def drain(self, strand: Strand, request: Drain) -> float | None:
+    def drain(self, process: Continuation, request: Drain) -> float | None:
         """Go through what is left of it, and on from where the worker's clock stands."""
         child, begun = self.taken(request), self.time
         if child.done is not None:
@@ -359,27 +363,27 @@ class SimulatedSession(Session):
 
         def note(done: float) -> None:
             request.drained.due = done
-            self.at(begun, strand.rank, strand)
+            self.at(begun, process.rank, process)
 
         child.then = note
         return None
 
-    def taken(self, request: Wait | Drain) -> Strand:
-        """What was started, for the one who waits for it."""
+    def taken(self, request: Wait | Drain) -> Continuation:
+        """Return what was started, for the request that waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{request} waits for what was not started")
         return child
 
-    def roll_call(self, strand: Strand, request: RollCall) -> float | None:
-        rank = strand.rank
-        known = [waiting for waiting, _ in self.roll.say(rank, request, strand)]
+    def roll_call(self, process: Continuation, request: RollCall) -> float | None:
+        rank = process.rank
+        known = [waiting for waiting, _ in self.roll.say(rank, request, process)]
         for waiting in known:
-            if waiting is not strand:
+            if waiting is not process:
                 self.at(self.time, waiting.rank, waiting)
-        return self.time if strand in known else None
+        return self.time if process in known else None
 
 
-def check_mail(source: int, content: Buffer, strand: Strand, into: Buffer) -> None:
+def check_mail(source: int, content: Buffer, process: Continuation, into: Buffer) -> None:
     """Refuse a message that does not fit."""
-    check_message(source, content, strand.task.worker, into)
+    check_message(source, content, process.worker, into)
