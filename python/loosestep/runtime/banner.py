@@ -25,7 +25,7 @@ ASKED = 1024  # workers whose first round is dry-run
 SAMPLED = 64  # of the members of a collective
 
 
-def sentence(strategy: Strategy) -> str:
+def summary(strategy: Strategy) -> str:
     """Return what a method does: the first sentence of its documentation."""
     paragraph = " ".join((inspect.getdoc(type(strategy)) or "").split("\n\n")[0].split())
     first = paragraph.split(". ")[0].rstrip(".:")
@@ -48,7 +48,7 @@ def block(facts: Mapping[str, str], room: int | None = None) -> str:
     return "\n".join(fill(line, room, subsequent_indent=indent, break_on_hyphens=False) for line in lines)
 
 
-def cautions(strategies: Iterable[Strategy], size: int) -> list[str]:
+def warnings(strategies: Iterable[Strategy], size: int) -> list[str]:
     """Return what the methods warn so many workers of, a line each."""
     return [f"warning: {each!r}: {told}" for each in strategies for told in each.warnings(size)]
 
