@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def bounds(size: int, parts: int) -> list[int]:
-    """Where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
+    """Return where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
     return [size * part // parts for part in range(parts + 1)]
 
 
 def members(request: Request, size: int) -> Sequence[int]:
-    """The ranks that take part in a request."""
+    """Return the ranks that take part in a request."""
     group = getattr(request, "group", None)
     return range(size) if group is None else group
 
@@ -56,7 +56,7 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
     parts[me] = own
     free.append(parts)
-    if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
+    if not done:  # as all workers know: what is passed on is not kept, and costs what it always does
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
@@ -70,7 +70,7 @@ def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """The reduction, a left fold in rank order; `out` may be a part. All weights 0: False, nothing done."""
+    """Reduce by a left fold in rank order; `out` may be a part. Return False, all weights being 0: nothing done."""
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
@@ -123,7 +123,7 @@ def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
 
 
 def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list[Buffer]]:
-    """The exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
+    """Return the exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
     sources = [rank for rank, _ in request.weights.row if rank != worker.rank]
     place = address(request.buf)
     room = {rank: worker.scratch(("mix", place, index), request.buf) for index, rank in enumerate(sources)}
@@ -201,6 +201,6 @@ TRAFFIC: dict[type[Request], Cost] = {
 
 
 def traffic(request: Request, rank: int, size: int) -> tuple[int, int]:
-    """(bytes, messages) that this worker sends for a request, headers not counted."""
+    """Return (bytes, messages) that this worker sends for a request, headers not counted."""
     count = TRAFFIC.get(type(request))
     return count(request, rank, size) if count else (0, 0)

@@ -1,4 +1,4 @@
-"""Which workers still have data, so that those whose data ended stay until all have."""
+"""Which workers still have data, so that those whose data has ended stay until that of all has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Roll:
-    """Who has data for which round, and who waits to know."""
+    """Which workers have data for which round, and which calls wait to know."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -18,7 +18,7 @@ class Roll:
         self.waiting: list[tuple[Any, RollCall]] = []
 
     def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
-        """Note one worker's word; returns those who now know, the speaker among them if so."""
+        """Note one worker's call, and return the calls that are now decided, this one included if it is."""
         if request.present:
             request.answer[:] = [True]
             news = request.round > self.latest
@@ -30,7 +30,7 @@ class Roll:
         return self.release() if knows else []
 
     def release(self) -> list[tuple[Any, RollCall]]:
-        """Answer those who wait for a round that is decided."""
+        """Answer the calls that wait for a round that is decided."""
         over = len(self.ended) == self.size
         known = [pair for pair in self.waiting if over or self.latest >= pair[1].round]
         for _, asked in known:

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def read(request: Fetch, rank: int = 0) -> None:
-    """The variable as it is now."""
+    """Read the variable as it is now."""
     seen = request.shared.store.fetch(request.into, rank)
     if request.version is not None:
         request.version[:] = seen
 
 
 def move(request: Push, values: Sequence[Buffer], rank: int = 0) -> None:
-    """What was pushed happens."""
+    """Move the variables by what was pushed."""
     first, *others = (shared.store for shared in request.shared)
     first.push(request.rule, others, values, request.scalars, rank)
 
 
 def handlers(rank: int) -> dict[type[Request], Callable[[Any], object]]:
-    """What performs one worker's requests, at once."""
+    """Return what performs one worker's requests, at once."""
     return {
         Fetch: lambda request: read(request, rank),
         Push: lambda request: move(request, request.values, rank),

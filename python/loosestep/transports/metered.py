@@ -1,4 +1,4 @@
-"""Counts what passes."""
+"""Counts requests, messages, bytes and waiting as they pass."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Meter:
 
     @property
     def messages(self) -> int:
-        """Messages sent."""
+        """Return how many messages were sent."""
         return sum(tally[1] for tally in self.requests.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes sent, headers not counted."""
+        """Return how many bytes were sent, headers not counted."""
         return sum(tally[2] for tally in self.requests.values())
 
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
-        """The same requests; time between asking for a communication and its end is waiting."""
+        """Yield the same requests; the time from asking for a communication to its end is waiting."""
         rank, size = worker.rank, worker.size
         tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
         computing = frozenset(Compute.__subclasses__())

@@ -19,7 +19,7 @@ class Stopwatch:
         self._paused: dict[int, float] = {}
 
     def begin(self) -> None:
-        """Zero is now."""
+        """Let every worker's clock begin now."""
         self._origin = perf_counter()
 
     def resume(self, rank: int, seconds: float) -> None:
@@ -27,19 +27,19 @@ class Stopwatch:
         self._ahead[rank] = seconds
 
     def now(self, rank: int) -> float:
-        """Seconds of that worker."""
+        """Return the seconds of that worker."""
         return self._paused.get(rank, perf_counter()) - self._origin + self._ahead[rank]
 
     def clock(self, rank: int) -> Callable[[], float]:
-        """The real clock, for differences."""
+        """Return the real clock, for differences."""
         return perf_counter
 
     def pause(self, rank: int) -> None:
-        """Stand still."""
+        """Stop the clock of a worker."""
         self._paused[rank] = perf_counter()
 
     def proceed(self, rank: int) -> None:
-        """Go on from where it stood."""
+        """Let the clock of a worker go on from where it stood."""
         since = self._paused.get(rank)
         if since is not None:
             self._ahead[rank] -= perf_counter() - since

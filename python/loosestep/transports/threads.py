@@ -1,6 +1,6 @@
 """n workers in n threads of this process, sharing memory.
 
-Collectives are lock-free: workers post the addresses of their buffers, and whoever waits claims chunks of the
+Collectives are lock-free: workers post the addresses of their buffers, and threads that wait claim chunks of the
 work (four threads on two cores must not wait for each other's turn). The center is locked by chunks of 16 KiB:
 inside a lock the exchange runs at full vector width and x + c is conserved exactly; element-wise
 compare-exchange would be about ten times slower. Hogwild's parameters are relaxed atomics without any lock.
@@ -77,7 +77,7 @@ class Threads(Transport):
 
 
 class ThreadsSession(Stopwatch, ManyWorkersSession):
-    """What the threads of one run share."""
+    """The session that the threads of one run share."""
 
     def __init__(self, config: Threads) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             return self.variables[name]
 
     def team(self, group: Group) -> _core.Team:
-        """The collectives of one group, made when it first meets."""
+        """Return the collectives of one group, made when it first uses any."""
         with self.lock:
             if group not in self.teams:
                 self.teams[group] = _core.Team(len(group))
@@ -135,7 +135,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             raise self.failures[0]
 
     def await_all(self, threads: Sequence[threading.Thread], seconds: float = float("inf")) -> None:
-        """Wait for threads in short naps, so that signals are seen."""
+        """Wait for threads in short naps, so that signals are handled."""
         until = time.monotonic() + seconds
         for thread in threads:
             while thread.ident is not None and thread.is_alive() and time.monotonic() < until:
@@ -144,7 +144,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
                     until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
-        """One thread. The first failure is the one the caller sees; it stops all."""
+        """Run one worker's thread. The first failure stops all workers, and is raised to the caller."""
         endpoint = self.endpoints[task.worker.rank]
         endpoint.worker = task.worker
         try:
@@ -162,13 +162,13 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             endpoint.done = True
 
     def compute(self, task: Task, request: Request) -> int:
-        """A forked copy has no other workers, for whom it would wait."""
+        """Compute, and refuse to go on in a forked copy, where no other worker is."""
         steps = task.compute(request)
         self.original.require(task.worker.rank)
         return steps
 
     def abort(self) -> None:
-        """Every wait, now and later, ends."""
+        """End every wait, now and later."""
         self.aborted = True
         with self.lock:
             teams = list(self.teams.values())
@@ -179,7 +179,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
 
 
 class ThreadsEndpoint(Endpoint):
-    """One worker's end: posts and completes, in one or in two steps."""
+    """One worker's end: posts and completes requests, in one or in two steps."""
 
     def __init__(self, session: ThreadsSession, rank: int) -> None:
         self.session, self.rank = session, rank
@@ -222,7 +222,7 @@ class ThreadsEndpoint(Endpoint):
     # --- overlap -----------------------------------------------------------------------------------------
 
     def start(self, request: Start) -> None:
-        """Post now, complete at `Wait`; what needs nobody else is done now."""
+        """Post now, and complete at `Wait`; what needs no other worker is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
         if len(self.begun) >= ROOM:
@@ -251,7 +251,7 @@ class ThreadsEndpoint(Endpoint):
     # --- collectives -------------------------------------------------------------------------------------
 
     def team(self, group: Group | None) -> tuple[_core.Team, int]:
-        """The team of a group, and this worker's number in it."""
+        """Return the team of a group, and this worker's number in it."""
         ranks = self.world if group is None else group
         if ranks not in self._teams:
             self._teams[ranks] = self.session.team(ranks), ranks.index(self.rank)
@@ -286,7 +286,7 @@ class ThreadsEndpoint(Endpoint):
         return lambda: self.complete(request, team, me, ticket)
 
     def complete(self, request: Request, team: _core.Team, me: int, ticket: int) -> None:
-        """Wait for a post to be answered, as long as those who are late show signs of life."""
+        """Wait for a collective, as long as workers that are late show signs of life."""
         watch: Watch | None = None
         while (status := self.complete_once(request, team, me, ticket)) != "done":
             if status == "aborted":
@@ -303,7 +303,7 @@ class ThreadsEndpoint(Endpoint):
     # --- messages, roll call -----------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> Callable[[], None]:
-        """Sends are copied now; receives are filled at completion, in the order in which they were begun."""
+        """Copy what is sent now, and fill receives at completion, in the order in which they were begun."""
         session = self.session
         with session.changed:
             for to, buf in request.sends:
@@ -325,7 +325,7 @@ class ThreadsEndpoint(Endpoint):
                     asked.notes[source] = note
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
-        """The next message of a sender, waited for."""
+        """Wait for the next message of a sender, and return it."""
         session = self.session
         self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
         with session.changed:
@@ -341,7 +341,7 @@ class ThreadsEndpoint(Endpoint):
             self.until(request, lambda: bool(request.answer), lambda: others)
 
     def sleep(self, request: Sleep) -> None:
-        """In the transport's time, but not past an abort."""
+        """Sleep, but not past an abort."""
         until = time.monotonic() + request.seconds
         while (left := until - time.monotonic()) > 0:
             if self.session.aborted:
@@ -386,7 +386,7 @@ class Watch:
             raise TimedOut(self.endpoint.rank, str(self.request), words, session.deadline)
 
     def culprits(self, late: Sequence[int]) -> Sequence[int]:
-        """Those who compute hold up those who wait for them; else those who are late."""
+        """Return the workers that compute, which hold up those that wait for them; else the late ones."""
         others = [other for other in self.endpoint.session.endpoints if other is not self.endpoint]
         return [other.rank for other in others if isinstance(other.doing, Compute) and not other.done] or late
 

@@ -103,7 +103,7 @@ class Simulated(Transport):
         return self.n
 
     def network(self) -> Network:
-        """A fresh, idle network."""
+        """Return a fresh, idle network."""
         latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
         bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
@@ -113,7 +113,7 @@ class Simulated(Transport):
         return network
 
     def groups(self) -> hierarchical.Hosts:
-        """The ranks of every host."""
+        """Return the ranks of every host."""
         return () if self.hosts is None else hierarchical.split(self.hosts, self.n)
 
     def open(self, seed: int = 0) -> Session:
@@ -174,7 +174,7 @@ class SimulatedSession(ManyWorkersSession):
         self.clocks[rank] = seconds
 
     def pause(self, rank: int) -> None:
-        """Nothing: virtual time stands still by itself."""
+        """Do nothing: virtual time stands still by itself."""
 
     proceed = pause
 
@@ -199,7 +199,7 @@ class SimulatedSession(ManyWorkersSession):
             raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
 
     def go_through(self) -> None:
-        """All that is in the calendar."""
+        """Carry out all that is in the calendar."""
         calendar = self.calendar
         while (what := calendar.next()) is not None:
             self.time = calendar.now
@@ -209,7 +209,7 @@ class SimulatedSession(ManyWorkersSession):
                 what()
 
     def where(self, process: Continuation) -> str:
-        """One stuck worker, for people."""
+        """Return where a stuck worker is, for people."""
         worker, request = process.worker, process.waiting
         what = "its beginning" if request is None else str(request)
         return f"worker {worker.rank} in round {worker.round} at {what}"
@@ -237,7 +237,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- computation -------------------------------------------------------------------------------------
 
     def step(self, process: Continuation, request: Request) -> bool:
-        """Compute; if that began a gradient step, note when and how long it takes."""
+        """Compute, and if that began a gradient step note when, and how long it takes."""
         worker = process.worker
         clock, before = worker.clock, worker.samples
         steps = process.compute(request)
@@ -253,7 +253,7 @@ class SimulatedSession(ManyWorkersSession):
         return began + duration
 
     def ready(self, process: Continuation, request: Ready) -> float:
-        """A bucket is ready when its share of the step is over."""
+        """Return when a bucket is ready: when its share of the step is over."""
         bucket = request.bucket
         if not self.step(process, request) and bucket.index == 0:
             self.begun[process.rank] = (self.time, 0.0)
@@ -280,7 +280,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def ask(self, process: Continuation, request: Fetch) -> None:
-        """The request has reached the center, whose link may be busy."""
+        """Answer a request that has reached the center, when the center's link is free."""
         begin, left = self.network.pull(request.into.nbytes, self.time)
         if begin > self.time:
             self.at(begin, -1, lambda: self.answer(process, request, left))
@@ -304,7 +304,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- collectives -------------------------------------------------------------------------------------
 
     def all_reduce(self, process: Continuation, request: AllReduce) -> None:
-        """Of many workers, or offstage: all meet, and each goes on when the recursion says."""
+        """Let all workers meet (of many, or offstage); each goes on when the recursion says."""
         worker, group = process.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
@@ -369,7 +369,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def taken(self, request: Wait | Settle) -> Continuation:
-        """What was started, for the one who waits for it."""
+        """Return what was started, for the request that waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{request} waits for what was not started")
