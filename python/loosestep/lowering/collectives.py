@@ -70,7 +70,7 @@ def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """Reduce by a left fold in rank order; `out` may be a part. Return False, all weights being 0: nothing done."""
+    """Reduce by a left fold in rank order; `out` may be a part. Return False where all weights are 0."""
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
