@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bench.harness import Options, Row, table
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 PLACES = {"cpu": "bench", "cuda": "bench.cuda"}
 
@@ -60,5 +60,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except CardFailed as error:
+    except CudaError as error:
         sys.exit(f"bench: {error}")

@@ -1,4 +1,4 @@
-"""EASGD against DOWNPOUR when workers communicate seldom, as in arXiv:1412.6651, at toy scale.
+"""Compare EASGD with DOWNPOUR when workers communicate seldom, as in arXiv:1412.6651, at small scale.
 
 Handwritten digits, a small multilayer perceptron, 4 and 8 workers in virtual time, so every run is reproducible.
 The learning rate is the best for DOWNPOUR at period 1; then the period grows to 64. Momentum 0.9 makes steps ten
@@ -10,7 +10,9 @@ times as long, so EAMSGD has a tenth of the rate.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ BATCH = 16
 RATES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 SEEDS = (0, 1, 2)
 MODEL = MLP(32)
-METHODS = {
+METHODS: dict[str, tuple[Callable[[int], ls.Strategy], Callable[[float], Any]]] = {
     "Downpour": (ls.Downpour, ls.SGD),
     "EASGD": (ls.EASGD, ls.SGD),
     "EAMSGD": (ls.EASGD, lambda rate: ls.Nesterov(rate / 10, momentum=0.9)),
@@ -39,7 +41,7 @@ Found = dict[tuple[int, str], dict[int, Curve]]  # by (workers, method), by peri
 def curve(
     data: Dataset, method: str, workers: int, period: int, rate: float, seed: int, steps: int = STEPS
 ) -> Curve:
-    """One run."""
+    """Return the curve of one run."""
     strategy, optimizer = METHODS[method]
     classifier = MODEL.build(data.features, data.classes)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -50,7 +52,7 @@ def curve(
             shards(data.train, BATCH, steps, seed),
             optimizer=optimizer(rate),
             steps=steps,
-            on=ls.Simulated(workers, stragglers=ls.LogNormal(0.2)),
+            on=ls.Simulated(workers, stragglers=ls.stragglers.LogNormal(0.2)),
             seed=seed,
             evaluate=lambda x: {
                 "loss": classifier.evaluate(x, data.train)["loss"],
@@ -63,7 +65,7 @@ def curve(
 
 
 def best_rate(data: Dataset, workers: int) -> float:
-    """Of the grid, the one with which Downpour at period 1 ends with the smallest training loss."""
+    """Return the rate with which Downpour at period 1 ends with the smallest training loss."""
 
     def end(rate: float) -> float:
         loss = curve(data, "Downpour", workers, 1, rate, SEEDS[0])[-1, 1]
@@ -73,7 +75,7 @@ def best_rate(data: Dataset, workers: int) -> float:
 
 
 def measure(data: Dataset, rates: dict[int, float]) -> Found:
-    """By (workers, method) and period: the median curve over the seeds (step, loss, accuracy)."""
+    """Return the median curve over the seeds (step, loss, accuracy), by (workers, method) and period."""
     found: Found = {}
     for workers, rate in rates.items():
         for method in METHODS:
@@ -87,7 +89,7 @@ def measure(data: Dataset, rates: dict[int, float]) -> Found:
 
 
 def table(found: Found) -> str:
-    """Markdown: test accuracy and training loss by period."""
+    """Return a Markdown table of test accuracy and training loss by period."""
     periods = " | ".join(f"period {period}" for period in PERIODS)
     lines = [f"| workers | method | {periods} |", "|---|---|" + "---|" * len(PERIODS)]
     for (workers, method), curves in found.items():
@@ -96,11 +98,11 @@ def table(found: Found) -> str:
     return "\n".join(lines)
 
 
-LAYOUT = {"sharex": True, "sharey": True, "layout": "constrained"}
+LAYOUT: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained"}
 
 
 def plot(found: Found, file: Path) -> None:
-    """A row for each number of workers, a panel for each method, a line for each period."""
+    """Draw a row for each number of workers, a panel for each method, a line for each period."""
     import matplotlib as mpl
 
     mpl.use("agg")

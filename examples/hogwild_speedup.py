@@ -1,4 +1,4 @@
-"""Draws the speed-up of two threads over one against sparsity, from what the benchmark found:
+"""Draw the speed-up of two threads over one against sparsity, from the results of a benchmark:
 
 python -m bench hogwild --json hogwild.json
 python examples/hogwild_speedup.py hogwild.json hogwild.png
@@ -25,7 +25,7 @@ WAYS = {
 
 
 def speedups(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """By case, then by way: examples per second over those of one thread."""
+    """Return examples per second over those of one thread, by case and by way of sharing."""
     rates: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         rates[row["case"]][row["library"]] = row["value"]

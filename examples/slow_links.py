@@ -1,7 +1,7 @@
-"""What a step costs where links are slow: overlap, and methods that communicate seldom.
+"""Measure what a step costs over slow links: with overlap, and with methods that communicate seldom.
 
-Start one rank on every host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Compute and communication
-of the first method should take about as long: give --batch (or --pause, where processors are few) so.
+Start one rank on each host (`mpiexec --host a,b python slow_links.py`); rank 0 prints. Computing and communicating
+of the first method should take equally long: choose --batch (or --pause, where cores are few) for that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LAYER, HEAD = 4 * (WIDTH + 1) * WIDTH, 4 * (WIDTH + 1) * CLASSES  # bytes of a s
 
 
 class Pause(torch.autograd.Function):
-    """Takes time on the way forward, twice as much on the way back, and no processor: as an accelerator would."""
+    """Sleep in the forward pass, twice as long in the backward pass: time that, as on a GPU, takes no core."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, seconds: float) -> torch.Tensor:
@@ -52,7 +52,7 @@ def network() -> nn.Module:
 
 
 def sent() -> int:
-    """Bytes that this host has sent."""
+    """Return the bytes that this host has sent."""
     lines = Path("/proc/net/dev").read_text().splitlines()[2:]
     return sum(int(line.split()[9]) for line in lines if not line.strip().startswith("lo:"))
 
@@ -67,7 +67,7 @@ def seconds_of(step, steps: int) -> list[float]:
 
 
 def alone(rows: torch.Tensor, targets: torch.Tensor, steps: int) -> float:
-    """Seconds a step without communication."""
+    """Return the seconds of a step without communication."""
     net = network()
     inner = torch.optim.SGD(net.parameters(), lr=0.01)
 
@@ -81,7 +81,7 @@ def alone(rows: torch.Tensor, targets: torch.Tensor, steps: int) -> float:
 
 
 def together(strategy: ls.Strategy, rows: torch.Tensor, targets: torch.Tensor, steps: int) -> tuple[float, ...]:
-    """Seconds a step, bytes a step as metered, bytes a step as the network card counts."""
+    """Return the seconds of a step, its bytes as metered, and its bytes as the network card counts them."""
     net = network()
     optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), lr=0.01), strategy, on=ls.MPI())
 
@@ -108,7 +108,7 @@ METHODS = {
 
 
 def measured(rows: torch.Tensor, targets: torch.Tensor, given: argparse.Namespace) -> dict[str, list[float]]:
-    """The median of each column over rounds in which all take turns, so that whatever else runs meets all."""
+    """Return the median of each column over rounds in which all methods take turns, so disturbances hit all."""
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in list(METHODS)[: given.methods]}
     for _ in range(given.rounds):
         bare = alone(rows, targets, given.steps)

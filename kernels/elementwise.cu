@@ -1,4 +1,4 @@
-// Any rule, in one launch.
+// Any rule in one launch.
 //
 // instances: elementwise<RULE, float>, elementwise<RULE, double>, elementwise<RULE, float16>
 // instances: elementwise<RULE, bfloat16>

@@ -1,6 +1,6 @@
-// Matrix factorization by Hogwild on a card: warps take ratings in turn and move both rows of each, without
-// locks. For a rating r of (u, i) of weight w, with e = w (r - (b_u + b_i + p_u.q_i)), all from their values
-// before:
+// Matrix factorization by Hogwild on a GPU: warps take ratings in turn and update both rows of each, without
+// locks. For a rating r of (u, i) with weight w and e = w (r - (b_u + b_i + p_u.q_i)), with all values from
+// before the update:
 //   p_u += a (e q_i - l_u p_u)    q_i += a (e p_u - l_i q_i)    b_u += a (e - l_u b_u)    b_i likewise
 // A lane has elements lane, lane + 32, ... of both rows. `racy` and `exact` as in hogwild.cu.
 //
@@ -17,7 +17,7 @@ struct Rating {
   float value, weight;
 };
 
-// Users or items: `count` rows of `rank` elements; without `bias` they have none.
+// The users or the items: `count` rows of `rank` elements; `bias` may be null.
 struct Side {
   float* rows;
   float* bias;
@@ -69,7 +69,7 @@ __device__ void move_bias(const Side& side, unsigned index, float before, float 
   if (side.bias) Adds::add(side.bias + index, before, rate * (e - side.l2 * before));
 }
 
-// The squared error before the step, times the weight. No number, for a user or an item that is none.
+// Update both rows; return the weighted squared error before. NaN for a user or an item that does not exist.
 template <class Adds> __device__ float visit(const Factors& model, const Rating& rating, unsigned lane) {
   if (rating.user >= model.users.count || rating.item >= model.items.count) return from_bits(0x7fc00000u);
   const Row p = row_of(model.users, rating.user, model.rank, lane);
@@ -80,11 +80,11 @@ template <class Adds> __device__ float visit(const Factors& model, const Rating&
   move_row<Adds>(q, p, e, model.items.l2, model.rate, model.rank, lane);
   if (lane == 0) move_bias<Adds>(model.users, rating.user, b_u, e, model.rate);
   if (lane == 0) move_bias<Adds>(model.items, rating.item, b_i, e, model.rate);
-  __syncwarp();  // the next rating sees the biases that lane 0 has moved
+  __syncwarp();  // the next rating must see the biases of lane 0
   return e * wrong;
 }
 
-// Ratings begin to end - 1. The sum of their squared errors, each before its own step, is added to `squares`.
+// Visit ratings begin to end - 1; add their squared errors, each before its own update, to `squares`.
 template <class Adds>
 __global__ void __launch_bounds__(256)
     factors(Factors model, const Rating* ratings, size_t begin, size_t end, double* squares) {

@@ -1,10 +1,10 @@
-// Hogwild on a card: one linear model in its memory, moved by thousands of warps at once, without locks
-// (Recht, Re, Wright, Niu 2011). A warp has a row at a time: its lanes add up the score, and move the weights
-// that it touches.
+// Hogwild on a GPU: one linear model, updated by thousands of warps at once without locks (Recht, Re, Wright,
+// Niu 2011). A warp processes a row at a time: its lanes sum the score and update the weights of its
+// features.
 //
-// The last weight is the intercept, which every row touches with a 1. Lost updates: `racy` stores what it
-// made of what it loaded, `exact` adds atomically. Weights are read past the first cache, which other
-// processors' stores do not reach.
+// The last weight is the intercept, a feature of value 1 in every row. `racy` stores the sum with the value
+// that was loaded, so updates can be lost; `exact` adds atomically. Weights are loaded past the first-level
+// cache, which does not see the stores of other multiprocessors.
 //
 // instances: linear<Racy>, linear<Exact>
 #include "kernels/adds.cuh"
@@ -14,30 +14,30 @@
 namespace loosestep {
 
 struct Rows {
-  const long long* starts;  // of row i: starts[i], up to starts[i + 1]
+  const long long* starts;  // of row i: starts[i] to starts[i + 1] - 1
   const int* columns;
   const float* values;
   const float* targets;
-  const float* weights;  // null: all 1
+  const float* weights;  // or null: all 1
 };
 
 struct Linear {
   float* weights;
   size_t features;
-  float intercept_step;  // times the step size; 0: no intercept
+  float intercept_step;  // a factor of the step size; 0: no intercept
   OneLoss loss;
   Rate rate;
 };
 
-// Rows begin, begin + 1, ... end - 1, the first of them being the (steps + 1)-th of the training.
+// Rows begin to end - 1; the first is step number steps + 1 of the training.
 struct Share {
   size_t begin, end, steps;
 };
 
 __device__ inline bool known(const Linear& model, int column) { return unsigned(column) < model.features; }
 
-// The same in every lane: all that is read is read before lanes meet, so none sees what another has moved. No
-// number, where a column is none of the model's: it is not followed.
+// Return the score of a row, the same in every lane: everything is read before the lanes are synchronized, so
+// none sees an update of another. NaN where a column is outside the model.
 __device__ inline float score(const Linear& model, const Rows& rows, size_t row, unsigned lane) {
   float sum = lane == 0 && model.intercept_step > 0 ? fresh(model.weights + model.features) : 0;
   for (long long k = rows.starts[row] + lane; k < rows.starts[row + 1]; k += lanes)
@@ -54,7 +54,7 @@ __device__ void move(const Linear& model, const Rows& rows, size_t row, float st
     Adds::add(model.weights + model.features, -step * model.intercept_step);
 }
 
-// The loss before the step. A score that is no number moves nothing, and is said.
+// Update the model with one row; return the loss before. A score that is NaN changes nothing and is returned.
 template <class Adds>
 __device__ double visit(const Linear& model, const Rows& rows, size_t i, float eta, unsigned lane) {
   const float p = score(model, rows, i, lane), y = rows.targets[i],
@@ -62,11 +62,11 @@ __device__ double visit(const Linear& model, const Rows& rows, size_t i, float e
   if (p != p) return p;
   const float slope = model.loss.slope(p, y) * weight;
   if (slope != 0) move<Adds>(model, rows, i, eta * slope, lane);
-  __syncwarp();  // the warp's next row is scored with what all of its lanes have moved
+  __syncwarp();  // the warp's next row must see the updates of all lanes
   return model.loss.value(p, y) * weight;
 }
 
-// Warps take rows in turn. `loss`: the sum of losses, each before its own step, is added to it.
+// Visit the rows of a share; add their losses, each before its own update, to `loss`.
 template <class Adds>
 __global__ void __launch_bounds__(256) linear(Linear model, Rows rows, Share share, double* loss) {
   const unsigned lane = threadIdx.x % lanes;

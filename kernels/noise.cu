@@ -1,7 +1,7 @@
-// Rules that take a normal random number for every element: the stream of the CPU (csrc/rules/normals.hpp),
-// to the bit. A thread makes the four numbers of a counter.
+// Rules with a normal random number for every element, from the same stream as on the CPU
+// (csrc/rules/normals.hpp) and with the same bits. A thread computes the four numbers of a counter.
 //
-// `aligned`: whether every address is a multiple of four elements, and `start` of four.
+// `aligned`: every address is a multiple of four elements, and `start` of four.
 //
 // instances: noisy<Normal<float>, float>, noisy<Normal<double>, double>
 // instances: noisy<AddNormal<float>, float>, noisy<AddNormal<double>, double>
@@ -19,7 +19,8 @@ template <class T> __device__ const Vector<T, 4>& four(const T* x) {
   return *reinterpret_cast<const Vector<T, 4>*>(x);
 }
 
-// Four elements of every buffer are loaded, stepped, and stored in the first: no rule here writes another.
+// Load four elements of every buffer, apply the rule, and store the first buffer: no rule here writes
+// another.
 template <class R, class T, class... Read>
 __device__ void step_together(const R& rule, const float (&noise)[4], T* out, Vector<T, 4> x, Read... read) {
   for (int k = 0; k < 4; ++k) rule(x.of[k], read.of[k]..., noise[k]);

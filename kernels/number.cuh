@@ -1,4 +1,4 @@
-// Numbers of two bytes, computed with as float. CUDA's own headers are not needed, so none has to be found.
+// Numbers of two bytes, computed as float. Needs no header of CUDA, so none has to be found at run time.
 #pragma once
 #include "rules/rule.hpp"
 
@@ -11,7 +11,7 @@ struct bfloat16 {
   unsigned short bits;
 };
 
-// The type that a rule computes in.
+// The type of a rule's arithmetic.
 template <class T> struct Arithmetic {
   using type = T;
 };
@@ -33,7 +33,8 @@ __device__ __forceinline__ float widened(float16 x) {
   return made;
 }
 #else
-// As the instruction does; 2^112 is between the exponents' biases, and makes subnormal numbers right too.
+// Like the instruction: 2^112 is the difference of the exponents' biases, and makes subnormal numbers right
+// too.
 __device__ __forceinline__ float widened(float16 x) {
   const unsigned sign = (x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;
   const unsigned top = rest >= 0x7c00u ? 0x7f800000u : 0;
@@ -41,7 +42,7 @@ __device__ __forceinline__ float widened(float16 x) {
 }
 #endif
 
-// To the nearest, ties to even; a NaN is 0x7fff, as from the instructions.
+// Round to nearest, ties to even; NaN becomes 0x7fff, as by the instructions.
 __device__ __forceinline__ void narrow(float x, float& to) { to = x; }
 __device__ __forceinline__ void narrow(double x, double& to) { to = x; }
 
@@ -53,7 +54,7 @@ __device__ __forceinline__ void narrow(float x, float16& to) {
 __device__ __forceinline__ unsigned short half_of(unsigned magnitude) {
   if (magnitude > 0x7f800000u) return 0x7fff;
   if (magnitude >= 0x477ff000u) return 0x7c00;  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u)                  // subnormal: the sum with 1/2 has the right last place
+  if (magnitude < 0x38800000u)  // subnormal: adding 1/2 rounds at the right place
     return static_cast<unsigned short>(__float_as_uint(__uint_as_float(magnitude) + 0.5f) - 0x3f000000u);
   return static_cast<unsigned short>((magnitude + 0xfffu + (magnitude >> 13 & 1) - 0x38000000u) >> 13);
 }

@@ -1,10 +1,9 @@
-// Inner products and norms of parts, in the order of csrc/cpu/reduce.hpp: the same bits as on the CPU.
+// Inner products and norms, in the order of csrc/cpu/reduce.hpp: the same bits as on the CPU.
 //
 // A warp sums a block of 4096 products: lane j takes elements j, j + 32, ... from left to right, then takes
-// the sums of lanes j + 16, j + 8, ... j + 1. `fold_sums` adds the blocks' sums likewise, until one is left.
+// the sums of lanes j + 16, j + 8, ... j + 1. `fold_sums` adds the sums of blocks likewise until one is left.
 //
 // instances: dot<float>, dot<double>, dot<float16>, dot<bfloat16>
-// instances: sizes<float>, sizes<double>, sizes<float16>, sizes<bfloat16>
 // instances: squares<float>, squares<double>, squares<float16>, squares<bfloat16>
 // instances: not_finite<float>, not_finite<double>, not_finite<float16>, not_finite<bfloat16>, fold_sums
 #include "kernels/number.cuh"
@@ -12,13 +11,13 @@
 namespace loosestep {
 
 constexpr size_t block = 4096;
-constexpr unsigned lanes = 32, warps = 8, summing = lanes * warps;  // threads that make the sums of blocks
-constexpr unsigned folding = 1024;                                  // threads that add the sums of one part
+constexpr unsigned lanes = 32, warps = 8, summing = lanes * warps;  // threads that sum blocks
+constexpr unsigned folding = 1024;  // threads that add the sums of one part
 
 __device__ inline unsigned lane() { return threadIdx.x % lanes; }
 __device__ inline size_t warp() { return size_t(blockIdx.x) * warps + threadIdx.x / lanes; }
 
-// Of term(0) to term(n - 1), n <= 4096; lane 0 has it.
+// Return the sum of term(0) to term(n - 1), n <= 4096, in lane 0.
 template <class Term> __device__ double block_sum(size_t n, const Term& term) {
   double sum = 0;
 #pragma unroll 8
@@ -33,7 +32,7 @@ template <class T> __device__ double block_dot(const T* x, const T* y, size_t le
                    [=](size_t i) { return double(widened(x[i])) * double(widened(y[i])); });
 }
 
-// sums[b] of block b.
+// Set sums[b] to the inner product of block b.
 template <class T>
 __global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n, double* sums) {
   const size_t at = warp() * block;
@@ -42,18 +41,7 @@ __global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n,
   if (lane() == 0) sums[warp()] = sum;
 }
 
-__device__ inline double size_of(double x) { return signed_as(x, 1.0); }
-
-// sums[b] of the absolute values of block b.
-template <class T> __global__ void __launch_bounds__(summing) sizes(const T* x, size_t n, double* sums) {
-  const size_t at = warp() * block;
-  if (at >= n) return;
-  const auto size = [=](size_t i) { return size_of(double(widened(x[at + i]))); };
-  const double sum = block_sum(n - at < block ? n - at : block, size);
-  if (lane() == 0) sums[warp()] = sum;
-}
-
-// Leaves a 1 in `found` where an element is an infinity or no number.
+// Set `found` to 1 where an element is infinite or NaN.
 template <class T> __global__ void __launch_bounds__(256) not_finite(const T* x, size_t n, unsigned* found) {
   const size_t stride = size_t(gridDim.x) * blockDim.x;
   for (size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) {
@@ -62,7 +50,7 @@ template <class T> __global__ void __launch_bounds__(256) not_finite(const T* x,
   }
 }
 
-// The last part whose first block is not behind this one.
+// Return the last part whose first block is at or before block b.
 __device__ inline size_t part_of(const size_t* first, size_t parts, size_t b) {
   size_t low = 0, high = parts;
   while (high - low > 1) {
@@ -72,7 +60,8 @@ __device__ inline size_t part_of(const size_t* first, size_t parts, size_t b) {
   return low;
 }
 
-// Part p is x[starts[p]] to x[starts[p + 1] - 1], and has the blocks from first[p] to first[p + 1] - 1.
+// Sum the squares of part p, x[starts[p]] to x[starts[p + 1] - 1], which has the blocks first[p] to first[p +
+// 1] - 1.
 template <class T>
 __global__ void __launch_bounds__(summing)
     squares(const T* x, const size_t* starts, const size_t* first, size_t parts, double* sums) {
@@ -83,8 +72,8 @@ __global__ void __launch_bounds__(summing)
   if (lane() == 0) sums[b] = sum;
 }
 
-// As many sums of sums as warps: of those from `at` on. Nothing that is still to be read is written: sum b
-// takes the place of the first of those that it is of, or one before.
+// Each warp adds the sums of one block of sums. No sum is overwritten before it is read: sum b replaces the
+// first of the sums that it adds, or an earlier one.
 __device__ inline void fold_some(double* sums, size_t n, size_t b) {
   const size_t at = b * block;
   double sum = 0;
@@ -93,8 +82,8 @@ __device__ inline void fold_some(double* sums, size_t n, size_t b) {
   if (at < n && lane() == 0) sums[b] = sum;
 }
 
-// A thread block for each part: out[p] from its blocks' sums, which are overwritten. Without `first` there is
-// one part, of `blocks` blocks.
+// One thread block per part: compute out[p] from the sums of its blocks, which are overwritten. Without
+// `first` there is one part, of `blocks` blocks.
 __global__ void __launch_bounds__(folding)
     fold_sums(double* sums, const size_t* first, size_t blocks, double* out) {
   const size_t begin = first ? first[blockIdx.x] : 0;

@@ -1,10 +1,10 @@
-// Many replicas at once: everything that is read or written crosses memory once.
+// Ops on many replicas; everything is read and written once.
 //
-// `elastic_all`: every replica and the center as by `elastic(x, c, rate)`, one after another. `mix`: x_i
-// becomes the sum of w_ij x_j over all j, from left to right, for all i together.
-// `fold`: a sum of w_j x_j, divided once.
+// `elastic_all`: apply `elastic(x, c, rate)` to every replica and the center, one after another. `mix`:
+// replace each x_i by the sum of w_ij x_j over all j, from left to right. `fold`: a sum of w_j x_j, divided
+// once.
 //
-// `packs`: of sixteen bytes, as many as are accessed as such; none where an address is no multiple of that.
+// `packs`: the number of accesses of sixteen bytes; 0 where an address is not aligned to that.
 //
 // instances: elastic_all<float>, elastic_all<double>, fold<float>, fold<double>
 // instances: mix<float, 4>, mix<float, 8>, mix<float, 16>, mix<double, 4>, mix<double, 8>, mix<double, 16>
@@ -13,25 +13,25 @@
 
 namespace loosestep {
 
-constexpr unsigned most = 64;     // replicas of a launch of elastic_all
-constexpr unsigned together = 8;  // replicas that are asked for before the first is needed
+constexpr unsigned most = 64;  // replicas in a launch of elastic_all
+constexpr unsigned together = 8;  // replicas that are loaded before the first is used
 constexpr unsigned threads = 256;
 
-// Addresses, as an argument of the kernel.
+// Addresses, passed by value to the kernel.
 struct Replicas {
   void* of[most];
 };
 
 template <class T> using Pack = Vector<T, access_bytes / sizeof(T)>;
 template <class T>
-using Single = Vector<T, 1>;  // where an address or a length is no multiple of sixteen bytes
+using Single = Vector<T, 1>;  // where an address or a length is not a multiple of sixteen bytes
 
 template <class P> __device__ P& at(void* buffer, size_t i) { return static_cast<P*>(buffer)[i]; }
 
 __device__ inline size_t first_one() { return size_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline size_t stride() { return size_t(gridDim.x) * blockDim.x; }
 
-// Buffers from `k` on, as many of the `n` as there is room for.
+// Load buffers from `k` on, at most `room` and none beyond `n`.
 template <class P, unsigned room>
 __device__ void read_some(P (&x)[room], const Replicas& buffers, unsigned k, unsigned n, size_t i) {
 #pragma unroll
@@ -39,7 +39,7 @@ __device__ void read_some(P (&x)[room], const Replicas& buffers, unsigned k, uns
     if (k + j < n) x[j] = at<P>(buffers.of[k + j], i);
 }
 
-// Up to `together` replicas from `k` on.
+// Update up to `together` replicas from `k` on.
 template <class P, class T>
 __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, unsigned k, unsigned n, P& c,
                              size_t i) {
@@ -54,7 +54,7 @@ __device__ void elastic_some(const Elastic<T>& rule, const Replicas& replicas, u
     if (k + j < n) at<P>(replicas.of[k + j], i) = x[j];
 }
 
-// Elements [begin, end), counted in P.
+// Update elements [begin, end), counted in P.
 template <class P, class T>
 __device__ void elastic_range(const Elastic<T>& rule, const Replicas& replicas, unsigned n, void* center,
                               size_t begin, size_t end) {
@@ -73,12 +73,12 @@ __global__ void __launch_bounds__(threads)
   elastic_range<Single<T>>(rule, replicas, n, center, packs * (access_bytes / sizeof(T)), size);
 }
 
-// Weights of a fold, as an argument of the kernel; without them all are 1, which changes no product.
+// Weights of a fold, passed by value to the kernel; 1 without weights, which changes no product.
 template <class T> struct Weights {
   T of[most];
 };
 
-// Up to `together` terms from `k` on; the first of all begins the sum.
+// Add up to `together` terms from `k` on; the first of all terms begins the sum.
 template <class P, class T>
 __device__ void fold_some(const Replicas& terms, const Weights<T>& weights, unsigned k, unsigned n, P& sum,
                           size_t i) {
@@ -123,7 +123,7 @@ __device__ P weighted(const P (&x)[room], const T* weights, unsigned n) {
   return sum;
 }
 
-// Room for so many replicas in registers. `weights`: n rows of n.
+// Keeps up to `room` replicas in registers. `weights`: n rows of n.
 template <class P, class T, unsigned room>
 __device__ void mix_range(const Replicas& replicas, unsigned n, const T* weights, size_t begin, size_t end) {
   for (size_t i = begin + first_one(); i < end; i += stride()) {

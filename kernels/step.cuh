@@ -1,6 +1,6 @@
-// A rule over buffers that lie anywhere: 16 bytes of each at a time where all lie alike (at the same distance
-// from a multiple of 16 bytes, as views at one offset of flat buffers do), with the ends one by one; else all
-// one by one.
+// Applies a rule to buffers at any addresses: 16 bytes of each at a time if all have the same distance from a
+// multiple of 16 bytes, as views at one offset of flat buffers do, with single elements at the ends;
+// otherwise element by element.
 #pragma once
 #include "kernels/number.cuh"
 #include "kernels/vector.cuh"
@@ -14,14 +14,15 @@ template <int count> struct Places {
   void* at[count];
 };
 
-// One rule on `width` neighbours of every buffer.
+// Applies a rule to `width` adjacent elements of every buffer.
 template <class R, class T, int width, class A, class I> struct Step;
 template <class R, class T, int width, class... A, int... I>
 struct Step<R, T, width, Types<A...>, Indices<I...>> {
   using Number = typename Arithmetic<T>::type;
   using Neighbours = Vector<T, width>;
   static constexpr int count = sizeof...(A);
-  static constexpr int read = only_writes<R> ? count - 1 : count;  // the first so many
+  // the number of buffers that it reads, which come first
+  static constexpr int read = only_writes<R> ? count - 1 : count;
 
   const R& rule;
   const Places<count>& places;
@@ -50,7 +51,7 @@ __device__ __forceinline__ bool lie_alike(const Places<count>& places, Indices<I
   return ((past_aligned(places.at[I]) == past_aligned(places.at[0])) && ...);
 }
 
-// The first `n` elements, shared out among threads: `first` of so many as the `stride`.
+// Apply a rule to the first `n` elements. A thread begins at `first` and advances by `stride`.
 template <class T, class R>
 __device__ __forceinline__ void walk(const R& rule, const Places<Arguments<R>::count>& places, size_t n,
                                      size_t first, size_t stride) {

@@ -9,6 +9,7 @@ import ast
 import doctest
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ STRATEGIES_IMPORT = {
     "__future__",
     "typing",
     "dataclasses",
+    "enum",
     "math",
     "collections",
     "itertools",
@@ -67,7 +69,7 @@ THIRD_PARTY = {
     "sklearn": "data sparse",
     "scipy": "sparse",
     "matplotlib": "cli/report",
-    "threadpoolctl": "cli/blas",
+    "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
     "torch": "torch",
     "cupy": "cuda/cupy",
@@ -222,8 +224,25 @@ def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) ->
         assert "pybind11" not in text
         assert "Python.h" not in text
     assert "mpi.h" not in text
-    if folder == "rules":
+    if folder == "rules":  # one formula for one element: loops are elsewhere
         assert not [line for line in text.splitlines() if line.strip().startswith(("for ", "for(", "while "))]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=lambda path: path.name)
+def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
+    if folder.name != "rules":  # one rule a file
+        assert len(list(folder.iterdir())) <= 20
+
+
+NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
+"""The folders of csrc from the bottom up, as docs/design.md has them."""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_native_includes_point_down(source: Path) -> None:
+    mine = NATIVE_LAYERS.index(source.relative_to(ROOT / "csrc").parts[0])
+    included = re.findall(r'^#include "(\w+)/', source.read_text(), re.MULTILINE)
+    assert all(NATIVE_LAYERS.index(folder) <= mine for folder in included)
 
 
 # --- sizes -------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from bench.papers.tables import ACCURACY, SECONDS, TRAINING_LOSS, Column, Plain
 from loosestep.transports.simulated.stragglers import Stragglers
 
 WORKERS: dict[str, Stragglers] = {
-    "speeds 1, 1, 1, 3": ls.Slow(rank=3, factor=1 / 3),
-    "disturbed from step 600 to 1200": ls.Spell(rank=0, factor=3.0, first=600, last=1200),
+    "speeds 1, 1, 1, 3": ls.stragglers.SlowWorker(rank=3, factor=1 / 3),
+    "disturbed from step 600 to 1200": ls.stragglers.SlowPeriod(rank=0, factor=3.0, first=600, last=1200),
 }
 METHODS = {
     "AllReduceSGD, equal shares": ls.AllReduceSGD(),

@@ -100,7 +100,7 @@ FINDINGS = """
 
 ## Processes of one host
 
-There a started average goes on in a thread of the core while the workers compute (docs/design.md, "Hosting").
+There a started average goes on in a thread of the core while the workers compute (docs/design.md, "Host memory").
 Two processes average 1 Mi parameters every second step; a gradient takes 10 to 110 ms, asleep, each process in an
 order of its own, so that one waits for the other wherever they meet. The naps alone last 2.400 s, with a meeting
 every second step 2.869 s, with averages one step late 2.534 s, two steps late 2.400 s. Seconds of 5 alternated

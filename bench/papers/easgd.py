@@ -41,7 +41,7 @@ STUDY = Study(
             label,
             strategy,
             optimizer,
-            on=ls.Simulated(workers, stragglers=ls.LogNormal(0.2)),
+            on=ls.Simulated(workers, stragglers=ls.stragglers.LogNormal(0.2)),
             steps=STEPS[workers],
             batch=16,
             model=MODEL,

@@ -33,10 +33,10 @@ def methods(size: int) -> dict[str, Optimizer]:
     return {
         "SGD, one rate": ls.Momentum(RATE),
         "SGD, linear rule": ls.Momentum(linear),
-        "SGD, linear rule, warm-up": ls.Momentum(ls.Warmup(linear, tenth, start=RATE)),
+        "SGD, linear rule, warm-up": ls.Momentum(ls.schedules.Warmup(linear, tenth, start=RATE)),
         "RMSprop warm-up": ls.RMSpropWarmup(linear, rms_rate=RMS * root, center=tenth, width=tenth / 2),
-        "LARS": ls.LARS(ls.Warmup(LARS * root, tenth)),
-        "LAMB": ls.LAMB(ls.Warmup(LAMB * root, tenth)),
+        "LARS": ls.LARS(ls.schedules.Warmup(LARS * root, tenth)),
+        "LAMB": ls.LAMB(ls.schedules.Warmup(LAMB * root, tenth)),
     }
 
 

@@ -32,7 +32,7 @@ SGD, EAMSGD = ls.AllReduceSGD(), ls.EASGD()
 def contender(label: str, strategy: ls.Strategy, panel: str, workers: int = 3, **options: Any) -> Contender:
     """As many gradient evaluations as three workers make in `STEPS` steps."""
     steps = STEPS * 3 // workers
-    optimizer = ls.Nesterov(ls.Drops(0.01, (steps // 2, steps * 3 // 4)), 0.9)
+    optimizer = ls.Nesterov(ls.schedules.StepDecay(0.01, (steps // 2, steps * 3 // 4)), 0.9)
     on = ls.Simulated(workers, latency=1e-4, bandwidth=1.25e8)
     settings = {"rows": ROWS, "model": MLP(64), **options}
     return Contender(label, strategy, optimizer, on, steps, panel=panel, **settings)

@@ -14,7 +14,7 @@ import loosestep as ls
 from bench.papers.drawing import Curves, Picture
 from bench.papers.tables import Plain, Table
 from loosestep.cli.comparison import divergence
-from loosestep.data import Dataset, global_batch, load, shards, steps_per_epoch
+from loosestep.data import Dataset, global_batches, load, shards, steps_per_epoch
 from loosestep.foundation.errors import LoosestepError
 from loosestep.models import MLP, Model
 from loosestep.optimizers import Optimizer
@@ -143,12 +143,12 @@ def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls
 
 def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, int], Iterator[Any]]:
     """An epoch a step: more than the steps will take."""
-    if "own_batches" in contender.strategy.needs:
+    if ls.Need.GLOBAL_BATCHES in contender.strategy.needs:
         if contender.by_label or contender.fraction is not None:
             raise ValueError(
                 f"{contender.label!r} shares out batches of all rows: by_label and fraction do not go with it"
             )
-        return global_batch(data.train, contender.batch * contender.on.size, contender.steps, seed)
+        return global_batches(data.train, contender.batch * contender.on.size, contender.steps, seed)
     options = {"by_label": contender.by_label, "fraction": contender.fraction}
     return shards(data.train, contender.batch, contender.steps, seed, **options)
 

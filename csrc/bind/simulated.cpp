@@ -1,4 +1,4 @@
-// The parts of the simulator that every message passes: its calendar and its mail.
+// The parts of the simulator that every message passes: the calendar and the mailboxes.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -7,16 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "simulated/boxes.hpp"
 #include "simulated/calendar.hpp"
+#include "simulated/mailbox.hpp"
 
 namespace py = pybind11;
 using namespace loosestep::simulated;
 
 namespace {
 
-// The calendar that Python sees, and the time of what was taken from it last.
-struct Schedule {
+// The calendar as Python sees it, with the time of the last event taken from it.
+struct BoundCalendar {
   Calendar<py::object> calendar;
   double now = 0;
 
@@ -28,13 +28,13 @@ struct Schedule {
   }
 };
 
-// One worker's link to another: a worker sends one message at a time.
+// The links between workers. A worker sends one message at a time.
 class Links {
  public:
   Links(const py::array_t<double>& latency, const py::array_t<double>& bandwidth, const py::buffer& free)
       : latency(latency), bandwidth(bandwidth), free(free.request(true)) {}
 
-  // When the sender is done, and when the message has arrived.
+  // Return when the sender has finished and when the message arrives.
   std::pair<double, double> send(std::uint32_t from, std::uint32_t to, py::ssize_t bytes, double now) {
     double& free_at = static_cast<double*>(free.ptr)[from];
     free_at = std::max(free_at, now) + static_cast<double>(bytes) / bandwidth.at(from, to);
@@ -42,14 +42,14 @@ class Links {
   }
 
  private:
-  py::array_t<double> latency, bandwidth;  // tables (sender, receiver)
-  py::buffer_info free;                    // by worker: when its own link is free again
+  py::array_t<double> latency, bandwidth;  // by sender and receiver
+  py::buffer_info free;                    // by worker: when it can send the next message
 };
 
-// An exchange under way.
-struct Pending {
-  py::object strand;  // who goes on when it is done
-  py::object recvs;   // keeps their buffers
+// An exchange in flight.
+struct PendingExchange {
+  py::object strand;  // continues when it is done
+  py::object recvs;   // keeps their buffers alive
   py::object notes;
   int rank;
   py::ssize_t missing;
@@ -57,11 +57,11 @@ struct Pending {
 };
 
 struct Receive {
-  std::shared_ptr<Pending> pending;
+  std::shared_ptr<PendingExchange> pending;
   py::object into;
 };
 
-// What is in a message's array, which may change once it is sent.
+// A message, with a copy of its content if it has to wait: the sender's array may change.
 struct Message {
   Message(const py::array& array, double note, double arrival, bool keep)
       : dtype(array.dtype()), size(array.size()), data(array.data()), note(note), arrival(arrival) {
@@ -98,7 +98,7 @@ std::uint32_t rank_of(PyObject* number) {
   return static_cast<std::uint32_t>(rank);
 }
 
-// f(rank, buffer) for the pairs of an Exchange.
+// Call f(rank, buffer) for the pairs of an Exchange.
 template <class F> void each_peer(py::handle pairs, F&& f) {
   const auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(pairs.ptr(), "an Exchange's peers"));
   if (!fast) throw py::error_already_set();
@@ -110,22 +110,23 @@ template <class F> void each_peer(py::handle pairs, F&& f) {
   }
 }
 
-// Exchanges: prices every message, matches it with its receive, and lets workers go on.
+// The exchanges: computes when every message arrives, matches it with its receive, and continues the workers.
 class Mail {
  public:
-  // check(source, content, strand, into) raises if the two are not alike.
-  Mail(Schedule& schedule, Links links, py::function check)
-      : schedule(schedule), links(std::move(links)), check(std::move(check)) {}
+  // check(source, content, strand, into) raises where the two do not match.
+  Mail(BoundCalendar& calendar_, Links links, py::function check)
+      : calendar_(calendar_), links(std::move(links)), check(std::move(check)) {}
 
-  // When the exchange is done, or None: its strand will be put into the calendar.
+  // Begin an exchange. Return when it is done, or None: then its strand is added to the calendar later.
   py::object exchange(const py::object& strand, const py::object& request) {
     const std::uint32_t own = rank_of(attribute(strand, rank).ptr());
     const std::uint64_t tagged = PyLong_AsUnsignedLongLongMask(attribute(request, tag).ptr());
-    auto pending = std::make_shared<Pending>(strand, attribute(request, recvs), attribute(request, notes),
-                                             static_cast<int>(own), 0, schedule.now);
-    const double said = PyFloat_AsDouble(attribute(request, note).ptr());
+    auto pending =
+        std::make_shared<PendingExchange>(strand, attribute(request, recvs), attribute(request, notes),
+                                          static_cast<int>(own), 0, calendar_.now);
+    const double note_sent = PyFloat_AsDouble(attribute(request, note).ptr());
     each_peer(attribute(request, sends), [&](std::uint32_t to, py::handle buf) {
-      deliver({own, to, tagged}, contiguous(buf), said, *pending);
+      deliver({own, to, tagged}, contiguous(buf), note_sent, *pending);
     });
     each_peer(pending->recvs, [&](std::uint32_t source, py::handle into) {
       ++pending->missing;
@@ -140,14 +141,14 @@ class Mail {
   }
 
  private:
-  void deliver(const Address& address, const py::array& content, double said, Pending& sender) {
-    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), schedule.now);
+  void deliver(const Address& address, const py::array& content, double note_sent, PendingExchange& sender) {
+    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), calendar_.now);
     sender.arrived = std::max(sender.arrived, sent);
     const auto receive = receives.take(address);
-    if (!receive) return messages.put(address, {content, said, arrival, true});
-    accept(address, *receive, {content, said, arrival, false});
-    Pending& done = *receive->pending;
-    if (!done.missing) schedule.calendar.push(done.arrived, done.rank, done.strand);
+    if (!receive) return messages.put(address, {content, note_sent, arrival, true});
+    accept(address, *receive, {content, note_sent, arrival, false});
+    PendingExchange& done = *receive->pending;
+    if (!done.missing) calendar_.calendar.push(done.arrived, done.rank, done.strand);
   }
 
   void expect(const Address& address, const Receive& receive) {
@@ -157,7 +158,7 @@ class Mail {
   }
 
   void accept(const Address& address, const Receive& receive, const Message& message) {
-    Pending& pending = *receive.pending;
+    PendingExchange& pending = *receive.pending;
     py::array into = contiguous(receive.into);
     if (into.size() != message.size || !into.dtype().is(message.dtype))
       check(address.from, py::array(message.dtype, {message.size}, message.data), pending.strand, into);
@@ -168,11 +169,11 @@ class Mail {
     pending.arrived = std::max(pending.arrived, message.arrival);
   }
 
-  Schedule& schedule;
+  BoundCalendar& calendar_;
   Links links;
   py::function check;
-  Boxes<Message> messages;
-  Boxes<Receive> receives;
+  Mailbox<Message> messages;
+  Mailbox<Receive> receives;
   PyObject *rank = PyUnicode_InternFromString("rank"), *tag = PyUnicode_InternFromString("tag"),
            *sends = PyUnicode_InternFromString("sends"), *recvs = PyUnicode_InternFromString("recvs"),
            *note = PyUnicode_InternFromString("note"), *notes = PyUnicode_InternFromString("notes");
@@ -181,17 +182,17 @@ class Mail {
 }  // namespace
 
 void bind_simulated(py::module_& m) {
-  py::class_<Schedule>(m, "Calendar")
+  py::class_<BoundCalendar>(m, "Calendar")
       .def(py::init<>())
-      .def_readonly("now", &Schedule::now)
-      .def("push", [](Schedule& schedule, double time, int rank,
-                      py::object what) { schedule.calendar.push(time, rank, std::move(what)); })
-      .def("next", &Schedule::next)
-      .def("clear", [](Schedule& schedule) { schedule.calendar.clear(); });
+      .def_readonly("now", &BoundCalendar::now)
+      .def("push", [](BoundCalendar& calendar_, double time, int rank,
+                      py::object what) { calendar_.calendar.push(time, rank, std::move(what)); })
+      .def("next", &BoundCalendar::next)
+      .def("clear", [](BoundCalendar& calendar_) { calendar_.calendar.clear(); });
   py::class_<Mail>(m, "Mail")
-      .def(py::init([](Schedule& schedule, const py::array_t<double>& latency,
+      .def(py::init([](BoundCalendar& calendar_, const py::array_t<double>& latency,
                        const py::array_t<double>& bandwidth, const py::buffer& free, py::function check) {
-             return std::make_unique<Mail>(schedule, Links(latency, bandwidth, free), std::move(check));
+             return std::make_unique<Mail>(calendar_, Links(latency, bandwidth, free), std::move(check));
            }),
            py::keep_alive<1, 2>(), py::arg("calendar"), py::arg("latency").noconvert(),
            py::arg("bandwidth").noconvert(), py::arg("free"), py::arg("check"))

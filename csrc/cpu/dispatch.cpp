@@ -1,4 +1,4 @@
-// Which instruction sets this processor runs.
+// The instruction sets that this processor supports.
 #include "cpu/kernels.hpp"
 #include "cpu/streams.hpp"
 
@@ -21,19 +21,19 @@ extern const Streams streams;
 
 namespace {
 
-struct Found {
+struct Supported {
   const Table* tables[3];
   const Streams* streams[3];
   std::size_t count = 0;
-  void add(bool runs, const Table& table, const Streams& hand_written) {
+  void add(bool runs, const Table& table, const Streams& bandwidth) {
     if (!runs) return;
     tables[count] = &table;
-    streams[count++] = &hand_written;
+    streams[count++] = &bandwidth;
   }
 };
 
-Found found() {
-  Found sets;
+Supported detect() {
+  Supported sets;
 #if defined(LOOSESTEP_X86)
   __builtin_cpu_init();
   sets.add(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
@@ -45,14 +45,14 @@ Found found() {
   return sets;
 }
 
-const Found& all() {
-  static const Found sets = found();
+const Supported& supported() {
+  static const Supported sets = detect();
   return sets;
 }
 
 }  // namespace
 
-Tables available() { return {all().tables, all().count}; }
-const Streams& streams() { return *all().streams[0]; }
+Tables available() { return {supported().tables, supported().count}; }
+const Streams& streams() { return *supported().streams[0]; }
 
 }  // namespace loosestep

@@ -1,5 +1,5 @@
-// From a rule to a loop over buffers. Included by files that are compiled once per instruction set, hence
-// the anonymous namespace: no symbol here may be shared between them.
+// Makes a loop over buffers of a rule. Included by files that are compiled once per instruction set, hence
+// the anonymous namespace: they must not share a symbol.
 #pragma once
 #include <cstddef>
 #include <type_traits>
@@ -25,13 +25,13 @@ template <class R, class... P> HD void loop(const R& rule, std::size_t begin, st
 template <class A, class T> using Pointee = std::conditional_t<std::is_reference_v<A>, T, const T>;
 
 template <class R, class T, class... A, int... I>
-HD void spread(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
-               Indices<I...>) {
+HD void apply(Types<A...>, const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
+              Indices<I...>) {
   loop(rule, begin, end, static_cast<Pointee<A, T>*>(buffers[I])...);
 }
 
-// A line at a time: made in registers, stored past the caches. The ends of out that are no whole line are
-// stored.
+// Compute a cache line at a time in registers and store it past the caches. Elements of `out` at either end
+// that fill no line are stored as usual.
 template <class R, class T, class... P>
 HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out, const P*... p) {
   constexpr std::size_t line = line_bytes / sizeof(T);
@@ -43,30 +43,31 @@ HD void streaming_loop(const R& rule, std::size_t begin, std::size_t end, T* out
     stream_line(out + i, made);
   }
   for (; i < end; ++i) rule(p[i]..., out[i]);
-  settle();
+  fence();
 }
 
 template <class R, class T, int... I>
-HD void spread_streaming(const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
-                         Indices<I...>) {
+HD void apply_streaming(const R& rule, void* const* buffers, std::size_t begin, std::size_t end,
+                        Indices<I...>) {
   streaming_loop(rule, begin, end, static_cast<T*>(buffers[sizeof...(I)]),
                  static_cast<const T*>(buffers[I])...);
 }
 
-// Whether the last buffer is none of those before it: one that is read anyway is stored to as usual.
-HD bool apart(void* const* buffers, int count) {
+// Return whether the last buffer is none of the others; one that is also read is stored as usual.
+HD bool is_separate(void* const* buffers, int count) {
   for (int i = 0; i + 1 < count; ++i)
     if (buffers[i] == buffers[count - 1]) return false;
   return true;
 }
 
 template <class R, class T>
-void each(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end, bool large) {
+void elementwise(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end,
+                 bool large) {
   constexpr int count = Arguments<R>::count;
   if constexpr (only_writes<R>)
-    if (large && apart(buffers, count))
-      return spread_streaming<R, T>(made<R, T>(scalars), buffers, begin, end, Count<count - 1>{});
-  spread<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end, Count<count>{});
+    if (large && is_separate(buffers, count))
+      return apply_streaming<R, T>(made<R, T>(scalars), buffers, begin, end, Count<count - 1>{});
+  apply<R, T>(typename Arguments<R>::types{}, made<R, T>(scalars), buffers, begin, end, Count<count>{});
 }
 
 }  // namespace

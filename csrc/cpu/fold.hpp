@@ -1,4 +1,5 @@
-// Left folds of several buffers, a block at a time, so that `out` may be one of them. Per instruction set.
+// Left folds of several buffers, a block at a time, so that `out` may be one of them. Compiled once per
+// instruction set.
 #pragma once
 #include "cpu/each.hpp"
 
@@ -38,7 +39,7 @@ template <class T> HD void fold_one(const Fold& job, std::size_t at, std::size_t
 template <class T> void fold(const Fold& job, std::size_t begin, std::size_t end) {
   for (std::size_t at = begin; at < end; at += result_block)
     fold_one<T>(job, at, end - at < result_block ? end - at : result_block);
-  if (job.large) settle();
+  if (job.large) fence();
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The table of one instruction set. Compiled once for each, with LOOSESTEP_ISA its name; everything but the
-// table has internal linkage or is always inlined.
+// The table of one instruction set. Compiled once for each, with LOOSESTEP_ISA defined as its name. All but
+// the table has internal linkage or is always inlined.
 #include "cpu/kernels.hpp"
 
 #include "cpu/each.hpp"
@@ -16,8 +16,8 @@ namespace {
 template <template <class> class... R, template <class> class... N>
 constexpr Table made_table(List<R...>, List<N...>) {
   return {TEXT(LOOSESTEP_ISA),
-          {{each<R<float>, float>, each<R<double>, double>}...},
-          {{each_noisy<N<float>, float>, each_noisy<N<double>, double>}...},
+          {{elementwise<R<float>, float>, elementwise<R<double>, double>}...},
+          {{elementwise_noisy<N<float>, float>, elementwise_noisy<N<double>, double>}...},
           {fold<float>, fold<double>},
           {dot<float>, dot<double>},
           sum_of_sums,

@@ -1,5 +1,5 @@
-// What an instruction set offers, type-erased: one table for each, made from one source (kernels.cpp).
-// Tables are constants: nothing compiled for an instruction set runs before the processor was asked for it.
+// The kernels of an instruction set, type-erased: one table for each, from one source (kernels.cpp). Tables
+// are constants, so no code of an instruction set runs before the processor was asked for it.
 #pragma once
 #include <cstddef>
 
@@ -9,12 +9,13 @@ namespace loosestep {
 
 enum Dtype : int { float32, float64, dtypes };
 
-// A rule on elements [begin, end) of its buffers. The whole call is large where no cache would keep it.
+// Apply a rule to elements [begin, end) of its buffers. `large`: no cache would hold the buffers of the whole
+// call.
 using Kernel = void (*)(const double* scalars, void* const* buffers, std::size_t begin, std::size_t end,
                         bool large);
 inline constexpr std::size_t large_from = std::size_t(32) << 20;  // bytes of traffic
 
-// out = (sum of w x, or of x where there are no weights) / divisor; a divisor of 0 means no division.
+// out = (sum of w x, or of x without weights) / divisor; a divisor of 0 means no division.
 struct Fold {
   const void* const* buffers;
   const double* weights;
@@ -24,10 +25,10 @@ struct Fold {
   bool large;
 };
 
-inline constexpr std::size_t block = 4096;  // elements whose products a reduction sums by themselves
-inline constexpr std::size_t lanes = 32;    // running sums inside a block
+inline constexpr std::size_t block = 4096;  // elements of a reduction that are summed separately
+inline constexpr std::size_t lanes = 32;    // running sums of a block
 
-// A noisy rule likewise; element i gets number `start` + i of the stream.
+// Likewise for a rule with noise; element i gets number `start` + i of the stream.
 using NoisyKernel = void (*)(const double* scalars, void* const* buffers, const Noise& noise,
                              unsigned long long start, std::size_t begin, std::size_t end);
 
@@ -37,11 +38,11 @@ struct Table {
   NoisyKernel noisy[Noisy::size][dtypes];
   void (*fold[dtypes])(const Fold& job, std::size_t begin, std::size_t end);
   void (*dot[dtypes])(const void* x, const void* y, double* sums, std::size_t begin, std::size_t end);
-  double (*sum_of_sums)(double* sums, std::size_t n);  // of dot's; overwrites them
+  double (*sum_of_sums)(double* sums, std::size_t n);  // of the results of dot, which it overwrites
   bool (*finite[dtypes])(const void* x, std::size_t begin, std::size_t end);
 };
 
-// The shared forms need no instruction set: single elements are read and written atomically.
+// Kernels that update shared buffers atomically, element by element; the same for all instruction sets.
 struct Updates {
   const char* name;
   Kernel rules[Shared::size][dtypes];
@@ -53,6 +54,6 @@ struct Tables {
   const Table* const* begin;
   std::size_t count;
 };
-Tables available();  // those this processor runs, best first
+Tables available();  // in this processor, best first
 
 }  // namespace loosestep

@@ -4,8 +4,8 @@
 
 namespace loosestep {
 
-// Zeroed, 64-byte aligned; from 2 MiB on in huge pages of its own where the system gives them, and first
-// touched by the threads that will work on it, so that it lies near them.
+// Allocate zeroed memory with 64-byte alignment. From 2 MiB it lies in huge pages of its own where the system
+// has them, and is first touched by the threads that will use it, so that it is near them.
 void* allocate(std::size_t bytes);
 void release(void* memory, std::size_t bytes);
 

@@ -1,15 +1,15 @@
-// Noisy rules on buffers: a chunk of the stream is made on the stack and is the rule's last buffer. Per
-// instruction set.
+// Rules with noise: a chunk of the random stream is computed on the stack as the last buffer of the rule.
+// Compiled once per instruction set.
 #pragma once
 #include "cpu/each.hpp"
 
 namespace loosestep {
 namespace {
 
-constexpr std::size_t fours = 64, chunk = 4 * fours;  // numbers made at a time
+constexpr std::size_t fours = 64, chunk = 4 * fours;  // numbers computed at a time
 
-// The words, and then the numbers, of every counter: column k holds the k-th of each four. Three loops, since
-// a compiler vectorizes each of them and not their sum.
+// The random words and then the numbers of each counter: column k holds the k-th of every four. Compilers
+// vectorize the three loops, but not one loop of all three.
 struct Columns {
   alignas(64) unsigned words[4][fours];
   alignas(64) float numbers[4][fours];
@@ -31,7 +31,7 @@ HD void to_normals(Columns& of, std::size_t k) {
   }
 }
 
-// A whole chunk of the stream, from number 4 `first` on.
+// Compute a chunk of the stream, beginning at number 4 * first.
 template <class T> HD void fill(T* out, const Noise& noise, unsigned long long first) {
   Columns of;
   draw(of, noise, first);
@@ -44,13 +44,13 @@ template <class R, class T, int... I>
 HD void noisy_chunk(const R& rule, void* const* buffers, std::size_t at, std::size_t n, T* numbers,
                     Indices<I...>) {
   void* const here[] = {static_cast<T*>(buffers[I]) + at..., numbers};
-  spread<R, T>(typename Arguments<R>::types{}, rule, here, 0, n, Count<sizeof...(I) + 1>{});
+  apply<R, T>(typename Arguments<R>::types{}, rule, here, 0, n, Count<sizeof...(I) + 1>{});
 }
 
 // Element i gets number `start` + i.
 template <class R, class T>
-void each_noisy(const double* scalars, void* const* buffers, const Noise& noise, unsigned long long start,
-                std::size_t begin, std::size_t end) {
+void elementwise_noisy(const double* scalars, void* const* buffers, const Noise& noise,
+                       unsigned long long start, std::size_t begin, std::size_t end) {
   const R rule = made<R, T>(scalars);
   alignas(64) T numbers[chunk];
   for (std::size_t at = begin, n; at < end; at += n) {

@@ -9,21 +9,21 @@ namespace loosestep {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int hops = 2000;  // a trial; the shortest of many is one that nobody interrupted
+constexpr int hops = 2000;  // in a trial; the shortest of many trials was not interrupted
 constexpr auto patience = std::chrono::milliseconds(30);
 
 struct alignas(64) Ball {
   std::atomic<int> at{0};
 };
 
-// Waits until the ball is where `mine` says, or time is up.
+// Spin until the ball is at `mine`; return false at the deadline.
 bool wait_for(const Ball& ball, int mine, Clock::time_point deadline) {
   for (unsigned spins = 0; ball.at.load(std::memory_order_acquire) != mine; ++spins)
     if (spins % 4096 == 4095 && Clock::now() > deadline) return false;
   return true;
 }
 
-// One side's hops: takes every other number and passes the next one on.
+// Play one side: take every other number and store the next.
 bool play(Ball& ball, int first, Clock::time_point deadline) {
   for (int i = first; i < hops; i += 2) {
     if (!wait_for(ball, i, deadline)) return false;

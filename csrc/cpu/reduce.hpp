@@ -1,8 +1,8 @@
-// Reductions with one order of additions, whatever the instruction set and the number of threads.
-// Products are made and added in double. Inside a block of 4096 elements, running sum j (of 32) takes the
-// elements j, j + 32, j + 64, ... from left to right; then sum j takes sum j + 16, sum j + 8, ... sum j + 1.
-// The blocks' sums are added in the same order, as often as it takes until one is left: a card's order as
-// well (kernels/reduce.cu). Per instruction set.
+// Reductions with a fixed order of additions, for every instruction set and number of threads. Products are
+// computed and added in double. In a block of 4096 elements, running sum j (of 32) takes the elements j, j +
+// 32, j + 64, ... from left to right; then sum j takes sum j + 16, sum j + 8, ... sum j + 1. The sums of
+// blocks are added in the same order, repeatedly until one is left. The GPU has the same order
+// (kernels/reduce.cu). Compiled once per instruction set.
 #pragma once
 #include "cpu/each.hpp"
 
@@ -33,7 +33,7 @@ HD double block_sum(const double* x, std::size_t n) {
   return halve(sums);
 }
 
-// Of n sums of blocks: one.
+// Reduce the sums of n blocks to one.
 double sum_of_sums(double* sums, std::size_t n) {
   if (n == 0) return 0;
   while (n > 1) {
@@ -45,7 +45,7 @@ double sum_of_sums(double* sums, std::size_t n) {
   return sums[0];
 }
 
-// The sums of the blocks of [begin, end); begin is a multiple of the block.
+// Compute the sums of the blocks in [begin, end); begin is a multiple of the block size.
 template <class T> void dot(const void* x, const void* y, double* sums, std::size_t begin, std::size_t end) {
   const T *a = static_cast<const T*>(x), *b = static_cast<const T*>(y);
   for (std::size_t at = begin; at < end; at += block)

@@ -1,6 +1,7 @@
-// Rules on vectors that several threads update at once: elements of what a rule writes are accessed atomically,
-// in no order. It runs on copies of them; "racy" stores the results (an update in between is lost), "exact"
-// exchanges them, and where another thread was faster adds the rule's change to what is there now.
+// Rules on vectors that several threads update at once: the elements that a rule writes are read and written
+// atomically, in no order. The rule runs on copies. "racy" stores the results, so an update in between is
+// lost; "exact" uses compare-exchange, and where another thread was faster adds the rule's change to the new
+// value.
 #include <atomic>
 
 #include "cpu/each.hpp"
@@ -17,7 +18,7 @@ template <class T> void exact_store(std::atomic_ref<T> x, T before, T after) {
   while (!x.compare_exchange_weak(before, after, relaxed)) after = before + change;
 }
 
-// One argument of a rule: written where it takes a reference.
+// Load one argument of a rule, atomically if the rule takes a reference and so writes it.
 template <class A, class T> T taken(T* x) {
   if constexpr (std::is_reference_v<A>)
     return std::atomic_ref<T>(*x).load(relaxed);

@@ -1,5 +1,5 @@
-// Stores that pass the caches by, for large results that are not read: without them the processor first
-// fetches every line that it is about to overwrite (a third of the traffic of a copy). Per instruction set.
+// Stores past the caches, for large results that are not read: without them the processor first loads every
+// line that it overwrites (a third of the traffic of a copy). Compiled once per instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace loosestep {
 namespace {
 
 inline constexpr std::size_t result_block =
-    256;  // elements: small, so that all inputs are read side by side (2048: 0.4 of the speed)
+    256;  // elements: few, so that all inputs are read side by side (2048 gave 0.4 of the speed)
 inline constexpr std::size_t line_bytes = 64;
 
 HD void stream_line([[maybe_unused]] void* out, [[maybe_unused]] const void* from) {
@@ -32,8 +32,8 @@ HD void stream_line([[maybe_unused]] void* out, [[maybe_unused]] const void* fro
 #endif
 }
 
-// Streaming stores are not ordered with the others that follow.
-HD void settle() {
+// Order streaming stores before those that follow.
+HD void fence() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif
@@ -43,7 +43,7 @@ HD bool starts_line(const void* address) {
   return reinterpret_cast<std::uintptr_t>(address) % line_bytes == 0;
 }
 
-// Whole lines of out are streamed, the rest at either end is stored.
+// Copy n elements to `out`: whole cache lines by streaming, the ends as usual.
 template <class T> HD void stream_out(T* out, const T* from, std::size_t n) {
   constexpr std::size_t line = line_bytes / sizeof(T);
   std::size_t i = 0;

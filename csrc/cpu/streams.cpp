@@ -1,7 +1,6 @@
-// What memory can do, written by hand: the limits that ops are measured against. Two arrays updated in place
-// (they change places, so that no value ever overflows), and one copied, each with ordinary stores and with
-// streaming ones. Compiled once for each instruction set. Addresses are 64-byte aligned, lengths multiples
-// of 16.
+// Hand-written loops that measure what memory can do, as a limit for the ops: an update of two arrays in
+// place (they are swapped, so that no value overflows) and a copy, each with ordinary and with streaming
+// stores. Compiled once per instruction set. Addresses are 64-byte aligned, lengths multiples of 16.
 #include "cpu/streams.hpp"
 
 #if defined(__SSE2__)
@@ -39,7 +38,7 @@ template <bool nt> inline __attribute__((always_inline)) void put(float* x, Vect
 
 constexpr std::size_t width = sizeof(Vector) / sizeof(float);
 
-inline __attribute__((always_inline)) void settle() {
+inline __attribute__((always_inline)) void fence() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif
@@ -52,13 +51,13 @@ template <bool nt> void update(float* x, float* y, std::size_t begin, std::size_
       put<nt>(x + j, b);
       put<nt>(y + j, a);
     }
-  settle();
+  fence();
 }
 
 template <bool nt> void copy(float* x, float* out, std::size_t begin, std::size_t end) {
   for (std::size_t i = begin; i < end; i += line)
     for (std::size_t j = i; j < i + line; j += width) put<nt>(out + j, get(x + j));
-  settle();
+  fence();
 }
 
 }  // namespace

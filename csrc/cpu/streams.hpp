@@ -1,22 +1,22 @@
-// Hand-written streams through memory, moves of scattered places, and the time a cache line takes from core
-// to core.
+// Measurements of memory bandwidth, of random access, and of the latency between cores.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace loosestep {
 
-// Index 1: with streaming stores, which pass the caches by.
+// Index 1: with streaming stores, past the caches.
 using Stream = void (*)(float* x, float* y, std::size_t begin, std::size_t end);
 struct Streams {
   Stream update[2], copy[2];
 };
 const Streams& streams();  // of the best instruction set
 
-// x[at[k]] += 1, one place after the other: what random access costs.
+// Do x[at[k]] += 1 for each k in turn: the cost of random access.
 void touch(float* x, const std::uint32_t* at, std::size_t n);
 
-// Seconds that a cache line takes one way between two threads; infinity where they never ran side by side.
+// Return the seconds that a cache line takes from one thread to another; infinity if they never ran at the
+// same time.
 double ping_pong();
 
 }  // namespace loosestep

@@ -20,11 +20,11 @@
 namespace loosestep {
 namespace {
 
-// Bytes of traffic below which waking threads costs what they save.
-[[maybe_unused]] constexpr std::size_t worth_it = std::size_t(1) << 20;
+// Bytes of traffic below which waking threads costs as much as it saves.
+[[maybe_unused]] constexpr std::size_t min_parallel_bytes = std::size_t(1) << 20;
 
-std::thread::id home_thread;
-pid_t home_process = 0;
+std::thread::id owner_thread;
+pid_t owner_process = 0;
 
 int affinity() {
 #if defined(__linux__)
@@ -34,7 +34,7 @@ int affinity() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-// A container's share of processor time, rounded up; cpu.max holds "quota period" or "max period".
+// Return the container's CPU quota, rounded up; cpu.max holds "quota period" or "max period".
 int quota() {
   std::ifstream file("/sys/fs/cgroup/cpu.max");
   std::string allowed;
@@ -48,8 +48,8 @@ std::atomic<int>& chosen() {
   return n;
 }
 
-[[maybe_unused]] bool at_home() {
-  return std::this_thread::get_id() == home_thread && getpid() == home_process;
+[[maybe_unused]] bool may_start_threads() {
+  return std::this_thread::get_id() == owner_thread && getpid() == owner_process;
 }
 
 }  // namespace
@@ -58,9 +58,9 @@ int cores() { return std::min(affinity(), quota()); }
 int threads() { return has_openmp() ? chosen().load(std::memory_order_relaxed) : 1; }
 void set_threads(int n) { chosen().store(n, std::memory_order_relaxed); }
 
-void remember_thread() {
-  home_thread = std::this_thread::get_id();
-  home_process = getpid();
+void set_owner_thread() {
+  owner_thread = std::this_thread::get_id();
+  owner_process = getpid();
 }
 
 #if defined(_OPENMP)
@@ -68,7 +68,7 @@ bool has_openmp() { return true; }
 
 namespace {
 
-constexpr std::size_t bite = std::size_t(1) << 20;  // bytes of traffic: what a thread takes at a time
+constexpr std::size_t batch_bytes = std::size_t(1) << 20;  // bytes of traffic that a thread takes at a time
 
 // What is left of one thread's share, in grains.
 struct alignas(64) Share {
@@ -77,16 +77,16 @@ struct alignas(64) Share {
 };
 
 struct Job {
-  std::size_t n, grain, grains_a_bite;
+  std::size_t n, grain, grains_per_batch;
   Part part;
   void* context;
 };
 
-void finish(Share& share, const Job& job) {
+void run_share(Share& share, const Job& job) {
   for (;;) {
-    const std::size_t begin = share.next.fetch_add(job.grains_a_bite, std::memory_order_relaxed);
+    const std::size_t begin = share.next.fetch_add(job.grains_per_batch, std::memory_order_relaxed);
     if (begin >= share.end) return;
-    const std::size_t end = std::min(begin + job.grains_a_bite, share.end);
+    const std::size_t end = std::min(begin + job.grains_per_batch, share.end);
     job.part(job.context, begin * job.grain, std::min(job.n, end * job.grain));
   }
 }
@@ -102,18 +102,18 @@ std::vector<Share> shares(std::size_t team, std::size_t grains) {
 
 }  // namespace
 
-// Every thread works through its own share first, the same at every call, so that memory stays near it; then
-// it helps the others, one of which may have lost its core to somebody else.
+// Every thread first works through its own share, the same in every call, so that memory stays near it; then
+// it helps the others, one of which may have lost its core.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context) {
   const std::size_t grains = (n + grain - 1) / grain;
   const std::size_t team = std::min(static_cast<std::size_t>(threads()), grains);
-  if (team < 2 || bytes < worth_it || !at_home()) return part(context, 0, n);
-  const Job job{n, grain, std::max<std::size_t>(1, grains / (bytes / bite)), part, context};
+  if (team < 2 || bytes < min_parallel_bytes || !may_start_threads()) return part(context, 0, n);
+  const Job job{n, grain, std::max<std::size_t>(1, grains / (bytes / batch_bytes)), part, context};
   std::vector<Share> all = shares(team, grains);
 #pragma omp parallel num_threads(static_cast<int>(team))
   {
     const auto rank = static_cast<std::size_t>(omp_get_thread_num());
-    for (std::size_t i = 0; i < team; ++i) finish(all[(rank + i) % team], job);
+    for (std::size_t i = 0; i < team; ++i) run_share(all[(rank + i) % team], job);
   }
 }
 #else

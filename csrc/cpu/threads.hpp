@@ -1,21 +1,21 @@
-// The threads that share one call. OpenMP where the compiler has it (its threads are the ones that torch
-// uses, so neither waits for the other's to stop spinning), else none.
+// The threads of one call: OpenMP where the compiler has it (torch uses the same threads, so neither library
+// waits for those of the other to stop spinning), else none.
 #pragma once
 #include <cstddef>
 
 namespace loosestep {
 
 bool has_openmp();
-int cores();    // that this process may use
-int threads();  // that a large call uses
+int cores();    // available to this process
+int threads();  // used by a large call
 void set_threads(int n);
 
-// Remembers the thread and the process that may start others: OpenMP's threads do not survive a fork, and a
-// second thread would get a second set of them. Everywhere else calls run serially.
-void remember_thread();
+// Remember the thread and process that may start others: the threads of OpenMP do not survive a fork, and a
+// second thread would get a second set of them. Calls from elsewhere run serially.
+void set_owner_thread();
 
 using Part = void (*)(void* context, std::size_t begin, std::size_t end);
-// Calls part on [0, n) cut at multiples of `grain`, in several threads where that pays for `bytes` of
+// Call `part` for [0, n), divided at multiples of `grain`, in several threads where that pays for `bytes` of
 // traffic.
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context);
 

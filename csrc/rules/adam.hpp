@@ -8,7 +8,7 @@ template <class T> struct Adam {
   static constexpr auto parameters = "x, m, v, g, rate, beta1, beta2, epsilon, step";
   T new1, old2, new2, size, inverse, epsilon;
 
-  // The bias corrections, in double, once a call.
+  // Compute the bias corrections in double, once per call.
   HD static Adam from(const double* scalars) {
     const double rate = scalars[0], beta1 = scalars[1], beta2 = scalars[2], step = scalars[4];
     const double size = rate / (1 - power(beta1, step));

@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// The average follows what the sum has just become.
+// z averages the values that c has after each addition.
 template <class T> struct AddAndAverage {
   static constexpr auto name = "add_and_average";
   static constexpr auto parameters = "c, z, d, weight, step";

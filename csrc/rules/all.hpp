@@ -1,4 +1,4 @@
-// The list of rules. Every binder walks it: a new op is a rule, its type here, and its body in ops/elementwise.py.
+// The list of rules. All bindings iterate over it: a new op is a rule, its type here, and its body in ops/elementwise.py.
 #pragma once
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"
@@ -21,7 +21,6 @@
 #include "rules/lerp_and_copy.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
-#include "rules/nesterov_elastic.hpp"
 #include "rules/nesterov_pulled.hpp"
 #include "rules/normal.hpp"
 #include "rules/normals.hpp"
@@ -43,12 +42,12 @@ template <template <class> class... Rules> struct List {
 };
 
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
+                         OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
                          AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
-// With a normal random number as the last argument (normals.hpp).
+// Rules whose last argument is a normal random number (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
-// Also for what threads share.
+// Rules that also exist for buffers which several threads update atomically.
 using Shared = List<Axpy, Sgd, Momentum, Nesterov, Adam, Lars, Lamb, RmspropWarmup>;
 
 }  // namespace loosestep

@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// z comes as the anchor, and leaves as what this worker gives to the next one.
+// z is the anchor before, and afterwards what this worker passes to the next one.
 template <class T> struct Anchor {
   static constexpr auto name = "anchor";
   static constexpr auto parameters = "x, z, b, pull, momentum";

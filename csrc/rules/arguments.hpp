@@ -1,5 +1,5 @@
-// What a loop over any rule needs to know: its buffers, by the types of its arguments, and how scalars make
-// it. Like the rules, for host and device, and without headers.
+// What loops and bindings need to know of a rule: its buffers, from the types of its arguments, and how it is
+// made from scalars. For host and device and without headers, like the rules.
 #pragma once
 #include "rules/rule.hpp"
 
@@ -19,8 +19,8 @@ template <int n> using Count = typename Counted<n>::type;
 template <class A> inline constexpr bool is_written = false;
 template <class A> inline constexpr bool is_written<A&> = true;
 
-// A rule's buffers. (Its operator's type only: with an address taken, a copy of the operator would be left
-// for the linker.)
+// The buffers of a rule. Uses only the type of its operator: taking its address would leave a copy for the
+// linker.
 template <class R> struct Arguments : Arguments<decltype(&R::operator())> {};
 template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
   using types = Types<A...>;
@@ -35,7 +35,7 @@ template <class R, class... A> struct Arguments<void (R::*)(A...) const> {
 
 template <class...> using Void = void;
 
-// Rules that only write their last buffer say so.
+// Whether a rule only writes its last buffer.
 template <class R, class = void> inline constexpr bool only_writes = false;
 template <class R> inline constexpr bool only_writes<R, Void<decltype(R::only_writes)>> = true;
 
@@ -46,7 +46,7 @@ template <class R, class T, int... I> HD R fields(const double* scalars, Indices
   return R{T(scalars[I])...};
 }
 
-// Scalars are rounded to the type of the arithmetic here, once.
+// Make a rule from its scalars, rounded to the type of its arithmetic.
 template <class R, class T> HD R made([[maybe_unused]] const double* scalars) {
   if constexpr (has_from<R>)
     return R::from(scalars);

@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// Not a lerp: with keep = 0 it is x to the bit.
+// Not a lerp: for keep = 0 the result is exactly x.
 template <class T> struct Blend {
   static constexpr auto name = "blend";
   static constexpr auto parameters = "z, x, keep";

@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// A decay of 1 leaves v as it is: a constant strength.
+// A decay of 1 leaves v unchanged: the strength is constant.
 template <class T> struct Compensate {
   static constexpr auto name = "compensate";
   static constexpr auto parameters = "c, b, v, s, strength, decay, epsilon";

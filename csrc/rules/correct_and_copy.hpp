@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// What is merged is sent again at once: all three leave as the same.
+// The result is sent again at once, so all three buffers become the same.
 template <class T> struct CorrectAndCopy {
   static constexpr auto name = "correct_and_copy";
   static constexpr auto parameters = "x, s, a";

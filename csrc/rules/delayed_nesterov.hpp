@@ -7,7 +7,7 @@ template <class T> struct DelayedNesterov {
   static constexpr auto name = "delayed_nesterov";
   static constexpr auto parameters = "c, m, total, d, rate, momentum, every, step";
   T rate, momentum, every;
-  bool last;  // of the `every` moves that share one step of the momentum
+  bool last;  // of the `every` updates that share a step of the momentum
 
   HD static DelayedNesterov from(const double* scalars) {
     return {T(scalars[0]), T(scalars[1]), T(scalars[2]), modulo(scalars[3], scalars[2]) == 0};

@@ -3,13 +3,13 @@
 
 namespace loosestep {
 
-// The direction alone, in the place of the gradient: its length needs a norm before x can move.
+// Computes only the direction, in place of the gradient: its norm is needed before x can be updated.
 template <class T> struct Lamb {
   static constexpr auto name = "lamb";
   static constexpr auto parameters = "x, m, v, g, beta1, beta2, epsilon, weight_decay, step";
   T new1, old2, new2, size, inverse, epsilon, weight_decay;
 
-  // The bias corrections, in double, once a call.
+  // Compute the bias corrections in double, once per call.
   HD static Lamb from(const double* scalars) {
     const double beta1 = scalars[0], beta2 = scalars[1], step = scalars[4];
     const double size = 1 / (1 - power(beta1, step));

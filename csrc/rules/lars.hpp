@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// Heavy ball on the decayed gradient; the trust ratio is in the rate.
+// Heavy-ball momentum on the gradient with weight decay; the rate contains the trust ratio.
 template <class T> struct Lars {
   static constexpr auto name = "lars";
   static constexpr auto parameters = "x, v, g, rate, momentum, weight_decay";

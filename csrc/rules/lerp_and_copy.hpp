@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// What has moved is sent at once, from the buffer that it moved towards.
+// The result is sent at once, so it is copied to c.
 template <class T> struct LerpAndCopy {
   static constexpr auto name = "lerp_and_copy";
   static constexpr auto parameters = "x, c, rate";

@@ -1,4 +1,4 @@
-// Losses of one prediction p at one target y, for host and device: value and slope d value / d p.
+// Losses of one prediction p and one target y, for host and device: value and derivative with respect to p.
 #pragma once
 #include "rules/rule.hpp"
 
@@ -14,7 +14,7 @@ struct OneLoss {
   LossKind kind;
   float epsilon = 0.1f;  // of huber: where it becomes linear
 
-  // Cut off at 1e12, as scikit-learn's: steps that are much too long then still end in numbers.
+  // Slopes are clipped to 1e12, as in scikit-learn: even steps that are much too long give finite numbers.
   static constexpr float steepest = 1e12f;
 
   HD float slope(float p, float y) const { return between(-steepest, uncut(p, y), steepest); }
@@ -32,7 +32,7 @@ struct OneLoss {
       case LossKind::huber:
         return between(-epsilon, p - y, epsilon);
       case LossKind::softmax:
-        break;  // has several outputs
+        break;  // needs several outputs
     }
     return 0;
   }

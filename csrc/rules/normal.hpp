@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// The last argument of a noisy rule is no buffer: a normal random number.
+// The last argument of such a rule is not a buffer but a normal random number.
 template <class T> struct Normal {
   static constexpr auto name = "normal";
   static constexpr auto parameters = "out, scale";

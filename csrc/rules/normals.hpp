@@ -1,6 +1,6 @@
-// Normal random numbers of a stream: number i is one of the four that counter (i / 4, stream, step) gives
-// under the key `seed`. In float32 whatever the buffers hold, by polynomials (a library's logarithm and
-// cosine differ from machine to machine): of +, -, x and sqrt alone, so host and device give the same bits.
+// A stream of normal random numbers: number i is one of the four of counter (i / 4, stream, step) under the
+// key `seed`. Computed in float32 for any type of buffer, by polynomials with +, -, * and sqrt alone, so host
+// and device give the same bits (logarithm and cosine of a library differ between machines).
 #pragma once
 #include "rules/philox.hpp"
 
@@ -34,7 +34,7 @@ struct Pair {
   float a, b;
 };
 
-// Cosine and sine of x / 2^32 of a turn: the nearest quarter turn is taken off, exactly.
+// Return the cosine and sine of x / 2^32 of a turn. The nearest quarter turn is subtracted exactly.
 HD Pair around(unsigned x) {
   const unsigned quarter = (x + 0x20000000u) >> 30;
   const float s = static_cast<float>(static_cast<int>(x - (quarter << 30))) * 1.86264515e-9f;  // 2^-29
@@ -48,8 +48,8 @@ HD Pair around(unsigned x) {
   return {from_bits(bits(first) ^ flip_first), from_bits(bits(second) ^ flip_second)};
 }
 
-// Box and Muller's pair: a length from the first word (in (0, 1], so at most 6.8), a direction from the
-// second.
+// Return two normal numbers (Box and Muller): a length from the first word (in (0, 1], so at most 6.8) and a
+// direction from the second.
 HD Pair two_normals(unsigned x, unsigned y) {
   const float u = static_cast<float>(x) * 2.3283064e-10f + 1.1641532e-10f;  // 2^-32, 2^-33
   const float length = root(-2.0f * logarithm(u));
@@ -62,7 +62,7 @@ HD Words words(const Noise& noise, unsigned long long four) {
                 {static_cast<unsigned>(noise.seed), static_cast<unsigned>(noise.seed >> 32)});
 }
 
-// Numbers 4 i .. 4 i + 3 of the stream, i = `four`.
+// Return numbers 4 i .. 4 i + 3 of the stream, i = `four`.
 HD Four normals(const Noise& noise, unsigned long long four) {
   const Words made = words(noise, four);
   const Pair first = two_normals(made.a, made.b), second = two_normals(made.c, made.d);

@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// x comes as the mean of the replicas, and leaves as the new anchor, like c.
+// x is the mean of the replicas before, and the new anchor afterwards, like c.
 template <class T> struct OuterMomentum {
   static constexpr auto name = "outer_momentum";
   static constexpr auto parameters = "x, c, u, rate, momentum";

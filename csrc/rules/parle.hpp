@@ -3,7 +3,7 @@
 
 namespace loosestep {
 
-// The outer step: x moves towards z, the mean of its inner loop, and y, the mean of all workers; both become
+// The outer step: x moves towards z, the mean of its inner loop, and y, the mean of all workers. Both become
 // x.
 template <class T> struct Parle {
   static constexpr auto name = "parle";

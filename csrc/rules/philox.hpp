@@ -1,6 +1,6 @@
-// Philox 4x32-10: four random words for every counter of 128 bits, under a key of 64. No state: any part of a
-// stream can be made anywhere. Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011, section 3.4.
+// Philox 4x32-10: four random words for every 128-bit counter under a 64-bit key. It has no state, so any
+// part of a stream can be computed anywhere. Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011, section 3.4.
 #pragma once
 #include "rules/rule.hpp"
 

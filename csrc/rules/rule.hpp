@@ -1,17 +1,17 @@
-// What every rule needs. A rule is a formula for one element: a C++17 functor for host and device that
-// includes no standard header, so that a run-time compiler can take this folder as it is.
+// The requirements of a rule: a formula for one element, as a C++17 functor for host and device that includes
+// no standard header, so that a run-time compiler can include this folder.
 //
 //   name        the op's name                        parameters  its arguments, buffers before scalars
 //   fields      the scalars, in that order           operator()  T& is a written buffer, T a read one
 //
-// `only_writes` marks a rule that does not read its last buffer. One whose fields are not its scalars has
-// `static from(const double* scalars)` as well.
+// `only_writes` marks a rule that does not read its last buffer. A rule whose fields are not its scalars also
+// has `static from(const double* scalars)`.
 #pragma once
 
 #if defined(__CUDACC__)
 #define HD __host__ __device__ __forceinline__
 #else
-// Always inlined: no out-of-line copy exists that a linker could take from another instruction set's file.
+// Always inlined: an out-of-line copy could be linked into code for another instruction set.
 #define HD inline __attribute__((always_inline))
 #endif
 

@@ -5,7 +5,7 @@
 
 namespace loosestep {
 
-// One pass instead of three; the same bits. The gradient is left as it was.
+// One pass over memory instead of three, with the same bits. The gradient is not changed.
 template <class T> struct SgdPulled {
   static constexpr auto name = "sgd_pulled";
   static constexpr auto parameters = "x, g, c, z, rate, strength, keep";

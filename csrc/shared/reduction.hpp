@@ -1,9 +1,9 @@
-// Which sum a collective's op and its ranks' weights stand for; one rule for threads and for processes.
+// How a collective's op and its ranks' weights are computed: the same for threads and for processes.
 #pragma once
 
 #include <span>
 
-#include "shared/folds.hpp"
+#include "shared/reduce_loops.hpp"
 
 namespace loosestep::shared {
 
@@ -12,15 +12,15 @@ template <class T> class Reduction {
   Reduction(Op op, std::span<const double> weights)
       : op_(op), weights_(weights), weighted_(op == Op::mean && !equal(weights)), total_(total(weights)) {}
 
-  // All weights are 0 (in the array's own type): nobody's values change.
-  static bool nothing_weighs(std::span<const double> weights) {
+  // Return whether all weights are 0 in the arrays' own type: then no rank's values change.
+  static bool all_weights_zero(std::span<const double> weights) {
     for (const double weight : weights)
       if (static_cast<T>(weight) != 0) return false;
     return true;
   }
 
-  // Then acc may be one of the xs.
-  bool in_one_pass() const { return !weighted_ && weights_.size() <= 2; }
+  // Return whether acc may be one of the xs.
+  bool may_alias() const { return !weighted_ && weights_.size() <= 2; }
 
   // acc = the reduction of xs[.][begin .. begin + n)
   void operator()(T* acc, Buffers xs, std::size_t begin, std::size_t n) const {
@@ -38,7 +38,7 @@ template <class T> class Reduction {
   }
 
   static T total(std::span<const double> weights) {
-    T sum = 0;  // 0 + w is w, so this is the left fold over the weights that are not 0
+    T sum = 0;  // 0 + w is w: the left fold over the weights that are not 0
     for (const double weight : weights) sum += static_cast<T>(weight);
     return sum;
   }

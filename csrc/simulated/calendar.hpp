@@ -1,4 +1,4 @@
-// What happens when, in virtual time.
+// Events in virtual time.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace loosestep::simulated {
 
-// The earliest goes first; ties in rank order, then in the order in which they were put here.
+// Returns the earliest event; ties in rank order, then in the order in which they were added.
 template <class What> class Calendar {
  public:
   void push(double time, int rank, What what) { events.push({time, rank, pushed++, std::move(what)}); }
@@ -29,7 +29,7 @@ template <class What> class Calendar {
     std::uint64_t number;
     What what;
 
-    bool operator<(const Event& other) const {  // a std::priority_queue gives its largest
+    bool operator<(const Event& other) const {  // std::priority_queue returns the largest
       if (time != other.time) return time > other.time;
       if (rank != other.rank) return rank > other.rank;
       return number > other.number;

@@ -1,4 +1,4 @@
-"""Classifies pictures of clothes: a convolutional network with BatchNorm, in PyTorch.
+"""Train a CNN with BatchNorm on Fashion-MNIST, in PyTorch.
 
 Run it: python single.py [--folder DIR], or loosestep run -n 4 parallel.py [--folder DIR]
 """
@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from loosestep.data import load
 
-Rows = list[torch.Tensor]  # pictures and labels
+Rows = list[torch.Tensor]  # images and labels
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", help="where the four files are; else they are looked for, or downloaded")
+    parser.add_argument("--folder", help="where the four files are; found or downloaded by default")
     parser.add_argument("--rows", type=int, default=60_000, help="to train with")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)

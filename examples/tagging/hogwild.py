@@ -1,4 +1,4 @@
-"""The tagger under Hogwild: all workers of a machine train one network with one Adam, without locks.
+"""Train the tagger under Hogwild: all workers of a machine share one network and one Adam, without locks.
 
 Run it: loosestep run -n 2 hogwild.py FOLDER, with a FOLDER as for single.py; -n 1 is plain torch, to compare with.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from parallel import PAD, Numbers, Rows, Tagger, accuracy, padded, read
+from parallel import PAD, Numbers, Sentence, Tagger, accuracy, padded, read
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Rows]) -> None:
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Sentence]) -> None:
     loss = nn.CrossEntropyLoss(ignore_index=PAD)
     for words, tags in batches:
         optimizer.zero_grad()

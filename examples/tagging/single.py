@@ -1,4 +1,4 @@
-"""Tags words with their part of speech: an embedding and a bidirectional LSTM, in PyTorch.
+"""Train a part-of-speech tagger: an embedding and a bidirectional LSTM, in PyTorch.
 
 Run it: python single.py FOLDER, or loosestep run -n 4 parallel.py FOLDER
 
@@ -34,24 +34,24 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(folder: Path, part: str) -> list[list[tuple[str, str]]]:
-    """Sentences of (word, tag)."""
+def read(folder: Path, part: str) -> list[list[tuple[str, ...]]]:
+    """Return the sentences of a file, as lists of (word, tag)."""
     with lzma.open(folder / f"ud_english_ewt_{part}.tsv.xz", "rt", encoding="utf-8") as file:
         paragraphs = file.read().strip("\n").split("\n\n")
     return [[tuple(line.split("\t")) for line in paragraph.split("\n")] for paragraph in paragraphs]
 
 
 class Numbers:
-    """Words that come twice or more, and tags, as whole numbers."""
+    """Numbers for the words that occur at least twice, and for the tags."""
 
-    def __init__(self, sentences: Iterable[list[tuple[str, str]]]) -> None:
+    def __init__(self, sentences: Iterable[list[tuple[str, ...]]]) -> None:
         pairs = [pair for sentence in sentences for pair in sentence]
         counts = Counter(word.lower() for word, _ in pairs)
         common = sorted(word for word, count in counts.items() if count > 1)
         self.words = {word: number for number, word in enumerate(common, UNKNOWN + 1)}
         self.tags = {tag: number for number, tag in enumerate(sorted({tag for _, tag in pairs}), PAD + 1)}
 
-    def of(self, sentence: list[tuple[str, str]]) -> Sentence:
+    def of(self, sentence: list[tuple[str, ...]]) -> Sentence:
         words = [self.words.get(word.lower(), UNKNOWN) for word, _ in sentence]
         return torch.tensor(words), torch.tensor([self.tags.get(tag, PAD) for _, tag in sentence])
 
@@ -74,7 +74,7 @@ def padded(sentences: Rows) -> Sentence:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, sentences: Rows) -> float:
-    """The share of words that are tagged as people tagged them."""
+    """Return the fraction of words whose tag is right."""
     right = total = 0
     for words, tags in DataLoader(sentences, batch_size=100, collate_fn=padded):
         told = words != PAD

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from loosestep.ops import Buffer
 from loosestep.requests import Exchange
 
-# Elementwise ops, reductions and facts (csrc/bind/ops.cpp). What each op does is in loosestep/ops.py.
+class _pybind11_type(type): ...  # noqa: N801 (the name at runtime)
+
+# ---- elementwise ops, reductions, this machine: csrc/bind/ops/; loosestep/ops.py describes each op ----
 
 class Updates:
     def axpy(self, y: Buffer, x: Buffer, a: float) -> None: ...
@@ -61,10 +63,8 @@ class Ops(Updates):
     def shrink(self, x: Buffer, factor: float, less: float) -> None: ...
     def subtract(self, a: Buffer, b: Buffer, out: Buffer) -> None: ...
     def lerp(self, x: Buffer, c: Buffer, rate: float) -> None: ...
+    def lerp_and_copy(self, x: Buffer, c: Buffer, rate: float) -> None: ...
     def elastic(self, x: Buffer, c: Buffer, rate: float) -> None: ...
-    def nesterov_elastic(
-        self, x: Buffer, v: Buffer, g: Buffer, c: Buffer, rate: float, momentum: float, moving_rate: float
-    ) -> None: ...
     def add_and_average(self, c: Buffer, z: Buffer, d: Buffer, weight: float, step: int) -> None: ...
     def add_if_recent(self, c: Buffer, d: Buffer, seen: float, most: int, step: int) -> None: ...
     def claim(self, c: Buffer, v: Buffer) -> None: ...
@@ -85,6 +85,7 @@ class Ops(Updates):
     def outer_momentum(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
     def outer_nesterov(self, x: Buffer, c: Buffer, u: Buffer, rate: float, momentum: float) -> None: ...
     def correct(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
+    def correct_and_copy(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
     def anchor(self, x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None: ...
     def pull(self, g: Buffer, x: Buffer, c: Buffer, strength: float) -> None: ...
     def blend(self, z: Buffer, x: Buffer, keep: float) -> None: ...
@@ -135,6 +136,49 @@ class Info(TypedDict):
     cores: int
     openmp: bool
 
+_best: Ops  # of the best instruction set
+adam = _best.adam
+add_and_average = _best.add_and_average
+add_if_recent = _best.add_if_recent
+add_normal = _best.add_normal
+all_finite = _best.all_finite
+anchor = _best.anchor
+axpy = _best.axpy
+blend = _best.blend
+claim = _best.claim
+compensate = _best.compensate
+copy = _best.copy
+correct = _best.correct
+correct_and_copy = _best.correct_and_copy
+delayed_nesterov = _best.delayed_nesterov
+dot = _best.dot
+elastic = _best.elastic
+elastic_all = _best.elastic_all
+lamb = _best.lamb
+langevin = _best.langevin
+lars = _best.lars
+lerp = _best.lerp
+lerp_and_copy = _best.lerp_and_copy
+mean_of = _best.mean_of
+mix = _best.mix
+momentum = _best.momentum
+nesterov = _best.nesterov
+nesterov_pulled = _best.nesterov_pulled
+norm = _best.norm
+normal = _best.normal
+norms = _best.norms
+outer_momentum = _best.outer_momentum
+outer_nesterov = _best.outer_nesterov
+parle = _best.parle
+pull = _best.pull
+rmsprop_warmup = _best.rmsprop_warmup
+scale = _best.scale
+sgd = _best.sgd
+sgd_pulled = _best.sgd_pulled
+shrink = _best.shrink
+subtract = _best.subtract
+weighted_sum = _best.weighted_sum
+
 exact: Updates
 racy: Updates
 
@@ -167,12 +211,12 @@ class Streams:
 
 streams: Streams
 
-# ---- what worker threads share: csrc/bind/shared.cpp ----
+# ---- what worker threads share: csrc/bind/shared/ ----
 
 class Mismatch(RuntimeError):
     """Ranks posted different requests under one ticket; the message names both ranks and both requests."""
 
-class Team:
+class Team(metaclass=_pybind11_type):
     """Split-phase collectives for `size` ranks, one thread each, matched by order of posting.
 
     Sums are, per element, a left fold in rank order in the arrays' dtype (float32 or float64, C-contiguous).
@@ -217,7 +261,7 @@ class Team:
     def abort(self) -> None:
         """Every present and future complete() returns "aborted"; later posts do nothing."""
 
-class Center:
+class Center(metaclass=_pybind11_type):
     """The center: a private copy of `initial` that many workers move, locked by `chunk` bytes."""
 
     def __init__(self, initial: NDArray[Any], chunk: int = 16384) -> None: ...
@@ -262,7 +306,7 @@ def check_move(
 
 # ---- the simulator ----
 
-class Calendar:
+class Calendar(metaclass=_pybind11_type):
     """What happens when: the earliest first; ties in rank order, then in the order in which they were pushed."""
 
     @property
@@ -275,7 +319,7 @@ class Calendar:
 
     def clear(self) -> None: ...
 
-class Mail:
+class Mail(metaclass=_pybind11_type):
     """Messages between workers, priced: latency + bytes/bandwidth each, and a worker sends one at a time.
 
     latency, bandwidth: tables (sender, receiver). free: when each worker's link is free again, kept there.
@@ -295,11 +339,11 @@ class Mail:
 
     def clear(self) -> None: ...
 
-# ---- what the processes of one host share (Linux): csrc/bind/host.cpp ----
+# ---- what the processes of one host share (Linux): csrc/bind/shm/ ----
 
 Said = Literal["done", "waiting", "aborted"]
 
-class Host:
+class Host(metaclass=_pybind11_type):
     """Collectives between the `size` processes of one host, over memory that all of them map.
 
     A collective gives "done"; or "waiting" when `seconds` are over: the same call must be repeated to go on; or
@@ -366,7 +410,7 @@ class Host:
 class OwnerDied(RuntimeError):
     """A process died inside a call on a HostCenter: a part of its values is half changed, and stays refused."""
 
-class Pulse:
+class Pulse(metaclass=_pybind11_type):
     """The heartbeat of a process for those of other hosts: a datagram to each, twice a second, by its own thread.
 
     It goes on while the process computes, with or without Python's lock, and stops when it is stopped, killed or
@@ -394,7 +438,7 @@ class Pulse:
 
     def close(self) -> None: ...
 
-class HostLane:
+class HostLane(metaclass=_pybind11_type):
     """Host's collectives, begun now and waited for later: a thread of the core goes on with them meanwhile.
 
     A collective gives its number, from 0, and never waits; its arrays belong to it until it is done. They are done
@@ -423,7 +467,7 @@ class HostLane:
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in wait()."""
 
-class HostCenter:
+class HostCenter(metaclass=_pybind11_type):
     """The center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
 
     elastic, fetch, push and store raise OwnerDied on every process where one died holding a part, and TimeoutError
@@ -467,7 +511,7 @@ class HostCenter:
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in a call."""
 
-class HostBuffer:
+class HostBuffer(metaclass=_pybind11_type):
     """A vector that a host's processes hold in common, zeros at first, without any lock: see `exact` and `racy`.
 
     A forked child has no part in it: it is not mapped there. Errors as Host.
@@ -490,7 +534,7 @@ def count_features(
 ) -> NDArray[np.uint32]:
     """How many entries each feature has. ValueError: the first row with a column outside, nan or infinity."""
 
-class SparseRows:
+class SparseRows(metaclass=_pybind11_type):
     """Compressed sparse rows, copied, shuffled by `seed`, and laid out for one model.
 
     places[j]: where feature j lies in the model, from 1 on. Entries in places below `head` come first.
@@ -507,7 +551,37 @@ class SparseRows:
     @property
     def entries(self) -> int: ...
 
-class LinearModel:
+class RateOptions(TypedDict):
+    """The step size of an epoch: csrc/rules/rates.hpp."""
+
+    schedule: str
+    eta0: float
+    power_t: float
+    alpha: float
+    offset: float
+    adagrad: bool
+
+class EpochOptions(RateOptions):
+    """All options of an epoch: csrc/models/linear/model.hpp."""
+
+    loss: str
+    epsilon: float
+    l2: float
+    l1: float
+    intercept_step: float
+    average: bool
+    deterministic: bool
+    diagnose: bool
+    adds: str
+    discipline: str
+    seed: int
+    epoch: int
+    steps: int
+    period: int
+    measure: int
+    tail_every: int
+
+class LinearModel(metaclass=_pybind11_type):
     """p_o = w_0o + sum_j w_jo x_j, by places (place 0: the intercept), an element for each output."""
 
     def __init__(
@@ -527,19 +601,17 @@ class LinearModel:
     def load_squares(self, from_: NDArray[np.float32], /) -> None: ...
     def read_squares(self, out: NDArray[np.float32], /) -> None: ...
     def epoch(
-        self, rows: SparseRows, per_touch: NDArray[np.float32] | None, options: dict[str, Any]
+        self, rows: SparseRows, per_touch: NDArray[np.float32] | None, options: EpochOptions
     ) -> dict[str, Any]:
-        """One pass of every thread over its share of the rows; tells the mean loss and what threads did.
+        """Train every thread on its part of the rows; return the mean loss and what the threads did.
 
-        Options: loss, epsilon, schedule, eta0, power_t, alpha, offset, l2, l1, intercept_step, adagrad,
-        average, deterministic, diagnose, adds, discipline, seed, epoch, steps, period, measure (see
-        csrc/models/linear.hpp); an unknown one is a TypeError. KeyboardInterrupt ends it in 50 ms, partly
-        trained.
+        TypeError where an option is missing, unknown or of another type. KeyboardInterrupt ends it within 50 ms,
+        partly trained.
         """
 
 # ---- matrix factorization ----
 
-class RatingGrid:
+class RatingGrid(metaclass=_pybind11_type):
     """Ratings, cut into blocks of users and items that hold about as many each, shuffled in each cell."""
 
     def __init__(
@@ -567,7 +639,7 @@ class RatingGrid:
     @property
     def item_cuts(self) -> NDArray[np.uint32]: ...
 
-class SeenPairs:
+class SeenPairs(metaclass=_pybind11_type):
     """Pairs (user, item) that were seen; draws others beside them."""
 
     def __init__(
@@ -581,7 +653,7 @@ class SeenPairs:
         """The seen, of value 1, and for each of them `each` of the same user and any item, of value 0 and weight
         1, those that were seen left out; a random stream a user and epoch."""
 
-class FactorRows:
+class FactorRows(metaclass=_pybind11_type):
     """Users' or items' rows, and what belongs to each row; written in place."""
 
     def __init__(
@@ -593,7 +665,7 @@ class FactorRows:
         l2: float = 0.0,
     ) -> None: ...
 
-class Rotation:
+class Rotation(metaclass=_pybind11_type):
     """Workers keep their users; two slices of the items a worker go round a ring of workers."""
 
     def __init__(
@@ -605,7 +677,7 @@ class Rotation:
         seed: int = 0,
     ) -> None: ...
 
-class Factors:
+class Factors(metaclass=_pybind11_type):
     """The two sides of a factorization; visits move them in place."""
 
     def __init__(self, users: FactorRows, items: FactorRows, rank: int) -> None: ...
@@ -625,7 +697,7 @@ class Factors:
     def rotate(self, rotation: Rotation, rate: float, isa: str = "") -> tuple[float, int]:
         """One iteration: every worker meets every slice once; as `hogwild`."""
 
-class SparseExamples:
+class SparseExamples(metaclass=_pybind11_type):
     """CSR rows, and what is to be learned of each; a feature at most once a row."""
 
     def __init__(
@@ -638,7 +710,7 @@ class SparseExamples:
         features: int,
     ) -> None: ...
 
-class FactorMachine:
+class FactorMachine(metaclass=_pybind11_type):
     """A factorization machine; learning moves its arrays in place. `heads` holds 4 numbers a feature: w, the sums
     of squares of w's and of v's gradients (begun at 1), and one that is not used."""
 
@@ -667,11 +739,11 @@ class FactorMachine:
     def score(self, examples: SparseExamples, threads: int = 1, isa: str = "") -> NDArray[np.float32]:
         """Every example's p."""
 
-# ---- files of sparse rows: csrc/bind/reading.cpp ----
+# ---- files of sparse rows: csrc/bind/sparse/svmlight.cpp ----
 
 largest_feature: int
 
-class SparseFile32:
+class _SparseFile(metaclass=_pybind11_type):
     """Rows of an open svmlight file, read in several threads; ValueError begins with the line's number.
 
     begin, end: the lines that begin after the one byte (or at byte 0) and not after the other; None: all.
@@ -700,6 +772,7 @@ class SparseFile32:
     def range(self) -> tuple[int, int, int]:
         """The least and the greatest feature so far, -1 without any, and the first line with the greatest."""
 
-class SparseFile64(SparseFile32): ...
+class SparseFile32(_SparseFile): ...
+class SparseFile64(_SparseFile): ...
 
 # ---- end of files of sparse rows ----

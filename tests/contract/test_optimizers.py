@@ -124,4 +124,6 @@ def test_it_is_a_value(kind: type[Optimizer]) -> None:
 @every_kind
 def test_scaling_scales_the_rate_alone(kind: type[Optimizer]) -> None:
     assert kind(rate=0.25).scaled(4) == kind(rate=1.0)
-    assert kind(rate=ls.Cosine(0.25)).scaled(4) == kind(rate=ls.Scaled(ls.Cosine(0.25), 4))
+    assert kind(rate=ls.schedules.Cosine(0.25)).scaled(4) == kind(
+        rate=ls.schedules.Scaled(ls.schedules.Cosine(0.25), 4)
+    )

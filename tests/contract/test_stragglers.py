@@ -46,33 +46,35 @@ def test_it_scales_with_the_step_or_adds_to_it(kind: type[Stragglers]) -> None:
 
 
 def test_a_lognormal_keeps_the_mean() -> None:
-    drawn = ls.LogNormal(0.5).durations(0, 1e-3, 200_000, np.random.default_rng(0))
+    drawn = ls.stragglers.LogNormal(0.5).durations(0, 1e-3, 200_000, np.random.default_rng(0))
     assert drawn.mean() == pytest.approx(1e-3, rel=0.01)
     assert np.log(drawn).std() == pytest.approx(0.5, rel=0.01)
 
 
 def test_one_slow_worker_may_be_as_uneven_as_the_others() -> None:
-    base = ls.LogNormal(0.3)
-    slow = ls.Slow(rank=2, factor=2.0, base=base)
+    base = ls.stragglers.LogNormal(0.3)
+    slow = ls.stragglers.SlowWorker(rank=2, factor=2.0, base=base)
     for rank, factor in ((1, 1.0), (2, 2.0)):
         plain, changed = (Speed(each, rank, 5).duration(300, 1e-3) for each in (base, slow))
         assert changed == factor * plain
-    spell = ls.Slow(rank=2, factor=2.0, base=ls.Spell(rank=2, factor=3.0, first=0, last=10))
+    spell = ls.stragglers.SlowWorker(
+        rank=2, factor=2.0, base=ls.stragglers.SlowPeriod(rank=2, factor=3.0, first=0, last=10)
+    )
     assert Speed(spell, 2, 0).duration(5, 1e-3) == pytest.approx(6e-3)
     assert Speed(spell, 2, 0).duration(15, 1e-3) == pytest.approx(2e-3)
     with pytest.raises(TypeError, match="base must be"):
-        ls.Slow(base=2.0)
+        ls.stragglers.SlowWorker(base=2.0)
 
 
 @every_kind
 def test_it_is_a_value(kind: type[Stragglers]) -> None:
     example = kind.example()
-    assert eval(repr(example), vars(ls).copy()) == example
+    assert eval(repr(example), vars(ls.stragglers).copy()) == example
     assert pickle.loads(pickle.dumps(example)) == example
 
 
 def test_a_spell_comes_and_goes_for_one_worker() -> None:
-    spell = ls.Spell(rank=1, factor=4.0, first=250, last=300)
+    spell = ls.stragglers.SlowPeriod(rank=1, factor=4.0, first=250, last=300)
     slow, other = ([Speed(spell, rank, 0).duration(step, 1e-3) for step in range(600)] for rank in (1, 0))
     assert slow == [4e-3 if 250 <= step < 300 else 1e-3 for step in range(600)]
     assert set(other) == {1e-3}

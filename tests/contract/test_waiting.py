@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.every import EXAMPLES, MANY, VIRTUAL, every_strategy, go
+from tests.contract.parametrize import EXAMPLES, MANY, VIRTUAL, every_strategy, go
 from tests.contract.problem import Quadratic
 
 import loosestep as ls
@@ -53,7 +53,7 @@ def test_it_is_one_with_another_number_of_workers(
     strategy: Strategy, virtual: Any, then: int, tmp_path: Path
 ) -> None:
     """One worker is slow, so that the others wait for most of the time, and those who go on have it all."""
-    slow, data = ls.Slow(3, 30.0), Quadratic([100] * 6)
+    slow, data = ls.stragglers.SlowWorker(3, 30.0), Quadratic([100] * 6)
     first = go(strategy, data, virtual(4, stragglers=slow), steps=12, checkpoint=tmp_path)
     assert all(0 <= share <= 1 for share in shares(first))
     later = go(strategy, data, virtual(then), steps=20, checkpoint=tmp_path, resume=True)

@@ -19,7 +19,7 @@ from tests.cuda.stub import Array, Card, Launch
 from tests.cuda.test_elementwise import LENGTHS, LONG, placed
 
 from loosestep.cuda import device
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 
 class Carrier(ABC):
@@ -124,11 +124,11 @@ class OnCard(Carrier):
             pytest.skip(f"this needs {size / 2**30:.0f} GiB of the card's memory, {free / 2**30:.0f} are free")
 
 
-def on_card() -> OnCard:
+def on_device() -> OnCard:
     """Skipped, and said why, where there is none."""
     try:
         device.first()
-    except CardFailed as failed:
+    except CudaError as failed:
         pytest.skip(str(failed))
     pytest.importorskip("cupy")
     return OnCard()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cuda.carriers import Carrier, Emulated, on_card
+from tests.cuda.carriers import Carrier, Emulated, on_device
 from tests.cuda.stub import Card, stub_card
 
 from loosestep.cuda import device as cards
@@ -22,10 +22,10 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
 
 @pytest.fixture(params=["emulated", pytest.param("card", marks=pytest.mark.gpu)])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
-    return on_card() if request.param == "card" else Emulated(request.getfixturevalue("card"))
+    return on_device() if request.param == "card" else Emulated(request.getfixturevalue("card"))
 
 
 @pytest.fixture
 def cupy() -> Any:
     """Of a card."""
-    return on_card().cupy
+    return on_device().cupy

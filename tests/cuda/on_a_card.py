@@ -6,7 +6,7 @@ import sys
 
 from loosestep.cuda import device, nvrtc
 from loosestep.cuda.launch import cupy
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 
 def described() -> str:
@@ -20,5 +20,5 @@ def described() -> str:
 if __name__ == "__main__":
     try:
         print(described())
-    except CardFailed as failed:
+    except CudaError as failed:
         sys.exit(f"on_a_card: {failed}")

@@ -13,8 +13,8 @@ from tests.cuda.stub import Card
 
 import loosestep as ls
 from loosestep.cuda import device as cards
-from loosestep.cuda.cupy import on_card
-from loosestep.foundation.errors import CardFailed
+from loosestep.cuda.cupy import on_device
+from loosestep.foundation.errors import CudaError
 
 TARGETS = np.arange(12.0).reshape(4, 3)
 
@@ -50,24 +50,24 @@ def trained(gradient: Any) -> Any:
 
 @pytest.mark.parametrize("way", ["both", "gradient"])
 def test_the_bits_are_numpys(carrier: Carrier, way: str) -> None:
-    ours, theirs = trained(on_card(getattr(There(carrier), way))), trained(plain)
+    ours, theirs = trained(on_device(getattr(There(carrier), way))), trained(plain)
     assert ours.params.tobytes() == theirs.params.tobytes()
 
 
 def test_a_gradient_that_is_no_array_of_a_card(carrier: Carrier) -> None:
     with pytest.raises(TypeError, match="gradient must return a CuPy array like x, got a ndarray"):
-        on_card(lambda x, t: np.zeros(3))(np.zeros(3), TARGETS[0])
+        on_device(lambda x, t: np.zeros(3))(np.zeros(3), TARGETS[0])
 
 
 def test_without_cupy_it_says_so_before_anything_runs(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(CardFailed, match="need CuPy, which is not here: pip install"):
-        on_card(plain)
+    with pytest.raises(CudaError, match="need CuPy, which is not here: pip install"):
+        on_device(plain)
 
 
 def test_without_a_driver_too(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(cards, "DRIVER", "libnodriver.so")
     monkeypatch.setitem(sys.modules, "cupy", card.module())
-    with pytest.raises(CardFailed, match="^no driver: libnodriver.so is not on this machine$"):
-        on_card(plain)
+    with pytest.raises(CudaError, match="^no driver: libnodriver.so is not on this machine$"):
+        on_device(plain)

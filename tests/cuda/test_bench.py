@@ -16,7 +16,7 @@ from tests.cuda.stub import Card
 
 from loosestep import _core
 from loosestep.cuda import device as cards
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def why_not() -> str:
     """Why there is no card here; nothing where there is one."""
     try:
         cards.first()
-    except CardFailed as failed:
+    except CudaError as failed:
         return str(failed)
     return ""
 

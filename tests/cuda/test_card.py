@@ -11,9 +11,9 @@ import pytest
 from tests.cuda.emulation import needs_compiler
 from tests.cuda.stub import stub_card
 
-from loosestep.cli import inspection
+from loosestep.cli import machine_info
 from loosestep.cuda import device
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 SOURCE = """
 #include <string.h>
@@ -48,7 +48,7 @@ def driver(folder: Path, status: int, count: int) -> str:
 
 
 def test_no_driver_is_a_sentence() -> None:
-    with pytest.raises(CardFailed) as caught:
+    with pytest.raises(CudaError) as caught:
         device.names("libnodriver.so")
     assert str(caught.value) == "no driver: libnodriver.so is not on this machine"
 
@@ -58,20 +58,20 @@ def test_cards_have_names(tmp_path: Path) -> None:
 
 
 def test_a_driver_without_a_card(tmp_path: Path) -> None:
-    with pytest.raises(CardFailed, match="no card: the driver's cuInit gives error 100"):
+    with pytest.raises(CudaError, match="no card: the driver's cuInit gives error 100"):
         device.names(driver(tmp_path, 100, 0))
 
 
 def test_no_card_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = driver(tmp_path, 0, 0)
     monkeypatch.setattr(device, "DRIVER", none)
-    with pytest.raises(CardFailed, match="no card: the driver knows none"):
+    with pytest.raises(CudaError, match="no card: the driver knows none"):
         device.first()
 
 
 def told(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
-    return inspection._card(device.inspect())
+    return machine_info._card(device.inspect())
 
 
 def test_info_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,19 +14,14 @@ from tests.cuda.test_hogwild import FEATURES, Problem
 from tests.cuda.test_passes import rows_of
 
 from loosestep import ops
-from loosestep.cuda import cache, codecs, hogwild
-from loosestep.cuda.buckets import Bucket
-from loosestep.foundation.errors import CardFailed
+from loosestep.cuda import cache, hogwild
+from loosestep.foundation.errors import CudaError
 
 N = 1 << 16
 Call = Callable[[Any, Any], object]
 NEED_ROOM: dict[str, Call] = {
     "room for 1 float64 failed": lambda x, y: ops.norm(x),
     "a copy of 16 bytes to it failed": lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]),
-    f"room for {N} int8 failed": lambda x, y: codecs.take_bytes(x),
-    "room for 1 float64 failed on card 0": lambda x, y: codecs.take_signs(x),
-    "a copy of 16 bytes to it failed on card 0": lambda x, y: codecs.take_largest(x, 9),
-    "a copy of 40 bytes to it failed": lambda x, y: Bucket([x]),
     "a copy of 4 bytes to it failed": lambda x, y: ops.all_finite(x),
 }
 
@@ -35,7 +30,7 @@ NEED_ROOM: dict[str, Call] = {
 def test_out_of_memory(carrier: Carrier, says: str) -> None:
     before = np.linspace(-1, 1, N, dtype=np.float32)
     x, y = carrier.put_all([before, before])
-    with carrier.full(), pytest.raises(CardFailed) as raised:
+    with carrier.full(), pytest.raises(CudaError) as raised:
         NEED_ROOM[says](x, y)
     assert str(raised.value).startswith(says)
     assert "failed on card 0: Out of memory allocating" in str(raised.value)
@@ -47,7 +42,7 @@ def test_out_of_memory_in_a_pass(carrier: Carrier) -> None:
     w, rows = carrier.put(np.zeros(FEATURES + 1, np.float32)), rows_of(carrier, Problem())
     with (
         carrier.full(),
-        pytest.raises(CardFailed, match="^a copy of 8 bytes to it failed on card 0: Out of memory"),
+        pytest.raises(CudaError, match="^a copy of 8 bytes to it failed on card 0: Out of memory"),
     ):
         hogwild.linear(w, rows)
     assert (carrier.got(w) == 0).all()
@@ -55,10 +50,7 @@ def test_out_of_memory_in_a_pass(carrier: Carrier) -> None:
 
 SEVERAL: dict[str, tuple[Call, int]] = {  # and how many launches it is
     "norm": (lambda x, y: ops.norm(x), 2),
-    "take_signs": (lambda x, y: codecs.take_signs(x), 3),
-    "take_bytes": (lambda x, y: codecs.take_bytes(x), 1),
-    "take_largest": (lambda x, y: codecs.take_largest(x, 2), 11),
-    "update": (lambda x, y: Bucket([x]).update("sgd", y, [], [0.1], 1), 1),
+    "sgd": (lambda x, y: ops.sgd(x, y, 0.1), 1),
     "elastic_all": (lambda x, y: ops.elastic_all([x], y, 0.1), 1),
     "mix": (lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]), 1),
     "langevin": (lambda x, y: ops.langevin(x, y, 0.1, 0.1, 1, 2, 3), 1),
@@ -72,7 +64,7 @@ def test_whichever_launch_fails_nothing_is_changed(card: Card, op: str) -> None:
     card.refusal = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
     for willing in range(launches):
         card.launches, card.willing = [], willing
-        with pytest.raises(CardFailed, match=f"could not be started on card 0: {card.refusal}$"):
+        with pytest.raises(CudaError, match=f"could not be started on card 0: {card.refusal}$"):
             call(Array(x), Array(y))
         assert len(card.launches) == willing
         assert x.tobytes() == y.tobytes() == np.linspace(-1, 1, 100, dtype=np.float32).tobytes()
@@ -83,17 +75,17 @@ def test_whichever_launch_fails_nothing_is_changed(card: Card, op: str) -> None:
 @pytest.mark.parametrize("op", SEVERAL)
 def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
     def refuses(file: str, kernels: Any, architecture: str) -> Any:
-        raise CardFailed(f"NVRTC 13.0 cannot compile {kernels[0]} of {file}.cu for {architecture}: line 3")
+        raise CudaError(f"NVRTC 13.0 cannot compile {kernels[0]} of {file}.cu for {architecture}: line 3")
 
     monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: SimpleNamespace(version="13.0", compiled=refuses))
     x, y = np.ones(100, np.float32), np.ones(100, np.float32)
-    with pytest.raises(CardFailed, match="^NVRTC 13.0 cannot compile .*cu for sm_90: line 3$"):
+    with pytest.raises(CudaError, match="^NVRTC 13.0 cannot compile .*cu for sm_90: line 3$"):
         SEVERAL[op][0](Array(x), Array(y))
     assert (x == 1).all()
     assert cache.state() == (0, 0)
 
 
-@pytest.mark.parametrize("op", ["update", "elastic_all", "mix", "langevin"])
+@pytest.mark.parametrize("op", ["sgd", "elastic_all", "mix", "langevin"])
 def test_arrays_on_two_cards(card: Card, op: str) -> None:
     x, y = np.ones(100, np.float32), np.ones(100, np.float32)
     with pytest.raises(ValueError, match=r"card [01].*got .*on card [01]$"):

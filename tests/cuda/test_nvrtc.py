@@ -12,7 +12,7 @@ from tests.cuda.test_elementwise import scalars
 from loosestep import _core
 from loosestep.cuda import cache, nvrtc, sources
 from loosestep.cuda.elementwise import kernel
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 FILES = sorted(path.stem for path in KERNELS.glob("*.cu"))
 INCLUDE = (ROOT, ROOT / "csrc")
@@ -28,7 +28,7 @@ MOST_SPILLED = 16
 def compiler_of(majors: tuple[int, ...]) -> nvrtc.Compiler:
     try:
         return nvrtc.compiler(majors)
-    except CardFailed as error:
+    except CudaError as error:
         pytest.skip(str(error))
 
 
@@ -147,7 +147,7 @@ def test_what_is_kept_is_code_for_the_card(
 
 
 def test_what_does_not_compile_is_one_sentence(compiler: nvrtc.Compiler) -> None:
-    with pytest.raises(CardFailed) as caught:
+    with pytest.raises(CudaError) as caught:
         compiler.compiled("elementwise", ["elementwise<Nobody, float>"], "sm_90", INCLUDE)
     text = str(caught.value)
     assert text.startswith(f"NVRTC {compiler.version} cannot compile elementwise<Nobody, float> of elementwise.cu")
@@ -156,12 +156,12 @@ def test_what_does_not_compile_is_one_sentence(compiler: nvrtc.Compiler) -> None
 
 
 def test_an_architecture_that_is_none_is_said(compiler: nvrtc.Compiler) -> None:
-    with pytest.raises(CardFailed, match="for sm_1: nvrtc: error: invalid value for --gpu-architecture"):
+    with pytest.raises(CudaError, match="for sm_1: nvrtc: error: invalid value for --gpu-architecture"):
         compiler.compiled("elementwise", ["elementwise<Sgd, float>"], "sm_1", INCLUDE)
 
 
 def test_without_the_compiler_it_says_what_to_install() -> None:
-    with pytest.raises(CardFailed, match=r"libnvrtc.so.99, which is not here: pip install 'loosestep\[cuda99\]'"):
+    with pytest.raises(CudaError, match=r"libnvrtc.so.99, which is not here: pip install 'loosestep\[cuda99\]'"):
         nvrtc.compiler((99,))
 
 

@@ -16,7 +16,7 @@ from tests.cuda.test_elementwise import placed
 
 from loosestep import ops
 from loosestep.cuda import arrays, cache, launch, sources
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 F4 = np.dtype(np.float32)
 
@@ -185,21 +185,21 @@ def test_a_launch_that_fails(card: Card) -> None:
     (x,) = drawn(1)
     card.refusal = "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
     text = "elementwise<Scale, float> could not be started on card 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
-    refused(CardFailed, text, "scale", Array(x), 2.0)
+    refused(CudaError, text, "scale", Array(x), 2.0)
 
 
 def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*given: Any) -> Any:
-        raise CardFailed("NVRTC 13.0 cannot compile elementwise<Scale, float>: line 3")
+        raise CudaError("NVRTC 13.0 cannot compile elementwise<Scale, float>: line 3")
 
     monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: SimpleNamespace(version="13.0", compiled=refuses))
-    refused(CardFailed, "NVRTC 13.0 cannot compile", "scale", Array(drawn(1)[0]), 2.0)
+    refused(CudaError, "NVRTC 13.0 cannot compile", "scale", Array(drawn(1)[0]), 2.0)
     assert cache.state() == (0, 0)
 
 
 def test_without_cupy(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    refused(CardFailed, "need CuPy, which is not here: pip install 'loosestep[cuda13]'", "scale",
+    refused(CudaError, "need CuPy, which is not here: pip install 'loosestep[cuda13]'", "scale",
             Array(drawn(1)[0]), 2.0)  # fmt: skip
 
 

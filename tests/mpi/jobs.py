@@ -127,6 +127,20 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
+def alive(pid: int) -> bool:
+    """Return whether a process runs: one that has ended and that nobody has waited for yet does not."""
+    fields = content(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return bool(fields) and fields[0] not in (b"Z", b"X")
+
+
+def has_ended(pid: int, seconds: float = 10) -> bool:
+    """Wait until a process has ended, so many seconds at most; return whether it has."""
+    until = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
 def mpiexec_of(job: Running) -> int:
     """The process that the launcher started."""
     (pid,) = [pid for pid in processes(job.mark) if parent(pid) == job.process.pid]

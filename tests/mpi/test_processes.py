@@ -11,16 +11,15 @@ from tests.mpi.wires import sessions, together
 
 import loosestep as ls
 from loosestep.foundation.errors import TimedOut
-from loosestep.runtime.program import Plan
+from loosestep.runtime.plan import Plan
 from loosestep.transports.mpi import liveness
 from loosestep.transports.mpi.mailbox import Mailbox
 from loosestep.transports.mpi.wire import Header, Kind, pack, unpack
 
 
-def plan_of(session: Any, heading: int) -> Plan:
+def plan_of(session: Any, heading: int) -> Plan[Any]:
     """A plan whose only worker has begun that step."""
-    none: Any = None
-    plan = Plan(ls.LocalSGD(), None, None, None, None, none, none, none, none)
+    plan: Plan[Any] = Plan(ls.LocalSGD())
     plan.prepare = lambda: (setattr(plan, "halting", True), heading)[1]  # type: ignore[method-assign]
     plan.begin_halt = session.stop_protocol(plan.prepare, plan.decide)
     plan.await_halt = session.await_stop
@@ -73,8 +72,7 @@ def test_what_went_wrong_in_the_helper_thread_ends_the_wait_for_a_halt() -> None
 
 
 def test_two_halts_at_once_have_one_step() -> None:
-    none: Any = None
-    plan = Plan(ls.LocalSGD(), None, None, None, None, none, none, none, none)
+    plan: Plan[Any] = Plan(ls.LocalSGD())
     plan.decide(7)
     plan.decide(9)
     assert plan.halt_at == 7

@@ -11,15 +11,16 @@
 #include <type_traits>
 #include <vector>
 
-#include "models/factors_epoch.hpp"
-#include "models/factors_learn.hpp"
-#include "models/factors_visit.hpp"
-#include "models/rotation.hpp"
-#include "models/unseen.hpp"
+#include "models/fm/epoch.hpp"
+#include "models/fm/example.hpp"
+#include "models/mf/negative_sampling.hpp"
+#include "models/mf/rotation.hpp"
+#include "models/mf/visit.hpp"
 #include "stress.hpp"
 
 using namespace loosestep;
-using namespace loosestep::factors;
+using namespace loosestep::mf;
+using namespace loosestep::simd;
 
 namespace {
 
@@ -38,10 +39,14 @@ struct Ratings {
         users.push_back(u), items.push_back(i), values.push_back(static_cast<float>((u * 7 + i) % 5) - 2);
   }
 
-  Grid grid(std::uint32_t user_blocks, std::uint32_t item_blocks) const {
-    return {
-        users, items, values, {}, Cuts(users, user_count, user_blocks), Cuts(items, item_count, item_blocks),
-        1};
+  RatingGrid grid(std::uint32_t user_blocks, std::uint32_t item_blocks) const {
+    return {users,
+            items,
+            values,
+            {},
+            BlockBounds(users, user_count, user_blocks),
+            BlockBounds(items, item_count, item_blocks),
+            1};
   }
 };
 
@@ -79,7 +84,7 @@ template <class T> struct Tables {
 
 template <class Layout, Adds adds> void hogwild_learns(const Ratings& ratings, int threads) {
   Tables<typename Layout::Element> tables(ratings.user_count, ratings.item_count, 2);
-  const Grid grid = ratings.grid(8, 8);
+  const RatingGrid grid = ratings.grid(8, 8);
   double first = 0, last = 0;
   for (std::uint64_t epoch = 0; epoch < 6; ++epoch) {
     const Epoch what{grid, tables.model(2, 0.1f), visit<Atomics<Layout, adds>, adds, 2>, threads, 7, epoch};
@@ -94,21 +99,21 @@ void exact_adds_lose_nothing(std::uint32_t users, int threads) {
   std::vector<std::uint32_t> own(users), items(users, 0);
   std::iota(own.begin(), own.end(), 0u);
   const std::vector<float> ones(users, 1);
-  const Grid grid(own, items, ones, {}, Cuts(own, users, 16), Cuts(items, 1, 1), 1);
+  const RatingGrid grid(own, items, ones, {}, BlockBounds(own, users, 16), BlockBounds(items, 1, 1), 1);
   std::vector<float> p(users * line, 0x1p-60f), q(line, 0);
   const Model model{
       {p.data(), nullptr, nullptr, nullptr, 0}, {q.data(), nullptr, nullptr, nullptr, 0}, 1, line, 0x1p60f};
-  hogwild({grid, model, visit<Atomics<Singles, Adds::exact>, Adds::exact, 1>, threads, 7, 0}, go_on);
+  hogwild({grid, model, visit<Atomics<Float32Rows, Adds::exact>, Adds::exact, 1>, threads, 7, 0}, go_on);
   for (const float each : q)
     check(each == static_cast<float>(users), "exact adds lose nothing", static_cast<long>(each));
 }
 
 std::vector<float> rotated(const Ratings& ratings, int workers, Order order) {
   Tables<float> tables(ratings.user_count, ratings.item_count, 2);
-  const Grid grid = ratings.grid(8, 8);
+  const RatingGrid grid = ratings.grid(8, 8);
   Rotation rotation(grid, workers, order, std::numeric_limits<double>::infinity(), 3);
   for (int i = 0; i < 4; ++i)
-    rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Singles>, Adds::racy, 2>, go_on);
+    rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Float32Rows>, Adds::racy, 2>, go_on);
   return tables.q;
 }
 
@@ -119,9 +124,9 @@ void unseen_pairs_are_drawn(int threads) {
   for (std::uint32_t pair = 0; pair < users * items; pair += 3)
     u.push_back(pair / items), i.push_back(pair % items);
   const std::vector<float> weights(u.size(), 2);
-  const Seen seen(u, i, weights, {users, items});
-  const Columns alone = joined(seen.drawn(each, 7, 1, 1, go_on)),
-                found = joined(seen.drawn(each, 7, 1, threads, go_on));
+  const SeenPairs seen(u, i, weights, {users, items});
+  const RatingColumns alone = concatenated(seen.sample(each, 7, 1, 1, go_on)),
+                      found = concatenated(seen.sample(each, 7, 1, threads, go_on));
   check(found.users == alone.users && found.items == alone.items, "the same draws", threads);
   const auto met = std::count(found.values.begin(), found.values.end(), 1.0f);
   check(met == static_cast<std::ptrdiff_t>(u.size()), "all that were seen", static_cast<long>(met));
@@ -133,9 +138,9 @@ void unseen_pairs_are_drawn(int threads) {
 
 void a_stop_ends_the_rotation(const Ratings& ratings) {
   Tables<float> tables(ratings.user_count, ratings.item_count, 2);
-  const Grid grid = ratings.grid(8, 8);
+  const RatingGrid grid = ratings.grid(8, 8);
   Rotation rotation(grid, 4, Order::ring, std::numeric_limits<double>::infinity(), 3);
-  rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Singles>, Adds::racy, 2>, [] { return true; });
+  rotation.iterate(tables.model(2, 0.1f), visit<Vectors<Float32Rows>, Adds::racy, 2>, [] { return true; });
 }
 
 void machines_learn(int threads) {
@@ -144,7 +149,7 @@ void machines_learn(int threads) {
   std::vector<std::int64_t> begin(count + 1);
   std::vector<std::int32_t> feature;
   std::vector<float> target(count), value(count * each, 1), v(features * line, 0.1f);
-  std::vector<Head> heads(features, {0, 1, 1, 0});
+  std::vector<fm::FeatureState> states(features, {0, 1, 1, 0});
   float intercept = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     for (std::int32_t k = 0; k < each; ++k)
@@ -152,11 +157,11 @@ void machines_learn(int threads) {
     target[static_cast<std::size_t>(i)] = i * 3 % 10 < 5 ? 1 : -1;
     begin[static_cast<std::size_t>(i) + 1] = (i + 1) * each;
   }
-  const Examples examples{begin.data(), feature.data(), value.data(), target.data(), nullptr};
-  const Machine machine{v.data(), heads.data(), &intercept, 1, line, 0.1f, 1e-4f, 1e-4f, true};
+  const fm::Examples examples{begin.data(), feature.data(), value.data(), target.data(), nullptr};
+  const fm::Model machine{v.data(), states.data(), &intercept, 1, line, 0.1f, 1e-4f, 1e-4f, true};
   const auto epoch = [&](std::uint64_t number) {
-    return learn_all(machine, examples, count, learn<Atomics<Singles, Adds::racy>, logistic, 1>, threads,
-                     models::Random(1, number), go_on);
+    const auto learn = fm::learn<Atomics<Float32Rows, Adds::racy>, fm::logistic, 1>;
+    return fm::learn_epoch(machine, examples, count, learn, threads, models::Random(1, number), go_on);
   };
   const double first = epoch(0), last = (epoch(1), epoch(2));
   check(last < first && last >= 0, "a machine learns", static_cast<long>(first), static_cast<long>(last));
@@ -168,9 +173,9 @@ int main(int count, char** given) {
   const int scale = count > 1 ? std::atoi(given[1]) : 1;
   const Ratings ratings(60, 50);
   for (int turn = 0; turn < 3 * scale; ++turn) {
-    hogwild_learns<Singles, Adds::racy>(ratings, 4);
-    hogwild_learns<Singles, Adds::exact>(ratings, 4);
-    hogwild_learns<Doubles, Adds::racy>(ratings, 4);
+    hogwild_learns<Float32Rows, Adds::racy>(ratings, 4);
+    hogwild_learns<Float32Rows, Adds::exact>(ratings, 4);
+    hogwild_learns<Bfloat16Rows, Adds::racy>(ratings, 4);
     exact_adds_lose_nothing(4000, 4);
     for (const Order order : {Order::ring, Order::permutation})
       check(rotated(ratings, 4, order) == rotated(ratings, 4, order), "a rotation gives the same bits", turn);

@@ -1,13 +1,14 @@
-// Trains linear models from several threads on the scalar path, which is the only one there is: every kind of cell,
-// discipline and head; tests/native/sanitize.sh builds it under the sanitizers. Checks sums that no order changes.
+// Trains linear models from several threads on the scalar path, which is the only one there is: every kind of
+// cell, discipline and head; tests/native/sanitize.sh builds it under the sanitizers. Checks sums that no
+// order changes.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "cpu/memory.cpp"
-#include "models/linear.cpp"
-#include "models/prepare.cpp"
+#include "models/linear/model.cpp"
+#include "models/linear/prepare.cpp"
 #include "stress.hpp"
 
 using namespace loosestep::models;
@@ -42,28 +43,31 @@ struct Data {
   }
 };
 
-std::string name_of(const Training& training, std::size_t head, Precision precision) {
-  return "head " + std::to_string(head) + ", discipline " + std::to_string(int(training.discipline)) + ", adds " +
-         std::to_string(int(training.adds)) + ", precision " + std::to_string(int(precision));
+std::string name_of(const EpochOptions& options, std::size_t head, Precision precision) {
+  return "head " + std::to_string(head) + ", discipline " + std::to_string(int(options.discipline)) +
+         ", adds " + std::to_string(int(options.adds)) + ", precision " + std::to_string(int(precision));
 }
 
-// With huber at far targets every row adds 1 to each of its features: exact adds of whole numbers lose nothing.
-void check_sums(const Data& data, const Weights& weights, const std::string& what) {
+// With huber at far targets every row adds 1 to each of its features: exact adds of whole numbers lose
+// nothing.
+void check_sums(const Data& data, const LinearModel& weights, const std::string& what) {
   std::vector<float> sums(features + 1);
   for (const std::int32_t column : data.columns) ++sums[std::size_t(column) + 1];
   for (std::size_t place = weights.head.size(); place < weights.places; ++place)
-    if (place > 0) ::check(weights.at(place) == sums[place], what.c_str(), int(place), long(weights.at(place)));
+    if (place > 0)
+      ::check(weights.at(place) == sums[place], what.c_str(), int(place), long(weights.at(place)));
 }
 
-void train(const Data& data, std::size_t head, std::size_t outputs, Precision precision, Training training) {
+void train(const Data& data, std::size_t head, std::size_t outputs, Precision precision,
+           EpochOptions options) {
   constexpr int threads = 3;
-  const Prepared prepared(data.source(), data.places.data(), std::uint32_t(head), outputs, threads, 1);
-  Weights weights(features + 1, head, outputs, threads, precision, training.adagrad, training.average);
-  const Told told = epoch(weights, prepared.rows(), training, [] { return false; });
-  ::check(told.examples == data.targets.size(), "every row is visited once", 0, long(told.examples));
-  const bool exact = training.adds == Adds::exact || training.discipline != Discipline::free;
-  if (outputs == 1 && exact && precision == Precision::float32 && !training.adagrad)
-    check_sums(data, weights, name_of(training, head, precision));
+  const PreparedRows prepared(data.source(), data.places.data(), std::uint32_t(head), outputs, threads, 1);
+  LinearModel weights(features + 1, head, outputs, threads, precision, options.adagrad, options.average);
+  const EpochStats stats = epoch(weights, prepared.rows(), options, [] { return false; });
+  ::check(stats.examples == data.targets.size(), "every row is visited once", 0, long(stats.examples));
+  const bool exact = options.adds == Adds::exact || options.discipline != Discipline::free;
+  if (outputs == 1 && exact && precision == Precision::float32 && !options.adagrad)
+    check_sums(data, weights, name_of(options, head, precision));
 }
 
 void all_of(const Data& data, std::size_t outputs, LossKind loss) {
@@ -71,13 +75,13 @@ void all_of(const Data& data, std::size_t outputs, LossKind loss) {
     for (const Precision precision : {Precision::float32, Precision::bfloat16})
       for (const Discipline discipline : {Discipline::free, Discipline::locked, Discipline::turns})
         for (const int more : {0, 1, 2, 3, 4}) {
-          Training training;
-          training.loss.kind = loss, training.loss.epsilon = 1, training.rate.eta0 = 1, training.period = 50;
-          training.discipline = discipline, training.adds = more == 1 ? Adds::exact : Adds::racy;
-          training.adagrad = more == 2, training.diagnose = more == 3, training.average = more == 4;
-          training.deterministic = discipline == Discipline::free && head > features && more == 0;
-          if (more == 3) training.adds = Adds::exact;
-          train(data, head, outputs, precision, training);
+          EpochOptions options;
+          options.loss.kind = loss, options.loss.epsilon = 1, options.rate.eta0 = 1, options.period = 50;
+          options.discipline = discipline, options.adds = more == 1 ? Adds::exact : Adds::racy;
+          options.adagrad = more == 2, options.diagnose = more == 3, options.average = more == 4;
+          options.deterministic = discipline == Discipline::free && head > features && more == 0;
+          if (more == 3) options.adds = Adds::exact;
+          train(data, head, outputs, precision, options);
         }
 }
 

@@ -6,10 +6,10 @@
 #include <random>
 #include <string>
 
-#include "reading/reader.hpp"
 #include "stress.hpp"
+#include "svmlight/reader.hpp"
 
-using namespace loosestep::reading;
+using namespace loosestep::svmlight;
 
 namespace {
 
@@ -26,7 +26,7 @@ struct Told {  // what came of a file
 };
 
 void take(Reader<float>& reader, std::size_t rows, Told& told) {
-  const Amount amount = reader.ready(rows);
+  const Sizes amount = reader.available(rows);
   std::vector<std::int64_t> starts(amount.rows + 1);
   const std::size_t row = told.targets.size(), entry = told.features.size();
   told.targets.resize(row + amount.rows);
@@ -48,7 +48,7 @@ Told read(const File& file, int threads, std::size_t rows) {
       reader.fill(rows, go_on);
       take(reader, rows, told);
     }
-  } catch (const BadLine& line) {
+  } catch (const InvalidLine& line) {
     return {{}, {}, {}, {}, line.what()};
   }
   return told;

@@ -11,7 +11,7 @@ flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra
 sources() { # PROGRAM
   echo "$root/csrc/cpu/threads.cpp"
   if [ "$1" = shared_stress ]; then echo "$root/csrc/cpu/shared.cpp"; fi
-  if [ "$1" = reading_stress ]; then echo "$root/csrc/reading/lines.cpp"; fi
+  if [ "$1" = reading_stress ]; then echo "$root/csrc/svmlight/lines.cpp"; fi
 }
 
 check() { # PROGRAM NAME SANITIZERS [SCALE]

@@ -1,5 +1,6 @@
 // Hammers Team and Center from std::threads and checks every result; tests/native/sanitize.sh builds it under
-// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was wrong.
+// ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was
+// wrong.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -20,13 +21,14 @@ namespace {
 
 void dawdle(std::mt19937& random) {
   const unsigned dice = random() % 16;
-  if (dice == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
-  else if (dice < 4) std::this_thread::yield();
+  if (dice == 0)
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
+  else if (dice < 4)
+    std::this_thread::yield();
 }
 
-template <class T>
-Post post_of(Kind kind, std::vector<T>& buf) {
-  Post post;
+template <class T> CollectiveArgs post_of(Kind kind, std::vector<T>& buf) {
+  CollectiveArgs post;
   post.kind = kind, post.size = buf.size(), post.buf = buf.data();
   post.dtype = sizeof(T) == 4 ? Dtype::float32 : Dtype::float64;
   return post;
@@ -37,14 +39,13 @@ void finish(Team& team, int rank, Ticket ticket) {
   check(outcome == Outcome::done, "a ticket is done", rank, static_cast<long>(ticket));
 }
 
-template <class T>
-T value(int rank, int round, std::size_t i) {
+template <class T> T value(int rank, int round, std::size_t i) {
   return static_cast<T>(rank + 1) * static_cast<T>(round % 7 + 1) + static_cast<T>(i % 5);
 }
 
-// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is completed.
-template <class T>
-struct Round {
+// Every round: a sum, a weighted mean, a broadcast, an all-gather and a barrier, all posted before any is
+// completed.
+template <class T> struct Round {
   std::vector<T> sum, mean, cast, piece, gathered;
 
   Round(int rank, int round, int size, std::size_t n)
@@ -54,16 +55,16 @@ struct Round {
 
   Ticket post(Team& team, int rank, int root) {
     team.post(rank, post_of(Kind::all_reduce, sum));
-    Post average = post_of(Kind::all_reduce, mean);
+    CollectiveArgs average = post_of(Kind::all_reduce, mean);
     average.op = Op::mean, average.weight = rank;
     team.post(rank, std::move(average));
-    Post spread = post_of(Kind::broadcast, cast);
+    CollectiveArgs spread = post_of(Kind::broadcast, cast);
     spread.root = root;
     team.post(rank, std::move(spread));
-    Post gather = post_of(Kind::all_gather, piece);
+    CollectiveArgs gather = post_of(Kind::all_gather, piece);
     gather.other = gathered.data();
     team.post(rank, std::move(gather));
-    return team.post(rank, Post{}).ticket;
+    return team.post(rank, CollectiveArgs{}).ticket;
   }
 
   void verify(int round, int size, int root) const {
@@ -84,8 +85,7 @@ struct Round {
   }
 };
 
-template <class T>
-void collectives(int size, int rounds, std::size_t most) {
+template <class T> void collectives(int size, int rounds, std::size_t most) {
   Team team(size, 10);
   on_threads(size, [&](int rank) {
     std::mt19937 random(static_cast<unsigned>(rank)), common(99);
@@ -110,7 +110,7 @@ void ring(int size, int rounds, std::size_t n) {
     std::vector<double> model(static_cast<std::size_t>(size)), next(model);
     for (int r = 0; r < size; ++r) model[static_cast<std::size_t>(r)] = r;
     for (int round = 0; round < rounds; ++round) {
-      Post post = post_of(Kind::mix, buf);
+      CollectiveArgs post = post_of(Kind::mix, buf);
       post.other = scratch.data();
       const int before = (rank + size - 1) % size, after = (rank + 1) % size;
       post.ranks = {rank}, post.weights = {size > 1 ? 0.75 : 1.0};
@@ -133,13 +133,13 @@ void hermits(int size, int rounds) {
   on_threads(size, [&](int rank) {
     std::vector<float> buf(64, 1), scratch(64);
     for (int round = 0; round < rounds; ++round) {
-      Post post = post_of(Kind::mix, buf);
+      CollectiveArgs post = post_of(Kind::mix, buf);
       post.other = scratch.data(), post.ranks = {rank}, post.weights = {1.0};
       const Ticket ticket = team.post(rank, std::move(post)).ticket;
       if (rank == 0 && round % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       finish(team, rank, ticket);
     }
-    finish(team, rank, team.post(rank, Post{}).ticket);
+    finish(team, rank, team.post(rank, CollectiveArgs{}).ticket);
   });
 }
 
@@ -159,21 +159,25 @@ void mismatches(int size, int rounds, Kind kind) {
     const int odd = round % size;
     // Made here, for a neighbour may still read a rank's buffer when that rank has thrown already.
     std::vector<std::vector<float>> bufs(static_cast<std::size_t>(size)), scratches;
-    for (int rank = 0; rank < size; ++rank) bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
+    for (int rank = 0; rank < size; ++rank)
+      bufs[static_cast<std::size_t>(rank)].assign(rank == odd ? 999 : 100'000, 1);
     scratches = bufs;
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + round));
       auto &buf = bufs[static_cast<std::size_t>(rank)], &scratch = scratches[static_cast<std::size_t>(rank)];
-      Post post = post_of(kind, buf);
+      CollectiveArgs post = post_of(kind, buf);
       post.other = scratch.data();
       const int before = (rank + size - 1) % size, after = (rank + 1) % size;
       if (kind == Kind::mix) post.ranks = {rank, before}, post.weights = {0.5, 0.5}, post.readers = {after};
-      finish(team, rank, team.post(rank, Post{}).ticket);
+      finish(team, rank, team.post(rank, CollectiveArgs{}).ticket);
       dawdle(random);
-      const Ticket ticket = team.post(rank, std::move(post)).ticket, next = team.post(rank, Post{}).ticket;
+      const Ticket ticket = team.post(rank, std::move(post)).ticket,
+                   next = team.post(rank, CollectiveArgs{}).ticket;
       // A mix far from the odd rank may succeed; what comes after it never does.
-      if (kind == Kind::mix) check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
-      else check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
+      if (kind == Kind::mix)
+        check(throws(team, rank, next), "a mismatch is thrown after a mix", rank, round);
+      else
+        check(throws(team, rank, ticket) && throws(team, rank, next), "a mismatch is thrown", rank, round);
     });
   }
 }
@@ -186,9 +190,11 @@ void aborts(int size, int rounds) {
     on_threads(size, [&](int rank) {
       std::mt19937 random(static_cast<unsigned>(rank + 31 * round));
       for (int step = 0;; ++step) {
-        if (rank == 0 && step == round % 4) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+        if (rank == 0 && step == round % 4)
+          std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
         if (rank == 0 && step == round % 4) return team.abort();
-        const Ticket ticket = team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
+        const Ticket ticket =
+            team.post(rank, post_of(Kind::all_reduce, bufs[static_cast<std::size_t>(rank)])).ticket;
         if (team.complete(rank, ticket, deadline_after(120)) == Outcome::aborted) return;
       }
     });
@@ -202,17 +208,16 @@ void deadlines() {
   const auto start = Clock::now();
   check(team.complete(0, ticket, deadline_after(0.05)) == Outcome::waiting, "the time is up");
   const std::chrono::duration<double> took = Clock::now() - start;
-  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured", static_cast<long>(took.count() * 1e3));
+  check(took.count() >= 0.05 && took.count() < 0.5, "the deadline is honoured",
+        static_cast<long>(took.count() * 1e3));
   check(team.missing(ticket) == std::vector<int>{1}, "missing");
 }
 
-template <class T>
-using Over = CenterOver<T, SpinLock>;
+template <class T> using Over = CenterView<T, SpinLock>;
 
-template <class T>
-void pull(Center<T>& center, std::vector<T>& x, int rank) {
+template <class T> void pull(Center<T>& center, std::vector<T>& x, int rank) {
   const std::vector<Over<T>*> alone{&center};
-  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+  apply_rule(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
     for (std::size_t i = begin; i < end; ++i) {
       const T d = T(0.5) * (x[i] - center.values()[i]);
       x[i] -= d, center.values()[i] += d;
@@ -220,27 +225,26 @@ void pull(Center<T>& center, std::vector<T>& x, int rank) {
   });
 }
 
-template <class T>
-void push(Center<T>& center, const std::vector<T>& delta, int rank) {
+template <class T> void push(Center<T>& center, const std::vector<T>& delta, int rank) {
   const std::vector<Over<T>*> alone{&center};
-  move_together(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
+  apply_rule(alone, rank, [&](std::size_t begin, std::size_t end, std::uint64_t) {
     for (std::size_t i = begin; i < end; ++i) center.values()[i] += delta[i];
   });
 }
 
-// Two centers moved together, named in either order: nobody waits for ever, they stay equal, and every move of a
-// chunk has a number of its own.
-template <class T>
-void together(int size, int rounds, std::size_t n) {
+// Two centers moved together, named in either order: nobody waits for ever, they stay equal, and every move
+// of a chunk has a number of its own.
+template <class T> void together(int size, int rounds, std::size_t n) {
   const std::vector<T> zeros(n);
   Center<T> one(zeros.data(), n, 4096 / sizeof(T)), other(zeros.data(), n, 4096 / sizeof(T));
   on_threads(size, [&](int rank) {
-    const std::vector<Over<T>*> order = rank % 2 ? std::vector<Over<T>*>{&one, &other}
-                                                 : std::vector<Over<T>*>{&other, &one};
+    const std::vector<Over<T>*> order =
+        rank % 2 ? std::vector<Over<T>*>{&one, &other} : std::vector<Over<T>*>{&other, &one};
     for (int round = 0; round < rounds; ++round)
-      move_together(order, rank, [&](std::size_t begin, std::size_t end, std::uint64_t moves) {
+      apply_rule(order, rank, [&](std::size_t begin, std::size_t end, std::uint64_t moves) {
         for (std::size_t i = begin; i < end; ++i) {
-          check(one.values()[i] == other.values()[i], "centers that are moved together", static_cast<long>(i));
+          check(one.values()[i] == other.values()[i], "centers that are moved together",
+                static_cast<long>(i));
           one.values()[i] += 1, other.values()[i] += 1;
           check(one.values()[i] == static_cast<T>(moves), "moves are numbered", static_cast<long>(i));
         }
@@ -250,8 +254,7 @@ void together(int size, int rounds, std::size_t n) {
   check(other.version() == one.version(), "version of both");
 }
 
-template <class T>
-void center(int size, int rounds, std::size_t n) {
+template <class T> void center(int size, int rounds, std::size_t n) {
   const std::vector<T> zeros(n);
   Center<T> shared(zeros.data(), n, 4096 / sizeof(T));
   std::vector<std::vector<T>> xs(static_cast<std::size_t>(size), std::vector<T>(n, 1024));

@@ -161,7 +161,7 @@ def test_a_stopped_process_is_a_time_out_and_may_go_on():
             said = error_of(lambda: center.fetch(out, seconds=0.3))
             os.kill(child.pid, signal.SIGCONT)
             if isinstance(said, TimeoutError):
-                assert "another process has held a part of this center" in str(said)
+                assert "another process, which is probably stopped, holds a lock of this center" in str(said)
                 assert center.fetch(out, seconds=PATIENCE) > 0
                 return
     pytest.fail("it never held a part")

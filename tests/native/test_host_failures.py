@@ -246,7 +246,9 @@ host.close()
 def test_a_fork_has_no_part_in_it():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["this Host was opened by another process: a fork has no part in it"] * 3
+    assert (
+        done.stdout.splitlines() == ["this Host was opened by another process: a forked child cannot use it"] * 3
+    )
 
 
 def test_an_exit_in_the_middle_of_a_call_is_clean():

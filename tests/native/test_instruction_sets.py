@@ -24,7 +24,9 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("isa", FLAGS)
-@pytest.mark.parametrize("source", ["cpu/kernels.cpp", "cpu/streams.cpp", "models/factors_kernels.cpp"])
+@pytest.mark.parametrize(
+    "source", ["cpu/kernels.cpp", "cpu/streams.cpp", "models/fm/kernels.cpp", "models/mf/kernels.cpp"]
+)
 def test_only_tables_leave_an_instruction_set(isa: str, source: str, tmp_path: Path) -> None:
     made = tmp_path / "made.o"
     # Without optimization every function that is not forced inline stays: the strictest case.

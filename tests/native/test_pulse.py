@@ -196,7 +196,7 @@ def test_bad_ranks_are_refused(rank: int, size: int) -> None:
 
 
 def test_what_is_no_address_is_refused() -> None:
-    with pytest.raises(ValueError, match="^an IPv4 address was wanted, got ten$"):
+    with pytest.raises(ValueError, match="^expected an IPv4 address, got ten$"):
         Pulse(0, 2).reach(bytes(16), ["ten"], 1)
 
 

@@ -7,7 +7,7 @@ from tests.papers.problems import RATE
 
 import loosestep as ls
 
-NEVER, STANDING = 10**9, ls.Drops(RATE, at=(STEPS,))
+NEVER, STANDING = 10**9, ls.schedules.StepDecay(RATE, at=(STEPS,))
 PLAIN_LARS = ls.LARS(0.01, 0.0, 0.0, vectors=True)
 
 CASES = {
@@ -19,14 +19,14 @@ CASES = {
     "eta=0: an average rests": Case(ls.Averaged(), "the start", FOUR, ls.SGD(0.0)),
     "n=1, start=T: a tail average is SGD": alone(ls.Averaged(start=STEPS)),
     # schedules
-    "one part: a schedule is its strategy": Case(ls.Schedule((ls.LocalSGD(4), None)), ls.LocalSGD(4), bits=True),
+    "one part: a schedule is its strategy": Case(ls.Stages((ls.LocalSGD(4), None)), ls.LocalSGD(4), bits=True),
     # rates and optimizers
     "a warm-up from its own rate changes nothing": Case(
-        S_SGD, S_SGD, FOUR, ls.Momentum(ls.Warmup(RATE, 9, start=RATE)), ls.Momentum(RATE), bits=True
+        S_SGD, S_SGD, FOUR, ls.Momentum(ls.schedules.Warmup(RATE, 9, start=RATE)), ls.Momentum(RATE), bits=True
     ),
     "drops after the end change nothing": Case(S_SGD, S_SGD, FOUR, ls.Nesterov(STANDING), NESTEROV, bits=True),
     "mu=0: correction changes nothing": Case(
-        S_SGD, S_SGD, FOUR, ls.Momentum(ls.Cosine(RATE, 30), 0.0), ls.SGD(ls.Cosine(RATE, 30))
+        S_SGD, S_SGD, FOUR, ls.Momentum(ls.schedules.Cosine(RATE, 30), 0.0), ls.SGD(ls.schedules.Cosine(RATE, 30))
     ),
     "a=1: RMSprop warm-up is heavy ball": Case(
         S_SGD, S_SGD, FOUR, ls.RMSpropWarmup(RATE, center=0.0, width=0.0), HEAVY

@@ -28,8 +28,8 @@ def counted(strategy: ls.Strategy, on: Any, *steps: int) -> tuple[list[list[Any]
 
 
 UNEQUAL = [
-    ls.Simulated(4, stragglers=ls.Slow(0, 4.0)),
-    ls.Simulated(4, stragglers=ls.LogNormal(1.0), latency=2e-4, center_bandwidth=3e5),
-    ls.Simulated(3, stragglers=ls.Slow(2, 9.0), latency=0.0),
+    ls.Simulated(4, stragglers=ls.stragglers.SlowWorker(0, 4.0)),
+    ls.Simulated(4, stragglers=ls.stragglers.LogNormal(1.0), latency=2e-4, center_bandwidth=3e5),
+    ls.Simulated(3, stragglers=ls.stragglers.SlowWorker(2, 9.0), latency=0.0),
     ls.Threads(4),
 ]

@@ -55,7 +55,7 @@ def spent(strategy: ls.Strategy, on: Any, steps: int) -> float:
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
-@pytest.mark.parametrize("stragglers", [ls.Constant(), ls.Slow(2, 3.0)], ids=repr)
+@pytest.mark.parametrize("stragglers", [ls.stragglers.Constant(), ls.stragglers.SlowWorker(2, 3.0)], ids=repr)
 def test_communication_takes_its_share_of_the_time(share: float, stragglers: Any) -> None:
     """Waiting for the slow worker is no communication: it waits for nobody."""
     on = ls.Simulated(4, step_time=1e-3, latency=2e-3, stragglers=stragglers)
@@ -77,7 +77,7 @@ def test_killed_and_resumed_it_keeps_its_period(tmp_path: Any) -> None:
     batches = lambda rank, size: repeat(rank)  # noqa: E731
 
     def run(steps: int, **options: Any) -> ls.Result:
-        on = ls.Simulated(4, stragglers=ls.LogNormal())
+        on = ls.Simulated(4, stragglers=ls.stragglers.LogNormal())
         return ls.run(strategy, PROBLEM.gradient, PROBLEM.start, batches, on=on, steps=steps, **options)
 
     whole = run(60, checkpoint=tmp_path / "whole", checkpoint_every=23)

@@ -79,7 +79,9 @@ def test_workers_make_steps_in_proportion_to_their_speed_and_push_equally_often(
     strategy = ls.AsyncLocalSGD(8, speeds=(4.0, 1.0, 2.0, 0.1))
     assert [strategy.steps(rank, 4) for rank in range(4)] == [8, 2, 4, 1]
     on = ls.Metered(
-        ls.Simulated(2, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.Slow(1, 4.0))
+        ls.Simulated(
+            2, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.stragglers.SlowWorker(1, 4.0)
+        )
     )
     batches = lambda rank, size: iter([0.0] * (80 if rank == 0 else 20))  # noqa: E731
     ls.run(ls.AsyncLocalSGD(8, speeds=(4.0, 1.0)), lambda x, b: x, np.ones(3), batches, on=on)
@@ -99,7 +101,7 @@ def test_a_speed_for_every_worker_is_wanted() -> None:
 def timed(strategy: ls.Strategy, *counts: int, **options: Any) -> tuple[list[int], ls.Result]:
     """(pushes of each, the result). Steps take 1 second, the last worker's 4; messages take no time."""
     workers = len(counts)
-    slow = ls.Slow(workers - 1, 4.0)
+    slow = ls.stragglers.SlowWorker(workers - 1, 4.0)
     on = ls.Metered(ls.Simulated(workers, step_time=1.0, latency=0.0, bandwidth=inf, stragglers=slow))
     batches = lambda rank, size: repeat(rank, counts[rank])  # noqa: E731
     result = ls.run(strategy, lambda x, b: x, np.ones(3), batches, on=on, **options)
@@ -126,7 +128,7 @@ def test_what_measured_speeds_send() -> None:
 
 
 def test_measured_speeds_outlive_a_crash(tmp_path: Path) -> None:
-    on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
+    on = ls.Simulated(3, stragglers=ls.stragglers.LogNormal(0.5), latency=2e-4)
     check_crashes(ls.AsyncLocalSGD(4, speeds="measured"), on, tmp_path, CRASHES[::2], seed=5)
 
 
@@ -135,7 +137,7 @@ def test_a_grace_period_lets_pushes_that_are_close_be_seen_together() -> None:
     pulled = []
     for grace in (0.0, 0.5):
         seen: list[Any] = []
-        late = ls.Slow(1, 1.25)
+        late = ls.stragglers.SlowWorker(1, 1.25)
         on = ls.Simulated(2, step_time=1.0, latency=0.0, bandwidth=inf, stragglers=late)
 
         def gradient(x: Any, rank: int, seen: Any = seen) -> Any:

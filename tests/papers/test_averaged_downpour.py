@@ -37,7 +37,7 @@ def test_without_a_weight_it_is_the_mean_of_the_start_and_of_all_centers() -> No
     assert difference(found.center, averages(2, 12, 0.0)[1].mean(axis=0)) < EQUAL
 
 
-@pytest.mark.parametrize("on", [in_turn(4), ls.Simulated(4, stragglers=ls.LogNormal(0.5))], ids=repr)
+@pytest.mark.parametrize("on", [in_turn(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(0.5))], ids=repr)
 def test_it_never_feeds_back(on: ls.Simulated) -> None:
     averaged, plain = (trace(each, PROBLEM, 30, on=on) for each in (ls.AveragedDownpour(3), ls.Downpour(3)))
     assert (averaged.replicas == plain.replicas).all()

@@ -11,13 +11,13 @@ import pytest
 from tests.papers.problems import EQUAL, Array, difference
 
 import loosestep as ls
-from loosestep.data import Grow, global_batch, shards
-from loosestep.data.apportion import shared_out
+from loosestep.data import GrowingBatch, global_batches, shards
+from loosestep.data.apportion import apportion
 from loosestep.foundation.errors import WorkerFailed
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(240, 5)), np.arange(240)
-FAST = ls.Slow(rank=3, factor=1 / 3)  # speeds 1, 1, 1, 3
+FAST = ls.stragglers.SlowWorker(rank=3, factor=1 / 3)  # speeds 1, 1, 1, 3
 
 
 def on(stragglers: Any = FAST, **options: Any) -> ls.Simulated:
@@ -39,7 +39,7 @@ class Seen:
 
 
 def run(strategy: ls.Strategy, transport: Any, epochs: int = 4, seen: Any = None, batch: int = 24) -> ls.Result:
-    batches = global_batch(ROWS, batch, epochs, seed=3)
+    batches = global_batches(ROWS, batch, epochs, seed=3)
     return ls.run(strategy, seen or Seen(), np.zeros(5), batches, optimizer=ls.SGD(0.1), on=transport)
 
 
@@ -51,7 +51,7 @@ def test_parts_are_at_least_1_and_sum_up_exactly(seed: int) -> None:
     rng = np.random.default_rng(seed)
     workers = int(rng.integers(1, 12))
     total, shares = int(rng.integers(workers, 300)), rng.lognormal(0, 2, workers)
-    parts = shared_out(total, list(shares))
+    parts = apportion(total, list(shares))
     assert sum(parts) == total
     assert min(parts) >= 1
     exact = total * shares / shares.sum()
@@ -60,11 +60,11 @@ def test_parts_are_at_least_1_and_sum_up_exactly(seed: int) -> None:
 
 
 def test_largest_remainders_get_what_is_left() -> None:
-    assert shared_out(10, [0.26, 0.25, 0.24, 0.25]) == [3, 3, 2, 2], "of equal ones the lowest rank"
-    assert shared_out(128, [0.25] * 4) == [32] * 4
-    assert shared_out(4, [1e-9, 1.0, 1e-9, 1.0]) == [1, 1, 1, 1]
+    assert apportion(10, [0.26, 0.25, 0.24, 0.25]) == [3, 3, 2, 2], "of equal ones the lowest rank"
+    assert apportion(128, [0.25] * 4) == [32] * 4
+    assert apportion(4, [1e-9, 1.0, 1e-9, 1.0]) == [1, 1, 1, 1]
     with pytest.raises(ValueError, match="3 cannot be shared out among 4 workers: each needs at least 1"):
-        shared_out(3, [0.25] * 4)
+        apportion(3, [0.25] * 4)
 
 
 # --- from speeds to shares ------------------------------------------------------------------------------------
@@ -138,17 +138,17 @@ def test_every_row_is_used_once_an_epoch(strategy: ls.Strategy, transport: Any) 
 
 
 def test_whatever_the_shares_it_is_sgd_on_the_union() -> None:
-    batches = [step.part(0) for step in global_batch(ROWS, 24, 5, seed=3)(0, 1)]
+    batches = [step.part(0) for step in global_batches(ROWS, 24, 5, seed=3)(0, 1)]
     x = np.zeros(5)
     for batch in batches:
         x = x - 0.1 * Seen()(x, batch)
-    for stragglers in (FAST, ls.LogNormal(0.8)):
+    for stragglers in (FAST, ls.stragglers.LogNormal(0.8)):
         assert difference(np.asarray(run(ls.DBS(every=3), on(stragglers), epochs=5).params), x) < EQUAL
 
 
 def test_with_equal_times_it_is_s_sgd_bit_for_bit() -> None:
     both = ls.AllReduceSGD(), ls.DBS(every=3)
-    plain, found = (run(strategy, on(ls.Constant()), epochs=5) for strategy in both)
+    plain, found = (run(strategy, on(ls.stragglers.Constant()), epochs=5) for strategy in both)
     assert found.params.tobytes() == plain.params.tobytes()
     assert [worker.samples for worker in found.workers] == [300] * 4
 
@@ -162,7 +162,9 @@ def test_the_mean_of_local_sgd_is_weighted_too() -> None:
 
 
 def test_batches_of_one_worker_cannot_be_shared_out() -> None:
-    with pytest.raises(WorkerFailed, match="need batches of all workers together, as data.together makes them"):
+    with pytest.raises(
+        WorkerFailed, match="need batches of all workers together, as data.global_batches makes them"
+    ):
         ls.run(ls.DBS(), Seen(), np.zeros(5), shards(ROWS, 6, 1), on=on())
 
 
@@ -183,21 +185,25 @@ def test_bad_options_are_refused(options: Any, says: str) -> None:
 
 
 def test_a_batch_that_grows_makes_fewer_steps_of_all_rows() -> None:
-    steps = list(global_batch(ROWS, Grow(24, at=(1, 2), factor=5), 3)(0, 4))
+    steps = list(global_batches(ROWS, GrowingBatch(24, at=(1, 2), factor=5), 3)(0, 4))
     assert [len(step.rows) for step in steps] == [24] * 10 + [120] * 2 + [240]
     for epoch in (steps[:10], steps[10:12], steps[12:]):
         assert sorted(np.concatenate([step.rows for step in epoch])) == list(range(240))
 
 
 def test_what_is_left_of_an_epoch_is_a_batch_or_joins_the_one_before() -> None:
-    lengths = [[len(step.rows) for step in global_batch(ROWS, batch, 1)(0, 4)] for batch in (119, 100, 240, 1000)]
+    lengths = [
+        [len(step.rows) for step in global_batches(ROWS, batch, 1)(0, 4)] for batch in (119, 100, 240, 1000)
+    ]
     assert lengths == [[119, 121], [100, 100, 40], [240], [240]]
     with pytest.raises(ValueError, match="at least a row for each of 4 workers, got 3"):
-        next(global_batch(ROWS, 3, 1)(0, 4))
+        next(global_batches(ROWS, 3, 1)(0, 4))
 
 
 def test_all_workers_see_one_order_and_rank_order_within_a_step() -> None:
-    for one, two in islice(zip(global_batch(ROWS, 24, 2)(0, 4), global_batch(ROWS, 24, 2)(2, 4), strict=True), 12):
+    for one, two in islice(
+        zip(global_batches(ROWS, 24, 2)(0, 4), global_batches(ROWS, 24, 2)(2, 4), strict=True), 12
+    ):
         assert (one.rows == two.rows).all()
         parts = [one.part(rank, (1, 2, 3, 4))[1] for rank in range(4)]
         assert (np.concatenate(parts) == one.rows).all()

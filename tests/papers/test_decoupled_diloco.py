@@ -125,7 +125,11 @@ def run(wanted: Syncer, grace: float) -> Any:
     """By the library, where the learners are as fast and have as many batches; messages take no time."""
     slowest = max(wanted.times)
     on = ls.Simulated(
-        4, step_time=1.0, latency=0.0, bandwidth=inf, stragglers=ls.Slow(wanted.times.index(slowest), slowest)
+        4,
+        step_time=1.0,
+        latency=0.0,
+        bandwidth=inf,
+        stragglers=ls.stragglers.SlowWorker(wanted.times.index(slowest), slowest),
     )
     strategy = ls.DecoupledDiLoCo(4, 1, wanted.quorum, wanted.delay, grace)
     batches = lambda rank, size: repeat(rank, wanted.steps[rank])  # noqa: E731

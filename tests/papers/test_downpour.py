@@ -28,7 +28,7 @@ import loosestep as ls
 from loosestep.requests import Request, Sleep
 
 PROBLEM = quadratics()
-TRANSPORTS = [in_turn(4), ls.Simulated(4, stragglers=ls.LogNormal(0.5)), ls.Threads(4)]
+TRANSPORTS = [in_turn(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(0.5)), ls.Threads(4)]
 PUBLISHED = [(1, 2.0), (2, 1.0), (3, 0.618), (4, 0.445), (8, 0.209), (16, 0.101)]
 
 
@@ -114,7 +114,7 @@ def test_strict_round_robin_at_period_1_is_sequential_sgd_on_the_interleaved_dat
 
 
 @pytest.mark.parametrize(
-    "on", [in_turn(4), ls.Simulated(4, stragglers=ls.LogNormal(0.5)), ls.Threads(4)], ids=repr
+    "on", [in_turn(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(0.5)), ls.Threads(4)], ids=repr
 )
 def test_the_center_is_the_start_plus_all_steps_of_all_workers(on: ls.Threads) -> None:
     found = trace(ls.Downpour(3), PROBLEM, 30, on=on, optimizer=ls.SGD(0.05))

@@ -29,7 +29,7 @@ from loosestep.requests import Request, Sleep
 
 PROBLEM = quadratics()
 ALPHA = 0.2
-TRANSPORTS = [in_turn(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(0.5)), ls.Threads(4)]
+TRANSPORTS = [in_turn(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(0.5)), ls.Threads(4)]
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,10 +22,10 @@ from tests.papers.problems import (
 
 import loosestep as ls
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 
 ALONE = quadratics(1)
-TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0))]
+TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(1.0))]
 
 
 @pytest.mark.parametrize("on", [ls.Serial(), ls.Threads(1), ls.Simulated(1)], ids=repr)
@@ -64,7 +64,7 @@ def test_racy_adds_on_one_coordinate_only_lose(workers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "on", [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0))], ids=repr
+    "on", [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(1.0))], ids=repr
 )
 def test_workers_on_disjoint_coordinates_equal_sequential_sgd_bit_for_bit(on: ls.Threads) -> None:
     problem = quadratics(4, 8)
@@ -200,7 +200,7 @@ def test_exact_adds_to_shared_moments_lose_nothing(workers: int, tmp_path: Path)
 
 
 def test_a_resumed_run_goes_on_with_the_shared_moments(tmp_path: Path) -> None:
-    problem, on = quadratics(3), ls.Simulated(3, stragglers=ls.LogNormal(1.0))
+    problem, on = quadratics(3), ls.Simulated(3, stragglers=ls.stragglers.LogNormal(1.0))
 
     def go(folder: str, steps: int, resume: bool = False) -> Array:
         return ls.run(

@@ -215,7 +215,7 @@ def test_as_momentum_sgd_it_is_stable_up_to_2_plus_2_mu() -> None:
 
 
 def test_a_warmup_begins_at_its_start_and_ends_at_the_target_on_a_line() -> None:
-    rate = ls.Warmup(0.8, 40, start=0.1)
+    rate = ls.schedules.Warmup(0.8, 40, start=0.1)
     values = np.array([rate(step) for step in range(60)])
     assert values[0] == 0.1
     assert (values[40:] == 0.8).all()
@@ -223,32 +223,34 @@ def test_a_warmup_begins_at_its_start_and_ends_at_the_target_on_a_line() -> None
 
 
 def test_drops_are_at_their_steps() -> None:
-    rate = ls.Drops(0.4, at=(30, 60, 80))
+    rate = ls.schedules.StepDecay(0.4, at=(30, 60, 80))
     assert [rate(step) for step in (0, 29)] == [0.4, 0.4]
     assert [rate(step) for step in (30, 60, 80)] == pytest.approx([0.04, 0.004, 0.0004], rel=1e-14)
 
 
 def test_polynomial_and_cosine_fall_to_their_ends() -> None:
-    polynomial, cosine = ls.Polynomial(1.0, 100, end=0.2), ls.Cosine(1.0, 100, end=0.2)
+    polynomial, cosine = ls.schedules.Polynomial(1.0, 100, end=0.2), ls.schedules.Cosine(1.0, 100, end=0.2)
     assert [polynomial(step) for step in (0, 50, 100, 500)] == pytest.approx([1.0, 0.2 + 0.8 / 4, 0.2, 0.2])
     assert [cosine(step) for step in (0, 50, 100, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
     assert cosine(25) == pytest.approx(0.2 + 0.8 * (1 + sqrt(0.5)) / 2)
 
 
 def test_rates_are_values_that_parse_compose_and_scale() -> None:
-    from loosestep.cli.expressions import parse, public
+    from loosestep.cli.expressions import ExpressionError, parse, public
 
-    text = "SGD(Warmup(Drops(0.1, at=(300, 600)), steps=50, start=0.1))"
+    text = "SGD(Warmup(StepDecay(0.1, at=(300, 600)), steps=50, start=0.1))"
     optimizer = parse(text, public(ls))
     assert repr(parse(repr(optimizer), public(ls))) == repr(optimizer)
     eight = optimizer.scaled(8.0).rate
     assert [eight(step) for step in (0, 50, 300)] == pytest.approx([0.1, 0.8, 0.08]), "the start is for one worker"
-    with pytest.raises(ls.expressions.ExpressionError, match="rate must be a number, got SGD"):
+    with pytest.raises(ExpressionError, match="rate must be a number, got SGD"):
         parse("SGD(SGD())", public(ls))
 
 
 @pytest.mark.parametrize("optimizer", [ls.Momentum, ls.Nesterov])
-@pytest.mark.parametrize("rate", [ls.Warmup(0.4, 8, start=0.1), ls.Drops(0.4, at=(3, 7))], ids=repr)
+@pytest.mark.parametrize(
+    "rate", [ls.schedules.Warmup(0.4, 8, start=0.1), ls.schedules.StepDecay(0.4, at=(3, 7))], ids=repr
+)
 def test_with_correction_the_rate_is_as_if_outside(optimizer: Any, rate: Any) -> None:
     """u <- mu u + g; x <- x - rate u, or for Nesterov x <- x - rate (g + mu u)."""
     x, u = START.copy(), np.zeros(SIZE)

@@ -199,7 +199,7 @@ def test_it_sends_a_part_of_what_s_sgd_sends(period: int) -> None:
 def test_the_outer_rate_drops_where_it_says(strategy: Any) -> None:
     """Up to the drop nothing changes; the outer step after it is a tenth of what it would be."""
     steady = replace(strategy, momentum=0.0, **({"coupling": 0.0} if isinstance(strategy, ls.Parle) else {}))
-    dropping = replace(steady, rate=ls.Drops(0.5, at=(8,), factor=0.1))
+    dropping = replace(steady, rate=ls.schedules.StepDecay(0.5, at=(8,), factor=0.1))
     runs = [(steady, 8), (steady, 12), (dropping, 12)]
     start, fast, slow = (trace(each, PROBLEM, steps).center for each, steps in runs)
     assert (trace(dropping, PROBLEM, 8).center == start).all()

@@ -25,7 +25,9 @@ def test_nobody_begins_anew_before_all_have_begun(on: Any, period: int) -> None:
 
 
 def test_the_fastest_comes_as_far_as_that() -> None:
-    on = ls.Simulated(4, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.Slow(1, 6.0))
+    on = ls.Simulated(
+        4, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.stragglers.SlowWorker(1, 6.0)
+    )
     seen, _ = counted(ls.PartiallySynchronous(4), on, 24)
     gaps = [done - read[1] for done, read in enumerate(seen[0])]
     assert max(gaps) == 6, "a whole turn, and all but the last step of the next: 2 (4 - 1)"

@@ -22,7 +22,7 @@ from tests.papers.problems import (
 import loosestep as ls
 
 PROBLEM = quadratics()
-TRANSPORTS = [in_turn(4), ls.Simulated(4, stragglers=ls.LogNormal(1.0)), ls.Threads(4)]
+TRANSPORTS = [in_turn(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(1.0)), ls.Threads(4)]
 
 
 def easgd(problem: Quadratics, alpha: float, rounds: int, rate: float) -> tuple[Array, Array]:

@@ -27,7 +27,9 @@ def test_a_read_holds_all_steps_of_everybody_up_to_the_bound_and_all_of_its_own(
 
 @pytest.mark.parametrize("bound", [1, 2, 5])
 def test_the_bound_is_reached_and_the_slowest_never_waits(bound: int) -> None:
-    on = ls.Simulated(4, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.Slow(1, 6.0))
+    on = ls.Simulated(
+        4, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=ls.stragglers.SlowWorker(1, 6.0)
+    )
     seen, result = counted(ls.SSP(bound), on, 24)
     gaps = [done - read[1] for done, read in enumerate(seen[0])]
     assert max(gaps) == bound - 1, "before a step; with that step, the bound"

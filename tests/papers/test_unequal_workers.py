@@ -119,7 +119,7 @@ def unequal_run(strategy: ls.Strategy, steps: int, **options: Any) -> tuple[ls.R
 @pytest.mark.parametrize("reset", ["reset", "keep"])
 @pytest.mark.parametrize(("beta", "alpha"), [(0.6, 1.0), (0.8, 0.7)])
 def test_slowmo_follows_the_schedule_of_its_optimizer(beta: float, alpha: float, reset: Any) -> None:
-    rate = ls.Warmup(ls.Cosine(RATE, 50, end=0.01), 13, start=0.02)
+    rate = ls.schedules.Warmup(ls.schedules.Cosine(RATE, 50, end=0.01), 13, start=0.02)
     x0, u, v = PROBLEM.start, np.zeros(5), np.zeros((4, 5))
     for t in range(15):
         x, first = np.tile(x0, (4, 1)), rate(4 * t)
@@ -136,7 +136,7 @@ def test_slowmo_follows_the_schedule_of_its_optimizer(beta: float, alpha: float,
 
 @pytest.mark.parametrize("pull", [0.6, 1.0])
 def test_the_anchor_momentum_of_overlap_local_sgd_follows_the_schedule(pull: float) -> None:
-    rate, gmf = ls.Drops(RATE, at=(7, 21), factor=0.3), 0.7
+    rate, gmf = ls.schedules.StepDecay(RATE, at=(7, 21), factor=0.3), 0.7
     x, z, b = PROBLEM.starts(), np.tile(PROBLEM.start, (4, 1)), np.zeros((4, 5))
     for t in range(12):
         for k in range(3 * t, 3 * t + 3):
@@ -152,8 +152,8 @@ def test_the_anchor_momentum_of_overlap_local_sgd_follows_the_schedule(pull: flo
 @pytest.mark.parametrize("strategy", [ls.SlowMo(5), ls.OverlapLocalSGD(5, anchor_momentum=0.7)], ids=repr)
 def test_a_crash_inside_a_round_forgets_no_rate_that_it_began_with(strategy: ls.Strategy, tmp_path: Path) -> None:
     """The rate falls at every step, and a resumed round begins in its middle."""
-    optimizer = ls.SGD(ls.Polynomial(RATE, 20))
-    on = ls.Simulated(3, stragglers=ls.LogNormal(0.5), latency=2e-4)
+    optimizer = ls.SGD(ls.schedules.Polynomial(RATE, 20))
+    on = ls.Simulated(3, stragglers=ls.stragglers.LogNormal(0.5), latency=2e-4)
     check_crashes(strategy, on, tmp_path, CRASHES, seed=5, optimizer=optimizer)
 
 

@@ -10,7 +10,7 @@ import loosestep as ls
 
 def slow_first(workers: int) -> ls.Simulated:
     """Worker 0 takes three seconds a step, the others one; messages take no time, ties go in rank order."""
-    slow = ls.Slow(0, 3.0)
+    slow = ls.stragglers.SlowWorker(0, 3.0)
     return ls.Simulated(workers, step_time=1.0, latency=0.0, bandwidth=float("inf"), stragglers=slow)
 
 

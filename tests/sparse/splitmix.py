@@ -1,4 +1,4 @@
-"""The random numbers of csrc/models/random.hpp in Python, for what replays the native engines."""
+"""The random numbers of csrc/models/threads/random.hpp in Python, for what replays the native engines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Random:
-    """SplitMix64, as csrc/models/random.hpp."""
+    """SplitMix64, as csrc/models/threads/random.hpp."""
 
     def __init__(self, seed: int, epoch: int = 0, thread: int = 0) -> None:
         self.state = mix((mix((mix(seed) + epoch) & MASK) + thread) & MASK)

@@ -233,7 +233,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="multiple of 16 words"):
         _core.FactorRows(np.zeros((3, 20), np.float32))
     made.p, made.q = words(made.p), words(made.q)
-    with pytest.raises(ValueError, match="exact adds know no bfloat16"):
+    with pytest.raises(ValueError, match="adds='exact' is not available for bfloat16"):
         made.native().hogwild(made.grid, 0.1, adds="exact")
     with pytest.raises(ValueError, match="seconds must be above 0, got 0"):
         _core.Rotation(made.grid, 2, seconds=0.0)

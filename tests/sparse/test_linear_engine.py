@@ -37,6 +37,17 @@ def lay(
     )
 
 
+def epoch_options(**changed: Any) -> Any:
+    """All options of an epoch, which the engine wants: those of plain SGD where nothing is said."""
+    plain = {
+        "loss": "log_loss", "epsilon": 0.1, "schedule": "constant", "eta0": 0.1, "power_t": 0.5, "alpha": 0.0,
+        "offset": 0.0, "l2": 0.0, "l1": 0.0, "intercept_step": 1.0, "adagrad": False, "deterministic": False,
+        "diagnose": False, "average": False, "adds": "racy", "discipline": "free", "seed": 0, "epoch": 0,
+        "steps": 0, "period": 4096, "tail_every": 1, "measure": 1,
+    }  # fmt: skip
+    return plain | changed
+
+
 def train(
     rows: Any, targets: Any, etas: list[float], head: int = 0, threads: int = 1, seed: int = 3, outputs: int = 1,
     dtype: str = "float32", start: Any = None, weights: Any = None, **options: Any,
@@ -47,7 +58,7 @@ def train(
         model.load(start)
     laid = lay(rows, targets, head, threads, seed, outputs, weights)
     told = [
-        model.epoch(laid, None, {"eta0": eta, "epoch": epoch, "seed": seed, **options})
+        model.epoch(laid, None, epoch_options(eta0=eta, epoch=epoch, seed=seed, **options))
         for epoch, eta in enumerate(etas)
     ]
     out = np.empty((rows.shape[1] + 1, outputs), np.float32)
@@ -163,7 +174,7 @@ def test_l2_by_touch_weighs_rare_features_more() -> None:
     model = _core.LinearModel(3, 0, 1, 1)
     model.load(np.array([0, 1, 1], np.float32))
     touch = np.array([0, 0.1, 0.4], np.float32)  # l2 = 0.1, by the share of rows
-    model.epoch(lay(rows, np.zeros(100, np.float32)), touch, {"loss": "huber", "epsilon": 0.0, "eta0": 0.01})
+    model.epoch(lay(rows, np.zeros(100, np.float32)), touch, epoch_options(loss="huber", epsilon=0.0, eta0=0.01))
     out = np.empty(3, np.float32)
     model.read(out)
     np.testing.assert_allclose(out[1:], [(1 - 0.001) ** 100, (1 - 0.004) ** 25], rtol=1e-5)
@@ -249,7 +260,7 @@ def test_features_that_no_row_has_had_yet_change_nothing(threads: int) -> None:
         model, out = _core.LinearModel(41, 41, 1, threads, "float32"), np.empty((41, 1), np.float32)
         for epoch, (rows, targets) in enumerate([(first, some[1]), all_of_them]):
             options = {"eta0": 0.1, "epoch": epoch, "l2": 0.01, "deterministic": True, "period": 100, "seed": 3}
-            model.epoch(lay(rows, targets, 41, threads), None, options | {"loss": "hinge"})
+            model.epoch(lay(rows, targets, 41, threads), None, epoch_options(loss="hinge", **options))
         model.read(out)
         return out
 
@@ -332,13 +343,21 @@ def test_bad_input_is_refused_with_a_sentence() -> None:
     rows, targets = some_rows(10)
     model = _core.LinearModel(41, 0, 1, 1)
     with pytest.raises(TypeError, match="unknown options: \\['etta'\\]"):
-        model.epoch(lay(rows, targets), None, {"etta": 1})
+        model.epoch(lay(rows, targets), None, epoch_options(etta=1))
+    without = epoch_options()
+    del without["alpha"]
+    with pytest.raises(TypeError, match="missing options: \\['alpha'\\]"):
+        model.epoch(lay(rows, targets), None, without)
+    with pytest.raises(TypeError, match="adagrad must be a bool, got 1"):
+        model.epoch(lay(rows, targets), None, epoch_options(adagrad=1))
+    with pytest.raises(TypeError, match="steps must be a whole number of at least 0, got -1"):
+        model.epoch(lay(rows, targets), None, epoch_options(steps=-1))
     with pytest.raises(ValueError, match="loss must be one of hinge, huber"):
-        model.epoch(lay(rows, targets), None, {"loss": "absolute"})
+        model.epoch(lay(rows, targets), None, epoch_options(loss="absolute"))
     with pytest.raises(ValueError, match="laid out for another model"):
-        model.epoch(lay(rows, targets, head=5), None, {})
+        model.epoch(lay(rows, targets, head=5), None, epoch_options())
     with pytest.raises(ValueError, match="all of the model must be its head"):
-        model.epoch(lay(rows, targets), None, {"deterministic": True})
+        model.epoch(lay(rows, targets), None, epoch_options(deterministic=True))
     with pytest.raises(ValueError, match="targets must have 10 elements, got 9"):
         lay(rows, targets[:9])
     with pytest.raises(ValueError, match="numbers of classes below the number of outputs, 2"):
@@ -379,7 +398,7 @@ def test_ctrl_c_ends_an_epoch(discipline: str, deterministic: bool) -> None:
     model = _core.LinearModel(31, head, 1, 2)
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    options = {"loss": "log_loss", "deterministic": deterministic, "discipline": discipline}
+    options = epoch_options(deterministic=deterministic, discipline=discipline)
     with pytest.raises(KeyboardInterrupt):
         many_epochs(model, laid, options)
     timer.join()

@@ -18,7 +18,7 @@ from loosestep.sparse import (
     HogwildRegressor,
     MatrixFactorization,
 )
-from loosestep.sparse.matrix_checks import sound
+from loosestep.sparse.validation import sound
 
 
 def rows(form: str = "csr") -> Any:
@@ -198,7 +198,7 @@ def test_rows_that_another_thread_writes_to_are_not_read_out_of_bounds() -> None
     starts, columns = np.array([0, 2]), np.array([0, 5], np.int32)
     values, target = np.ones(2, np.float32), np.ones(1, np.float32)
     with pytest.raises(
-        RuntimeError, match="the rows changed while they were read: let no other thread write to them"
+        RuntimeError, match="the rows changed while they were read: no other thread may write to them"
     ):
         _core.SparseRows(starts, columns, values, np.array([1, 2], np.uint32), 0, 1, target, None, 1, 0)
 
@@ -207,7 +207,8 @@ LIMITED = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import numpy as np, scipy.sparse as sp
-from loosestep import Threads, buffers
+from loosestep import Threads
+from loosestep.foundation import buffers
 from loosestep.sparse import *
 
 pairs = np.stack([[1_500_000_000, 1_500_000_007, 3_999_999_999], [0, 1, 2]], 1)

@@ -1,4 +1,4 @@
-"""The examples: the README shows how the parallel ones differ, and all of them learn."""
+"""The examples: README and docs show how the parallel ones differ, and all of them learn."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.mpi.jobs import ended, needs_mpi, script
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-README = (ROOT / "README.md").read_text()
+SHOWN = (ROOT / "README.md").read_text() + (ROOT / "docs" / "torch_examples.md").read_text()
 PAIRS = sorted(file.parent.name for file in EXAMPLES.glob("*/single.py"))
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_readme_shows_the_real_difference(name: str) -> None:
+def test_the_pages_show_the_real_difference(name: str) -> None:
     files = [f"examples/{name}/single.py", f"examples/{name}/parallel.py"]
     labels = [f"--label={file}" for file in files]
     told = subprocess.run(["diff", "-U1", *labels, *files], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -32,7 +32,7 @@ def test_the_readme_shows_the_real_difference(name: str) -> None:
     changed = [line for line in told.stdout.splitlines()[2:] if line.strip(" +-") and line[0] in "+-"]
     assert sum(line[0] == "+" for line in changed) == 5
     assert sum(line[0] == "-" for line in changed) == 3
-    assert told.stdout in re.findall(r"^```diff\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert told.stdout in re.findall(r"^```diff\n(.*?)^```$", SHOWN, re.DOTALL | re.MULTILINE)
 
 
 def idx(array: np.ndarray[Any, Any]) -> bytes:

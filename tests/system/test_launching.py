@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 
 import pytest
+from tests.mpi.jobs import has_ended
 
 from loosestep.cli.commands import main
 from loosestep.cli.launch import guard, mpiexec, records
@@ -188,15 +189,7 @@ print(one.pid, other.pid, flush=True)
     job = guarded(text, tmp_path)
     out, err = job.communicate(timeout=60)
     assert (job.returncode, err) == (0, "")
-    until = time.monotonic() + 30
-    while any(alive(int(pid)) for pid in out.split()):
-        assert time.monotonic() < until
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie that nobody asks for."""
-    state = records.content(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
-    return bool(state) and state[0] != b"Z"
+    assert all(has_ended(int(pid), 30) for pid in out.split())
 
 
 def test_a_killed_guard_is_told_from_one_that_ended(tmp_path: Path) -> None:

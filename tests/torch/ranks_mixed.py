@@ -13,7 +13,7 @@ import torch
 from mpi4py import MPI
 from tests.torch.ranks import ROWS, rank, say, spread, train
 from tests.torch.saving import begun_at, saved_after
-from tests.torch.training import Mixed, batches, left_behind, momentum
+from tests.torch.training import Mixed, assert_same_bits, batches, left_behind, momentum
 from torch import nn
 
 import loosestep as ls
@@ -66,6 +66,36 @@ def means() -> int:
             assert len(set(MPI.COMM_WORLD.allgather(digest(parameters_of(net))))) == 1
         assert [param.dtype for param in parameters] == [param.dtype for param in Mixed().parameters()]
     return rank()
+
+
+def stale_slots() -> int:
+    """Between calls, and while backward runs, nothing depends on the slots of cast parameters."""
+    averaging = (ls.LocalSGD(period=2), ls.AllReduceSGD(64), ls.CDSGD(topology=ls.Complete()))
+    for strategy in (*averaging, ls.SyncEASGD(period=2, order="published")):
+        assert_same_bits(*(after(strategy, stale=stale) for stale in (True, False)))
+    return rank()
+
+
+def after(strategy: ls.Strategy, *, stale: bool) -> list[torch.Tensor]:
+    """Train; where `stale`, slots are not a number whenever the user's code runs."""
+    torch.manual_seed(0)
+    net = Mixed()
+    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), strategy)
+
+    def spoil() -> None:
+        for slot in optimizer.layout.slots if stale else ():
+            if slot.cast is not None:
+                slot.cast.fill_(torch.nan)
+
+    with optimizer:
+        for x, y in batches(5, rows=ROWS):
+            optimizer.zero_grad()
+            spoil()
+            nn.functional.cross_entropy(net(x + optimizer.rank), y).backward()
+            spoil()
+            optimizer.step()
+        spoil()
+    return left_behind(net, optimizer.inner)
 
 
 def gossip() -> int:
@@ -133,7 +163,7 @@ def seeded_mixed(seed: int) -> nn.Module:
 
 
 CASES: dict[str, Callable[[], int]] = {
-    case.__name__: case for case in (union, means, unused, gossip, other_workers)
+    case.__name__: case for case in (union, means, stale_slots, unused, gossip, other_workers)
 }
 
 if __name__ == "__main__":

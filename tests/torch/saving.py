@@ -31,7 +31,9 @@ def saved_after(
         optimizer.save(folder, sampler.state_dict())
         with optimizer.consensus():
             found = values(optimizer)
-        optimizer.folders.meeting.wait("load_state_dict()")  # whoever leaves may move the center once more
+        optimizer.checkpoints.agreement.barrier(
+            "load_state_dict()"
+        )  # whoever leaves may move the center once more
         return found
 
 

@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.torch.flat import Layout  # noqa: E402
-from loosestep.torch.shared_state import Arena  # noqa: E402
+from loosestep.torch.shared_state import SharedState  # noqa: E402
 
 SCRIPT = Path(__file__).with_name("sharing.py")
 
@@ -46,15 +46,15 @@ def sparsely(*, parallel: bool) -> list[Any]:
     return left_behind(net, inner)
 
 
-def arena_of(inner: torch.optim.Optimizer, net: nn.Module) -> Arena:
-    return Arena(inner, Layout(list(net.named_parameters())), set())
+def shared_state_of(inner: torch.optim.Optimizer, net: nn.Module) -> SharedState:
+    return SharedState(inner, Layout(list(net.named_parameters())), set())
 
 
 def test_the_first_state_is_found_and_the_step_that_found_it_undone() -> None:
     net = mlp()
     before = [param.detach().clone() for param in net.parameters()]
     inner = torch.optim.NAdam(net.parameters(), 0.1, weight_decay=0.5)
-    arena = arena_of(inner, net)
+    arena = shared_state_of(inner, net)
     assert_same_bits([param.detach() for param in net.parameters()], before)
     assert inner.param_groups[0]["weight_decay"] == 0.5
     assert all(param.grad is None for param in net.parameters())
@@ -68,7 +68,7 @@ def test_a_state_that_was_there_is_kept() -> None:
     net(torch.ones(1, 5)).sum().backward()
     inner.step()
     before = [state["momentum_buffer"].clone() for state in inner.state.values()]
-    assert_same_bits([entry.value for entry in arena_of(inner, net).entries], before)
+    assert_same_bits([entry.value for entry in shared_state_of(inner, net).entries], before)
 
 
 class Counting(torch.optim.SGD):
@@ -95,14 +95,14 @@ class Listing(torch.optim.SGD):
 def test_state_that_workers_cannot_share(kind: type[torch.optim.SGD], said: str) -> None:
     net = mlp()
     with pytest.raises(TypeError, match=said):
-        arena_of(kind(net.parameters(), 0.1), net)
+        shared_state_of(kind(net.parameters(), 0.1), net)
 
 
 def test_momentum_of_sparse_rows_cannot_be_shared() -> None:
     net = nn.Embedding(8, 3, sparse=True)
     inner = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     with pytest.raises(TypeError, match=r"'momentum_buffer' of 'weight' as torch.sparse_coo on cpu"):
-        Arena(inner, Layout(list(net.named_parameters())), {net.weight})
+        SharedState(inner, Layout(list(net.named_parameters())), {net.weight})
 
 
 def test_a_network_in_threads_is_moved_by_atomic_updates() -> None:

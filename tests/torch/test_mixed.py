@@ -27,6 +27,7 @@ from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.foundation.errors import CheckpointError  # noqa: E402
 
 HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64
 KINDS = {
@@ -184,7 +185,7 @@ def test_slots_are_casts() -> None:
 
 
 def test_one_dtype_has_no_casts() -> None:
-    assert not made(mlp(), ls.LocalSGD(2)).layout.casts
+    assert not made(mlp(), ls.LocalSGD(2)).layout.has_casts
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, ls.EASGD(2, order="published")], ids=repr)
@@ -298,7 +299,7 @@ def test_state_dicts_and_folders_resume_to_the_same_bits(strategy: ls.Strategy, 
 def test_a_folder_of_other_dtypes_is_refused(tmp_path: Path) -> None:
     made(Mixed(HALF, FULL), ls.LocalSGD(4)).save(tmp_path)
     with pytest.raises(
-        ls.errors.CheckpointError,
+        CheckpointError,
         match=r"tensor 0 'layers.0.weight' \(7, 5\) bfloat16, this run has 'layers.0.weight' \(7, 5\) float32$",
     ):
         made(Mixed(FULL, FULL), ls.LocalSGD(4)).restore(tmp_path)

@@ -29,8 +29,8 @@ def made(strategy: ls.Strategy, net: nn.Module, inner: Any = None, **options: An
 @pytest.mark.parametrize(
     "strategy",
     [
-        ls.Schedule((ls.LocalSGD(3), 1), (ls.AllReduceSGD(), None)),
-        ls.Schedule((ls.AllReduceSGD(), 0.5), (ls.LocalSGD(4), 1), (ls.AllReduceSGD(bucket_bytes=64), None)),
+        ls.Stages((ls.LocalSGD(3), 1), (ls.AllReduceSGD(), None)),
+        ls.Stages((ls.AllReduceSGD(), 0.5), (ls.LocalSGD(4), 1), (ls.AllReduceSGD(bucket_bytes=64), None)),
     ],
     ids=str,
 )
@@ -43,7 +43,7 @@ def test_a_schedule_changes_where_the_epoch_ends() -> None:
     """Two epochs of plain steps; then EASGD's period of 2, whose center begins where the replica was."""
     net = mlp()
     centers = []
-    with made(ls.Schedule((ls.AllReduceSGD(), 2), (ls.EASGD(2), None)), net, steps_per_epoch=2) as optimizer:
+    with made(ls.Stages((ls.AllReduceSGD(), 2), (ls.EASGD(2), None)), net, steps_per_epoch=2) as optimizer:
         for x, y in batches(8):
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x), y).backward()
@@ -57,11 +57,11 @@ def test_a_schedule_changes_where_the_epoch_ends() -> None:
 
 def test_without_the_length_of_an_epoch_a_schedule_is_refused() -> None:
     with pytest.raises(ValueError, match="counts epochs: say steps_per_epoch"):
-        made(ls.Schedule.example(), mlp())
+        made(ls.Stages.example(), mlp())
 
 
 def test_a_schedule_goes_on_from_a_state_dict_of_its_part() -> None:
-    strategy = ls.Schedule((ls.LocalSGD(2), 1), (ls.EASGD(2), None))
+    strategy = ls.Stages((ls.LocalSGD(2), 1), (ls.EASGD(2), None))
 
     def run(steps: int, state: Any = None) -> tuple[Any, list[Tensor]]:
         torch.manual_seed(0)
@@ -192,7 +192,7 @@ def test_computing_begins_with_the_forward_pass_where_times_are_wanted(
         nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
         clock[0] += 10.0  # printing
-    reading = 0.0 if "times" in strategy.needs else 6 * 100.0 + 5 * 10.0
+    reading = 0.0 if ls.Need.STEP_TIMES in strategy.needs else 6 * 100.0 + 5 * 10.0
     assert optimizer.worker.computing == 6 * 3.0 + reading
     assert (optimizer.worker.communicating, optimizer.meter.waiting) == (0.0, 0.0)
 

@@ -56,20 +56,20 @@ COPY = [
 
 def test_copies_come_behind_what_is_computed_and_before_what_follows(said: Mock) -> None:
     there = torch.arange(4.0)
-    mirror = device_buffer.Pinned(there)
-    mirror.bring(device_buffer.Resident(there))
+    mirror = device_buffer.PinnedMirror(there)
+    mirror.bring(device_buffer.DeviceBuffer(there))
     assert words(said) == COPY
     assert mirror.array.tolist() == [0, 1, 2, 3]
     mirror.array *= 2
-    mirror.send(device_buffer.Resident(there))
+    mirror.send(device_buffer.DeviceBuffer(there))
     assert words(said) == [*COPY, "computing.wait_event(behind)"]
     assert there.tolist() == [0, 2, 4, 6]
 
 
 def test_waiting_is_for_the_card_or_for_the_copy(said: Mock) -> None:
-    mirror = device_buffer.Pinned(torch.zeros(1))
+    mirror = device_buffer.PinnedMirror(torch.zeros(1))
     said.behind.query.return_value = False
     assert mirror.done() is False
-    mirror.wait_for_card()
+    mirror.wait_for_device()
     mirror.wait()
     assert words(said) == ["behind.query()", "before.synchronize()", "behind.synchronize()"]

@@ -1,7 +1,8 @@
 """Reads configuration written as in the Python API, `CDSGD(topology=Ring())`, without running any code.
 
 Known are calls of classes in a vocabulary, with literals and further calls as arguments; `EASGD` alone
-stands for `EASGD()`.
+stands for `EASGD()`. Rate schedules and stragglers are written with their namespace,
+`stragglers.LogNormal(0.3)`, or without it, as they print.
 
 >>> from loosestep.models import MLP, Softmax
 >>> words = {"MLP": MLP, "Softmax": Softmax}
@@ -34,33 +35,35 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 Vocabulary: TypeAlias = Mapping[str, type[Any]]
+NAMESPACES = ("schedules", "stragglers")  # names in these may be written with or without them, as reprs print them
 LONGEST = 10_000  # characters; no honest text comes near
 SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 class ExpressionError(ValueError):
-    """A text that is no such expression; one sentence, and for bad syntax a caret below the place."""
+    """A text that is no such expression: one sentence, and for bad syntax a caret below the place."""
 
 
 def public(*modules: ModuleType) -> dict[str, type[Any]]:
-    """The vocabulary of these modules: every concrete class there that a user writes down."""
-    found = (value for module in modules for value in vars(module).values())
+    """Return every concrete class that a user writes down, of these modules and their `NAMESPACES`, by name."""
+    inner = [getattr(module, name) for module in modules for name in NAMESPACES if hasattr(module, name)]
+    found = (value for module in [*modules, *inner] for value in vars(module).values())
     values = (cls for cls in found if isinstance(cls, type) and issubclass(cls, Value))
     return {cls.__name__: cls for cls in values if is_dataclass(cls)}  # a base class is none
 
 
 def of_kind(vocabulary: Vocabulary, kind: type[Any]) -> dict[str, type[Any]]:
-    """The part of a vocabulary that is of one kind, in the order of the alphabet."""
+    """Return the part of a vocabulary that is of one kind, in alphabetical order."""
     return {name: vocabulary[name] for name in sorted(vocabulary) if issubclass(vocabulary[name], kind)}
 
 
 def parse(text: str, vocabulary: Vocabulary, kind: type[Any] = object) -> Any:
-    """The value that the text writes; it must be of that kind (a base class such as Strategy)."""
+    """Return the value that the text writes; it must be of that kind (a base class such as Strategy)."""
     return _Reader(text, vocabulary).top(_tree(text), kind)
 
 
 def parse_list(text: str, vocabulary: Vocabulary, kind: type[Any] = object) -> list[Any]:
-    """The values in a text, separated by commas."""
+    """Return the values in a text, separated by commas."""
     tree, reader = _tree(text), _Reader(text, vocabulary)
     return [reader.top(node, kind) for node in (tree.elts if isinstance(tree, ast.Tuple) else [tree])]
 
@@ -98,7 +101,7 @@ class _Reader:
     def top(self, node: ast.expr, kind: type[Any]) -> Any:
         known = of_kind(self.vocabulary, kind)
         word = "name" if kind is object else kind.__name__.lower()
-        if not isinstance(node, (ast.Name, ast.Call)):
+        if not (isinstance(node, (ast.Name, ast.Call)) or _namespace_of(node)):
             self.refuse(node, f"not a {word}")
         name = self.name_of(node)
         if name in self.vocabulary and name not in known:
@@ -106,7 +109,7 @@ class _Reader:
         return self.made(name, node, known, word)
 
     def value(self, node: ast.expr) -> Any:
-        """What an argument says."""
+        """Return the value of an argument."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
@@ -116,7 +119,7 @@ class _Reader:
             return tuple(values) if isinstance(node, ast.Tuple) else values
         if isinstance(node, ast.Name) and node.id == "inf":
             return inf  # as floats print it
-        if isinstance(node, (ast.Name, ast.Call)):
+        if isinstance(node, (ast.Name, ast.Call)) or _namespace_of(node):
             return self.made(self.name_of(node), node, self.vocabulary, "name")
         return self.refuse(node, "an argument is a number, a string, True, False, None or a known name")
 
@@ -126,14 +129,20 @@ class _Reader:
             self.refuse(node, "a sign needs a number")
         return -number if isinstance(node.op, ast.USub) else number
 
-    def name_of(self, node: ast.Name | ast.Call) -> str:
+    def name_of(self, node: ast.expr) -> str:
+        """Return the name of the class that `node` names or calls, without its namespace."""
         name = node.func if isinstance(node, ast.Call) else node
+        if isinstance(name, ast.Attribute) and (namespace := _namespace_of(name)):
+            known = self.vocabulary.get(name.attr)
+            if known is None or known.__module__.endswith(f".{namespace}"):
+                return name.attr
+            self.refuse(name, f"{namespace} has no {name.attr}")
         if not isinstance(name, ast.Name):
             self.refuse(name, "only a plain name can be called")
         return name.id
 
     def made(self, name: str, node: ast.expr, known: Vocabulary, word: str) -> Any:
-        """An instance of the class of that name."""
+        """Return an instance of the class of that name."""
         if name not in known:
             there = ", ".join(sorted(known))
             raise ExpressionError(f"unknown {word} {name!r}{_nearest(name, known)} (there are {there})")
@@ -157,6 +166,13 @@ class _Reader:
         # The tree counts columns in bytes of UTF-8, the caret in characters.
         before = self.text.encode()[: node.col_offset].decode(errors="ignore")
         raise ExpressionError(_caret(f"cannot read it: {why}", self.text, len(before)))
+
+
+def _namespace_of(node: ast.expr) -> str | None:
+    """Return "stragglers" for a name such as stragglers.LogNormal, None for others."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in NAMESPACES:
+        return node.value.id
+    return None
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -197,7 +213,7 @@ def _check(cls: type[Any], parameter: inspect.Parameter, value: Any) -> None:
 
 
 def _fits(value: Any, words: list[str]) -> bool:
-    """Whether a value may stand where an annotation consists of these words."""
+    """Return whether a value may stand where an annotation consists of these words."""
     scalars = [word for word in words if word in SCALARS]
     bases = {base.__name__ for base in _bases()}
     if not set(words) <= {*SCALARS, "None", *bases}:
@@ -212,7 +228,7 @@ def _fits(value: Any, words: list[str]) -> bool:
 
 
 def _bases() -> list[type[Any]]:
-    """Value and every class below it that has been defined."""
+    """Return Value and every class derived from it that has been defined."""
     found: list[type[Any]] = [Value]
     for cls in found:
         found.extend(cls.__subclasses__())

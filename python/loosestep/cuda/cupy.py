@@ -15,12 +15,12 @@ from loosestep.cuda.launch import cupy
 GradientFunction = Callable[[Any, Any], Any]
 
 
-def on_card(gradient: GradientFunction) -> GradientFunction:
-    """What `run` takes, of a gradient that is computed by CuPy: `run(strategy, on_card(gradient), x0, batches)`.
+def on_device(gradient: GradientFunction) -> GradientFunction:
+    """What `run` takes, of a gradient that is computed by CuPy: `run(strategy, on_device(gradient), x0, batches)`.
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
     gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;
-    CardFailed where CuPy or a card is not here.
+    CudaError where CuPy or a card is not here.
     """
     module = cupy()
     device.first()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loosestep.cuda import cache
 from loosestep.cuda.launch import cupy
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ DRIVER = "libcuda.so.1"
 
 
 def names(library: str = "") -> list[str]:
-    """Of all cards. CardFailed where there is no driver."""
+    """Of all cards. CudaError where there is no driver."""
     driver = driver_of(library or DRIVER)
     count = c_int()
     asked(driver, "cuDeviceGetCount", byref(count))
@@ -34,7 +34,7 @@ def driver_of(library: str) -> ctypes.CDLL:
     try:
         driver = ctypes.CDLL(library)
     except OSError as error:
-        raise CardFailed(f"no driver: {library} is not on this machine") from error
+        raise CudaError(f"no driver: {library} is not on this machine") from error
     asked(driver, "cuInit", 0)
     return driver
 
@@ -43,7 +43,7 @@ def asked(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
     """A function of the driver's, its status checked."""
     status = getattr(driver, name)(*arguments)
     if status:
-        raise CardFailed(f"no card: the driver's {name} gives error {status}")
+        raise CudaError(f"no card: the driver's {name} gives error {status}")
 
 
 def name_of(driver: ctypes.CDLL, number: int) -> str:
@@ -55,10 +55,10 @@ def name_of(driver: ctypes.CDLL, number: int) -> str:
 
 
 def first() -> str:
-    """The name of the first card; CardFailed, in one sentence, where there is none."""
+    """The name of the first card; CudaError, in one sentence, where there is none."""
     found = names()
     if not found:
-        raise CardFailed("no card: the driver knows none")
+        raise CudaError("no card: the driver knows none")
     return found[0]
 
 
@@ -69,7 +69,7 @@ def inspect() -> dict[str, Any]:
     try:
         found["name"] = first()
         found["copy"] = copy_rate()
-    except CardFailed as failed:
+    except CudaError as failed:
         found["why"] = str(failed)
     return {**found, "kernels": kernels, "kernel_bytes": size, "cache": str(cache.folder())}
 
@@ -81,7 +81,7 @@ def copy_rate() -> float:
         x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
         taken = [elapsed(lambda: out.data.copy_from_device_async(x.data, COPIED)) for _ in range(1 + REPEATS)]
     except Exception as error:
-        raise CardFailed(f"how fast the card copies cannot be measured: {error}") from error
+        raise CudaError(f"how fast the card copies cannot be measured: {error}") from error
     return 2 * COPIED / median(taken[1:])
 
 

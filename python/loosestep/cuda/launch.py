@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from loosestep.cuda import cache as on_disk
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place
@@ -36,7 +36,7 @@ def cupy() -> Any:
     try:
         return importlib.import_module("cupy")
     except ImportError as error:
-        raise CardFailed(
+        raise CudaError(
             "buffers on a card need CuPy, which is not here: pip install 'loosestep[cuda13]' (or cuda12, as the "
             f"driver has it): {error}"
         ) from error
@@ -72,17 +72,17 @@ def launch(
     arguments: Sequence[Any],
     shared: int = 0,
 ) -> None:
-    """Start `kernel` of kernels/`file`.cu at a place. CardFailed, in one sentence, where it cannot start."""
+    """Start `kernel` of kernels/`file`.cu at a place. CudaError, in one sentence, where it cannot start."""
     module = cupy()
     try:
         device = module.cuda.Device(place.device)
         with device:
             function = loaded(module, file, kernel, device.compute_capability)
             function(grid, block, tuple(arguments), shared_mem=shared, stream=Stream(place.stream))
-    except CardFailed:
+    except CudaError:
         raise
     except Exception as error:
-        raise CardFailed(f"{kernel} could not be started on card {place.device}: {error}") from error
+        raise CudaError(f"{kernel} could not be started on card {place.device}: {error}") from error
 
 
 @cache

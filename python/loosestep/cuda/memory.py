@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.cuda.launch import Stream, by_value, cupy
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 if TYPE_CHECKING:
     from loosestep.cuda.arrays import Place
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def on(place: Place, what: str) -> Iterator[Any]:
     """CuPy, its card and stream those of a place, in whose order its pool gives memory back.
 
-    CardFailed, in one sentence, for what fails there.
+    CudaError, in one sentence, for what fails there.
     """
     module = cupy()
     try:
         with module.cuda.Device(place.device), module.cuda.Stream.from_external(Stream(place.stream)):
             yield module
     except Exception as error:
-        raise CardFailed(f"{what} failed on card {place.device}: {error}") from error
+        raise CudaError(f"{what} failed on card {place.device}: {error}") from error
 
 
 def room(place: Place, size: int, dtype: str) -> Any:
@@ -40,14 +40,6 @@ def sent(place: Place, values: NDArray[Any]) -> Any:
     """A copy on the card."""
     with on(place, f"a copy of {values.nbytes} bytes to it") as module:
         return module.asarray(values)
-
-
-def sent_for_all(place: Place, values: NDArray[Any]) -> Any:
-    """A copy on the card that any stream may read from now on: it is waited for."""
-    found = sent(place, values)
-    with on(place, "a copy to it") as module:
-        module.cuda.get_current_stream().synchronize()
-    return found
 
 
 def fetched(place: Place, array: Any) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loosestep.cuda import sources
-from loosestep.foundation.errors import CardFailed
+from loosestep.foundation.errors import CudaError
 
 OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 """Every product and sum is rounded by itself and small numbers are kept: the bits of the CPU."""
@@ -56,7 +56,7 @@ def compiler(majors: tuple[int, ...] = MAJORS) -> Compiler:
     library = next(found, None)
     if library is None:
         wanted = " or ".join(f"libnvrtc.so.{major}" for major in majors)
-        raise CardFailed(
+        raise CudaError(
             f"kernels need NVIDIA's compiler {wanted}, which is not here: pip install 'loosestep[cuda{majors[0]}]'"
         )
     return Compiler(library)
@@ -76,7 +76,7 @@ class Compiler:
         """A function that does what it is asked to, or says why not."""
         status = getattr(self.library, f"nvrtc{name}")(*arguments)
         if status:
-            raise CardFailed(f"NVRTC's {name}: {self.library.nvrtcGetErrorString(status).decode()}")
+            raise CudaError(f"NVRTC's {name}: {self.library.nvrtcGetErrorString(status).decode()}")
 
     def compiled(
         self,
@@ -110,12 +110,12 @@ class Compiler:
             self.call("DestroyProgram", byref(made))
 
     def compile(self, made: c_void_p, options: Sequence[str], what: str) -> str:
-        """What the compiler had to say; CardFailed with its first complaint."""
+        """What the compiler had to say; CudaError with its first complaint."""
         array = (c_char_p * len(options))(*(option.encode() for option in options))
         status = self.library.nvrtcCompileProgram(made, len(options), array)
         log = self.told("ProgramLog", made).rstrip(b"\0").decode(errors="replace")
         if status:
-            raise CardFailed(f"NVRTC {self.version} cannot compile {what}: {complaint(log)}")
+            raise CudaError(f"NVRTC {self.version} cannot compile {what}: {complaint(log)}")
         return log
 
     def told(self, name: str, made: c_void_p) -> bytes:

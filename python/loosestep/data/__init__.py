@@ -1,8 +1,18 @@
-"""Data sets for classifiers, and how they are dealt to workers."""
+"""Data sets for classifiers, and functions that deal their rows to workers."""
 
 from loosestep.data.dataset import Dataset
-from loosestep.data.global_batch import Grow, Together, together
+from loosestep.data.global_batch import GlobalBatch, GrowingBatch, global_batches
 from loosestep.data.loading import find, load, names
 from loosestep.data.sharding import shards, steps_per_epoch
 
-__all__ = ["Dataset", "Grow", "Together", "find", "load", "names", "shards", "steps_per_epoch", "together"]
+__all__ = [
+    "Dataset",
+    "GlobalBatch",
+    "GrowingBatch",
+    "find",
+    "global_batches",
+    "load",
+    "names",
+    "shards",
+    "steps_per_epoch",
+]

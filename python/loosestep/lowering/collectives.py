@@ -1,4 +1,4 @@
-"""Collectives as generators of `Exchange`, and what each request sends.
+"""Collectives as generators of `Exchange`.
 
 Sums have one order: per element a left fold in rank order, whatever the transport. A chunk's owner receives
 every worker's part (reduce-scatter by direct exchange: the bytes and the time of a ring), folds, and passes
@@ -8,14 +8,13 @@ the result on (allgather).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import buffers
-from loosestep.lowering.requests import Script
-from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Elastic, Exchange, Mix, Push, Start
+from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Mix
 from loosestep.requests.base import address
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def members(request: Request, size: int) -> Sequence[int]:
 
 
 def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchange, None, bool]:
-    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival.
+    """Send 2 (n-1) messages of d/n values: 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth after the last arrival.
 
     Returns False if all weights are 0, so that nothing was done.
     """
@@ -56,7 +55,7 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
     parts[me] = own
     free.append(parts)
-    if not done:  # as all workers know: what is passed on is not kept, and costs what it always does
+    if not done:  # the same on all workers: results are discarded, and sending costs as always
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
@@ -70,7 +69,10 @@ def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """Reduce by a left fold in rank order; `out` may be a part. Return False where all weights are 0."""
+    """Reduce by a left fold in rank order; `out` may be a part.
+
+    Return False, with nothing done, if all weights are 0.
+    """
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
@@ -86,7 +88,7 @@ def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]
 
 
 def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """n-1 messages of d values."""
+    """Send n-1 messages of d values."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     places = request.out.reshape(n, -1)
@@ -97,7 +99,7 @@ def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchang
 
 
 def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """A binomial tree: about log2 n steps of d values."""
+    """Send along a binomial tree: about log2 n steps of d values."""
     ranks = members(request, worker.size)
     n, root = len(ranks), ranks.index(request.root)
     mine = (ranks.index(worker.rank) - root) % n
@@ -111,7 +113,7 @@ def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange
 
 
 def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """Dissemination: ceil(log2 n) empty messages."""
+    """Send ceil(log2 n) empty messages, by dissemination."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     empty = np.empty(0, np.float32)
@@ -133,7 +135,7 @@ def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list
 
 
 def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
-    """buf <- sum_j w_ij x_j, a left fold in rank order."""
+    """Set buf <- sum_j w_ij x_j, a left fold in rank order."""
     out = worker.scratch(("mixed", address(request.buf)), request.buf)
     ops.weighted_sum(parts, [weight for _, weight in request.weights.row], out)
     ops.copy(out, request.buf)
@@ -145,62 +147,3 @@ FORMS: dict[type[Request], Callable[..., Iterator[Exchange]]] = {
     Broadcast: broadcast,
     Barrier: barrier,
 }
-
-
-# --- what is sent ------------------------------------------------------------------------------------------
-
-
-def _all_reduce_traffic(request: AllReduce, rank: int, size: int) -> tuple[int, int]:
-    total, itemsize, me, n = request.buf.size, request.buf.itemsize, rank, size
-    if request.group is not None:
-        me, n = request.group.index(rank), len(request.group)
-    mine = total * (me + 1) // n - total * me // n
-    return (total + (n - 2) * mine) * itemsize, 2 * (n - 1)
-
-
-def _all_gather_traffic(request: AllGather, rank: int, size: int) -> tuple[int, int]:
-    others = len(members(request, size)) - 1
-    return others * request.piece.nbytes, others
-
-
-def _broadcast_traffic(request: Broadcast, rank: int, size: int) -> tuple[int, int]:
-    ranks = members(request, size)
-    n = len(ranks)
-    mine = (ranks.index(rank) - ranks.index(request.root)) % n
-    sent = sum(1 for power in range(n.bit_length()) if mine < 1 << power and mine + (1 << power) < n)
-    return sent * request.buf.nbytes, sent
-
-
-def _barrier_traffic(request: Barrier, rank: int, size: int) -> tuple[int, int]:
-    return 0, ((size if request.group is None else len(request.group)) - 1).bit_length()
-
-
-def _mix_traffic(request: Mix, rank: int, size: int) -> tuple[int, int]:
-    readers = len(request.weights.readers)
-    return readers * request.buf.nbytes, readers
-
-
-def _exchange_traffic(request: Exchange, rank: int, size: int) -> tuple[int, int]:
-    return sum(buf.nbytes for _, buf in request.sends), len(request.sends)
-
-
-Cost: TypeAlias = "Callable[..., tuple[int, int]]"  # (request, rank, size) -> (bytes, messages)
-
-TRAFFIC: dict[type[Request], Cost] = {
-    Exchange: _exchange_traffic,
-    Push: lambda request, rank, size: (request.nbytes, 1),
-    Elastic: lambda request, rank, size: (request.buf.nbytes, 1),
-    AllReduce: _all_reduce_traffic,
-    AllGather: _all_gather_traffic,
-    Broadcast: _broadcast_traffic,
-    Barrier: _barrier_traffic,
-    Mix: _mix_traffic,
-    Start: lambda request, rank, size: traffic(request.request, rank, size),
-    Script: lambda request, rank, size: request.sent or traffic(request.source, rank, size),
-}
-
-
-def traffic(request: Request, rank: int, size: int) -> tuple[int, int]:
-    """Return (bytes, messages) that this worker sends for a request, headers not counted."""
-    count = TRAFFIC.get(type(request))
-    return count(request, rank, size) if count else (0, 0)

@@ -1,4 +1,4 @@
-"""Rewriting requests into what a model and a transport perform natively. What they know passes untouched."""
+"""Rewrites requests into those that a model and a transport perform natively; native ones pass unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zlib import crc32
 
 from loosestep import ops
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import IntraHost, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, IntraHost, Script
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Mix, Push, Ready, Start, Update, Wait
 from loosestep.requests.base import address
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Lowering:
-    """One worker's rewriter.
+    """Rewrites the requests of one worker.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
-    performs, at once, for a worker that is offstage. grouped: native collectives take groups. hosts: on which
+    performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
     of them workers live; collectives of all workers are then hierarchical.
     """
 
@@ -38,8 +38,8 @@ class Lowering:
         hosts: hierarchical.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
-        self.native, self.worker = native - {Start, Wait, Settle}, worker  # these are always looked into
-        self.timed = Settle in native  # a quiesce point may come before what was started is over
+        self.native, self.worker = native - {Start, Wait, Drain}, worker  # these are always looked into
+        self.timed = Drain in native  # a quiesce point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.numbers = count()  # of hierarchical collectives
         self.host_map = hierarchical.HostMap(worker, hosts) if 1 < len(hosts) < worker.size else None
@@ -53,11 +53,11 @@ class Lowering:
             Mix: self.mix,
             Start: self.start,
             Wait: self.wait,
-            Settle: self.settle,
+            Drain: self.drain,
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same work in requests that are native."""
+        """Yield native requests that do the same work."""
         native, grouped, expansions = self.native, self.grouped, self.expansions
         for request in requests:
             kind = type(request)
@@ -69,11 +69,11 @@ class Lowering:
                 raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
 
     def performs(self, request: Request) -> bool:
-        """Whether the transport performs it itself."""
+        """Return whether the transport performs this request itself."""
         return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
 
     def tag(self, request: Request) -> int:
-        """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
+        """Return a tag that tells concurrent collectives apart; all members count them in the same order."""
         group = getattr(request, "group", None)
         self.tags[group] += 1
         kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
@@ -99,14 +99,14 @@ class Lowering:
         yield Push("axpy", (request.shared,), (move,), (1.0,))
 
     def collective(self, request: Communication) -> Iterator[Request]:
-        if self.worker.offstage and type(request) in self.unpriced:
+        if self.worker.unmetered and type(request) in self.unpriced:
             return iter((request,))
         if self.is_hierarchical(request):
             return iter((self.hierarchical_script(request),))
         return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
 
     def is_hierarchical(self, request: Request) -> bool:
-        """Return whether it is one of all workers: a group, though it may span hosts, has an order of its own."""
+        """Return whether hosts meet in it; a group, though it may span hosts, is folded in its own order."""
         return (
             self.host_map is not None
             and type(request) in hierarchical.FORMS
@@ -114,13 +114,11 @@ class Lowering:
         )
 
     def hierarchical_script(self, request: Communication) -> Script:
-        """Return its phases and messages, which run beside the worker's own requests, even where not started."""
+        """Return the collective as a script that runs beside the worker's own requests."""
         assert self.host_map is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
         lowered = self.lower(hierarchical.FORMS[type(request)](request, self.host_map, ticket))
-        return Script(
-            request, cast("Iterator[Communication]", lowered), hierarchical.traffic(request, self.host_map)
-        )
+        return Script(request, cast("Iterator[Communication]", lowered), hierarchical.cost(request, self.host_map))
 
     def intra_host(self, request: IntraHost) -> Iterator[Request]:
         for inner in request.requests:
@@ -152,7 +150,7 @@ class Lowering:
 
     def wait(self, request: Wait) -> Iterator[Request]:
         asked = request.request
-        if type(asked) is Settled:
+        if type(asked) is Drained:
             yield from (request,) if self.timed else ()
             return
         if self.performs(asked):
@@ -167,6 +165,6 @@ class Lowering:
             yield Wait(begun[0])
             collectives.mix_finish(cast("Mix", asked), self.worker, begun[1])
 
-    def settle(self, request: Settle) -> Iterator[Request]:
+    def drain(self, request: Drain) -> Iterator[Request]:
         for begun in self.wait(Wait(request.request)):
-            yield Settle(cast("Wait", begun).request, request.settled) if self.timed else begun
+            yield Drain(cast("Wait", begun).request, request.drained) if self.timed else begun

@@ -1,10 +1,11 @@
 """Learning rates that change with the step: values that print, parse and compose.
 
 A rate is a number or a function of the worker's step (0, 1, ...); those here take a rate and are one, so that
-`Warmup(Drops(0.1, at=(3000, 6000)), 500)` is gradual warm-up and then two drops. Steps count from the beginning
-of the run, also inside another. A rate is for the batch of one worker: `scale_rate` of a run makes it that of all.
+`Warmup(StepDecay(0.1, at=(3000, 6000)), 500)` is gradual warm-up and then two drops. Steps count from the
+beginning of the run, also inside another. A rate is for the batch of one worker: `scale_rate` of a run makes it
+that of all.
 
->>> rate = Warmup(Drops(0.4, at=(30, 60)), 5, start=0.1)
+>>> rate = Warmup(StepDecay(0.4, at=(30, 60)), 5, start=0.1)
 >>> [round(rate(step), 3) for step in (0, 1, 5, 29, 30, 60)]
 [0.1, 0.16, 0.4, 0.4, 0.04, 0.004]
 """
@@ -20,6 +21,8 @@ from typing import Literal, TypeAlias
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
 
+__all__ = ["Cosine", "Polynomial", "Rate", "Scaled", "StepDecay", "Warmup"]
+
 Rate: TypeAlias = float | Callable[[int], float]
 Scaling = Literal["none", "linear", "sqrt"]
 SCALINGS: dict[str, Callable[[int], float]] = {"none": lambda workers: 1.0, "linear": float, "sqrt": sqrt}
@@ -32,12 +35,12 @@ def check(name: str, rate: Rate) -> None:
 
 
 def at(rate: Rate, step: int) -> float:
-    """What it is at a step."""
+    """Return the rate at a step."""
     return rate(step) if callable(rate) else rate
 
 
 def scaled(rate: Rate, by: float) -> Rate:
-    """That many times as much."""
+    """Return the rate times `by`."""
     if by == 1:
         return rate
     if isinstance(rate, Changing):
@@ -46,19 +49,19 @@ def scaled(rate: Rate, by: float) -> Rate:
 
 
 def factor(scaling: Scaling, workers: int) -> float:
-    """What `scale_rate` makes of a rate for one worker's batch, where that many make a step together."""
+    """Return by what `scale_rate` multiplies the rate for one worker's batch, where so many share a step."""
     return SCALINGS[scaling](workers)
 
 
 class Changing(Value):
-    """Base of the rates that change. A subclass is a frozen dataclass with complete defaults."""
+    """Base of the rates that change. A subclass is a frozen dataclass with defaults for all fields."""
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The rate of a step."""
+        """Return the rate of a step."""
 
     def scaled(self, by: float) -> Rate:
-        """That many times as much at every step."""
+        """Return the schedule times `by` at every step."""
         return Scaled(self, by)
 
 
@@ -104,7 +107,7 @@ class Warmup(Changing):
 
 
 @dataclass(frozen=True, repr=False)
-class Drops(Changing):
+class StepDecay(Changing):
     """rate(step) * factor^(how many of `at` are not after the step): P. Goyal et al., 0.1 at epochs 30, 60, 80."""
 
     rate: Rate = 0.1
@@ -125,7 +128,7 @@ class Drops(Changing):
 
 
 class Falling(Changing):
-    """Base of those that fall to `end` over `steps` and stay there."""
+    """Base of the rates that fall to `end` over `steps` and stay there."""
 
     rate: Rate
     steps: int
@@ -142,7 +145,7 @@ class Falling(Changing):
 
     @abstractmethod
     def left(self, gone: float) -> float:
-        """What is left of the rate (1 to 0) when this part of the steps has gone."""
+        """Return what is left of the rate (1 to 0) when this part of the steps has gone."""
 
 
 @dataclass(frozen=True, repr=False)

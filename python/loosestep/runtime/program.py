@@ -1,22 +1,22 @@
-"""One worker's whole run as a single stream of requests: rounds, quiesce points, evaluation, the end."""
+"""One worker's whole run as a stream of requests: rounds, synchronization points, evaluation, the end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from loosestep import ops
 from loosestep.foundation.errors import Diverged
-from loosestep.lowering.requests import RollCall, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from loosestep.requests.worker import Worker
+    from loosestep.runtime.plan import Plan
     from loosestep.strategies.base import State, Strategy
 
 GRADIENT, UPDATE = Gradient(), Update(local=True)
@@ -26,138 +26,75 @@ PIECE = 1 << 20  # parameters whose mean is taken at once at the end
 
 
 class Data(Protocol):
-    """Where a worker's batches come from."""
+    """The source of a worker's batches."""
 
     taken: int  # batches consumed
 
     def ended(self) -> bool:
-        """Whether there is no further batch."""
+        """Return whether there is no further batch."""
 
     def skip(self, taken: int) -> None:
         """Go to where a checkpoint stood."""
 
 
-class Model(Protocol):
-    """What computes gradients and applies updates for one worker, and what it has counted."""
+class StepModel(Protocol):
+    """Computes gradients and applies updates for one worker, and counts them."""
 
     samples: int
     steps: int
-    noted: tuple[float, int]  # losses: (sum over samples, samples)
+    losses: tuple[float, int]  # (sum over samples, samples)
 
     native: ClassVar[frozenset[type[Request]]]  # what it performs itself
 
     @property
     def feed(self) -> Data:
-        """Its data."""
+        """The source of its batches."""
 
-    def perform(self, request: Request) -> int:
-        """Carry out a compute request; returns how many gradient steps it began."""
+    @property
+    def handlers(self) -> Mapping[type[Request], Callable[[Any], Any]]:
+        """What performs each of them; in `run` they return how many gradient steps they began."""
 
     def finite(self) -> bool:
         """Return whether parameters, and what the optimizer keeps of each of them, are finite."""
 
 
-@dataclass
-class Plan:
-    """What all programs of a run have in common."""
-
-    strategy: Strategy
-    steps: int | None  # local steps a worker; None: until its data ends
-    every: int | None  # steps between evaluations
-    checkpoint_every: int | None
-    steps_per_epoch: int | None
-    evaluate: Callable[[Program, int], bool]  # by rank 0, after a consensus, at a step; True: stop
-    save: Callable[
-        [Program, int], Generator[Request, None, bool]
-    ]  # one worker's part of a checkpoint; whether it failed
-    commit: Callable[
-        [Program, int, bool], Iterator[Request]
-    ]  # when all have saved: it counts, or, if any failed, all raise
-    pause: Callable[[int, bool], None]  # a worker's clock, if real, stops and goes on
-    begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
-    await_halt: Callable[[Callable[[], bool]], None] = field(init=False)  # until it is decided, and no longer
-    programs: list[Program] = field(default_factory=list)
-    halting: bool = False  # a quiesce point was asked for; `halt_at` follows
-    halt_at: int | None = None  # stop there
-    asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
-
-    def __post_init__(self) -> None:
-        self.ends = stages.ends(self.strategy, self.steps_per_epoch)
-
-    @property
-    def apart(self) -> bool:
-        """Whether workers live in several processes."""
-        return len(self.programs) < self.programs[0].worker.size
-
-    def halt(self) -> None:
-        """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
-
-        1. Before a step a worker says which one (`heading`), then looks at `halting`.
-        2. So whoever went on unseen said so before `halting` was set, and the maximum below knows it.
-        3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
-        """
-        if not self.halting:
-            self.begin_halt()
-
-    def prepare(self) -> int:
-        """Hold the workers of this process; the step that none of them has passed."""
-        self.halting = True
-        # Who stays is in lockstep, even when its data has ended.
-        return max((p.heading for p in self.programs if p.stays or not p.ended), default=0)
-
-    def decide(self, step: int) -> None:
-        """All stop there; what two threads decide at once, the first has decided."""
-        if self.halt_at is None:
-            self.halt_at = step
-
-    def decided(self) -> bool:
-        """Whether it is known where all stop."""
-        return self.halt_at is not None
-
-    def halts(self, clock: int) -> bool:
-        """Whether a worker at `clock` has come to where all stop."""
-        if self.halting and not self.decided():
-            self.await_halt(self.decided)
-        return self.halt_at is not None and clock >= self.halt_at
-
-
 class Program:
-    """The requests of one worker, and all of its position that a checkpoint must keep.
+    """The requests of one worker, and its position, as a checkpoint must keep it.
 
     Workers meet at quiesce points: every `checkpoint_every` steps, at evaluations of a collective consensus,
     on request, and at the end. They are possible between rounds and inside a round's first `Local`, where
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, model: Model) -> None:
+    def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
-        self.met_at = 0  # the step of the last quiesce point
-        self.looked_at = 0  # the step of the last evaluation without one
-        self.heading = 0  # the step that it may have begun
+        self.last_sync_step = 0  # the step of the last quiesce point
+        self.last_eval_step = 0  # the step of the last evaluation without one
+        self.next_step = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.lost = False  # the consensus is not finite
-        self.under_way: dict[Communication, Settled | None] = {}  # started and not waited for; None: not settled
+        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not drained
         self.out = worker.copy_of_params()
         self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
         self.enter(0)
 
     def enter(self, part: int) -> None:
-        """From now on that part of the strategy runs: of most there is one."""
+        """Switch to stage `part` of a `Stages` strategy (other strategies have a single stage)."""
         plan, self.part = self.plan, part
         self.strategy: Strategy = plan.strategy.stages[part][0]
         self.state: State = self.states[part]
         self.until = plan.ends[part]
         self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
-        self.looks = plan.every if self.one_sided() and self.worker.rank == 0 else None  # the period of looks
-        meets = (plan.checkpoint_every, None if self.one_sided() else plan.every)
-        self.meets = tuple(period for period in meets if period is not None)
+        self.eval_period = plan.every if self.one_sided() and self.worker.rank == 0 else None  # steps
+        sync_periods = (plan.checkpoint_every, None if self.one_sided() else plan.every)
+        self.sync_periods = tuple(period for period in sync_periods if period is not None)
 
     def script(self) -> Iterator[Request]:
-        """Everything."""
+        """Yield all requests of this worker, from the first round to the end of the run."""
         yield from self.switch()  # a checkpoint at the end of a part was written before
         while not self.stopped:
             going = yield from self.roll_call()
@@ -165,14 +102,14 @@ class Program:
                 yield from self.round()
             elif not self.stays:
                 yield from self.strategy.data_ended(self.worker, self.state)
-            if not self.stopped and (not going or self.due()):
-                yield from self.meet()
+            if not self.stopped and (not going or self.sync_due()):
+                yield from self.synchronize()
         if self.plan.apart:
-            yield from self.farewell()
+            yield from self.finalize()
 
-    def farewell(self) -> Iterator[Request]:
-        """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
-        self.worker.offstage = True
+    def finalize(self) -> Iterator[Request]:
+        """Give every process the final consensus and the distance of the replicas from their mean."""
+        self.worker.unmetered = True
         yield Broadcast(self.out)
         whole = self.worker.params
         for low in range(0, whole.size, PIECE):  # memory for another vector may not be left
@@ -183,10 +120,10 @@ class Program:
             ops.subtract(params, mean, mean)
             self.distance += ops.norm(mean) ** 2
         yield AllReduce(self.distance)
-        self.worker.offstage = False
+        self.worker.unmetered = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
-        """Is there another round? Where workers stay, as long as any has data for it."""
+        """Return whether there is another round: workers that stay go on while any worker has data for it."""
         if self.progress:  # resumed inside a round, which all finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
@@ -202,7 +139,7 @@ class Program:
         return call.answer[0]
 
     def round(self) -> Iterator[Request]:
-        """One round of the strategy; `Local` is unrolled here."""
+        """Perform one round of the strategy, with `Local` unrolled."""
         if not self.progress:
             self.worker.round += 1
             self.worker.samples = 0
@@ -214,21 +151,22 @@ class Program:
                 if self.stopped or self.part != part:
                     return
             else:
-                yield self.noted(request)
+                yield self.track(request) if type(request) in (Start, Wait) else request
             first = False
         self.progress, self.worker.inside = 0, False
-        yield from self.look()
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
 
-    def noted(self, request: Request) -> Request:
-        """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
+    def track(self, request: Request) -> Request:
+        """Note what is in flight, so that a checkpoint can drain it; replace the `Wait` for what was drained."""
         if type(request) is Start:
-            self.under_way[request.request] = None
-        elif type(request) is Wait and (settled := self.under_way.pop(request.request, None)):
-            return Wait(settled)
+            self.in_flight[request.request] = None
+        elif type(request) is Wait and (drained := self.in_flight.pop(request.request, None)):
+            return Wait(drained)
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
-        """Local steps; without data a worker that stays lets them pass, another goes on early."""
+        """Perform local steps; without data, a worker that stays lets them pass, any other ends them early."""
         worker, plan, part = self.worker, self.plan, self.part
         update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
@@ -247,32 +185,35 @@ class Program:
                     return
 
     def between(self, step: int) -> Iterator[Request]:
-        """Between two steps of a round's first `Local`."""
-        yield from self.look()
-        if self.due():
+        """Evaluate and synchronize between two steps of a round's first `Local`, where that is due."""
+        if self.eval_period:
+            yield from self.evaluate_alone(self.eval_period)
+        if self.sync_due():
             self.progress = step
-            yield from self.meet()
+            yield from self.synchronize()
 
     # --- quiesce points ----------------------------------------------------------------------------------
 
-    def due(self) -> bool:
-        """Whether all workers meet now."""
+    def sync_due(self) -> bool:
+        """Return whether all workers synchronize now."""
         clock = self.worker.clock
-        self.heading = clock + 1
-        if self.plan.halts(clock) or (self.until is not None and clock >= self.until):
+        self.next_step = clock + 1
+        if (self.plan.halting and self.plan.halts(clock)) or (self.until is not None and clock >= self.until):
             return True
-        return any(clock // period > self.met_at // period for period in self.meets)
+        return bool(self.sync_periods) and any(
+            clock // period > self.last_sync_step // period for period in self.sync_periods
+        )
 
-    def meet(self) -> Iterator[Request]:
-        """All workers are at one step: evaluate, save, decide whether to go on."""
+    def synchronize(self) -> Iterator[Request]:
+        """Evaluate, save, and decide whether to go on, with all workers at one step."""
         plan, board = self.plan, self._board
-        self.worker.offstage = True
+        self.worker.unmetered = True
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock), self.unsound()
         yield AllReduce(board, op="max")
         self.check(board[3], int(board[1]), PARAMETERS)
         over, step, halting = not board[0], int(board[1]), bool(board[2])
         plan.pause(self.worker.rank, True)
-        last, self.met_at = self.met_at, step
+        last, self.last_sync_step = self.last_sync_step, step
         evaluating = self.crossed(plan.every, last) and not self.one_sided()
         wish = failed = False
         self.lost = False
@@ -287,71 +228,71 @@ class Program:
         self.stopped = bool(board[0] or board[1])
         if saving:
             yield from plan.commit(self, step, bool(board[2]))
-        if saving and not self.stopped:  # nobody waits for the manifest with its clock going
+        if saving and not self.stopped:  # the wait for the manifest is on no clock
             yield AllReduce(board, op="max")
         if board[1] and not saving:
-            yield from self.last_words(step)
+            yield from self.final_checkpoint(step)
         plan.pause(self.worker.rank, False)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if not self.stopped:
             yield from self.switch()
 
     def switch(self) -> Iterator[Request]:
-        """Where a part of a schedule ends all go to its consensus, and begin the next one there."""
+        """At the end of a stage, set all workers to its consensus and begin the next stage there."""
         worker = self.worker
-        while self.until is not None and self.met_at >= self.until:
-            yield from self.drop_what_is_under_way()
-            yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
+        while self.until is not None and self.last_sync_step >= self.until:
+            yield from self.drop_in_flight()
+            yield from stage_switch.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
-            self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
-            worker.clock = self.looked_at = self.met_at
-            self.progress, worker.inside, worker.shares = 0, False, None
-            worker.offstage = True
-            yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
-            worker.offstage = False
+            self.state = self.states[self.part] = yield from stage_switch.begin(self.strategy, worker, self.state)
+            worker.clock = self.last_eval_step = self.last_sync_step
+            self.progress, worker.inside, worker.fractions = 0, False, None
+            worker.unmetered = True
+            yield AllReduce(self._board, op="max")  # shared variables are set before any worker goes on
+            worker.unmetered = False
 
-    def drop_what_is_under_way(self) -> Iterator[Request]:
-        """Nobody of the next part waits for it."""
-        self.worker.offstage = True
-        yield from self.settle()
-        self.under_way.clear()
-        self.worker.offstage = False
+    def drop_in_flight(self) -> Iterator[Request]:
+        """Complete and forget what is in flight, since nothing in the next stage waits for it."""
+        self.worker.unmetered = True
+        yield from self.drain()
+        self.in_flight.clear()
+        self.worker.unmetered = False
 
-    def last_words(self, step: int) -> Iterator[Request]:
-        """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
+    def final_checkpoint(self, step: int) -> Iterator[Request]:
+        """Save and commit where `stop` ended the run after an evaluation."""
         self._board[2] = yield from self.save(step)
         yield AllReduce(self._board, op="max")
         yield from self.plan.commit(self, step, bool(self._board[2]))
 
     def save(self, step: int) -> Generator[Request, None, bool]:
-        yield from self.settle()
+        yield from self.drain()
         failed = yield from self.plan.save(self, step)
         return failed
 
     def unsound(self) -> int:
-        """0 where this worker's numbers are finite, else what makes the lowest rank the largest number."""
+        """Return 0 if this worker's values are finite, else a code that is largest for the lowest rank."""
         return 0 if self.model.finite() else self.worker.size - self.worker.rank
 
     def check(self, found: float, step: int, what: str) -> None:
         """Raise Diverged, in all workers alike, for the one that the largest number means."""
         if found:
-            self.worker.offstage = False
+            self.worker.unmetered = False
             raise Diverged(self.worker.size - int(found), step, what=what)
 
-    def settle(self) -> Iterator[Request]:
+    def drain(self) -> Iterator[Request]:
         """Complete what is under way, at no price: the state that is saved holds its result."""
-        for request, settled in self.under_way.items():
-            if settled is None:
-                self.under_way[request] = fresh = Settled()
-                yield Settle(request, fresh)
+        for request, drained in self.in_flight.items():
+            if drained is None:
+                self.in_flight[request] = fresh = Drained()
+                yield Drain(request, fresh)
 
-    def settled(self, request: Communication) -> Settled:
-        """How a checkpoint knows a communication that the state holds: its result is there."""
-        known = request if isinstance(request, Settled) else self.under_way.get(request)
-        return known or Settled()
+    def drained(self, request: Communication) -> Drained:
+        """Return what a checkpoint keeps of a communication in the state, whose result is there."""
+        known = request if isinstance(request, Drained) else self.in_flight.get(request)
+        return known or Drained()
 
     def crossed(self, period: int | None, last: int) -> bool:
-        return period is not None and self.met_at // period > last // period
+        return period is not None and self.last_sync_step // period > last // period
 
     def one_sided(self) -> bool:
         return self.strategy.consensus_is == "one-sided"
@@ -359,27 +300,27 @@ class Program:
     # --- evaluation --------------------------------------------------------------------------------------
 
     def consensus(self, step: int) -> Generator[Request, None, bool]:
-        """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
+        """Write the parameters to evaluate into `out`, evaluate on rank 0; return whether to stop the run."""
         if self.one_sided() and self.worker.rank != 0:
             return False
         yield from self.strategy.consensus(self.worker, self.state, self.out)
         self.lost = not ops.all_finite(self.out)
         return self.worker.rank == 0 and not self.lost and self.plan.evaluate(self, step)
 
-    def look(self) -> Iterator[Request]:
+    def evaluate_alone(self, period: int) -> Iterator[Request]:
         """Evaluate a one-sided consensus: rank 0 alone, others go on. Its last step is left to the end."""
         plan, clock = self.plan, self.worker.clock
-        if not self.looks or clock // self.looks == self.looked_at // self.looks or self.is_last(clock):
+        if clock // period == self.last_eval_step // period or self.is_last(clock):
             return
-        self.looked_at = clock
-        self.worker.offstage = True
+        self.last_eval_step = clock
+        self.worker.unmetered = True
         wish = yield from self.consensus(clock)
-        self.worker.offstage = False
+        self.worker.unmetered = False
         if self.lost:
             raise Diverged(self.worker.rank, clock, what=CONSENSUS)
         if wish:
             plan.halt()
 
     def is_last(self, clock: int) -> bool:
-        """Whether this worker makes no further step, so that the evaluation at the end is at hand."""
+        """Return whether this worker makes no further step, so that the final evaluation comes next."""
         return clock == self.plan.steps or self.plan.halts(clock) or self.model.feed.ended()

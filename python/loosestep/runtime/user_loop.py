@@ -1,59 +1,66 @@
-"""A run whose loop belongs to the user: one worker's stream of requests, pumped by hand.
+"""A run whose loop belongs to the user: one worker's requests, performed from the user's calls.
 
-`drive` pulls requests until there are none. Here the user's code stands between two of them: whatever waits for
-a gradient stays pending until a backward pass has made it.
+`drive` performs requests until there are none. Here the user's code runs between two of them: what needs a
+gradient stays pending until a backward pass has made it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here, on_card
+from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
 from loosestep.lowering.staging import Staging
-from loosestep.requests import AllReduce, Communication, Compute, Gradient, Ready, Start, Update
+from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start, Update
 from loosestep.requests.worker import Worker
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Plan, Program
-from loosestep.strategies.base import Strategy
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from loosestep.requests import Buffer, Request, Shared
-    from loosestep.runtime.program import Model
 
 EARLY = frozenset({RollCall, Start, Ready})
-"""What a worker with data never waits at once its model can serve it: it may be performed while backward runs."""
+"""What may be performed while backward runs: it never blocks a worker with data, once the model can serve it."""
 
-FROM_THE_USER = frozenset({Ready, Gradient, RollCall})
-"""What stays pending between two steps: only the next backward, or the end, says how it goes on."""
+NEXT_STEP = frozenset({Ready, Gradient, RollCall, type(None)})
+"""What is pending between two steps: the next backward pass, or the end of the data, decides how it goes on."""
 
-GIVEN = frozenset({"own_batches", "own_rest", "epochs", "times"})
+WANTS_GRADIENT = frozenset({Ready, Gradient, type(None)})
+
+SUPPORTED_NEEDS = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION, Need.EPOCH_LENGTH, Need.STEP_TIMES})
 """What a strategy may need and gets here as well: see `Parallel.shard`, `Parallel.ready`, `steps_per_epoch`."""
 
-MISSING = {"own_update": "an update of its own"}
+RUN_IS_OVER = "the run has ended: step() belongs inside the `with optimizer:` that began it"
+
+
+class LoopModel(StepModel, Protocol):
+    """What computes in a loop of the user's."""
+
+    updates: int  # steps that the optimizer has made
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Refuse what needs more than a loop of the user's can give."""
+    """Raise TypeError for a strategy that needs more than a loop of the user's can give."""
     checks.instance("strategy", strategy, Strategy)
-    for need in sorted(strategy.needs - GIVEN):
-        what = MISSING.get(need, need)
-        raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
+    for need in sorted(strategy.needs - SUPPORTED_NEEDS, key=lambda need: need.name):
+        raise TypeError(f"{strategy} needs {need.value}, which a loop of your own cannot give: use loosestep.run")
 
 
-class Joined:
-    """One worker of a transport, before its run begins: it can communicate."""
+class Connection:
+    """One worker of a transport: it can communicate before its run begins, and between its steps."""
 
     def __init__(self, on: Transport, params: Buffer, seed: int = 0) -> None:
         metered = on if isinstance(on, Metered) else Metered(on)
@@ -62,64 +69,63 @@ class Joined:
         self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed = seed
         self.meter = self.session.meters[rank]
-        there = on_card(params)
-        self.staging = Staging(self.worker, self.session.clock(rank), self.waited) if there else None
+        on_device = is_on_device(params)
+        self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
         self.endpoint = self.session.join(self.worker)
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
 
     def share(self, name: str, like: Buffer) -> Shared:
-        """Shared variables are kept in main memory."""
+        """Return a shared variable, which is always kept in main memory."""
         return self.session.share(self.session.ranks[0], name, here(like))
 
-    def waited(self, seconds: float) -> None:
-        """For copies between a card and main memory, which are part of a communication."""
+    def book_copies(self, seconds: float) -> None:
+        """Book copies between a GPU and main memory as part of a communication."""
         self.meter.waiting += seconds
         self.worker.communicating += seconds
 
-    def compute_with(self, model: Model) -> None:
-        """From now on `model` performs what computes."""
-        self.handlers.update(dict.fromkeys(Compute.__subclasses__(), model.perform))
+    def compute_with(self, model: LoopModel) -> None:
+        """Let `model` perform compute requests."""
+        self.handlers.update(model.handlers)
         native, session = self.session.native | model.native, self.session
         self.lowering = Lowering(
             native, self.worker, session.unpriced, grouped=session.grouped, hosts=session.hosts
         )
 
     def agree(self, facts: dict[str, str]) -> None:
-        """All processes must have been asked for the same run."""
+        """Raise Mismatch, on every process, unless all were asked for the same run."""
         check_facts(self.session.all_gather_object("run", lambda: facts)())
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """What `drive` would be given."""
+        """Return the requests as the transport and the model perform them."""
         requests = self.staging.rewrite(requests) if self.staging else requests
         return self.session.wrap(self.worker, self.lowering.lower(requests))
 
-    def perform(self, request: Request) -> None:
-        self.endpoint.doing = request
-        self.handlers[type(request)](request)
-
-    def aside(self, requests: Iterable[Request]) -> None:
-        """Perform requests between two steps: none of them is metered."""
-        before, self.worker.offstage = self.worker.offstage, True
+    def run_unmetered(self, requests: Iterable[Request]) -> None:
+        """Perform requests between two steps."""
+        before, self.worker.unmetered = self.worker.unmetered, True
         try:
             for request in self.lower(requests):
-                self.perform(request)
+                self.endpoint.doing = request
+                self.handlers[type(request)](request)
         finally:
-            self.worker.offstage = before
+            self.worker.unmetered = before
 
 
 class Loop:
-    """Pumps one worker's program. `begun`: the next step's communication has begun, or its gradient is taken."""
+    """Performs one worker's program, as far as the user's code has come.
+
+    `begun`: the next step's communication has begun, or its gradient is taken.
+    """
 
     def __init__(
-        self, strategy: Strategy, joined: Joined, model: Model, steps_per_epoch: int | None = None
+        self, strategy: Strategy, connection: Connection, model: LoopModel, steps_per_epoch: int | None = None
     ) -> None:
-        self.joined, self.worker, self.model = joined, joined.worker, model
-        self.clock = joined.session.clock(self.worker.rank)
-        self.began: float | None = None  # the user's first forward pass since the last step, if somebody knows
-        lengths = (None, None, None, steps_per_epoch)
-        hooks = (lambda program, step: False, no_part, no_commit, self.pause)
-        plan = Plan(strategy, *lengths, *hooks)
-        plan.asks = True
+        self.connection, self.worker, self.model = connection, connection.worker, model
+        self.endpoint, self.handlers = connection.endpoint, dict(connection.handlers)
+        self.handlers[RollCall] = self.call_roll
+        self.clock = connection.session.clock(self.worker.rank)
+        self.forward_at: float | None = None  # the user's first forward pass since the last step, if known
+        plan: Plan[Program] = Plan(strategy, steps_per_epoch=steps_per_epoch, pause=self.pause, asks=True)
         self.program = Program(plan, self.worker, model)
         plan.programs.append(self.program)
         self.over = False
@@ -130,103 +136,110 @@ class Loop:
         """Begin where the program's position says."""
         self.begun = False
         self.round, self.done, self.local = self.worker.round, self.program.progress, True
-        self.requests = self.joined.lower(self.program.script())
+        self.requests = self.connection.lower(self.program.script())
         self.pending = next(self.requests, None)
-        self.left = self.clock()
+        self.left_at = self.clock()
 
     def pause(self, rank: int, still: bool) -> None:
-        (self.joined.session.pause if still else self.joined.session.proceed)(rank)
+        """Stop the worker's clock, or let it go on."""
+        (self.connection.session.pause if still else self.connection.session.proceed)(rank)
 
-    # --- pumping -----------------------------------------------------------------------------------------
+    # --- performing requests -----------------------------------------------------------------------------
 
-    def advance(self) -> None:
-        """Perform what is pending, and see what comes next."""
-        request = self.pending
-        if request is None:
-            raise RuntimeError("the run has ended: step() belongs inside the `with optimizer:` that began it")
-        self.note(request)
-        if type(request) is RollCall and not self.program.stays:
-            request.answer.append(request.present)  # nobody else waits for the answer
-        else:
-            self.joined.perform(request)
-        self.pending = next(self.requests, None)
+    def perform(self) -> None:
+        """Perform what is pending.
 
-    def note(self, request: Request) -> None:
-        """How far the round is, for checkpoints: steps done, and whether there was nothing but local ones."""
+        How far the round is, checkpoints must know: its local steps, and whether it was local steps alone.
+        """
+        request: Any = self.pending
+        kind = type(request)
         if self.worker.round != self.round:
             self.round, self.done, self.local = self.worker.round, 0, True
-        if isinstance(request, Update) and request.local:
+        if kind is Update and request.local:
             self.done += 1
-        elif request is not GRADIENT and type(request) is not RollCall:
+        elif request is not GRADIENT and kind is not RollCall:
             self.local = False
+        self.endpoint.doing = request
+        self.handlers[kind](request)
 
-    def early(self, may: Callable[[Request], bool]) -> None:
-        """While backward runs: go on as far as nothing can wait, and the model says that it may."""
-        while self.pending is not None and type(self.pending) in EARLY and may(self.pending):
-            self.enter()
+    def call_roll(self, request: RollCall) -> None:
+        """Ask the others whether there is data for a round; a worker that need not stay does not wait for them."""
+        if self.program.stays:
+            self.connection.handlers[RollCall](request)
+        else:
+            request.answer.append(request.present)
+
+    def perform_early(self, may: Callable[[Request], bool]) -> None:
+        """While backward runs, go on as far as nothing can block, and the model says that it may."""
+        while type(self.pending) in EARLY and may(self.pending):  # type: ignore[arg-type]
+            self.book_time()
             self.begun = True
-            self.advance()
-            self.left = self.clock()
+            self.perform()
+            self.pending = next(self.requests, None)
+            self.left_at = self.clock()
 
-    def ready(self) -> bool:
-        """Go on to where a gradient is wanted; whether that led through more than the beginning of a round."""
-        self.enter()
+    def to_gradient(self) -> bool:
+        """Go on to where a gradient is wanted, and return whether more than the beginning of a round passed."""
+        self.book_time()
         passed = False
-        while self.pending is not None and type(self.pending) not in (Ready, Gradient):
+        while type(self.pending) not in WANTS_GRADIENT:
             passed |= type(self.pending) is not RollCall
-            self.advance()
-        self.left = self.clock()
+            self.perform()
+            self.pending = next(self.requests, None)
+        self.left_at = self.clock()
         return passed
 
-    def before_update(self) -> None:
-        """The gradient becomes what the optimizer is to see."""
-        self.enter()
+    def to_update(self) -> None:
+        """Go on to where the gradient is what the optimizer is to see."""
+        self.book_time()
         self.begun = True
         while type(self.pending) is not Update:
-            self.advance()
-        self.left = self.clock()
+            if self.pending is None:
+                raise RuntimeError(RUN_IS_OVER)
+            self.perform()
+            self.pending = next(self.requests, None)
+        self.left_at = self.clock()
 
     def finish(self) -> None:
-        """The update, and all communication that follows it."""
-        self.joined.endpoint.check()
-        self.before_update()
-        self.advance()
-        while type(self.pending) not in FROM_THE_USER and self.pending is not None:
-            self.advance()
-        self.begun = False
-        self.began = None
-        self.left = self.clock()
+        """Perform all communication that follows the update, which was performed."""
+        self.pending = next(self.requests, None)
+        if type(self.pending) in NEXT_STEP or not self.program.strategy.synchronous:
+            self.endpoint.check()  # nothing that follows waits for a failed worker, and would raise
+        while type(self.pending) not in NEXT_STEP:
+            self.perform()
+            self.pending = next(self.requests, None)
+        self.begun, self.forward_at, self.left_at = False, None, self.clock()
 
-    def enter(self) -> None:
-        """Book time in the user's code as no waiting; before the forward pass it is no computing either."""
+    def book_time(self) -> None:
+        """Do not book time spent in user code as communication; nor, before the forward pass, as compute."""
         now, worker = self.clock(), self.worker
-        spent, computing = now - self.left, now - max(self.left, self.began or self.left)
+        spent, computing = now - self.left_at, now - max(self.left_at, self.forward_at or self.left_at)
         if isinstance(self.pending, Communication):
-            self.joined.meter.waiting -= spent
+            self.connection.meter.waiting -= spent
             worker.communicating -= spent
             worker.computing += computing
-        else:  # what is pending is computing, since it was asked for
+        else:  # a compute request, whose time is booked as compute since it is pending
             worker.computing -= spent - computing
-        self.left = now
+        self.left_at = now
 
     def forward(self) -> None:
-        """The user's forward pass begins."""
-        if self.began is None:
-            self.began = self.clock()
+        """Note when the user's forward pass begins."""
+        if self.forward_at is None:
+            self.forward_at = self.clock()
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Complete what an earlier round began: nothing is under way while a state is saved, or replaced."""
-        self.joined.aside(self.program.settle())
+    def drain(self) -> None:
+        """Complete what earlier rounds began, so that nothing is in flight while a state is saved or replaced."""
+        self.connection.run_unmetered(self.program.drain())
 
     def between_steps(self, what: str) -> None:
-        """Refuse what must not happen while a step is under way."""
+        """Raise RuntimeError inside a step."""
         if self.begun:
             raise RuntimeError(f"{what} belongs between steps: after step(), before the next backward()")
 
     def consensus(self) -> Buffer:
-        """The parameters to evaluate, on this worker; of a collective consensus every worker asks at one step."""
+        """Return the parameters to evaluate; where the consensus is collective all workers call it at one step."""
         if self.failed is not None:
             raise RuntimeError(
                 f"the run ended with an error ({type(self.failed).__name__}), so there is no consensus: the model "
@@ -234,24 +247,25 @@ class Loop:
             )
         if not self.over:
             self.between_steps("consensus()")
-            self.joined.aside(self.program.strategy.consensus(self.worker, self.program.state, self.program.out))
+            program = self.program
+            self.connection.run_unmetered(program.strategy.consensus(self.worker, program.state, program.out))
             self.check_consensus()
         return self.program.out
 
     def check_consensus(self) -> None:
-        """Raise Diverged where it is not finite: on all workers alike where all have come for it."""
+        """Raise Diverged where the consensus is not finite: on all workers alike where all have called for it."""
         worker, program = self.worker, self.program
         if ops.all_finite(program.out):
             return
         if program.one_sided():
             raise Diverged(worker.rank, worker.clock, what=CONSENSUS)
         board = np.full(1, float(program.unsound()))
-        self.joined.aside([AllReduce(board, op="max")])
+        self.connection.run_unmetered([AllReduce(board, op="max")])
         program.check(board[0], worker.clock, PARAMETERS)
         raise Diverged(0, worker.clock, what=CONSENSUS)
 
     def position(self) -> dict[str, int]:
-        """Where a run can begin again: between rounds, or after some steps of a round's first local ones."""
+        """Return where a run can begin again: between rounds, or after some local steps that open a round."""
         self.between_steps("state_dict()")
         worker, begun = self.worker, type(self.pending) is not RollCall and self.pending is not None
         fresh = worker.round != self.round  # nothing of its round was performed
@@ -260,57 +274,48 @@ class Loop:
                 f"worker {worker.rank} is inside round {worker.round}, after its communication: "
                 "call state_dict() where a round begins"
             )
-        counts = {"clock": worker.clock, "updates": worker.updates, "samples": worker.samples}
-        progress = self.done if begun and not fresh else 0
         return {
-            **counts,
+            "clock": worker.clock,
+            "updates": self.model.updates,
+            "samples": worker.samples,
             "part": self.program.part,
             "round": worker.round - (begun and fresh),
-            "progress": progress,
+            "progress": self.done if begun and not fresh else 0,
         }
 
     def go_to(self, position: dict[str, int]) -> None:
-        """Begin again at a position, of whose part of a schedule the state is there."""
+        """Begin again at a position; the state of its part of a schedule is already there."""
         self.program.progress = position["progress"]
-        self.program.under_way.clear()
-        for name in ("clock", "updates", "samples", "round"):
+        self.program.in_flight.clear()
+        self.model.updates = position["updates"]
+        for name in ("clock", "samples", "round"):
             setattr(self.worker, name, position[name])
         self.restart()
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """The data has ended: stay as long as the strategy wants this worker."""
-        self.enter()
-        if isinstance(self.pending, RollCall):  # asked when there might have been data
+    def finalize(self) -> None:
+        """Go on without data for as long as the strategy wants this worker."""
+        self.book_time()
+        if isinstance(self.pending, RollCall):  # it was made when there might have been data
             self.pending = replace(self.pending, present=False)
         while self.pending is not None:
-            self.advance()
+            self.perform()
+            self.pending = next(self.requests, None)
         self.begun = False
 
     def leave(self, error: BaseException | None, last: Iterable[Request] = ()) -> None:
-        """End this worker, `last` after all else; with an error at once, and the others as the transport says."""
+        """End this worker's run: after its last requests, or at once with the error that the others are told."""
         if self.over:
             return
         try:
             if error is None:
-                self.drain()
-                self.joined.aside(last)
+                self.finalize()
+                self.connection.run_unmetered(last)
         except BaseException as failed:
             error = failed
             raise
         finally:
             self.over, self.pending, self.failed = True, None, error
-            told = error and failure(self.worker, self.joined.endpoint.doing, error)
-            self.joined.session.leave(told)
-
-
-def no_part(program: Program, step: int) -> Generator[Request, None, bool]:
-    """No checkpoint: the user's script saves."""
-    yield from ()
-    return False
-
-
-def no_commit(program: Program, step: int, failed: bool) -> Iterator[Request]:
-    """Nothing was saved."""
-    return iter(())
+            told = error and failure(self.worker, self.endpoint.doing, error)
+            self.connection.session.leave(told)

@@ -46,6 +46,8 @@ class Settings:
     diagnose: bool = False
     discipline: str = "free"
     seed: int = 0
+    device: str = "cpu"
+    warps: int = 1024  # of a GPU, that take rows at once
 
 
 @dataclass
@@ -180,11 +182,12 @@ class Trainer:
         self.told = [*self.told, told] if self.settings.diagnose else [told]
         return told
 
-    def options(self, rows: int) -> dict[str, Any]:
-        """For one call of the engine."""
+    def options(self, rows: int) -> _core.EpochOptions:
+        """Return the options of one call of the native engine: all of them, each by its name."""
         settings = self.settings
         averaging = 0 < settings.average <= self.steps + rows
-        return settings.rate.options(self.epochs, self.cuts) | {
+        return {
+            **settings.rate.options(self.epochs, self.cuts),
             "loss": settings.loss, "epsilon": settings.epsilon, "l2": settings.l2, "l1": settings.l1,
             "intercept_step": settings.intercept_step, "deterministic": settings.deterministic,
             "diagnose": settings.diagnose, "adds": settings.adds, "discipline": settings.discipline,

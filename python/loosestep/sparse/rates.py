@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loosestep import _core
 
 RATES = ("optimal", "constant", "invscaling", "adaptive", "backoff", "adagrad")
 
@@ -38,14 +41,14 @@ class Rate:
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay must be in (0, 1], got {self.decay!r}")
 
-    def options(self, epoch: int, cuts: int) -> dict[str, Any]:
-        """For the engine; `cuts`: how often an adaptive rate was cut."""
-        if self.name == "invscaling":
-            return {"schedule": "invscaling", "eta0": self.eta0, "power_t": self.power_t}
-        if self.name == "optimal":
-            return {"schedule": "optimal", "alpha": self.alpha, "offset": self.offset()}
-        eta0 = self.eta0 * {"backoff": self.decay**epoch, "adaptive": 0.2**cuts}.get(self.name, 1.0)
-        return {"schedule": "constant", "eta0": eta0, "adagrad": self.name == "adagrad"}
+    def options(self, epoch: int, cuts: int) -> _core.RateOptions:
+        """Return the native engine's options of this rate; `cuts`: how often an adaptive rate was cut."""
+        factor = {"backoff": self.decay**epoch, "adaptive": 0.2**cuts}.get(self.name, 1.0)
+        return {
+            "schedule": self.name if self.name in ("invscaling", "optimal") else "constant",
+            "eta0": self.eta0 * factor, "power_t": self.power_t, "alpha": self.alpha,
+            "offset": self.offset() if self.name == "optimal" else 0.0, "adagrad": self.name == "adagrad",
+        }  # fmt: skip
 
     def offset(self) -> float:
         """t0, so that the first step is about as long as weights are large (L. Bottou's svmsgd)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep.foundation import checks
 from loosestep.requests import AllGather
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,13 @@ class DBS(Strategy):
     most: a share is at most multiplied or divided by this at once, before all are brought to sum 1; None: any.
 
     A round sends what a round of its strategy sends; every so many rounds one number more to each worker. Batches
-    must be of all workers together, as `loosestep.data.global_batch` makes them.
+    must be of all workers together, as `loosestep.data.global_batches` makes them.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.linspace(0, 1, 60), np.zeros(60)
-    >>> on = ls.Simulated(4, step_time=0.0, sample_time=1e-3, stragglers=ls.Slow(rank=3, factor=1 / 3))
-    >>> batches = ls.data.together(rows, batch=12, epochs=40)
+    >>> fast = ls.stragglers.SlowWorker(rank=3, factor=1 / 3)
+    >>> on = ls.Simulated(4, step_time=0.0, sample_time=1e-3, stragglers=fast)
+    >>> batches = ls.data.global_batches(rows, batch=12, epochs=40)
     >>> mean = lambda x, batch: x - batch[0].mean()
     >>> result = ls.run(ls.DBS(every=5), mean, np.zeros(1), batches, on=on)
     >>> [worker.samples for worker in result.workers]
@@ -72,12 +73,12 @@ class DBS(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round."""
+        """Return the local steps of a round."""
         return int(getattr(self.strategy, "period", 1))
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return self.strategy.needs | {"own_batches"}
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return self.strategy.needs | {Need.GLOBAL_BATCHES}
 
     @property
     def replicas_agree(self) -> bool:  # type: ignore[override]
@@ -91,13 +92,21 @@ class DBS(Strategy):
     def consensus_in(self) -> str:  # type: ignore[override]
         return self.strategy.consensus_in.replace("state.", "state.inner.")
 
+    def cost(self, n: int, d: int) -> Cost | None:
+        return self.strategy.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """Return the cost of a round after which speeds are gathered."""
+        most = self.strategy.largest_cost(n, d)
+        return most and Cost(most.values, most.messages + n - 1, most.nbytes + 8 * (n - 1))
+
     def init(self, worker: Worker) -> State:
         shares, speeds = [1 / worker.size] * worker.size, [0.0] * worker.size
         inner = self.strategy.init(worker)
         return State(inner=inner, shares=shares, speeds=speeds, samples=0, rounds=0, since=worker.computing)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        worker.shares = state.shares
+        worker.fractions = state.shares
         yield from self.strategy.round(worker, state.inner)
         state.samples += worker.samples
         state.rounds += 1
@@ -105,9 +114,12 @@ class DBS(Strategy):
             yield from self.measure(worker, state)
 
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Everybody learns everybody's speed."""
+        """Gather the speeds of all workers, and choose new shares."""
         seconds = worker.computing - state.since
-        mine, all_of_them = worker.numbers("speed", 1), worker.numbers("speeds", worker.size)
+        mine, all_of_them = (
+            worker.workspace("speed", 1, "float64"),
+            worker.workspace("speeds", worker.size, "float64"),
+        )
         mine[0] = state.samples / seconds if seconds > 0 else 0.0
         yield AllGather(mine, all_of_them)
         state.samples, state.since = 0, worker.computing
@@ -115,13 +127,13 @@ class DBS(Strategy):
         state.shares = self.shared_anew(state.shares, state.speeds)
 
     def smoothed(self, before: float, measured: float) -> float:
-        """A worker's speed; one that computed nothing keeps the speed of before."""
+        """Return a worker's smoothed speed; one that computed nothing keeps its speed."""
         if not before or not measured:
             return measured or before
         return self.smoothing * before + (1 - self.smoothing) * measured
 
     def shared_anew(self, shares: list[float], speeds: list[float]) -> list[float]:
-        """In proportion to the speeds, once all are known."""
+        """Return shares in proportion to the speeds, once all are known."""
         if not all(speeds):
             return shares
         wanted = [speed / sum(speeds) for speed in speeds]
@@ -131,5 +143,5 @@ class DBS(Strategy):
         return [share / sum(wanted) for share in wanted]
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """That of its strategy."""
+        """Yield the consensus of the inner strategy."""
         yield from self.strategy.consensus(worker, state.inner, out)

@@ -1,4 +1,4 @@
-"""What a network holds beside its trained parameters: frozen ones, and buffers such as BatchNorm's statistics."""
+"""A model's buffers, such as BatchNorm's running statistics, and its frozen parameters, on all workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLLECTIVE = ("average", "rank0")
 
 
 def broadcast(layout: Layout, model: nn.Module) -> Iterator[Request]:
-    """Everything becomes rank 0's, bit for bit: other types than float travel as bytes in float64 words."""
+    """Set everything to rank 0's values, bit for bit: other types than float travel as bytes in float64 words."""
     yield Broadcast(layout.params)
     others = [tensor for _, _, tensor in untrained(layout, model)]
     words = to_words(others)
@@ -49,12 +49,12 @@ def untrained(layout: Layout, model: nn.Module) -> Iterator[tuple[str, str, Tens
 
 
 def facts(layout: Layout, model: nn.Module) -> dict[str, str]:
-    """Return what workers must have alike of what is not trained. Raises TypeError for what cannot travel."""
-    told = {}
+    """Return what workers must have alike of what is not trained. Raises TypeError for what cannot be sent."""
+    found = {}
     for kind, name, tensor in untrained(layout, model):
         check(kind, name, tensor)
-        told[f"{kind} {name!r}"] = f"{tuple(tensor.shape)} {tensor.dtype}"
-    return told
+        found[f"{kind} {name!r}"] = f"{tuple(tensor.shape)} {tensor.dtype}"
+    return found
 
 
 def check(kind: str, name: str, tensor: Tensor) -> None:
@@ -70,7 +70,7 @@ def check(kind: str, name: str, tensor: Tensor) -> None:
             "its module, which stays each worker's own"
         )
     elif torch._debug_has_internal_overlap(in_full(tensor)):
-        what = "has elements that lie on each other: say .clone()"
+        what = "has elements that share memory: say .clone()"
     else:
         return
     raise TypeError(f"{kind} {name!r} {what}")
@@ -91,7 +91,7 @@ def write(tensor: Tensor, values: Tensor) -> None:
 
 
 def to_words(tensors: list[Tensor]) -> Buffer:
-    """The bytes of all tensors, one after another."""
+    """Return the bytes of all tensors, one after another."""
     raw = b"".join(as_bytes(tensor).numpy().tobytes() for tensor in tensors)
     words = flat.zeros(-(-len(raw) // 8), np.float64)
     words.view(np.uint8)[: len(raw)] = np.frombuffer(raw, np.uint8)
@@ -99,7 +99,7 @@ def to_words(tensors: list[Tensor]) -> Buffer:
 
 
 def from_words(words: Buffer, tensors: list[Tensor]) -> None:
-    """Back to where they came from."""
+    """Set the tensors to the values that `to_words` was given."""
     raw, start = torch.from_numpy(words.view(np.uint8)), 0
     with torch.no_grad():
         for tensor in tensors:
@@ -109,7 +109,7 @@ def from_words(words: Buffer, tensors: list[Tensor]) -> None:
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """The bytes of its elements, in order: strides of one element may be any, which a view of bytes refuses."""
+    """Return the bytes of its elements, in order; a copy, for a view of bytes refuses odd strides."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     return plain.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
@@ -127,13 +127,14 @@ class Statistics:
                 "use 'own' or 'recompute'"
             )
         self.model = model
-        self.values: Buffer = np.empty(0)  # those of the last meeting
+        self.values: Buffer = np.empty(0)  # those of the last exchange
 
     def tensors(self) -> list[Tensor]:
+        """Return the model's floating-point buffers."""
         return [tensor for tensor in self.model.buffers() if tensor.is_floating_point()]
 
-    def meet(self) -> Iterator[Request]:
-        """All workers agree on values, where the kind says so."""
+    def exchange(self) -> Iterator[Request]:
+        """Average the values over workers, or broadcast rank 0's, where the kind says so."""
         tensors = self.tensors() if self.kind in COLLECTIVE else []
         if not tensors:
             return
@@ -142,7 +143,7 @@ class Statistics:
         yield AllReduce(self.values, op="mean") if self.kind == "average" else Broadcast(self.values)
 
     def place(self) -> None:
-        """The agreed values go into the model."""
+        """Set the model's buffers to the values of the last exchange."""
         if self.values.size:
             tensors = self.tensors()
             parts = torch.from_numpy(self.values).split([tensor.numel() for tensor in tensors])
@@ -151,13 +152,13 @@ class Statistics:
 
     @contextmanager
     def consensus(self, loop: Loop, layout: Layout, batches: Iterable[Any] | None) -> Iterator[nn.Module]:
-        """Consensus parameters and these statistics, for a while."""
+        """Let the model hold the consensus parameters and these statistics inside the block."""
         if (batches is not None) != (self.kind == "recompute"):
             raise ValueError(f"consensus(batches) goes with buffers='recompute', and buffers is {self.kind!r}")
-        layout.casts.bring_in()
-        out = loop.consensus()
+        with layout.flat():
+            out = loop.consensus()
         if not loop.over:
-            loop.joined.aside(self.meet())
+            loop.connection.run_unmetered(self.exchange())
         kept = [tensor.clone() for tensor in self.model.buffers()]
         try:
             with layout.holding(out):

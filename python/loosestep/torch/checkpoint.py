@@ -1,6 +1,6 @@
-"""Checkpoints of a loop of the user's: one file a worker, written and read as those of `run`.
+"""Checkpoints of a user's loop: one file a worker, written and read as those of `run`.
 
-Whatever goes wrong on one worker is told to all before the checkpoint counts, so that all raise and go on alike.
+All workers learn of what goes wrong on one before the checkpoint counts, so that all raise, and go on, alike.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from loosestep.foundation import checks
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.runtime.checkpoint.folder import KEEP, Folder, drawn, holds
-from loosestep.runtime.checkpoint.newest import choose
-from loosestep.runtime.checkpoint.resize import begin_anew, merged, say
+from loosestep.runtime.checkpoint.resize import begin_anew, merged, report_resize
+from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
-from loosestep.torch.contents import Rest, check_optimizer, into_optimizer, of_optimizer
+from loosestep.torch.agreement import Agreement
 from loosestep.torch.flat import plain
-from loosestep.torch.meeting import Meeting
+from loosestep.torch.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
 from loosestep.torch.state_dict import check_identity, restored, saved
-from loosestep.transports.matching import written
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -34,31 +34,37 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer
     from loosestep.runtime.checkpoint.folder import Facts, Part
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.changes import Changes
     from loosestep.torch.step_model import TorchModel
+    from loosestep.torch.tracked_parameters import TrackedParameters
 
 Tensors = dict[str, Any]
 ADVICE = "call restore(folder) first to go on from it, or give another folder"
 
 
-class Folders:
-    """The checkpoint folders of one worker's loop, and what goes into them."""
+class Checkpoints:
+    """The checkpoint folders of one worker's loop, and what is written to them."""
 
     def __init__(
-        self, model: nn.Module, changes: Changes, inner: torch.optim.Optimizer, loop: Loop, numbers: TorchModel
+        self,
+        model: nn.Module,
+        tracked: TrackedParameters,
+        inner: torch.optim.Optimizer,
+        loop: Loop,
+        numbers: TorchModel,
     ) -> None:
-        self.changes, self.layout = changes, changes.layout
+        self.tracked, self.layout = tracked, tracked.layout
         self.inner, self.loop, self.numbers = inner, loop, numbers
-        self.worker, self.rest, self.meeting = loop.worker, Rest(model, self.layout), Meeting(loop)
+        self.worker, self.agreement = loop.worker, Agreement(loop)
+        self.untrained = UntrainedState(model, self.layout)
         self.known: dict[str, Folder] = {}
 
     def signature(self) -> Facts:
-        """Another run's checkpoint is refused; `tensors` says what differs."""
+        """Return what a checkpoint must have in common with this run; `tensors` lets an error say what differs."""
         slots = self.layout.slots
         shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
         params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
         return {
-            "strategy": written(self.loop.program.plan.strategy),
+            "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
             "workers": self.worker.size,
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
@@ -66,7 +72,7 @@ class Folders:
         }
 
     def folder(self, path: str | PathLike[str]) -> Folder:
-        """The one that is known by this path, however it is spelled."""
+        """Return the folder at this path, one however the path is spelled."""
         key = os.path.realpath(path)
         if key not in self.known:
             self.known[key] = Folder(path, self.signature(), resume=True, advice=ADVICE)
@@ -80,14 +86,14 @@ class Folders:
     # --- writing -----------------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP) -> None:
-        """All workers' parts, then the manifest that makes them count."""
-        told = self.meeting.agree("save()", lambda: self.prepare(path, note, keep))
-        check_alike("keep", [kept for *_, kept in told])
+        """Write all workers' parts, then the manifest that makes them count."""
+        prepared = self.agreement.all_or_none("save()", lambda: self.prepare(path, note, keep))
+        check_alike("keep", [kept for *_, kept in prepared])
         folder = self.folder(path)
-        folder.begin(told[0][1])
-        step = max(clock for clock, *_ in told)
+        folder.begin(prepared[0][1])
+        step = max(clock for clock, *_ in prepared)
         try:
-            parts = self.meeting.agree(
+            parts = self.agreement.all_or_none(
                 "save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step))
             )
         except Exception:
@@ -95,7 +101,7 @@ class Folders:
                 folder.drop(step)
             raise
         try:
-            self.meeting.agree("save()", lambda: self.commit(folder, step, parts))
+            self.agreement.all_or_none("save()", lambda: self.commit(folder, step, parts))
         except BaseException:
             folder.fail(step)
             raise
@@ -103,8 +109,8 @@ class Folders:
             folder.follow(step)
 
     def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
-        """What can be refused before anything is written; clock, an id for a new run, and keep."""
-        self.changes.check()
+        """Refuse what can be refused before anything is written; return clock, an id for a new run, and keep."""
+        self.tracked.check()
         check_note(note)
         self.loop.position()
         folder = self.folder(path)
@@ -118,54 +124,55 @@ class Folders:
         return [self.worker.clock, drawn(), folder.keep]
 
     def commit(self, folder: Folder, step: int, parts: list[Part]) -> None:
-        """It counts from now on: rank 0 says so."""
+        """Let the checkpoint count: rank 0 writes its manifest."""
         if self.worker.rank == 0:
             folder.commit(step, parts, {})
 
     def part(self, note: Any, step: int) -> tuple[dict[str, Buffer], Facts]:
-        """This worker's: parameters, strategy, optimizer, the rest of the model, random numbers."""
+        """Return this worker's part: parameters, strategy, optimizer, the rest of the model, random numbers."""
         state = saved(self.loop)
         kept = {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
         for name, values in kept.items():
             if not ops.all_finite(values):
                 raise Diverged(self.worker.rank, step, what=f"the values of {name!r}")
         tensors: Tensors = {"params": here(self.worker.params), **kept}
-        tensors |= {name: state.numpy() for name, state in self.random().items()}
-        extra, optimizer = self.rest.save(tensors), of_optimizer(self.inner, tensors)
+        tensors |= {name: state.numpy() for name, state in self.random_states().items()}
+        extra, optimizer = self.untrained.save(tensors), save_optimizer(self.inner, tensors)
         return tensors, {**state, "optimizer": optimizer, "extra": extra, "note": note}
 
-    def random(self) -> dict[str, torch.Tensor]:
-        """The states of torch's generators of random numbers."""
+    def random_states(self) -> dict[str, torch.Tensor]:
+        """Return the states of torch's generators of random numbers."""
         device = self.layout.slots[0].param.device
-        of_card = {"random.card": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-        return {"random": torch.get_rng_state(), **of_card}
+        of_device = {"random.card": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return {"random": torch.get_rng_state(), **of_device}
 
-    def go_on_drawing(self, tensors: Tensors) -> None:
+    def set_random_states(self, tensors: Tensors) -> None:
+        """Let torch go on drawing where the checkpoint stood."""
         torch.set_rng_state(torch.from_numpy(tensors["random"]))
-        if "random.card" in tensors and "random.card" in self.random():
+        if "random.card" in tensors and "random.card" in self.random_states():
             device = self.layout.slots[0].param.device
             torch.cuda.set_rng_state(torch.from_numpy(tensors["random.card"]), device)
 
     # --- reading -----------------------------------------------------------------------------------------
 
     def restore(self, path: str | PathLike[str]) -> Any:
-        """Go to the newest whole checkpoint, if there is one: its note."""
-        runs = self.meeting.agree("restore()", lambda: self.enter(path))
+        """Go to the newest whole checkpoint, and return its note; None where there is no checkpoint."""
+        runs = self.agreement.all_or_none("restore()", lambda: self.enter(path))
         folder = self.folder(path)
         ranks = [self.worker.rank]
-        found = choose(folder, ranks, lambda mine: self.meeting.tell("restore()", mine))
+        found = choose(folder, ranks, lambda mine: self.agreement.all_gather("restore()", mine))
         folder.begin(runs[0])
         if found is None:
             return None
         read: list[tuple[Tensors, list[Facts]]] = []
-        self.meeting.agree("restore()", lambda: read.append(self.read(folder)))
+        self.agreement.all_or_none("restore()", lambda: read.append(self.read(folder)))
         with understood(str(folder.path)):
-            self.bring_back(folder, *read[0])
-        self.meeting.wait("restore()")
+            self.load(folder, *read[0])
+        self.agreement.barrier("restore()")
         return read[0][1][0]["note"]
 
     def enter(self, path: str | PathLike[str]) -> str:
-        """Open a folder: others' jobs keep out, unless it can only be read. An id for a new run."""
+        """Lock a folder against other jobs, unless it can only be read; return an id for a new run."""
         folder = self.folder(path)
         if self.worker.rank == 0 and not folder.key:
             try:
@@ -179,7 +186,7 @@ class Folders:
         return drawn()
 
     def read(self, folder: Folder) -> tuple[Tensors, list[Facts]]:
-        """Its own part, or what those of another number of workers make together; checked, and nothing changed."""
+        """Return this worker's part, or those of another number of workers merged, checked; change nothing."""
         where = str(folder.path)
         if folder.workers == self.worker.size:
             tensors, own = folder.read(self.worker.rank)
@@ -190,46 +197,46 @@ class Folders:
             tensors, facts = merged(folder, self.loop.program.plan.strategy)
         check_place(self.worker.params, tensors.get("params"), "params", where)
         with understood(where):
-            self.rest.check(tensors, facts[0].get("extra", {}), where)
+            self.untrained.check(tensors, facts[0].get("extra", {}), where)
             check_optimizer(self.inner, facts[0]["optimizer"], where)
             facts[0]["note"]
         return tensors, facts
 
-    def bring_back(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
-        """Everything goes to where the checkpoint stood."""
+    def load(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
+        """Load everything that a checkpoint holds."""
         if folder.workers == self.worker.size:
             place(self.worker.params, tensors["params"], "params", str(folder.path))
-            self.go_on_drawing(tensors)
+            self.set_random_states(tensors)
             state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
             restored(self.loop, {**facts[0], "tensors": state})
         else:
             self.rejoin(folder, tensors, facts)
-        self.rest.load(tensors, facts[0].get("extra", {}))
-        into_optimizer(self.inner, tensors, facts[0]["optimizer"])
+        self.untrained.load(tensors, facts[0].get("extra", {}))
+        load_optimizer(self.inner, tensors, facts[0]["optimizer"])
 
     def rejoin(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
-        """All begin alike, as far as the furthest; see resizing.py."""
+        """Let all workers begin alike, as far as the furthest; see runtime/checkpoint/resize.py."""
         if self.worker.rank == 0:
-            say(folder, self.loop.program.plan.strategy, self.worker.size)
-        self.loop.settle()
+            report_resize(folder, self.loop.program.plan.strategy, self.worker.size)
+        self.loop.drain()
         self.loop.program.enter(facts[0]["position"]["part"])
-        begin_anew(self.loop.program, self.loop.joined.session, tensors["params"], str(folder.path))
-        furthest = {name: max(told["position"][name] for told in facts) for name in facts[0]["position"]}
-        self.meeting.wait("restore()")  # the new center is there
+        begin_anew(self.loop.program, self.loop.connection.session, tensors["params"], str(folder.path))
+        furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}
+        self.agreement.barrier("restore()")  # the new center is set
         self.loop.go_to({**furthest, "samples": 0, "progress": 0})
 
 
-def check_alike(name: str, told: list[Any]) -> None:
-    """Raise ValueError, on all workers, where one said something else than worker 0."""
-    for rank, each in enumerate(told):
-        if each != told[0]:
+def check_alike(name: str, values: list[Any]) -> None:
+    """Raise ValueError, on all workers, where the value of one is not that of worker 0."""
+    for rank, each in enumerate(values):
+        if each != values[0]:
             raise ValueError(
-                f"{name} is {told[0]} on worker 0 and {each} on worker {rank}: say the same on all workers"
+                f"{name} is {values[0]} on worker 0 and {each} on worker {rank}: say the same on all workers"
             )
 
 
 def check_note(note: Any, name: str = "note") -> None:
-    """What is not the same after JSON would come back changed. Raises TypeError that names it."""
+    """Raise TypeError, which names it, for what JSON would not give back unchanged."""
     if note is None or type(note) in (bool, int, str):
         return
     if type(note) is float:

@@ -1,4 +1,4 @@
-"""Flat buffers on a card, of a loop whose parameters lie there: torch tensors with the names of numpy's arrays."""
+"""Flat buffers on a GPU, for models whose parameters are there: tensors with the interface of numpy arrays."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ TYPES: dict[torch.dtype, np.dtype[Any]] = {
 CUDA = 2  # as DLPack numbers devices
 
 
-def lies_on_card(tensor: torch.Tensor) -> bool:
-    """Whether an NVIDIA card holds it."""
+def is_on_device(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is on an NVIDIA GPU."""
     return bool(tensor.device.type == "cuda")
 
 
 def zeros(size: int, like: torch.Tensor, kind: torch.dtype) -> Buffer:
-    """So many zeros, where `like` lies."""
-    if lies_on_card(like):
-        return resident(torch.zeros(size, dtype=kind, device=like.device))
+    """Return so many zeros, on the device of `like`."""
+    if is_on_device(like):
+        return device_buffer(torch.zeros(size, dtype=kind, device=like.device))
     return buffers.zeros(size, TYPES[kind])
 
 
-def resident(tensor: torch.Tensor) -> Buffer:
-    """A buffer that looks at a tensor of one dimension, on a card."""
-    return cast("Buffer", Resident(tensor))
+def device_buffer(tensor: torch.Tensor) -> Buffer:
+    """Return a buffer that is a view of a one-dimensional tensor on a GPU."""
+    return cast("Buffer", DeviceBuffer(tensor))
 
 
 def buffer_of(tensor: torch.Tensor) -> Buffer:
-    """A buffer that looks at a tensor of one dimension, wherever it lies."""
-    held: Buffer = resident(tensor) if lies_on_card(tensor) else tensor.numpy()
+    """Return a buffer that is a view of a one-dimensional tensor, on any device."""
+    held: Buffer = device_buffer(tensor) if is_on_device(tensor) else tensor.numpy()
     return held
 
 
 def tensor_of(buffer: Buffer) -> torch.Tensor:
-    """A tensor that looks at a buffer, and knows of no memory beside it: what is saved of it is not all."""
-    if not isinstance(buffer, Resident):
+    """Return a tensor that is a view of a buffer, with a storage of its own: torch.save writes no more than it."""
+    if not isinstance(buffer, DeviceBuffer):
         return torch.from_numpy(buffer)
     with torch.cuda.device_of(buffer.tensor):
         return torch.from_dlpack(buffer.tensor)
 
 
-def check_card(buffer: Buffer) -> None:
-    """What ops on a card need must be there before anything begins: one is performed."""
-    if isinstance(buffer, Resident):
+def check_device(buffer: Buffer) -> None:
+    """Perform an op on the GPU, so that an error about what it needs comes before anything begins."""
+    if isinstance(buffer, DeviceBuffer):
         ops.copy(buffer[:1], buffers.like(buffer, 1))
 
 
 def side(buffer: Buffer) -> str:
-    """Where it lies, as all workers' must: those on a card go through requests of their own."""
-    return "a card" if isinstance(buffer, Resident) else "the CPU"
+    """Return on which side a buffer is, which must be one for all workers: a GPU's go through other requests."""
+    return "a GPU" if isinstance(buffer, DeviceBuffer) else "the CPU"
 
 
 def described(buffer: Buffer) -> str:
-    """Where it lies, for people."""
+    """Return where a buffer is, for people."""
     device = tensor_of(buffer).device
     return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "CPU"
 
 
-class Resident:
-    """As much of a numpy array as strategies and ops use; ops work on the stream that is torch's just now."""
+class DeviceBuffer:
+    """As much of a numpy array as strategies and ops use; ops run on torch's current stream."""
 
     __slots__ = ("tensor",)
 
@@ -99,45 +99,46 @@ class Resident:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, part: Any) -> Resident:
-        return Resident(self.tensor[part])
+    def __getitem__(self, part: Any) -> DeviceBuffer:
+        return DeviceBuffer(self.tensor[part])
 
     def __setitem__(self, part: Any, values: Any) -> None:
-        if isinstance(values, np.ndarray):  # torch refuses to look at one that is read-only
+        if isinstance(values, np.ndarray):  # torch refuses a view of a read-only one
             values = torch.from_numpy(values if values.flags.writeable else values.copy())
-        self.tensor[part] = values.tensor if isinstance(values, Resident) else values
+        self.tensor[part] = values.tensor if isinstance(values, DeviceBuffer) else values
 
     def fill(self, value: float) -> None:
         self.tensor.fill_(value)
 
-    def reshape(self, *shape: int) -> Resident:
-        return Resident(self.tensor.reshape(*shape))
+    def reshape(self, *shape: int) -> DeviceBuffer:
+        return DeviceBuffer(self.tensor.reshape(*shape))
 
-    def copy(self) -> Resident:
-        return Resident(self.tensor.clone())
+    def copy(self) -> DeviceBuffer:
+        return DeviceBuffer(self.tensor.clone())
 
-    def like(self, size: int) -> Resident:
-        """So many zeros."""
-        return Resident(self.tensor.new_zeros(size))
+    def like(self, size: int) -> DeviceBuffer:
+        """Return so many zeros."""
+        return DeviceBuffer(self.tensor.new_zeros(size))
 
     def __float__(self) -> float:
-        """Of one number."""
+        """Return the number of a buffer of one."""
         return float(self.tensor)
 
     def numpy(self) -> Buffer:
-        """A copy in main memory, when all that was asked of the stream is done."""
+        """Return a copy in main memory, made when the current stream has done all that it was asked."""
         copied: Buffer = self.tensor.to("cpu", copy=True).numpy()
         return copied
 
-    def mirror(self) -> Pinned:
-        return Pinned(self.tensor)
+    def mirror(self) -> PinnedMirror:
+        """Return pinned memory of the same size."""
+        return PinnedMirror(self.tensor)
 
     # --- how ops find it ---------------------------------------------------------------------------------
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        told = {"shape": self.shape, "typestr": self.dtype.str, "data": (self.tensor.data_ptr(), False)}
-        return {**told, "strides": None, "version": 3}
+        view = {"shape": self.shape, "typestr": self.dtype.str, "data": (self.tensor.data_ptr(), False)}
+        return {**view, "strides": None, "version": 3}
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CUDA, self.tensor.device.index or 0
@@ -146,14 +147,14 @@ class Resident:
         return 0, int(torch.cuda.current_stream(self.tensor.device).cuda_stream)
 
 
-class Pinned:
-    """Main memory that the card's copy engines reach, and a stream of copies beside what the card computes."""
+class PinnedMirror:
+    """Pinned main memory, and a stream of copies beside what the GPU computes."""
 
     def __init__(self, like: torch.Tensor) -> None:
         self.held = torch.empty(like.numel(), dtype=like.dtype, pin_memory=True)
         self.array: Buffer = self.held.numpy()
         self.device, self.stream = like.device, torch.cuda.Stream(like.device)
-        self.before, self.behind = (torch.cuda.Event(blocking=True) for _ in range(2))  # who waits for them sleeps
+        self.before, self.behind = (torch.cuda.Event(blocking=True) for _ in range(2))  # waiting for them sleeps
 
     def bring(self, source: Any) -> None:
         self.copy(self.held, source.tensor)
@@ -163,7 +164,7 @@ class Pinned:
         torch.cuda.current_stream(self.device).wait_event(self.behind)
 
     def copy(self, to: torch.Tensor, source: torch.Tensor) -> None:
-        """When what is torch's current stream just now has done all that it was asked."""
+        """Begin a copy when torch's current stream has done all that it was asked."""
         self.before.record(torch.cuda.current_stream(self.device))
         self.stream.wait_event(self.before)
         with torch.cuda.stream(self.stream):
@@ -173,7 +174,7 @@ class Pinned:
     def done(self) -> bool:
         return bool(self.behind.query())
 
-    def wait_for_card(self) -> None:
+    def wait_for_device(self) -> None:
         self.before.synchronize()
 
     def wait(self) -> None:

@@ -1,8 +1,8 @@
-"""A network's parameters as views of one flat buffer, and places for their gradients in another."""
+"""A model's parameters as views of one flat buffer, and places for their gradients in another."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -14,10 +14,11 @@ from torch.nn.parameter import is_lazy
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.requests.base import address
-from loosestep.torch.device_buffer import lies_on_card, tensor_of, zeros
+from loosestep.torch.device_buffer import is_on_device, tensor_of, zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from loosestep.requests import Buffer
 
@@ -32,7 +33,7 @@ class Slot:
     param: nn.Parameter
     start: int
     stop: int
-    home: int  # the address of its values: its view of the flat parameters, or its own memory where it is cast
+    address: int  # of its values: of its view of the flat parameters, or its own memory where it is cast
     cast: Tensor | None  # its place in the flat parameters, where its dtype is another
     grad: Tensor = field(init=False)  # the view of the flat gradient
     passes: int = 0  # backward passes that reached it in this step, less those whose gradient was thrown away
@@ -40,7 +41,7 @@ class Slot:
 
 
 def trained(model: nn.Module, held: Iterable[nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
-    """The parameters that the optimizer holds and that are trained, by name, each once."""
+    """Return the parameters that the optimizer holds and that are trained, by name, each once."""
     names = {param: plain(name) for name, param in model.named_parameters()}
     wanted = list(held)
     strange = [str(tuple(param.shape)) for param in wanted if param not in names]
@@ -58,15 +59,15 @@ def plain(name: str) -> str:
 
 
 def check(named: list[tuple[str, nn.Parameter]]) -> None:
-    """The flat buffer must be able to hold them, in the memory of this machine."""
+    """Refuse parameters that the flat buffer cannot hold."""
     if not named:
         raise ValueError("the optimizer holds no parameter that requires a gradient")
     first = named[0][1]
     for name, param in named:
         if is_lazy(param):
             raise TypeError(f"parameter {name!r} has no shape yet: give the model a batch before parallel()")
-        if param.device.type != "cpu" and not lies_on_card(param):
-            raise TypeError(f"parameters must be on the CPU or an NVIDIA card, got {name!r} on {param.device}")
+        if param.device.type != "cpu" and not is_on_device(param):
+            raise TypeError(f"parameters must be on the CPU or an NVIDIA GPU, got {name!r} on {param.device}")
         if param.device != first.device:
             raise ValueError(
                 f"parameters must be on one device: {name!r} is on {param.device}, others on {first.device}"
@@ -78,34 +79,56 @@ def check(named: list[tuple[str, nn.Parameter]]) -> None:
 
 
 def widest(named: list[tuple[str, nn.Parameter]]) -> torch.dtype:
-    """What holds every value of each: float64 where any is, else float32."""
+    """Return the dtype that holds every value of each: float64 where any is, else float32."""
     return torch.float64 if any(param.dtype == torch.float64 for _, param in named) else torch.float32
 
 
 class Casts:
-    """Between our calls the parameters are right, inside them the slots; each call begins and ends with a copy.
+    """Parameters whose dtype is not the flat buffer's: they keep their memory, and slots hold casts of them.
 
-    slot <- param exactly: the flat dtype holds every value of the narrower ones.
-    param <- slot rounded to nearest: exactly what it was, where no strategy has moved the slot.
+    slot <- param is exact: the flat dtype holds every value of the narrower ones.
+    param <- slot rounds to nearest: it gives back what the parameter was, where no strategy has moved the slot.
     """
 
     def __init__(self, slots: list[Slot]) -> None:
         cast = [(slot.param.data, slot.cast) for slot in slots if slot.cast is not None]
         self.params = [param for param, _ in cast]  # as .data, so that autograd sees no write, as with views
         self.places = [place for _, place in cast]
+        self.is_flat = False
 
-    def __bool__(self) -> bool:
-        return bool(self.params)
+    def to_flat(self) -> None:
+        """Copy the parameters to their slots."""
+        torch._foreach_copy_(self.places, self.params)
+        self.is_flat = True
 
-    def bring_in(self) -> None:
-        """Parameters -> slots: before anything reads the flat buffer."""
-        if self.params:
-            torch._foreach_copy_(self.places, self.params)
+    def from_flat(self) -> None:
+        """Copy the slots to their parameters."""
+        torch._foreach_copy_(self.params, self.places)
+        self.is_flat = False
 
-    def carry_out(self) -> None:
-        """Slots -> parameters: after a strategy may have moved the flat buffer."""
-        if self.params:
-            torch._foreach_copy_(self.params, self.places)
+    @contextmanager
+    def flat(self) -> Iterator[None]:
+        """Let the slots hold the values inside; a block within such a block adds nothing."""
+        if self.is_flat:
+            yield
+            return
+        self.to_flat()
+        try:
+            yield
+        except BaseException:
+            self.is_flat = False  # a failed GPU would refuse the copy, and what arrived in part is worth none
+            raise
+        self.from_flat()
+
+    @contextmanager
+    def unflat(self) -> Iterator[None]:
+        """Let the parameters hold the values inside, for torch's optimizer, where a block of `flat` goes on."""
+        if not self.is_flat:
+            yield
+            return
+        self.from_flat()
+        yield
+        self.to_flat()
 
 
 class Layout:
@@ -115,7 +138,14 @@ class Layout:
     travels with the rest (under 64 bytes a parameter).
 
     The buffer is of the widest dtype. Parameters of that dtype are views of it; others keep their own memory, and
-    their slots are casts of them (`Casts`).
+    their slots are casts of them (`Casts`). Where there are such, one side alone holds the values: the parameters
+    while the user's code runs, the slots inside
+
+        with layout.flat():
+
+    which every public entry uses around what reads or writes the flat buffer. It copies to the slots, and back at
+    the end. If the block raises, nothing is copied back: cast parameters keep the values that they had when it
+    began. With one dtype both sides are the same memory, and nothing is done.
     """
 
     def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
@@ -125,12 +155,16 @@ class Layout:
         starts = buffers.places([param.numel() * size for _, param in named])
         self.params = zeros(starts[-1] // size, named[0][1], kind)
         self.slots = [self.slot(*each, start // size) for each, start in zip(named, starts, strict=False)]
-        self.casts = Casts(self.slots)
+        casts = Casts(self.slots)
+        self.has_casts = bool(casts.params)
+        self.flat: Callable[[], AbstractContextManager[None]] = casts.flat if self.has_casts else nullcontext
+        self.unflat: Callable[[], AbstractContextManager[None]] = casts.unflat if self.has_casts else nullcontext
         self.grad: Tensor  # the flat gradient
         self.shared = False  # other workers write the parameters
         self.away = False  # the model's parameters are other values for a while
 
     def slot(self, name: str, param: nn.Parameter, start: int) -> Slot:
+        """Copy a parameter into the flat buffer, and make it a view of its place there."""
         stop = start + param.numel()
         view = tensor_of(self.params[start:stop])
         view.copy_(in_memory_order(param))
@@ -141,86 +175,94 @@ class Layout:
         return Slot(name, param, start, stop, param.data_ptr(), cast)
 
     def move(self, params: Buffer) -> None:
-        """Parameters lie in `params` from now on, which holds their values."""
+        """Make the parameters views of `params`, which holds their values."""
         whole = tensor_of(params)
         for slot in self.slots:
             view = whole[slot.start : slot.stop].as_strided(slot.param.shape, slot.param.stride())
-            slot.param.data, slot.home = view, view.data_ptr()
+            slot.param.data, slot.address = view, view.data_ptr()
         self.params = params
 
     @contextmanager
     def holding(self, values: Buffer) -> Iterator[None]:
-        """The model's parameters are `values`, for a while; gradients of that time are gone after it."""
-        home, kept = self.params, self.params.copy()
+        """Let the model's parameters be `values` inside the block; gradients of that time are gone after it."""
         grads = [slot.param.grad for slot in self.slots]
         self.away = True
         try:
             self.put(None for _ in grads)
-            if self.shared:  # others go on writing there, so the model looks elsewhere
-                self.move(values)
-            else:
-                ops.copy(values, home)
-                self.casts.carry_out()
-            yield
+            with self.shown_elsewhere(values) if self.shared else self.shown(values):
+                yield
         finally:
-            if self.shared:
-                self.move(home)
-            else:
-                ops.copy(kept, home)
-                self.casts.carry_out()
             self.put(grads)
             self.away = False
 
+    @contextmanager
+    def shown(self, values: Buffer) -> Iterator[None]:
+        """Copy `values` to where the parameters are, and their own values back at the end."""
+        with self.flat():
+            kept = self.params.copy()
+            ops.copy(values, self.params)
+        try:
+            yield
+        finally:
+            with self.flat():
+                ops.copy(kept, self.params)
+
+    @contextmanager
+    def shown_elsewhere(self, values: Buffer) -> Iterator[None]:
+        """Let the parameters be views of `values`: other workers go on writing where they were."""
+        home = self.params
+        self.move(values)
+        try:
+            yield
+        finally:
+            self.move(home)
+
     def put(self, grads: Iterable[Tensor | None]) -> None:
-        """The gradients that torch sees."""
+        """Set the gradients that torch sees."""
         for slot, grad in zip(self.slots, grads, strict=True):
             slot.param.grad = grad
 
     def attach(self, grad: Buffer) -> None:
-        """Gradients have their places in `grad`."""
+        """Give gradients their places in `grad`."""
         self.grad = tensor_of(grad)
         for slot in self.slots:
             place = self.grad[slot.start : slot.stop]
             slot.grad = place.as_strided(slot.param.shape, strides(slot.param), slot.start).data
 
-    def check_home(self) -> None:
-        """Someone may have replaced a parameter's memory: then nothing here would move it."""
-        for slot in self.slots:
-            if slot.param.data_ptr() != slot.home:
-                raise RuntimeError(
-                    f"the memory of parameter {slot.name!r} was replaced after parallel(): convert or move the "
-                    "model before; after close() another parallel() may have it"
-                )
-
     def in_bucket(self, bucket: Buffer) -> list[Slot]:
-        """The slots that a part of the flat gradient touches."""
+        """Return the slots that a part of the flat gradient touches."""
         first = (address(bucket) - self.grad.data_ptr()) // bucket.itemsize
         last = first + bucket.size
         return [slot for slot in self.slots if slot.start < last and slot.stop > first]
 
 
-class AtHome:
-    """Keeps recurrent layers of a card from moving their weights into a vector of their own, until `remove()`.
+class UnflattenedRNNs:
+    """Keeps recurrent layers on a GPU from moving their weights to a vector of their own, until `remove()`.
 
-    Nobody would find them there.
+    A weight that has moved is no view of the flat buffer, so no strategy would reach it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         for layer in self.layers:
-            layer.flatten_parameters = nothing
+            layer.flatten_parameters = leave_unflattened
 
     def remove(self) -> None:
+        """Let them move their weights again."""
         for layer in self.layers:
             vars(layer).pop("flatten_parameters", None)
 
 
-def nothing() -> None:
-    """In place of flatten_parameters()."""
+def leave_unflattened() -> None:
+    """Do nothing, in place of flatten_parameters()."""
 
 
-def bring_home(slot: Slot) -> None:
-    """Let a gradient that torch made lie in the flat buffer, or its cast; None becomes zero, unless frozen."""
+def copy_gradient(slot: Slot) -> None:
+    """Copy a gradient that torch made to its place in the flat one, and let torch see that place.
+
+    A cast parameter's gradient stays where torch made it. A parameter without one has gradient zero, which torch
+    sees too unless the parameter is frozen.
+    """
     found = slot.param.grad
     if found is slot.grad:
         return
@@ -241,16 +283,16 @@ def bring_home(slot: Slot) -> None:
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
-    """The elements as they lie in memory, in one dimension."""
+    """Return the elements as they lie in memory, in one dimension."""
     dense = tensor.detach() if is_dense(tensor) else tensor.detach().contiguous()
     return dense.as_strided((dense.numel(),), (1,))
 
 
 def strides(tensor: Tensor) -> tuple[int, ...]:
-    """Those of the tensor where its elements fill their memory, else those of a contiguous one."""
+    """Return the tensor's strides where its elements fill their memory, else those of a contiguous one."""
     return tuple((tensor if is_dense(tensor) else tensor.contiguous()).stride())
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill a stretch of memory, in whatever order."""
+    """Return whether the elements fill a stretch of memory, in whatever order."""
     return bool(torch.empty_like(tensor).stride() == tensor.stride())

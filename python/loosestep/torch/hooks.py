@@ -1,4 +1,4 @@
-"""What an open parallel() hangs on torch's objects: it goes with it when it closes."""
+"""Hooks of an open parallel() on torch's objects, removed when it closes; no parameter belongs to two of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Handle(Protocol):
-    """What torch gives for a hook."""
+    """What torch returns for a hook that it has registered."""
 
     def remove(self) -> None: ...
 
 
-class Unshared:
+class UncopiedHook:
     """A forward pre-hook that a copy or a pickle of its module does not take along."""
 
     def __init__(self, function: Callable[[nn.Module, Any], None]) -> None:
@@ -27,21 +27,21 @@ class Unshared:
         self.function(module, arguments)
 
     def __reduce__(self) -> Any:
-        """Stand for dict.get, which hands the arguments back: a program that loads it needs no loosestep."""
+        """Return dict.get, a hook that does nothing: a program that loads it needs no loosestep."""
         return getattr, ({}, "get")
 
 
 class Hooks:
-    """Of one parallel(), from its beginning to close(): its handles, and the parameters that only it trains."""
+    """The hooks of one parallel() until it closes, and the parameters that only it trains."""
 
-    open: ClassVar[WeakSet[Hooks]] = WeakSet()  # all that are, in this process
+    open: ClassVar[WeakSet[Hooks]] = WeakSet()  # in this process
 
     def __init__(self, params: Iterable[nn.Parameter], handles: Iterable[Handle]) -> None:
         self.params, self.handles = set(params), list(handles)
         self.open.add(self)
 
     def close(self) -> None:
-        """Torch is as it was."""
+        """Remove them all."""
         self.open.discard(self)
         for handle in self.handles:
             handle.remove()
@@ -49,7 +49,7 @@ class Hooks:
 
 
 def check_free(named: Iterable[tuple[str, nn.Parameter]]) -> None:
-    """Refuse parameters that another open parallel() trains: each would count, and move, what is the other's."""
+    """Refuse parameters that another open parallel() trains: each would count and move the other's gradients."""
     others = list(Hooks.open)
     for name, param in named:
         if any(param in hooks.params for hooks in others):

@@ -1,4 +1,4 @@
-"""A torch network for loops that the library owns."""
+"""`Model`: a torch module for `run`, whose loop the library owns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
-from loosestep.torch.flat import Layout, bring_home
+from loosestep.torch.flat import Layout, copy_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Replica:
-    """One network whose parameters are views of a flat buffer."""
+    """One module whose parameters are views of a flat buffer."""
 
     def __init__(self, factory: Callable[[], nn.Module]) -> None:
         self.module = factory()
@@ -30,16 +30,17 @@ class Replica:
         self.layout.attach(self.grad)
 
     def load(self, x: Buffer) -> nn.Module:
-        self.layout.params[:] = x.reshape(-1)
-        self.layout.casts.carry_out()
+        """Return the module with the parameters x."""
+        with self.layout.flat():
+            self.layout.params[:] = x.reshape(-1)
         return self.module
 
 
 class Model:
-    """A network as `run` wants it: a start `x0` and a `gradient`.
+    """A torch module as `run` wants it: a start `x0` and a `gradient`.
 
-    factory: makes the network, the same at every call; each thread has a replica of its own. Under `Simulated`
-        all workers have one thread, so they share BatchNorm's statistics.
+    factory: returns the module, the same at every call; each thread has a replica of its own. Under `Simulated`
+        all workers run in one thread, so they share BatchNorm's statistics.
     loss: (module, batch) -> scalar tensor.
 
     >>> import loosestep as ls, loosestep.torch, torch
@@ -59,23 +60,23 @@ class Model:
         self.x0 = here(self.replica().layout.params).copy()
 
     def replica(self) -> Replica:
-        """This thread's."""
+        """Return this thread's replica."""
         if not hasattr(self.local, "replica"):
             self.local.replica = Replica(self.factory)
         replica: Replica = self.local.replica
         return replica
 
     def gradient(self, x: Buffer, batch: Any) -> tuple[float, Buffer]:
-        """The loss on a batch, and its gradient at x."""
+        """Return the loss on a batch, and its gradient at x."""
         replica = self.replica()
         module = replica.load(x)
         module.zero_grad()
         loss = self.loss(module, batch)
         loss.backward()
         for slot in replica.layout.slots:
-            bring_home(slot)
+            copy_gradient(slot)
         return float(loss.detach()), here(replica.grad)
 
     def module(self, x: Buffer) -> nn.Module:
-        """This thread's network with the parameters x, to evaluate or to save; `gradient` moves it on."""
+        """Return this thread's module with the parameters x, to evaluate or save; `gradient` changes them."""
         return self.replica().load(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,27 +11,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
+from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.requests import AllReduce, Update
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
-from loosestep.runtime.user_loop import Joined, Loop
-from loosestep.torch import batch_norm
-from loosestep.torch import samplers as shard
+from loosestep.runtime.user_loop import Connection, Loop
+from loosestep.strategies.base import Need
+from loosestep.torch import batch_norm, samplers
+from loosestep.torch.backward_passes import MEANWHILE
 from loosestep.torch.batch_norm import Statistics, broadcast
-from loosestep.torch.changes import Changes
-from loosestep.torch.checkpoint import Folders
-from loosestep.torch.device_buffer import check_card
-from loosestep.torch.ending import Ending, fail, well
-from loosestep.torch.flat import AtHome, Layout, trained
-from loosestep.torch.hooks import Hooks, Unshared, check_free
-from loosestep.torch.options import Options
-from loosestep.torch.passes import MEANWHILE
-from loosestep.torch.setup import facts, say, scale
-from loosestep.torch.shared_state import Arena, check_hosted, check_in_memory, check_one_dtype, sparse_of
+from loosestep.torch.checkpoint import Checkpoints
+from loosestep.torch.device_buffer import check_device
+from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
+from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
+from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
+from loosestep.torch.hyperparameters import Hyperparameters
+from loosestep.torch.setup import facts, print_banner, scale
+from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
 from loosestep.torch.state_dict import own_part, restored, saved
 from loosestep.torch.step_model import Moments, TorchModel
+from loosestep.torch.tracked_parameters import TrackedParameters
 from loosestep.transports.matching import build
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ Answer = TypeVar("Answer")
 
 
 class Parallel(torch.optim.Optimizer):
-    """A torch optimizer whose step is a strategy's. Made by `parallel`.
+    """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
-    `rank` and `size` say who this worker is, `meter` what it sent.
+    `rank` and `size` are this worker's, `meter` counts what it sent.
     """
 
     _built = False
@@ -63,104 +64,106 @@ class Parallel(torch.optim.Optimizer):
         statistics: Statistics,
         scale_rate: str,
     ) -> None:
-        strategy, accumulate = run.strategy, run.accumulate
-        held = [param for group in inner.param_groups for param in group["params"]]
-        named = trained(model, held)
+        named = trained(model, (param for group in inner.param_groups for param in group["params"]))
         check_free(named)
         self.layout = Layout(named)
-        if on_card(self.layout.params):
-            check_card(self.layout.params)
-        self.changes = Changes(model, self.layout, inner)
-        self.joined = Joined(on, self.layout.params, run.seed)
-        self.worker, self.meter = self.joined.worker, self.joined.meter
+        if is_on_device(self.layout.params):
+            check_device(self.layout.params)
+        self.tracked = TrackedParameters(model, self.layout, inner)
+        self.connection = Connection(on, self.layout.params, run.seed)
+        self.process = os.getpid()
+        self.worker, self.meter = self.connection.worker, self.connection.meter
         self.rank, self.size = self.worker.rank, self.worker.size
         self.layout.attach(self.worker.grad)
-        self.model = TorchModel(self.layout, self.worker, inner, strategy, accumulate)
-        self.statistics, self.inner, self.accumulate = statistics, inner, accumulate
-        self.arena: Arena | None = None  # where workers share the optimizer's state
+        self.model = TorchModel(self.layout, self.worker, inner, run.strategy, run.accumulate)
+        self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
+        self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
-        self.needs = strategy.needs
-        self.begin(model, run)
-        self.folders = Folders(model, self.changes, inner, self.loop, self.model)
+        self.needs = run.strategy.needs
+        self._begin(model, run)
+        self.checkpoints = Checkpoints(model, self.tracked, inner, self.loop, self.model)
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
-        self._share()
-        self.hooks = Hooks((slot.param for slot in self.layout.slots), self._hung(model))
+        self._alias_inner()
+        self.hooks = Hooks((slot.param for slot in self.layout.slots), self._hooks(model))
         self._built = True
-        self.ending: Ending | None = None  # one alone need not say that it ends
+        self.exit_handler: ExitHandler | None = None  # one worker alone need not tell others that it ends
         if self.size > 1:
-            self.ending = Ending(self._at_exit)
-            say(run, on, inner, self.worker, self.arena)
+            self.exit_handler = ExitHandler(self._at_exit)
+            print_banner(run, on, inner, self.worker, self.shared_state)
 
-    def begin(self, model: nn.Module, run: Run) -> None:
-        """All workers find that they do the same, and start from rank 0's values."""
+    def _begin(self, model: nn.Module, run: Run) -> None:
+        """Check that all workers do the same, and start all from rank 0's values."""
         strategy = run.strategy
         try:
-            self.joined.compute_with(self.model)
-            self.joined.worker.edges = [slot.start for slot in self.layout.slots]
-            if strategy.shares and self.size > 1:  # one alone is plain torch
-                check_hosted(strategy, self.joined.session)
+            self.connection.compute_with(self.model)
+            self.connection.worker.edges = [slot.start for slot in self.layout.slots]
+            if strategy.shared_buffers and self.size > 1:  # one alone is plain torch
+                check_hosted(strategy, self.connection.session)
                 check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
-                self.arena = Arena(self.inner, self.layout, sparse_of(model))
-            told = facts(run, self.statistics.kind, self.inner, self.layout, self.arena)
+                self.shared_state = SharedState(self.inner, self.layout, sparse_of(model))
+            told = facts(run, self.statistics.kind, self.inner, self.layout, self.shared_state)
             told |= batch_norm.facts(self.layout, model)
-            self.options = Options(self.joined, self.inner)
-            self.joined.agree(told | (build(strategy) if self.size > 1 else {}))
-            self.joined.aside(broadcast(self.layout, model))
-            if self.arena:
-                self.share(self.arena)
-            self.layout.casts.carry_out()
+            self.hyperparameters = Hyperparameters(self.connection, self.inner)
+            self.connection.agree(told | (build(strategy) if self.size > 1 else {}))
+            with self.layout.flat():
+                self.connection.run_unmetered(broadcast(self.layout, model))
+            if self.shared_state:
+                self._share(self.shared_state)
             self.worker.moments = Moments(self.layout, self.inner)
-            self.loop = Loop(strategy, self.joined, self.model, run.steps_per_epoch)
+            self.loop = Loop(strategy, self.connection, self.model, run.steps_per_epoch)
             self.model.synchronous = lambda: self.loop.program.strategy.synchronous
         except BaseException as error:
-            self.joined.session.leave(error)
+            self.connection.session.leave(error)
             raise
 
-    def share(self, arena: Arena) -> None:
-        """Parameters and the optimizer's state lie in memory that all workers map."""
-        session = self.joined.session
+    def _share(self, state: SharedState) -> None:
+        """Move parameters and the optimizer's state to memory that all workers map."""
+        session = self.connection.session
         self.layout.move(session.in_common("params", self.layout.params))
         self.worker.params, self.layout.shared = self.layout.params, True
-        arena.share(session)
-        self.joined.aside([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
+        state.share(session)
+        self.connection.run_unmetered([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
-    def _share(self) -> None:
-        """One state and one list of groups, so that a scheduler of ours sets the rates of the user's."""
+    def _alias_inner(self) -> None:
+        """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
-    def _loaded(self, inner: torch.optim.Optimizer) -> None:
-        if self.arena:
-            self.arena.take_over()
-        self._share()
+    def _inner_loaded(self, inner: Any) -> None:
+        if self.shared_state:
+            self.shared_state.take_over()
+        self._alias_inner()
 
-    def _hung(self, model: nn.Module) -> Iterator[Handle]:
-        """Hang this on torch's objects: nothing of it goes into a copy or a file of the model."""
-        yield self.inner.register_load_state_dict_post_hook(self._loaded)
-        if self.needs & {"times", "own_batches"}:
-            yield model.register_forward_pre_hook(Unshared(self._forward))
-        if on_card(self.layout.params):
-            yield AtHome(model)
+    def _hooks(self, model: nn.Module) -> Iterator[Handle]:
+        """Register hooks with torch's objects; nothing of them goes into a copy or a file of the model."""
+        yield self.inner.register_load_state_dict_post_hook(self._inner_loaded)
+        if self.needs & {Need.STEP_TIMES, Need.GLOBAL_BATCHES}:
+            yield model.register_forward_pre_hook(UncopiedHook(self._forward))
+        if is_on_device(self.layout.params):
+            yield UnflattenedRNNs(model)
         for slot in self.layout.slots:
             yield slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
 
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        if not self.layout.away and self.model.arrive(slot) and self.size > 1:  # one alone has nothing to send
-            self.loop.early(self.model.may_begin)
+        if self.layout.away or not self.model.arrive(slot) or self.size == 1:  # one alone has nothing to send
+            return
+        begins = type(self.loop.pending) is RollCall  # a round, which may read the parameters
+        with self.model.flat() if begins else nullcontext():
+            self.loop.perform_early(self.model.may_perform)
 
     def _forward(self, model: nn.Module, arguments: Any) -> None:
         if torch.is_grad_enabled() and not self.layout.away:
             self.loop.forward()
 
     def __getattr__(self, name: str) -> Any:
-        """What the wrapped optimizer has besides, such as train() and eval() of schedule-free ones."""
+        """Return what the wrapped optimizer has besides, such as train() and eval() of schedule-free ones."""
         if name.startswith("_") or "inner" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.inner, name)
 
-    def _own(self, what: str, *, over: bool = False) -> None:
-        """Refuse what is about this worker's own parameters while the model holds others, or after the end."""
+    def _require_own(self, what: str, *, over: bool = False) -> None:
+        """Refuse a call while the model holds others' parameters, after the end, or in a forked process."""
         if self.layout.away:
             raise RuntimeError(
                 f"{what} inside consensus() or once() would take the consensus for this worker's own parameters: "
@@ -168,134 +171,142 @@ class Parallel(torch.optim.Optimizer):
             )
         if self.loop.over and not over:
             raise RuntimeError(f"the run has ended: {what} belongs inside the `with optimizer:` that began it")
+        if os.getpid() != self.process and not self.loop.over:
+            self.loop.endpoint.check()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Refused: a copy would have no part in the run."""
+        """Raise TypeError: a copy would have no part in the run."""
         raise TypeError("what parallel() returns takes part in a run: state_dict() and save() keep it, not a copy")
 
     # --- what every torch optimizer has ------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: the flat buffers, and what other workers know of them, are made."""
+        """Raise TypeError: the flat buffers are made."""
         if self._built:
             raise TypeError("add_param_group() comes before parallel(): all workers have agreed on the parameters")
         super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As the inner optimizer does. Where gradients are averaged it comes before backward(), never after it."""
-        aside = self.layout.away or self.loop.over
-        if self.model.begun and not aside and (self.size > 1 or self.model.copies):
+        """Reset the gradients as the inner optimizer does.
+
+        Raises RuntimeError between backward() and step() where gradients are averaged: they are being sent.
+        """
+        outside = self.layout.away or self.loop.over
+        if self.model.begun and not outside and (self.size > 1 or self.model.copies):
             raise RuntimeError(
                 "zero_grad() between backward() and step() erases gradients that are being sent to the other "
                 f"workers: a step that is to be skipped is skipped before its backward(); {MEANWHILE}"
             )
         self.inner.zero_grad(set_to_none)
-        if not aside:
+        if not outside:
             self.model.reset()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of the strategy: gradients meet if it says so, the inner optimizer moves, parameters meet."""
-        self._own("step()")
+        """Make one step of the strategy, and return the loss of `closure`, if there is one.
+
+        Gradients are averaged if the strategy says so; the inner optimizer steps; where a round ends, parameters
+        are exchanged. Raises PeerFailed where another worker failed, and what the docs list for changed models.
+        """
+        self._require_own("step()")
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.changes.check()
-        self.synchronize()
+        self.tracked.check()
+        self._synchronize()
         if self.dropped:
             self.dropped = False
             self.model.reset()
             return loss
-        self.unscale()
-        self.loop.finish()
-        if self.arena:
-            self.arena.check()
-        self.model.casts.carry_out()
+        if "found_inf" in vars(self) or "grad_scale" in vars(self):
+            self.model.unscale(getattr(self, "found_inf", None), getattr(self, "grad_scale", None))
+        self.loop.perform()  # the update
+        with self.model.flat():
+            self.loop.finish()
+        if self.shared_state:
+            self.shared_state.check()
         return loss
 
     def synchronize(self) -> None:
-        """Gradients become what the inner optimizer will see: call it before you clip them, or unscale them."""
-        self._own("synchronize()")
-        if "own_rest" in self.needs and self.rested():
+        """Let the gradients be what the inner optimizer will see: call it before you clip or unscale them."""
+        self._require_own("synchronize()")
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        if Need.PARTIAL_PARTICIPATION in self.needs and self._has_rested():
             return
-        casts, pending = self.model.casts, self.loop.pending
-        if not casts or pending is GRADIENT or isinstance(pending, Update):  # no strategy acts before the update
-            self.loop.before_update()
-        else:
-            casts.bring_in()
-            self.loop.before_update()
-            casts.carry_out()
-        self.model.check_sent()
-        self.model.hand_back()
+        pending, model = self.loop.pending, self.model
+        local = pending is GRADIENT or type(pending) is Update  # the strategy does nothing before the update
+        with nullcontext() if local else model.flat():
+            self.loop.to_update()
+        if model.sent:
+            model.check_sent()
+        if model.lent:
+            model.hand_back()
 
     def ready(self) -> None:
         """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
 
-        To be called before a batch is taken. Left out, they pass in step(), and the gradient with which it came
-        is not used, since it was taken before them: that step is none.
+        Call it before you take a batch. If you leave it out, those rounds pass in step(); the gradient was then
+        taken before them and is not used: that step() makes no step.
         """
-        self._own("ready()")
+        self._require_own("ready()")
         self.loop.between_steps("ready()")
-        self.pass_rounds()
+        self._pass_rounds()
 
-    def pass_rounds(self) -> bool:
-        """Go on to where a gradient is wanted; whether others' parameters came meanwhile."""
-        self.model.casts.bring_in()
-        passed = self.loop.ready()
-        self.model.casts.carry_out()
-        return passed
+    def _pass_rounds(self) -> bool:
+        """Go on to where a gradient is wanted, and return whether others' parameters came meanwhile."""
+        with self.model.flat():
+            return self.loop.to_gradient()
 
-    def rested(self) -> bool:
-        """Whether the gradient at hand is too old."""
-        self.dropped = self.dropped or self.pass_rounds()
+    def _has_rested(self) -> bool:
+        """Return whether the gradient at hand was taken before rounds in which this worker rested."""
+        self.dropped = self.dropped or self._pass_rounds()
         if self.dropped:
             self.loop.begun = False
         return self.dropped
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Asked by GradScaler.step before it looks for an overflow. Gradients meet first, so that all workers find
-        the same; and step() is called whatever it finds, so that no worker misses a round."""
+        """Average the gradients, and tell GradScaler.step to call step() whatever it finds in them.
+
+        It asks before it looks for an overflow. So all workers find the same, and none misses a round.
+        """
         self.synchronize()
         return True
 
-    def unscale(self) -> None:
-        """What GradScaler.step leaves to do."""
-        found, factor = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
-        self.model.skipping = found is not None and bool(found.item())
-        if factor is not None:
-            torch._foreach_mul_(self.model.gradients(), factor.double().reciprocal().float())
-
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's state, and this worker's: the strategy's state, counters, the center on rank 0.
+        """Return the inner optimizer's state, and this worker's: strategy, counters, on rank 0 shared variables.
 
         Parameters and buffers are in the model's own state_dict. Every rank saves its own; one that gets another's
         is refused. Raises RuntimeError inside a step, and inside a round that has already communicated.
         """
-        self._own("state_dict()", over=True)
-        return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
+        self._require_own("state_dict()", over=True)
+        with self.layout.flat():
+            return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
-        self._own("load_state_dict()")
-        restored(self.loop, own_part(state_dict))
+        self._require_own("load_state_dict()")
+        with self.layout.flat():
+            restored(self.loop, own_part(state_dict))
         self.inner.load_state_dict(state_dict["optimizer"])
-        self.folders.meeting.wait("load_state_dict()")  # what is shared is there
+        self.checkpoints.agreement.barrier("load_state_dict()")  # shared variables are set
 
     def save(self, folder: str | os.PathLike[str], note: Any = None, keep: int = KEEP) -> None:
         """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
 
-        Every worker calls it, at one step, inside `with optimizer:`; a file each, then the manifest, so that a job
-        that dies leaves the last complete one; `keep` of them stay. `note` comes back from `restore`: what else
-        your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all workers,
-        which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if numbers
-        are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
+        Every worker calls it, at one step, inside `with optimizer:`. Each writes a file, then rank 0 the manifest,
+        so that a job that dies leaves the last complete one; `keep` of them stay. `restore` returns `note`: what
+        else your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all
+        workers, which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if
+        numbers are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
         """
-        self._own("save()")
+        self._require_own("save()")
         self.loop.between_steps("save()")
-        self.options.check("save()")
-        self.layout.casts.bring_in()
-        self.folders.save(folder, note, keep)
+        self.hyperparameters.check("save()")
+        with self.layout.flat():
+            self.checkpoints.save(folder, note, keep)
 
     def restore(self, folder: str | os.PathLike[str]) -> Any:
         """Go on from the newest whole checkpoint in the folder, and return its note; None where there is none.
@@ -304,12 +315,10 @@ class Parallel(torch.optim.Optimizer):
         the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
         CheckpointError, on all, where none is whole, another run wrote it, or another job writes there.
         """
-        self._own("restore()")
+        self._require_own("restore()")
         self.loop.between_steps("restore()")
-        self.layout.casts.bring_in()
-        note = self.folders.restore(folder)
-        self.layout.casts.carry_out()
-        return note
+        with self.layout.flat():
+            return self.checkpoints.restore(folder)
 
     # --- the run -----------------------------------------------------------------------------------------
 
@@ -319,37 +328,39 @@ class Parallel(torch.optim.Optimizer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(None if isinstance(error, SystemExit) and well(error.code) else error)
+        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
 
     def close(self, error: BaseException | None = None) -> None:
-        """This worker has no further batch: it answers the others until all have ended.
+        """End this worker's data: it takes part in the others' rounds until all have ended.
 
-        The model is a plain one then, for a plain optimizer or another parallel().
+        With an error it ends at once, and the others are told. Afterwards the model is a plain one, for a plain
+        optimizer or another parallel().
         """
-        if self.ending:
-            self.ending.close()
+        if self.exit_handler:
+            self.exit_handler.close()
         self.hooks.close()
-        self.folders.close()
-        self.model.feed.left = True
-        if error is not None:  # which may be the card's: nothing more is asked of it
+        self.checkpoints.close()
+        self.model.feed.closed = True
+        if error is not None:  # it may be the GPU's: nothing more is asked of it
             if isinstance(error, SystemExit) and self.size > 1:
-                fail(error.code)
+                end_with(error.code)
                 error = SystemExit(error.code)
             self.loop.leave(error)
             return
-        self.layout.casts.bring_in()
-        self.loop.leave(None, self.statistics.meet())
-        self.layout.casts.carry_out()
+        with self.layout.flat():
+            self.loop.leave(None, self.statistics.exchange())
 
     def _at_exit(self) -> None:
-        """The script has ended, and with it the data, unless its exit code says that it failed."""
-        self.close(None if well(Ending.code) else SystemExit(Ending.code))
+        """End the data where the script ends, unless its exit code says that it failed."""
+        code = ExitHandler.code
+        self.close(None if is_success(code) else SystemExit(code))
 
     def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
-        """`action(*arguments)` on rank 0 alone, while the model holds the consensus: to print, evaluate, save.
+        """Return `action(*arguments)` of rank 0, called while the model holds the consensus; None on other ranks.
 
-        Where the strategy's consensus is collective, all workers call it at one step. Arguments that look at the
-        model's memory, as `model.state_dict()` does, show the consensus too.
+        It is for what is printed, evaluated or saved once. Where the strategy's consensus is collective, all
+        workers call it at one step. Arguments that look at the model's memory, as `model.state_dict()` does, show
+        the consensus too.
         """
         if self.rank != 0 and self.loop.program.one_sided():
             return None
@@ -358,33 +369,33 @@ class Parallel(torch.optim.Optimizer):
 
     @contextmanager
     def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:
-        """Inside, the model holds the parameters to evaluate and to save: the mean, or the center.
+        """Let the model hold, inside the block, the parameters to evaluate and to save: the mean, or the center.
 
-        Of a strategy whose consensus is collective all workers must come here at the same step; with a
-        one-sided one any worker may come alone. `batches`, for buffers='recompute', are inputs of the model.
-        Backward passes inside count for no step, and their gradients are gone after it. Raises RuntimeError inside
-        a step and after a run that ended with an error; where the consensus is collective Mismatch if workers'
-        learning rates, or other options, have drifted apart.
+        Where the strategy's consensus is collective all workers must come here at the same step; where it is
+        one-sided any worker may come alone. `batches`, for buffers='recompute', are inputs of the model. Backward
+        passes inside count for no step, and their gradients are gone after it. Raises RuntimeError inside a step
+        and after a run that ended with an error; where the consensus is collective Mismatch if workers' learning
+        rates, or other options, have drifted apart.
         """
-        if self.layout.away:  # it is there
+        if self.layout.away:  # the model holds it already
             yield self.statistics.model
             return
         if not self.loop.over:
             self.loop.between_steps("consensus()")
-            self.changes.check()
+            self.tracked.check()
             if not self.loop.program.one_sided():
-                self.options.check("consensus()")
+                self.hyperparameters.check("consensus()")
         with self.statistics.consensus(self.loop, self.layout, batches) as model:
             yield model
 
     def shard(self, data: Any, batch_size: int = 1, *, seed: int = 0, shuffle: bool = True) -> Any:
-        """This worker's part of `data`: a batch sampler of a data set or a length, or an IterableDataset of one.
+        """Return this worker's part of `data`: a batch sampler of a data set or a length, or an IterableDataset.
 
         DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64))
         DataLoader(optimizer.shard(stream), batch_size=64)
 
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
-        if "own_batches" in self.needs:
-            return shard.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
-        return shard.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        if Need.GLOBAL_BATCHES in self.needs:
+            return samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
+        return samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)

@@ -1,4 +1,4 @@
-"""How data is dealt to workers in a loop of the user's: by the library, so that it knows where each stands."""
+"""Samplers that divide a data set among workers, and know where each stands in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
     from loosestep.torch.step_model import TorchModel
 
-    Ready = Callable[[], object]
+    Wait = Callable[[], object]
 
 
 def rows_of(data: Any, size: int) -> int:
-    """Return how many rows there are to deal, if what was asked for can be."""
+    """Return how many rows there are. Raises TypeError or ValueError for what `shard` cannot divide."""
     if isinstance(data, (DataLoader, Sampler)):
         kind = type(data).__name__
         hint = "its .dataset" if isinstance(data, DataLoader) else "what it draws from"
@@ -42,7 +42,7 @@ def rows_of(data: Any, size: int) -> int:
 
 
 def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
-    """A batch sampler of a data set or a length; of an IterableDataset, one that holds this worker's items."""
+    """Return a batch sampler of a data set or a length; of an IterableDataset, one of this worker's items."""
     if isinstance(data, IterableDataset):
         return Stride(data, worker.rank, worker.size)
     rows = rows_of(data, worker.size)
@@ -50,8 +50,8 @@ def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, 
     return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
 
 
-def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> SharedOut:
-    """The same where a step's rows are shared out by the strategy."""
+def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: TorchModel, ready: Wait) -> SharedOut:
+    """Return the same where the strategy decides how many rows of a step each worker gets."""
     if isinstance(data, IterableDataset) or model.accumulate > 1:
         what = "an IterableDataset" if isinstance(data, IterableDataset) else f"accumulate={model.accumulate}"
         raise TypeError(
@@ -75,7 +75,7 @@ class Resumable(Sampler[list[int]]):
         self.whole = False  # it was dealt to its end
 
     def begin(self, steps: int) -> None:
-        """A pass begins: the next epoch's, if the one before made steps or was whole, and was no mere look."""
+        """Begin a pass: the next epoch's, if the pass before led to steps or was dealt whole."""
         if self.began is not None and (self.whole or steps != self.began):
             self.epoch, self.used = self.epoch + 1, 0
         self.began, self.dealt, self.whole = steps, 0, False
@@ -84,12 +84,12 @@ class Resumable(Sampler[list[int]]):
         """Do nothing: every pass begins the next epoch by itself; torch's DistributedSampler must be told."""
 
     def position(self, used: int, *, over: bool) -> dict[str, int]:
-        """What is saved."""
+        """Return what is saved."""
         epoch, used = (self.epoch + 1, 0) if over else (self.epoch, used)
         return {**{name: getattr(self, name) for name in self.facts}, "epoch": epoch, "used": used}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass begins there."""
+        """Let the next pass begin at a saved position."""
         for name in self.facts:
             value = getattr(self, name)
             if state[name] != value:
@@ -102,10 +102,10 @@ class Shard(Resumable):
     """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
 
     Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
-    Every pass begins the next epoch, but for a look, as next(iter(loader)), that led to no step. `state_dict` says
-    how many rows of the epoch all workers have used, by the steps that this one made since it began, each of
-    `accumulate` batches: a loader that reads ahead does not matter, and as many workers as you like go on with the
-    rows that are left.
+    Every pass begins the next epoch, unless the pass before led to no step, as next(iter(loader)) does.
+    `state_dict` counts the rows of the epoch that all workers have used, by the steps that this one made since it
+    began, each of `accumulate` batches: a loader that reads ahead does not matter, and any number of workers can
+    go on with the rows that are left.
     """
 
     facts = ("seed", "rows")
@@ -127,7 +127,7 @@ class Shard(Resumable):
         self.whole = True
 
     def own_rows(self) -> Any:
-        """This worker's rows in what is left of this epoch, in order."""
+        """Return this worker's rows in what is left of this epoch, in order."""
         order = np.arange(self.rows)
         if self.shuffle:
             np.random.Generator(np.random.Philox(key=[self.seed, self.epoch])).shuffle(order)
@@ -135,14 +135,14 @@ class Shard(Resumable):
         return left[self.worker.rank : len(left) // size * size : size]
 
     def state_dict(self) -> dict[str, int]:
-        """Where the data stands, in rows."""
+        """Return where the data stands, in rows."""
         since = 0 if self.began is None else self.worker.clock - self.began
         taken = min(since * self.accumulate, self.dealt)  # several passes may be of one batch
         return self.position(self.used + taken * self.batch * self.worker.size, over=taken >= len(self))
 
 
 class SharedOut(Resumable):
-    """Batches whose sizes follow `worker.shares`: in an epoch every row is in one step, which all share out.
+    """Batches whose sizes follow `worker.fractions`: in an epoch every row is in one step, which all share out.
 
     The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with
     `num_workers=0`. The rows of a step, and the position, are those of all workers together, whatever the shares.
@@ -150,7 +150,7 @@ class SharedOut(Resumable):
 
     facts = ("seed", "rows", "batch")
 
-    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, model: TorchModel, ready: Ready) -> None:
+    def __init__(self, rows: int, batch: int, seed: int, shuffle: bool, model: TorchModel, ready: Wait) -> None:
         super().__init__()
         self.rows, self.batch, self.seed, self.shuffle = rows, batch, seed, shuffle
         self.model, self.worker, self.ready = model, model.worker, ready
@@ -166,19 +166,19 @@ class SharedOut(Resumable):
         self.whole = True
 
     def own(self, step: int, rows: Any) -> list[int]:
-        """This worker's rows of a step that it is about to make."""
+        """Return this worker's rows of a step that it is about to make."""
         self.ready()
         if self.began is None or self.model.steps != self.began + step:
             raise RuntimeError(
                 "a batch was asked for before the step on the last one, and its size is not known yet: "
                 "use a DataLoader with num_workers=0, and step() for every batch"
             )
-        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.shares)
+        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.fractions)
         self.model.rows = len(mine)
         return [int(row) for row in mine]
 
     def state_dict(self) -> dict[str, int]:
-        """Where the data stands, in steps."""
+        """Return where the data stands, in steps."""
         since = 0 if self.began is None else self.model.steps - self.began
         return self.position(self.used + since, over=since >= len(self))
 

@@ -1,4 +1,4 @@
-"""What a loop of the user's was asked for, and what is said of it before it begins."""
+"""The arguments of `parallel`: checked, compared between workers, and printed as a banner; how it was launched."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from loosestep.foundation import checks, units
 from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
-from loosestep.torch.options import groups, options
-from loosestep.transports.matching import written
+from loosestep.torch.hyperparameters import groups, options
+from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
 from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
 from loosestep.transports.serial import Serial
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout
-    from loosestep.torch.shared_state import Arena
+    from loosestep.torch.shared_state import SharedState
     from loosestep.transports.base import Transport
 
 
@@ -34,7 +34,7 @@ BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"
 
 
 class Run(NamedTuple):
-    """What every worker must have been asked for alike."""
+    """The arguments of `parallel` that every worker must have alike."""
 
     strategy: Strategy
     accumulate: int
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     steps_per_epoch: int | None
 
     def checked(self) -> Run:
-        """Return itself, if it can be."""
+        """Return the same with numbers as int. Raises TypeError or ValueError for what cannot be."""
         check_strategy(self.strategy)
         epoch = None if self.steps_per_epoch is None else checks.integer("steps_per_epoch", self.steps_per_epoch)
         return Run(
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse a model that averages gradients, or deals out parameters, by itself."""
+    """Refuse a model that averages gradients, or shards parameters, by itself."""
     for module in model.modules():
         kinds = {kind.__name__ for kind in type(module).__mro__}
         kind = next((kind for kind in BY_ITSELF if kind in kinds), None)
@@ -76,16 +76,16 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
 
 
 def facts(
-    run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, arena: Arena | None
+    run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
-    """What every worker must have alike."""
-    told = {name: written(value) for name, value in run._asdict().items()}
-    told |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
-    told |= options(inner) | groups(inner, layout) | (arena.facts() if arena else {})
+    """Return what every worker must have alike, by the name that an error gives it."""
+    found = {name: stable_repr(value) for name, value in run._asdict().items()}
+    found |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
+    found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param
-        told[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
-    return told
+        found[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+    return found
 
 
 def launched() -> Transport:
@@ -126,23 +126,26 @@ def scale(inner: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["lr"] * factor
 
 
-def say(run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, arena: Arena | None) -> None:
-    """By rank 0, on standard error: what will be done, with what, on what."""
+def print_banner(
+    run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, state: SharedState | None
+) -> None:
+    """Print, on rank 0's standard error, what will be done, with what, and on what."""
     if worker.rank:
         return
     params, strategy = worker.params, run.strategy
     rates = {f"{float(group['lr']):.3g}" for group in inner.param_groups}
     facts = {
-        repr(strategy): banner.sentence(strategy),
+        repr(strategy): banner.summary(strategy),
         "workers": f"{worker.size} on {on!r}, {described(params)}",
         "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
-        "a round": banner.a_round(strategy, worker.size, params.nbytes),
+        "a round": banner.a_round(strategy, worker.size, params.nbytes, params.itemsize),
+        **banner.graphs([strategy], worker.size),
         "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",
         "batches": f"{run.accumulate * worker.size} a step, {run.accumulate} of each worker",
         "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
     }
-    if arena:
-        nbytes = units.size(params.nbytes + arena.nbytes)
+    if state:
+        nbytes = units.size(params.nbytes + state.nbytes)
         facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
-    cautions = banner.cautions([strategy], worker.size)
+    cautions = banner.warnings([strategy], worker.size)
     print(banner.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Memory that all workers of a host map: the parameters, and every tensor of a torch optimizer's state.
+"""A torch optimizer's state in memory that all workers of a host map, as they do the parameters.
 
 torch's own kernels update it by plain loads and stores. Races lie outside the language's memory model, as those of
 torch.multiprocessing do: of two updates of one element at once, one may be lost; so with step counters.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loosestep.foundation import buffers
-from loosestep.foundation.buffers import on_card
+from loosestep.foundation.buffers import is_on_device
 from loosestep.torch.flat import is_dense, strides
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 def check_sharing(strategy: Strategy) -> None:
     """Refuse a promise that torch's optimizers cannot keep."""
-    if strategy.shares and set(strategy.shares) != {"params", "moments"}:
-        what = " and ".join(strategy.shares)
+    if strategy.shared_buffers and set(strategy.shared_buffers) != {"params", "moments"}:
+        what = " and ".join(strategy.shared_buffers)
         raise TypeError(f"{strategy} keeps only {what} in common, and a loop of your own shares moments too")
-    if strategy.shares and getattr(strategy, "adds", "racy") != "racy":
+    if strategy.shared_buffers and getattr(strategy, "adds", "racy") != "racy":
         raise ValueError(
             f"{strategy} promises that no update is lost, and torch's optimizers write shared memory without "
             f"atomics: say {type(strategy).__name__}(adds='racy'), or use loosestep.run with loosestep.torch.Model"
@@ -38,6 +38,7 @@ def check_sharing(strategy: Strategy) -> None:
 
 
 def check_hosted(strategy: Strategy, session: Session) -> None:
+    """Refuse workers that cannot share memory."""
     if not session.hosted:
         raise ValueError(
             f"{strategy} needs workers that share memory, and these are on {len(session.hosts)} hosts"
@@ -45,18 +46,20 @@ def check_hosted(strategy: Strategy, session: Session) -> None:
 
 
 def check_in_memory(strategy: Strategy, layout: Layout) -> None:
-    if on_card(layout.params):
+    """Refuse parameters that are not in main memory."""
+    if is_on_device(layout.params):
         device = layout.slots[0].param.device
         raise TypeError(f"{strategy} shares parameters in main memory, and these are on {device}")
 
 
 def check_one_dtype(strategy: Strategy, layout: Layout) -> None:
-    if layout.casts:
+    """Refuse parameters of several dtypes, and of one that the flat buffer lacks."""
+    if layout.has_casts:
         raise TypeError(f"{strategy} shares parameters in place, so all must be of one dtype, float32 or float64")
 
 
-class Noted(UserDict[str, Any]):
-    """One parameter's state, and what every entry was when it was put in."""
+class RecordingDict(UserDict[str, Any]):
+    """One parameter's state, with a record of what every entry was when it was first set."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.first: dict[str, Any] = {}
@@ -77,12 +80,12 @@ class Entry:
     value: Tensor
 
 
-class Arena:
+class SharedState:
     """An optimizer's state in memory that all workers map.
 
     torch makes state in the first step. So the optimizer makes one with gradients of zero and no weight decay,
-    which is undone; entries as they were first put into its state are where all begin. Numbers that are no
-    tensors, as the step counter of SparseAdam, become float64 tensors, in which powers are as exact as Python's.
+    which is undone; all begin at the values with which entries were first set. Numbers that are no tensors, such
+    as the step counter of SparseAdam, become float64 tensors, in which powers are as exact as Python's.
 
     Raises TypeError for state that cannot be shared, ValueError for a first step unlike all others (dampening).
     """
@@ -91,10 +94,10 @@ class Arena:
         if any(group.get("dampening") for group in inner.param_groups):
             raise ValueError("dampening makes the first step unlike all others, and workers share one: say 0")
         self.inner, self.slots = inner, layout.slots
-        started = beginnings(inner, layout, sparse)
+        initial = initial_state(inner, layout, sparse)
         self.entries = [
-            Entry(slot, name, tensor_of(value, slot, name))
-            for slot, first in zip(self.slots, started, strict=True)
+            Entry(slot, name, as_tensor(value, slot, name))
+            for slot, first in zip(self.slots, initial, strict=True)
             for name, value in first.items()
             if value is not None
         ]
@@ -102,15 +105,16 @@ class Arena:
 
     @property
     def nbytes(self) -> int:
-        return sum(room(entry.value) for entry in self.entries)
+        """The bytes of all entries, each up to the next boundary."""
+        return sum(padded(entry.value) for entry in self.entries)
 
     def facts(self) -> dict[str, str]:
-        """What every worker must have alike."""
+        """Return what every worker must have alike."""
         each = {f"{e.name} {tuple(e.value.shape)} {e.value.dtype}" for e in self.entries}
         return {"optimizer state": f"{len(self.entries)} tensors: {', '.join(sorted(each)) or 'none'}"}
 
     def share(self, session: Session) -> None:
-        """From now on one for all workers, with the values of the first."""
+        """Move the state to memory of all workers, with the first worker's values."""
         if not self.entries:
             return
         common = session.in_common("optimizer", buffers.zeros(self.nbytes // 8, np.float64))
@@ -122,23 +126,23 @@ class Arena:
         self.place()
 
     def views(self, words: Buffer) -> list[Tensor]:
-        """Tensors like those of the entries, one after another."""
+        """Return tensors like those of the entries, one after another in this memory."""
         raw, found, start = torch.from_numpy(words.view(np.uint8)), [], 0
         for value in (entry.value for entry in self.entries):
             flat = raw[start : start + value.numel() * value.element_size()].view(value.dtype)
             found.append(flat.as_strided(value.shape, strides(value)))
-            start += room(value)
+            start += padded(value)
         return found
 
     def place(self) -> None:
-        """The optimizer's state is these tensors, and no others."""
+        """Let the optimizer's state be these tensors, and no others."""
         for slot in self.slots:
             self.inner.state.pop(slot.param, None)
         for entry in self.entries:
             self.inner.state[entry.slot.param][entry.name] = entry.value
 
     def take_over(self) -> None:
-        """The optimizer has loaded a state of its own: its values come into these tensors."""
+        """Copy a state that the optimizer has loaded into these tensors, and let its state be them again."""
         for entry in self.entries:
             found = self.inner.state[entry.slot.param].get(entry.name)
             if found is None:
@@ -147,7 +151,7 @@ class Arena:
         self.place()
 
     def check(self) -> None:
-        """What an optimizer makes later, or puts elsewhere, is not shared."""
+        """Raise RuntimeError for state that the optimizer made later or replaced: it would not be shared."""
         state = self.inner.state
         for entry in self.entries:
             if state[entry.slot.param].get(entry.name) is not entry.value:
@@ -158,22 +162,22 @@ class Arena:
             raise RuntimeError("the optimizer made state that its first step had not: it is not shared")
 
 
-def room(tensor: Tensor) -> int:
-    """The bytes that it takes, up to the next boundary."""
+def padded(tensor: Tensor) -> int:
+    """Return the bytes that a tensor takes, up to the next boundary."""
     nbytes: int = tensor.numel() * tensor.element_size()
     return -(-nbytes // buffers.ALIGNMENT) * buffers.ALIGNMENT
 
 
-def beginnings(inner: torch.optim.Optimizer, layout: Layout, sparse: set[nn.Parameter]) -> list[dict[str, Any]]:
-    """Of each parameter the state with which the optimizer begins, by name."""
+def initial_state(inner: torch.optim.Optimizer, layout: Layout, sparse: set[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return, for each parameter, the state with which the optimizer begins, by name."""
     slots, params, grads = layout.slots, layout.params.copy(), [slot.param.grad for slot in layout.slots]
     before, decays = repr(settings(inner)), [group.get("weight_decay") for group in inner.param_groups]
-    noted = [Noted(inner.state.get(slot.param, {})) for slot in slots]
+    recorded = [RecordingDict(inner.state.get(slot.param, {})) for slot in slots]
     try:
         decay_by(inner, [None if decay is None else 0.0 for decay in decays])
-        for slot, note in zip(slots, noted, strict=True):
-            inner.state[slot.param] = note
-            slot.param.grad = nothing(slot.param, sparse=slot.param in sparse)
+        for slot, record in zip(slots, recorded, strict=True):
+            inner.state[slot.param] = record
+            slot.param.grad = zero_gradient(slot.param, sparse=slot.param in sparse)
         inner.step()
     finally:
         layout.params[:] = params
@@ -182,7 +186,7 @@ def beginnings(inner: torch.optim.Optimizer, layout: Layout, sparse: set[nn.Para
             slot.param.grad = grad
     if repr(settings(inner)) != before:
         raise TypeError(f"{type(inner).__name__} counts in its param_groups, which workers cannot share")
-    return [note.first for note in noted]
+    return [record.first for record in recorded]
 
 
 def decay_by(inner: torch.optim.Optimizer, decays: list[float | None]) -> None:
@@ -193,11 +197,12 @@ def decay_by(inner: torch.optim.Optimizer, decays: list[float | None]) -> None:
 
 
 def settings(inner: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the options of every group."""
     return [{name: value for name, value in group.items() if name != "params"} for group in inner.param_groups]
 
 
-def nothing(param: nn.Parameter, *, sparse: bool) -> Tensor:
-    """A gradient of zero; a sparse one of one row."""
+def zero_gradient(param: nn.Parameter, *, sparse: bool) -> Tensor:
+    """Return a gradient of zero; a sparse one has one row."""
     if not sparse:
         return torch.zeros_like(param)
     row = torch.zeros(1, *param.shape[1:], dtype=param.dtype)
@@ -205,12 +210,12 @@ def nothing(param: nn.Parameter, *, sparse: bool) -> Tensor:
 
 
 def sparse_of(model: nn.Module) -> set[nn.Parameter]:
-    """The weights whose gradients are sparse: those of embeddings that say so."""
+    """Return the weights whose gradients are sparse: those of embeddings that say so."""
     return {module.weight for module in model.modules() if getattr(module, "sparse", None) is True}
 
 
-def tensor_of(value: Any, slot: Slot, name: str) -> Tensor:
-    """An entry of an optimizer's state as a tensor that can be shared."""
+def as_tensor(value: Any, slot: Slot, name: str) -> Tensor:
+    """Return an entry of an optimizer's state as a tensor that can be shared."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return torch.tensor(float(value), dtype=torch.float64)
     if isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu":

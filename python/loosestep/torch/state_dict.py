@@ -11,9 +11,9 @@ from loosestep.foundation import buffers
 from loosestep.foundation.buffers import here, is_buffer
 from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
-from loosestep.strategies.base import pieces
-from loosestep.transports.matching import written
+from loosestep.runtime.checkpoint.state import TOTALS, from_json, place, to_json
+from loosestep.strategies.base import leaves
+from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
     from loosestep.runtime.user_loop import Loop
@@ -22,40 +22,41 @@ Saved = dict[str, Any]
 
 
 def identity(loop: Loop) -> Saved:
-    """What a saved state must have in common with the run that loads it."""
-    return {"strategy": written(loop.program.plan.strategy), "rank": loop.worker.rank, "size": loop.worker.size}
+    """Return what a saved state must have in common with the run that loads it."""
+    worker = loop.worker
+    return {"strategy": stable_repr(loop.program.plan.strategy), "rank": worker.rank, "size": worker.size}
 
 
 def saved(loop: Loop) -> Saved:
-    """Position, counters, and the strategy's state by name; what is shared is in rank 0's part."""
+    """Return position, counters, and the strategy's state by name; shared variables are in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
-    loop.settle()
-    for name, _, _, value in pieces(loop.program.state):
+    loop.drain()
+    for name, _, _, value in leaves(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = told(loop.program, name, value)
+            numbers[name] = to_json(loop.program, name, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
-            numbers[name] = loop.joined.session.version(value)
-    totals = {name: getattr(loop.model, name) for name in TOTALS}
+            numbers[name] = loop.connection.session.version(value)
+    totals = {name: getattr(loop.model, attribute) for name, attribute in TOTALS.items()}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
 
 
 def fetched(loop: Loop, shared: Shared) -> Any:
-    """A shared variable as it is now."""
+    """Return a shared variable's values."""
     if loop.over:
         raise RuntimeError(
             f"the run has ended, and {shared.name!r} with it: call state_dict() inside `with optimizer:`"
         )
     values = buffers.zeros(shared.size, shared.dtype)
-    loop.joined.aside([Fetch(shared, into=values)])
+    loop.connection.run_unmetered([Fetch(shared, into=values)])
     return values
 
 
 def own_part(state_dict: Saved) -> Saved:
-    """What `state_dict` added to the inner optimizer's. Raises CheckpointError for a dict of another kind."""
+    """Return what `state_dict` added to the inner optimizer's. Raises CheckpointError for another kind of dict."""
     if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
         raise CheckpointError(
             "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
@@ -75,19 +76,19 @@ def check_identity(loop: Loop, state: Saved) -> None:
 
 
 def restored(loop: Loop, state: Saved) -> None:
-    """Go to where the state was saved; all workers meet, so that none goes on from an old center."""
+    """Go to where the state was saved; all workers call it, so that none goes on from an old center."""
     check_identity(loop, state)
-    loop.settle()
+    loop.drain()
     loop.program.enter(state["position"]["part"])
-    for name, holder, key, value in pieces(loop.program.state):
+    for name, holder, key, value in leaves(loop.program.state):
         found = state["tensors"].get(name)
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, heard(state["numbers"][name]))
+            setattr(holder, key, from_json(state["numbers"][name]))
         elif loop.worker.rank == 0:
-            loop.joined.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
-    for name in TOTALS:
-        setattr(loop.model, name, state["totals"][name])
-    loop.joined.aside([AllReduce(np.zeros(1), op="max")])
+            loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
+    for name, attribute in TOTALS.items():
+        setattr(loop.model, attribute, state["totals"][name])
+    loop.connection.run_unmetered([AllReduce(np.zeros(1), op="max")])
     loop.go_to(state["position"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,12 +12,13 @@ from loosestep import ops
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import Gradient, Ready, Update
 from loosestep.runtime.program import GRADIENT
-from loosestep.torch import passes
+from loosestep.torch import backward_passes
 from loosestep.torch.device_buffer import buffer_of
-from loosestep.torch.flat import Casts, bring_home, in_memory_order
+from loosestep.torch.flat import copy_gradient, in_memory_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from loosestep.requests import Bucket, Buffer, Pull, Request
     from loosestep.requests.worker import Worker
@@ -27,18 +29,18 @@ if TYPE_CHECKING:
 Seen = tuple["Tensor | None", int]
 
 
-class Attendance:
-    """Whether the user is still in the loop."""
+class UserFeed:
+    """The data of a loop that the user reads: known is only whether the user has left the loop."""
 
     def __init__(self) -> None:
-        self.taken, self.left = 0, False
+        self.taken, self.closed = 0, False
 
     def ended(self) -> bool:
-        """Whether no further step will come."""
-        return self.left
+        """Return whether no further step will come."""
+        return self.closed
 
     def skip(self, taken: int) -> None:
-        """The user's loader stands where the user puts it."""
+        """Do nothing but count: the user's loader stands where the user puts it."""
         self.taken = taken
 
 
@@ -61,12 +63,14 @@ class TorchModel:
         self.accumulate = accumulate
         self.rows: int | None = None  # of the next batch, where the library chose it
         self.copies = worker.size > 1 or not strategy.identity_at_one
-        self.casts = layout.casts if self.copies else Casts([])  # what a step must keep: one alone moves nothing
-        self.feed = Attendance()
-        self.samples = self.steps = 0
-        self.noted = (0.0, 0)
+        self.has_casts = layout.has_casts and self.copies
+        # One worker alone whose strategy is the identity moves nothing: its steps need no flat parameters.
+        self.flat: Callable[[], AbstractContextManager[None]] = layout.flat if self.copies else nullcontext
+        self.feed = UserFeed()
+        self.samples = self.steps = self.updates = 0
+        self.losses = (0.0, 0)
         self.begun = False  # a gradient was taken that no update has used
-        self.idle = False  # it holds nothing of this worker
+        self.idle = False  # the gradient holds nothing of this worker
         self.skipping = False  # the gradient overflowed
         self.fresh: list[Slot] = []  # arrived before a bucket was asked for
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
@@ -74,29 +78,24 @@ class TorchModel:
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, Seen] = {}  # the gradient when others began to read it
         worker.rate_at = self.rate
-        self.handlers: dict[type[Request], Callable[..., None]] = {
+        self.handlers: dict[type[Request], Callable[[Any], None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
             Update: self.update,
         }
 
-    def perform(self, request: Request) -> int:
-        """Carry out a compute request."""
-        self.handlers[type(request)](request)
-        return 0
-
     # --- gradients ---------------------------------------------------------------------------------------
 
     def arrive(self, slot: Slot) -> bool:
-        """A backward pass has added to this gradient; whether more may be asked for now."""
+        """Note that a backward pass has added to this gradient, and return whether more may be asked for now."""
         before = slot.passes
-        passes.count(slot)
+        backward_passes.count(slot)
         if slot in self.sent:
-            raise RuntimeError(passes.too_late(slot))
+            raise RuntimeError(backward_passes.too_late(slot))
         if slot.passes <= before:  # what was cast of an earlier gradient is thrown away with it
             self.lent.discard(slot)
         if slot.passes > self.accumulate:
-            self.extra(slot)
+            self.allow_recomputation(slot)
             return False
         if slot.passes < self.accumulate:
             return False
@@ -108,25 +107,24 @@ class TorchModel:
         self.missing.discard(slot)
         return not self.missing
 
-    def extra(self, slot: Slot) -> None:
-        """One pass more than a step has: fine only where torch made it, and nothing is sent before step()."""
-        if not passes.in_recomputation():
-            raise RuntimeError(passes.too_many(slot, self.accumulate))
+    def allow_recomputation(self, slot: Slot) -> None:
+        """Refuse one pass more than a step has, but where torch made it, and nothing is sent before step()."""
+        if not backward_passes.in_recomputation():
+            raise RuntimeError(backward_passes.too_many(slot, self.accumulate))
         if self.begun or self.missing is not None:
-            raise RuntimeError(passes.too_late(slot))
+            raise RuntimeError(backward_passes.too_late(slot))
         slot.passes = self.accumulate
 
-    def may_begin(self, request: Request) -> bool:
-        """Whether backward can go on beside it."""
+    def may_perform(self, request: Request) -> bool:
+        """Return whether a request can be performed while backward goes on."""
         if isinstance(request, Ready):
-            return self.filled(request)
+            return self.is_filled(request)
         if isinstance(request, RollCall):
-            self.casts.bring_in()  # the round that begins may read parameters
             return True
-        return self.begun or not self.casts  # before it others get parameters, which the user may yet write
+        return self.begun or not self.has_casts  # before it others get parameters, which the user may yet write
 
-    def filled(self, request: Ready) -> bool:
-        """Whether every gradient of that bucket is there."""
+    def is_filled(self, request: Ready) -> bool:
+        """Return whether every gradient of that bucket has arrived."""
         if self.missing is None:
             slots = self.slots_of(request.bucket)
             self.missing = {slot for slot in slots if slot.passes < self.accumulate}
@@ -140,6 +138,7 @@ class TorchModel:
         return self.touched[bucket]
 
     def ready(self, request: Ready) -> None:
+        """Complete a bucket, which is then sent."""
         if request.bucket.index == 0:
             self.begin()
         self.missing = None
@@ -159,61 +158,58 @@ class TorchModel:
         return ops.all_finite(self.layout.params) and all(bool(torch.isfinite(value).all()) for value in kept)
 
     def gradient(self, request: Gradient) -> None:
+        """Take the gradient as the user's backward passes left it."""
         self.begin()
         if request is not GRADIENT:
             self.complete(self.layout.slots)
 
     def begin(self) -> None:
-        """One step of this worker's clock."""
+        """Count one step of this worker."""
         worker = self.worker
         if self.begun:
             raise TypeError("a loop of your own makes one gradient a step, and the strategy asks for two: use run")
-        self.begun, self.idle = True, self.feed.left
+        self.begun, self.idle = True, self.feed.closed
         worker.clock += 1
-        if not self.idle:
-            count = self.weight()
-            worker.samples += count
-            self.samples += count
-            self.steps += 1
-
-    def weight(self) -> int:
-        """What this step weighs in averages: its rows where batches are shared out, else 1."""
+        if self.idle:
+            return
         rows, self.rows = self.rows, None
-        if rows is None and self.worker.shares is not None:
+        if rows is None and worker.fractions is not None:
             raise TypeError(
                 "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
             )
-        return rows or 1
+        worker.samples += rows or 1
+        self.samples += rows or 1
+        self.steps += 1
 
     def complete(self, slots: list[Slot]) -> None:
-        """What backward did not reach is zero; so is everything once the user has left."""
+        """Let gradients be zero that backward did not reach, and all of them once the user has left the loop."""
         for slot in slots if self.copies or self.idle else ():
             self.take(slot)
             if self.idle:
                 slot.grad.zero_()
 
     def take(self, slot: Slot) -> None:
-        """Its gradient is in the flat one; a cast is made once, for parts of it may have met others' since."""
+        """Copy a gradient into the flat one; a cast is made once, for parts of it may have met others' since."""
         if slot not in self.lent:
-            bring_home(slot)
+            copy_gradient(slot)
         if slot.cast is not None:
             self.lent.add(slot)
 
     def hand_back(self) -> None:
-        """What became of cast gradients goes to where the user and the optimizer look."""
+        """Copy what became of cast gradients to where the user and the optimizer look."""
         for slot in self.lent:
             if slot.param.grad is not None:
                 slot.param.grad.copy_(slot.grad)
         self.lent.clear()
 
     def check_sent(self) -> None:
-        """Nobody may have written what was on its way to other workers."""
+        """Raise RuntimeError if the user wrote what was on its way to other workers."""
         for slot, (grad, writes) in self.sent.items():
             now = slot.param.grad
             if now is None and grad is not None:
                 raise RuntimeError(
                     f"the gradient of {slot.name!r} was thrown away after backward(), while it was sent to the "
-                    f"other workers: call zero_grad() before backward(); {passes.MEANWHILE}"
+                    f"other workers: call zero_grad() before backward(); {backward_passes.MEANWHILE}"
                 )
             if now is not grad or (now is not None and now._version != writes):
                 raise RuntimeError(
@@ -225,7 +221,7 @@ class TorchModel:
         self.sent.clear()
 
     def check_frozen(self, slot: Slot) -> None:
-        """What is frozen here, and so stays, must be frozen on all workers."""
+        """Refuse a parameter that is frozen here, and so stays, and is trained by others."""
         if self.worker.size > 1 and bool((slot.grad != 0).any()):
             raise RuntimeError(
                 f"parameter {slot.name!r} is frozen on worker {self.worker.rank}, and others train it: replicas "
@@ -235,33 +231,36 @@ class TorchModel:
     # --- updates -----------------------------------------------------------------------------------------
 
     def update(self, request: Update) -> None:
+        """Make a step of the inner optimizer, unless this worker had no gradient or it overflowed."""
         self.begun = False
         if self.idle and (request.local or not self.synchronous()):
             return
         if not self.skipping:
-            self.worker.updates += 1
-            if self.feed.left:  # no synchronize() came before
-                self.casts.carry_out()
-                self.hand_back()
-            self.move(request.pull)
-        self.casts.bring_in()
+            self.updates += 1
+            if request.pull is None:
+                self.step()
+            else:
+                self.pulled_step(request.pull)
+        self.skipping = False
         self.reset()
 
-    def move(self, pull: Pull | None) -> None:
-        """The inner optimizer's step, between the two halves of a pull."""
-        if pull is None:
+    def step(self) -> None:
+        """Make a step of the inner optimizer, which looks at parameters and gradients of their own dtypes."""
+        if self.lent:
+            self.hand_back()
+        with self.layout.unflat():
             self.inner.step()
-            return
-        self.casts.bring_in()
-        self.complete(self.layout.slots)
-        ops.pull(self.worker.grad, self.worker.params, pull.anchor, pull.strength)
-        self.hand_back()
-        self.inner.step()
-        self.casts.bring_in()
-        ops.blend(pull.mean, self.worker.params, pull.keep)
+
+    def pulled_step(self, pull: Pull) -> None:
+        """Make a step of the inner optimizer between the two halves of a pull."""
+        with self.flat():
+            self.complete(self.layout.slots)
+            ops.pull(self.worker.grad, self.worker.params, pull.anchor, pull.strength)
+            self.step()
+            ops.blend(pull.mean, self.worker.params, pull.keep)
 
     def rate(self, step: int) -> float:
-        """The learning rate of the inner optimizer's first group, as a scheduler has left it."""
+        """Return the learning rate of the inner optimizer's first group, as a scheduler has left it."""
         rate = self.inner.param_groups[0].get("lr")
         if rate is None:
             raise TypeError(
@@ -271,20 +270,23 @@ class TorchModel:
         return float(rate)
 
     def reset(self) -> None:
-        """The next step begins with no backward pass."""
+        """Let the next step begin with no backward pass."""
         self.missing = None
         self.fresh.clear()
         self.lent.clear()
         for slot in self.layout.slots:
             slot.passes, slot.left = 0, None
 
-    def gradients(self) -> list[Tensor]:
-        """Every gradient that there is."""
-        return [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
+    def unscale(self, overflow: Tensor | None, factor: Tensor | None) -> None:
+        """Do what GradScaler.step leaves to an optimizer: divide by the scale, and skip a step that overflowed."""
+        self.skipping = overflow is not None and bool(overflow.item())
+        if factor is not None:
+            gradients = [slot.param.grad for slot in self.layout.slots if slot.param.grad is not None]
+            torch._foreach_mul_(gradients, factor.double().reciprocal().float())
 
 
 def seen(slot: Slot) -> Seen:
-    """The gradient that the user sees, and torch's count of writes to it."""
+    """Return the gradient that the user sees, and torch's count of writes to it."""
     grad = slot.param.grad
     return grad, 0 if grad is None else grad._version
 
@@ -305,7 +307,7 @@ class Moments:
                     yield self.as_buffer(slot.name, name, value)
 
     def as_buffer(self, of: str, name: str, value: torch.Tensor) -> Buffer:
-        """A view of it."""
+        """Return a view of it."""
         if value.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} of {of!r} is {value.dtype}: only float32 and float64 are averaged or reset")
         return buffer_of(in_memory_order(value))

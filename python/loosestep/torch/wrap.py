@@ -48,7 +48,7 @@ def parallel(
         collective and 'own' where it is one-sided. While training each worker keeps its own.
     scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root, or by nothing.
     seed: of whatever a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
-    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for a `Schedule`. Where a part of it ends
+    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for a `Stages`. Where a part of it ends
         all workers go to the consensus, in that step(); the optimizer's buffers become their mean.
 
         optimizer = loosestep.torch.parallel(model, optimizer, loosestep.EASGD(period=10))

@@ -1,4 +1,4 @@
-"""Which workers still have data, so that those whose data has ended stay until that of all has."""
+"""Attendance of the workers: which still have data, so that those without data stay until nobody has any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Roll:
-    """Which workers have data for which round, and which calls wait to know."""
+    """Which workers have data for which round, and which wait to know."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -18,7 +18,7 @@ class Roll:
         self.waiting: list[tuple[Any, RollCall]] = []
 
     def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
-        """Note one worker's call, and return the calls that are now decided, this one included if it is."""
+        """Record one worker's call; return the workers that now know the answer, itself included."""
         if request.present:
             request.answer[:] = [True]
             news = request.round > self.latest

@@ -1,4 +1,4 @@
-"""Makes communication slower."""
+"""A wrapper that makes communication slower."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loosestep.lowering.requests import RollCall
 from loosestep.requests import Communication, Compute, Request, Sleep, Start, Wait
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -26,8 +26,8 @@ FREE = (Compute, RollCall, Sleep)
 
 
 @dataclass(frozen=True, repr=False)
-class Delayed(Transport):
-    """Every communication begins `seconds` late, in the time of what it wraps.
+class Delayed(Wrapper):
+    """Begins every communication `seconds` late, in the time of what it wraps.
 
     One that is started does not hold up its worker: it is over `seconds` after its start at the earliest.
 
@@ -41,26 +41,18 @@ class Delayed(Transport):
     ranks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
+        super().__post_init__()
         for rank in self.ranks or ():
             checks.rank("ranks", rank, self.on.size)
         checks.positive("seconds", self.seconds, zero=True)
         checks.one_of("pattern", self.pattern, ("constant", "random"))
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
 
     def open(self, seed: int = 0) -> DelayedSession:
         return DelayedSession(self.on.open(seed), self, seed)
 
 
 class DelayedSession(WrappedSession):
-    """Puts a `Sleep` before every communication; where it was started, before its `Wait`, for what is left."""
+    """Puts a `Sleep` before every communication; before the `Wait` of a started one, for the time left."""
 
     def __init__(self, inner: Session, config: Delayed, seed: int) -> None:
         super().__init__(inner)
@@ -76,7 +68,7 @@ class DelayedSession(WrappedSession):
         for request in requests:
             if isinstance(request, Wait):
                 yield Sleep(max(0.0, due.pop(request.request, 0.0) - clock()))
-            elif not (isinstance(request, FREE) or worker.offstage):
+            elif not (isinstance(request, FREE) or worker.unmetered):
                 seconds = config.seconds * (2 * rng.random() if config.pattern == "random" else 1.0)
                 if isinstance(request, Start):
                     due[request.request] = clock() + seconds

@@ -1,4 +1,4 @@
-"""Makes a worker fail."""
+"""A wrapper that makes a worker fail."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from loosestep.foundation.errors import LoosestepError
 from loosestep.requests import Request
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 
 class InjectedFailure(LoosestepError):
-    """What a `Failing` transport raises."""
+    """The error that a `Failing` transport raises."""
 
 
 @dataclass(frozen=True, repr=False)
-class Failing(Transport):
-    """Worker `rank` raises when it asks for its `at_request`-th request (1 is the first, computing included)."""
+class Failing(Wrapper):
+    """Lets worker `rank` raise at its `at_request`-th request (1 is the first, computing included)."""
 
     on: Transport = field(default_factory=Serial)
     rank: int = 0
@@ -31,21 +31,13 @@ class Failing(Transport):
 
     @classmethod
     def example(cls) -> Failing:
-        """Late enough that a contract test ends before."""
+        """Return an instance that fails later than any contract test ends."""
         return cls(at_request=10**9)
 
     def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
+        super().__post_init__()
         checks.integer("at_request", self.at_request)
         checks.rank("rank", self.rank, self.on.size)
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
 
     def open(self, seed: int = 0) -> FailingSession:
         return FailingSession(self.on.open(seed), self)

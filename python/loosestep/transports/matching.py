@@ -1,4 +1,4 @@
-"""Checks that what workers ask of one communication fits together; the errors say which worker and round."""
+"""Checks that what two workers ask of one communication matches; else the job ends with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_facts(facts: Sequence[Mapping[str, object]]) -> None:
-    """Raise Mismatch for the first difference between what workers, in rank order, say of their run."""
+    """Raise Mismatch, naming the first difference, unless all workers, in rank order, report the same facts."""
     first, *others = facts
     for rank, other in enumerate(others, 1):
         for name in (*first, *other):
@@ -29,7 +29,7 @@ def check_facts(facts: Sequence[Mapping[str, object]]) -> None:
 
 
 def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) -> None:
-    """Raise Mismatch if a message and the buffer that receives it differ in size or type."""
+    """Raise Mismatch unless a message and the buffer that receives it are alike."""
     if into.size != content.size or into.dtype != content.dtype:
         raise Mismatch(
             f"worker {source} sent {content.size} {content.dtype} to worker {worker.rank}, which expects "
@@ -38,7 +38,7 @@ def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) ->
 
 
 def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
-    """Raise Mismatch if a shared variable and a worker's buffer for it differ in size or type."""
+    """Raise Mismatch unless a shared variable and the buffer that meets it are alike."""
     if shared.size != buf.size or shared.dtype != buf.dtype:
         raise Mismatch(
             f"worker {worker.rank} met {shared.name!r} ({shared.size} {shared.dtype}) with {buf.size} "
@@ -47,7 +47,7 @@ def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
 
 
 def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> None:
-    """Raise Mismatch if the members of a collective do not all ask for the same."""
+    """Raise Mismatch unless all members of a collective ask for the same."""
     first = requests[0]
     for worker, request in zip(workers, requests, strict=True):
         if (request.buf.size, request.buf.dtype, request.op) != (first.buf.size, first.buf.dtype, first.op):
@@ -57,8 +57,8 @@ def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> Non
             )
 
 
-def written(value: object) -> str:
-    """Return how a value prints, without addresses of functions, which differ between processes and runs."""
+def stable_repr(value: object) -> str:
+    """Return `repr(value)` without the addresses of functions in it, which differ between processes and runs."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

@@ -1,4 +1,4 @@
-"""Counts requests, messages, bytes and waiting as they pass."""
+"""A wrapper that counts messages, bytes and waiting."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from loosestep.foundation import checks
-from loosestep.lowering.collectives import TRAFFIC, Cost
+from loosestep.lowering.costs import COSTS, Cost
 from loosestep.requests import Compute, Request
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
-from loosestep.transports.wrapper import WrappedSession
+from loosestep.transports.wrapper import WrappedSession, Wrapper
 
 if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 
 class Meter:
-    """What one worker sent and how long it waited."""
+    """What one worker has sent, and how long it has waited."""
 
     def __init__(self) -> None:
         self.waiting = 0.0
@@ -26,22 +25,22 @@ class Meter:
 
     @property
     def messages(self) -> int:
-        """Return how many messages were sent."""
+        """The number of messages sent."""
         return sum(tally[1] for tally in self.requests.values())
 
     @property
     def bytes(self) -> int:
-        """Return how many bytes were sent, headers not counted."""
+        """The number of bytes sent, without headers."""
         return sum(tally[2] for tally in self.requests.values())
 
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
-        """Yield the same requests; the time from asking for a communication to its end is waiting."""
+        """Yield the same requests; book the time from asking for a communication to its end as waiting."""
         rank, size = worker.rank, worker.size
         tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
-            if worker.offstage:
+            if worker.unmetered:
                 yield request
                 continue
             begin = clock()
@@ -53,7 +52,7 @@ class Meter:
             worker.communicating += spent
             self.waiting += spent
             if kind not in tallies:
-                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), TRAFFIC.get(kind)
+                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), COSTS.get(kind)
             tally, cost = tallies[kind]
             tally[0] += 1
             if cost is not None:
@@ -63,7 +62,7 @@ class Meter:
 
 
 @dataclass(frozen=True, repr=False)
-class Metered(Transport):
+class Metered(Wrapper):
     """Counts requests, messages, bytes and waiting of every worker: `meters[rank]` of its last run.
 
     `run` meters every transport by itself; wrap one to see the counts by type of request.
@@ -72,24 +71,13 @@ class Metered(Transport):
     on: Transport = field(default_factory=Serial)
     meters: list[Meter] = field(default_factory=list, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        checks.instance("on", self.on, Transport)
-
-    @property
-    def size(self) -> int:
-        return self.on.size
-
-    @property
-    def virtual(self) -> bool:  # type: ignore[override]
-        return self.on.virtual
-
     def open(self, seed: int = 0) -> MeteredSession:
         self.meters[:] = [Meter() for _ in range(self.size)]
         return MeteredSession(self.on.open(seed), self.meters)
 
 
 class MeteredSession(WrappedSession):
-    """Watches the requests of every worker."""
+    """Counts the requests of every worker."""
 
     def __init__(self, inner: Session, meters: Sequence[Meter]) -> None:
         super().__init__(inner)

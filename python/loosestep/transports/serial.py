@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Serial(Transport):
-    """One worker and no thread: the slow and honest way to step through a strategy in a debugger."""
+    """One worker and no thread: for stepping through a strategy in a debugger."""
 
     @property
     def size(self) -> int:
@@ -46,7 +46,7 @@ class Serial(Transport):
 
 
 class SerialSession(Stopwatch, LocalSession):
-    """One worker, whose collectives have no other to wait for."""
+    """One worker alone: no collective waits for anybody."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class SerialEndpoint(Endpoint):
             ops.copy(sent, received)
 
     def wait(self, request: Wait) -> None:
-        """Perform what was started."""
+        """Perform now what was started."""
         if request.request not in self.started:
             raise RuntimeError(f"{request} waits for what was not started")
         self.started.remove(request.request)

@@ -1,4 +1,4 @@
-"""A session inside a session: the part that all wrappers of transports share."""
+"""A transport around another: the base of `Metered`, `Delayed` and `Failing`, and of their sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loosestep.transports.base import Session, Task
+from loosestep.foundation import checks
+from loosestep.transports.base import Session, Task, Transport
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request, Shared
@@ -14,8 +15,25 @@ if TYPE_CHECKING:
     from loosestep.transports.base import Endpoint
 
 
+class Wrapper(Transport):
+    """Base of the transports that change how another one, their first field, carries requests."""
+
+    on: Transport
+
+    def __post_init__(self) -> None:
+        checks.instance("on", self.on, Transport)
+
+    @property
+    def size(self) -> int:
+        return self.on.size
+
+    @property
+    def virtual(self) -> bool:  # type: ignore[override]
+        return self.on.virtual
+
+
 class WrappedSession(Session):
-    """Passes everything on to `inner`, and rewrites requests as they pass."""
+    """Base of their sessions: passes everything on to `inner`, and rewrites requests as they pass."""
 
     def __init__(self, inner: Session) -> None:
         self.inner = inner
@@ -24,7 +42,7 @@ class WrappedSession(Session):
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
-        """Return the requests of one worker, changed."""
+        """Yield the requests of one worker, changed."""
 
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         return self.inner.wrap(worker, self.rewrite(worker, requests))

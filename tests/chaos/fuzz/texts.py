@@ -109,7 +109,7 @@ def nested(random: Draw) -> str:
         ("(", "EASGD()", ")"), ("[", "", "]"), ("Averaged(", "LocalSGD()", ")"), ("DBS(", "LocalSGD()", ")"),
         ("EASGD(", "-1", ")"), ("Nesterov(Warmup(", "0.1", ", 5))"), ("-", "1", ""),
         ("Metered(", "Threads(2)", ")"),
-        ("Schedule((", "LocalSGD()", ", 2))"), ("Simulated(2, hosts=", "[1, 1]", ")"), ("MLP(1,", "1", ")"),
+        ("Stages((", "LocalSGD()", ", 2))"), ("Simulated(2, hosts=", "[1, 1]", ")"), ("MLP(1,", "1", ")"),
     ))  # fmt: skip
     return judged(before * often + middle + after * (often - (random.random() < 0.2)))
 
@@ -121,7 +121,7 @@ def large(random: Draw) -> str:
         "Simulated({})", "Threads({})", "MLP({0})", "MLP({0}, {0})", "EASGD(period={})",
         "StreamingDiLoCo(fragments={})",
         "DecoupledDiLoCo(fragments={})", "HierarchicalLocalSGD(levels=(({}, 2),))", "Simulated(hosts=[{}])",
-        "Simulated(2, stragglers=LogNormal({}))", "SGD(rate={})", "Nesterov(Drops(0.1, at=({},)))",
+        "Simulated(2, stragglers=LogNormal({}))", "SGD(rate={})", "Nesterov(StepDecay(0.1, at=({},)))",
     )).format(number))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""All workers in one thread, real numbers, virtual time: the same strategies, priced."""
+"""The simulator: all workers in one thread, with real numbers and virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loosestep._core import Calendar, Center, Mail
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Deadlock
 from loosestep.lowering import collectives, hierarchical
-from loosestep.lowering.requests import RollCall, Script, Settle, Settled
+from loosestep.lowering.requests import Drain, Drained, RollCall, Script
 from loosestep.requests import (
     AllReduce,
     Buffer,
@@ -47,14 +47,14 @@ CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursi
 
 @dataclass(frozen=True, repr=False)
 class Simulated(Transport):
-    """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
+    """n simulated workers on a virtual clock; bit for bit reproducible from its seed.
 
     n: workers.
     step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
     latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
     center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
         pushes and pulls queue there in the order in which they arrive.
-    stragglers: the distribution of step durations: Constant(), LogNormal(), Slow(), Pauses().
+    stragglers: the distribution of step durations: Constant(), LogNormal(), SlowWorker(), RandomPauses().
     seed: of the durations (by default the run's).
     hosts: how many workers live on each host, in rank order; collectives are then two-level (each host folds,
         then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
@@ -103,7 +103,7 @@ class Simulated(Transport):
         return self.n
 
     def network(self) -> Network:
-        """Return a fresh, idle network."""
+        """Return a new, idle network."""
         latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
         bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
@@ -121,13 +121,13 @@ class Simulated(Transport):
 
 
 class SimulatedSession(ManyWorkersSession):
-    """A calendar of what happens when: the earliest goes first, ties in rank order. It and the mail are native."""
+    """A calendar of events, the earliest first, ties in rank order. Calendar and mail are native."""
 
     def __init__(self, config: Simulated, seed: int) -> None:
         self.size = config.n
         self.ranks = range(config.n)
         self.network = config.network()
-        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Settle}
+        primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Drain}
         self.hosts = config.groups()
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -145,7 +145,7 @@ class SimulatedSession(ManyWorkersSession):
         self.roll = Roll(self.size)
         self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
         self.price = config.step_time, config.sample_time
-        self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
+        self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
@@ -156,7 +156,7 @@ class SimulatedSession(ManyWorkersSession):
             AllReduce: self.all_reduce,
             Start: self.start,
             Wait: self.wait,
-            Settle: self.settle,
+            Drain: self.drain,
             Script: self.script,
             RollCall: self.roll_call,
             Sleep: lambda process, request: self.time + request.seconds,
@@ -199,7 +199,7 @@ class SimulatedSession(ManyWorkersSession):
             raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
 
     def go_through(self) -> None:
-        """Carry out all that is in the calendar."""
+        """Process all events of the calendar."""
         calendar = self.calendar
         while (what := calendar.next()) is not None:
             self.time = calendar.now
@@ -209,7 +209,7 @@ class SimulatedSession(ManyWorkersSession):
                 what()
 
     def where(self, process: Continuation) -> str:
-        """Return where a stuck worker is, for people."""
+        """Describe where one stuck worker is."""
         worker, request = process.worker, process.waiting
         what = "its beginning" if request is None else str(request)
         return f"worker {worker.rank} in round {worker.round} at {what}"
@@ -237,7 +237,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- computation -------------------------------------------------------------------------------------
 
     def step(self, process: Continuation, request: Request) -> bool:
-        """Compute, and if that began a gradient step note when, and how long it takes."""
+        """Compute; if that began a gradient step, record when and how long it takes."""
         worker = process.worker
         clock, before = worker.clock, worker.samples
         steps = process.compute(request)
@@ -253,7 +253,7 @@ class SimulatedSession(ManyWorkersSession):
         return began + duration
 
     def ready(self, process: Continuation, request: Ready) -> float:
-        """Return when a bucket is ready: when its share of the step is over."""
+        """Wait for a bucket, which is ready when its part of the step is over."""
         bucket = request.bucket
         if not self.step(process, request) and bucket.index == 0:
             self.begun[process.rank] = (self.time, 0.0)
@@ -273,14 +273,14 @@ class SimulatedSession(ManyWorkersSession):
 
     def fetch(self, process: Continuation, request: Fetch) -> float | None:
         check_shared(process.worker, request.shared, request.into)
-        if process.worker.offstage:
+        if process.worker.unmetered:
             center.read(request)
             return self.time
         self.at(self.network.asked(process.rank, self.time), -1, lambda: self.ask(process, request))
         return None
 
     def ask(self, process: Continuation, request: Fetch) -> None:
-        """Answer a request that has reached the center, when the center's link is free."""
+        """Handle a request that has reached the center, whose link may be busy."""
         begin, left = self.network.pull(request.into.nbytes, self.time)
         if begin > self.time:
             self.at(begin, -1, lambda: self.answer(process, request, left))
@@ -304,7 +304,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- collectives -------------------------------------------------------------------------------------
 
     def all_reduce(self, process: Continuation, request: AllReduce) -> None:
-        """Let all workers meet (of many, or offstage); each goes on when the recursion says."""
+        """Wait for all members, for many workers or unmetered; each goes on when the recursion says."""
         worker, group = process.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
@@ -322,8 +322,8 @@ class SimulatedSession(ManyWorkersSession):
         if hierarchical.fold(requests[0].op, bufs, weights, hosts or (tuple(range(len(bufs))),)):
             for buf in bufs[1:]:
                 ops.copy(bufs[0], buf)
-        times = list(arrived)  # offstage: each goes on where its clock stands
-        if not processes[0].worker.offstage:
+        times = list(arrived)  # unmetered: each goes on where its clock stands
+        if not processes[0].worker.unmetered:
             times = self.network.all_reduce(bufs, [process.rank for process in processes], times).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(processes)
@@ -346,7 +346,7 @@ class SimulatedSession(ManyWorkersSession):
         return self.wait(process, Wait(request))
 
     def wait(self, process: Continuation, request: Wait) -> float | None:
-        if type(request.request) is Settled:
+        if type(request.request) is Drained:
             return max(self.time, request.request.due)
         child = self.taken(request)
         if child.done is not None:
@@ -354,21 +354,21 @@ class SimulatedSession(ManyWorkersSession):
         child.then = lambda done: self.at(done, process.rank, process)
         return None
 
-    def settle(self, process: Continuation, request: Settle) -> float | None:
+    def drain(self, process: Continuation, request: Drain) -> float | None:
         """Go through what is left of it, and on from where the worker's clock stands."""
         child, begun = self.taken(request), self.time
         if child.done is not None:
-            request.settled.due = child.done
+            request.drained.due = child.done
             return begun
 
         def note(done: float) -> None:
-            request.settled.due = done
+            request.drained.due = done
             self.at(begun, process.rank, process)
 
         child.then = note
         return None
 
-    def taken(self, request: Wait | Settle) -> Continuation:
+    def taken(self, request: Wait | Drain) -> Continuation:
         """Return what was started, for the request that waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:

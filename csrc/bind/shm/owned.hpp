@@ -1,0 +1,63 @@
+// How Python objects hold shared memory.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <unistd.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "shm/mapping.hpp"
+
+namespace loosestep::bind {
+
+namespace py = pybind11;
+
+inline std::string memory_name(const py::object& path) {
+  if (!py::isinstance<py::int_>(path) && !py::isinstance<py::str>(path))
+    throw py::type_error("path must be a descriptor or a path, got " +
+                         std::string(py::str(py::type::of(path))));
+  return py::isinstance<py::int_>(path) ? "fd " + std::string(py::str(path)) : std::string(py::str(path));
+}
+
+// Map memory: a number is a descriptor from Host.make; a path is created or must exist.
+inline shm::Mapping map_memory(const py::object& path, std::size_t bytes, bool create) {
+  const std::string name = memory_name(path);
+  const bool number = py::isinstance<py::int_>(path);
+  const shm::File own = number ? shm::File(-1) : shm::File::opened(py::cast<std::string>(path), create);
+  const int fd = number ? py::cast<int>(path) : own.get();
+  if (create) shm::reserve(fd, bytes, name);
+  return shm::Mapping(fd, bytes, name);
+}
+
+// Holds what belongs to this process: a fork copies the Python object, but neither the memory nor the thread.
+template <class T> class ProcessOwned {
+ public:
+  explicit ProcessOwned(std::unique_ptr<T> what) : what_(std::move(what)) {}
+  ~ProcessOwned() { close(); }
+
+  T& get(const char* name) const {
+    if (!what_) throw py::value_error(std::string(name) + " is closed");
+    if (forked())
+      throw std::runtime_error(std::string(name) +
+                               " was opened by another process: a forked child cannot use it");
+    return *what_;
+  }
+
+  bool usable() const { return what_ && !forked(); }
+
+  void close() {
+    if (forked()) static_cast<void>(what_.release());  // not mapped in this process, and no thread runs
+    what_.reset();
+  }
+
+ private:
+  bool forked() const { return ::getpid() != pid_; }
+
+  std::unique_ptr<T> what_;
+  pid_t pid_ = ::getpid();
+};
+
+}  // namespace loosestep::bind
