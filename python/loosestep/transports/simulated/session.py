@@ -113,7 +113,7 @@ class Simulated(Transport):
         return network
 
     def groups(self) -> hierarchical.Hosts:
-        """The ranks of every host."""
+        """Return the ranks of every host."""
         return () if self.hosts is None else hierarchical.split(self.hosts, self.n)
 
     def open(self, seed: int = 0) -> Session:
