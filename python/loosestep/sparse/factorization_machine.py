@@ -1,4 +1,4 @@
-"""Factorization machines with scikit-learn's face: a linear model with a term for every pair of features."""
+"""Factorization machines with scikit-learn's interface: a linear model with a term for every pair of features."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     # --- for the two faces ---------------------------------------------------------------------------------
 
     def _learn(self, rows: Rows, machines: Machines, epochs: int) -> None:
-        """So many epochs more."""
+        """Train so many more epochs."""
         order = np.random.default_rng([machines.seed, len(machines.curve)]).permutation(rows.X.shape[0])
         examples, total = rows.examples(order), rows.total()
         natives = [self._native(arrays, machines) for arrays in machines.arrays]
@@ -131,7 +131,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         return each[0] if len(each) == 1 else np.stack(each, 1)
 
     def _check(self, again: bool = False) -> None:
-        """The options; `again`: also that those are the same which were used at the first call."""
+        """Check the options; `again`: also that they are those of the first call."""
         for name in ("fit_intercept", "verbose"):
             flag(name, getattr(self, name))
         seeded(self.random_state)
@@ -164,7 +164,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         return _core.FactorMachine(v, heads, begun, machines.rank, self.l2, self.l2_linear, True)
 
     def _shown(self, each: Sequence[Any]) -> Any:
-        """Of several machines: a copy, which may not be written to, for nobody would see that."""
+        """Return a read-only copy where there are several machines, since writing to it would change nothing."""
         stacked = np.stack(each)
         stacked.flags.writeable = False
         return stacked
@@ -264,7 +264,7 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
+        """Return the probabilities of the classes: one against the rest, scaled to sum 1."""
         return probabilities(self.decision_function(X))
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
@@ -285,7 +285,7 @@ Arrays: TypeAlias = tuple[Floats, Floats, Floats]
 
 @dataclass
 class Machines:
-    """One machine, or one a class, and the mean losses of their epochs."""
+    """One machine, or one per class, and the mean losses of their epochs."""
 
     arrays: list[Arrays]
     seed: int
@@ -313,7 +313,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is to be learned: rows, and for every machine their targets."""
+    """What a fit learns from: rows, and for every machine their targets."""
 
     X: Any
     targets: list[Floats]
@@ -330,7 +330,7 @@ class Rows:
         return f"{len(self.targets)} x {self.X.shape[1]} features of rank {rank}"
 
     def examples(self, order: Any = None) -> list[_core.SparseExamples]:
-        """For each machine, in that order of the rows."""
+        """Return, for each machine, its examples in that order of the rows."""
         which = slice(None) if order is None else order
         rows = scipy.sparse.csr_array(self.X, copy=order is None)[which]
         rows.sum_duplicates()
