@@ -1,4 +1,4 @@
-"""Checks of scalar arguments of ops on a device, in the CPU's words: op, name, what was wanted and what was got."""
+"""Checks of scalar arguments of ops on a device, with the CPU's messages: op, name, what was wanted, what was got."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST_RANK = 128
 Adds = Literal["racy", "exact"]
 
 
-class Rows(NamedTuple):
+class CSR(NamedTuple):
     """Compressed sparse rows: int64 starts, int32 columns, float32 values and targets, perhaps weights of rows."""
 
     starts: Any
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     weights: Any = None
 
 
-class Rate(NamedTuple):
+class StepSize(NamedTuple):
     """The step size at step t = 1, 2, ...: eta0, eta0 / t^power_t, or 1 / (alpha (offset + t))."""
 
     eta0: float = 0.1
@@ -47,15 +47,15 @@ class Rate(NamedTuple):
         return ("i4", 0), ("i4", kind), *(("f8", float(each)) for each in numbers)
 
 
-CONSTANT = Rate()
+CONSTANT = StepSize()
 
 
 def linear(
     weights: Any,
-    rows: Rows,
+    rows: CSR,
     *,
     loss: str = "log_loss",
-    rate: Rate = CONSTANT,
+    rate: StepSize = CONSTANT,
     adds: Adds = "racy",
     steps: int = 0,
     intercept_step: float = 1.0,
@@ -86,7 +86,7 @@ def linear(
     return started("hogwild", f"linear<{way(adds)}>", w.place, warps, [model, places, share])
 
 
-def checked(rows: Rows, device: int) -> int:
+def checked(rows: CSR, device: int) -> int:
     """Return how many rows there are, after a check."""
     count = length("targets", rows.targets, "<f4", device)
     entries = length("columns", rows.columns, "<i4", device)

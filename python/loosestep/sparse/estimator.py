@@ -17,12 +17,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from loosestep.foundation import checks
 from loosestep.sparse.diagnosis import Diagnosis
 from loosestep.sparse.linear_device import DeviceTrainer
-from loosestep.sparse.linear_trainer import Examples, Layout, Settings, Trainer
+from loosestep.sparse.linear_trainer import Examples, FeatureLayout, Settings, Trainer
 from loosestep.sparse.losses import values
 from loosestep.sparse.parameters import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
 from loosestep.sparse.validation import room, sound
-from loosestep.sparse.warm_start import AnyTrainer, Start
+from loosestep.sparse.warm_start import AnyTrainer, WarmStart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ ON_DEVICE = {
 """Options that device='cuda' leaves no choice of, and what they must be."""
 
 
-class Hogwild(BaseEstimator):  # type: ignore[misc]
+class HogwildEstimator(BaseEstimator):  # type: ignore[misc]
     """Trains `coef_` and `intercept_`; classifier and regressor define the targets."""
 
     losses: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         if settings.device == "cuda":
             trainer = DeviceTrainer(settings, examples.features)
         else:
-            trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
+            trainer = Trainer(settings, FeatureLayout.of(settings, counts, len(examples)))
         if self._warm():
             self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
@@ -145,7 +145,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         return bool(self.warm_start) and hasattr(self, "coef_")
 
     def _begin(self, trainer: AnyTrainer, outputs: int, features: int) -> None:
-        start = Start.of(self, outputs, features)
+        start = WarmStart.of(self, outputs, features)
         if start is not None:
             trainer.load(start.coef, start.intercept)
             if (
@@ -235,10 +235,10 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _pass(self, examples: Examples, settings: Settings) -> None:
         counts = examples.counts(settings.threads)
-        start, before = Start.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
+        start, before = WarmStart.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
 
-        def layout() -> Layout:
-            return Layout.of(settings, counts, len(examples))
+        def layout() -> FeatureLayout:
+            return FeatureLayout.of(settings, counts, len(examples))
 
         trainer: AnyTrainer
         if start is not None:

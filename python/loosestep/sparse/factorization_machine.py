@@ -93,7 +93,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
 
     # --- for the two faces ---------------------------------------------------------------------------------
 
-    def _learn(self, rows: Rows, machines: Machines, epochs: int) -> None:
+    def _learn(self, rows: FitRows, machines: Machines, epochs: int) -> None:
         """Train so many more epochs."""
         order = np.random.default_rng([machines.seed, len(machines.curve)]).permutation(rows.X.shape[0])
         examples, total = rows.examples(order), rows.total()
@@ -110,13 +110,13 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     def _fitted(self, machines: Machines) -> None:
         self._machines, self.loss_curve_, self.n_iter_ = machines, machines.curve, len(machines.curve)
 
-    def _fit(self, rows: Rows) -> None:
+    def _fit(self, rows: FitRows) -> None:
         with room(rows.described(self.n_components)):
             machines = self._drawn(rows)
             self._learn(rows, machines, self.max_iter)
         self._fitted(machines)
 
-    def _partial_fit(self, rows: Rows) -> None:
+    def _partial_fit(self, rows: FitRows) -> None:
         with room(rows.described(self.n_components)):
             machines = self._machines if hasattr(self, "_machines") else self._drawn(rows)
             self._learn(rows, machines, 1)
@@ -125,7 +125,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
         X = validate_data(self, sound(X), accept_sparse="csr", dtype=np.float32, reset=False)
-        (examples,) = Rows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
+        (examples,) = FitRows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
         machines, crew = self._machines, threads(self.n_threads)
         each = [self._native(arrays, machines).score(examples, crew) for arrays in machines.arrays]
         return each[0] if len(each) == 1 else np.stack(each, 1)
@@ -143,7 +143,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         if again and hasattr(self, "_machines"):
             unchanged(self, self._machines.fixed)
 
-    def _drawn(self, rows: Rows) -> Machines:
+    def _drawn(self, rows: FitRows) -> Machines:
         random = generator(self.random_state)
         arrays = [self._arrays(rows.X.shape[1], random) for _ in rows.targets]
         fixed = {name: getattr(self, name) for name in FIXED}
@@ -229,9 +229,9 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # t
     def predict(self, X: Any) -> Floats:
         return self._scores(X)
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Rows:
+    def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> FitRows:
         X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=np.float32, y_numeric=True, reset=reset)
-        return Rows(X, [narrowed("y", y)], narrowed_weights(row_weights(sample_weight, X)), "squared")
+        return FitRows(X, [narrowed("y", y)], narrowed_weights(row_weights(sample_weight, X)), "squared")
 
     def _shown(self, each: Sequence[Any]) -> Any:
         return each[0]
@@ -272,11 +272,11 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         check_classification_targets(y)
         return X, y
 
-    def _rows(self, X: Any, labels: NDArray[Any], sample_weight: Any) -> Rows:
+    def _rows(self, X: Any, labels: NDArray[Any], sample_weight: Any) -> FitRows:
         numbers, outputs = self._numbers(labels), self._outputs()
         positive = [1] if outputs == 1 else range(outputs)
         targets = [np.where(numbers == k, 1, -1).astype(np.float32) for k in positive]
-        return Rows(X, targets, narrowed_weights(row_weights(sample_weight, X)), "logistic")
+        return FitRows(X, targets, narrowed_weights(row_weights(sample_weight, X)), "logistic")
 
 
 Arrays: TypeAlias = tuple[Floats, Floats, Floats]
@@ -312,7 +312,7 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Rows:
+class FitRows:
     """What a fit learns from: rows, and for every machine their targets."""
 
     X: Any

@@ -11,7 +11,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from loosestep.sparse.estimator import Hogwild
+from loosestep.sparse.estimator import HogwildEstimator
 from loosestep.sparse.labels import Classes, probabilities
 from loosestep.sparse.linear_trainer import Examples
 from loosestep.sparse.validation import narrowed, narrowed_weights, row_weights
@@ -26,7 +26,7 @@ def _has_probabilities(self: Any) -> bool:
     return True
 
 
-class HogwildClassifier(Classes, Hogwild):
+class HogwildClassifier(Classes, HogwildEstimator):
     """Linear classification by lock-free parallel SGD.
 
         for rows (x, y) of its share, every thread:   w_j <- w_j - eta l'(w.x + b, y) x_j   where x_j is not 0
@@ -191,7 +191,7 @@ class HogwildClassifier(Classes, Hogwild):
         return narrowed_weights(mine if rows is None else rows * mine)
 
 
-class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
+class HogwildRegressor(RegressorMixin, HogwildEstimator):  # type: ignore[misc]
     """Linear regression by lock-free parallel SGD: as HogwildClassifier, with a regression loss.
 
         w_j <- w_j - eta l'(w.x + b - y) x_j   where x_j is not 0

@@ -51,7 +51,7 @@ class Settings:
 
 
 @dataclass
-class Layout:
+class FeatureLayout:
     """Where features lie in the model: the popular ones first."""
 
     places: NDArray[np.uint32]  # of feature j; place 0 is the intercept
@@ -60,7 +60,7 @@ class Layout:
     tail_every: int = 1  # merges between two sweeps of the rest
 
     @classmethod
-    def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> Layout:
+    def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> FeatureLayout:
         """Return the layout: a feature that a thread meets at least once between merges has a private copy."""
         order = np.argsort(-counts.astype(np.int64), kind="stable")
         places = np.empty(counts.size, np.uint32)
@@ -72,7 +72,7 @@ class Layout:
 
     @staticmethod
     def rarity(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
-        """Return how many merges make one sweep of the tail, which then costs at most half of the rows' updates."""
+        """Return the merges in a sweep of the tail, so that it costs at most half of the rows' updates."""
         if settings.deterministic or settings.period != "auto":
             return 1
         met = settings.threads * period * int(counts.sum(dtype=np.int64)) / max(rows, 1)  # between two merges
@@ -137,7 +137,7 @@ class Trainer:
     """A model in training. `coef` (outputs, features) and `intercept` (outputs) are in the user's order."""
 
     settings: Settings
-    layout: Layout
+    layout: FeatureLayout
     epochs: int = 0
     steps: int = 0
     cuts: int = 0
@@ -217,7 +217,7 @@ class Trainer:
             settings.deterministic, settings.rate.name == "adagrad", settings.average > 0,
         )  # fmt: skip
 
-    def going_on(self, settings: Settings, layout: Callable[[], Layout], anew: bool) -> Trainer:
+    def going_on(self, settings: Settings, layout: Callable[[], FeatureLayout], anew: bool) -> Trainer:
         """Return this trainer with other settings, or one that goes on from its counts; `anew`: a new mean begins.
 
         One that is not this one has no weights but those of a mean that goes on.

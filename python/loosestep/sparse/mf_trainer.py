@@ -85,7 +85,7 @@ def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tupl
 
 
 def grid_blocks(tables: tuple[Table, Table], count: int, workers: int) -> tuple[int, int]:
-    """Return numbers of blocks of users and items: a cell's rows fit in cache, every thread has users and slices."""
+    """Return how many blocks users and items have: a cell's rows fit in cache, every thread has work."""
     items = _between(2 * workers, tables[1].rows.nbytes / ITEM_BYTES, 4096)
     users = _between(workers, min(tables[0].rows.nbytes / USER_BYTES, count / items / LEAST), 1 << 20)
     return users, items

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loosestep.sparse.linear_trainer import Layout, Settings
+    from loosestep.sparse.linear_trainer import FeatureLayout, Settings
 
 
 AnyTrainer: TypeAlias = "Trainer | DeviceTrainer"
 
 
 @dataclass(frozen=True)
-class Start:
+class WarmStart:
     """`coef_`, `intercept_` and `squares_` of an estimator, its steps (`t_` - 1) and epochs (`n_iter_`)."""
 
     coef: NDArray[Any]
@@ -33,7 +33,7 @@ class Start:
     epochs: int
 
     @classmethod
-    def of(cls, estimator: Any, outputs: int, features: int) -> Start | None:
+    def of(cls, estimator: Any, outputs: int, features: int) -> WarmStart | None:
         """Return the start of an estimator, None if it has no weights yet; ValueError for unfitting weights."""
         if not hasattr(estimator, "coef_"):
             return None
@@ -53,7 +53,7 @@ class Start:
         )
 
     def trainer(
-        self, before: AnyTrainer | None, settings: Settings, layout: Callable[[], Layout], features: int
+        self, before: AnyTrainer | None, settings: Settings, layout: Callable[[], FeatureLayout], features: int
     ) -> AnyTrainer:
         """Return a trainer that goes on from here with these settings: the one before where it fits."""
         if settings.device == "cuda":
