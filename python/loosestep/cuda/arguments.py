@@ -1,4 +1,4 @@
-"""Checks of scalar arguments of ops on a device, with the CPU's messages: op, name, what was wanted, what was got."""
+"""Checks of the scalars of ops on a device, with the CPU's messages: op, name, what was wanted, what was got."""
 
 from __future__ import annotations
 
