@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.test_card import SERVED  # noqa: E402
+from tests.torch.test_device import SERVED  # noqa: E402
 from tests.torch.training import Mixed, batches, left_behind, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 

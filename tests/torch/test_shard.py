@@ -10,7 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset  # noqa: E402
+from tests.torch.training import mlp, parallel, step  # noqa: E402
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset  # noqa: E402
 
 from loosestep.foundation.errors import CheckpointError  # noqa: E402
 from loosestep.torch.samplers import rows_of, shard  # noqa: E402
@@ -96,3 +97,46 @@ def test_a_stream_is_dealt_in_turn(processes: int) -> None:
     assert len(own[0]) == len(own[1])
     together = sorted(own[0] + own[1])
     assert together == list(range(22 if processes == 0 else 20))
+
+
+# --- from an optimizer ----------------------------------------------------------------------------------------
+
+DATA = TensorDataset(torch.arange(64))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (DataLoader(DATA), r"got a DataLoader: give it its \.dataset"),
+        (RandomSampler(DATA), "got a RandomSampler: give it what it draws from"),
+        (BatchSampler(RandomSampler(DATA), 4, False), "got a BatchSampler"),
+        (iter(DATA), "takes a data set with len"),
+    ],
+    ids=["loader", "sampler", "batches", "iterator"],
+)
+def test_what_shard_refuses(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        parallel(mlp()).shard(given, 4)
+
+
+def test_a_look_at_a_batch_is_no_pass() -> None:
+    net = mlp()
+    optimizer = parallel(net)
+    sampler = optimizer.shard(DATA, 8)
+    sampler.set_epoch(17)  # of no effect
+    whole = list(optimizer.shard(DATA, 8))
+    for _ in range(3):
+        assert next(iter(sampler)) == whole[0]
+    passed = []
+    for number, batch in enumerate(sampler):
+        step(net, optimizer)
+        passed.append(batch)
+        if number == 4:
+            break
+    assert passed == whole[:5]
+    resumed = optimizer.shard(DATA, 8)
+    resumed.load_state_dict(sampler.state_dict())
+    next(iter(resumed))
+    assert list(resumed) == whole[5:]
+    assert next(iter(sampler)) != whole[0], "a pass that made steps is over when the next begins"
+    assert sampler.epoch == 1

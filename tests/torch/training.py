@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,44 @@ def batches(count: int, shape: tuple[int, ...] = (5,), rows: int = 8) -> Iterato
 
 def loss_of(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return nn.functional.cross_entropy(net(x), y)
+
+
+def parallel(
+    net: nn.Module | None = None, strategy: ls.Strategy | None = None, inner: Any = None, **options: Any
+) -> Any:
+    """Return an optimizer of one worker for a network, which is an MLP if none is given."""
+    net = net or mlp()
+    inner = inner or momentum(net.parameters())
+    return loosestep.torch.parallel(net, inner, strategy or ls.LocalSGD(2), ls.Serial(), **options)
+
+
+def backward(net: nn.Module, number: int = 0) -> None:
+    """Take the gradient of one of the batches."""
+    x, y = list(batches(number + 1))[number]
+    loss_of(net, x, y).backward()
+
+
+def step(net: nn.Module, optimizer: Any, number: int = 0) -> None:
+    """Make a step on one of the batches."""
+    optimizer.zero_grad()
+    backward(net, number)
+    optimizer.step()
+
+
+def train(net: nn.Module, optimizer: Any, data: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Make a step on each batch."""
+    for x, y in data:
+        optimizer.zero_grad()
+        loss_of(net, x, y).backward()
+        optimizer.step()
+
+
+def normalized() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+def complex_network() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7, dtype=torch.complex64))
 
 
 @dataclass

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
 
 ASKED = 1024  # workers whose first round is dry-run
-SAMPLED = 64  # of those who take part in a collective
+SAMPLED = 64  # of the members of a collective
 
 
 def summary(strategy: Strategy) -> str:
@@ -128,7 +128,7 @@ def dry_run(strategy: Strategy, rank: int, size: int, dtype: np.dtype[Any]) -> D
 
 
 def sent_by_each(request: Request, rank: int, size: int) -> tuple[float, float]:
-    """Return bytes and messages: this rank's, or the mean over those who take part in a collective.
+    """Return bytes and messages: this rank's, or the mean over the members of a collective.
 
     Chunks of a small bucket need not be alike, as those of a model are. Of many ranks every so many-th is asked.
     """

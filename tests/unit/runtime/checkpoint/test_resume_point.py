@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loosestep.runtime.checkpoint.newest import choose
 from tests.unit.runtime.checkpoint.runs import each_strategy, go, newest, same, spoil
 from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
@@ -103,3 +104,27 @@ def test_a_part_that_may_not_be_read_is_no_reason_to_lose_it(
         CheckpointError, match=r"rank-00000.safetensors cannot be read as a checkpoint: Permission denied$"
     ):
         go(tmp_path / "run", resume=True)
+
+
+def test_processes_that_find_other_checkpoints_are_told(tmp_path: Path) -> None:
+    """Each has a folder of its own, by mistake."""
+    go(tmp_path / "run")
+    found = Folder(tmp_path / "run", {"workers": 2}, resume=True)
+    with pytest.raises(CheckpointError, match=rf"^worker 1 does not find what worker 0 finds in {tmp_path}/run$"):
+        choose(found, [0], lambda mine: [mine, mine if isinstance(mine, str) else []])
+
+
+def test_what_another_process_cannot_use_nobody_does(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    found = Folder(tmp_path / "run", {"workers": 2}, resume=True)
+
+    def ask(mine: Any) -> list[Any]:
+        """The part of rank 1 is damaged in the newest, and a part of rank 1 is all that process 1 reads."""
+        newest = [["rank 1 is damaged", False], mine] if mine == ["", False] and not asked else [mine, mine]
+        asked.extend([1] if mine == ["", False] else [])
+        return newest
+
+    asked: list[int] = []
+    chosen = choose(found, [0], ask)
+    assert chosen is not None
+    assert chosen.number == found.candidates()[1].number  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import deque
 from typing import Any
@@ -211,30 +210,16 @@ def test_where_mpi4py_ends_mpi_itself_a_failed_job_is_left_at_once(monkeypatch: 
     assert not any(each.binding.finalized for each in whole)
 
 
-def test_a_forked_copy_has_no_part_in_the_end() -> None:
+def test_a_forked_copy_begins_no_run_and_has_no_part_in_the_end(monkeypatch: Any) -> None:
     all_ = memberships(2)
     begin(all_, [0, 1])
-    pid = os.fork()
-    if pid == 0:
-        try:
-            all_[1].end()
-            os._exit(any(all_[1].comm.box(1, 0)) or all_[1].binding.finalized)
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
-def test_a_forked_copy_begins_no_run() -> None:
-    all_ = memberships(2)
-    pid = os.fork()
-    if pid == 0:
-        try:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: 41)
+        with pytest.raises(RuntimeError, match="takes no part in its run"):
             all_[1].begin(1)
-        except RuntimeError as error:
-            os._exit(0 if "takes no part in its run" in str(error) else 98)
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        all_[1].end()
+    assert not any(all_[1].comm.box(1, 0))
+    assert not all_[1].binding.finalized
 
 
 def test_what_is_said_is_json() -> None:
