@@ -260,7 +260,7 @@ class Run:
         requests = session.wrap(worker, lowering.lower(program.script()))
         return Task(worker, requests, lambda request: model.handlers[type(request)](request))
 
-    # --- quiesce points ----------------------------------------------------------------------------------
+    # --- synchronization points ----------------------------------------------------------------------------------
 
     def pause(self, rank: int, still: bool) -> None:
         (self.session.pause if still else self.session.proceed)(rank)

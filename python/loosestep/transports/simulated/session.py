@@ -350,7 +350,7 @@ class SimulatedSession(ManyWorkersSession):
             return max(self.time, request.request.due)
         child = self.taken(request)
         if child.done is not None:
-            return max(self.time, child.done)  # a quiesce point may have let others go ahead
+            return max(self.time, child.done)  # a synchronization point may have let others go ahead
         child.then = lambda done: self.at(done, process.rank, process)
         return None
 
