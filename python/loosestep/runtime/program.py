@@ -62,8 +62,8 @@ class Program:
     """The requests of one worker, and its position, as a checkpoint must keep it.
 
     Workers meet at synchronization points: every `checkpoint_every` steps, at evaluations of a collective
-    consensus, on request, and at the end. They are possible between rounds and inside a round's first `Local`, where
-    nothing else of the round has happened.
+    consensus, on request, and at the end. They are possible between rounds and inside a round's first `Local`,
+    where nothing else of the round has happened.
     """
 
     def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
