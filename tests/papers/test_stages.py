@@ -154,7 +154,7 @@ def test_what_is_missing_is_said() -> None:
         (((ls.AllReduceSGD(), 3),), "only the last part must have None for its epochs"),
         (((ls.AllReduceSGD(), None), (ls.EASGD(), None)), "only the last part must have None for its epochs"),
         (((ls.Hogwild(), 1), (ls.EASGD(), None)), "has parameters that all workers share"),
-        (((THREE, 1), (ls.EASGD(), None)), "is a schedule itself"),
+        (((THREE, 1), (ls.EASGD(), None)), "has stages itself"),
         (((ls.EASGD(), 0), (ls.EASGD(), None)), "epochs must be above 0"),
     ],
 )

@@ -11,8 +11,7 @@ from loosestep.cuda.launch import cupy
 
 if TYPE_CHECKING:
     from loosestep.sparse.factor_table import Table
-    from loosestep.sparse.mf_trainer import Visit
-    from loosestep.sparse.ratings import Floats, Ratings
+    from loosestep.sparse.ratings import Floats, Ratings, Visit
 
 WARPS = 1024
 """That take ratings at once, where n_threads does not say."""

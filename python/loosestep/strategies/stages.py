@@ -62,8 +62,8 @@ class Stages(Strategy):
         strategy, epochs = part
         checks.instance("the strategy of a part", strategy, Strategy)
         if strategy.shared_buffers or len(strategy.stages) > 1:
-            why = "is a schedule itself" if len(strategy.stages) > 1 else "has parameters that all workers share"
-            raise ValueError(f"{strategy!r} cannot be a part of a schedule: it {why}")
+            why = "has stages itself" if len(strategy.stages) > 1 else "has parameters that all workers share"
+            raise ValueError(f"{strategy!r} cannot be a stage: it {why}")
         if last != (epochs is None):
             raise ValueError(f"only the last part must have None for its epochs, got {part!r}")
         if epochs is not None:

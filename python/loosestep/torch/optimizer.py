@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from loosestep.torch.flat import Slot
     from loosestep.torch.hooks import Handle
-    from loosestep.torch.setup import Run
+    from loosestep.torch.setup import RunOptions
     from loosestep.transports.base import Transport
 
 Answer = TypeVar("Answer")
@@ -59,7 +59,7 @@ class Parallel(torch.optim.Optimizer):
         self,
         model: nn.Module,
         inner: torch.optim.Optimizer,
-        run: Run,
+        run: RunOptions,
         on: Transport,
         statistics: Statistics,
         scale_rate: str,
@@ -91,7 +91,7 @@ class Parallel(torch.optim.Optimizer):
             self.exit_handler = ExitHandler(self._at_exit)
             print_banner(run, on, inner, self.worker, self.shared_state)
 
-    def _begin(self, model: nn.Module, run: Run) -> None:
+    def _begin(self, model: nn.Module, run: RunOptions) -> None:
         """Check that all workers do the same, and start all from rank 0's values."""
         strategy = run.strategy
         try:

@@ -33,7 +33,7 @@ BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"
 """torch's own parallel modules."""
 
 
-class Run(NamedTuple):
+class RunOptions(NamedTuple):
     """The arguments of `parallel` that every worker must have alike."""
 
     strategy: Strategy
@@ -41,11 +41,11 @@ class Run(NamedTuple):
     seed: int
     steps_per_epoch: int | None
 
-    def checked(self) -> Run:
+    def checked(self) -> RunOptions:
         """Return the same with numbers as int. Raises TypeError or ValueError for what cannot be."""
         check_strategy(self.strategy)
         epoch = None if self.steps_per_epoch is None else checks.integer("steps_per_epoch", self.steps_per_epoch)
-        return Run(
+        return RunOptions(
             self.strategy,
             checks.integer("accumulate", self.accumulate),
             checks.integer("seed", self.seed, 0),
@@ -76,7 +76,7 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
 
 
 def facts(
-    run: Run, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
+    run: RunOptions, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
     """Return what every worker must have alike, by the name that an error gives it."""
     found = {name: stable_repr(value) for name, value in run._asdict().items()}
@@ -127,7 +127,7 @@ def scale(inner: torch.optim.Optimizer, factor: float) -> None:
 
 
 def print_banner(
-    run: Run, on: Transport, inner: torch.optim.Optimizer, worker: Worker, state: SharedState | None
+    run: RunOptions, on: Transport, inner: torch.optim.Optimizer, worker: Worker, state: SharedState | None
 ) -> None:
     """Print, on rank 0's standard error, what will be done, with what, and on what."""
     if worker.rank:

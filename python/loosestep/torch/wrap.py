@@ -11,7 +11,7 @@ from loosestep.foundation import checks
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.torch.batch_norm import Statistics
 from loosestep.torch.optimizer import Parallel
-from loosestep.torch.setup import Run, check_inner, check_model, launched
+from loosestep.torch.setup import RunOptions, check_inner, check_model, launched
 from loosestep.torch.shared_state import check_sharing
 from loosestep.transports.base import Transport
 
@@ -99,7 +99,7 @@ def parallel(
     which is undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state
     dict before its optimizer's, which waits for the others.
     """
-    run = Run(strategy, accumulate, seed, steps_per_epoch).checked()
+    run = RunOptions(strategy, accumulate, seed, steps_per_epoch).checked()
     check_sharing(strategy)
     checks.instance("model", model, nn.Module)
     checks.instance("optimizer", optimizer, torch.optim.Optimizer)
