@@ -183,8 +183,7 @@ class Rounded(Codec):
         return min(count / self.levels**2, count**0.5 / self.levels)
 
     def encode(self, x: Any, wire: Any, seed: Sequence[int] = ()) -> None:
-        if not np.isfinite(x).all():
-            raise ValueError("what is sent must be finite, and holds an infinity or a NaN")
+        self.check_finite(x)
         most = float(np.abs(x).max(initial=0))
         length = most * float(np.linalg.norm(x / most)) if most else 0.0
         length = min(length, float(np.finfo(x.dtype).max))

@@ -36,7 +36,7 @@ from loosestep.requests import (
 from loosestep.requests.worker import Worker
 from loosestep.runtime import program
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
 from loosestep.transports.mpi.membership import world

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import loosestep as ls
-from loosestep.cli import inspection
+from loosestep.cli import machine_info
 from loosestep.cli.commands import all_of_kind, main
-from loosestep.cli.contenders import STORY
+from loosestep.cli.compared_methods import STORY
 from loosestep.requests import Buffer
 from loosestep.runtime import banner
 
@@ -435,9 +435,9 @@ def test_without_threadpoolctl_the_start_block_says_what_to_install(
 
 
 def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "ELEMENTS", 1000)
-    absent = inspection.Package("no_such_module", "no-such-package", "nothing", "pip install nothing")
-    monkeypatch.setattr(inspection, "PARTS", (*inspection.PARTS, absent))
+    monkeypatch.setattr(machine_info, "ELEMENTS", 1000)
+    absent = machine_info.Package("no_such_module", "no-such-package", "nothing", "pip install nothing")
+    monkeypatch.setattr(machine_info, "PARTS", (*machine_info.PARTS, absent))
     ended = command("info")
     assert ended.code == 0
     assert "checks, all passed" in ended.out
@@ -448,7 +448,7 @@ def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypa
 
 
 def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "ELEMENTS", 1000)
+    monkeypatch.setattr(machine_info, "ELEMENTS", 1000)
 
     def scale(x: Buffer, a: float) -> None:
         """Something else."""
@@ -461,7 +461,7 @@ def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest
 
 @pytest.mark.parametrize("strategy", all_of_kind(ls.Strategy), ids=repr)
 def test_every_strategy_is_told_in_one_sentence(strategy: ls.Strategy) -> None:
-    sentence = banner.sentence(strategy)
+    sentence = banner.summary(strategy)
     assert sentence.endswith(".")
     assert 20 < len(sentence) < 120
 

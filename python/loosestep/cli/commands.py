@@ -14,9 +14,9 @@ from rich.console import Console
 
 import loosestep
 from loosestep import data
-from loosestep.cli import inspection, launch
+from loosestep.cli import launch, machine_info
+from loosestep.cli.compared_methods import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.cli.comparison import Comparison
-from loosestep.cli.contenders import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.cli.experiment import Experiment
 from loosestep.cli.expressions import parse
 from loosestep.cli.options import (
@@ -229,8 +229,8 @@ def check_script(program: Sequence[str]) -> None:
 def info(json_file: str | None) -> int:
     """What this machine offers, what is installed, and whether the native core works."""
     check_files(json_file)
-    found = inspection.inspect_machine()
-    console(json_file).print(inspection.told(found), markup=False, soft_wrap=True)
+    found = machine_info.inspect_machine()
+    console(json_file).print(machine_info.as_text(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
 

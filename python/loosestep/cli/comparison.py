@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.measure import Measurement
 
-from loosestep.cli import blas
-from loosestep.cli.contenders import FACTORS, FAMILIAR, Contender, at_rates, rate_column
+from loosestep.cli import blas_threads
+from loosestep.cli.compared_methods import FACTORS, FAMILIAR, Contender, at_rates, rate_column
 from loosestep.cli.report import plot
 from loosestep.cli.report.files import Lines, write_tensors
 from loosestep.cli.report.outcome import Outcome, line
@@ -71,7 +71,7 @@ class Comparison:
 
     def __enter__(self) -> Comparison:
         with ExitStack() as stack:
-            threads = stack.enter_context(blas.one_thread())
+            threads = stack.enter_context(blas_threads.one_thread())
             self._open(threads)
             stack.enter_context(self.lines)
             stack.enter_context(self.display)
@@ -264,11 +264,11 @@ class Comparison:
             facts["seed"] = ", ".join(map(str, self.seeds))
         strategies = list(dict.fromkeys(contender.strategy for contender in self.contenders))
         self._say(facts)
-        self._say({repr(strategy): banner.sentence(strategy) for strategy in strategies})
+        self._say({repr(strategy): banner.summary(strategy) for strategy in strategies})
         self._say({repr(strategy): self._round(strategy) for strategy in strategies})
         self._say(banner.graphs(strategies, self.experiment.on.size))
         self._say({str(contender): contender.why for contender in self.contenders if contender.why})
-        for caution in banner.cautions(strategies, self.experiment.on.size):
+        for caution in banner.warnings(strategies, self.experiment.on.size):
             self.console.print(caution, markup=False, soft_wrap=True)
 
     def _say(self, facts: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from loosestep import ops
 from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Codec(Value):
 
     @abstractmethod
     def bits(self, count: int) -> int:
-        """Return how many bits so many values take."""
+        """Return how many bits so many values take; in the words they come first, in a byte the lowest first."""
 
     @abstractmethod
     def error(self, count: int) -> float:
@@ -48,12 +49,18 @@ class Codec(Value):
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
         """Fill `wire` with the rounded values, drawing what is random from `numpy.random.SeedSequence(seed)`.
 
-        Raises ValueError if a value is not finite.
+        It begins with `check_finite(x)`, and works up to the largest number of x's type.
         """
 
     @abstractmethod
     def decode(self, wire: Buffer, out: Buffer) -> None:
         """Fill `out` with the rounded values, in its own type."""
+
+    @staticmethod
+    def check_finite(x: Buffer) -> None:
+        """Refuse an infinity or a NaN."""
+        if not ops.all_finite(x):
+            raise ValueError("what is sent must be finite, and holds an infinity or a NaN")
 
     def words(self, count: int) -> int:
         """Return how many words so many values take: `bits`, rounded up."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loosestep import ops
 from loosestep.codecs.base import Codec
 
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ class E3M0(Codec):
         return 1 / 9 + (BLOCK - 1) * (2**-7 / 0.75) ** 2
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        if not ops.all_finite(x):
-            raise ValueError("what is sent must be finite, and holds an infinity or a NaN")
+        self.check_finite(x)
         tops, nibbles = parts(wire, x.size)
         rows = np.zeros((tops.size, BLOCK), x.dtype)
         rows.reshape(-1)[: x.size] = x

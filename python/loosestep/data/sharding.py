@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from loosestep.data.rows import pairs_in
+from loosestep.data.row_counts import pairs_in
 from loosestep.foundation import checks
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where
 the system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on
 ops of four buffers), and the threads that ops use touch them first. The memory goes when the last array that
-looks at it goes. What is made like a buffer that lies on a card lies there too.
+looks at it goes. What is made like a buffer on a device is on that device, too.
 """
 
 from __future__ import annotations

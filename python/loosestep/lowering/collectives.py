@@ -55,7 +55,7 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
     parts[me] = own
     free.append(parts)
-    if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
+    if not done:  # the same on all workers: results are discarded, and sending costs as always
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)

@@ -4,7 +4,7 @@ A request that names such buffers becomes the same request of mirrors of them, i
 mirrors before it, copies back behind it. What treats elements alike is cut into chunks: at one time one is copied
 here, one is with the others, and one on its way back. Sums keep their order: bits do not change.
 
-A transport that takes addresses of cards (CUDA-aware MPI) would let such requests pass here.
+A transport that takes addresses on devices (CUDA-aware MPI) would let such requests pass here.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ CHUNK = 4 << 20
 class Mirror(Protocol):
     """Main memory for values on a device, and copies between the two, concurrent with what the device computes.
 
-    A buffer on a card makes it: `buffer.mirror()`.
+    A buffer on a device makes it: `buffer.mirror()`.
     """
 
     array: Buffer
 
     def bring(self, source: Buffer) -> None:
-        """Begin to copy the values here, when all that the card was asked before is done."""
+        """Begin to copy the values to main memory, after all that the device was asked before."""
 
     def send(self, to: Buffer) -> None:
-        """Begin to copy them back, before all that the card is asked later."""
+        """Begin to copy them back, before all that the device is asked later."""
 
     def done(self) -> bool:
         """Return whether the last copy is complete."""
@@ -90,7 +90,7 @@ class Staging:
     """Rewrites one worker's requests that name buffers on a device; others pass unchanged.
 
     What is started begins when its values are here, in the order in which it was started, and before any other
-    communication: the card and whoever feeds it go on meanwhile. Waiting for the card counts as computing, waiting
+    communication, while the device and its host thread go on. Waiting for the device counts as computing, waiting
     for copies as communication, which `waited` is told of, in seconds of `clock`.
     """
 

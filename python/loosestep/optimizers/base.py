@@ -1,4 +1,4 @@
-"""What a local optimizer is: one update, as one fused native pass."""
+"""The base of every local optimizer: one update, as one fused native pass."""
 
 from __future__ import annotations
 
@@ -20,27 +20,32 @@ Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer
 
 
 class How(NamedTuple):
-    """What a rule knows of an update, beside its buffers."""
+    """What `apply` is told of an update, besides its buffers."""
 
     rate: float
     number: int  # of the update, from 1
     seen: Buffer  # the parameters where the gradient was taken
     rules: Any  # the kernels
-    shapes: Shapes  # of the tensors, if somebody knows them
+    shapes: Shapes  # of the tensors, if they are known
 
 
 class Optimizer(Value):
-    """Base of the local optimizers. `rate` is a number, or a function of the worker's step (0, 1, ...).
+    """Base of the local optimizers. A subclass is a frozen dataclass with defaults; `apply` is all it must have.
 
-    weight_decay adds weight_decay * x to the gradient (L2, once, inside the gradient). Moments are flat
-    buffers like the parameters; `count` is the number of updates including this one.
+    Its first field is `rate`, a number or a function of the worker's step (0, 1, ...), another `weight_decay`.
+    `__post_init__` calls `check` with the names of its other numbers.
+
+    moments: how many flat buffers like the parameters the rule keeps.
+    decays_gradient: weight_decay * x is added to the gradient (L2, once) before `apply`; False where the rule
+        decays the parameters itself, as AdamW does.
+    correction: a field of those whose momentum holds the rate, which is then rescaled when the rate changes.
     """
 
     moments: ClassVar[int] = 0
-    decays_gradient: ClassVar[bool] = True  # weight decay is part of the gradient, and nothing else
+    decays_gradient: ClassVar[bool] = True
     rate: Rate
     weight_decay: float
-    correction: bool | None = None  # of those whose momentum holds the rate; others have no such field
+    correction: bool | None = None
 
     @classmethod
     def example(cls) -> Optimizer:
@@ -70,8 +75,9 @@ class Optimizer(Value):
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
-        `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
-        are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
+        `count` is the number of updates including this one. `rules` are the ops: plain, or the atomic forms
+        `ops.exact` and `ops.racy` for shared memory. `shapes` are those of the tensors in `params`, if they are
+        known. With a `pull` params are this worker's own.
         """
         how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes)
         if self.weight_decay and self.decays_gradient:

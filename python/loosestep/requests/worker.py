@@ -50,8 +50,8 @@ class Worker:
         self._updates, self._common = 0, common
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
         self.fractions: Sequence[float] | None = None  # of the global batch, each worker's; None: alike
-        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
-        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if known
+        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if known
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over

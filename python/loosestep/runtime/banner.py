@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
 
 ASKED = 1024  # workers whose first round is dry-run
-SAMPLED = 64  # of those who take part in a collective
+SAMPLED = 64  # of the members of a collective
 
 
-def sentence(strategy: Strategy) -> str:
+def summary(strategy: Strategy) -> str:
     """Return what a method does: the first sentence of its documentation."""
     paragraph = " ".join((inspect.getdoc(type(strategy)) or "").split("\n\n")[0].split())
     first = paragraph.split(". ")[0].rstrip(".:")
@@ -48,7 +48,7 @@ def block(facts: Mapping[str, str], room: int | None = None) -> str:
     return "\n".join(fill(line, room, subsequent_indent=indent, break_on_hyphens=False) for line in lines)
 
 
-def cautions(strategies: Iterable[Strategy], size: int) -> list[str]:
+def warnings(strategies: Iterable[Strategy], size: int) -> list[str]:
     """Return what the methods warn so many workers of, a line each."""
     return [f"warning: {each!r}: {told}" for each in strategies for told in each.warnings(size)]
 
@@ -128,7 +128,7 @@ def dry_run(strategy: Strategy, rank: int, size: int, dtype: np.dtype[Any]) -> D
 
 
 def sent_by_each(request: Request, rank: int, size: int) -> tuple[float, float]:
-    """Return bytes and messages: this rank's, or the mean over those who take part in a collective.
+    """Return bytes and messages: this rank's, or the mean over the members of a collective.
 
     Chunks of a small bucket need not be alike, as those of a model are. Of many ranks every so many-th is asked.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from loosestep import ops
-from loosestep.data.rows import rows_in
+from loosestep.data.row_counts import rows_in
 from loosestep.foundation.errors import Diverged
 from loosestep.requests import Gradient, Ready, Request, Update
 

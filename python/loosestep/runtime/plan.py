@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -71,7 +71,7 @@ class Plan(Generic[P]):
     asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
 
     def __post_init__(self) -> None:
-        self.ends = stages.ends(self.strategy, self.steps_per_epoch)
+        self.ends = stage_switch.ends(self.strategy, self.steps_per_epoch)
 
     @property
     def apart(self) -> bool:

@@ -10,7 +10,7 @@ from loosestep import ops
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -228,7 +228,7 @@ class Program:
         self.stopped = bool(board[0] or board[1])
         if saving:
             yield from plan.commit(self, step, bool(board[2]))
-        if saving and not self.stopped:  # nobody waits for the manifest with its clock going
+        if saving and not self.stopped:  # the wait for the manifest is on no clock
             yield AllReduce(board, op="max")
         if board[1] and not saving:
             yield from self.final_checkpoint(step)
@@ -242,13 +242,13 @@ class Program:
         worker = self.worker
         while self.until is not None and self.last_sync_step >= self.until:
             yield from self.drop_in_flight()
-            yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
+            yield from stage_switch.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
-            self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
+            self.state = self.states[self.part] = yield from stage_switch.begin(self.strategy, worker, self.state)
             worker.clock = self.last_eval_step = self.last_sync_step
             self.progress, worker.inside, worker.fractions = 0, False, None
             worker.unmetered = True
-            yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
+            yield AllReduce(self._board, op="max")  # shared variables are set before any worker goes on
             worker.unmetered = False
 
     def drop_in_flight(self) -> Iterator[Request]:

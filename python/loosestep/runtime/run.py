@@ -18,7 +18,7 @@ from loosestep.optimizers.sgd import SGD
 from loosestep.requests.worker import Worker
 from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, check_shapes, check_start
 from loosestep.runtime.checkpoint.folder import KEEP
-from loosestep.runtime.checkpoint.keeper import Keeper
+from loosestep.runtime.checkpoint.manager import CheckpointManager
 from loosestep.runtime.checkpoint.state import understood
 from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.runtime.plan import Plan
@@ -145,9 +145,9 @@ class Run:
     shapes: Shapes = ()
     keep: int = KEEP
     interrupted: int = 0  # by that signal
-    keeper: Keeper | None = None
+    checkpoints: CheckpointManager | None = None
     history: list[Progress] = field(default_factory=list)
-    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
+    reported: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
         """Perform the whole run; leave the session, whatever ends it."""
@@ -164,11 +164,11 @@ class Run:
             self.session.leave(error)
             raise
         finally:
-            if self.keeper is not None:
-                self.keeper.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
         self.session.leave(None)
         if self.interrupted:
-            raise self.told_of_signal(Interrupted.by(self.interrupted, result))
+            raise self.report_signal(Interrupted.by(self.interrupted, result))
         return result
 
     def interrupt(self, number: int) -> None:
@@ -176,7 +176,7 @@ class Run:
         self.interrupted = number
         self.plan.halt()
 
-    def told_of_signal(self, error: Interrupted) -> Interrupted:
+    def report_signal(self, error: Interrupted) -> Interrupted:
         """Print a line on rank 0, since a program that a signal ends shows no traceback; return the error."""
         if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
@@ -188,7 +188,7 @@ class Run:
         """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
-            self.keeper = Keeper(
+            self.checkpoints = CheckpointManager(
                 self.checkpoint,
                 self.signature(),
                 self.session,
@@ -216,8 +216,8 @@ class Run:
         common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, common))
-        if self.keeper is not None:
-            self.restore(self.keeper)
+        if self.checkpoints is not None:
+            self.restore(self.checkpoints)
         self.refuse_no_data()
 
     def agree(self, lengths: Lengths) -> None:
@@ -267,21 +267,21 @@ class Run:
 
     def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
         """Write one worker's part of a checkpoint, where there is a folder; return whether that failed."""
-        if self.keeper is None:
+        if self.checkpoints is None:
             return False
-        failed = yield from self.keeper.save(program, step)
+        failed = yield from self.checkpoints.save(program, step)
         return failed
 
     def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
         """Make the checkpoint count; where a part failed, raise on all workers."""
-        if self.keeper is not None:
+        if self.checkpoints is not None:
             first = program is self.plan.programs[0]
-            yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
+            yield from self.checkpoints.commit(program, step, failed, first, lambda: self.facts(step))
 
     def facts(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint keeps of the whole run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
-        return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
+        return {"told": self.reported, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
     def signature(self) -> dict[str, Any]:
         return {
@@ -292,16 +292,16 @@ class Run:
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }
 
-    def restore(self, keeper: Keeper) -> None:
+    def restore(self, checkpoints: CheckpointManager) -> None:
         """Go to the last whole checkpoint, if there is one."""
-        facts = keeper.restore(self.plan.programs, self.strategy)
+        facts = checkpoints.restore(self.plan.programs, self.strategy)
         if facts is None:
             return
-        with understood(str(keeper.folder.path)):
+        with understood(str(checkpoints.folder.path)):
             self.history = [Progress(**seen) for seen in facts["history"]]
             self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
             self.plan.halting = self.plan.halt_at is not None
-            self.told = (facts["told"][0], facts["told"][1])
+            self.reported = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
 
@@ -316,8 +316,8 @@ class Run:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
-        self.told = totals.loss, totals.counted
+        fresh = (totals.loss - self.reported[0], totals.counted - self.reported[1])
+        self.reported = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,

@@ -27,7 +27,7 @@ class CDSGD(Strategy):
     eta h_max < 1 + lambda_min(W). Mixing weights stay as they are when a worker's data ends (they must, to
     conserve the mean); it then adds no gradient.
 
-    topology: who mixes with whom, a doubly stochastic `Topology`: `Complete()`, `Ring()`, `Torus()` and others.
+    topology: which workers mix, a doubly stochastic `Topology`: `Complete()`, `Ring()`, `Torus()` and others.
 
     A round sends d values to each neighbour, one message each.
 

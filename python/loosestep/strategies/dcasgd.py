@@ -26,7 +26,7 @@ class DCASGD(Strategy):
 
         v <- decay v + (1 - decay) s s,  c <- c + s - strength s s (c - b) / sqrt(v + 1e-12),  b <- c
 
-    and it pulls b, so that nobody comes between. With SGD(eta), s = -eta g, this is
+    and it pulls b, so that no other push comes between. With SGD(eta), s = -eta g, this is
     c <- c - eta (g + lambda g g (c - b)) of the paper with lambda = strength / sqrt(mean of g g), whatever eta is.
 
     strength: lambda_0 of the adaptive form. 0 is plain asynchronous SGD. Where eta strength |g| comes near 2 in

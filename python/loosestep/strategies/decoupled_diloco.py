@@ -1,4 +1,4 @@
-"""Decoupled DiLoCo: learners that wait for nobody, and fragments that a quorum of them moves."""
+"""Decoupled DiLoCo: learners that never wait for each other, and fragments that a quorum of them moves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DecoupledDiLoCo(Strategy):
 
     b_i and s_i are the samples and steps of learner i since it took c_p. After every step it looks which
     fragments have moved, and overwrites its own by those (x_i,p <- c_p); one that it has left itself, `delay`
-    steps after that at the earliest. What is left for a c_p that has moved on is late, and used by nobody.
+    steps after that at the earliest. What is left for a c_p that has moved on is late, and not used.
     Directions count alike, however long: where learners' minima differ c rests near their geometric median.
 
     There is no syncer besides the learners: c_p, u_p and what is left are variables that all share, and the
@@ -64,15 +64,15 @@ class DecoupledDiLoCo(Strategy):
     period: local steps between two fragments that a learner leaves.
     fragments: how many; each is left once in fragments * period steps.
     quorum: learners that must have left a fragment before it moves; by default all whose data has not ended. With
-        fewer nobody who is slow or gone is needed, and a fragment moves as often as so many have left it.
+        fewer no slow or lost learner is needed, and a fragment moves as often as so many have left it.
     delay: local steps from leaving a fragment to overwriting it, which loses them.
     grace: part of these that is spent on waiting for more learners than the quorum.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
 
-    A round sends d/fragments + n + 1 values in 2 messages; who merges, d/fragments + 2 fragments more in 3. It
+    A round sends d/fragments + n + 1 values in 2 messages; a merge, d/fragments + 2 fragments more in 3. A learner
     receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
-    moved, and who merges also what was left. With a quorum of all a learner whose data ends sends n values more in
+    moved, and what was left if it merges. With a quorum of all a learner whose data ends sends n values more in
     one message a fragment.
 
     >>> import loosestep as ls, numpy as np

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class EASGD(Strategy):
     """Elastic averaging: x <- x - a (x - c) on the worker, c <- c + a (x - c) at the center, one vector.
 
-    Nobody waits for anybody. The exchange conserves c + sum_i x_i. With a Nesterov local optimizer this is
+    No worker waits for another. The exchange conserves c + sum_i x_i. With a Nesterov local optimizer this is
     EAMSGD; replicas, and so the center, are then look-ahead points x + mu v, where the gradient is taken, and the
     elastic move acts on these (the release applies it to x: for mu = 0 and for a = 0 they agree).
 
@@ -30,7 +30,7 @@ class EASGD(Strategy):
     order: 'after' moves elastically after the local steps (more stable). 'published' begins a round with the
         exchange, as the paper and its release do: c is read and moved by d = a (x - c) while the round's first
         gradient is taken at x, and x moves by both, x <- x - eta g(x) - d. So others see the move one gradient
-        earlier, and nobody waits for the links.
+        earlier, and no worker waits for the links.
 
     A round sends d values in 1 message and receives d values in 1.
 

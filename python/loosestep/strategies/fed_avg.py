@@ -28,7 +28,7 @@ class FedAvg(Strategy):
 
     period: local steps of a client in a round; the paper's E epochs are E n_k / B of them, with batches of B = 10.
     fraction: of the clients that take part in a round, at least one (C; 0.1 in the paper).
-    seed: of who takes part.
+    seed: of the draw of those that take part.
 
     A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
 

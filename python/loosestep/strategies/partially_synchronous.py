@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class PartiallySynchronous(Strategy):
-    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where nobody gets far ahead.
+    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where no worker gets far ahead.
 
     A worker makes `period` steps, then waits until all others have made the first of their `period`; then all
     count anew. With period 1 all march in step; with a period of all steps it is Downpour(1).

@@ -29,7 +29,7 @@ class SGP(Strategy):
     doubly stochastic graph w stays 1 and is not sent, and SGP is adapt-then-combine D-PSGD. The consensus is
     mean_i x_i. Mixing weights stay as they are when a worker's data ends; it then adds no gradient.
 
-    topology: who reads whom, a doubly or column-stochastic `Topology`; it may change from step to step.
+    topology: which workers read which, a doubly or column-stochastic `Topology`; it may change from step to step.
 
     A round sends d values to each reader, one message each, and w with them where the graph is not doubly
     stochastic.

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class SSP(Strategy):
     """Stale synchronous parallel: a step, c <- c + (x - what was pulled), x <- c, by workers of bounded distance.
 
-    Nobody begins a step while somebody has made `bound` steps fewer: after its step t a worker waits until all
-    have pushed their step t + 1 - bound. So what it then pulls has all steps of everybody up to that one, its own,
-    and possibly more; the slowest waits for nobody. With bound 1 all march in step, without a bound
-    it would be Downpour(1). Nobody polls: every step starts a barrier, and waits for an earlier one.
+    No worker begins a step while another has made `bound` steps fewer: after its step t it waits until all have
+    pushed their step t + 1 - bound. So what it then pulls has the steps of all up to that one, its own, and
+    possibly more; the slowest never waits. With bound 1 all march in step; without a bound it would be
+    Downpour(1). There is no polling: every step starts a barrier, and waits for an earlier one.
 
     bound: the most steps by which a worker may be ahead of another; the paper's s is bound - 1. At most 25.
 

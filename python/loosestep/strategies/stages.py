@@ -103,7 +103,7 @@ class Stages(Strategy):
         """Return the local steps of a round of the first part."""
         return int(getattr(self.first, "period", 1))
 
-    # What follows is the first part's; whoever runs a schedule goes from part to part.
+    # What follows is the first part's; the program goes from part to part.
 
     def cost(self, n: int, d: int) -> Cost | None:
         """Return the cost of a round of the first part."""

@@ -61,7 +61,7 @@ class Topology(Value):
             raise ValueError(f"{self!r} serves {self.sizes}, got {size}")
 
     def weights(self, rank: int, size: int, step: int = 0) -> Weights:
-        """Return the row in rank order (the order in which it is summed), and who reads this worker."""
+        """Return the row in rank order (the order in which it is summed), and the readers."""
         row = tuple(sorted(self.row(rank, size, step).items()))
         return Weights(row, self.readers(rank, size, step))
 

@@ -11,7 +11,7 @@ from loosestep.foundation import buffers
 from loosestep.foundation.buffers import here, is_buffer
 from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
+from loosestep.runtime.checkpoint.state import TOTALS, from_json, place, to_json
 from loosestep.strategies.base import leaves
 from loosestep.transports.matching import stable_repr
 
@@ -36,7 +36,7 @@ def saved(loop: Loop) -> Saved:
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = told(loop.program, name, value)
+            numbers[name] = to_json(loop.program, name, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.connection.session.version(value)
@@ -85,7 +85,7 @@ def restored(loop: Loop, state: Saved) -> None:
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, heard(state["numbers"][name]))
+            setattr(holder, key, from_json(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():

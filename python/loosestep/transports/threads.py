@@ -45,7 +45,7 @@ from loosestep.transports.queues import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
-MAX_IN_FLIGHT = 30  # requests that a worker has under way at once; a team has room for 32
+MAX_IN_FLIGHT = 30  # requests of a worker at a time; a team has slots for 32
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 

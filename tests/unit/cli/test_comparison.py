@@ -13,8 +13,7 @@ from rich.console import Console
 
 import loosestep as ls
 from loosestep import models
-from loosestep.cli.comparison import Comparison, best_of
-from loosestep.cli.contenders import (
+from loosestep.cli.compared_methods import (
     STORY,
     Contender,
     at_rates,
@@ -23,6 +22,7 @@ from loosestep.cli.contenders import (
     with_one_optimizer,
     with_the_rest,
 )
+from loosestep.cli.comparison import Comparison, best_of
 from loosestep.cli.experiment import Experiment
 from loosestep.cli.report.outcome import Outcome
 from loosestep.cli.report.progress import in_words, short

@@ -128,7 +128,7 @@ def test_graphs_are_told_with_degree_and_gap() -> None:
 
 @pytest.mark.parametrize("kind", discover(strategies, ls.Strategy))
 def test_what_a_method_does_is_a_whole_sentence(kind: type[ls.Strategy]) -> None:
-    told = banner.sentence(kind.example())
+    told = banner.summary(kind.example())
     assert told[0].isupper()
     assert told[-2].isalnum() or told[-2] in ")`"
     assert not told.endswith((" and.", " where.", " by."))

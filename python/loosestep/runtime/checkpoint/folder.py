@@ -23,7 +23,7 @@ from zlib import crc32
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import CheckpointError, Damaged
-from loosestep.runtime.checkpoint import disk, locking, manifest, parts
+from loosestep.runtime.checkpoint import disk, locking, manifest, worker_file
 from loosestep.runtime.checkpoint.disk import replace
 from loosestep.runtime.checkpoint.manifest import Manifest
 
@@ -144,7 +144,7 @@ class Folder:
         """Write one worker's part; return what `commit` must know of it. The part counts only after `commit`."""
         part = self.part(self.fresh(step), rank)
         try:
-            content = parts.packed(tensors, facts, self.belongs(step, rank))
+            content = worker_file.packed(tensors, facts, self.belongs(step, rank))
             disk.make_folder(part.parent)
             replace(part, content)
         except (OSError, CheckpointError) as error:
@@ -262,9 +262,9 @@ class Folder:
         mine = ranks if found.workers == self.signature["workers"] else range(found.workers)
         for rank in mine:
             if found.format == 1:
-                parts.read_first_format(self.part(found.folder, rank))
+                worker_file.read_first_format(self.part(found.folder, rank))
             else:
-                parts.check_whole(self.part(found.folder, rank), found.parts[rank])
+                worker_file.check_whole(self.part(found.folder, rank), found.parts[rank])
 
     def use(self, found: Manifest, others: Sequence[Manifest] = ()) -> None:
         """Go on from that checkpoint; `others` are older ones that stay beside it."""
@@ -277,8 +277,8 @@ class Folder:
         assert self.found is not None
         part = self.part(self.found.folder, rank)
         if self.found.format == 1:
-            return parts.read_first_format(part)
-        return parts.read(part, self.belongs(self.found.step, rank))
+            return worker_file.read_first_format(part)
+        return worker_file.read(part, self.belongs(self.found.step, rank))
 
 
 def holds(path: str | PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from loosestep.foundation.errors import CheckpointError, Damaged
 from loosestep.runtime.checkpoint import disk
-from loosestep.runtime.checkpoint.parts import UNREADABLE
+from loosestep.runtime.checkpoint.worker_file import UNREADABLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -38,9 +38,9 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
 
     def tensors() -> Iterator[tuple[str, Buffer, float]]:
         for rank in range(folder.workers):
-            found, told = folder.read(rank)
-            facts.append(told)
-            weight = part_of(strategy, facts).weigh(standing(rank, folder.workers, told))
+            found, saved = folder.read(rank)
+            facts.append(saved)
+            weight = part_of(strategy, facts).weigh(standing(rank, folder.workers, saved))
             yield from ((name, tensor, weight if name == "params" else 1.0) for name, tensor in found.items())
 
     means = mean_by_name(tensors())
@@ -62,9 +62,9 @@ def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
     return strategy.stages[part][0]
 
 
-def standing(rank: int, size: int, told: Facts) -> Any:
+def standing(rank: int, size: int, saved: Facts) -> Any:
     """Return what a strategy must know of a worker of the saved run, to weigh its replica."""
-    counts = told.get("worker") or told["position"]
+    counts = saved.get("worker") or saved["position"]
     return SimpleNamespace(rank=rank, size=size, samples=counts["samples"])
 
 
@@ -82,7 +82,7 @@ def mean_by_name(tensors: Iterable[tuple[str, Buffer, float]]) -> dict[str, Buff
     return firsts | means
 
 
-def say(folder: Folder, strategy: Strategy, size: int) -> None:
+def report_resize(folder: Folder, strategy: Strategy, size: int) -> None:
     """Print one line about the change of size. Called by rank 0."""
     where = "the mean of the replicas" if strategy.consensus_in == "params" else "the saved center"
     where = "the shared parameters" if "params" in strategy.shared_buffers else where
@@ -120,7 +120,7 @@ def rejoin_worker(
     tensors, facts = parts
     with understood(str(folder.path)):
         rejoin_state(folder, (tensors, facts), program, meter, session)
-        taken = sum(told["taken"] for told in facts) // program.worker.size
+        taken = sum(saved["taken"] for saved in facts) // program.worker.size
     program.model.feed.skip(taken)
 
 
@@ -135,29 +135,29 @@ def rejoin_state(
     for number, moment in enumerate(worker.moments):
         place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     furthest(program, facts)
-    meter.waiting = fmean(told["meter"]["waiting"] for told in facts)  # of everybody's time, which goes on as long
+    meter.waiting = fmean(saved["meter"]["waiting"] for saved in facts)  # of all workers' time
     if worker.rank == 0:
         take_totals(program, meter, facts)
-    session.resume(worker.rank, max(told["seconds"] for told in facts))
+    session.resume(worker.rank, max(saved["seconds"] for saved in facts))
 
 
 def furthest(program: Program, facts: list[Facts]) -> None:
     """Set the counters to those of the worker that was furthest; a round that had begun begins again."""
     worker = program.worker
-    worker.round = max(told["worker"]["round"] - bool(told["program"]["progress"]) for told in facts)
+    worker.round = max(saved["worker"]["round"] - bool(saved["program"]["progress"]) for saved in facts)
     for name in ("clock", "updates"):
-        setattr(worker, name, max(told["worker"][name] for told in facts))
+        setattr(worker, name, max(saved["worker"][name] for saved in facts))
     for name in ("met_at", "looked_at"):
-        setattr(program, POSITION[name], max(told["program"][name] for told in facts))
-    program.model.steps = max(told["model"]["steps"] for told in facts)
+        setattr(program, POSITION[name], max(saved["program"][name] for saved in facts))
+    program.model.steps = max(saved["model"]["steps"] for saved in facts)
 
 
 def take_totals(program: Program, meter: Meter, facts: list[Facts]) -> None:
     """Let worker 0 count on from the sums over all saved workers, so that totals stay."""
-    program.model.samples = sum(told["model"]["samples"] for told in facts)
-    losses, counts = zip(*(told["model"]["noted"] for told in facts), strict=True)
+    program.model.samples = sum(saved["model"]["samples"] for saved in facts)
+    losses, counts = zip(*(saved["model"]["noted"] for saved in facts), strict=True)
     program.model.losses = sum(losses), sum(counts)
-    for told in facts:
-        for kind, tally in told["meter"]["requests"].items():
+    for saved in facts:
+        for kind, tally in saved["meter"]["requests"].items():
             before = meter.requests.get(kind, [0, 0, 0])
             meter.requests[kind] = [mine + more for mine, more in zip(before, tally, strict=True)]

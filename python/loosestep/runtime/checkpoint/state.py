@@ -40,7 +40,7 @@ TOTALS: Names = {"samples": "samples", "steps": "steps", "noted": "losses"}  # o
 NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
-def told(program: Program, name: str, value: Any) -> Any:
+def to_json(program: Program, name: str, value: Any) -> Any:
     """Return a value of the state for JSON; of a communication, until when to wait. Raises CheckpointError."""
     if isinstance(value, Communication):
         return {"due": program.drained(value).due}
@@ -56,8 +56,8 @@ def told(program: Program, name: str, value: Any) -> Any:
     return value
 
 
-def heard(fact: Any) -> Any:
-    """Return the value that `told` made JSON of."""
+def from_json(fact: Any) -> Any:
+    """Return the value that `to_json` made JSON of."""
     return Drained(fact["due"]) if isinstance(fact, dict) else fact
 
 
@@ -81,7 +81,7 @@ def save_worker(
         if is_buffer(value):
             tensors[name] = value
         elif not isinstance(value, Shared):
-            numbers[name] = told(program, name, value)
+            numbers[name] = to_json(program, name, value)
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
@@ -153,7 +153,7 @@ def restore_state(
         if is_buffer(value):
             place(value, tensors.get(name), name, where)
         elif not isinstance(value, Shared):
-            setattr(holder, key, heard(facts["state"][name]))
+            setattr(holder, key, from_json(facts["state"][name]))
         elif worker.rank == 0:
             session.store(value, tensors[name], facts["state"].get(name, 0))
     for group, owner, names in owners(program, meter):

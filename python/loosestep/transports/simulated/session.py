@@ -145,7 +145,7 @@ class SimulatedSession(ManyWorkersSession):
         self.roll = Roll(self.size)
         self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
         self.price = config.step_time, config.sample_time
-        self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
+        self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
             Ready: self.ready,

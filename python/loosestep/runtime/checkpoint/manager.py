@@ -1,6 +1,6 @@
 """The checkpoints of a run in its folder: opened before it begins, written while all workers stand still.
 
-What one process finds is told to all, so that all go on alike, or raise alike.
+All processes learn what one of them finds, so that all go on, or raise, alike.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.requests import AllReduce
 from loosestep.runtime.checkpoint.folder import Folder, drawn
-from loosestep.runtime.checkpoint.newest import choose, refuse
-from loosestep.runtime.checkpoint.resize import merged, rejoin_worker, say
+from loosestep.runtime.checkpoint.resize import merged, rejoin_worker, report_resize
+from loosestep.runtime.checkpoint.resume_point import choose, refuse
 from loosestep.runtime.checkpoint.state import restore_worker, save_worker
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from loosestep.transports.metered import Meter
 
 
-class Keeper:
-    """What one process does with the checkpoints of a run."""
+class CheckpointManager:
+    """Opens, restores and writes the checkpoints of a run for one process."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Keeper:
         self.folder = self.open(path, signature, resume, keep)
 
     def open(self, path: str | PathLike[str], signature: Facts, resume: bool, keep: int) -> Folder:
-        """The folder, into which every process can write, and no other job does."""
-        words = ""
+        """Return the folder, after making sure that every process can write to it and no other job does."""
+        messages = ""
         folder = Folder(path, signature, resume=resume, keep=keep)
         try:
             folder.probe(self.session.ranks[0], "nothing was trained yet: ")
@@ -60,33 +60,34 @@ class Keeper:
                 if not resume:  # the job that held the lock may have ended since
                     folder.check_own()
         except (CheckpointError, ValueError) as error:
-            words = str(error)
-        told = self.ask([words, drawn()])
+            messages = str(error)
+        answers = self.ask([messages, drawn()])
         try:
-            self.refuse([word for word, _ in told])
+            self.refuse([message for message, _ in answers])
         except CheckpointError:
             folder.close()
             raise
-        self.run = told[0][1]
+        self.run = answers[0][1]
         return folder
 
     def ask(self, mine: Any) -> list[Any]:
-        """This process's word, and those of all."""
+        """Give this process's answer to all processes, and return the answers of all."""
         self.asked += 1
         return self.session.all_gather_object(f"checkpoint {self.asked}", lambda: mine)()
 
-    def refuse(self, words: Sequence[str]) -> None:
-        """Raise in all processes what one of them said."""
-        refuse([f"worker {rank}: {word}" if word and len(words) > 1 else word for rank, word in enumerate(words)])
+    def refuse(self, messages: Sequence[str]) -> None:
+        """Raise in all processes the error that any of them has found."""
+        several = len(messages) > 1
+        refuse([f"worker {rank}: {each}" if each and several else each for rank, each in enumerate(messages)])
 
     def close(self) -> None:
-        """The run is over here."""
+        """Release the folder at the end of the run."""
         self.folder.close()
 
     # --- going on ----------------------------------------------------------------------------------------
 
     def restore(self, programs: Sequence[Program], strategy: Strategy) -> Facts | None:
-        """Bring every worker to where the checkpoint stood: what it knows of the run; None if there is none."""
+        """Restore every worker; return what the checkpoint keeps of the run, or None if there is none."""
         found = choose(self.folder, self.session.ranks, self.ask)
         self.folder.begin(self.run)
         if found is None:
@@ -94,7 +95,7 @@ class Keeper:
         others = found.workers != self.folder.signature["workers"]
         parts = merged(self.folder, strategy) if others else None
         if parts and 0 in self.session.ranks:
-            say(self.folder, strategy, self.folder.signature["workers"])
+            report_resize(self.folder, strategy, self.folder.signature["workers"])
         for program in programs:
             meter = self.meters[program.worker.rank]
             if parts:
@@ -106,7 +107,7 @@ class Keeper:
     # --- writing -----------------------------------------------------------------------------------------
 
     def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
-        """Write one worker's part; whether that failed."""
+        """Write one worker's part; return whether that failed."""
         rank = program.worker.rank
         try:
             written = yield from save_worker(self.folder, program, self.meters[rank], self.session, step)
@@ -121,7 +122,7 @@ class Keeper:
     def commit(
         self, program: Program, step: int, failed: bool, first: bool, facts: Callable[[], Facts]
     ) -> Iterator[Request]:
-        """All parts are there, or some are not: the checkpoint counts, or all workers raise.
+        """Make the checkpoint count if all parts were written, else raise on all workers.
 
         first: this worker acts for its process. Workers of one process need not wait for each other: an error of
         one ends them all.
@@ -146,11 +147,11 @@ class Keeper:
             self.folder.follow(step)
 
     def fail(self) -> Iterator[Request]:
-        """All workers learn what went wrong, and raise it."""
-        told = self.all_failed()
+        """Raise on all workers the error of the first that failed."""
+        answers = self.all_failed()
         if self.apart:
-            yield AllReduce(np.zeros(1), op="max")  # nobody leaves before all have asked
-        rank, (what, word) = min(pair for pairs in told for pair in pairs)
+            yield AllReduce(np.zeros(1), op="max")  # every process has read the answers before one leaves
+        rank, (what, message) = min(pair for pairs in answers for pair in pairs)
         if what:
-            raise Diverged(rank, word, what=what)
-        raise CheckpointError(f"worker {rank}: {word}" if len(told) > 1 else word)
+            raise Diverged(rank, message, what=what)
+        raise CheckpointError(f"worker {rank}: {message}" if len(answers) > 1 else message)

@@ -13,7 +13,7 @@ from tests.unit.values import beginning
 import loosestep as ls
 from loosestep.requests import AllReduce, Request, Shared
 from loosestep.requests.worker import Worker
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,13 +32,13 @@ def worker_of(session: FakeSession, rank: int = 0) -> Worker:
 
 
 def test_a_stage_ends_after_its_epochs() -> None:
-    assert stages.ends(ls.LocalSGD(2), None) == (None,)
-    assert stages.ends(Several(), 10) == (15, None)
-    assert stages.ends(Several(epochs=(0.25, 0.5)), 10) == (2, 8, None), (
+    assert stage_switch.ends(ls.LocalSGD(2), None) == (None,)
+    assert stage_switch.ends(Several(), 10) == (15, None)
+    assert stage_switch.ends(Several(epochs=(0.25, 0.5)), 10) == (2, 8, None), (
         "rounded where it ends, not where it begins"
     )
     with pytest.raises(ValueError, match="counts epochs: say steps_per_epoch, how many local steps one has"):
-        stages.ends(Several(), None)
+        stage_switch.ends(Several(), None)
 
 
 def perform(session: FakeSession, requests: Any) -> Any:
@@ -62,7 +62,7 @@ def read(shared: Shared) -> list[float]:
 def test_a_shared_variable_is_set_to_the_bit() -> None:
     session = FakeSession()
     shared, wanted = session.share(0, "c", beginning(0)), beginning(3)
-    perform(session, stages.store(shared, wanted))
+    perform(session, stage_switch.store(shared, wanted))
     assert read(shared) == wanted.tolist()
 
 
@@ -74,7 +74,7 @@ def test_a_stage_begins_where_its_worker_stands(rank: int) -> None:
     made = strategy.init(one)
     (shared,) = session.variables.values()
     one.params[:] = [1, 2, 3]
-    state = perform(session, stages.begin(strategy, one, made))
+    state = perform(session, stage_switch.begin(strategy, one, made))
     assert list(vars(state)) == list(vars(made))
     assert read(shared) == ([1, 2, 3] if rank == 0 else [0, 0, 0])
     assert list(session.variables.values()) == [shared]
@@ -86,7 +86,7 @@ def test_at_its_end_all_go_to_the_consensus_with_the_mean_of_the_moments(between
     one = worker_of(session)
     one.params[:] = 2
     out, seen = np.zeros(3), list[Request]()
-    for request in stages.gather(strategy, one, strategy.init(one), out, between=between):
+    for request in stage_switch.gather(strategy, one, strategy.init(one), out, between=between):
         assert isinstance(request, AllReduce)
         assert request.op == "mean"
         request.buf[:] = 7

@@ -61,7 +61,7 @@ def inspect_machine() -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return the facts as text."""
     core, tested = found["core"], found["self_test"]
     count = units.times(tested["checked"], "check")
