@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Type-check what users copy: README's Python blocks and examples/, as mypy sees code that is not strict.
+"""Type-check what users copy: Python blocks of README and docs/, and examples/, as code that is not strict.
 
     python .ci/typed.py
 
@@ -39,7 +39,10 @@ def blocks(page: Path) -> list[tuple[int, str]]:
 
 def collect(folder: Path) -> list[str]:
     """Copy all code into the folder; return the names of the files, in order."""
-    code = {f"README_line_{line}": text for line, text in blocks(ROOT / "README.md")}
+    code = {}
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        prefix = "_".join(page.relative_to(ROOT).with_suffix("").parts)
+        code |= {f"{prefix}_line_{line}": text for line, text in blocks(page)}
     for file in sorted((ROOT / "examples").rglob("*.py")):
         prefix = "_".join(file.relative_to(ROOT).parent.parts)
         beside = "|".join(other.stem for other in file.parent.glob("*.py"))  # a script imports those beside it

@@ -22,11 +22,6 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-IN_SDIST = [
-    "LICENSE", "README.md", "CMakeLists.txt", "pyproject.toml", "csrc/CMakeLists.txt", "csrc/rules/all.hpp",
-    "kernels/elementwise.cu", "python/loosestep/__init__.py", "python/loosestep/_core.pyi",
-    "python/loosestep/py.typed",
-]  # fmt: skip
 IN_WHEEL = [
     "loosestep/__init__.py", "loosestep/_core.pyi", "loosestep/py.typed", "loosestep/_cuda/kernels/elementwise.cu",
     "loosestep/_cuda/rules/all.hpp",
@@ -48,6 +43,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def check_names(archive: Path, names: set[str], wanted: list[str]) -> None:
+    """Refuse an archive that lacks a file, and an sdist that holds what is built."""
     missing = sorted(set(wanted) - names)
     if missing:
         sys.exit(f"{archive.name} lacks {', '.join(missing)}")
@@ -57,8 +53,11 @@ def check_names(archive: Path, names: set[str], wanted: list[str]) -> None:
 
 
 def check_sdist(archive: Path) -> None:
+    """Look for the license and every file that a wheel is made of."""
+    sources = ["LICENSE", "README.md", "CMakeLists.txt", "pyproject.toml", "csrc", "kernels", "python"]
+    wanted = subprocess.check_output(["git", "ls-files", *sources], cwd=ROOT, text=True).splitlines()
     with tarfile.open(archive) as opened:
-        check_names(archive, {name.partition("/")[2] for name in opened.getnames()}, IN_SDIST)
+        check_names(archive, {name.partition("/")[2] for name in opened.getnames()}, wanted)
 
 
 def check_wheel(archive: Path) -> None:

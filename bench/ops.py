@@ -62,8 +62,6 @@ from bench.steps import (
     ours_adam,
     ours_elastic,
     ours_nesterov,
-    ours_nesterov_elastic,
-    ours_two_ops,
     torch_adam_optimizer,
     torch_elastic,
     torch_foreach_elastic,
@@ -172,7 +170,6 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
     "lars": (20, "xv", optimizer_step("lars", "xvg", RATE, MOMENTUM, DECAY)),
     "lamb": (28, "mvg", optimizer_step("lamb", "xmvg", BETA1, BETA2, EPSILON, DECAY, 10)),
     "rmsprop_warmup": (28, "xvm", optimizer_step("rmsprop_warmup", "xvmg", RATE, MOMENTUM, *BETWEEN)),
-    "nesterov_elastic": (28, "xvc", {"loosestep": ours_nesterov_elastic, "loosestep, two ops": ours_two_ops}),
     "outer_momentum": (24, "xcv", {"loosestep": ours_outer, "torch in place": torch_outer}),
     "outer_nesterov": (24, "xcv", {"loosestep": ours_outer_nesterov, "torch in place": torch_outer_nesterov}),
     "correct": (

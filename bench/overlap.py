@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import loosestep as ls
-from loosestep.cli import blas
+from loosestep.cli import blas_threads
 from loosestep.requests import Request, Start, Wait
 from loosestep.requests.worker import Worker
 from loosestep.strategies.base import State
@@ -72,7 +72,7 @@ def seconds(strategy: ls.Strategy, rank: int) -> float:
 
 def main() -> None:
     rank, found = ls.MPI().rank, {name: list[float]() for name in METHODS}
-    with blas.one_thread():
+    with blas_threads.one_thread():
         for _ in range(RUNS):
             for name, strategy in METHODS.items():
                 late = "--deferred" in sys.argv and name not in ("without communication", "local SGD")

@@ -171,15 +171,3 @@ def optimizer_step(name: str, order: str, *numbers: float) -> dict[str, Maker]:
         return lambda a: lambda: function(*(a[letter] for letter in order), *numbers)
 
     return {"loosestep": maker(getattr(ops, name)), "numpy body": maker(ops.specification[name])}
-
-
-def ours_nesterov_elastic(a: Arrays) -> Contestant:
-    return lambda: ops.nesterov_elastic(a["x"], a["v"], a["g"], a["c"], RATE, MOMENTUM, MOVING_RATE)
-
-
-def ours_two_ops(a: Arrays) -> Contestant:
-    def run() -> None:
-        ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
-        ops.elastic(a["x"], a["c"], MOVING_RATE)
-
-    return run

@@ -29,4 +29,9 @@ smartquotes = False  # quotes in sentences are often code
 html_theme = "furo"
 html_title = "loosestep"
 html_static_path: list[str] = []
-html_theme_options = {"source_repository": "", "navigation_with_keys": True}
+html_theme_options = {
+    "source_repository": "https://github.com/loosestep/loosestep/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "navigation_with_keys": True,
+}

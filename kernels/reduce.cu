@@ -4,7 +4,6 @@
 // the sums of lanes j + 16, j + 8, ... j + 1. `fold_sums` adds the sums of blocks likewise until one is left.
 //
 // instances: dot<float>, dot<double>, dot<float16>, dot<bfloat16>
-// instances: sizes<float>, sizes<double>, sizes<float16>, sizes<bfloat16>
 // instances: squares<float>, squares<double>, squares<float16>, squares<bfloat16>
 // instances: not_finite<float>, not_finite<double>, not_finite<float16>, not_finite<bfloat16>, fold_sums
 #include "kernels/number.cuh"
@@ -39,17 +38,6 @@ __global__ void __launch_bounds__(summing) dot(const T* x, const T* y, size_t n,
   const size_t at = warp() * block;
   if (at >= n) return;
   const double sum = block_dot(x + at, y + at, n - at);
-  if (lane() == 0) sums[warp()] = sum;
-}
-
-__device__ inline double size_of(double x) { return signed_as(x, 1.0); }
-
-// Set sums[b] to the sum of absolute values of block b.
-template <class T> __global__ void __launch_bounds__(summing) sizes(const T* x, size_t n, double* sums) {
-  const size_t at = warp() * block;
-  if (at >= n) return;
-  const auto size = [=](size_t i) { return size_of(double(widened(x[at + i]))); };
-  const double sum = block_sum(n - at < block ? n - at : block, size);
   if (lane() == 0) sums[warp()] = sum;
 }
 

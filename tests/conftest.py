@@ -15,9 +15,11 @@ settings.load_profile("busy machines")
 
 NOT_FAST = {
     "chaos", "cuda", "mpi", "system", "torch",  # start processes, or compile
+    "test_factor_rotation.py", "test_forks.py", "test_instruction_sets.py",  # so do these
+    "test_against_torch.py", "test_ops_torch.py",  # import torch
     "test_resuming.py",  # many whole runs to one test
 }  # fmt: skip
-FAST_CASES = 4
+FAST_CASES = 3
 """`pytest -m fast` runs so many cases of each test function outside NOT_FAST; new folders and functions join."""
 
 

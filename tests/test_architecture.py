@@ -9,18 +9,21 @@ import ast
 import doctest
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from statistics import median, quantiles
+from types import FunctionType
 from typing import Any
 
 import pytest
 from tests.contract.discovery import discover
 
 from loosestep import strategies
+from loosestep.foundation.value import Value
 from loosestep.strategies.base import Strategy
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,7 @@ STRATEGIES_IMPORT = {
     "__future__",
     "typing",
     "dataclasses",
+    "enum",
     "math",
     "collections",
     "itertools",
@@ -65,7 +69,7 @@ THIRD_PARTY = {
     "sklearn": "data sparse",
     "scipy": "sparse",
     "matplotlib": "cli/report",
-    "threadpoolctl": "cli/blas",
+    "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
     "torch": "torch",
     "cupy": "cuda/cupy",
@@ -230,6 +234,17 @@ def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
         assert len(list(folder.iterdir())) <= 20
 
 
+NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
+"""The folders of csrc from the bottom up, as docs/design.md has them."""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_native_includes_point_down(source: Path) -> None:
+    mine = NATIVE_LAYERS.index(source.relative_to(ROOT / "csrc").parts[0])
+    included = re.findall(r'^#include "(\w+)/', source.read_text(), re.MULTILINE)
+    assert all(NATIVE_LAYERS.index(folder) <= mine for folder in included)
+
+
 # --- sizes -------------------------------------------------------------------------------------------------
 
 
@@ -323,3 +338,35 @@ def test_examples_run_as_written(example: doctest.DocTest) -> None:
 def test_every_strategy_has_an_example_that_runs() -> None:
     told = {test.name.rsplit(".", 1)[-1] for test in examples()}
     assert {kind.__name__ for kind in discover(strategies, Strategy)} <= told
+
+
+# --- composition -------------------------------------------------------------------------------------------
+
+
+def rewritten() -> list[str]:
+    """Methods of sessions, and of what they are made of, that a base has written already; values have defaults."""
+    found = []
+    for file in FILES:
+        if not name(file).startswith("transports"):
+            continue
+        module = importlib.import_module(f"loosestep.{name(file)}")
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and kind.__module__ == module.__name__ and not issubclass(kind, Value):
+                bases = [base for base in kind.__mro__[1:] if base.__module__.startswith("loosestep.transports")]
+                found += [
+                    f"{kind.__module__}.{kind.__name__}.{each}"
+                    for each in vars(kind)
+                    for base in bases
+                    if not each.startswith("_") and is_written(vars(base).get(each))
+                ]
+    return found
+
+
+def is_written(member: Any) -> bool:
+    """Whether it is a method or a property with a body of its own."""
+    member = getattr(member, "__func__", member)
+    return isinstance(member, (FunctionType, property)) and not getattr(member, "__isabstractmethod__", False)
+
+
+def test_sessions_are_composed_and_rewrite_no_method_of_their_base() -> None:
+    assert rewritten() == []

@@ -1,4 +1,4 @@
-"""Many replicas on a card: 8 and their center, a mixing matrix of 8, a mean of 8, a bucket of 1,000 tensors.
+"""Many replicas on a card: 8 and their center, a mixing matrix of 8, a mean of 8.
 
 The limit is the driver's copy within the card. Rivals: the same by single fused ops, one after another, and by
 CuPy's elementwise calls. Each is checked against ours first; bytes are those that one pass must move.
@@ -7,9 +7,7 @@ CuPy's elementwise calls. Each is checked against ours first; bytes are those th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,37 +15,16 @@ from bench.cuda.events import OnCard, sets_of
 from bench.cuda.ops import copier
 from bench.harness import Options, Row, measure
 from bench.replicas import CASES as ON_CPU
-from bench.replicas import MANY, SMOKE, Case, Way, Ways, check, mix
+from bench.replicas import SMOKE, Case, Ways, check, mix
 from loosestep.cuda import device
-from loosestep.cuda.buckets import Bucket
 from loosestep.cuda.launch import cupy
-
-TENSORS = 1000
-
-
-def gather(held: Sequence[Any], module: Any) -> Ways:
-    """Tensors of many sizes in the first; a call gathers them all in the second, divided by 8."""
-    x, bucket = held
-    cuts = (np.linspace(0, 1, TENSORS + 1) ** 2 * x.shape[0]).astype(int).tolist()
-    tensors = [x[begin:end] for begin, end in pairwise(cuts)]
-    held_there = Bucket(tensors)
-
-    def single() -> None:
-        for tensor, begin, end in zip(tensors, cuts, cuts[1:], strict=False):
-            module.multiply(tensor, 1 / MANY, out=bucket[begin:end])
-
-    ours = Way(lambda: held_there.gather(bucket, MANY), [bucket])
-    return {"loosestep": ours, "unfused": Way(single, [bucket])}
-
 
 CASES = {
     **ON_CPU,
     "mixing matrix of 8": ON_CPU["mixing matrix of 8"]._replace(ways=mix),
-    "gather of 1,000 tensors": Case(gather, 2, 8),
 }
-SIZES = {"gather of 1,000 tensors": 1 << 28}
 SIZE = 1 << 26
-"""Elements of a buffer, where SIZES does not say otherwise."""
+"""Elements of a buffer."""
 
 
 def made(case: Case, n: int, seed: int = 0) -> Ways:
@@ -56,7 +33,7 @@ def made(case: Case, n: int, seed: int = 0) -> Ways:
 
 
 def rows_of(name: str, case: Case, options: Options) -> Iterator[Row]:
-    n = SMOKE if options.smoke else SIZES.get(name, SIZE)
+    n = SMOKE if options.smoke else SIZE
     sets = [made(case, n, seed) for seed in range(min(2, sets_of(4 * case.buffers * n)))]
     contestants = {each: OnCard([ways[each].run for ways in sets]) for each in sets[0]}
     measured = measure({**contestants, "copy": copier(n)}, options)

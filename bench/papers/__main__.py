@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bench.papers.page import carry_out
-from loosestep.cli import blas
+from loosestep.cli import blas_threads
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parents[1] / "docs" / "results"
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
-    with tempfile.TemporaryDirectory() as folder, blas.one_thread():
+    with tempfile.TemporaryDirectory() as folder, blas_threads.one_thread():
         out = given.out or (Path(folder) if given.smoke else RESULTS)
         for name in names() if given.name == "all" else [given.name]:
             module = importlib.import_module(f"bench.papers.{name}")

@@ -53,7 +53,7 @@ center's one link (`Downpour` and those built on it, `RoundRobinEASGD`, `RoundRo
 **Outer momentum** (`BMUF`, `SlowMo`) is first in accuracy and in seconds: at a rate that suits one step it makes
 longer ones. `DecoupledDiLoCo` takes such a step when all learners have left a fragment (85.5 to 85.9%); with a
 quorum of one, for every learner that has, it was the least steady (79.5 to 84.8%). `MomentumDownpour` counts a
-step as (1 - momentum) steps, and so is where `Downpour` is; with `share=1.0`, the paper's form, it does not learn
+step as (1 - momentum) steps, and so is where `Downpour` is; with `scale=1.0`, the paper's form, it does not learn
 at this rate (11.6%).
 
 **Alike by construction.** In 1,000 steps of workers that are equally fast on average, `PostLocalSGD` has not

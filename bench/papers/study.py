@@ -143,7 +143,7 @@ def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls
 
 def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, int], Iterator[Any]]:
     """An epoch a step: more than the steps will take."""
-    if "own_batches" in contender.strategy.needs:
+    if ls.Need.GLOBAL_BATCHES in contender.strategy.needs:
         if contender.by_label or contender.fraction is not None:
             raise ValueError(
                 f"{contender.label!r} shares out batches of all rows: by_label and fraction do not go with it"

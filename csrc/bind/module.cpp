@@ -5,25 +5,25 @@ namespace py = pybind11;
 
 void bind_ops(py::module_& m);        // elementwise rules and reductions on flat buffers
 void bind_shared(py::module_& m);     // between threads: Team (collectives), Center
-void bind_host(py::module_& m);       // between processes: Host (collectives), HostCenter
-void bind_pulse(py::module_& m);      // the heartbeat between hosts
+void bind_shm(py::module_& m);        // between processes: Host (collectives), HostCenter
+void bind_heartbeat(py::module_& m);  // the heartbeat between hosts
 void bind_simulated(py::module_& m);  // the simulator's Calendar and Mail
-void bind_sparse(py::module_& m);     // sparse linear models: SparseRows, LinearModel
-void bind_factors(py::module_& m);    // matrix factorization: RatingGrid, Factors, Rotation
-void bind_machines(py::module_& m);   // factorization machines: SparseExamples, FactorMachine
-void bind_reading(py::module_& m);    // files of sparse rows: SparseFile32, SparseFile64
+void bind_linear(py::module_& m);     // sparse linear models: SparseRows, LinearModel
+void bind_mf(py::module_& m);         // matrix factorization: RatingGrid, Factors, Rotation
+void bind_fm(py::module_& m);         // factorization machines: SparseExamples, FactorMachine
+void bind_svmlight(py::module_& m);   // files of sparse rows: SparseFile32, SparseFile64
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "loosestep's native core";
   bind_ops(m);
   bind_shared(m);
 #if defined(__linux__)
-  bind_host(m);
-  bind_pulse(m);
+  bind_shm(m);
+  bind_heartbeat(m);
 #endif
   bind_simulated(m);
-  bind_sparse(m);
-  bind_factors(m);
-  bind_machines(m);
-  bind_reading(m);
+  bind_linear(m);
+  bind_mf(m);
+  bind_fm(m);
+  bind_svmlight(m);
 }

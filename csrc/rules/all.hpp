@@ -21,7 +21,6 @@
 #include "rules/lerp_and_copy.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
-#include "rules/nesterov_elastic.hpp"
 #include "rules/nesterov_pulled.hpp"
 #include "rules/normal.hpp"
 #include "rules/normals.hpp"
@@ -43,7 +42,7 @@ template <template <class> class... Rules> struct List {
 };
 
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
-                         NesterovElastic, OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
+                         OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
                          AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
 // Rules whose last argument is a normal random number (normals.hpp).

@@ -1,20 +1,15 @@
 """Parallel SGD that need not march in lockstep."""
 
 from loosestep import data, ops
-from loosestep.codecs import E3M0
+from loosestep.codecs.base import Codec
+from loosestep.codecs.e3m0 import E3M0
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
-from loosestep.optimizers import (
-    LAMB,
-    LARS,
-    SGD,
-    Adam,
-    AdamW,
-    Momentum,
-    Nesterov,
-    RMSpropWarmup,
-    least_squares,
-    schedules,
-)
+from loosestep.optimizers import least_squares, schedules
+from loosestep.optimizers.adam import Adam, AdamW
+from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.layerwise import LAMB, LARS
+from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
+from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
@@ -22,7 +17,7 @@ from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
 from loosestep.strategies.averaged import Averaged
 from loosestep.strategies.averaged_downpour import AveragedDownpour
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
@@ -47,6 +42,7 @@ from loosestep.strategies.post_local_sgd import PostLocalSGD
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
+from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.stages import Stages
@@ -55,14 +51,18 @@ from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
 from loosestep.topologies.base import Topology
 from loosestep.topologies.complete import Complete
+from loosestep.topologies.hypercube import Hypercube
+from loosestep.topologies.one_peer_exponential import OnePeerExponential
 from loosestep.topologies.ring import Ring
 from loosestep.topologies.torus import Torus
+from loosestep.transports.base import Transport
 from loosestep.transports.delayed import Delayed
 from loosestep.transports.failing import Failing
 from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated, stragglers
+from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
 
 __version__ = "0.1.0"
@@ -80,6 +80,7 @@ __all__ = [
     "LARS",
     "MPI",
     "SGD",
+    "SGP",
     "SSP",
     "Adam",
     "AdamW",
@@ -89,7 +90,9 @@ __all__ = [
     "Averaged",
     "AveragedDownpour",
     "CoCoDSGD",
+    "Codec",
     "Complete",
+    "Cost",
     "DaSGD",
     "DecoupledDiLoCo",
     "Delayed",
@@ -100,13 +103,17 @@ __all__ = [
     "FedAvg",
     "HierarchicalLocalSGD",
     "Hogwild",
+    "Hypercube",
     "Interrupted",
     "LocalSGD",
     "Metered",
     "Momentum",
     "MomentumDownpour",
+    "Need",
     "Nesterov",
+    "OnePeerExponential",
     "OneShotAveraging",
+    "Optimizer",
     "OverlapLocalSGD",
     "Parle",
     "PartiallySynchronous",
@@ -123,12 +130,14 @@ __all__ = [
     "SlowMo",
     "Stages",
     "State",
+    "Stragglers",
     "Strategy",
     "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
     "Topology",
     "Torus",
+    "Transport",
     "WeedOut",
     "data",
     "least_squares",

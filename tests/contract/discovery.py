@@ -40,7 +40,7 @@ def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
 
 
 def variants(cls: type[Any]) -> Iterator[Any]:
-    """The example; one more for every other word of a closed set, every topology, and small buckets."""
+    """The example; one more for every other word of a closed set, every topology of any size, small buckets."""
     example = cls.example()
     yield example
     for field in fields(cls):
@@ -55,7 +55,8 @@ def others(name: str, annotation: str, value: Any) -> list[Any]:
         words = ast.literal_eval(f"({annotation.removeprefix('Literal[').removesuffix(']')},)")
         return [word for word in words if word != value]
     if isinstance(value, Topology):
-        return [kind.example() for kind in discover(topologies, Topology) if kind.example() != value]
+        found = [kind.example() for kind in discover(topologies, Topology)]
+        return [each for each in found if each != value and each.sizes == Topology.sizes]
     return [64] if name in ("bucket_bytes", "first_bytes") else []
 
 

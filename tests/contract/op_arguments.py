@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from loosestep import _core, ops
 LENGTHS = [0, 1, 15, 16, 17, 4095, 4096, 4097, 10**6 + 3]
 DTYPES = [np.float32, np.float64]
 SCALES = 10.0 ** np.arange(-3, 4)
-SHARED = ["axpy", "sgd", "momentum", "nesterov", "adam", "lars", "lamb", "rmsprop_warmup"]
-SQUARES = {"adam": "v", "lamb": "v", "rmsprop_warmup": "m", "compensate": "v"}  # buffers whose root is taken
+SHARED = [name for name in ops.specification if hasattr(ops.exact, name)]
 names = pytest.mark.parametrize("name", ops.specification)
 isas = pytest.mark.parametrize("isa", _core.isas())
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
@@ -30,6 +30,22 @@ def parameters(name: str) -> dict[str, str]:
 def natives(name: str) -> dict[str, Callable[..., Any]]:
     """By instruction set: every op exists in each, but those that read element by element."""
     return {isa: getattr(_core.isa(isa), name, None) or getattr(_core, name) for isa in _core.isas()}
+
+
+@cache
+def squares(name: str) -> list[str]:
+    """The buffers whose root is taken, so that they must not be negative: which they are the body says."""
+
+    def are_numbers(negative: str) -> bool:
+        kinds = parameters(name)
+        given = {p: -100.0 if p == negative else 0.25 for p, kind in kinds.items() if kind in ("Buffer", "float")}
+        buffers = {p: np.full(3, value) for p, value in given.items() if kinds[p] == "Buffer"}
+        with np.errstate(invalid="ignore"):
+            ops.specification[name](**given | buffers | {p: 3 for p, kind in kinds.items() if kind == "int"})
+        return all(np.isfinite(each).all() for each in buffers.values())
+
+    plain = set(parameters(name).values()) <= {"Buffer", "float", "int"}
+    return [p for p, kind in parameters(name).items() if plain and kind == "Buffer" and not are_numbers(p)]
 
 
 def buffer(rng: np.random.Generator, n: int, dtype: type, offset: int = 0) -> np.ndarray:
@@ -58,8 +74,8 @@ def arguments(name: str, n: int, dtype: type, offset: int = 0, seed: int = 0) ->
             made[parameter] = [0, n // 3, n // 3, n]
         else:
             made[parameter] = 3 if kind == "int" else 0.1 + 0.09 * position
-    if name in SQUARES:
-        np.abs(made[SQUARES[name]], out=made[SQUARES[name]])
+    for parameter in squares(name):
+        np.abs(made[parameter], out=made[parameter])
     return made
 
 

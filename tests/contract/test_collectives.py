@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Ask, ask, beginning
-from tests.contract.carriers import beginnings, check, each, fold
+from tests.contract.scripted import Ask, ask, beginning
+from tests.contract.transports import beginnings, check, each, fold
 
 import loosestep as ls
 from loosestep.requests import (

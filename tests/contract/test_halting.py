@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.discovery import cases, discover, is_many
-from tests.contract.every import EPOCH
+from tests.contract.parametrize import EPOCH
 from tests.contract.problem import Quadratic, facts, start
 
 import loosestep as ls
@@ -31,7 +31,7 @@ def go(strategy: Strategy, on: Transport, folder: Path, at: int = 0, **options: 
             os.kill(os.getpid(), signal.SIGINT)
         return data.gradient(x, batch)
 
-    batches = data.together if "own_batches" in strategy.needs else data.batches
+    batches = data.together if ls.Need.GLOBAL_BATCHES in strategy.needs else data.batches
     options |= {"optimizer": ls.Nesterov(0.05), "steps_per_epoch": EPOCH, "checkpoint": folder}
     return ls.run(strategy, gradient, start(), batches, on=on, **options)
 

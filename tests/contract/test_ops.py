@@ -165,17 +165,6 @@ def test_a_mean_of_nothing_is_refused() -> None:
         ops.mean_of([], np.ones(2))
 
 
-@dtypes
-@pytest.mark.parametrize("n", [1, 17, 10**5])
-def test_nesterov_elastic_is_the_two_ops_in_sequence(dtype: type, n: int) -> None:
-    x, v, g, c = (buffer(np.random.default_rng(i), n, dtype) for i in range(4))
-    x2, v2, c2 = x.copy(), v.copy(), c.copy()
-    ops.nesterov_elastic(x, v, g, c, 0.1, 0.9, 0.3)
-    ops.nesterov(x2, v2, g, 0.1, 0.9)
-    ops.elastic(x2, c2, 0.3)
-    assert (x.tobytes(), v.tobytes(), c.tobytes()) == (x2.tobytes(), v2.tobytes(), c2.tobytes())
-
-
 @pytest.mark.parametrize("step", [0, -1])
 def test_adam_counts_from_one(step: int) -> None:
     with pytest.raises(ValueError, match=f"adam: step must be at least 1, got {step}"):

@@ -1,11 +1,11 @@
-"""What every topology promises of its mixing matrix, from 1 to 17 workers."""
+"""What every topology promises of its mixing matrices, for 1 to 17 workers, at steps 0 to 2 log2 n."""
 
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Callable
-from math import cos, pi
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -15,70 +15,94 @@ import loosestep as ls
 from loosestep import topologies
 from loosestep.topologies.base import Topology
 
-KINDS = discover(topologies, Topology)
-every_topology = pytest.mark.parametrize("topology", [kind.example() for kind in KINDS], ids=repr)
-every_size = pytest.mark.parametrize("n", range(1, 18))
+SIZES = range(1, 18)
+FOUND = [kind.example() for kind in discover(topologies, Topology)]
+SERVED = [(topology, n) for topology in FOUND for n in SIZES if topology.serves(n)]
+REFUSED = [(topology, n) for topology in FOUND for n in SIZES if not topology.serves(n)]
+every_topology = pytest.mark.parametrize("topology", FOUND, ids=repr)
+every_served = pytest.mark.parametrize(("topology", "n"), SERVED, ids=str)
 
 
-def columns(n: int) -> int:
-    """The longer side of the most nearly square grid."""
-    return min(side for side in range(1, n + 1) if n % side == 0 and side * side >= n)
+def steps(n: int) -> range:
+    """From 0 to 2 log2 n, rounded up; at least three."""
+    return range(max(3, 2 * (n - 1).bit_length() + 1))
 
 
-GAPS: dict[str, Callable[[int], tuple[float, float]]] = {
-    r"spectral gap 1\.": lambda n: (1.0, 1.0),
-    r"spectral gap 2/3 \(1 - cos\(2 pi/n\)\) for n > 3": lambda n: (2 / 3 * (1 - cos(2 * pi / n)),) * 2,
-    r"Spectral gap 2/5 \(1 - cos\(2 pi/c\)\) for c >= 3 columns": lambda n: (
-        (2 / 5 * (1 - cos(2 * pi / columns(n))),) * 2 if columns(n) > 2 else (0, 1)
-    ),
-}
-"""What a docstring may say of the gap, as (least, most) for n > 3."""
+# --- the promises, as functions: below they are held against topologies that break them ----------------------
+
+
+def weights_are_of_the_declared_kind(topology: Topology, n: int) -> None:
+    for step in steps(n):
+        mixing = topology.matrix(n, step)
+        assert mixing.shape == (n, n)
+        assert (mixing >= 0).all()
+        if topology.stochastic in ("doubly", "row"):
+            assert mixing.sum(axis=1) == pytest.approx(np.ones(n), abs=1e-15), f"rows, step {step}"
+        if topology.stochastic in ("doubly", "column"):
+            assert mixing.sum(axis=0) == pytest.approx(np.ones(n), abs=1e-15), f"columns, step {step}"
+
+
+def readers_are_those_whose_rows_hold_a_worker(topology: Topology, n: int) -> None:
+    for step in steps(n):
+        mixing = topology.matrix(n, step)
+        for rank in range(n):
+            weights = topology.weights(rank, n, step)
+            reading = tuple(other for other in range(n) if other != rank and mixing[other, rank])
+            assert weights.readers == reading, f"rank {rank}, step {step}"
+            assert [other for other, _ in weights.row] == sorted({other for other, _ in weights.row})
+            assert dict(weights.row) == {other: mixing[rank, other] for other in np.flatnonzero(mixing[rank])}
+
+
+def matrices_repeat_after_a_period(topology: Topology, n: int) -> None:
+    period = topology.period(n)
+    assert period >= 1
+    for step in steps(n):
+        assert (topology.matrix(n, step) == topology.matrix(n, step + period)).all(), f"step {step}"
+
+
+def everybody_hears_of_everybody(topology: Topology, n: int) -> None:
+    """From any step on; and once they have heard enough all say the same."""
+    for begin in steps(n):
+        product = np.eye(n)
+        for step in range(begin, begin + max(4 * n, 2 * topology.period(n))):
+            product = topology.matrix(n, step) @ product
+        assert (product > 0).all(), f"from step {begin}"
+    assert n == 1 or topology.spectral_gap(n) > 1e-3
+
+
+def the_gap_is_that_of_the_matrices(topology: Topology, n: int) -> None:
+    gap = topology.gap(n)
+    if gap is not None:
+        assert gap == pytest.approx(topology.spectral_gap(n), abs=1e-7)  # of a root that is not simple
+
+
+PROMISES = [
+    weights_are_of_the_declared_kind,
+    readers_are_those_whose_rows_hold_a_worker,
+    matrices_repeat_after_a_period,
+    everybody_hears_of_everybody,
+    the_gap_is_that_of_the_matrices,
+]
+
+
+@every_served
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_a_promise_is_kept(topology: Topology, n: int, promise: Callable[[Topology, int], None]) -> None:
+    promise(topology, n)
+
+
+@pytest.mark.parametrize(("topology", "n"), REFUSED, ids=str)
+def test_other_sizes_are_refused_in_a_sentence(topology: Topology, n: int) -> None:
+    with pytest.raises(ValueError, match="serves ") as caught:
+        topology.matrix(n)
+    assert str(caught.value) == f"{topology!r} serves {topology.sizes}, got {n}"
 
 
 @every_topology
-@every_size
-def test_rows_and_columns_sum_to_one(topology: Topology, n: int) -> None:
-    mixing = topology.matrix(n)
-    assert mixing.shape == (n, n)
-    assert (mixing >= 0).all()
-    assert mixing.sum(axis=0) == pytest.approx(np.ones(n), abs=1e-15)
-    assert mixing.sum(axis=1) == pytest.approx(np.ones(n), abs=1e-15)
-
-
-@every_topology
-@every_size
-def test_readers_are_those_whose_rows_hold_a_worker(topology: Topology, n: int) -> None:
-    mixing = topology.matrix(n)
-    for rank in range(n):
-        weights = topology.weights(rank, n)
-        assert weights.readers == tuple(other for other in range(n) if other != rank and mixing[other, rank])
-        assert [other for other, _ in weights.row] == sorted({other for other, _ in weights.row})
-        assert dict(weights.row) == {other: mixing[rank, other] for other in np.flatnonzero(mixing[rank])}
-
-
-@every_topology
-@every_size
-def test_everybody_hears_of_everybody_in_the_end(topology: Topology, n: int) -> None:
-    assert (np.linalg.matrix_power(topology.matrix(n), 4 * n) > 0).all()
-
-
-@every_topology
-@every_size
-def test_the_spectral_gap_is_as_documented(topology: Topology, n: int) -> None:
-    text = " ".join((type(topology).__doc__ or "").split())
-    found = [gap for sentence, gap in GAPS.items() if re.search(sentence, text)]
-    assert len(found) == 1, "the docstring must state the spectral gap, in one of the known sentences"
-    gap = topology.spectral_gap(n)
-    assert 0 < gap <= 1 + 1e-12
-    if n > 3:
-        least, most = found[0](n)
-        assert least - 1e-9 <= gap <= most + 1e-9
-
-
-def test_a_gap_that_is_wrong_shows() -> None:
-    assert ls.Ring().spectral_gap(8) != pytest.approx(ls.Torus().spectral_gap(8))
-    assert ls.Ring().matrix(6)[0].tolist() == [1 / 3, 1 / 3, 0, 0, 0, 1 / 3]
-    assert np.linalg.eigvalsh(ls.Ring().matrix(6))[0] == pytest.approx(-1 / 3)
+def test_it_serves_some_sizes_and_says_which(topology: Topology) -> None:
+    served = [n for n in range(1, 129) if topology.serves(n)]
+    assert len(served) >= 3
+    assert (len(served) == 128) == (topology.sizes == Topology.sizes)
 
 
 @every_topology
@@ -87,3 +111,104 @@ def test_it_is_a_value(topology: Topology) -> None:
     assert pickle.loads(pickle.dumps(topology)) == topology
     with pytest.raises(ValueError, match=r"^size must be at least 1, got 0$"):
         topology.matrix(0)
+
+
+# --- that broken promises are found --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Ahead(Topology):
+    """Half of oneself, half of the worker ahead: 1, 2, 1, 2, ... places."""
+
+    def row(self, rank: int, size: int, step: int) -> dict[int, float]:
+        ahead = (rank + self.distance(step)) % size
+        return {rank: 0.5, ahead: 0.5} if ahead != rank else {rank: 1.0}
+
+    def readers(self, rank: int, size: int, step: int) -> tuple[int, ...]:
+        behind = (rank - self.distance(step)) % size
+        return (behind,) if behind != rank else ()
+
+    def period(self, size: int) -> int:
+        return 2
+
+    @staticmethod
+    def distance(step: int) -> int:
+        return 1 + step % 2
+
+
+class LateReaders(Ahead):
+    """Right at the first step alone."""
+
+    def readers(self, rank: int, size: int, step: int) -> tuple[int, ...]:
+        return super().readers(rank, size, 0)
+
+
+class Fixed(Ahead):
+    """It does not say that it changes."""
+
+    def period(self, size: int) -> int:
+        return 1
+
+
+@dataclass(frozen=True, repr=False)
+class Hub(Topology):
+    """Everybody reads worker 0, which reads nobody else: rows sum to 1, columns do not."""
+
+    stochastic: ClassVar[Literal["doubly", "row", "column"]] = "doubly"
+
+    def row(self, rank: int, size: int, step: int) -> dict[int, float]:
+        return {0: 0.5, rank: 0.5} if rank else {0: 1.0}
+
+    def readers(self, rank: int, size: int, step: int) -> tuple[int, ...]:
+        return () if rank else tuple(range(1, size))
+
+
+class RowHub(Hub):
+    stochastic = "row"
+
+
+class ColumnHub(Hub):
+    stochastic = "column"
+
+
+@dataclass(frozen=True, repr=False)
+class Alone(Topology):
+    """Nobody mixes with anybody."""
+
+    def row(self, rank: int, size: int, step: int) -> dict[int, float]:
+        return {rank: 1.0}
+
+
+class Hopeful(ls.Ring):
+    def gap(self, size: int) -> float:
+        return 0.5
+
+
+BROKEN: list[tuple[Topology, Any]] = [
+    (LateReaders(), readers_are_those_whose_rows_hold_a_worker),
+    (Fixed(), matrices_repeat_after_a_period),
+    (Hub(), weights_are_of_the_declared_kind),
+    (ColumnHub(), weights_are_of_the_declared_kind),
+    (RowHub(), everybody_hears_of_everybody),
+    (Alone(), everybody_hears_of_everybody),
+    (Hopeful(), the_gap_is_that_of_the_matrices),
+]
+
+
+@pytest.mark.parametrize(("topology", "broken"), BROKEN, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_a_promise_that_is_broken_is_found(topology: Topology, broken: Callable[[Topology, int], None]) -> None:
+    with pytest.raises(AssertionError):
+        broken(topology, 8)
+
+
+@pytest.mark.parametrize("topology", [Ahead(), RowHub()], ids=repr)
+def test_those_that_break_none_pass(topology: Topology) -> None:
+    for promise in PROMISES:
+        if promise is not everybody_hears_of_everybody or topology != RowHub():  # its hub hears of nobody
+            promise(topology, 8)
+
+
+def test_the_ring_by_hand() -> None:
+    assert ls.Ring().matrix(6)[0].tolist() == [1 / 3, 1 / 3, 0, 0, 0, 1 / 3]
+    assert np.linalg.eigvalsh(ls.Ring().matrix(6))[0] == pytest.approx(-1 / 3)
+    assert ls.Ring().spectral_gap(8) != pytest.approx(ls.Torus().spectral_gap(8))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Ask, Primitive, ask
-from tests.contract.carriers import MANY, each, nobody_is_left
+from tests.contract.scripted import Ask, Primitive, ask
+from tests.contract.transports import MANY, each, nobody_is_left
 
 import loosestep as ls
 from loosestep.foundation.errors import Deadlock, Mismatch, TimedOut, WorkerFailed

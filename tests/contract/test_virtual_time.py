@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Ask, Script
 from tests.contract.discovery import discover
+from tests.contract.scripted import Ask, Script
 
 import loosestep as ls
 from loosestep.requests import AllReduce, Exchange, Fetch, Gradient, Push, Request, Sleep, Start, Wait

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.every import EXAMPLES, MANY, VIRTUAL, every_strategy, go
+from tests.contract.parametrize import EXAMPLES, MANY, VIRTUAL, every_strategy, go
 from tests.contract.problem import Quadratic
 
 import loosestep as ls

@@ -25,10 +25,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loosestep import _core
-from loosestep.cuda import elementwise
-from loosestep.cuda.buckets import is_step
-
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
 HERE = Path(__file__).parent
@@ -51,14 +47,8 @@ def rules() -> list[str]:
     return re.findall(r"\w+", listed[1])
 
 
-def steps() -> list[str]:
-    """The types of rules that move x by a gradient g."""
-    named = zip(_core.rules.names(), rules(), strict=True)
-    return [rule for name, rule in named if is_step(*elementwise.signature(name))]
-
-
 def instances(source: Path) -> list[str]:
-    """The kernels of a file, by its lines `// instances:`; RULE stands for every rule, STEP for every step."""
+    """The kernels of a file, by its lines `// instances:`; RULE stands for every rule."""
     lines = re.findall(r"^// instances: (.*)$", source.read_text(), re.M)
     listed = [each for line in lines for each in re.split(r",\s*(?![^<]*>)", line)]
     return [made for each in listed for made in meant(each)]
@@ -66,9 +56,7 @@ def instances(source: Path) -> list[str]:
 
 def meant(instance: str) -> list[str]:
     """One for each type that a word stands for."""
-    if "RULE" in instance or "STEP" in instance:
-        return [re.sub("RULE|STEP", each, instance) for each in (rules() if "RULE" in instance else steps())]
-    return [instance]
+    return [instance.replace("RULE", each) for each in rules()] if "RULE" in instance else [instance]
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 from tests.cuda.emulation import needs_compiler
 from tests.cuda.stub import stub_card
 
-from loosestep.cli import inspection
+from loosestep.cli import machine_info
 from loosestep.cuda import device
 from loosestep.foundation.errors import CudaError
 
@@ -71,7 +71,7 @@ def test_no_card_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def told(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
-    return inspection._card(device.inspect())
+    return machine_info._card(device.inspect())
 
 
 def test_info_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

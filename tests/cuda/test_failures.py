@@ -14,8 +14,7 @@ from tests.cuda.test_hogwild import FEATURES, Problem
 from tests.cuda.test_passes import rows_of
 
 from loosestep import ops
-from loosestep.cuda import cache, codecs, hogwild
-from loosestep.cuda.buckets import Bucket
+from loosestep.cuda import cache, hogwild
 from loosestep.foundation.errors import CudaError
 
 N = 1 << 16
@@ -23,10 +22,6 @@ Call = Callable[[Any, Any], object]
 NEED_ROOM: dict[str, Call] = {
     "room for 1 float64 failed": lambda x, y: ops.norm(x),
     "a copy of 16 bytes to it failed": lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]),
-    f"room for {N} int8 failed": lambda x, y: codecs.take_bytes(x),
-    "room for 1 float64 failed on card 0": lambda x, y: codecs.take_signs(x),
-    "a copy of 16 bytes to it failed on card 0": lambda x, y: codecs.take_largest(x, 9),
-    "a copy of 40 bytes to it failed": lambda x, y: Bucket([x]),
     "a copy of 4 bytes to it failed": lambda x, y: ops.all_finite(x),
 }
 
@@ -55,10 +50,7 @@ def test_out_of_memory_in_a_pass(carrier: Carrier) -> None:
 
 SEVERAL: dict[str, tuple[Call, int]] = {  # and how many launches it is
     "norm": (lambda x, y: ops.norm(x), 2),
-    "take_signs": (lambda x, y: codecs.take_signs(x), 3),
-    "take_bytes": (lambda x, y: codecs.take_bytes(x), 1),
-    "take_largest": (lambda x, y: codecs.take_largest(x, 2), 11),
-    "update": (lambda x, y: Bucket([x]).update("sgd", y, [], [0.1], 1), 1),
+    "sgd": (lambda x, y: ops.sgd(x, y, 0.1), 1),
     "elastic_all": (lambda x, y: ops.elastic_all([x], y, 0.1), 1),
     "mix": (lambda x, y: ops.mix([x, y], [[1, 0], [0, 1]]), 1),
     "langevin": (lambda x, y: ops.langevin(x, y, 0.1, 0.1, 1, 2, 3), 1),
@@ -93,7 +85,7 @@ def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPa
     assert cache.state() == (0, 0)
 
 
-@pytest.mark.parametrize("op", ["update", "elastic_all", "mix", "langevin"])
+@pytest.mark.parametrize("op", ["sgd", "elastic_all", "mix", "langevin"])
 def test_arrays_on_two_cards(card: Card, op: str) -> None:
     x, y = np.ones(100, np.float32), np.ones(100, np.float32)
     with pytest.raises(ValueError, match=r"card [01].*got .*on card [01]$"):

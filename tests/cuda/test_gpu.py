@@ -11,7 +11,6 @@ from tests.cuda.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
 from tests.cuda.test_rules import drawn
 
 from loosestep import ops
-from loosestep.cuda.buckets import Bucket
 from loosestep.cuda.launch import Stream
 
 pytestmark = pytest.mark.gpu
@@ -99,20 +98,6 @@ def test_reductions_of_tensors(cupy: Any, torch: Any, kind: str) -> None:
     assert ops.dot(x, x) == ops.dot(wide, wide)
     assert ops.norms(x, [0, 4000, 5000]) == ops.norms(wide, [0, 4000, 5000])
     assert ops.all_finite(x)
-
-
-@pytest.mark.parametrize("kind", TORCH_TYPES)
-def test_a_thousand_tensors(cupy: Any, torch: Any, kind: str) -> None:
-    """Gathered, cast, divided by 2, and back."""
-    sizes = np.random.default_rng(0).integers(0, 300, 1000).tolist()
-    before = [torch.arange(size, device="cuda").remainder(100).to(getattr(torch, kind)) for size in sizes]
-    tensors = [x.clone() for x in before]
-    flat = torch.zeros(sum(sizes), device="cuda")
-    bucket = Bucket(tensors)
-    bucket.gather(flat, 2)
-    assert torch.equal(flat, torch.cat(before).float() / 2)
-    bucket.scatter(flat, 0.5)
-    assert all(torch.equal(x, was) for x, was in zip(tensors, before, strict=True))
 
 
 def test_two_cards_keep_apart(cupy: Any) -> None:

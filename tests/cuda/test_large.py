@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from tests.cuda.carriers import Carrier
 
 from loosestep import ops
-from loosestep.cuda import codecs
-from loosestep.cuda.buckets import Bucket
 
 WIDTH = 500
 ROOM = 2.2
@@ -71,38 +69,3 @@ def test_reductions(carrier: Carrier) -> None:
     assert ops.all_finite(x)
     ops.scale(x[n - 1 :], np.inf)
     assert not ops.all_finite(x)
-
-
-def test_a_bucket(carrier: Carrier) -> None:
-    x, c = filled(carrier, 2)
-    bucket = Bucket([x[:1], x[1:]])
-    bucket.update("sgd", c, [], [0.5], 4)
-    wanted = [drawn(part, 0) for part in parts(carrier.large)]
-    for part, want in zip(parts(carrier.large), wanted, strict=True):
-        ops.sgd(want, drawn(part, 1) / np.float32(4), 0.5)
-    assert carrier.same([x[part] for part in parts(carrier.large)], wanted)
-    bucket.gather(c, 4)
-    assert carrier.same([c[part] for part in parts(carrier.large)], [x / np.float32(4) for x in wanted])
-    bucket.scatter(c)
-    assert carrier.same([x[part] for part in parts(carrier.large)], [x / np.float32(4) for x in wanted])
-
-
-@pytest.mark.parametrize("way", ["signs", "bytes"])
-def test_messages(carrier: Carrier, way: str) -> None:
-    (x,) = filled(carrier, 1)
-    message = getattr(codecs, f"take_{way}")(x)
-    rest = [carrier.got(x[part]) for part in parts(carrier.large)]
-    getattr(codecs, f"from_{way}")(message, x)
-    for part, left in zip(parts(carrier.large), rest, strict=True):
-        assert left.tobytes() == (drawn(part, 0) - carrier.got(x[part])).tobytes()
-
-
-def test_the_largest(carrier: Carrier) -> None:
-    (x,) = filled(carrier, 1)
-    ops.scale(x[carrier.large - 1 :], 1e6)
-    message = codecs.take_largest(x, 3)
-    *others, last = carrier.got(message.places).tolist()
-    assert last == carrier.large - 1
-    for place, value in zip(others, carrier.got(message.values), strict=False):
-        assert noise(np.zeros(1, np.float32), 0, place)[0] == value
-        assert carrier.got(x[place : place + 1]) == 0

@@ -39,13 +39,6 @@ def test_dot(kind: str, n: int, backwards: bool) -> None:
     assert folded(sums, backwards) == ops.dot(x, y)
 
 
-@each_kind
-def test_the_sum_of_sizes(kind: str) -> None:
-    (x,), sums = buffers(1, 10_000, kind), np.full(3, np.nan)
-    emulate("reduce").launch(f"sizes<{kind}>", (1,), (32 * WARPS,), [x, np.uint64(x.size), sums])
-    assert folded(sums, False) == ops.dot(np.abs(x), np.ones_like(x))
-
-
 @each_order
 def test_many_sums_are_folded_level_by_level(backwards: bool) -> None:
     """So many that a second round of warps writes where the first has read."""

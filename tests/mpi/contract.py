@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.asking import Ask, beginning
 from tests.contract.discovery import cases
 from tests.contract.problem import Quadratic, start
+from tests.contract.scripted import Ask, beginning
 
 import loosestep as ls
 from loosestep import strategies
@@ -36,7 +36,7 @@ from loosestep.requests import (
 from loosestep.requests.worker import Worker
 from loosestep.runtime import program
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
 from loosestep.transports.mpi.membership import world
@@ -222,7 +222,7 @@ def made_by_one(runs: list[Callable[[], list[Any]]]) -> list[Any]:
 
 def go(strategy: Strategy, on: Transport, counts: list[int], **options: Any) -> ls.Result:
     data = Quadratic(counts)
-    batches = data.together if "own_batches" in strategy.needs else data.batches
+    batches = data.together if ls.Need.GLOBAL_BATCHES in strategy.needs else data.batches
     options = {"optimizer": ls.Nesterov(0.1), "steps_per_epoch": 5, **options}
     return ls.run(strategy, data.gradient, start(), batches, on=on, **options)
 
@@ -231,7 +231,9 @@ def strategies_agree() -> None:
     """Synchronous ones bit for bit, with workers whose data ends early; byte for byte too."""
     counts = [30, 17, 24, 9, 28][:SIZE]
     found = [case.values[0] for case in cases(strategies, Strategy)]
-    found = [strategy for strategy in found if not strategy.shares]  # else no two runs are alike: see below
+    found = [
+        strategy for strategy in found if not strategy.shared_buffers
+    ]  # else no two runs are alike: see below
     for on, oracle in FEWER:
         runs = [partial(everywhere, strategy, oracle, counts) for strategy in found]
         for strategy, wanted in zip(found, made_by_one(runs), strict=True):
@@ -258,7 +260,7 @@ def asynchronous_ones_arrive() -> None:
     data = Quadratic([400] * SIZE, alike=True)
     for cls in (case.values[0] for case in cases(strategies, Strategy) if not case.values[0].synchronous):
         for on in FORMS:
-            if not (cls.shares and on.hosts):
+            if not (cls.shared_buffers and on.hosts):
                 end = ls.run(cls, data.gradient, start(), data.batches, optimizer=ls.SGD(0.1), on=on).params
                 assert abs(end - data.minimum()).max() < 0.05, (cls, on, end, data.minimum())
 

@@ -48,7 +48,7 @@ class SlowWire(Wire):
     def parts(self) -> int:
         return 0
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         return 0.0
 
     def close(self, *, orderly: bool) -> None:

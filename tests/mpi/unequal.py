@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
-from tests.contract.asking import Ask
+from tests.contract.scripted import Ask
 
 import loosestep as ls
 from loosestep.requests import AllReduce, Barrier, Broadcast, Request

@@ -49,7 +49,7 @@ class Line(Wire):
     def parts(self) -> int:
         return 0
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         return self.signs[rank]
 
     def close(self, *, orderly: bool) -> None:

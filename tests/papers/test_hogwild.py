@@ -22,7 +22,7 @@ from tests.papers.problems import (
 
 import loosestep as ls
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 
 ALONE = quadratics(1)
 TRANSPORTS = [ls.Threads(4), ls.Simulated(4), ls.Simulated(4, stragglers=ls.stragglers.LogNormal(1.0))]

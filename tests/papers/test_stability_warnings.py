@@ -40,7 +40,7 @@ def test_elastic_averaging_whose_workers_meet_the_center_at_once(
 
 
 def test_the_sentence_has_the_numbers() -> None:
-    assert banner.cautions([ls.EASGD(moving_rate=0.9), ls.LocalSGD()], 16) == [
+    assert banner.warnings([ls.EASGD(moving_rate=0.9), ls.LocalSGD()], 16) == [
         "warning: EASGD(moving_rate=0.9): moving_rate 0.9 explodes when all 16 workers meet the center at once, "
         "at any learning rate: it must be below 2 / (n + 1) = 0.118, and is 0.0563 by default"
     ]

@@ -18,7 +18,7 @@ from loosestep.sparse import (
     HogwildRegressor,
     MatrixFactorization,
 )
-from loosestep.sparse.matrix_checks import sound
+from loosestep.sparse.validation import sound
 
 
 def rows(form: str = "csr") -> Any:

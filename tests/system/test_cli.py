@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import loosestep as ls
-from loosestep.cli import inspection
+from loosestep.cli import machine_info
 from loosestep.cli.commands import all_of_kind, main
-from loosestep.cli.contenders import STORY
+from loosestep.cli.compared_methods import STORY
 from loosestep.requests import Buffer
 from loosestep.runtime import banner
 
@@ -139,7 +139,7 @@ def test_all_shows_every_strategy_once_more(command: object, rows: Path) -> None
     options = "--data", rows, "--seeds", 1, "--epochs", 1, "--by-label", "--json", "-"
     ended = command("compare", "--all", *options)
     kinds = [row["strategy"].split("(")[0] for row in json.loads(ended.out)]
-    bound = {type(each).__name__ for each in all_of_kind(ls.Strategy) if "own_batches" in each.needs}
+    bound = {type(each).__name__ for each in all_of_kind(ls.Strategy) if ls.Need.GLOBAL_BATCHES in each.needs}
     assert set(kinds) == {type(each).__name__ for each in all_of_kind(ls.Strategy)} - bound
     assert kinds[: len(STORY)] == [type(each.strategy).__name__ for each in STORY]
     assert "left out: DBS() shares out rows anew, and --by-label deals them to workers for good" in ended.err
@@ -435,9 +435,9 @@ def test_without_threadpoolctl_the_start_block_says_what_to_install(
 
 
 def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "ELEMENTS", 1000)
-    absent = inspection.Part("no_such_module", "no-such-package", "nothing", "pip install nothing")
-    monkeypatch.setattr(inspection, "PARTS", (*inspection.PARTS, absent))
+    monkeypatch.setattr(machine_info, "ELEMENTS", 1000)
+    absent = machine_info.Package("no_such_module", "no-such-package", "nothing", "pip install nothing")
+    monkeypatch.setattr(machine_info, "PARTS", (*machine_info.PARTS, absent))
     ended = command("info")
     assert ended.code == 0
     assert "checks, all passed" in ended.out
@@ -448,7 +448,7 @@ def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypa
 
 
 def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "ELEMENTS", 1000)
+    monkeypatch.setattr(machine_info, "ELEMENTS", 1000)
 
     def scale(x: Buffer, a: float) -> None:
         """Something else."""
@@ -461,7 +461,7 @@ def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest
 
 @pytest.mark.parametrize("strategy", all_of_kind(ls.Strategy), ids=repr)
 def test_every_strategy_is_told_in_one_sentence(strategy: ls.Strategy) -> None:
-    sentence = banner.sentence(strategy)
+    sentence = banner.summary(strategy)
     assert sentence.endswith(".")
     assert 20 < len(sentence) < 120
 

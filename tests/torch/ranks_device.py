@@ -79,7 +79,7 @@ def alike(got: list[Tensor], wanted: list[Tensor]) -> None:
 def served(*, synchronous: bool) -> list[Strategy]:
     """The examples of all strategies that a loop with nothing but step() can have on a card."""
     found = [case.values[0] for case in cases(strategies, Strategy)]
-    return [s for s in found if not s.shares and not s.needs and s.synchronous == synchronous]
+    return [s for s in found if not s.shared_buffers and not s.needs and s.synchronous == synchronous]
 
 
 def synchronous() -> int:

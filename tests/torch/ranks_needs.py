@@ -103,7 +103,7 @@ def shared_out() -> int:
                 )  # real times are nothing
                 optimizer.step()
                 seen.append(numbers)
-        shares = list(optimizer.worker.shares)
+        shares = list(optimizer.worker.fractions)
     everybody = MPI.COMM_WORLD.allgather(seen)
     orders = [order_of(count, 3, epoch).tolist() for epoch in range(3)]
     steps = [order[start : start + 24] for order in orders for start in range(0, count, 24)]

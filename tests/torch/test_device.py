@@ -24,7 +24,7 @@ from loosestep import strategies  # noqa: E402
 from loosestep.foundation.buffers import is_buffer  # noqa: E402
 from loosestep.foundation.errors import CudaError  # noqa: E402
 from loosestep.lowering import staging  # noqa: E402
-from loosestep.strategies.base import Strategy, pieces  # noqa: E402
+from loosestep.strategies.base import Strategy, leaves  # noqa: E402
 from loosestep.torch import flat  # noqa: E402
 from loosestep.torch.device_buffer import DeviceBuffer  # noqa: E402
 
@@ -37,7 +37,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
 
 def serves(strategy: Strategy) -> bool:
     """Whether a loop of the user's can have it on a card, with nothing but step()."""
-    return not strategy.shares and not strategy.needs
+    return not strategy.shared_buffers and not strategy.needs
 
 
 SERVED = [case for case in cases(strategies, Strategy) if serves(case.values[0])]
@@ -68,7 +68,7 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
         got, optimizer = trained(strategy)
     assert_same_bits(got, wanted)
     assert {launch.stream for launch in card.launches} <= {7}
-    held = [value for *_, value in pieces(optimizer.loop.program.state) if is_buffer(value)]
+    held = [value for *_, value in leaves(optimizer.loop.program.state) if is_buffer(value)]
     large = [value for value in held if value.size > 16]
     assert all(isinstance(value, DeviceBuffer) for value in large), (
         "the strategy keeps what is large in main memory"

@@ -192,7 +192,7 @@ def test_computing_begins_with_the_forward_pass_where_times_are_wanted(
         nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
         clock[0] += 10.0  # printing
-    reading = 0.0 if "times" in strategy.needs else 6 * 100.0 + 5 * 10.0
+    reading = 0.0 if ls.Need.STEP_TIMES in strategy.needs else 6 * 100.0 + 5 * 10.0
     assert optimizer.worker.computing == 6 * 3.0 + reading
     assert (optimizer.worker.communicating, optimizer.meter.waiting) == (0.0, 0.0)
 

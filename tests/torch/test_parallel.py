@@ -25,7 +25,7 @@ from loosestep.transports.mpi.launchers import BY_MPI  # noqa: E402
 
 @dataclass(frozen=True, repr=False)
 class Greedy(ls.Strategy):
-    needs: ClassVar[frozenset[str]] = frozenset({"own_update"})
+    needs: ClassVar[frozenset[ls.Need]] = frozenset({ls.Need.SKIPPED_UPDATES})
 
     def round(self, worker: Any, state: Any) -> Iterator[Any]:
         yield ls.requests.Local(1)
@@ -41,7 +41,7 @@ class Twice(ls.Strategy):
 
 @dataclass(frozen=True, repr=False)
 class Holding(Twice):
-    shares: ClassVar[tuple[str, ...]] = ("state",)
+    shared_buffers: ClassVar[tuple[str, ...]] = ("state",)
 
 
 def frozen() -> nn.Module:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from tests.unit.clock import Clock
 
-from loosestep import ops
 from loosestep._core import Center
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import (
@@ -132,15 +130,5 @@ class Fake(Transport):
         return "Fake()"
 
 
-def doubled(request: AllReduce) -> None:
-    """The other of two workers has the same."""
-    if request.op == "sum":
-        ops.scale(request.buf, 2.0)
-
-
 def scripted(*requests: Request) -> Iterator[Request]:
     yield from requests
-
-
-def zeros(n: int = 2) -> Any:
-    return np.zeros(n)

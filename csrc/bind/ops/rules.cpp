@@ -57,8 +57,8 @@ py::list names() {
 }  // namespace
 
 void add_descriptions(py::module_& parent) {
-  py::module_ m = parent.def_submodule("rules", "The rules as data, for those who run them elsewhere.");
-  m.def("names", &names, "Of all rules.");
+  py::module_ m = parent.def_submodule("rules", "The rules as data, for other implementations.");
+  m.def("names", &names, "The names of all rules.");
   m.def("signature", &signature, py::arg("op"),
         "Names of the parameters, how many of them are buffers, and as bits which of those are written.");
   m.def("fields", &fields_bytes, py::arg("op"), py::arg("wide"), py::arg("scalars"),

@@ -51,7 +51,7 @@ void add_streams(py::module_& parent) {
         run(streams().update[streaming], x, y);
       },
       py::arg("x"), py::arg("y"), py::arg("streaming") = false,
-      "x and y change places: two arrays read and written in place, 16 bytes an element.");
+      "Swap x and y: two arrays read and written in place, 16 bytes an element.");
   m.def(
       "copy",
       [](const py::object& x, const py::object& out, bool streaming) {

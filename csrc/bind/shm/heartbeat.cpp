@@ -47,7 +47,7 @@ class Pulse {
 
 }  // namespace
 
-void bind_pulse(py::module_& m) {
+void bind_heartbeat(py::module_& m) {
   py::class_<Pulse>(m, "Pulse", "The heartbeat of a process for those of other hosts.")
       .def(py::init<int, int, bool>(), "rank"_a, "size"_a, "local"_a = false)
       .def_static("addresses", &heartbeat::own_addresses, "Where this host may be found (IPv4).")

@@ -37,16 +37,16 @@ void bind_host_collectives(py::module_& m) {
       .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
       .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
       .def("barrier", &Host::barrier, "seconds"_a)
-      .def_property_readonly("moved", &Host::moved, "How many pieces this rank has put out.")
+      .def_property_readonly("moved", &Host::moved, "How many pieces this rank has published.")
       .def("abort", &Host::abort, "Every present and future wait of every process returns 'aborted'.")
-      .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last sign of life.")
-      .def("note", &Host::note, "text"_a, "Says what this rank is doing, in up to 160 bytes.")
+      .def("beat_age", &Host::beat_age, "rank"_a, "Seconds since that rank's last heartbeat.")
+      .def("note", &Host::note, "text"_a, "Publish what this rank is doing, in up to 160 bytes.")
       .def("noted", &Host::noted, "rank"_a)
       .def("close", &Host::close);
 }
 
 void bind_host_lane(py::module_& m) {
-  py::class_<HostLane>(m, "HostLane", "Collectives of a host's processes that go on while those compute.")
+  py::class_<HostLane>(m, "HostLane", "Background collectives between the processes of one host.")
       .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
       .def_property_readonly("size", &HostLane::size)
       .def_property_readonly("rank", &HostLane::rank)
@@ -54,8 +54,9 @@ void bind_host_lane(py::module_& m) {
       .def("broadcast", &HostLane::broadcast, "buf"_a, "root"_a)
       .def("all_gather", &HostLane::all_gather, "piece"_a, "out"_a)
       .def("barrier", &HostLane::barrier)
-      .def("wait", &HostLane::wait, "number"_a, "seconds"_a, "All calls up to this one; does their work.")
-      .def_property_readonly("moved", &HostLane::moved, "How many pieces this rank has put out.")
+      .def("wait", &HostLane::wait, "number"_a, "seconds"_a,
+           "Block until all calls up to this one are done, and run them.")
+      .def_property_readonly("moved", &HostLane::moved, "How many pieces this rank has published.")
       .def("abort", &HostLane::abort, "Every call of every process is 'aborted'.")
       .def("close", &HostLane::close);
 }
@@ -83,12 +84,12 @@ void bind_host_buffer(py::module_& m) {
            "dtype"_a, "create"_a)
       .def_static("needed", &HostBuffer::needed, "size"_a, "dtype"_a, "The bytes that such a buffer takes.")
       .def_property_readonly("array", &HostBuffer::array)
-      .def("close", &HostBuffer::close, "From now on the array is this process's own, at the same address.");
+      .def("close", &HostBuffer::close, "Move the array to private memory at the same address.");
 }
 
 }  // namespace
 
-void bind_host(py::module_& m) {
+void bind_shm(py::module_& m) {
   py::register_local_exception_translator(translate);
   py::register_exception<loosestep::shm::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
   bind_host_collectives(m);

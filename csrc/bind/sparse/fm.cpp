@@ -129,7 +129,7 @@ class FactorMachine {
 
 }  // namespace
 
-void bind_machines(py::module_& m) {
+void bind_fm(py::module_& m) {
   py::class_<SparseExamples>(m, "SparseExamples", "CSR rows, and what is to be learned of each.")
       .def(py::init<const py::array&, const py::array&, const py::array&, const py::object&,
                     const py::object&, std::int32_t>(),
@@ -140,5 +140,6 @@ void bind_machines(py::module_& m) {
            "heads"_a, "intercept"_a, "rank"_a, "l2"_a, "l2_linear"_a, "adagrad"_a)
       .def("learn", &FactorMachine::learn, "examples"_a, "loss"_a, "rate"_a, "threads"_a = 1, "seed"_a = 0,
            "epoch"_a = 0, "isa"_a = "", "One epoch; the sum of the losses, each before it was learned.")
-      .def("score", &FactorMachine::score, "examples"_a, "threads"_a = 1, "isa"_a = "", "Every example's p.");
+      .def("score", &FactorMachine::score, "examples"_a, "threads"_a = 1, "isa"_a = "",
+           "The prediction for each example.");
 }

@@ -87,7 +87,7 @@ void bind_rows(py::module_& m) {
       .def_property_readonly("entries", [](const SparseRows& rows) { return rows.prepared.entries(); });
 }
 
-void bind_linear(py::module_& m) {
+void bind_model(py::module_& m) {
   py::class_<LinearModel>(m, "LinearModel", "A linear model, by places: 0 is the intercept.")
       .def(py::init(&make), "places"_a, "head"_a, "outputs"_a, "threads"_a, "precision"_a = "float32",
            "adagrad"_a = false, "average"_a = false)
@@ -120,12 +120,12 @@ void bind_linear(py::module_& m) {
              std::copy_n(model.squares.data(), model.squares.size(), values + model.head_squares.size());
            })
       .def("epoch", &train, "rows"_a, "per_touch"_a, "options"_a,
-           "One pass over the rows; tells what it saw.");
+           "Train on all rows once; return what was measured.");
 }
 
 }  // namespace
 
-void bind_sparse(py::module_& m) {
+void bind_linear(py::module_& m) {
   bind_rows(m);
-  bind_linear(m);
+  bind_model(m);
 }

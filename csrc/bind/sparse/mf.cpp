@@ -209,7 +209,7 @@ std::unique_ptr<Rotation> rotation(const RatingGrid& grid, int workers, const st
 
 }  // namespace
 
-void bind_factors(py::module_& m) {
+void bind_mf(py::module_& m) {
   py::class_<RatingGrid>(m, "RatingGrid",
                          "Ratings, cut into a grid of users and items, shuffled in each cell.")
       .def(py::init(&grid), "users"_a.noconvert(), "items"_a.noconvert(), "values"_a.noconvert(), "shape"_a,
@@ -232,7 +232,7 @@ void bind_factors(py::module_& m) {
            "adds"_a = "racy", "isa"_a = "",
            "One epoch; the sum of e^2, each before its own update, and the ratings visited.")
       .def("rotate", &Factors::rotate, "rotation"_a, "rate"_a, "isa"_a = "",
-           "One iteration of a rotation; the same.");
+           "One iteration of a rotation; returns the same.");
   py::class_<Rotation>(m, "Rotation",
                        "Workers keep their users; slices of the items go round a ring of workers.")
       .def(py::init(&rotation), py::keep_alive<1, 2>(), "grid"_a, "workers"_a, "order"_a = "ring",

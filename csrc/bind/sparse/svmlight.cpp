@@ -104,7 +104,7 @@ template <class Value> void bind_file(py::module_& m, const char* name) {
 
 }  // namespace
 
-void bind_reading(py::module_& m) {
+void bind_svmlight(py::module_& m) {
   bind_file<float>(m, "SparseFile32");
   bind_file<double>(m, "SparseFile64");
   m.attr("largest_feature") = largest_feature;

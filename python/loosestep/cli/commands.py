@@ -14,9 +14,9 @@ from rich.console import Console
 
 import loosestep
 from loosestep import data
-from loosestep.cli import inspection, launch
+from loosestep.cli import launch, machine_info
+from loosestep.cli.compared_methods import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.cli.comparison import Comparison
-from loosestep.cli.contenders import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
 from loosestep.cli.experiment import Experiment
 from loosestep.cli.expressions import parse
 from loosestep.cli.options import (
@@ -32,9 +32,10 @@ from loosestep.cli.options import (
 )
 from loosestep.cli.report import files, plot
 from loosestep.foundation.errors import LoosestepError
-from loosestep.optimizers import Nesterov, Optimizer
+from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.sgd import Nesterov
 from loosestep.runtime.checkpoint.folder import KEEP, holds
-from loosestep.strategies.base import Strategy
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport
 from loosestep.transports.wrapper import Wrapper
 
@@ -228,14 +229,14 @@ def check_script(program: Sequence[str]) -> None:
 def info(json_file: str | None) -> int:
     """What this machine offers, what is installed, and whether the native core works."""
     check_files(json_file)
-    found = inspection.inspect_machine()
-    console(json_file).print(inspection.told(found), markup=False, soft_wrap=True)
+    found = machine_info.inspect_machine()
+    console(json_file).print(machine_info.as_text(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
 
 
 def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: bool) -> list[Contender]:
-    """Who is compared: those asked for, or those of the story, with the others if everything is wanted."""
+    """Return the contenders: those asked for, or the default ones, with all others if everything is wanted."""
     if strategies is not None and everything:
         raise click.UsageError("--all and --strategies contradict each other: give one of them")
     if strategies is not None:
@@ -247,9 +248,9 @@ def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: b
 def dealable(
     contenders: list[Contender], *, named: bool, by_label: bool, fraction: float | None, **others: Any
 ) -> list[Contender]:
-    """Those that can be compared: where rows are each worker's own, nobody can share them out."""
+    """Return the contenders that can be compared where rows belong to workers: no global batches then."""
     option = "--by-label" if by_label else "--fraction" if fraction is not None else None
-    bound = [each for each in contenders if option and "own_batches" in each.strategy.needs]
+    bound = [each for each in contenders if option and Need.GLOBAL_BATCHES in each.strategy.needs]
     if bound and named:
         raise click.UsageError(f"{option} deals rows to workers for good, and {bound[0]} shares them out anew")
     for each in bound:
@@ -266,7 +267,7 @@ def experiment(
     optimizer: Optimizer | None,
     **options: Any,
 ) -> Experiment:
-    """What the options describe; wrong use is told before anything is read."""
+    """Return the experiment that the options describe; report wrong use before anything is read."""
     on = transport(workers, on)
     try:
         read = data.find(source, data_folder)
@@ -278,7 +279,7 @@ def experiment(
 
 
 def transport(workers: int | None, on: Transport | None) -> Transport:
-    """What joins the workers; --workers and --on must agree."""
+    """Return the transport of the workers; refuse --workers and --on that contradict each other."""
     if on is None:
         threads: Transport = parse(f"Threads({workers or 4})", WORDS, Transport)
         return threads
@@ -309,19 +310,19 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
 
 
 def speaks(on: Transport | None) -> bool:
-    """Whether this process shows and writes what comes out: of the processes of a job, rank 0."""
+    """Return whether this process prints and writes results: of the processes of a job, rank 0 does."""
     while isinstance(on, Wrapper):  # as Delayed(MPI()) is
         on = on.on
     return getattr(on, "rank", 0) == 0
 
 
 def of_rank_0(on: Transport, *files: str | None) -> list[str | None]:
-    """The files that this process writes: none if it is another rank, which would replace them by its own."""
+    """Return the files that this process writes: none on another rank, which would overwrite rank 0's."""
     return [file if speaks(on) else None for file in files]
 
 
 def console(json_file: str | None, on: Transport | None = None) -> Console:
-    """Where people read: standard output, unless the JSON goes there; of the processes of a job, rank 0's."""
+    """Return the console for people: standard output, or standard error if the JSON goes to standard output."""
     there = Console(stderr=json_file == "-", highlight=False, quiet=not speaks(on))
     if not there.is_terminal:
         there.width = PLAIN_WIDTH
@@ -340,7 +341,7 @@ def finish(comparison: Comparison, json_file: str | None, target: float | None =
 
 
 def write_json(file: str | None, content: Any) -> None:
-    """The content as JSON: to a file, or for - to standard output."""
+    """Write the content as JSON to a file, or for - to standard output."""
     if file == "-":
         click.echo(files.dumped(content), nl=False)
     elif file is not None:

@@ -1,4 +1,4 @@
-"""Contenders tried on one experiment, one after another: shown while they run, and written down."""
+"""Runs contenders on one experiment, one after another; shows their progress and writes down their results."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.measure import Measurement
 
-from loosestep.cli import blas
-from loosestep.cli.contenders import FACTORS, FAMILIAR, Contender, at_rates, rate_column
+from loosestep.cli import blas_threads
+from loosestep.cli.compared_methods import FACTORS, FAMILIAR, Contender, at_rates, rate_column
 from loosestep.cli.report import plot
 from loosestep.cli.report.files import Lines, write_tensors
-from loosestep.cli.report.live import Live
 from loosestep.cli.report.outcome import Outcome, line
+from loosestep.cli.report.progress import RunDisplay, TableDisplay
 from loosestep.cli.report.summary import Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
-from loosestep.cli.report.tally import Tally
 from loosestep.foundation.errors import Diverged, LoosestepError
 from loosestep.runtime import banner
 from loosestep.runtime.result import Interrupted
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Comparison:
-    """A context in which contenders are run, each with every seed; `summaries()` says how they did.
+    """A context in which contenders are run, each with every seed; `summaries()` returns their results.
 
     Without `seeds` it is the training of one contender with the seed of the experiment, and more is shown of it.
     With a folder `out`, every evaluation is a line of metrics.jsonl there as soon as it is made; with `more`
@@ -62,20 +61,20 @@ class Comparison:
         self.folder = None if out is None else Path(out)
         self.lines = Lines(out, more=more)
         width = max(len(str(contender)) for contender in self.contenders)
-        self.tally = self._tally(width) if seeds else None
-        self.live = self.tally or Live(console, experiment.steps, width)
+        self.rows_display = self._table_display(width) if seeds else None
+        self.display = self.rows_display or RunDisplay(console, experiment.steps, width)
         self.done: list[tuple[Contender, list[Outcome]]] = []
         self.result: Result | None = None  # of the last run
         self.interrupted = 0  # by that signal
-        self.under_way = ""  # the run, in words
+        self.in_progress = ""  # the run, in words
         self._stack = ExitStack()
 
     def __enter__(self) -> Comparison:
         with ExitStack() as stack:
-            threads = stack.enter_context(blas.one_thread())
+            threads = stack.enter_context(blas_threads.one_thread())
             self._open(threads)
             stack.enter_context(self.lines)
-            stack.enter_context(self.live)
+            stack.enter_context(self.display)
             self._stack = stack.pop_all()
         return self
 
@@ -96,13 +95,13 @@ class Comparison:
                 for seed in self.seeds:
                     outcome = self.attempt(chosen, seed)
                     outcomes.append(outcome)
-                if self.tally:
-                    self.tally.end(self.summaries()[-1])
+                if self.rows_display:
+                    self.rows_display.end(self.summaries()[-1])
         except KeyboardInterrupt as stopped:
             self.interrupted = getattr(stopped, "signal", SIGINT)
 
     def tune(self, contender: Contender) -> Contender:
-        """The contender at that of three rates with the best test accuracy, on a seed that is not shown."""
+        """Return the contender with that of three rates that has the best accuracy on a seed not shown."""
         tried = at_rates(contender.optimizer or self.experiment.optimizer)
         assert self.tuning is not None
         found = [self.attempt(replace(contender, optimizer=each), self.tuning, tuning=True) for each in tried]
@@ -130,8 +129,8 @@ class Comparison:
     def run(
         self, contender: Contender, seed: int, history: list[Progress], about: dict[str, Any], **options: Any
     ) -> Result:
-        """One run; its evaluations are shown, written and noted in `history`. Raises Diverged as such."""
-        self.under_way = f"{contender}, seed {seed}"
+        """Run once; show, write and collect its evaluations in `history`. Raises Diverged as such."""
+        self.in_progress = f"{contender}, seed {seed}"
         experiment = self.experiment.varied(contender.optimizer, seed)
         who = {
             "strategy": repr(contender.strategy),
@@ -142,10 +141,10 @@ class Comparison:
 
         def note(at: Progress) -> None:
             history.append(at)
-            self.live.show(str(contender), at)
+            self.display.show(str(contender), at)
             self.lines.add(line(who, at))
 
-        self.live.begin(str(contender))
+        self.display.begin(str(contender))
         try:
             result = experiment.run(contender.strategy, note, **options)
         except LoosestepError as error:
@@ -153,7 +152,7 @@ class Comparison:
             if found is None:
                 raise
             raise found from None
-        self.under_way = ""
+        self.in_progress = ""
         return result
 
     def _outcome(
@@ -167,16 +166,16 @@ class Comparison:
         return Outcome(repr(contender.strategy), self.experiment.on.virtual, result, history, problem, seed)
 
     def stopped(self) -> str:
-        """What Ctrl-C has left, in words."""
-        if self.tally is None:
+        """Describe what was finished before Ctrl-C."""
+        if self.rows_display is None:
             return "the step was finished, and what it came to is shown above"
         rows = "the rows above were finished" if self.summaries() else "no row was finished"
-        return f"stopped in {self.under_way}; {rows}" if self.under_way else rows
+        return f"stopped in {self.in_progress}; {rows}" if self.in_progress else rows
 
     # --- what came out -----------------------------------------------------------------------------------
 
     def summaries(self) -> list[Summary]:
-        """A row for each contender that has finished a seed."""
+        """Return a row for each contender that has finished a seed."""
         done = [(contender, outcomes) for contender, outcomes in self.done if outcomes]
         common, virtual = self.experiment.optimizer, self.experiment.on.virtual
         rates = rate_column([contender for contender, _ in done], common) or [""] * len(done)
@@ -188,17 +187,17 @@ class Comparison:
                 familiar=type(contender.strategy) in FAMILIAR,
                 optimizer=repr(contender.optimizer or common),
                 rate=rate,
-                linkless=virtual and bool(contender.strategy.shares),
+                linkless=virtual and bool(contender.strategy.shared_buffers),
             )
             for (contender, outcomes), rate in zip(done, rates, strict=True)
         ]
 
     def target(self, asked: float | None) -> float | None:
-        """The accuracy to which seconds are counted: what was asked for, or one that good methods reach."""
+        """Return the accuracy to which seconds are counted: the one asked for, or one that good methods reach."""
         return target_of(self.summaries()) if asked is None and len(self.contenders) > 1 else asked
 
     def tell(self, asked: float | None = None) -> None:
-        """The table, and what it cannot hold."""
+        """Print the table, and the notes below it."""
         rows = self.summaries()
         if not rows:
             return
@@ -215,7 +214,7 @@ class Comparison:
             self.console.print(told, markup=False, soft_wrap=True)
 
     def _about_runs(self, rows: Sequence[Summary]) -> list[str]:
-        """How rates were chosen, and which rows have fewer seeds than were asked for."""
+        """Return notes on how rates were chosen, and on rows with fewer seeds than were asked for."""
         told = []
         if self.tuning is not None:
             told.append(
@@ -226,7 +225,7 @@ class Comparison:
         return told + [f"{one.name}: {len(one.outcomes)} of {len(self.seeds)} seeds were finished" for one in few]
 
     def draw(self) -> None:
-        """The picture, where a folder was given."""
+        """Write the plot, where a folder was given."""
         if self.folder is None or not self.summaries():
             return
         title = f"{self.experiment.data.name}, {self.experiment.model!r}, {self.experiment.on!r}"
@@ -234,7 +233,7 @@ class Comparison:
         self.console.print(f"wrote {self.lines.path} and {self.folder / 'accuracy.png'}", soft_wrap=True)
 
     def save(self, file: str) -> None:
-        """The parameters of the last result, as safetensors, by layer."""
+        """Write the parameters of the last result, as safetensors, by layer."""
         if self.result is None:
             return
         arrays: dict[str, Any] = {}
@@ -244,7 +243,7 @@ class Comparison:
         self.console.print(f"wrote {file}", soft_wrap=True)
 
     def rows(self, asked: float | None = None) -> list[dict[str, Any]]:
-        """The table as JSON objects; `as` names the row that a copy is."""
+        """Return the table as JSON objects; `as` names the row that a copy equals."""
         rows, target = self.summaries(), self.target(asked)
         same = copies(rows)
         found = [one.row(target) for one in rows]
@@ -254,10 +253,10 @@ class Comparison:
 
     # --- before the runs ---------------------------------------------------------------------------------
 
-    def _tally(self, width: int) -> Tally:
+    def _table_display(self, width: int) -> TableDisplay:
         rows = len(self.contenders)
         runs = rows * (len(self.seeds) + (0 if self.tuning is None else len(FACTORS)))
-        return Tally(self.console, self.experiment.steps, runs, rows, width)
+        return TableDisplay(self.console, self.experiment.steps, runs, rows, width)
 
     def _open(self, threads: str) -> None:
         facts = self.experiment.facts() | {"BLAS threads": threads}
@@ -265,14 +264,15 @@ class Comparison:
             facts["seed"] = ", ".join(map(str, self.seeds))
         strategies = list(dict.fromkeys(contender.strategy for contender in self.contenders))
         self._say(facts)
-        self._say({repr(strategy): banner.sentence(strategy) for strategy in strategies})
+        self._say({repr(strategy): banner.summary(strategy) for strategy in strategies})
         self._say({repr(strategy): self._round(strategy) for strategy in strategies})
+        self._say(banner.graphs(strategies, self.experiment.on.size))
         self._say({str(contender): contender.why for contender in self.contenders if contender.why})
-        for caution in banner.cautions(strategies, self.experiment.on.size):
+        for caution in banner.warnings(strategies, self.experiment.on.size):
             self.console.print(caution, markup=False, soft_wrap=True)
 
     def _say(self, facts: dict[str, str]) -> None:
-        """A block of the beginning, and an empty line."""
+        """Print a block of the banner, and an empty line."""
         if facts:
             room = self.console.width if self.console.is_terminal else None
             self.console.print(banner.block(facts, room), markup=False, soft_wrap=True)
@@ -284,7 +284,7 @@ class Comparison:
 
 
 def best_of(tried: Sequence[Optimizer], outcomes: Sequence[Outcome]) -> Optimizer:
-    """The one with the best test accuracy, of equals that with the least loss; a run that failed is the worst."""
+    """Return the optimizer with the best test accuracy, of equals that with the least loss; failures come last."""
 
     def quality(place: int) -> tuple[float, float]:
         accuracy, loss = outcomes[place].metric("test_accuracy"), outcomes[place].metric("loss")
@@ -294,7 +294,7 @@ def best_of(tried: Sequence[Optimizer], outcomes: Sequence[Outcome]) -> Optimize
 
 
 def divergence(error: BaseException | None) -> Diverged | None:
-    """The divergence that an error is, or that made a worker fail."""
+    """Return the divergence that an error is, or that made a worker fail."""
     while error is not None and not isinstance(error, Diverged):
         error = error.__cause__
     return error

@@ -10,6 +10,7 @@ from loosestep.data import global_batches, shards, steps_per_epoch
 from loosestep.foundation import units
 from loosestep.optimizers.schedules import factor
 from loosestep.runtime.run import run
+from loosestep.strategies.base import Need
 from loosestep.transports.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ class Experiment:
 
     @property
     def every(self) -> int:
-        """Local steps from an evaluation to the next."""
+        """Local steps from one evaluation to the next."""
         return max(1, self.steps_per_epoch // self.evaluations)
 
     def varied(self, optimizer: Optimizer | None, seed: int) -> Experiment:
-        """The same with another seed and, if one is given, another optimizer."""
+        """Return the same experiment with another seed and, if one is given, another optimizer."""
         return replace(self, optimizer=optimizer or self.optimizer, seed=seed)
 
     def run(self, strategy: Strategy, callback: Callable[[Progress], object], **options: Any) -> Result:
@@ -89,8 +90,8 @@ class Experiment:
         )
 
     def batches(self, strategy: Strategy) -> Batches:
-        """Dealt to each worker; to all together, where the strategy shares them out."""
-        if "own_batches" not in strategy.needs:
+        """Return the batches: each worker's own, or global ones where the strategy divides them."""
+        if Need.GLOBAL_BATCHES not in strategy.needs:
             length = self.batch, self.epochs, self.seed
             return shards(self.data.train, *length, by_label=self.by_label, fraction=self.fraction)
         if self.by_label or self.fraction is not None:
@@ -99,7 +100,7 @@ class Experiment:
         return global_batches(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
 
     def links(self) -> dict[str, str]:
-        """What a simulated network is like, in the units in which networks are sold."""
+        """Describe the simulated network in the units in which networks are sold."""
         on = self.on
         if not isinstance(on, Simulated):
             return {}
@@ -110,7 +111,7 @@ class Experiment:
         return {"links": f"{speed}; a local step takes {on.step_time * 1e3:g} ms or as the stragglers say"}
 
     def facts(self) -> dict[str, str]:
-        """What it consists of, in words."""
+        """Describe the experiment, by name of each part."""
         size, total = self.classifier.size, self.batch * self.on.size
         rate, steps = self.optimizer.rate, self.steps_per_epoch
         by = factor(self.scale_rate, self.on.size)

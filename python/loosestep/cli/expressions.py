@@ -41,7 +41,7 @@ SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "s
 
 
 class ExpressionError(ValueError):
-    """A text that is no such expression; one sentence, and for bad syntax a caret below the place."""
+    """A text that is no such expression: one sentence, and for bad syntax a caret below the place."""
 
 
 def public(*modules: ModuleType) -> dict[str, type[Any]]:
@@ -53,17 +53,17 @@ def public(*modules: ModuleType) -> dict[str, type[Any]]:
 
 
 def of_kind(vocabulary: Vocabulary, kind: type[Any]) -> dict[str, type[Any]]:
-    """The part of a vocabulary that is of one kind, in the order of the alphabet."""
+    """Return the part of a vocabulary that is of one kind, in alphabetical order."""
     return {name: vocabulary[name] for name in sorted(vocabulary) if issubclass(vocabulary[name], kind)}
 
 
 def parse(text: str, vocabulary: Vocabulary, kind: type[Any] = object) -> Any:
-    """The value that the text writes; it must be of that kind (a base class such as Strategy)."""
+    """Return the value that the text writes; it must be of that kind (a base class such as Strategy)."""
     return _Reader(text, vocabulary).top(_tree(text), kind)
 
 
 def parse_list(text: str, vocabulary: Vocabulary, kind: type[Any] = object) -> list[Any]:
-    """The values in a text, separated by commas."""
+    """Return the values in a text, separated by commas."""
     tree, reader = _tree(text), _Reader(text, vocabulary)
     return [reader.top(node, kind) for node in (tree.elts if isinstance(tree, ast.Tuple) else [tree])]
 
@@ -109,7 +109,7 @@ class _Reader:
         return self.made(name, node, known, word)
 
     def value(self, node: ast.expr) -> Any:
-        """What an argument says."""
+        """Return the value of an argument."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
@@ -142,7 +142,7 @@ class _Reader:
         return name.id
 
     def made(self, name: str, node: ast.expr, known: Vocabulary, word: str) -> Any:
-        """An instance of the class of that name."""
+        """Return an instance of the class of that name."""
         if name not in known:
             there = ", ".join(sorted(known))
             raise ExpressionError(f"unknown {word} {name!r}{_nearest(name, known)} (there are {there})")
@@ -213,7 +213,7 @@ def _check(cls: type[Any], parameter: inspect.Parameter, value: Any) -> None:
 
 
 def _fits(value: Any, words: list[str]) -> bool:
-    """Whether a value may stand where an annotation consists of these words."""
+    """Return whether a value may stand where an annotation consists of these words."""
     scalars = [word for word in words if word in SCALARS]
     bases = {base.__name__ for base in _bases()}
     if not set(words) <= {*SCALARS, "None", *bases}:
@@ -228,7 +228,7 @@ def _fits(value: Any, words: list[str]) -> bool:
 
 
 def _bases() -> list[type[Any]]:
-    """Value and every class below it that has been defined."""
+    """Return Value and every class derived from it that has been defined."""
     found: list[type[Any]] = [Value]
     for cls in found:
         found.extend(cls.__subclasses__())

@@ -68,15 +68,15 @@ SHARED = (
 
 
 def shared_options(command: Command) -> Command:
-    """What `compare` and `train` have in common."""
+    """Add the options that `compare` and `train` have in common."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(SHARED), command)
 
 
 def all_of_kind(kind: type[Any]) -> list[Any]:
-    """One of each, with its defaults; an example of what has none."""
+    """Return one instance of each class, with its defaults or its example."""
     return [cls() if has_defaults(cls) else cls.example() for cls in of_kind(WORDS, kind).values()]
 
 
 def has_defaults(cls: type[Any]) -> bool:
-    """Whether every field has one."""
+    """Return whether every field has a default."""
     return all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(cls))

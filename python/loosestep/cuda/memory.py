@@ -42,14 +42,6 @@ def sent(place: Place, values: NDArray[Any]) -> Any:
         return module.asarray(values)
 
 
-def sent_for_all(place: Place, values: NDArray[Any]) -> Any:
-    """A copy on the card that any stream may read from now on: it is waited for."""
-    found = sent(place, values)
-    with on(place, "a copy to it") as module:
-        module.cuda.get_current_stream().synchronize()
-    return found
-
-
 def fetched(place: Place, array: Any) -> NDArray[Any]:
     """A copy here, when all that was asked of the stream is done."""
     with on(place, "a result of it") as module:

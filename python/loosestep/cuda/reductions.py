@@ -33,11 +33,6 @@ def norm(arguments: Sequence[Any]) -> float:
     return math.sqrt(of_blocks("dot", x, x.address))
 
 
-def size_sum(x: Buffer, out: Any) -> None:
-    """out = the sum of |x|, on the card."""
-    fold(x, "sizes", (), out)
-
-
 def of_blocks(kernel: str, x: Buffer, *others: int) -> float:
     """What a kernel makes of x by blocks, folded and fetched."""
     if not x.size:

@@ -1,4 +1,4 @@
-"""Data sets for classifiers, and how they are dealt to workers."""
+"""Data sets for classifiers, and functions that deal their rows to workers."""
 
 from loosestep.data.dataset import Dataset
 from loosestep.data.global_batch import GlobalBatch, GrowingBatch, global_batches

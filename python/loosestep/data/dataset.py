@@ -1,4 +1,4 @@
-"""What a data set is, and what it must not hold."""
+"""Data sets in memory, and checks of what they hold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Numbers in a row."""
+        """The number of features of a row."""
         return int(self.x_train.shape[1])
 
     @property
@@ -51,12 +51,12 @@ class Dataset:
 
     @property
     def train(self) -> tuple[Array, Array]:
-        """Features and labels to learn from."""
+        """Features and labels of the training rows."""
         return self.x_train, self.y_train
 
     @property
     def test(self) -> tuple[Array, Array]:
-        """Features and labels to be judged by."""
+        """Features and labels of the test rows."""
         return self.x_test, self.y_test
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ def _odd_one(labels: Array) -> str:
 
 
 def standardized(x_train: Array, x_test: Array) -> tuple[Array, Array]:
-    """Both with the one shift and scale that give the training rows mean 0 and variance 1 over all features."""
+    """Return both with the one shift and scale that give the training rows mean 0 and variance 1."""
     mean, spread = np.float32(x_train.mean(dtype=np.float64)), np.float32(x_train.std(dtype=np.float64))
     train, test = ((x.astype(np.float32) - mean) / spread for x in (x_train, x_test))
     return train, test

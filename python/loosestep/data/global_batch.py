@@ -1,4 +1,4 @@
-"""Batches of all workers together, which they share out at every step: no row is lost, whoever takes how many."""
+"""Global batches: the rows of all workers in a step, divided among them by their fractions without loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from loosestep.data.apportion import apportion
-from loosestep.data.rows import pairs_in
+from loosestep.data.row_counts import pairs_in
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
 
@@ -23,21 +23,21 @@ Pair: TypeAlias = "tuple[Array, Array]"
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """One step's rows of all `size` workers; `part` is what a worker takes: consecutive rows, in rank order."""
+    """One step's rows of all `size` workers; `part` returns one worker's: consecutive rows, in rank order."""
 
     data: Pair
     rows: Array
     size: int
 
-    def part(self, rank: int, shares: Sequence[float] | None = None) -> Pair:
-        """The rows of one worker, in proportion to its share; alike where no shares are given."""
-        mine = part_of(self.rows, rank, self.size, shares)
+    def part(self, rank: int, fractions: Sequence[float] | None = None) -> Pair:
+        """Return the rows of one worker, in proportion to its fraction; equally many where none are given."""
+        mine = part_of(self.rows, rank, self.size, fractions)
         return self.data[0][mine], self.data[1][mine]
 
 
-def part_of(rows: Array, rank: int, size: int, shares: Sequence[float] | None) -> Array:
-    """A worker's rows of a step: consecutive ones, in rank order, as many as its share says."""
-    counts = apportion(len(rows), [1.0] * size if shares is None else shares)
+def part_of(rows: Array, rank: int, size: int, fractions: Sequence[float] | None) -> Array:
+    """Return a worker's rows of a step: consecutive ones, in rank order, as many as its fraction says."""
+    counts = apportion(len(rows), [1.0] * size if fractions is None else fractions)
     stop = sum(counts[: rank + 1])
     return rows[stop - counts[rank] : stop]
 
@@ -71,7 +71,7 @@ class GrowingBatch(Value):
 def global_batches(
     data: Pair, batch: int | Callable[[int], int], epochs: int, seed: int = 0
 ) -> Callable[[int, int], Iterator[GlobalBatch]]:
-    """The `batches` of `loosestep.run`: in an epoch each row is in exactly one batch, which all workers share out.
+    """Return the `batches` of `loosestep.run` that deal each row of an epoch into exactly one global batch.
 
     What is left at the end of an epoch is a smaller batch, or, if that were fewer rows than workers, goes to the
     one before. Orders are keyed by (seed, epoch). Shares are the strategy's: `DBS` measures them; else alike.
@@ -96,12 +96,12 @@ def global_batches(
 
 
 def order_of(rows: int, seed: int, epoch: int) -> Array:
-    """In which an epoch visits rows."""
+    """Return the order in which an epoch visits rows."""
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 def cut(order: Array, batch: int, size: int) -> list[Array]:
-    """The batches of an epoch, none of fewer rows than workers."""
+    """Return the batches of an epoch, none of fewer rows than workers."""
     if checks.integer("batch", batch) < size or len(order) < size:
         raise ValueError(f"batch and data must be at least a row for each of {size} workers, got {batch}")
     starts = list(range(0, len(order), batch))

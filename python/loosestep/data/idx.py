@@ -24,7 +24,7 @@ RATIO = 1100
 
 
 def read(path: Path) -> Array:
-    """The array of unsigned bytes in a gzipped IDX file; no more is unpacked than its header promises."""
+    """Return the array of unsigned bytes in a gzipped IDX file; unpack no more than its header promises."""
     try:
         with gzip.open(path) as file:
             shape = _shape(cast("IO[bytes]", file), path)
@@ -39,7 +39,7 @@ def read(path: Path) -> Array:
 
 
 def _shape(file: IO[bytes], path: Path) -> tuple[int, ...]:
-    """What the header promises."""
+    """Return the shape that the header promises."""
     began = file.read(4)
     if len(began) < 4 or began[:3] != bytes((0, 0, UNSIGNED_BYTE)):
         raise ValueError(f"{path}: not an IDX file of unsigned bytes (it begins with {began.hex() or 'nothing'})")

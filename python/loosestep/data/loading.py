@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The data sets that `load` knows, beside files."""
+    """Return the names of the data sets that `load` knows, beside files."""
     return sorted(module.name.replace("_", "-") for module in iter_modules(sets.__path__))
 
 
 def find(name: str, folder: str | Path | None = None) -> Callable[[], Dataset]:
-    """What reads the data set, when called; says at once if there is none of that name."""
+    """Return a function that reads the data set; raise now if there is none of that name."""
     if name.endswith(".npz"):
         if folder is not None:
             raise ValueError(f"{name} is a file itself and is read from no folder, got {folder}")
@@ -41,5 +41,5 @@ def find(name: str, folder: str | Path | None = None) -> Callable[[], Dataset]:
 
 
 def load(name: str, folder: str | Path | None = None) -> Dataset:
-    """The data set of that name, or in that .npz file; `folder` is where a set's own files are."""
+    """Return the data set of that name, or in that .npz file; `folder` is where a set's own files are."""
     return find(name, folder)()

@@ -1,4 +1,4 @@
-"""A data set in one numpy file."""
+"""Data sets in one .npz file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WANTED = ("x_train", "y_train", "x_test", "y_test")
 
 
 def read(path: Path) -> Dataset:
-    """x_train, y_train, x_test, y_test; or x and y, of which a fifth is kept for testing. Never unpickles."""
+    """Return x_train, y_train, x_test, y_test; or of x and y a fifth for testing. Never unpickles."""
     arrays = _arrays(path)
     if {"x", "y"} <= arrays.keys():
         whole = arrays["x"], arrays["y"]
@@ -33,7 +33,7 @@ def read(path: Path) -> Dataset:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of the file that a data set is made of."""
+    """Return all arrays of the file that belong to a data set."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a complete .npz file (no archive of arrays)")
     try:

@@ -1,4 +1,4 @@
-"""How rows are dealt to workers: every epoch anew, each row to one worker; or each worker keeps a fixed part."""
+"""Rows dealt to workers: every epoch anew, each row to one worker; or for good, a fixed part to each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from loosestep.data.rows import pairs_in
+from loosestep.data.row_counts import pairs_in
 from loosestep.foundation import checks
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def shards(
     by_label: bool = False,
     fraction: float | None = None,
 ) -> Callable[[int, int], Iterator[Pair]]:
-    """The `batches` of `loosestep.run`: for each rank, its part of `data` for that many epochs.
+    """Return the `batches` of `loosestep.run`: for each rank, its part of `data` for that many epochs.
 
     `data` is (rows, labels): arrays, or rows as a scipy CSR matrix. In an epoch each row goes to exactly one
     worker and their numbers differ by at most one. Orders are keyed by (seed, epoch), so they are the same for the
@@ -66,7 +66,7 @@ def shards(
 
 
 def _rows_of_epoch(count: int, rank: int, size: int, key: tuple[int, int], kept: Array | None) -> Array:
-    """The rows of one worker in one epoch, in the order in which it takes them."""
+    """Return the rows of one worker in one epoch, in the order in which it takes them."""
     random = np.random.default_rng(key)
     return random.permutation(count)[rank::size] if kept is None else random.permutation(kept)
 
@@ -74,7 +74,7 @@ def _rows_of_epoch(count: int, rank: int, size: int, key: tuple[int, int], kept:
 def _kept_rows(
     labels: Array, rank: int, size: int, seed: int, by_label: bool, fraction: float | None
 ) -> Array | None:
-    """The rows that a worker keeps for all epochs: a window, which may go round, on an order of all."""
+    """Return the rows that a worker keeps for all epochs: a window, which may wrap, on an order of all rows."""
     if not by_label and fraction is None:
         return None
     count = len(labels)
@@ -88,7 +88,7 @@ def _kept_rows(
 
 
 def _check_fraction(fraction: float, size: int | None = None) -> None:
-    """Above 0, at most 1, and for that many workers enough to hold every row."""
+    """Refuse a fraction that is not in (0, 1], or too small for that many workers to hold every row."""
     checks.positive("fraction", fraction)
     if fraction > 1:
         raise ValueError(f"fraction must be at most 1, got {fraction!r}")
@@ -97,7 +97,7 @@ def _check_fraction(fraction: float, size: int | None = None) -> None:
 
 
 def steps_per_epoch(rows: int, batch: int, size: int, fraction: float | None = None) -> int:
-    """Batches of the worker that has the most."""
+    """Return the batches of the worker that has most."""
     if fraction is not None:
         _check_fraction(fraction)
     dealt = ceil(rows / size)
@@ -105,5 +105,5 @@ def steps_per_epoch(rows: int, batch: int, size: int, fraction: float | None = N
 
 
 def _part(fraction: float, rows: int) -> int:
-    """So many rows, rounded up; 0.1 of 30 are 3, whatever 0.1 * 30 is."""
+    """Return so many rows, rounded up; 0.1 of 30 are 3, whatever 0.1 * 30 is."""
     return ceil(fraction * rows - 1e-9)

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, checks of arguments, values, units and buffers."""
+"""What all other modules use: errors, checks of arguments, values, units and buffers."""

@@ -3,7 +3,7 @@
 They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where
 the system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on
 ops of four buffers), and the threads that ops use touch them first. The memory goes when the last array that
-looks at it goes. What is made like a buffer that lies on a card lies there too.
+looks at it goes. What is made like a buffer on a device is on that device, too.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Buffer: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 
 
 def is_on_device(given: Any) -> bool:
-    """Whether it lies on a card."""
+    """Return whether the array lies on a device (a GPU)."""
     return hasattr(type(given), "__cuda_array_interface__")
 
 
 def is_buffer(given: Any) -> TypeGuard[Buffer]:
-    """Whether it is one."""
+    """Return whether this is a buffer: a numpy array, or an array on a device."""
     return isinstance(given, np.ndarray) or is_on_device(given)
 
 
 def here(buffer: Buffer) -> Buffer:
-    """Its values in main memory: itself, or a copy of one that lies on a card."""
+    """Return the buffer itself if it is in main memory, else a copy of it in main memory."""
     if not is_on_device(buffer):
         return buffer
     copied: Buffer = cast("Any", buffer).numpy()
@@ -42,7 +42,7 @@ def here(buffer: Buffer) -> Buffer:
 
 
 def zeros(n: int, dtype: DTypeLike = np.float32) -> Buffer:
-    """A buffer of n zeros."""
+    """Return a buffer of n zeros."""
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
@@ -56,12 +56,12 @@ def zeros(n: int, dtype: DTypeLike = np.float32) -> Buffer:
 
 
 def empty(n: int, dtype: DTypeLike = np.float32) -> Buffer:
-    """A buffer of n elements that the caller will write. (They are zeros: its pages were touched.)"""
+    """Return a buffer of n elements that the caller will write. (They are zeros, since its pages were touched.)"""
     return zeros(n, dtype)
 
 
 def like(x: Buffer, size: int | None = None) -> Buffer:
-    """A flat buffer of zeros of x's type, where it lies, with as many elements or `size`."""
+    """Return a flat buffer of zeros with x's dtype, on its device, of `size` elements or as many as x has."""
     size = x.size if size is None else size
     if is_on_device(x):
         there: Buffer = cast("Any", x).like(size)
@@ -70,14 +70,14 @@ def like(x: Buffer, size: int | None = None) -> Buffer:
 
 
 def copy_of(x: Buffer) -> Buffer:
-    """A flat buffer with the values of x."""
+    """Return a flat buffer with the values of x."""
     copy = like(x)
     copy[:] = x.reshape(-1)
     return copy
 
 
 def flat(arrays: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], list[NDArray[Scalar]]]:
-    """One buffer with a copy of every array, and the views of it that take their places.
+    """Return one buffer with a copy of every array, and the views of it that take their places.
 
     Slots begin at 64-byte boundaries; the padding between them is zero and stays out of norms.
 
@@ -95,7 +95,7 @@ def flat(arrays: Sequence[NDArray[Scalar]]) -> tuple[NDArray[Scalar], list[NDArr
 
 
 def places(sizes: Sequence[int]) -> list[int]:
-    """Where each slot begins, in bytes, and where the last one ends."""
+    """Return where each slot begins, in bytes, and where the last one ends."""
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + -(-size // ALIGNMENT) * ALIGNMENT)

@@ -15,7 +15,7 @@ def at_most(name: str, value: float, most: float) -> None:
 
 
 def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """The int that `value` is (numpy's integers are too); refuse anything else, and one out of that range."""
+    """Return `value` as an int (numpy's integers count); refuse anything else, and what is out of range."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = index(value)

@@ -1,4 +1,4 @@
-"""What can go wrong, in two families: the world failed (catch it), or the input was bad (mend it)."""
+"""The library's errors. Failures of the world derive from LoosestepError; bad input is ValueError or TypeError."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WorkerFailed(LoosestepError):
 
 
 class PeerFailed(LoosestepError):
-    """Another worker, in another process, has failed: with these words, or without a word."""
+    """Another process has failed, with these words or without any."""
 
     def __init__(self, rank: int, words: str) -> None:
         self.rank = rank
@@ -68,4 +68,4 @@ class Aborted(BaseException):
 
 
 class CudaError(LoosestepError):
-    """No card, no driver, no compiler, a kernel that does not compile or start. No buffer was changed."""
+    """No device, no driver, no compiler, or a kernel that does not compile or start. No buffer was changed."""

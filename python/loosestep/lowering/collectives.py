@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 def bounds(size: int, parts: int) -> list[int]:
-    """Where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
+    """Return where each of `parts` nearly equal chunks of `size` elements begins, and the end."""
     return [size * part // parts for part in range(parts + 1)]
 
 
 def members(request: Request, size: int) -> Sequence[int]:
-    """The ranks that take part in a request."""
+    """Return the ranks that take part in a request."""
     group = getattr(request, "group", None)
     return range(size) if group is None else group
 
 
 def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchange, None, bool]:
-    """2 (n-1) messages of d/n values; time 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth from the last arrival.
+    """Send 2 (n-1) messages of d/n values: 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth after the last arrival.
 
     Returns False if all weights are 0, so that nothing was done.
     """
@@ -55,7 +55,7 @@ def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchan
     done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
     parts[me] = own
     free.append(parts)
-    if not done:  # as everybody knows: what is passed on is not kept, and costs what it always does
+    if not done:  # the same on all workers: results are discarded, and sending costs as always
         whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
     for to, source in zip(after, reversed(after), strict=True):
         yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
@@ -69,7 +69,10 @@ def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
-    """The reduction, a left fold in rank order; `out` may be a part. All weights 0: False, nothing done."""
+    """Reduce by a left fold in rank order; `out` may be a part.
+
+    Return False, with nothing done, if all weights are 0.
+    """
     if op == "mean":
         if any(weights):
             ops.mean_of(parts, out, weights)
@@ -85,7 +88,7 @@ def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]
 
 
 def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """n-1 messages of d values."""
+    """Send n-1 messages of d values."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     places = request.out.reshape(n, -1)
@@ -96,7 +99,7 @@ def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchang
 
 
 def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """A binomial tree: about log2 n steps of d values."""
+    """Send along a binomial tree: about log2 n steps of d values."""
     ranks = members(request, worker.size)
     n, root = len(ranks), ranks.index(request.root)
     mine = (ranks.index(worker.rank) - root) % n
@@ -110,7 +113,7 @@ def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange
 
 
 def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """Dissemination: ceil(log2 n) empty messages."""
+    """Send ceil(log2 n) empty messages, by dissemination."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     empty = np.empty(0, np.float32)
@@ -122,7 +125,7 @@ def barrier(request: Barrier, worker: Worker, tag: int) -> Iterator[Exchange]:
 
 
 def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list[Buffer]]:
-    """The exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
+    """Return the exchange of a `Mix`, and the buffers to sum afterwards, in rank order."""
     sources = [rank for rank, _ in request.weights.row if rank != worker.rank]
     place = address(request.buf)
     room = {rank: worker.scratch(("mix", place, index), request.buf) for index, rank in enumerate(sources)}
@@ -132,7 +135,7 @@ def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list
 
 
 def mix_finish(request: Mix, worker: Worker, parts: Sequence[Buffer]) -> None:
-    """buf <- sum_j w_ij x_j, a left fold in rank order."""
+    """Set buf <- sum_j w_ij x_j, a left fold in rank order."""
     out = worker.scratch(("mixed", address(request.buf)), request.buf)
     ops.weighted_sum(parts, [weight for _, weight in request.weights.row], out)
     ops.copy(out, request.buf)

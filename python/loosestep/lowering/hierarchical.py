@@ -32,7 +32,7 @@ BEFORE, AFTER = range(PHASES)
 
 
 def split(counts: Sequence[int], size: int) -> Hosts:
-    """Return the hosts of so many workers each, in rank order."""
+    """Return the ranks of each host, in rank order."""
     if sum(counts) != size:
         raise ValueError(f"hosts={tuple(counts)} have {sum(counts)} workers, but there are {size}")
     edges = accumulate(counts, initial=0)
@@ -40,7 +40,7 @@ def split(counts: Sequence[int], size: int) -> Hosts:
 
 
 def checked(hosts: Sequence[int]) -> tuple[int, ...]:
-    """Return the numbers of workers on each host, if every one is at least 1."""
+    """Return the number of workers of every host; refuse anything but whole numbers of at least 1."""
     if isinstance(hosts, str) or not hasattr(hosts, "__len__") or not len(hosts):
         raise TypeError(f"hosts must be the number of workers on each host, as [2, 2], got {hosts!r}")
     for count in hosts:
@@ -49,7 +49,7 @@ def checked(hosts: Sequence[int]) -> tuple[int, ...]:
 
 
 class HostMap:
-    """Which workers are on which host, as one of them sees it; its host's leader exchanges with other hosts."""
+    """Which workers share a host, seen by one of them; the first of each host is its leader."""
 
     def __init__(self, worker: Worker, hosts: Hosts) -> None:
         self.worker, self.hosts = worker, hosts
@@ -58,24 +58,24 @@ class HostMap:
         self.is_leader = worker.rank == self.host[0]
 
     def host_of(self, rank: int) -> Group:
-        """Return the ranks that share memory with that one, itself included."""
+        """Return the ranks that share a host with `rank`, itself included."""
         return next(host for host in self.hosts if rank in host)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """The place of one collective in the order of those that use a host's memory, and the tag of its messages."""
+    """The order in which one collective uses its host's memory, and the tag of its messages."""
 
     number: int
     tag: int
 
     def intra_host(self, phase: int, requests: Iterator[Communication] | Sequence[Communication]) -> IntraHost:
-        """Return one phase of the collective."""
+        """Return the intra-host phase with these collectives."""
         return IntraHost(phase, self.number, self.tag, iter(requests))
 
 
 def all_reduce(request: AllReduce, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Reduce. Leaders send what they would in a reduction among themselves, the others nothing."""
+    """Reduce on each host, then among leaders, then broadcast. Leaders send what a reduction among them sends."""
     buf, op, host = request.buf, request.op, hosts.host
     weight = np.array([float(request.weight)])
     yield ticket.intra_host(
@@ -88,14 +88,14 @@ def all_reduce(request: AllReduce, hosts: HostMap, ticket: Ticket) -> Iterator[C
 
 
 def spread(buf: Buffer, changed: Buffer, host: Group) -> Iterator[Broadcast]:
-    """Broadcast the leader's buffer to its host, unless all weights were 0 and every buffer stays what it was."""
+    """Broadcast the leader's buffer to its host; where all weights were 0, leave every buffer as it was."""
     yield Broadcast(changed, host[0], host)
     if changed[0]:
         yield Broadcast(buf, host[0], host)
 
 
 def all_gather(request: AllGather, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Gather. Leaders send their host's pieces to one another."""
+    """Gather on each host, exchange the hosts' pieces among leaders, then broadcast."""
     rows = request.out.reshape(hosts.worker.size, -1)
     rooms = {host[0]: np.empty((len(host), rows.shape[1]), rows.dtype) for host in hosts.hosts}
     mine = rooms.pop(hosts.host[0])
@@ -109,7 +109,7 @@ def all_gather(request: AllGather, hosts: HostMap, ticket: Ticket) -> Iterator[C
 
 
 def broadcast(request: Broadcast, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Broadcast through the leader of the root's host to the other leaders."""
+    """Send from the root's host, through its leader, to the other hosts."""
     host, home = hosts.host, hosts.host_of(request.root)
     yield ticket.intra_host(BEFORE, [Broadcast(request.buf, request.root, host)] if host is home else [])
     if hosts.is_leader:
@@ -119,7 +119,7 @@ def broadcast(request: Broadcast, hosts: HostMap, ticket: Ticket) -> Iterator[Co
 
 
 def barrier(request: Barrier, hosts: HostMap, ticket: Ticket) -> Iterator[Communication]:
-    """Wait for all of the host, its leader for all leaders, and all of the host for the leader."""
+    """Wait for the workers of the host, then for the hosts, then release the workers."""
     yield ticket.intra_host(BEFORE, [Barrier(hosts.host)])
     if hosts.is_leader:
         yield from collectives.barrier(Barrier(hosts.leaders), hosts.worker, ticket.tag)
@@ -135,7 +135,7 @@ FORMS: dict[type[Request], Callable[..., Iterator[Communication]]] = {
 
 
 def cost(request: Request, hosts: HostMap) -> tuple[int, int]:
-    """Return (bytes, messages) that this worker sends to other hosts; within a host nothing is sent."""
+    """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
     if not hosts.is_leader:
         return 0, 0
     if isinstance(request, AllGather):

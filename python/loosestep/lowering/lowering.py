@@ -1,4 +1,4 @@
-"""Rewriting requests into what a model and a transport perform natively. What they know passes untouched."""
+"""Rewrites requests into those that a model and a transport perform natively; native ones pass unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Lowering:
-    """One worker's rewriter.
+    """Rewrites the requests of one worker.
 
     native: request types that model and transport perform themselves. unpriced: those that the transport also
     performs, at once, for a worker that is unmetered. grouped: native collectives take groups. hosts: on which
@@ -57,7 +57,7 @@ class Lowering:
         }
 
     def lower(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same work in requests that are native."""
+        """Yield native requests that do the same work."""
         native, grouped, expansions = self.native, self.grouped, self.expansions
         for request in requests:
             kind = type(request)
@@ -69,11 +69,11 @@ class Lowering:
                 raise TypeError(f"worker {self.worker.rank} asked for {request!r}, which is not a request")
 
     def performs(self, request: Request) -> bool:
-        """Whether the transport performs it itself."""
+        """Return whether the transport performs this request itself."""
         return type(request) in self.native and (self.grouped or getattr(request, "group", None) is None)
 
     def tag(self, request: Request) -> int:
-        """Tags tell apart collectives that run at once; all members count alike, since order is matched."""
+        """Return a tag that tells concurrent collectives apart; all members count them in the same order."""
         group = getattr(request, "group", None)
         self.tags[group] += 1
         kind = f"{type(request).__name__} {getattr(request, 'op', '')} {group}"  # others than these never match
@@ -106,7 +106,7 @@ class Lowering:
         return collectives.FORMS[type(request)](request, self.worker, self.tag(request))
 
     def is_hierarchical(self, request: Request) -> bool:
-        """Return whether it is one of all workers: a group, though it may span hosts, has an order of its own."""
+        """Return whether hosts meet in it; a group, though it may span hosts, is folded in its own order."""
         return (
             self.host_map is not None
             and type(request) in hierarchical.FORMS
@@ -114,7 +114,7 @@ class Lowering:
         )
 
     def hierarchical_script(self, request: Communication) -> Script:
-        """Return its phases and messages, which run beside the worker's own requests, even where not started."""
+        """Return the collective as a script that runs beside the worker's own requests."""
         assert self.host_map is not None
         ticket = hierarchical.Ticket(next(self.numbers), self.tag(request))
         lowered = self.lower(hierarchical.FORMS[type(request)](request, self.host_map, ticket))

@@ -1,4 +1,4 @@
-"""Requests of the runtime and of wrappers; strategies do not ask for them."""
+"""Requests of the runtime and of wrappers, which strategies do not yield."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Drained(Communication):
-    """In place of a started request whose result is there since a quiesce point: its `Wait` lasts until `due`."""
+    """Stands for a started request that was drained at a synchronization point: its `Wait` lasts until `due`."""
 
     due: float = 0.0  # in virtual time; in real time, never later than now
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Drain(Communication):
-    """Complete what `Start` began, at no price; in virtual time `drained` learns when it would have been over."""
+    """Complete what `Start` began, unmetered; in virtual time `drained` records when it would have ended."""
 
     request: Communication
     drained: Drained
@@ -31,7 +31,7 @@ class Drain(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RollCall(Communication):
-    """Has any worker data for this round? `answer` gets one bool.
+    """Ask whether any worker has data for this round; `answer` receives one bool.
 
     Answered at once where this worker has; one that has not waits until another has, or until none can.
     """
@@ -43,7 +43,7 @@ class RollCall(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Script(Communication):
-    """A request lowered to primitives that run beside the worker's own; not started, it is waited for at once."""
+    """A request lowered to primitives that run beside the worker's own; if not started, waited for at once."""
 
     source: Communication
     requests: Iterator[Communication]

@@ -1,10 +1,10 @@
-"""Communication of buffers that lie on a card, for transports that read and write main memory.
+"""Communication of buffers on a device, for transports that read and write main memory.
 
 A request that names such buffers becomes the same request of mirrors of them, in pinned memory: copies to the
 mirrors before it, copies back behind it. What treats elements alike is cut into chunks: at one time one is copied
 here, one is with the others, and one on its way back. Sums keep their order: bits do not change.
 
-A transport that takes addresses of cards (CUDA-aware MPI) would let such requests pass here.
+A transport that takes addresses on devices (CUDA-aware MPI) would let such requests pass here.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ CHUNK = 4 << 20
 
 
 class Mirror(Protocol):
-    """Main memory for the values of a part of a card, and copies between them, beside what the card computes.
+    """Main memory for values on a device, and copies between the two, concurrent with what the device computes.
 
-    A buffer on a card makes it: `buffer.mirror()`.
+    A buffer on a device makes it: `buffer.mirror()`.
     """
 
     array: Buffer
 
     def bring(self, source: Buffer) -> None:
-        """Begin to copy the values here, when all that the card was asked before is done."""
+        """Begin to copy the values to main memory, after all that the device was asked before."""
 
     def send(self, to: Buffer) -> None:
-        """Begin to copy them back, before all that the card is asked later."""
+        """Begin to copy them back, before all that the device is asked later."""
 
     def done(self) -> bool:
-        """Whether the last copy is over."""
+        """Return whether the last copy is complete."""
 
     def wait_for_device(self) -> None:
-        """Until the card has done what it was asked before the last copy."""
+        """Block until the device has done what it was asked before the last copy."""
 
     def wait(self) -> None:
-        """Until the last copy is over: then `array` may be read, and written."""
+        """Block until the last copy is complete: then `array` may be read, and written."""
 
 
 @dataclass(eq=False, slots=True)
-class Part:
-    """A request of mirrors, and which (buffer, mirror) are copied before it and behind it."""
+class StagedRequest:
+    """A request of mirrors, and which (buffer, mirror) pairs are copied before it and after it."""
 
     request: Communication
     brought: Sequence[tuple[Buffer, Mirror]] = ()
@@ -87,19 +87,19 @@ class Part:
 
 
 class Staging:
-    """One worker's: what passes that names buffers of a card is rewritten, all else is left alone.
+    """Rewrites one worker's requests that name buffers on a device; others pass unchanged.
 
     What is started begins when its values are here, in the order in which it was started, and before any other
-    communication: the card and whoever feeds it go on meanwhile. Waiting for the card counts as computing, waiting
+    communication, while the device and its host thread go on. Waiting for the device counts as computing, waiting
     for copies as communication, which `waited` is told of, in seconds of `clock`.
     """
 
     def __init__(self, worker: Worker, clock: Callable[[], float], waited: Callable[[float], None]) -> None:
         self.worker, self.clock, self.waited = worker, clock, waited
         self.free: defaultdict[tuple[int, Any], list[Mirror]] = defaultdict(list)
-        self.begun: dict[Communication, list[Part]] = {}
-        self.starting: deque[Part] = deque()
-        self.cut: dict[type[Request], Callable[[Any], list[Part]]] = {
+        self.begun: dict[Communication, list[StagedRequest]] = {}
+        self.starting: deque[StagedRequest] = deque()
+        self.cut: dict[type[Request], Callable[[Any], list[StagedRequest]]] = {
             **dict.fromkeys((AllReduce, Broadcast, Mix), self.in_chunks),
             AllGather: self.all_gather,
             Exchange: self.exchange,
@@ -109,7 +109,7 @@ class Staging:
         }
 
     def rewrite(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same requests, of main memory alone."""
+        """Yield the same requests, on main memory alone."""
         for request in requests:
             kind = type(request)
             yield from self.starts(all_of_them=kind is not Start and isinstance(request, Communication))
@@ -128,15 +128,15 @@ class Staging:
             yield part.request
             self.complete(part)
 
-    def parts(self, request: Request) -> list[Part]:
-        """All of them, whose copies to main memory have begun."""
+    def parts(self, request: Request) -> list[StagedRequest]:
+        """Return the requests of mirrors for one request, with their copies to main memory begun."""
         parts = self.cut[type(request)](request)
         for part in parts:
             part.bring()
         return parts
 
-    def wait(self, part: Part) -> None:
-        """Until a request can be performed: its values are here, and its mirrors nobody else's."""
+    def wait(self, part: StagedRequest) -> None:
+        """Block until a request can be performed: its values are in main memory, and its mirrors are free."""
         times = [self.clock()]
         for _, mirror in part.brought:
             mirror.wait_for_device()
@@ -147,8 +147,8 @@ class Staging:
             self.worker.computing += times[1] - times[0]
             self.waited(self.clock() - times[1])
 
-    def complete(self, part: Part) -> None:
-        """A request was performed; its mirrors may serve others."""
+    def complete(self, part: StagedRequest) -> None:
+        """Copy the results of a performed request back, and free its mirrors."""
         part.send()
         for mirror in part.mirrors:
             self.free[mirror.array.size, mirror.array.dtype].append(mirror)
@@ -172,51 +172,54 @@ class Staging:
             yield Start(part.request)
 
     def finish(self, request: Any) -> Iterator[Request]:
-        """`Wait` or `Drain`, for every part."""
+        """Perform `Wait` or `Drain` for every part."""
         for part in self.begun.pop(request.request):
             yield replace(request, request=part.request)
             self.complete(part)
 
     # --- requests of mirrors -----------------------------------------------------------------------------
 
-    def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[Part]:
-        """Of a buffer whose elements have nothing to do with each other; one alone has nobody to agree with."""
+    def in_chunks(self, request: AllReduce | Broadcast | Mix) -> list[StagedRequest]:
+        """Cut a request whose elements are independent into chunks; in a group of one it has nothing to do."""
         count = len(members(request, self.worker.size))
         if count == 1:
-            return [Part(replace(request, buf=self.worker.room("nobody", 0, request.buf.dtype)))]
+            return [StagedRequest(replace(request, buf=self.worker.workspace("nobody", 0, request.buf.dtype)))]
         read = getattr(request, "root", self.worker.rank) == self.worker.rank
         written = not (read and isinstance(request, Broadcast))
         step = CHUNK // request.buf.itemsize * count
         chunks = [request.buf[low : low + step] for low in range(0, request.buf.size, step)]
         pairs = [[(chunk, self.mirror(chunk))] for chunk in chunks]
-        return [Part(of_mirror(request, pair), pair if read else (), pair if written else ()) for pair in pairs]
+        return [
+            StagedRequest(of_mirror(request, pair), pair if read else (), pair if written else ())
+            for pair in pairs
+        ]
 
-    def elastic(self, request: Elastic) -> list[Part]:
+    def elastic(self, request: Elastic) -> list[StagedRequest]:
         pair = [(request.buf, self.mirror(request.buf))]
-        return [Part(of_mirror(request, pair), pair, pair)]
+        return [StagedRequest(of_mirror(request, pair), pair, pair)]
 
-    def fetch(self, request: Fetch) -> list[Part]:
+    def fetch(self, request: Fetch) -> list[StagedRequest]:
         mirror = self.mirror(request.into)
-        return [Part(replace(request, into=mirror.array), sent=[(request.into, mirror)])]
+        return [StagedRequest(replace(request, into=mirror.array), sent=[(request.into, mirror)])]
 
-    def push(self, request: Push) -> list[Part]:
+    def push(self, request: Push) -> list[StagedRequest]:
         values, pairs = self.mirrored(request.values)
-        return [Part(replace(request, values=tuple(values)), pairs)]
+        return [StagedRequest(replace(request, values=tuple(values)), pairs)]
 
-    def all_gather(self, request: AllGather) -> list[Part]:
+    def all_gather(self, request: AllGather) -> list[StagedRequest]:
         (piece,), brought = self.mirrored([request.piece])
         (out,), sent = self.mirrored([request.out])
-        return [Part(replace(request, piece=piece, out=out), brought, sent)]
+        return [StagedRequest(replace(request, piece=piece, out=out), brought, sent)]
 
-    def exchange(self, request: Exchange) -> list[Part]:
+    def exchange(self, request: Exchange) -> list[StagedRequest]:
         ranks = [[rank for rank, _ in pairs] for pairs in (request.sends, request.recvs)]
         given, brought = self.mirrored([buffer for _, buffer in request.sends])
         come, sent = self.mirrored([buffer for _, buffer in request.recvs])
         sends, recvs = (list(zip(*pair, strict=True)) for pair in zip(ranks, (given, come), strict=True))
-        return [Part(replace(request, sends=sends, recvs=recvs), brought, sent)]
+        return [StagedRequest(replace(request, sends=sends, recvs=recvs), brought, sent)]
 
     def mirrored(self, given: Iterable[Buffer]) -> tuple[list[Buffer], list[tuple[Buffer, Mirror]]]:
-        """In place of buffers of a card their mirrors' memory, and which they are."""
+        """Return the buffers with those on a device replaced by their mirrors' memory, and the pairs."""
         found = {
             index: (buffer, self.mirror(buffer)) for index, buffer in enumerate(given) if is_on_device(buffer)
         }
@@ -224,23 +227,23 @@ class Staging:
         return arrays, list(found.values())
 
     def mirror(self, buffer: Buffer) -> Mirror:
-        """One that served another communication, or a new one."""
+        """Return a free mirror of that size and dtype, or a new one."""
         free = self.free[buffer.size, buffer.dtype]
         return free.pop() if free else buffer.mirror()  # type: ignore[attr-defined]
 
 
 def of_mirror(request: Any, pairs: Sequence[tuple[Buffer, Mirror]]) -> Any:
-    """The same, of the mirror of its buffer."""
+    """Return the same request for the mirror of its buffer."""
     return replace(request, buf=pairs[0][1].array)
 
 
 def touches(request: Request) -> bool:
-    """Whether it names a buffer of a card."""
+    """Return whether a request names a buffer on a device."""
     return any(map(is_on_device, named(request)))
 
 
 def named(request: Request) -> Iterator[Buffer]:
-    """Every buffer that a communication names."""
+    """Yield every buffer that a communication names."""
     for field in ("buf", "into", "piece", "out"):
         if (buffer := getattr(request, field, None)) is not None:
             yield buffer

@@ -19,6 +19,7 @@ from loosestep.ops.registry import exact as exact
 from loosestep.ops.registry import op as op
 from loosestep.ops.registry import racy as racy
 from loosestep.ops.registry import specification as specification
+from loosestep.ops.updates import *  # noqa: F403
 
 dot, norm, norms = op(reductions.dot), op(reductions.norm), op(reductions.norms)
 all_finite = op(reductions.all_finite)

@@ -14,8 +14,8 @@ specification: dict[str, Callable[..., Any]] = {}
 """The numpy body of every op."""
 
 exact = _core.exact
-"""`axpy, sgd, momentum, nesterov, adam, lars, lamb, rmsprop_warmup` on a vector (the first argument) that several
-threads update at once: it is accessed element by element, atomically, and every change is added: none is lost."""
+"""The rules of the list `Shared` in csrc/rules/all.hpp, on a vector (the first argument) that several threads
+update at once: it is accessed element by element, atomically, and every change is added: none is lost."""
 
 racy = _core.racy
 """The same with an atomic load and an atomic store: faster; a change by another thread in between is lost."""

@@ -1,4 +1,4 @@
-"""What a local optimizer is: one update, as one fused native pass."""
+"""The base of every local optimizer: one update, as one fused native pass."""
 
 from __future__ import annotations
 
@@ -20,39 +20,44 @@ Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer
 
 
 class How(NamedTuple):
-    """What a rule knows of an update, beside its buffers."""
+    """What `apply` is told of an update, besides its buffers."""
 
     rate: float
     number: int  # of the update, from 1
     seen: Buffer  # the parameters where the gradient was taken
     rules: Any  # the kernels
-    shapes: Shapes  # of the tensors, if somebody knows them
+    shapes: Shapes  # of the tensors, if they are known
 
 
 class Optimizer(Value):
-    """Base of the local optimizers. `rate` is a number, or a function of the worker's step (0, 1, ...).
+    """Base of the local optimizers. A subclass is a frozen dataclass with defaults; `apply` is all it must have.
 
-    weight_decay adds weight_decay * x to the gradient (L2, once, inside the gradient). Moments are flat
-    buffers like the parameters; `count` is the number of updates including this one.
+    Its first field is `rate`, a number or a function of the worker's step (0, 1, ...), another `weight_decay`.
+    `__post_init__` calls `check` with the names of its other numbers.
+
+    moments: how many flat buffers like the parameters the rule keeps.
+    decays_gradient: weight_decay * x is added to the gradient (L2, once) before `apply`; False where the rule
+        decays the parameters itself, as AdamW does.
+    correction: a field of those whose momentum holds the rate, which is then rescaled when the rate changes.
     """
 
     moments: ClassVar[int] = 0
-    decays_gradient: ClassVar[bool] = True  # weight decay is part of the gradient, and nothing else
+    decays_gradient: ClassVar[bool] = True
     rate: Rate
     weight_decay: float
-    correction: bool | None = None  # of those whose momentum holds the rate; others have no such field
+    correction: bool | None = None
 
     @classmethod
     def example(cls) -> Optimizer:
-        """An instance for contract tests."""
+        """Return an instance for contract tests; override where the default rate does not suit them."""
         return cls()
 
     def scaled(self, by: float) -> Optimizer:
-        """The same at a rate that many times as large."""
+        """Return the same optimizer at a rate that many times as large."""
         return replace(self, rate=schedules.scaled(self.rate, by))  # type: ignore[type-var]
 
     def init(self, params: Buffer) -> tuple[Buffer, ...]:
-        """Zeroed moments."""
+        """Return zeroed moments."""
         return tuple(buffers.zeros(params.size, params.dtype) for _ in range(self.moments))
 
     def update(
@@ -70,8 +75,9 @@ class Optimizer(Value):
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
-        `rules` are the kernels: plain, or the atomic forms `ops.exact` and `ops.racy` for shared memory. `shapes`
-        are those of the tensors in `params`, if somebody knows them. With a `pull` params are this worker's own.
+        `count` is the number of updates including this one. `rules` are the ops: plain, or the atomic forms
+        `ops.exact` and `ops.racy` for shared memory. `shapes` are those of the tensors in `params`, if they are
+        known. With a `pull` params are this worker's own.
         """
         how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes)
         if self.weight_decay and self.decays_gradient:
@@ -85,18 +91,18 @@ class Optimizer(Value):
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:
-        """Momentum correction: gradients of the past count with today's rate. After a rate of 0 there are none."""
+        """Rescale the momentum, so that past gradients count with today's rate; after a rate of 0 none do."""
         if before not in (0.0, rate):
             ops.scale(momentum, rate / before)
 
     @abstractmethod
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
-        """The rule itself."""
+        """Move `params` by the rule: a call of an op of `how.rules`, which may be those for shared memory."""
 
     def apply_pulled(
         self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
     ) -> None:
-        """The rule between the two halves of a pull; one that has a fused form says so."""
+        """Move `params` by the rule between the two halves of a pull; override where there is a fused op."""
         ops.pull(grad, params, pull.anchor, pull.strength)
         self.apply(params, grad, moments, how)
         ops.blend(pull.mean, params, pull.keep)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def tensors(shapes: Shapes, size: int) -> Iterator[tuple[slice, int]]:
-    """Where in the flat buffer each tensor is, and its dimensions; if none is known all is one matrix."""
+    """Return where in the flat buffer each tensor is, and its dimensions; if none is known all is one matrix."""
     start = 0
     for shape in shapes or ((size, 1),):
         stop = start + prod(shape)
@@ -45,7 +45,7 @@ class Layerwise(Optimizer):
 
     @abstractmethod
     def move(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, scaling: bool) -> None:
-        """One tensor's step; `scaling`: whether its norms count."""
+        """Make one tensor's step; `scaling`: whether its norms count."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +82,7 @@ class LARS(Layerwise):
         self.check("momentum", "trust", "epsilon")
 
     def ratio(self, weights: float, slope: float) -> float:
-        """lam, of the two norms."""
+        """Return lam, from the two norms."""
         if not weights or not slope:
             return 1.0
         return self.trust * weights / (slope + self.weight_decay * weights + self.epsilon)
@@ -130,7 +130,7 @@ class LAMB(Layerwise):
             checks.positive("largest", self.largest, zero=True)
 
     def ratio(self, weights: float, length: float) -> float:
-        """phi(|w|) / |u|."""
+        """Return phi(|w|) / |u|."""
         if not weights or not length:
             return 1.0
         return (weights if self.largest is None else min(weights, self.largest)) / length

@@ -21,14 +21,14 @@ __all__ = ["batch_threshold", "largest_rate"]
 
 
 def largest_rate(radius: float, norm: float, batch: int = 1) -> float:
-    """gamma_max = 2 b / (radius + (b - 1) norm): SGD is stable below it (sufficient); half of it is advised."""
+    """Return 2 b / (radius + (b - 1) norm): SGD is stable below it (sufficient); half of it is advised."""
     checks.integer("batch", batch)
     check(radius, norm)
     return 2 * batch / (radius + (batch - 1) * norm)
 
 
 def batch_threshold(radius: float, norm: float) -> float:
-    """b_thresh = 1 + radius / norm: up to it b times the batch costs hardly any more samples.
+    """Return 1 + radius / norm: up to that batch size b times the batch costs hardly any more samples.
 
     Beyond it the largest rate is near its limit 2 / norm, and more samples in a batch only lower the variance.
     """

@@ -50,7 +50,7 @@ class RMSpropWarmup(Optimizer):
         self.check("rms_rate", "center", "width", "momentum", "decay", "epsilon")
 
     def sgd_share(self, step: int) -> float:
-        """a at that update."""
+        """Return a at that update."""
         gone = step - self.center
         if gone >= self.width / 2:
             return 1.0

@@ -35,12 +35,12 @@ def check(name: str, rate: Rate) -> None:
 
 
 def at(rate: Rate, step: int) -> float:
-    """What it is at a step."""
+    """Return the rate at a step."""
     return rate(step) if callable(rate) else rate
 
 
 def scaled(rate: Rate, by: float) -> Rate:
-    """That many times as much."""
+    """Return the rate times `by`."""
     if by == 1:
         return rate
     if isinstance(rate, Changing):
@@ -49,19 +49,19 @@ def scaled(rate: Rate, by: float) -> Rate:
 
 
 def factor(scaling: Scaling, workers: int) -> float:
-    """What `scale_rate` makes of a rate for one worker's batch, where that many make a step together."""
+    """Return by what `scale_rate` multiplies the rate for one worker's batch, where so many share a step."""
     return SCALINGS[scaling](workers)
 
 
 class Changing(Value):
-    """Base of the rates that change. A subclass is a frozen dataclass with complete defaults."""
+    """Base of the rates that change. A subclass is a frozen dataclass with defaults for all fields."""
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The rate of a step."""
+        """Return the rate of a step."""
 
     def scaled(self, by: float) -> Rate:
-        """That many times as much at every step."""
+        """Return the schedule times `by` at every step."""
         return Scaled(self, by)
 
 
@@ -128,7 +128,7 @@ class StepDecay(Changing):
 
 
 class Falling(Changing):
-    """Base of those that fall to `end` over `steps` and stay there."""
+    """Base of the rates that fall to `end` over `steps` and stay there."""
 
     rate: Rate
     steps: int
@@ -145,7 +145,7 @@ class Falling(Changing):
 
     @abstractmethod
     def left(self, gone: float) -> float:
-        """What is left of the rate (1 to 0) when this part of the steps has gone."""
+        """Return what is left of the rate (1 to 0) when this part of the steps has gone."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""What a strategy may ask for, and the worker that asks. Data only: a request performs nothing.
+"""The requests that a strategy yields, and the worker that yields them. A request is data and performs nothing.
 
 Results land in the buffers that a request names, so nothing is sent back into a strategy. Requests are
 compared by identity and are their own handles: `Wait(request)` waits for what `Start(request)` began.

@@ -1,4 +1,4 @@
-"""What every request is, and the things that requests speak of."""
+"""The bases of all requests, and the objects that requests refer to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reduction = Literal["mean", "sum", "max", "min"]
 
 
 class Request:
-    """Anything that can be yielded."""
+    """Base of everything that a strategy can yield."""
 
     __slots__ = ()
 
@@ -33,20 +33,20 @@ class Request:
 
 
 class Compute(Request):
-    """Performed by the adapter: it touches this worker alone."""
+    """Base of requests that the model performs: they touch this worker alone."""
 
     __slots__ = ()
 
 
 class Communication(Request):
-    """Performed by the transport, or lowered to what the transport performs."""
+    """Base of requests that a transport performs, or that are lowered to what it performs."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Bucket:
-    """A contiguous part of the gradient that is ready, and sent, as one."""
+    """A contiguous part of the gradient that becomes ready, and is sent, as one."""
 
     index: int
     count: int  # how many buckets there are
@@ -66,14 +66,14 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One row of a mixing matrix: the weight this worker gives to each rank, and who reads this worker."""
+    """One row of a mixing matrix: the weight that this worker gives to each rank, and who reads this worker."""
 
     row: tuple[tuple[int, float], ...]  # (rank, weight), in rank order, own rank included
     readers: tuple[int, ...]  # other ranks whose rows hold this worker
 
 
 def address(buf: Buffer) -> int:
-    """Where a buffer begins in memory."""
+    """Return where a buffer begins in memory."""
     told = buf.__cuda_array_interface__ if is_on_device(buf) else buf.__array_interface__  # type: ignore[attr-defined]
     return int(told["data"][0])
 

@@ -49,7 +49,7 @@ class Fetch(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Push(Communication):
-    """A rule moves shared variables by this worker's values, where they are kept, atomically per element.
+    """Let a rule move shared variables by this worker's values, where they are kept, atomically per element.
 
     rule: the name of an op; its buffers are `shared`, then `values`, and it writes none of `values`:
         Push("axpy", (c,), (delta,), (1.0,)) is c += delta.
@@ -77,7 +77,7 @@ class Push(Communication):
 
     @property
     def nbytes(self) -> int:
-        """What it sends."""
+        """The number of bytes that it sends."""
         return sum(values.nbytes for values in self.values)
 
 
@@ -86,7 +86,7 @@ NAMES = {np.dtype(kind): kind.__name__ for kind in (np.float32, np.float64)}  # 
 
 
 def check_shared_alike(variables: tuple[Shared, ...]) -> None:
-    """A rule moves variables of one size and dtype, each named once."""
+    """Refuse variables of different size or dtype, and one that is named twice."""
     for place, each in enumerate(variables):
         first = variables[0]
         if (each.size, each.dtype) != (first.size, first.dtype):
@@ -100,7 +100,7 @@ def check_shared_alike(variables: tuple[Shared, ...]) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Elastic(Communication):
-    """Buffer and shared variable move towards each other: d = rate (x - c); x -= d; c += d."""
+    """Move a buffer and a shared variable towards each other: d = rate (x - c); x -= d; c += d."""
 
     buf: Buffer
     shared: Shared
@@ -109,7 +109,7 @@ class Elastic(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AllReduce(Communication):
-    """`buf` becomes the reduction over all workers: per element a left fold in rank order.
+    """Replace `buf` by the reduction over all workers: per element a left fold in rank order.
 
     On several hosts, of all workers: such a fold over each host's workers, then one over the hosts.
     A mean is weighted by `weight` (workers of weight 0 are left out; equal weights: fold, one division).
@@ -124,7 +124,7 @@ class AllReduce(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AllGather(Communication):
-    """`out` becomes every worker's `piece`, in rank order. Sends (n-1) d values in n-1 messages."""
+    """Fill `out` with every worker's `piece`, in rank order. Sends (n-1) d values in n-1 messages."""
 
     piece: Buffer
     out: Buffer
@@ -133,7 +133,7 @@ class AllGather(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Broadcast(Communication):
-    """`buf` becomes the root's (a rank of the group)."""
+    """Replace `buf` by the root's (a rank of the group)."""
 
     buf: Buffer
     root: int = 0
@@ -142,14 +142,14 @@ class Broadcast(Communication):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Barrier(Communication):
-    """Done when every worker has asked for it."""
+    """Block until every worker has asked for it."""
 
     group: Group | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mix(Communication):
-    """`buf` becomes the weighted sum over neighbours: one row of W. Sends d values to each reader."""
+    """Replace `buf` by the weighted sum over neighbours: one row of W. Sends d values to each reader."""
 
     buf: Buffer
     weights: Weights

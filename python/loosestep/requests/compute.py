@@ -9,7 +9,7 @@ from loosestep.requests.base import Bucket, Buffer, Compute
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pull:
-    """What an update feels besides the gradient, and what it leaves behind.
+    """An attraction to an anchor that is added to an update, and a running mean that the update leaves.
 
     The gradient becomes g + strength (x - anchor); after the update mean <- keep mean + (1 - keep) x.
     """
@@ -29,12 +29,12 @@ class Ready(Compute):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Gradient(Compute):
-    """The whole local gradient, one step of this worker's clock."""
+    """Compute the whole local gradient, one step of this worker's clock."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Update(Compute):
-    """The local optimizer moves `params` by `grad`, and by `pull` where there is one.
+    """Let the local optimizer move `params` by `grad`, and by `pull` where there is one.
 
     `local` are those of `Local`: a worker without data makes none.
     """
@@ -45,7 +45,7 @@ class Update(Compute):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Local(Compute):
-    """That many local steps: `Gradient`, `Update`, repeated. A worker without data makes none.
+    """Make that many local steps: `Gradient`, `Update`, repeated. A worker without data makes none.
 
     Of a synchronous strategy: then `idle` steps of the clock in which this worker makes none, while others do.
     """

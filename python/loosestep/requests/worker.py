@@ -1,4 +1,4 @@
-"""One worker as a strategy sees it: its rank, its flat buffers, its clock. No communication happens here."""
+"""One worker as a strategy sees it: its rank, its flat buffers, its clock. It communicates nothing by itself."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Worker:
         self.clock = self.round = self.samples = 0
         self._updates, self._common = 0, common
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
-        self.shares: Sequence[float] | None = None  # of each worker in a batch of all; None: alike
-        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if somebody knows
-        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if somebody knows
+        self.fractions: Sequence[float] | None = None  # of the global batch, each worker's; None: alike
+        self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if known
+        self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if known
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
@@ -63,7 +63,7 @@ class Worker:
 
     @property
     def updates(self) -> int:
-        """How often the moments have been moved, by this worker or by all that share them."""
+        """How often the moments were updated, by this worker or by all that share them."""
         if self._common is None:
             return self._updates
         seen = self.scratch("updates", self._common)
@@ -72,13 +72,13 @@ class Worker:
 
     @updates.setter
     def updates(self, count: int) -> None:
-        """While no worker runs, or of this worker's own."""
+        """Set the count while no worker runs, or of this worker's own moments."""
         self._updates = count
         if self._common is not None:
             self._common[0] = count
 
     def count_update(self) -> int:
-        """One more; how many there are now."""
+        """Count one more update; return how many there are now."""
         if self._common is None:
             self._updates += 1
         else:
@@ -96,56 +96,55 @@ class Worker:
         return float(self.rate_at(self.clock))
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Parameters and gradient consist of tensors of these shapes, one after the other."""
+        """Record that parameters and gradient consist of tensors of these shapes, one after the other."""
         self.shapes = tuple(shapes)
         self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
     def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
-        """This worker as it stands, whose shared variables come from another source."""
+        """Return a copy of this worker whose shared variables come from another source."""
         other = copy(self)
         other._share = share
         return other
 
     def shared(self, name: str, like: Buffer) -> Shared:
-        """The variable of that name, common to all workers; the first worker's values initialise it."""
+        """Return the shared variable of that name; the first worker's values initialise it."""
         return self._share(name, like)
 
     def scratch(self, name: object, like: Buffer) -> Buffer:
-        """A buffer of the size and dtype of `like`, where it lies, whose content need not survive the round."""
+        """Return a buffer of the size, dtype and device of `like` whose content need not survive the round."""
         key = (name, like.size, like.dtype, is_on_device(like))
         if key not in self._scratch:
             self._scratch[key] = buffers.like(like)
         return self._scratch[key]
 
-    def room(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
-        """So many values which need not survive the round: like the parameters, or in main memory of that type."""
+    def workspace(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+        """Return memory for `count` values that need not survive the round.
+
+        It is like the parameters, on their device; with a `dtype` it is in main memory.
+        """
         there = dtype is None and is_on_device(self.params)
         key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
             self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
         return self._scratch[key]
 
-    def numbers(self, name: object, count: int) -> Buffer:
-        """Room for so many float64 numbers, which need not survive the round."""
-        return self.room(name, count, np.float64)
-
     def copy_of_params(self) -> Buffer:
-        """A copy that owns its memory (an anchor that were a view would make a silently idle algorithm)."""
+        """Return a copy of the parameters that owns its memory: an anchor that is a view would never differ."""
         copy: Buffer = buffers.copy_of(self.params)
         return copy
 
     def normal(self) -> Buffer:
-        """Standard normal numbers, like `params`, by seed and step alone: every worker draws the same."""
+        """Return standard normal numbers like `params`, by seed and step alone: the same on every worker."""
         out = self.scratch("normal", self.params)
         key = np.random.SeedSequence([self.seed, 0, self.clock, 1])  # a stream that no straggler has
-        drawn = self.room("normal", out.size, out.dtype) if is_on_device(out) else out
+        drawn = self.workspace("normal", out.size, out.dtype) if is_on_device(out) else out
         np.random.Generator(np.random.Philox(key)).standard_normal(dtype=out.dtype, out=drawn)
         if drawn is not out:
             out[:] = drawn
         return out
 
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
-        """The gradient cut into buckets of at most that size, in the order in which backward fills them.
+        """Return the gradient cut into buckets of at most that size, in the order in which backward fills them.
 
         The first one may be smaller, so that communication begins early. They begin with tensors, where those are
         known and not larger than a bucket.
@@ -157,7 +156,7 @@ class Worker:
         return self._buckets[sizes]
 
     def fragments(self, count: int) -> list[slice]:
-        """The parameters cut into so many parts of nearly equal size, beginning with tensors that are near."""
+        """Return the parameters cut into `count` parts of nearly equal size, at the edges of tensors nearby."""
         size = self.params.size
         if not 1 <= count <= size:
             raise ValueError(f"fragments must be at most {size}, the number of parameters, got {count}")
@@ -165,13 +164,13 @@ class Worker:
         return [slice(low, high) for low, high in pairwise(cuts)]
 
     def tensors(self, part: slice) -> list[slice]:
-        """Where, counted from the beginning of a part, its tensors are; the whole where none are known."""
+        """Return the slices of the tensors in a part, counted from its beginning; the whole if none are known."""
         inside = [edge for edge in self.edges if part.start < edge < part.stop]
         cuts = [part.start, *inside, part.stop]
         return [slice(low - part.start, high - part.start) for low, high in pairwise(cuts)]
 
     def _near(self, place: int, reach: float) -> int:
-        """The beginning of a tensor that is less than `reach` away, or the place itself."""
+        """Return the beginning of a tensor that is less than `reach` away, or `place` itself."""
         after = bisect_left(self.edges, place)
         best = min(self.edges[max(0, after - 1) : after + 1], key=lambda edge: abs(edge - place), default=place)
         return best if abs(best - place) < reach else place
@@ -187,7 +186,7 @@ class Worker:
         ]
 
     def _edge(self, stop: int, most: int) -> int:
-        """Where a bucket that ends at `stop` begins: with a tensor, for both halves of one would wait for it."""
+        """Return the start of a bucket that ends at `stop`: a tensor's, since a cut tensor delays both buckets."""
         least = max(0, stop - most)
         place = bisect_left(self.edges, least)
         return self.edges[place] if place < len(self.edges) and self.edges[place] < stop else least

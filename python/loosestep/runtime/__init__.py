@@ -1,1 +1,1 @@
-"""Runs: the loop of the library and that of a user, over any transport."""
+"""Training runs: the library's loop (`run`) and loops that users own, over any transport."""

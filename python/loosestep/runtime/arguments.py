@@ -1,4 +1,4 @@
-"""What `run` accepts, checked before anything begins."""
+"""Checks of the arguments of `run`, made before anything begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_kinds(strategy: object, optimizer: object, on: object) -> None:
-    """The three nouns of a run must be of their kinds, made and not classes."""
+    """Refuse a strategy, an optimizer or a transport of another kind, and a class in place of an instance."""
     checks.instance("strategy", strategy, Strategy)
     if optimizer is not None:
         checks.instance("optimizer", optimizer, Optimizer)
@@ -28,7 +28,7 @@ def check_kinds(strategy: object, optimizer: object, on: object) -> None:
 
 
 def check_functions(gradient: object, batches: object, optional: Mapping[str, object]) -> None:
-    """What the user gives to be called must be callable."""
+    """Refuse arguments that are to be called and cannot be."""
     checks.callable_("gradient", gradient, " of (x, batch)")
     checks.callable_("batches", batches, " of (rank, size)")
     for name, value in optional.items():
@@ -37,7 +37,7 @@ def check_functions(gradient: object, batches: object, optional: Mapping[str, ob
 
 
 def check_start(x0: Buffer) -> Buffer:
-    """x0 must be a float32 or float64 array of finite values."""
+    """Return x0; refuse anything but a float32 or float64 array of finite values."""
     if not isinstance(x0, np.ndarray) or x0.dtype not in (np.float32, np.float64):
         found = f"{x0.dtype} array" if isinstance(x0, np.ndarray) else repr(type(x0).__name__)
         raise TypeError(f"x0 must be a float32 or float64 array, got {found}")
@@ -49,7 +49,7 @@ def check_start(x0: Buffer) -> Buffer:
 
 
 def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
-    """Tensors, if any are named, must fill x0."""
+    """Return the shapes as tuples of ints; refuse shapes that do not fill x0."""
     made = tuple(tuple(int(length) for length in shape) for shape in shapes)
     if made and sum(map(prod, made)) != x0.size:
         raise ValueError(f"shapes must be of {x0.size} values together, as x0 has, got {sum(map(prod, made))}")
@@ -57,7 +57,7 @@ def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
 
 
 class Lengths(NamedTuple):
-    """Steps: of the run, between evaluations, between checkpoints, in an epoch."""
+    """Numbers of steps: of the run, between evaluations, between checkpoints, in an epoch."""
 
     steps: int | None
     every: int | None
@@ -65,6 +65,6 @@ class Lengths(NamedTuple):
     steps_per_epoch: int | None
 
     def checked(self) -> Lengths:
-        """Those that are given must be whole numbers."""
+        """Return them as ints; refuse what is given and is no whole number."""
         given = self._asdict().items()
         return Lengths(*(None if number is None else checks.integer(name, number) for name, number in given))

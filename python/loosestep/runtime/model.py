@@ -1,4 +1,4 @@
-"""Gradients from a Python function on numpy arrays, for loops that the library owns."""
+"""Gradients from a Python function on numpy arrays, for the library's own loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from loosestep import ops
-from loosestep.data.rows import rows_in
+from loosestep.data.row_counts import rows_in
 from loosestep.foundation.errors import Diverged
 from loosestep.requests import Gradient, Ready, Request, Update
 
@@ -23,7 +23,7 @@ GradientFunction = Callable[[Any, Any], Any]
 
 
 def samples_in(batch: Any) -> int:
-    """How many samples a batch holds: rows of its first part, its own, or 1; of a list of examples, its length.
+    """Return how many samples a batch holds: rows of its first part, or 1; of a list of examples, its length.
 
     >>> samples_in((np.zeros((8, 3)), np.zeros(8))), samples_in({"x": np.zeros((8, 3))}), samples_in(3.5)
     (8, 8, 1)
@@ -40,14 +40,14 @@ def samples_in(batch: Any) -> int:
 
 
 def kind(value: Any) -> str:
-    """What was returned instead of an array of the right size."""
+    """Describe what was returned instead of an array of the right size."""
     if isinstance(value, np.ndarray):
         return f"shape {value.shape}"
     return "None" if value is None else f"a {type(value).__name__}"
 
 
 class Feed:
-    """One worker's batches, one looked ahead, so that it is known when the data has ended."""
+    """One worker's batches, read one ahead, so that it is known when the data has ended."""
 
     def __init__(self, batches: Batches, rank: int, size: int) -> None:
         self.batches, self.rank, self.size = batches, rank, size
@@ -66,13 +66,13 @@ class Feed:
         self.taken = taken
 
     def open(self) -> Iterator[Any]:
-        """The iterator, made at first use."""
+        """Return the iterator, which is made at first use."""
         if self.source is None:
             self.source = iter(self.batches(self.rank, self.size))
         return self.source
 
     def ended(self) -> bool:
-        """Whether there is no further batch."""
+        """Return whether there is no further batch."""
         if not self.ahead:
             batch = next(self.open(), self)
             if batch is self:
@@ -80,13 +80,13 @@ class Feed:
             self.ahead.append(batch)
         return False
 
-    def take(self, shares: Any = None) -> Any:
-        """The next batch; of one of all workers together, this worker's part."""
+    def take(self, fractions: Any = None) -> Any:
+        """Return the next batch; of a global batch, this worker's part."""
         self.taken += 1
         batch = self.ahead.pop()
         if hasattr(batch, "part"):
-            return batch.part(self.rank, shares)
-        if shares is not None:
+            return batch.part(self.rank, fractions)
+        if fractions is not None:
             raise TypeError(
                 f"batches of changing size need batches of all workers together, as data.global_batches makes "
                 f"them; worker {self.rank} got {kind(batch)}"
@@ -138,7 +138,7 @@ class NumpyModel:
         if self.feed.ended():
             worker.grad.fill(0)
             return 0
-        batch = self.feed.take(worker.shares)
+        batch = self.feed.take(worker.fractions)
         if self.snapshot is not worker.params:
             ops.load(worker.params, self.snapshot)
         answer = self.gradient(self.readable, batch)

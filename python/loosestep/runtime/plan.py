@@ -1,11 +1,11 @@
-"""What all programs of a run have in common: its lengths, what happens when its workers meet, where they stop."""
+"""What all programs of a run have in common: its lengths, its hooks at synchronization points, where it stops."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -71,7 +71,7 @@ class Plan(Generic[P]):
     asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
 
     def __post_init__(self) -> None:
-        self.ends = stages.ends(self.strategy, self.steps_per_epoch)
+        self.ends = stage_switch.ends(self.strategy, self.steps_per_epoch)
 
     @property
     def apart(self) -> bool:
@@ -95,16 +95,16 @@ class Plan(Generic[P]):
         return max((p.next_step for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:
-        """All stop there; what two threads decide at once, the first has decided."""
+        """Stop all workers at that step; of two concurrent decisions the first counts."""
         if self.halt_at is None:
             self.halt_at = step
 
     def decided(self) -> bool:
-        """Whether it is known where all stop."""
+        """Return whether the step at which all stop is known."""
         return self.halt_at is not None
 
     def halts(self, clock: int) -> bool:
-        """Whether a worker at `clock` has come to where all stop."""
+        """Return whether a worker at `clock` has come to where all stop."""
         if self.halting and not self.decided():
             self.await_halt(self.decided)
         return self.halt_at is not None and clock >= self.halt_at

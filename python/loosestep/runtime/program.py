@@ -1,4 +1,4 @@
-"""One worker's whole run as a single stream of requests: rounds, quiesce points, evaluation, the end."""
+"""One worker's whole run as a stream of requests: rounds, synchronization points, evaluation, the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loosestep import ops
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import AllReduce, Broadcast, Communication, Gradient, Local, Request, Start, Update, Wait
-from loosestep.runtime import stages
+from loosestep.runtime import stage_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -26,19 +26,19 @@ PIECE = 1 << 20  # parameters whose mean is taken at once at the end
 
 
 class Data(Protocol):
-    """Where a worker's batches come from."""
+    """The source of a worker's batches."""
 
     taken: int  # batches consumed
 
     def ended(self) -> bool:
-        """Whether there is no further batch."""
+        """Return whether there is no further batch."""
 
     def skip(self, taken: int) -> None:
         """Go to where a checkpoint stood."""
 
 
-class Model(Protocol):
-    """What computes gradients and applies updates for one worker, and what it has counted."""
+class StepModel(Protocol):
+    """Computes gradients and applies updates for one worker, and counts them."""
 
     samples: int
     steps: int
@@ -48,7 +48,7 @@ class Model(Protocol):
 
     @property
     def feed(self) -> Data:
-        """Its data."""
+        """The source of its batches."""
 
     @property
     def handlers(self) -> Mapping[type[Request], Callable[[Any], Any]]:
@@ -59,14 +59,14 @@ class Model(Protocol):
 
 
 class Program:
-    """The requests of one worker, and all of its position that a checkpoint must keep.
+    """The requests of one worker, and its position, as a checkpoint must keep it.
 
     Workers meet at quiesce points: every `checkpoint_every` steps, at evaluations of a collective consensus,
     on request, and at the end. They are possible between rounds and inside a round's first `Local`, where
     nothing else of the round has happened.
     """
 
-    def __init__(self, plan: Plan[Program], worker: Worker, model: Model) -> None:
+    def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
@@ -76,27 +76,25 @@ class Program:
         self.ended = False  # no more steps of its own
         self.stopped = False
         self.lost = False  # the consensus is not finite
-        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not settled
+        self.in_flight: dict[Communication, Drained | None] = {}  # started and not waited for; None: not drained
         self.out = worker.copy_of_params()
         self._board = np.zeros(4)
         self.distance = np.zeros(1)  # mean_i ||x_i - mean x||^2 of workers in several processes, at the end
         self.enter(0)
 
     def enter(self, part: int) -> None:
-        """From now on that part of the strategy runs: of most there is one."""
+        """Switch to stage `part` of a `Stages` strategy (other strategies have a single stage)."""
         plan, self.part = self.plan, part
         self.strategy: Strategy = plan.strategy.stages[part][0]
         self.state: State = self.states[part]
         self.until = plan.ends[part]
         self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
-        self.eval_period = (
-            plan.every if self.one_sided() and self.worker.rank == 0 else None
-        )  # the period of looks
+        self.eval_period = plan.every if self.one_sided() and self.worker.rank == 0 else None  # steps
         sync_periods = (plan.checkpoint_every, None if self.one_sided() else plan.every)
         self.sync_periods = tuple(period for period in sync_periods if period is not None)
 
     def script(self) -> Iterator[Request]:
-        """Everything."""
+        """Yield all requests of this worker, from the first round to the end of the run."""
         yield from self.switch()  # a checkpoint at the end of a part was written before
         while not self.stopped:
             going = yield from self.roll_call()
@@ -110,7 +108,7 @@ class Program:
             yield from self.finalize()
 
     def finalize(self) -> Iterator[Request]:
-        """What every process shall know at the end: the consensus, and how far replicas are from their mean."""
+        """Give every process the final consensus and the distance of the replicas from their mean."""
         self.worker.unmetered = True
         yield Broadcast(self.out)
         whole = self.worker.params
@@ -125,7 +123,7 @@ class Program:
         self.worker.unmetered = False
 
     def roll_call(self) -> Generator[Request, None, bool]:
-        """Is there another round? Where workers stay, as long as any has data for it."""
+        """Return whether there is another round: workers that stay go on while any worker has data for it."""
         if self.progress:  # resumed inside a round, which all finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
@@ -141,7 +139,7 @@ class Program:
         return call.answer[0]
 
     def round(self) -> Iterator[Request]:
-        """One round of the strategy; `Local` is unrolled here."""
+        """Perform one round of the strategy, with `Local` unrolled."""
         if not self.progress:
             self.worker.round += 1
             self.worker.samples = 0
@@ -160,7 +158,7 @@ class Program:
             yield from self.evaluate_alone(self.eval_period)
 
     def track(self, request: Request) -> Request:
-        """What is under way is known, so that a quiesce point can settle it; its `Wait` is then another."""
+        """Note what is in flight, so that a checkpoint can drain it; replace the `Wait` for what was drained."""
         if type(request) is Start:
             self.in_flight[request.request] = None
         elif type(request) is Wait and (drained := self.in_flight.pop(request.request, None)):
@@ -168,7 +166,7 @@ class Program:
         return request
 
     def local(self, request: Local, first: bool) -> Iterator[Request]:
-        """Local steps; without data a worker that stays lets them pass, another goes on early."""
+        """Perform local steps; without data, a worker that stays lets them pass, any other ends them early."""
         worker, plan, part = self.worker, self.plan, self.part
         update = UPDATE if request.pull is None else Update(request.pull, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
@@ -187,7 +185,7 @@ class Program:
                     return
 
     def between(self, step: int) -> Iterator[Request]:
-        """Between two steps of a round's first `Local`."""
+        """Evaluate and synchronize between two steps of a round's first `Local`, where that is due."""
         if self.eval_period:
             yield from self.evaluate_alone(self.eval_period)
         if self.sync_due():
@@ -197,7 +195,7 @@ class Program:
     # --- quiesce points ----------------------------------------------------------------------------------
 
     def sync_due(self) -> bool:
-        """Whether all workers meet now."""
+        """Return whether all workers synchronize now."""
         clock = self.worker.clock
         self.next_step = clock + 1
         if (self.plan.halting and self.plan.halts(clock)) or (self.until is not None and clock >= self.until):
@@ -207,7 +205,7 @@ class Program:
         )
 
     def synchronize(self) -> Iterator[Request]:
-        """All workers are at one step: evaluate, save, decide whether to go on."""
+        """Evaluate, save, and decide whether to go on, with all workers at one step."""
         plan, board = self.plan, self._board
         self.worker.unmetered = True
         board[:] = not self.ended, self.worker.clock, plan.halts(self.worker.clock), self.unsound()
@@ -230,7 +228,7 @@ class Program:
         self.stopped = bool(board[0] or board[1])
         if saving:
             yield from plan.commit(self, step, bool(board[2]))
-        if saving and not self.stopped:  # nobody waits for the manifest with its clock going
+        if saving and not self.stopped:  # the wait for the manifest is on no clock
             yield AllReduce(board, op="max")
         if board[1] and not saving:
             yield from self.final_checkpoint(step)
@@ -240,28 +238,28 @@ class Program:
             yield from self.switch()
 
     def switch(self) -> Iterator[Request]:
-        """Where a part of a schedule ends all go to its consensus, and begin the next one there."""
+        """At the end of a stage, set all workers to its consensus and begin the next stage there."""
         worker = self.worker
         while self.until is not None and self.last_sync_step >= self.until:
             yield from self.drop_in_flight()
-            yield from stages.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
+            yield from stage_switch.gather(self.strategy, worker, self.state, self.out, between=not self.progress)
             self.enter(self.part + 1)
-            self.state = self.states[self.part] = yield from stages.begin(self.strategy, worker, self.state)
+            self.state = self.states[self.part] = yield from stage_switch.begin(self.strategy, worker, self.state)
             worker.clock = self.last_eval_step = self.last_sync_step
-            self.progress, worker.inside, worker.shares = 0, False, None
+            self.progress, worker.inside, worker.fractions = 0, False, None
             worker.unmetered = True
-            yield AllReduce(self._board, op="max")  # nobody goes on before what is shared is there
+            yield AllReduce(self._board, op="max")  # shared variables are set before any worker goes on
             worker.unmetered = False
 
     def drop_in_flight(self) -> Iterator[Request]:
-        """Nobody of the next part waits for it."""
+        """Complete and forget what is in flight, since nothing in the next stage waits for it."""
         self.worker.unmetered = True
         yield from self.drain()
         self.in_flight.clear()
         self.worker.unmetered = False
 
     def final_checkpoint(self, step: int) -> Iterator[Request]:
-        """`stop` said so after an evaluation: the run ends here, with a checkpoint like every end."""
+        """Save and commit where `stop` ended the run after an evaluation."""
         self._board[2] = yield from self.save(step)
         yield AllReduce(self._board, op="max")
         yield from self.plan.commit(self, step, bool(self._board[2]))
@@ -272,7 +270,7 @@ class Program:
         return failed
 
     def unsound(self) -> int:
-        """0 where this worker's numbers are finite, else what makes the lowest rank the largest number."""
+        """Return 0 if this worker's values are finite, else a code that is largest for the lowest rank."""
         return 0 if self.model.finite() else self.worker.size - self.worker.rank
 
     def check(self, found: float, step: int, what: str) -> None:
@@ -289,7 +287,7 @@ class Program:
                 yield Drain(request, fresh)
 
     def drained(self, request: Communication) -> Drained:
-        """How a checkpoint knows a communication that the state holds: its result is there."""
+        """Return what a checkpoint keeps of a communication in the state, whose result is there."""
         known = request if isinstance(request, Drained) else self.in_flight.get(request)
         return known or Drained()
 
@@ -302,7 +300,7 @@ class Program:
     # --- evaluation --------------------------------------------------------------------------------------
 
     def consensus(self, step: int) -> Generator[Request, None, bool]:
-        """The parameters to evaluate come into `out`; rank 0 evaluates. Says whether to stop."""
+        """Write the parameters to evaluate into `out`, evaluate on rank 0; return whether to stop the run."""
         if self.one_sided() and self.worker.rank != 0:
             return False
         yield from self.strategy.consensus(self.worker, self.state, self.out)
@@ -324,5 +322,5 @@ class Program:
             plan.halt()
 
     def is_last(self, clock: int) -> bool:
-        """Whether this worker makes no further step, so that the evaluation at the end is at hand."""
+        """Return whether this worker makes no further step, so that the final evaluation comes next."""
         return clock == self.plan.steps or self.plan.halts(clock) or self.model.feed.ended()

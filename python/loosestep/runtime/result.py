@@ -1,4 +1,4 @@
-"""What a run reports, while it runs and at its end."""
+"""What a run reports while it runs and at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """One evaluation: where the run stood, and what `evaluate` said of the consensus parameters.
+    """One evaluation: where the run was, and what `evaluate` returned for the consensus parameters.
 
     seconds are those of the run's clock: with `virtual` they are simulated, and nobody waited for them. loss is
     the mean training loss over all workers since the previous evaluation, or that one's where there were no
@@ -37,7 +37,7 @@ class Progress:
 
 
 class Totals(NamedTuple):
-    """Counts of some workers: sums, but for `steps` and `seconds`, which are those of the one that has most."""
+    """Counts over some workers: sums, except that `steps` and `seconds` are the largest of any worker."""
 
     loss: float  # the sum over all samples whose gradient came with a loss
     counted: int  # ... and how many those are
@@ -50,19 +50,19 @@ class Totals(NamedTuple):
 
     @classmethod
     def of(cls, parts: Sequence[dict[str, Any]]) -> Totals:
-        """Of the workers of several processes."""
+        """Merge the totals of several processes."""
         columns = {name: [part[name] for part in parts] for name in cls._fields}
         most = ("steps", "seconds")
         return cls(**{name: max(column) if name in most else sum(column) for name, column in columns.items()})
 
     def waiting_share(self, size: int) -> float:
-        """Of the time of all `size` workers."""
+        """Return the fraction of the time of all `size` workers that was spent waiting."""
         return self.waiting / (size * self.seconds) if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """One worker's share in a run."""
+    """One worker's part of a result."""
 
     rank: int
     params: Buffer
@@ -99,12 +99,12 @@ class Result:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples of all workers by seconds: virtual ones where `virtual`."""
+        """Samples of all workers per second, virtual seconds where `virtual`."""
         return self.samples / self.seconds if self.seconds else nan
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
+    """The run was ended by Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
 
     `result` is what there was, `signal` the number of the signal. A program that does not catch it ends with exit
     code 128 + signal; at a prompt (Python's, a notebook's) it is a KeyboardInterrupt and no more.
@@ -125,7 +125,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Ended(Interrupted, SystemExit):
-    """An `Interrupted` that ends the program which does not catch it, with the exit code that others expect.
+    """An `Interrupted` that ends a program which does not catch it, with the usual exit code.
 
     Python gives that to a KeyboardInterrupt, but not to a subclass.
     """
@@ -136,7 +136,7 @@ class Ended(Interrupted, SystemExit):
 
 
 class Terminated(Ended):
-    """SIGTERM's `Interrupted`: exit code 143."""
+    """The `Interrupted` of SIGTERM: exit code 143."""
 
     signal = SIGTERM
 
@@ -148,7 +148,7 @@ def mean_loss(losses: Sequence[tuple[float, int]]) -> float:
 
 
 def consensus_distance(replicas: Sequence[Buffer]) -> float:
-    """mean_i ||x_i - mean x||^2."""
+    """Return mean_i ||x_i - mean x||^2."""
     mean, gap = np.empty_like(replicas[0]), np.empty_like(replicas[0])
     ops.mean_of(replicas, mean)
     total = 0.0

@@ -1,4 +1,4 @@
-"""`run`: joins a strategy, a model and a transport."""
+"""`run`: trains with a strategy, a model and a transport."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from zlib import crc32
 
 from loosestep.foundation import buffers, checks
 from loosestep.lowering.lowering import Lowering
-from loosestep.optimizers import SGD, Optimizer, Shapes
+from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.optimizers.schedules import SCALINGS, Scaling, at, factor
+from loosestep.optimizers.sgd import SGD
 from loosestep.requests.worker import Worker
 from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, check_shapes, check_start
 from loosestep.runtime.checkpoint.folder import KEEP
-from loosestep.runtime.checkpoint.keeper import Keeper
+from loosestep.runtime.checkpoint.manager import CheckpointManager
 from loosestep.runtime.checkpoint.state import understood
 from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.runtime.plan import Plan
@@ -120,15 +121,15 @@ def run(
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     if on is None:
         check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
-    job = Job(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
-    job.evaluate, job.callback, job.stop = evaluate, callback, stop
-    job.scale_rate, job.shapes, job.keep = scale_rate, check_shapes(shapes, x0), keep
-    return job.carry_out(gradient, batches, lengths)
+    made = Run(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    made.evaluate, made.callback, made.stop = evaluate, callback, stop
+    made.scale_rate, made.shapes, made.keep = scale_rate, check_shapes(shapes, x0), keep
+    return made.carry_out(gradient, batches, lengths)
 
 
 @dataclass
-class Job:
-    """One run being carried out."""
+class Run:
+    """One run in progress."""
 
     strategy: Strategy
     x0: Buffer
@@ -144,12 +145,12 @@ class Job:
     shapes: Shapes = ()
     keep: int = KEEP
     interrupted: int = 0  # by that signal
-    keeper: Keeper | None = None
+    checkpoints: CheckpointManager | None = None
     history: list[Progress] = field(default_factory=list)
-    told: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
+    reported: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
     def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
-        """The whole run; whatever ends it, the session is left."""
+        """Perform the whole run; leave the session, whatever ends it."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
         self.meters, self.size = self.session.meters, metered.size
@@ -163,20 +164,20 @@ class Job:
             self.session.leave(error)
             raise
         finally:
-            if self.keeper is not None:
-                self.keeper.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
         self.session.leave(None)
         if self.interrupted:
-            raise self.told_of_signal(Interrupted.by(self.interrupted, result))
+            raise self.report_signal(Interrupted.by(self.interrupted, result))
         return result
 
     def interrupt(self, number: int) -> None:
-        """A signal asks for the end: all stop at one step."""
+        """Stop all workers at one step, since a signal asked for it."""
         self.interrupted = number
         self.plan.halt()
 
-    def told_of_signal(self, error: Interrupted) -> Interrupted:
-        """A program that a signal ends shows no traceback, so rank 0 says a line."""
+    def report_signal(self, error: Interrupted) -> Interrupted:
+        """Print a line on rank 0, since a program that a signal ends shows no traceback; return the error."""
         if 0 in self.session.ranks:
             saved = "" if self.checkpoint is None else f"; saved to {self.checkpoint}"
             by = "SIGTERM" if error.signal == SIGTERM else "Ctrl-C"
@@ -184,10 +185,10 @@ class Job:
         return error
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
-        """Everything that the run needs, and where it stands if it is resumed."""
+        """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
-            self.keeper = Keeper(
+            self.checkpoints = CheckpointManager(
                 self.checkpoint,
                 self.signature(),
                 self.session,
@@ -208,19 +209,19 @@ class Job:
         self.totals = self.session.all_gather_object("totals", self.local_totals)
         self.histories = self.session.all_gather_object("history", lambda: [asdict(seen) for seen in self.history])
         self.signals = self.session.all_gather_object("signal", lambda: self.interrupted)
-        if self.strategy.shares and not self.session.hosted:
+        if self.strategy.shared_buffers and not self.session.hosted:
             raise ValueError(
                 f"{self.strategy!r} needs workers that share memory, which those of {self.on!r} do not"
             )
         common = Common.of(self.strategy, self.session, self.optimizer, self.x0)
         for rank in self.session.ranks:
             self.plan.programs.append(self.program(rank, gradient, batches, common))
-        if self.keeper is not None:
-            self.restore(self.keeper)
+        if self.checkpoints is not None:
+            self.restore(self.checkpoints)
         self.refuse_no_data()
 
     def agree(self, lengths: Lengths) -> None:
-        """All processes must have been asked for the same run."""
+        """Raise Mismatch unless all processes were asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
             "keep": self.keep,
@@ -236,7 +237,7 @@ class Job:
             raise ValueError("the data is empty: no worker got a single batch")
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
-        """One worker with its model and state."""
+        """Make one worker with its model and state."""
         params = buffers.copy_of(self.x0) if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
@@ -265,22 +266,22 @@ class Job:
         (self.session.pause if still else self.session.proceed)(rank)
 
     def save(self, program: Program, step: int) -> Generator[Request, None, bool]:
-        """One worker's part of a checkpoint, where there is a folder; whether that failed."""
-        if self.keeper is None:
+        """Write one worker's part of a checkpoint, where there is a folder; return whether that failed."""
+        if self.checkpoints is None:
             return False
-        failed = yield from self.keeper.save(program, step)
+        failed = yield from self.checkpoints.save(program, step)
         return failed
 
     def commit(self, program: Program, step: int, failed: bool) -> Iterator[Request]:
-        """The checkpoint counts from now on; where a part failed, all workers raise."""
-        if self.keeper is not None:
+        """Make the checkpoint count; where a part failed, raise on all workers."""
+        if self.checkpoints is not None:
             first = program is self.plan.programs[0]
-            yield from self.keeper.commit(program, step, failed, first, lambda: self.facts(step))
+            yield from self.checkpoints.commit(program, step, failed, first, lambda: self.facts(step))
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What a checkpoint knows of the run."""
+        """Return what a checkpoint keeps of the whole run."""
         coming = None if self.interrupted or self.plan.halts(step) else self.plan.halt_at
-        return {"told": self.told, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
+        return {"told": self.reported, "history": [asdict(seen) for seen in self.history], "halt_at": coming}
 
     def signature(self) -> dict[str, Any]:
         return {
@@ -291,16 +292,16 @@ class Job:
             "parameters": f"{self.x0.size} {self.x0.dtype}",
         }
 
-    def restore(self, keeper: Keeper) -> None:
+    def restore(self, checkpoints: CheckpointManager) -> None:
         """Go to the last whole checkpoint, if there is one."""
-        facts = keeper.restore(self.plan.programs, self.strategy)
+        facts = checkpoints.restore(self.plan.programs, self.strategy)
         if facts is None:
             return
-        with understood(str(keeper.folder.path)):
+        with understood(str(checkpoints.folder.path)):
             self.history = [Progress(**seen) for seen in facts["history"]]
             self.plan.halt_at = facts["halt_at"]  # `stop` had said so, and the others were ahead
             self.plan.halting = self.plan.halt_at is not None
-            self.told = (facts["told"][0], facts["told"][1])
+            self.reported = (facts["told"][0], facts["told"][1])
 
     # --- reports -----------------------------------------------------------------------------------------
 
@@ -315,8 +316,8 @@ class Job:
 
     def progress(self, program: Program, step: int) -> Progress:
         totals = Totals.of(self.totals())
-        fresh = (totals.loss - self.told[0], totals.counted - self.told[1])
-        self.told = totals.loss, totals.counted
+        fresh = (totals.loss - self.reported[0], totals.counted - self.reported[1])
+        self.reported = totals.loss, totals.counted
         return Progress(
             step=step,
             seconds=totals.seconds,
@@ -329,7 +330,7 @@ class Job:
         )
 
     def local_totals(self) -> dict[str, Any]:
-        """Counts of the workers in this process."""
+        """Return the counts of the workers in this process."""
         models, meters = [p.model for p in self.plan.programs], [self.meters[rank] for rank in self.session.ranks]
         return Totals(
             loss=sum(model.losses[0] for model in models),

@@ -1,4 +1,4 @@
-"""What a strategy lets all workers of a run hold in common."""
+"""Buffers that a strategy lets all workers of a host hold in common."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Common(NamedTuple):
-    """Buffers of all workers; None: each has its own. `updates` counts those of the moments, one float64."""
+    """Buffers of all workers; None: each has its own. `updates` counts updates of shared moments, one float64."""
 
     params: Buffer | None = None
     moments: tuple[Buffer, ...] | None = None
@@ -24,9 +24,9 @@ class Common(NamedTuple):
 
     @classmethod
     def of(cls, strategy: Strategy, session: Session, optimizer: Optimizer, x0: Buffer) -> Common:
-        """Made by every process, in one order."""
-        params = session.in_common("params", x0) if "params" in strategy.shares else None
-        if "moments" not in strategy.shares:
+        """Make the shared buffers, in the same order on every process."""
+        params = session.in_common("params", x0) if "params" in strategy.shared_buffers else None
+        if "moments" not in strategy.shared_buffers:
             return cls(params)
         moments = [session.in_common(f"moment {k}", each) for k, each in enumerate(optimizer.init(x0))]
         return cls(params, tuple(moments), session.in_common("updates", buffers.zeros(1, np.float64)))

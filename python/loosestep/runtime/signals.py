@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interruptible(first: Callable[[int], None]) -> Iterator[None]:
-    """Inside, in the main thread, the first signal calls `first` with its number, and a second one ends now.
+    """Call `first` with the number of the first signal, in the main thread; a second signal ends the program.
 
     SIGTERM is left alone where the program has a handler of its own, and SIGINT where its handler is not Python's,
     as in a program that embeds Python. A forked copy ends at the first.

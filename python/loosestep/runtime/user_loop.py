@@ -21,9 +21,8 @@ from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start, Update
 from loosestep.requests.worker import Worker
 from loosestep.runtime.plan import Plan
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program
-from loosestep.runtime.program import Model as ProgramModel
-from loosestep.strategies.base import Strategy
+from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
+from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
 from loosestep.transports.metered import Metered
@@ -41,15 +40,13 @@ NEXT_STEP = frozenset({Ready, Gradient, RollCall, type(None)})
 
 WANTS_GRADIENT = frozenset({Ready, Gradient, type(None)})
 
-SUPPORTED_NEEDS = frozenset({"own_batches", "own_rest", "epochs", "times"})
+SUPPORTED_NEEDS = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION, Need.EPOCH_LENGTH, Need.STEP_TIMES})
 """What a strategy may need and gets here as well: see `Parallel.shard`, `Parallel.ready`, `steps_per_epoch`."""
-
-UNSUPPORTED = {"own_update": "an update of its own"}
 
 RUN_IS_OVER = "the run has ended: step() belongs inside the `with optimizer:` that began it"
 
 
-class Model(ProgramModel, Protocol):
+class LoopModel(StepModel, Protocol):
     """What computes in a loop of the user's."""
 
     updates: int  # steps that the optimizer has made
@@ -58,9 +55,8 @@ class Model(ProgramModel, Protocol):
 def check_strategy(strategy: Strategy) -> None:
     """Raise TypeError for a strategy that needs more than a loop of the user's can give."""
     checks.instance("strategy", strategy, Strategy)
-    for need in sorted(strategy.needs - SUPPORTED_NEEDS):
-        what = UNSUPPORTED.get(need, need)
-        raise TypeError(f"{strategy} needs {what}, which a loop of your own cannot give: use loosestep.run")
+    for need in sorted(strategy.needs - SUPPORTED_NEEDS, key=lambda need: need.name):
+        raise TypeError(f"{strategy} needs {need.value}, which a loop of your own cannot give: use loosestep.run")
 
 
 class Connection:
@@ -87,7 +83,7 @@ class Connection:
         self.meter.waiting += seconds
         self.worker.communicating += seconds
 
-    def compute_with(self, model: Model) -> None:
+    def compute_with(self, model: LoopModel) -> None:
         """Let `model` perform compute requests."""
         self.handlers.update(model.handlers)
         native, session = self.session.native | model.native, self.session
@@ -122,7 +118,7 @@ class Loop:
     """
 
     def __init__(
-        self, strategy: Strategy, connection: Connection, model: Model, steps_per_epoch: int | None = None
+        self, strategy: Strategy, connection: Connection, model: LoopModel, steps_per_epoch: int | None = None
     ) -> None:
         self.connection, self.worker, self.model = connection, connection.worker, model
         self.endpoint, self.handlers = connection.endpoint, dict(connection.handlers)
@@ -233,7 +229,7 @@ class Loop:
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Complete what earlier rounds began, so that nothing is in flight while a state is saved or replaced."""
         self.connection.run_unmetered(self.program.drain())
 
@@ -298,7 +294,7 @@ class Loop:
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def finalize(self) -> None:
         """Go on without data for as long as the strategy wants this worker."""
         self.book_time()
         if isinstance(self.pending, RollCall):  # it was made when there might have been data
@@ -314,7 +310,7 @@ class Loop:
             return
         try:
             if error is None:
-                self.drain()
+                self.finalize()
                 self.connection.run_unmetered(last)
         except BaseException as failed:
             error = failed

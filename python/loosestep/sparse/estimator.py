@@ -16,19 +16,25 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from loosestep.foundation import checks
 from loosestep.sparse.diagnosis import Diagnosis
+from loosestep.sparse.linear_device import DeviceTrainer
 from loosestep.sparse.linear_trainer import Examples, Layout, Settings, Trainer
 from loosestep.sparse.losses import values
-from loosestep.sparse.matrix_checks import sound
-from loosestep.sparse.memory_errors import room
 from loosestep.sparse.parameters import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
-from loosestep.sparse.warm_start import Start
+from loosestep.sparse.validation import room, sound
+from loosestep.sparse.warm_start import AnyTrainer, Start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPARSE_INTERCEPT = 0.01  # of the step size: on sparse rows the intercept moves at every one, and would swing
 PENALTIES = ("l2", "l1", "elasticnet", None)
+WARPS = 1024  # of a GPU that take rows at once, where n_threads does not say
+ON_DEVICE = {
+    "average": False, "deterministic": False, "diagnose": False, "dtype": "float32", "regularize": "swept",
+    "head": "auto", "multi_class": "ovr",
+}  # fmt: skip
+"""Options that device='cuda' leaves no choice of, and what they must be."""
 
 
 class Hogwild(BaseEstimator):  # type: ignore[misc]
@@ -62,6 +68,19 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             raise ValueError("deterministic=True keeps all of the model in the head: head must be 'auto'")
         if self.deterministic and self.dtype != "float32":
             raise ValueError("deterministic=True keeps all of the model in the head, which is float32")
+        if self.device == "cuda":
+            self._check_device()
+
+    def _check_device(self) -> None:
+        """Refuse what the kernels of a GPU do not have."""
+        for name, wanted in ON_DEVICE.items():
+            if getattr(self, name, wanted) != wanted:
+                got = getattr(self, name)
+                raise ValueError(
+                    f"device='cuda' needs {name}={wanted!r}, got {got!r}: the GPU's kernels have no more"
+                )
+        if self.learning_rate == "adagrad":
+            raise ValueError("device='cuda' has no learning_rate='adagrad': choose another, or device='cpu'")
 
     def _check_numbers(self) -> None:
         for name in ("alpha", "epsilon"):
@@ -81,7 +100,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
     def _choices(self) -> dict[str, tuple[Any, ...]]:
         return {
             "loss": self.losses, "penalty": PENALTIES, "dtype": ("float32", "bfloat16"), "adds": ("racy", "exact"),
-            "regularize": ("swept", "touched"),
+            "regularize": ("swept", "touched"), "device": ("cpu", "cuda"),
         }  # fmt: skip
 
     def _settings(self, outputs: int, sparse: bool) -> Settings:
@@ -94,7 +113,8 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             loss, rate, outputs, alpha * (1 - share), alpha * share, self.epsilon,
             float(self.fit_intercept) * (SPARSE_INTERCEPT if sparse else 1.0), self.regularize,
             threads(self.n_threads), self.head, self.period, self.adds, self.dtype, int(self.average),
-            self.deterministic, self.diagnose, seed=seed,
+            self.deterministic, self.diagnose, seed=seed, device=self.device,
+            warps=WARPS if self.n_threads in (None, -1) else threads(self.n_threads),
         )  # fmt: skip
 
     def _loss(self, outputs: int) -> str:
@@ -108,7 +128,11 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _train_there(self, examples: Examples, settings: Settings, held_out: Examples | None) -> None:
         counts = examples.counts(settings.threads)
-        trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
+        trainer: AnyTrainer
+        if settings.device == "cuda":
+            trainer = DeviceTrainer(settings, examples.features)
+        else:
+            trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
         if self._warm():
             self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
@@ -120,14 +144,18 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         """Whether a fit begins at the weights that are there."""
         return bool(self.warm_start) and hasattr(self, "coef_")
 
-    def _begin(self, trainer: Trainer, outputs: int, features: int) -> None:
+    def _begin(self, trainer: AnyTrainer, outputs: int, features: int) -> None:
         start = Start.of(self, outputs, features)
         if start is not None:
             trainer.load(start.coef, start.intercept)
-            if start.squares is not None and trainer.settings.rate.name == "adagrad":
+            if (
+                start.squares is not None
+                and isinstance(trainer, Trainer)
+                and trainer.settings.rate.name == "adagrad"
+            ):
                 trainer.load_squares(start.squares)
 
-    def _laid(self, trainer: Trainer, examples: Examples) -> Any:
+    def _laid(self, trainer: AnyTrainer, examples: Examples) -> Any:
         """All rows at once, or a function that lays out one block after the other."""
         if self.block_rows is None or self.block_rows >= len(examples):
             rows = trainer.lay(examples)
@@ -137,7 +165,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         random = np.random.default_rng(trainer.settings.seed)
         return lambda: (trainer.lay(examples.part(*parts[place])) for place in random.permutation(len(parts)))
 
-    def _epochs(self, trainer: Trainer, laid: Any, touched: Any, held_out: Examples | None) -> None:
+    def _epochs(self, trainer: AnyTrainer, laid: Any, touched: Any, held_out: Examples | None) -> None:
         best, without = np.inf, 0
         self.loss_curve_: list[float] = []
         for _ in range(self.max_iter):
@@ -152,7 +180,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         if self.tol is not None:
             warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=5)
 
-    def _epoch(self, trainer: Trainer, laid: Any, touched: Any, held_out: Examples | None = None) -> float:
+    def _epoch(self, trainer: AnyTrainer, laid: Any, touched: Any, held_out: Examples | None = None) -> float:
         """One pass: its mean loss, or that of what is held out."""
         began, steps = time.perf_counter(), trainer.steps
         loss = trainer.epoch(laid(), touched)
@@ -164,14 +192,14 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             print(f"epoch {trainer.epochs}: loss {loss:.6g}, {rate:,.0f} examples/s", flush=True)
         return loss
 
-    def _held_out_loss(self, trainer: Trainer, held_out: Examples) -> float:
+    def _held_out_loss(self, trainer: AnyTrainer, held_out: Examples) -> float:
         """By the weights as they are, averaged ones where they are asked for."""
         coef, intercept = trainer.read()
         scores = held_out.matrix() @ coef.T + intercept
         losses = values(trainer.settings.loss, scores, held_out.targets, self.epsilon)
         return float(np.average(losses, weights=held_out.weights))
 
-    def _keep(self, trainer: Trainer) -> None:
+    def _keep(self, trainer: AnyTrainer) -> None:
         if trainer.cut:
             words = (
                 f"{trainer.cut} slopes of the loss were beyond 1e12 and cut off: the step size is too large for "
@@ -185,8 +213,9 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         self.t_ = 1.0 + trainer.steps
         self.n_iter_ = trainer.epochs
         self._trainer = trainer
-        self._show("squares_", trainer.squares() if trainer.settings.rate.name == "adagrad" else None)
-        self._show("diagnosis_", Diagnosis.of(trainer) if self.diagnose else None)
+        host = trainer if isinstance(trainer, Trainer) else None
+        self._show("squares_", host.squares() if host and host.settings.rate.name == "adagrad" else None)
+        self._show("diagnosis_", Diagnosis.of(host) if host and self.diagnose else None)
 
     def _show(self, name: str, value: Any) -> None:
         """Set an attribute that only some options have; what an earlier call set goes."""
@@ -211,7 +240,13 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         def layout() -> Layout:
             return Layout.of(settings, counts, len(examples))
 
-        trainer = Trainer(settings, layout()) if start is None else start.trainer(before, settings, layout)
+        trainer: AnyTrainer
+        if start is not None:
+            trainer = start.trainer(before, settings, layout, examples.features)
+        elif settings.device == "cuda":
+            trainer = DeviceTrainer(settings, examples.features)
+        else:
+            trainer = Trainer(settings, layout())
         self._epoch(trainer, self._laid(trainer, examples), trainer.touched(counts, len(examples)))
         self._keep(trainer)
 

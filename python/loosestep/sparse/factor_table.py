@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from loosestep import _core
 from loosestep.foundation import buffers
 from loosestep.sparse.ratings import Floats
-from loosestep.sparse.sample_weights import narrowed
+from loosestep.sparse.validation import narrowed
 
 LINE = 16
 """Elements that a row's length is a multiple of."""

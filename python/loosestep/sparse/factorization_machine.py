@@ -18,11 +18,9 @@ from loosestep.foundation import checks
 from loosestep.foundation.errors import Diverged
 from loosestep.sparse.factor_table import LINE, aligned
 from loosestep.sparse.labels import Classes, probabilities
-from loosestep.sparse.matrix_checks import sound
-from loosestep.sparse.memory_errors import room
 from loosestep.sparse.parameters import flag, generator, seeded, threads, unchanged
 from loosestep.sparse.ratings import Floats
-from loosestep.sparse.sample_weights import narrowed, narrowed_weights, row_weights
+from loosestep.sparse.validation import narrowed, narrowed_weights, room, row_weights, sound
 
 HEAD = 4
 """Numbers of a feature beside its factors: w, AdaGrad's sums of w and of v, and one that is not used."""

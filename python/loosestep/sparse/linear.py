@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from loosestep.sparse.estimator import Hogwild
 from loosestep.sparse.labels import Classes, probabilities
 from loosestep.sparse.linear_trainer import Examples
-from loosestep.sparse.sample_weights import narrowed, narrowed_weights, row_weights
+from loosestep.sparse.validation import narrowed, narrowed_weights, row_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +55,10 @@ class HogwildClassifier(Classes, Hogwild):
     block_rows: lay out so many rows at a time (for memory-mapped data); None: all at once.
     deterministic: same seed and n_threads, same bits: all coordinates in the head, merged in the threads' order.
     diagnose: measure conflicts between threads; see `diagnosis_`.
+    device: 'cpu', or 'cuda' (needs CuPy): passes run on the GPU, where n_threads warps (None: 1024) take rows at
+        once; classes are trained one after another; the penalty shrinks the weights every `period` rows ('auto':
+        16 times a pass). There learning_rate 'adagrad', average, deterministic, diagnose, head, bfloat16,
+        'touched' and 'multinomial' are refused.
 
     Values are float32 in the engine. Raises ValueError for bad parameters and data, FloatingPointError where the
     weights are no longer finite.
@@ -103,6 +107,7 @@ class HogwildClassifier(Classes, Hogwild):
         block_rows: int | None = None,
         deterministic: bool = False,
         diagnose: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         for name, value in locals().copy().items():
             if name not in ("self", "__class__"):
@@ -237,6 +242,7 @@ class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
         block_rows: int | None = None,
         deterministic: bool = False,
         diagnose: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         for name, value in locals().copy().items():
             if name not in ("self", "__class__"):

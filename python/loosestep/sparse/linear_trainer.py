@@ -46,6 +46,8 @@ class Settings:
     diagnose: bool = False
     discipline: str = "free"
     seed: int = 0
+    device: str = "cpu"
+    warps: int = 1024  # of a GPU, that take rows at once
 
 
 @dataclass

@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Diverged
+from loosestep.sparse import mf_device
 from loosestep.sparse.factor_table import Table
-from loosestep.sparse.memory_errors import room
 from loosestep.sparse.mf_trainer import Training
 from loosestep.sparse.parameters import flag, generator, real, seeded, threads, unchanged
 from loosestep.sparse.ratings import Floats, Ratings, check_shape, pairs, read
+from loosestep.sparse.validation import room
 
 FIXED = (
     "n_components", "fit_intercept", "feedback", "schedule", "dtype", "init_scale", "shape", "random_state"
@@ -68,6 +69,8 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         a row whose held-out RMSE is not tol below the best one.
     shape: (users, items), where fit's ratings do not show all of them.
     verbose: whether to print a line an epoch.
+    device: "cpu", or "cuda" (needs CuPy): epochs run on the GPU, where n_threads warps (None: 1024) take ratings
+        at once. It needs schedule "backoff", algorithm "hogwild", l2_scale "rating", explicit feedback, float32.
 
     Fitted: `user_factors_` (users, k), `components_` (k, items), `user_bias_`, `item_bias_`, `mean_`, `n_iter_`,
     `rmse_` (an epoch's training error, each rating before its own update), `validation_rmse_`.
@@ -114,6 +117,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         shape: tuple[int, int] | None = None,
         random_state: Any = None,
         verbose: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         self.n_components = n_components
         self.fit_intercept = fit_intercept
@@ -140,6 +144,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.shape = shape
         self.random_state = random_state
         self.verbose = verbose
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> MatrixFactorization:
         """Learn from ratings; what was fitted before is forgotten, but stays if this raises.
@@ -279,6 +284,9 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         checks.one_of("adds", self.adds, ("racy", "exact"))
         checks.one_of("dtype", self.dtype, ("float32", "bfloat16"))
         self._check_rotation()
+        checks.one_of("device", self.device, ("cpu", "cuda"))
+        if self.device == "cuda":
+            mf_device.check_options(self)
         if self.adds == "exact" and (self.algorithm != "hogwild" or self.dtype != "float32"):
             raise ValueError("adds='exact' is for algorithm='hogwild' and dtype='float32'")
         if not 0 < self.validation_fraction < 1:

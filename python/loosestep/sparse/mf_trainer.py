@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from loosestep import _core
+from loosestep.sparse import mf_device
 from loosestep.sparse.factor_table import Table
 from loosestep.sparse.parameters import threads
 from loosestep.sparse.ratings import Floats, Ratings
@@ -34,6 +35,9 @@ class Training:
     def of(cls, options: Any, tables: tuple[Table, Table], ratings: Ratings, mean: float, seed: int) -> Training:
         """Of the estimator's options; lays the ratings out."""
         users, items = tables
+        if options.device == "cuda":
+            values = ratings.values - np.float32(mean)
+            return cls(users, items, mf_device.visitor(options, tables, ratings, values, seed))
         factors = _core.Factors(
             users.native(options.l2, _by_degree(options, ratings.users, len(users.rows))),
             items.native(options.l2, _by_degree(options, ratings.items, len(items.rows))),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.foundation import checks
-from loosestep.sparse.matrix_checks import sound
+from loosestep.sparse.validation import sound
 
 Index: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from loosestep.foundation import checks
+from loosestep.sparse.linear_device import DeviceTrainer
 from loosestep.sparse.linear_trainer import Trainer
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loosestep.sparse.linear_trainer import Layout, Settings
+
+
+AnyTrainer: TypeAlias = "Trainer | DeviceTrainer"
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,32 @@ class Start:
             checks.integer("n_iter_", getattr(estimator, "n_iter_", 0), 0),
         )
 
-    def trainer(self, before: Trainer | None, settings: Settings, layout: Callable[[], Layout]) -> Trainer:
-        """A trainer that goes on from here with these settings: the one before where it will do."""
-        averages = before is not None and self._is_the_mean_of(before, settings)
-        if before is None:
+    def trainer(
+        self, before: AnyTrainer | None, settings: Settings, layout: Callable[[], Layout], features: int
+    ) -> AnyTrainer:
+        """Return a trainer that goes on from here with these settings: the one before where it will do."""
+        if settings.device == "cuda":
+            return self._on_device(before, settings, features)
+        host = before if isinstance(before, Trainer) else None
+        averages = host is not None and self._is_the_mean_of(host, settings)
+        if host is None:
             trainer = Trainer(settings, layout(), passes=self.epochs)
         else:
-            trainer = before.going_on(settings, layout, anew=bool(settings.average) and not averages)
+            trainer = host.going_on(settings, layout, anew=bool(settings.average) and not averages)
         if not averages:
             trainer.load(self.coef, self.intercept)
         if self.squares is not None and settings.rate.name == "adagrad":
             trainer.load_squares(self.squares)
         trainer.steps, trainer.epochs, trainer.cut = self.steps, self.epochs, 0
+        return trainer
+
+    def _on_device(self, before: AnyTrainer | None, settings: Settings, features: int) -> DeviceTrainer:
+        if isinstance(before, DeviceTrainer):
+            trainer = before.going_on(settings, features)
+        else:
+            trainer = DeviceTrainer(settings, features, passes=self.epochs)
+        trainer.load(self.coef, self.intercept)
+        trainer.steps, trainer.epochs = self.steps, self.epochs
         return trainer
 
     def _is_the_mean_of(self, before: Trainer, settings: Settings) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -66,8 +66,12 @@ class AdaptiveLocalSGD(Strategy):
                 raise ValueError(f"time_share must be below 1, got {self.time_share!r}")
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset() if self.time_share is None else frozenset({"times"})
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset() if self.time_share is None else frozenset({Need.STEP_TIMES})
+
+    def cost(self, n: int, d: int) -> Cost:
+        whole, numbers = cost_of_mean(n, d), cost_of_mean(n, 1 if self.time_share is None else 2)
+        return Cost(whole.values, whole.messages + numbers.messages, 8 * numbers.values)
 
     def init(self, worker: Worker) -> State:
         return State(period=self.period, computing=worker.computing, communicating=worker.communicating)
@@ -85,21 +89,21 @@ class AdaptiveLocalSGD(Strategy):
             state.period = self.limited(ceil(min(2 * state.period, wanted)))
 
     def limited(self, period: int) -> int:
-        """From 1 to the longest."""
+        """Return the period, at least 1 and at most the longest."""
         return max(1, min(period, self.longest))
 
     def by_distance(self, worker: Worker, alone: Buffer) -> Generator[Request, None, float]:
-        """By what the period is multiplied."""
+        """Average the drift, and return by what the period is multiplied."""
         ops.subtract(alone, worker.params, alone)
-        drift = worker.numbers("drift", 1)
+        drift = worker.workspace("drift", 1, "float64")
         drift[0] = ops.norm(alone) ** 2
         yield AllReduce(drift, op="mean", weight=worker.samples)
         assert self.distance is not None
         return min(2.0, sqrt(self.distance / drift[0])) if drift[0] else 2.0
 
     def by_time(self, worker: Worker, state: State) -> Generator[Request, None, float]:
-        """The period at which communication takes its share; these two numbers count in the next round."""
-        costs = worker.numbers("costs", 2)
+        """Return the period at which communication takes its share; this exchange counts in the next round."""
+        costs = worker.workspace("costs", 2, "float64")
         costs[:] = worker.communicating - state.communicating, -(worker.computing - state.computing) / state.period
         state.computing, state.communicating = worker.computing, worker.communicating
         yield AllReduce(costs, op="min")

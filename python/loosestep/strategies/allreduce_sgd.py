@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import Update
-from loosestep.strategies.base import State, Strategy, mean_gradient
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean_gradient, mean_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,9 @@ class AllReduceSGD(Strategy):
     def __post_init__(self) -> None:
         checks.integer("bucket_bytes", self.bucket_bytes)
         checks.integer("first_bytes", self.first_bytes)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean_gradient(n, d, self.bucket_bytes, self.first_bytes)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield from mean_gradient(worker, self.bucket_bytes, self.first_bytes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,12 +67,18 @@ class Averaged(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round."""
+        """Return the local steps of a round."""
         return int(getattr(self.strategy, "period", 1))
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
         return self.strategy.needs
+
+    def cost(self, n: int, d: int) -> Cost | None:
+        return self.strategy.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        return self.strategy.largest_cost(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(average=worker.copy_of_params(), counted=0, inner=self.strategy.init(worker))
@@ -86,6 +92,6 @@ class Averaged(Strategy):
             ops.lerp(state.average, worker.params, 1 / state.counted if self.rate is None else self.rate)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The average, of which every worker holds the same copy."""
+        """Copy the average: every worker holds the same."""
         ops.copy(state.average, out)
         yield from ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,9 @@ class AveragedDownpour(Strategy):
         checks.positive("weight", self.weight, zero=True)
         checks.at_most("weight", self.weight, 1)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
+
     def init(self, worker: Worker) -> State:
         center, average = (worker.shared(name, like=worker.params) for name in ("center", "average"))
         return State(center=center, average=average, pulled=worker.copy_of_params())
@@ -61,5 +64,5 @@ class AveragedDownpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The average."""
+        """Fetch the average."""
         yield Fetch(state.average, into=out)

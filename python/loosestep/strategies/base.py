@@ -1,10 +1,12 @@
-"""What a parallel-SGD method is: a frozen description, explicit state, one round as a generator of requests."""
+"""The base of every method: a frozen description, explicit state, a round as a generator of requests."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from enum import Enum
+from math import ceil
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from loosestep import ops
 from loosestep.foundation.value import Value
@@ -12,7 +14,6 @@ from loosestep.requests import AllReduce, Fetch, Ready, Start, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.requests.worker import Worker
@@ -30,13 +31,55 @@ class State(SimpleNamespace):
     """
 
 
-def pieces(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
-    """Every leaf of a state: (full name, the State that holds it, its key, its value)."""
+def leaves(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
+    """Yield every leaf of a state: (full name, the State that holds it, its key, its value)."""
     for key, value in sorted(vars(state).items()):
         if isinstance(value, State):
-            yield from pieces(value, f"{path}.{key}")
+            yield from leaves(value, f"{path}.{key}")
         else:
             yield f"{path}.{key}", state, key, value
+
+
+class Need(Enum):
+    """What a strategy needs of a training loop besides gradients and updates; `Strategy.needs` is a set of these.
+
+    `loosestep.run` gives all of them. A PyTorch loop gives all but SKIPPED_UPDATES, some by a call of the user's.
+
+    SKIPPED_UPDATES: a gradient may be taken that no update of the local optimizer follows.
+    GLOBAL_BATCHES: batches hold the rows of all workers, and each worker takes its part of them by
+        `worker.fractions`: `data.global_batches` in `run`, `optimizer.shard` in PyTorch.
+    PARTIAL_PARTICIPATION: some rounds pass in which a worker takes no gradient: `optimizer.ready()` in PyTorch.
+    EPOCH_LENGTH: the steps of an epoch are known: `steps_per_epoch=`.
+    STEP_TIMES: `worker.computing` and `worker.communicating` are measured when a round begins.
+    """
+
+    SKIPPED_UPDATES = "an update of its own"
+    GLOBAL_BATCHES = "batches of all workers"
+    PARTIAL_PARTICIPATION = "rounds in which a worker rests"
+    EPOCH_LENGTH = "the length of an epoch"
+    STEP_TIMES = "the times of steps"
+
+
+class Cost(NamedTuple):
+    """What a worker sends in a round, headers not counted: the mean over all workers.
+
+    values: numbers of the parameters' type.
+    messages: also empty ones.
+    nbytes: bytes in other formats, besides: the words of a codec, or float64 numbers.
+    """
+
+    values: float
+    messages: float
+    nbytes: float = 0.0
+
+    def total(self, itemsize: int) -> float:
+        """Return the bytes, where a value has that many."""
+        return self.values * itemsize + self.nbytes
+
+
+def cost_of_mean(n: int, d: float) -> Cost:
+    """Return what a worker sends for a mean of d values over n workers: an all-reduce by direct exchange."""
+    return Cost(2 * (n - 1) / n * d, 2 * (n - 1))
 
 
 class Strategy(Value):
@@ -44,48 +87,68 @@ class Strategy(Value):
 
     `init(worker)` makes the state. `round(worker, state)` yields the requests of one round and returns; what
     outlives the round is in `state`, never in the generator or in `self`. `consensus` yields what brings the
-    parameters to evaluate and to save into `out`. With another number of workers than wrote a checkpoint all begin
-    at `consensus_in` (a buffer, or a State: its buffers in order), with the state that `init` makes there.
+    parameters to evaluate and to save into `out`. All other methods have defaults.
+
+    synchronous: all workers meet in every round.
+    attends: asynchronous, but workers wait for each other, so that those without data stay in all rounds.
+    identity_at_one: with one worker it is the plain local optimizer, bit for bit.
+    needs: what else a training loop must give: a set of `Need`.
+    replicas_agree: when a round ends all replicas are the same.
+    consensus_is: 'collective' if all workers take part in `consensus`, 'one-sided' if one can do it alone.
+    consensus_in: the part of a checkpoint whose mean over workers is the consensus, a buffer, or a State (its
+        buffers in order). With another number of workers all begin there, with the state that `init` makes. The
+        mean of 'params' is weighted by `weigh`.
     """
 
-    synchronous: ClassVar[bool] = True  # all workers meet in every round
-    attends: ClassVar[bool] = False  # asynchronous, but workers wait for each other: those without data stay
-    identity_at_one: ClassVar[bool] = False  # with one worker: the plain local optimizer, bit for bit
-    needs: ClassVar[frozenset[str]] = frozenset()  # 'own_update', 'own_batches', 'own_rest', 'epochs', 'times'
-    replicas_agree: ClassVar[bool] = False  # when a round ends all replicas are the same
+    synchronous: ClassVar[bool] = True
+    attends: ClassVar[bool] = False
+    identity_at_one: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    replicas_agree: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
-    consensus_in: ClassVar[str] = "params"  # the mean over workers of this part of a checkpoint is the consensus;
-    # that of the parameters is weighted by `weigh`
+    consensus_in: ClassVar[str] = "params"
 
     @property
-    def shares(self) -> tuple[str, ...]:
-        """Which buffers all workers of a host hold in common: 'params', 'moments' (with their step counter)."""
+    def shared_buffers(self) -> tuple[str, ...]:
+        """Return which buffers workers of a host have in common: 'params', 'moments' (with their step counter)."""
         return ()
 
     @property
     def stages(self) -> tuple[tuple[Strategy, float | None], ...]:
-        """(strategy, epochs) one after the other, the last without an end: itself alone, but for a schedule."""
+        """Return (strategy, epochs) pairs in order, the last without an end: itself alone, except for `Stages`."""
         return ((self, None),)
 
     @classmethod
     def example(cls) -> Strategy:
-        """An instance for contract tests; override where a class has no complete defaults."""
+        """Return an instance for contract tests; override where a class has no complete defaults."""
         return cls()
 
+    def cost(self, n: int, d: int) -> Cost | None:
+        """Return what a round of n workers and d parameters sends, or None where no formula says it.
+
+        Of the first round, and of all that are like it. The banner prints it, and the contract tests compare it
+        with what is metered. Averages of the local optimizer's buffers are not counted.
+        """
+        return None
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """Return the most that any round sends, where rounds differ."""
+        return self.cost(n, d)
+
     def init(self, worker: Worker) -> State:
-        """The state that must survive a crash."""
+        """Return the state that must survive a crash; `worker.params` are where the run begins."""
         return State()
 
     def warnings(self, size: int) -> list[str]:
-        """What so many workers should know before they begin: a sentence each, with the numbers."""
+        """Return what so many workers should know before they begin: a sentence each, with the numbers."""
         return []
 
     @abstractmethod
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        """The requests of one round, as the paper's pseudo-code."""
+        """Yield the requests of one round, as the paper's pseudo-code."""
 
     def data_ended(self, worker: Worker, state: State) -> Iterator[Request]:
-        """The requests of a worker whose data has ended, and which begins no further round while others may go on.
+        """Yield the requests of a worker whose data has ended, while others may go on.
 
         Workers that stay in all rounds are not asked. Others are asked again after every checkpoint, so `state`
         must know what was done.
@@ -93,11 +156,11 @@ class Strategy(Value):
         return iter(())
 
     def weigh(self, worker: Worker) -> float:
-        """What a replica weighs in an average of a round: the samples that its worker used in it."""
+        """Return what a replica weighs in an average of a round: the samples that its worker used in it."""
         return worker.samples
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The mean of the replicas, the same on every worker.
+        """Yield what brings the mean of the replicas into `out`, the same on every worker.
 
         Inside a round it is weighted as the average that ends the round; between two the replicas may agree.
         """
@@ -109,7 +172,7 @@ class Strategy(Value):
 def mean_gradient(
     worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20
 ) -> Iterator[Request]:
-    """A step whose gradient becomes the mean over all samples; parts are sent while later ones are computed."""
+    """Yield a step whose gradient becomes the mean over all samples; parts are sent while later ones are made."""
     sent = []
     for bucket in worker.buckets(bucket_bytes, first_bytes):
         yield Ready(bucket)
@@ -120,8 +183,14 @@ def mean_gradient(
         yield Wait(request)
 
 
+def cost_of_mean_gradient(n: int, d: int, bucket_bytes: int = 25 << 20, first_bytes: int = 1 << 20) -> Cost:
+    """Return what a worker sends in `mean_gradient` of float32 values, in buckets that are full."""
+    buckets = 1 + ceil(max(0, 4 * d - min(bucket_bytes, first_bytes)) / bucket_bytes)
+    return Cost(cost_of_mean(n, d).values, buckets * cost_of_mean(n, d).messages)
+
+
 def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Request]:
-    """What an average does to the local optimizer's buffers: 'average' them, 'reset' them to 0, or 'keep' them."""
+    """Average the local optimizer's buffers ('average'), zero them ('reset') or leave them ('keep')."""
     for moment in () if policy == "keep" else worker.moments:
         if policy == "average":
             yield AllReduce(moment, op="mean", weight=weight)
@@ -130,9 +199,10 @@ def settle_moments(worker: Worker, policy: str, weight: float) -> Iterator[Reque
 
 
 def note_rate(worker: Worker, eta: State, rate: float) -> None:
-    """Keep a learning rate when a round begins, and its ratio to that of the round before (1 after a rate of 0).
+    """Record the learning rate with which a round begins, and its ratio to that of the round before.
 
-    What was divided by the one and is multiplied by the other grows by this ratio: momentum in units of gradients.
+    The ratio is 1 after a rate of 0. Momentum in units of gradients that was divided by the one rate and is
+    multiplied by the other grows by it.
     """
     if eta.round != worker.round:  # else it was resumed in its middle
         eta.ratio = rate / eta.rate if eta.rate else 1.0
@@ -145,7 +215,7 @@ def no_rate() -> State:
 
 
 def outer_cautions(period: int, rate: float, momentum: float) -> list[str]:
-    """The warning of an outer step that moves much farther than the workers did in a short round."""
+    """Return a warning if an outer step moves much farther than the workers did in a short round."""
     if momentum >= 1:
         return [f"momentum {momentum:g} never dies away: it must be below 1"]
     gain = round(rate / (1 - momentum), 9)  # 0.2 / (1 - 0.9) is 2
@@ -159,13 +229,13 @@ def outer_cautions(period: int, rate: float, momentum: float) -> list[str]:
 
 
 def steps_taken(worker: Worker, state: State) -> Buffer:
-    """What the worker has moved by since it pulled; there until it pulls again."""
+    """Return by how much the worker has moved since it pulled, in `state.pulled`: valid until it pulls again."""
     ops.subtract(worker.params, state.pulled, state.pulled)
     steps: Buffer = state.pulled
     return steps
 
 
 def pull(worker: Worker, state: State, shared: Shared, version: Buffer | None = None) -> Iterator[Request]:
-    """Go on from a shared variable; what it is now is kept, for the steps that follow."""
+    """Fetch a shared variable into the parameters, and keep a copy in `state.pulled` to measure steps from."""
     yield Fetch(shared, into=worker.params, version=version)
     ops.copy(worker.params, state.pulled)

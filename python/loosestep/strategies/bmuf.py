@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy, outer_cautions
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,11 +61,14 @@ class BMUF(Strategy):
             checks.positive("block_momentum", self.block_momentum, zero=True)
 
     def momentum(self, size: int) -> float:
-        """m for that many workers."""
+        """Return m for that many workers."""
         return min(0.5, 1 - 1 / size) if self.block_momentum is None else self.block_momentum
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.rate, self.momentum(size))
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), moved=buffers.like(worker.params))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import Gradient, Mix, Start, Update, Wait
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.topologies.base import Topology
 from loosestep.topologies.ring import Ring
 
@@ -27,7 +27,7 @@ class CDSGD(Strategy):
     eta h_max < 1 + lambda_min(W). Mixing weights stay as they are when a worker's data ends (they must, to
     conserve the mean); it then adds no gradient.
 
-    topology: who mixes with whom: Complete(), Ring(), Torus().
+    topology: which workers mix, a doubly stochastic `Topology`: `Complete()`, `Ring()`, `Torus()` and others.
 
     A round sends d values to each neighbour, one message each.
 
@@ -47,10 +47,20 @@ class CDSGD(Strategy):
 
     def __post_init__(self) -> None:
         checks.instance("topology", self.topology, Topology)
+        if self.topology.stochastic != "doubly":
+            raise ValueError(f"topology must be doubly stochastic, to conserve the mean, got {self.topology!r}")
 
     def weigh(self, worker: Worker) -> float:
-        """The plain mean: W conserves it."""
+        """Return 1: W conserves the plain mean."""
         return 1.0
+
+    def cost(self, n: int, d: int) -> Cost:
+        degree = self.topology.degree(n)
+        return Cost(degree * d, degree)
+
+    def init(self, worker: Worker) -> State:
+        self.topology.check_size(worker.size)
+        return State()
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         weights = self.topology.weights(worker.rank, worker.size, worker.round)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loosestep.foundation import checks
+from loosestep.strategies.base import Cost, cost_of_mean
 from loosestep.strategies.delayed import LateAverage
 
 
@@ -38,5 +39,8 @@ class CoCoDSGD(LateAverage):
 
     @property
     def delay(self) -> int:  # type: ignore[override]
-        """A whole round."""
+        """Return the period: an average has a whole round to arrive."""
         return self.period
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)

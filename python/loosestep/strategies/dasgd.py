@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loosestep import ops
 from loosestep.foundation import checks
+from loosestep.strategies.base import Cost, cost_of_mean
 from loosestep.strategies.delayed import LateAverage
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class DaSGD(LateAverage):
     @property
     def corrects(self) -> bool:
         return self.merge == "correct"
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def receive(self, worker: Worker, state: State) -> None:
         if self.merge == "lerp":

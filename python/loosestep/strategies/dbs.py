@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep.foundation import checks
 from loosestep.requests import AllGather
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +73,12 @@ class DBS(Strategy):
 
     @property
     def period(self) -> int:
-        """Steps of a round."""
+        """Return the local steps of a round."""
         return int(getattr(self.strategy, "period", 1))
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return self.strategy.needs | {"own_batches"}
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return self.strategy.needs | {Need.GLOBAL_BATCHES}
 
     @property
     def replicas_agree(self) -> bool:  # type: ignore[override]
@@ -92,13 +92,21 @@ class DBS(Strategy):
     def consensus_in(self) -> str:  # type: ignore[override]
         return self.strategy.consensus_in.replace("state.", "state.inner.")
 
+    def cost(self, n: int, d: int) -> Cost | None:
+        return self.strategy.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """Return the cost of a round after which speeds are gathered."""
+        most = self.strategy.largest_cost(n, d)
+        return most and Cost(most.values, most.messages + n - 1, most.nbytes + 8 * (n - 1))
+
     def init(self, worker: Worker) -> State:
         shares, speeds = [1 / worker.size] * worker.size, [0.0] * worker.size
         inner = self.strategy.init(worker)
         return State(inner=inner, shares=shares, speeds=speeds, samples=0, rounds=0, since=worker.computing)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        worker.shares = state.shares
+        worker.fractions = state.shares
         yield from self.strategy.round(worker, state.inner)
         state.samples += worker.samples
         state.rounds += 1
@@ -106,9 +114,12 @@ class DBS(Strategy):
             yield from self.measure(worker, state)
 
     def measure(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Everybody learns everybody's speed."""
+        """Gather the speeds of all workers, and choose new shares."""
         seconds = worker.computing - state.since
-        mine, all_of_them = worker.numbers("speed", 1), worker.numbers("speeds", worker.size)
+        mine, all_of_them = (
+            worker.workspace("speed", 1, "float64"),
+            worker.workspace("speeds", worker.size, "float64"),
+        )
         mine[0] = state.samples / seconds if seconds > 0 else 0.0
         yield AllGather(mine, all_of_them)
         state.samples, state.since = 0, worker.computing
@@ -116,13 +127,13 @@ class DBS(Strategy):
         state.shares = self.shared_anew(state.shares, state.speeds)
 
     def smoothed(self, before: float, measured: float) -> float:
-        """A worker's speed; one that computed nothing keeps the speed of before."""
+        """Return a worker's smoothed speed; one that computed nothing keeps its speed."""
         if not before or not measured:
             return measured or before
         return self.smoothing * before + (1 - self.smoothing) * measured
 
     def shared_anew(self, shares: list[float], speeds: list[float]) -> list[float]:
-        """In proportion to the speeds, once all are known."""
+        """Return shares in proportion to the speeds, once all are known."""
         if not all(speeds):
             return shares
         wanted = [speed / sum(speeds) for speed in speeds]
@@ -132,5 +143,5 @@ class DBS(Strategy):
         return [share / sum(wanted) for share in wanted]
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """That of its strategy."""
+        """Yield the consensus of the inner strategy."""
         yield from self.strategy.consensus(worker, state.inner, out)

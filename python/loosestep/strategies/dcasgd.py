@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ class DCASGD(Strategy):
 
         v <- decay v + (1 - decay) s s,  c <- c + s - strength s s (c - b) / sqrt(v + 1e-12),  b <- c
 
-    and it pulls b, so that nobody comes between. With SGD(eta), s = -eta g, this is
+    and it pulls b, so that no other push comes between. With SGD(eta), s = -eta g, this is
     c <- c - eta (g + lambda g g (c - b)) of the paper with lambda = strength / sqrt(mean of g g), whatever eta is.
 
     strength: lambda_0 of the adaptive form. 0 is plain asynchronous SGD. Where eta strength |g| comes near 2 in
@@ -54,7 +54,7 @@ class DCASGD(Strategy):
 
     @classmethod
     def example(cls) -> DCASGD:
-        """Stable at the gradients of the contract tests."""
+        """Return one that is stable at the gradients of the contract tests."""
         return cls(strength=0.1)
 
     def __post_init__(self) -> None:
@@ -64,8 +64,11 @@ class DCASGD(Strategy):
 
     @property
     def epsilon(self) -> float:
-        """A constant strength is divided by the root of 1."""
+        """Return 0 for a constant strength, which is divided by the root of 1."""
         return 0.0 if self.decay == 1 else EPSILON
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         pulled, squares = worker.copy_of_params(), worker.copy_of_params()
@@ -82,10 +85,10 @@ class DCASGD(Strategy):
         yield from pull(worker, state, mine)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)
 
 
 def backup(rank: int) -> str:
-    """The name of what that worker has pulled, where the center is kept."""
+    """Return the name of the shared variable that holds what a worker has pulled."""
     return f"backup_{rank}"

@@ -1,4 +1,4 @@
-"""Decoupled DiLoCo: learners that wait for nobody, and fragments that a quorum of them moves."""
+"""Decoupled DiLoCo: learners that never wait for each other, and fragments that a quorum of them moves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, outer_cautions
+from loosestep.strategies.base import Cost, State, Strategy, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -23,7 +23,7 @@ NEVER = -1
 
 
 def radial_directional(deltas: Sequence[Buffer], weights: Sequence[float], out: Buffer) -> None:
-    """out = (sum w |D| / sum w) phi(sum w phi(D)), phi(v) = v / |v|: as long as the deltas are on average.
+    """Set out = (sum w |D| / sum w) phi(sum w phi(D)), phi(v) = v / |v|: as long as the deltas are on average.
 
     A plain mean of n orthogonal ones would be shorter by the root of n. Where directions cancel: the weighted
     mean. `out` is none of the deltas.
@@ -52,7 +52,7 @@ class DecoupledDiLoCo(Strategy):
 
     b_i and s_i are the samples and steps of learner i since it took c_p. After every step it looks which
     fragments have moved, and overwrites its own by those (x_i,p <- c_p); one that it has left itself, `delay`
-    steps after that at the earliest. What is left for a c_p that has moved on is late, and used by nobody.
+    steps after that at the earliest. What is left for a c_p that has moved on is late, and not used.
     Directions count alike, however long: where learners' minima differ c rests near their geometric median.
 
     There is no syncer besides the learners: c_p, u_p and what is left are variables that all share, and the
@@ -64,15 +64,15 @@ class DecoupledDiLoCo(Strategy):
     period: local steps between two fragments that a learner leaves.
     fragments: how many; each is left once in fragments * period steps.
     quorum: learners that must have left a fragment before it moves; by default all whose data has not ended. With
-        fewer nobody who is slow or gone is needed, and a fragment moves as often as so many have left it.
+        fewer no slow or lost learner is needed, and a fragment moves as often as so many have left it.
     delay: local steps from leaving a fragment to overwriting it, which loses them.
     grace: part of these that is spent on waiting for more learners than the quorum.
     rate: r, the outer learning rate.
     momentum: m, the outer momentum.
 
-    A round sends d/fragments + n + 1 values in 2 messages; who merges, d/fragments + 2 fragments more in 3. It
+    A round sends d/fragments + n + 1 values in 2 messages; a merge, d/fragments + 2 fragments more in 3. A learner
     receives `fragments` values after every step, n where a quorum is waited for, d/fragments of each fragment that
-    moved, and who merges also what was left. With a quorum of all a learner whose data ends sends n values more in
+    moved, and what was left if it merges. With a quorum of all a learner whose data ends sends n values more in
     one message a fragment.
 
     >>> import loosestep as ls, numpy as np
@@ -107,7 +107,7 @@ class DecoupledDiLoCo(Strategy):
 
     @classmethod
     def example(cls) -> DecoupledDiLoCo:
-        """A quorum of one, which at the gradients of the contract tests comes to rest in the steps they give."""
+        """Return one with a quorum of 1, which converges in the steps that the contract tests make."""
         return cls(period=3, fragments=1, quorum=1, rate=0.4, momentum=0.5)
 
     def __post_init__(self) -> None:
@@ -123,11 +123,18 @@ class DecoupledDiLoCo(Strategy):
 
     @property
     def window(self) -> int:
-        """Steps for which a quorum waits for others."""
+        """Return the steps for which a quorum waits for others."""
         return int(self.grace * self.delay)
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period * self.fragments, self.rate, self.momentum)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d / self.fragments + n + 1, 2)
+
+    def largest_cost(self, n: int, d: int) -> Cost:
+        """Return the cost of a worker that merges in every round."""
+        return Cost(2 * d / self.fragments + n + 1, 5, 16 * self.fragments)
 
     def init(self, worker: Worker) -> State:
         if self.quorum is not None and self.quorum > worker.size:
@@ -147,7 +154,7 @@ class DecoupledDiLoCo(Strategy):
         )
 
     def fragment(self, worker: Worker, p: int, part: slice) -> State:
-        """What all share of a fragment besides its center.
+        """Return the shared variables of a fragment besides its center.
 
         `there` holds a number of each learner: 4 k if it has left the fragment for its move k; 1 more where its
         data has ended since; 2 more where it has data once more, in a run that was resumed with more of it.
@@ -177,10 +184,10 @@ class DecoupledDiLoCo(Strategy):
     # --- a learner ---------------------------------------------------------------------------------------
 
     def leave(self, worker: Worker, state: State, p: int) -> Iterator[Request]:
-        """A fragment, behind it its weight; then the word that it is there."""
+        """Push the fragment and its weight, then the number that says they are there."""
         part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
         size = part.stop - part.start
-        left = worker.room("left", size + 1)
+        left = worker.workspace("left", size + 1)
         ops.copy(worker.params[part], left[:size])
         left[size] = self.weight(worker, state, p)
         yield Push("blend", (getattr(of.left, name(worker.rank)),), (left,), (0.0,), arrived=True)
@@ -188,13 +195,13 @@ class DecoupledDiLoCo(Strategy):
         state.left_at[p], state.quorum_at[p] = state.looks, NEVER
 
     def weight(self, worker: Worker, state: State, p: int) -> float:
-        """Samples by samples a step, since the fragment was taken."""
+        """Return the samples times the samples of a step, since the fragment was taken."""
         samples, steps = state.samples + worker.samples - state.since[p][0], state.looks - state.since[p][1]
         return float(samples * samples / steps)
 
     def look(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Which fragments have moved, and which may."""
-        turns = worker.numbers("turns", self.fragments)
+        """Take the fragments that have moved, and merge those that a quorum has left."""
+        turns = worker.workspace("turns", self.fragments, "float64")
         yield Fetch(state.turns, into=turns)
         for p in range(self.fragments):
             if turns[p] == 3 * state.moves[p] and state.left_at[p] != NEVER:
@@ -203,11 +210,11 @@ class DecoupledDiLoCo(Strategy):
                 yield from self.take(worker, state, p, int(turns[p]) // 3)
 
     def overlaps(self, state: State, p: int) -> bool:
-        """Whether this learner left it less than `delay` steps ago."""
+        """Return whether this learner left the fragment less than `delay` steps ago."""
         return bool(state.left_at[p] != NEVER and state.looks - state.left_at[p] < self.delay)
 
     def take(self, worker: Worker, state: State, p: int, moves: int) -> Iterator[Request]:
-        """The learner goes on from a fragment that has moved so often, and counts anew."""
+        """Fetch a fragment that has moved so often, and count samples and steps anew."""
         yield Fetch(getattr(state.center, name(p)), into=worker.params[worker.fragments(self.fragments)[p]])
         state.moves[p], state.left_at[p] = moves, NEVER
         state.since[p] = [state.samples + worker.samples, state.looks]
@@ -216,7 +223,7 @@ class DecoupledDiLoCo(Strategy):
         return self.tell(worker, state, ended=True)
 
     def tell(self, worker: Worker, state: State, *, ended: bool) -> Iterator[Request]:
-        """A quorum of all goes on without a learner whose data has ended; what it has left still counts."""
+        """Publish whether this learner's data has ended: a quorum of all goes on without it."""
         if self.quorum is not None or state.ended == ended:
             return
         state.ended = ended
@@ -229,7 +236,7 @@ class DecoupledDiLoCo(Strategy):
     # --- a quorum ----------------------------------------------------------------------------------------
 
     def wait(self, worker: Worker, state: State, p: int, turns: Buffer) -> Iterator[Request]:
-        """Merge if the window has passed and nobody else does; `turns` then say so."""
+        """Merge if the window has passed and no other learner does; `turns` then record it."""
         there = yield from self.board(worker, state, p)
         if not self.suffices(there, state.moves[p] + 1):
             return
@@ -245,23 +252,23 @@ class DecoupledDiLoCo(Strategy):
             turns[p] = 3 * state.moves[p] + 3
 
     def board(self, worker: Worker, state: State, p: int) -> Generator[Request, None, Buffer]:
-        """What is known of every learner and the fragment."""
-        there = worker.room("there", worker.size, worker.params.dtype)  # in main memory
+        """Fetch and return the numbers of all learners for a fragment."""
+        there = worker.workspace("there", worker.size, worker.params.dtype)  # in main memory
         yield Fetch(getattr(state.of, name(p)).there, into=there)
         return there
 
     def suffices(self, there: Buffer, move: int) -> bool:
-        """Whether a quorum has left a fragment for that move."""
+        """Return whether a quorum has left a fragment for that move."""
         if self.quorum is not None:
             return len(who_left(there, move)) >= self.quorum
         return all(number // 4 == move or number % 2 for number in there)
 
     def merge(self, worker: Worker, state: State, p: int) -> Iterator[Request]:
-        """The outer step of a fragment that this learner alone may move."""
+        """Make the outer step of a fragment that this learner alone may move."""
         part, of = worker.fragments(self.fragments)[p], getattr(state.of, name(p))
         board = yield from self.board(worker, state, p)  # by now the late ones are there as well
         there = who_left(board, state.moves[p] + 1)
-        rows = [worker.room(("left by", rank), part.stop - part.start + 1) for rank in there]
+        rows = [worker.workspace(("left by", rank), part.stop - part.start + 1) for rank in there]
         for rank, row in zip(there, rows, strict=True):
             yield Fetch(getattr(of.left, name(rank)), into=row)
         center, delta = (worker.scratch(what, like=worker.params[part]) for what in ("center", "delta"))
@@ -273,35 +280,35 @@ class DecoupledDiLoCo(Strategy):
         yield self.claim(worker, state.turns, p, 3 * state.moves[p] + 3)
 
     def claim(self, worker: Worker, shared: Shared, place: int, number: float) -> Request:
-        """Ask for a number at one place of a shared variable."""
-        values = worker.room(("claim", shared.name), shared.size, shared.dtype)
+        """Return a push that claims one place of a shared variable with a number: the first learner gets it."""
+        values = worker.workspace(("claim", shared.name), shared.size, shared.dtype)
         values.fill(0)
         values[place] = number
         return Push("claim", (shared,), (values,))
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """All centers."""
+        """Fetch the centers of all fragments."""
         for p, part in enumerate(worker.fragments(self.fragments)):
             yield Fetch(getattr(state.center, name(p)), into=out[part])
 
 
 def who_left(there: Buffer, move: int) -> list[int]:
-    """The learners that have left a fragment for that move."""
+    """Return the learners that have left a fragment for that move."""
     return [rank for rank, number in enumerate(there) if number // 4 == move]
 
 
 def name(number: int) -> str:
-    """Of a fragment or a learner in a state; in order."""
+    """Return the name of a fragment or a learner in a state; names sort as numbers do."""
     return f"n{number:06}"
 
 
 def center(worker: Worker, p: int, part: slice) -> Shared:
-    """A fragment of the model, which all share."""
+    """Return the shared variable of a fragment of the model."""
     return worker.shared(f"center {p}", like=buffers.copy_of(worker.params[part]))
 
 
 def average(center: Buffer, rows: Sequence[Buffer], weights: Sequence[float], delta: Buffer) -> None:
-    """The outer gradient of a tensor; rows become what each is away from the center."""
+    """Set `delta` to the outer gradient of a tensor; rows become their differences from the center."""
     for row in rows:
         ops.subtract(center, row, row)
     radial_directional(rows, weights, delta)

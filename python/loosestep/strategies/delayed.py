@@ -37,24 +37,24 @@ class LateStrategy(Strategy):
 
     @property
     def steps_late(self) -> int:
-        """The delay in local steps."""
+        """Return the delay in local steps."""
         return self.period // 2 if self.delay is None else self.delay
 
     @abstractmethod
     def send(self, worker: Worker, state: State) -> Communication:
-        """What to start, from the parameters as they are; its result belongs to the state."""
+        """Return the communication to start, of the parameters as they are; its result belongs to the state."""
 
     @abstractmethod
     def receive(self, worker: Worker, state: State) -> None:
-        """Merge the result, which is there."""
+        """Merge the result, which has arrived."""
 
     def exchange(self, worker: Worker, state: State) -> Communication:
-        """Both at once, where a result arrives when the next is to start: some can do it in one pass."""
+        """Receive and send where a result arrives when the next is to start; override to do it in one pass."""
         self.receive(worker, state)
         return self.send(worker, state)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Steps, the merge of what the last round sent, the rest of the steps; then the next is sent."""
+        """Yield steps, the merge of what the last round sent, the rest of the steps; then send."""
         early = self.steps_late if state.coming is not None else 0
         if early == self.period:
             yield Local(early)
@@ -68,14 +68,14 @@ class LateStrategy(Strategy):
             yield from self.arrive(worker, state)
 
     def steps(self, worker: Worker, state: State, early: int) -> Iterator[Request]:
-        """Those of a round; what the last one sent is merged after so many of them."""
+        """Yield the steps of a round, and merge what the last round sent after so many of them."""
         if early:
             yield Local(early)
             yield from self.arrive(worker, state)
         yield Local(self.period - early)
 
     def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Wait for what is under way, and merge it."""
+        """Wait for the communication in flight, and merge it."""
         yield Wait(state.coming)
         state.coming = None
         self.receive(worker, state)
@@ -113,5 +113,5 @@ class LateAverage(LateStrategy):
         return self.mean(worker, state)
 
     def mean(self, worker: Worker, state: State) -> Communication:
-        """Weighted by the samples each worker used in the round."""
+        """Return the mean, weighted by the samples that each worker used in the round."""
         return AllReduce(state.average, op="mean", weight=worker.samples)

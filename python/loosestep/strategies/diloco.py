@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy, outer_cautions
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean, outer_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,9 @@ class DiLoCo(Strategy):
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.rate, self.momentum)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), momentum=buffers.like(worker.params))

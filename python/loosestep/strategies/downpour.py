@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,9 @@ class Downpour(Strategy):
     def __post_init__(self) -> None:
         checks.integer("period", self.period)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
+
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())
 
@@ -56,5 +59,5 @@ class Downpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import Elastic, Fetch, Gradient, Local, Start, Update, Wait
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class EASGD(Strategy):
     """Elastic averaging: x <- x - a (x - c) on the worker, c <- c + a (x - c) at the center, one vector.
 
-    Nobody waits for anybody. The exchange conserves c + sum_i x_i. With a Nesterov local optimizer this is
+    No worker waits for another. The exchange conserves c + sum_i x_i. With a Nesterov local optimizer this is
     EAMSGD; replicas, and so the center, are then look-ahead points x + mu v, where the gradient is taken, and the
     elastic move acts on these (the release applies it to x: for mu = 0 and for a = 0 they agree).
 
@@ -30,7 +30,7 @@ class EASGD(Strategy):
     order: 'after' moves elastically after the local steps (more stable). 'published' begins a round with the
         exchange, as the paper and its release do: c is read and moved by d = a (x - c) while the round's first
         gradient is taken at x, and x moves by both, x <- x - eta g(x) - d. So others see the move one gradient
-        earlier, and nobody waits for the links.
+        earlier, and no worker waits for the links.
 
     A round sends d values in 1 message and receives d values in 1.
 
@@ -58,7 +58,7 @@ class EASGD(Strategy):
             checks.positive("moving_rate", self.moving_rate, zero=True)
 
     def rate(self, size: int) -> float:
-        """The moving rate for that many workers."""
+        """Return the moving rate for that many workers."""
         return 0.9 / size if self.moving_rate is None else self.moving_rate
 
     def warnings(self, size: int) -> list[str]:
@@ -69,6 +69,9 @@ class EASGD(Strategy):
             f"moving_rate {moving:g} explodes when all {size} workers meet the center at once, at any learning "
             f"rate: it must be below 2 / (n + 1) = {2 / (size + 1):.3g}, and is {0.9 / size:.3g} by default"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params))
@@ -82,7 +85,7 @@ class EASGD(Strategy):
             yield Elastic(worker.params, state.center, self.rate(worker.size))
 
     def step_and_exchange(self, worker: Worker, state: State) -> Iterator[Request]:
-        """A step whose gradient and elastic move begin at one point; the exchange goes on beside the gradient."""
+        """Yield a step whose gradient and elastic move begin at one point and go on side by side."""
         here, moved = (worker.scratch(name, like=worker.params) for name in ("here", "moved"))
         ops.copy(worker.params, here)
         ops.copy(here, moved)
@@ -95,5 +98,5 @@ class EASGD(Strategy):
         ops.axpy(worker.params, moved, -1.0)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center variable."""
+        """Fetch the center variable."""
         yield Fetch(state.center, into=out)

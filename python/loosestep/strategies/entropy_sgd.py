@@ -9,7 +9,7 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at, check
 from loosestep.requests import Pull, Update
-from loosestep.strategies.base import State, Strategy, mean_gradient
+from loosestep.strategies.base import Cost, Need, State, Strategy, cost_of_mean_gradient, mean_gradient
 from loosestep.strategies.scoping import Strength, check_strength, strength_at
 
 if TYPE_CHECKING:
@@ -75,9 +75,12 @@ class EntropySGD(Strategy):
             checks.positive(name, getattr(self, name), zero=True)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """The gradient at x is followed by no update of the local optimizer's."""
-        return frozenset({"own_update"} if self.rho else ())
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Return SKIPPED_UPDATES with rho: no update of the local optimizer follows the gradient at x."""
+        return frozenset({Need.SKIPPED_UPDATES} if self.rho else ())
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean_gradient(n, d)
 
     def init(self, worker: Worker) -> State:
         anchor, mean = worker.copy_of_params(), worker.copy_of_params()
@@ -97,13 +100,13 @@ class EntropySGD(Strategy):
             ops.copy(state.anchor, worker.params)
 
     def step(self, worker: Worker, state: State, strength: float) -> Iterator[Request]:
-        """One of the inner loop; with noise the mean waits for it."""
+        """Yield a step of the inner loop; with noise the mean is moved after the noise was added."""
         yield Update(Pull(state.anchor, strength, state.mean, 1.0 if self.noise else self.averaging))
         if self.noise:
             ops.axpy(worker.params, worker.normal(), self.noise)
             ops.blend(state.mean, worker.params, self.averaging)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The anchor, of which every worker holds the same copy."""
+        """Copy the anchor: every worker holds the same."""
         ops.copy(state.anchor, out)
         yield from ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class FedAvg(Strategy):
 
     period: local steps of a client in a round; the paper's E epochs are E n_k / B of them, with batches of B = 10.
     fraction: of the clients that take part in a round, at least one (C; 0.1 in the paper).
-    seed: of who takes part.
+    seed: of the draw of those that take part.
 
     A round sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
 
@@ -55,14 +55,17 @@ class FedAvg(Strategy):
             checks.integer("seed", self.seed, 0)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """In a loop of the user's a gradient would be taken before a round in which the worker rests."""
-        return frozenset({"own_rest"} if self.fraction < 1 else ())
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """Return PARTIAL_PARTICIPATION with a fraction: a resting worker takes no gradient."""
+        return frozenset({Need.PARTIAL_PARTICIPATION} if self.fraction < 1 else ())
 
     def clients(self, size: int, number: int) -> list[int]:
-        """Who takes part in a round of that number: the same on every worker."""
+        """Return the ranks that take part in a round of that number: the same on every worker."""
         count = max(1, round(self.fraction * size))
         return Random(f"{self.seed or 0}, {number}").sample(range(size), count)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         takes_part = worker.rank in self.clients(worker.size, worker.round)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,17 +58,25 @@ class HierarchicalLocalSGD(Strategy):
 
     @property
     def period(self) -> int:
-        """Local steps of a round."""
+        """Return the local steps of a round."""
         return self.levels[0][0]
 
     def group(self, rank: int, size: int, number: int) -> tuple[int, ...] | None:
-        """With whom a worker averages at the end of a round of that number."""
+        """Return the group in which a worker averages at the end of a round of that number; None: all workers."""
         step = number * self.period
         count = next(group for period, group in reversed(self.levels) if step % period == 0)
         if count is None or count >= size:
             return None
         first = rank - rank % count
         return tuple(range(first, min(first + count, size)))
+
+    def cost(self, n: int, d: int) -> Cost:
+        count = self.levels[0][1] or n
+        sizes = [min(count, n - first) for first in range(0, n, count)]
+        return Cost(sum(2 * (k - 1) for k in sizes) / n * d, sum(2 * (k - 1) * k for k in sizes) / n)
+
+    def largest_cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,13 +54,16 @@ class Hogwild(Strategy):
         checks.one_of("moments", self.moments, ("shared", "own"))
 
     @property
-    def shares(self) -> tuple[str, ...]:
+    def shared_buffers(self) -> tuple[str, ...]:
         return ("params", "moments") if self.moments == "shared" else ("params",)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(0, 0)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The shared parameters."""
+        """Read the shared parameters."""
         ops.load(worker.params, out)
         yield from ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy, settle_moments
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean, settle_moments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class LocalSGD(Strategy):
         return self.momentum != "reset"
 
     def steps_of(self, rank: int, size: int) -> int:
-        """How many steps a worker makes in a period."""
+        """Return the steps that a worker makes in a period."""
         if self.steps is None:
             return self.period
         if len(self.steps) != size:
@@ -66,6 +66,9 @@ class LocalSGD(Strategy):
 
     def weigh(self, worker: Worker) -> float:
         return worker.samples * self.period / self.steps_of(worker.rank, worker.size)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         steps = self.steps_of(worker.rank, worker.size)

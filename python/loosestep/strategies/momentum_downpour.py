@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ class MomentumDownpour(Strategy):
     smaller by 1 - mu.
 
     momentum: mu.
-    share: k, None for 1 - mu.
+    scale: k, None for 1 - mu.
 
     A round sends d values in 1 message and receives d values in 1.
 
@@ -45,20 +45,23 @@ class MomentumDownpour(Strategy):
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
     consensus_in: ClassVar[str] = "state.center"
     momentum: float = 0.9
-    share: float | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         checks.positive("momentum", self.momentum, zero=True)
         checks.at_most("momentum", self.momentum, 1)
-        if self.share is not None:
-            checks.positive("share", self.share)
+        if self.scale is not None:
+            checks.positive("scale", self.scale)
         elif self.momentum == 1:
-            raise ValueError("share must be given where momentum is 1: 1 - momentum would move nothing")
+            raise ValueError("scale must be given where momentum is 1: 1 - momentum would move nothing")
 
     @property
     def weight(self) -> float:
-        """Of a step, at the center."""
-        return 1 - self.momentum if self.share is None else self.share
+        """Return the weight of a step at the center: k."""
+        return 1 - self.momentum if self.scale is None else self.scale
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
         pulled, rest = worker.copy_of_params(), worker.copy_of_params()
@@ -73,5 +76,5 @@ class MomentumDownpour(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center: the look-ahead point."""
+        """Fetch the center: the look-ahead point."""
         yield Fetch(state.center, into=out)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.requests import Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,11 @@ class OneShotAveraging(Strategy):
     identity_at_one: ClassVar[bool] = True
 
     def weigh(self, worker: Worker) -> float:
-        """Each worker is counted once."""
+        """Return 1: each worker is counted once."""
         return 1.0
+
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(0, 0)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import AllReduce, Local, Start, Wait
-from loosestep.strategies.base import State, Strategy, no_rate, note_rate
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean, no_rate, note_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +53,9 @@ class OverlapLocalSGD(Strategy):
         checks.at_most("pull", self.pull, 1)
         checks.positive("anchor_momentum", self.anchor_momentum, zero=True)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
+
     def init(self, worker: Worker) -> State:
         state = State(anchor=worker.copy_of_params(), coming=None)
         if self.anchor_momentum:
@@ -72,7 +75,7 @@ class OverlapLocalSGD(Strategy):
         yield Start(state.coming)
 
     def move(self, worker: Worker, state: State, pull: float) -> None:
-        """Towards the anchor, in whose place this worker's part of the next one comes."""
+        """Move towards the anchor, and put this worker's part of the next anchor in its place."""
         if self.anchor_momentum:
             momentum = self.anchor_momentum * state.eta.ratio
             ops.anchor(worker.params, state.anchor, state.momentum, pull, momentum)

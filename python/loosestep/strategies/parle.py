@@ -9,7 +9,7 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at, check
 from loosestep.requests import AllReduce, Local, Pull
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 from loosestep.strategies.scoping import Scoping, Strength, check_strength, strength_at
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ class Parle(Strategy):
             f"momentum {self.momentum:g} it must be below 2 (1 + momentum) / (1 + 2 momentum) = {limit:.3g}"
         ]
 
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
+
     def init(self, worker: Worker) -> State:
         anchor, mean = worker.copy_of_params(), worker.copy_of_params()
         return State(anchor=anchor, mean=mean, velocity=buffers.like(anchor))
@@ -107,6 +110,6 @@ class Parle(Strategy):
         ops.parle(state.anchor, state.velocity, state.mean, master, rate, self.momentum, coupling)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The mean of the anchors."""
+        """Average the anchors."""
         ops.copy(state.anchor, out)
         yield AllReduce(out, op="mean")

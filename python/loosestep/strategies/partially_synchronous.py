@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class PartiallySynchronous(Strategy):
-    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where nobody gets far ahead.
+    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, where no worker gets far ahead.
 
     A worker makes `period` steps, then waits until all others have made the first of their `period`; then all
     count anew. With period 1 all march in step; with a period of all steps it is Downpour(1).
@@ -46,6 +46,9 @@ class PartiallySynchronous(Strategy):
     def __post_init__(self) -> None:
         checks.integer("period", self.period)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(self.period * d, self.period + (n - 1).bit_length())
+
     def init(self, worker: Worker) -> State:
         return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())
 
@@ -60,10 +63,10 @@ class PartiallySynchronous(Strategy):
         yield from pull(worker, state, state.center)
 
     def push(self, worker: Worker, state: State) -> Iterator[Request]:
-        """A step, and its way to the center."""
+        """Make a local step and push it to the center."""
         yield Local(1)
         yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

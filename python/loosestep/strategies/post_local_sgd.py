@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,9 @@ class PostLocalSGD(Strategy):
         checks.integer("later", self.later)
         if self.switch is not None:
             checks.integer("switch", self.switch, 0)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         together = self.switch is None or worker.clock < self.switch

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def my_turn(worker: Worker, held: Buffer) -> Iterator[Request]:
-    """Workers act one after the other in a round: wait for what the one before hands on."""
+    """Receive what the worker before this one has sent; worker 0 begins."""
     if worker.rank:
         yield Exchange(recvs=[(worker.rank - 1, held)])
 
 
 def hand_on(worker: Worker, held: Buffer) -> Iterator[Request]:
-    """This worker has acted: the next gets what it holds; after the last, worker 0 gets it back."""
+    """Send the buffer to the next worker, the last one to worker 0, which receives it."""
     if worker.size == 1:
         return
     yield Exchange(sends=[((worker.rank + 1) % worker.size, held)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.strategies.round_robin import hand_on, my_turn
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class RoundRobinADMM(Strategy):
     def __post_init__(self) -> None:
         checks.positive("moving_rate", self.moving_rate, zero=True)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1) if n > 1 else Cost(0, 0)
+
     def init(self, worker: Worker) -> State:
         multiplier = worker.copy_of_params()
         multiplier.fill(0)
@@ -74,7 +77,7 @@ class RoundRobinADMM(Strategy):
         yield from hand_on(worker, center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, which worker 0 holds between rounds, and zeros."""
+        """Sum the center, which worker 0 holds between rounds, and zeros."""
         out.fill(0)
         if not worker.rank:
             ops.copy(state.center, out)

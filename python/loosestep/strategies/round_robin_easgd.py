@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.strategies.round_robin import hand_on, my_turn
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class RoundRobinEASGD(Strategy):
             return []
         return [f"moving_rate {self.moving_rate:g} is unstable alone at any learning rate: it must be at most 1"]
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1) if n > 1 else Cost(0, 0)
+
     def init(self, worker: Worker) -> State:
         return State() if worker.rank else State(center=worker.copy_of_params())
 
@@ -63,7 +66,7 @@ class RoundRobinEASGD(Strategy):
         yield Update()
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, which worker 0 holds between rounds, and zeros."""
+        """Sum the center, which worker 0 holds between rounds, and zeros."""
         out.fill(0)
         if not worker.rank:
             ops.copy(state.center, out)

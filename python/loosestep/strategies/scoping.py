@@ -43,7 +43,7 @@ Strength: TypeAlias = float | Scoping
 
 
 def strength_at(strength: Strength, step: int) -> float:
-    """A constant, or what scoping says after so many outer steps."""
+    """Return a constant strength as it is, or what scoping makes of it after so many outer steps."""
     return strength(step) if isinstance(strength, Scoping) else strength
 
 

@@ -9,7 +9,16 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at
 from loosestep.requests import AllReduce, Local
-from loosestep.strategies.base import State, Strategy, no_rate, note_rate, outer_cautions, settle_moments
+from loosestep.strategies.base import (
+    Cost,
+    State,
+    Strategy,
+    cost_of_mean,
+    no_rate,
+    note_rate,
+    outer_cautions,
+    settle_moments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +74,9 @@ class SlowMo(Strategy):
 
     def warnings(self, size: int) -> list[str]:
         return outer_cautions(self.period, self.slow_rate, self.slow_momentum)
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(anchor=worker.copy_of_params(), slow=buffers.like(worker.params), eta=no_rate())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import checks
 from loosestep.requests import Barrier, Fetch, Local, Push, Start, Wait
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class SSP(Strategy):
     """Stale synchronous parallel: a step, c <- c + (x - what was pulled), x <- c, by workers of bounded distance.
 
-    Nobody begins a step while somebody has made `bound` steps fewer: after its step t a worker waits until all
-    have pushed their step t + 1 - bound. So what it then pulls has all steps of everybody up to that one, its own,
-    and possibly more; the slowest waits for nobody. With bound 1 all march in step, without a bound
-    it would be Downpour(1). Nobody polls: every step starts a barrier, and waits for an earlier one.
+    No worker begins a step while another has made `bound` steps fewer: after its step t it waits until all have
+    pushed their step t + 1 - bound. So what it then pulls has the steps of all up to that one, its own, and
+    possibly more; the slowest never waits. With bound 1 all march in step; without a bound it would be
+    Downpour(1). There is no polling: every step starts a barrier, and waits for an earlier one.
 
     bound: the most steps by which a worker may be ahead of another; the paper's s is bound - 1. At most 25.
 
@@ -50,6 +50,9 @@ class SSP(Strategy):
         if self.bound > 25:  # barriers that are open at once
             raise ValueError(f"bound must be at most 25, got {self.bound}: Downpour(1) has none")
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1 + (n - 1).bit_length())
+
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)
         begun = State(**{slot(step, self.bound): None for step in range(self.bound)})
@@ -68,10 +71,10 @@ class SSP(Strategy):
         yield from pull(worker, state, state.center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)
 
 
 def slot(step: int, bound: int) -> str:
-    """Where the barrier of a step is kept until it is waited for."""
+    """Return the name under which the barrier of a step is kept until it is waited for."""
     return f"of_{step % bound}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.local_sgd import LocalSGD
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Stages(Strategy):
             raise TypeError(f"parts must be pairs (strategy, epochs), got {part!r}")
         strategy, epochs = part
         checks.instance("the strategy of a part", strategy, Strategy)
-        if strategy.shares or len(strategy.stages) > 1:
+        if strategy.shared_buffers or len(strategy.stages) > 1:
             why = "is a schedule itself" if len(strategy.stages) > 1 else "has parameters that all workers share"
             raise ValueError(f"{strategy!r} cannot be a part of a schedule: it {why}")
         if last != (epochs is None):
@@ -74,7 +74,7 @@ class Stages(Strategy):
 
     @classmethod
     def example(cls) -> Stages:
-        """Post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
+        """Return post-local SGD: every gradient is averaged in the first epoch, then replicas every 8 steps."""
         return cls((AllReduceSGD(), 1), (LocalSGD(), None))
 
     @property
@@ -83,7 +83,7 @@ class Stages(Strategy):
 
     @property
     def first(self) -> Strategy:
-        """The strategy that begins."""
+        """Return the strategy that begins."""
         return self.parts[0][0]
 
     @property
@@ -95,15 +95,25 @@ class Stages(Strategy):
         return all(strategy.identity_at_one for strategy, _ in self.parts)
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset({"epochs"}).union(*(strategy.needs for strategy, _ in self.parts))
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset({Need.EPOCH_LENGTH}).union(*(strategy.needs for strategy, _ in self.parts))
 
     @property
     def period(self) -> int:
-        """Steps of a round of the first part."""
+        """Return the local steps of a round of the first part."""
         return int(getattr(self.first, "period", 1))
 
-    # What follows is the first part's; whoever runs a schedule goes from part to part.
+    # What follows is the first part's; the program goes from part to part.
+
+    def cost(self, n: int, d: int) -> Cost | None:
+        """Return the cost of a round of the first part."""
+        return self.first.cost(n, d)
+
+    def largest_cost(self, n: int, d: int) -> Cost | None:
+        """Return the most of all parts, for each of the numbers by itself."""
+        most = [strategy.largest_cost(n, d) for strategy, _ in self.parts]
+        known = [each for each in most if each is not None]
+        return Cost(*map(max, *known, (0, 0, 0))) if len(known) == len(most) else None
 
     def init(self, worker: Worker) -> State:
         return self.first.init(worker)

@@ -7,11 +7,11 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from loosestep import ops
-from loosestep.codecs import Codec
+from loosestep.codecs.base import Codec
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import AllGather, AllReduce
-from loosestep.strategies.base import State
+from loosestep.strategies.base import Cost, State, cost_of_mean
 from loosestep.strategies.delayed import LateStrategy
 
 if TYPE_CHECKING:
@@ -88,6 +88,12 @@ class StreamingDiLoCo(LateStrategy):
         """Return whether every round ends with one whole mean on all workers."""
         return self.fragments == 1 and self.delay == 0 and self.keep == 0
 
+    def cost(self, n: int, d: int) -> Cost:
+        largest = -(-d // self.fragments)
+        if self.codec is None:
+            return cost_of_mean(n, d / self.fragments)
+        return Cost(0, n - 1, 8 * (n - 1) * (1 + self.codec.words(largest)))
+
     def init(self, worker: Worker) -> State:
         largest = max(self.parts(worker, place)[-1][1].stop for place in range(self.fragments))
         return State(
@@ -100,12 +106,12 @@ class StreamingDiLoCo(LateStrategy):
         )
 
     def wire(self, worker: Worker, largest: int, codec: Codec) -> State:
-        """Room for a worker's samples and its fragment, and for those of all."""
+        """Return buffers for the samples and the encoded fragment of this worker, and of all."""
         words = 1 + codec.words(largest)
         return State(mine=buffers.zeros(words, float), come=buffers.zeros(words * worker.size, float))
 
     def parts(self, worker: Worker, place: int) -> list[tuple[slice, slice]]:
-        """Where a fragment's parts are among the parameters, and where in what is sent."""
+        """Return where the parts of a fragment are among the parameters, and where in what is sent."""
         count = self.fragments
         if self.pattern == "sequential":
             mine = [worker.fragments(count)[place]]
@@ -115,7 +121,7 @@ class StreamingDiLoCo(LateStrategy):
         return [(part, slice(*ends)) for part, ends in zip(mine, pairwise(stops), strict=True)]
 
     def send(self, worker: Worker, state: State) -> Communication:
-        """The next fragment."""
+        """Return the mean of the next fragment."""
         state.place = (worker.round - 1) % self.fragments
         parts = self.parts(worker, state.place)
         sent = state.mean[: parts[-1][1].stop]
@@ -126,19 +132,19 @@ class StreamingDiLoCo(LateStrategy):
         return AllReduce(sent, op="mean", weight=worker.samples)
 
     def coded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> Communication:
-        """An outer gradient in fewer bits, to all."""
+        """Return the gathering of all encoded outer gradients."""
         outer, wire = state.mean[: parts[-1][1].stop], state.wire
         for part, room in parts:
             ops.subtract(state.anchor[part], outer[room], outer[room])
         words = 1 + codec.words(outer.size)
         wire.mine[0] = worker.samples
-        codec.encode(here(outer), wire.mine[1:words])
+        codec.encode(here(outer), wire.mine[1:words], (worker.seed, worker.rank, worker.round))
         return AllGather(wire.mine[:words], wire.come[: words * worker.size])
 
     def decoded(self, worker: Worker, state: State, parts: Parts, codec: Codec) -> None:
-        """The anchor less the mean outer gradient takes the place of the mean."""
+        """Set the mean to the anchor less the mean of the decoded outer gradients."""
         mean = state.mean[: parts[-1][1].stop]
-        one, total = (worker.room(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
+        one, total = (worker.workspace(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
         words = 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
         total.fill(0)
@@ -150,7 +156,7 @@ class StreamingDiLoCo(LateStrategy):
             ops.subtract(state.anchor[part], mean[room], mean[room])
 
     def receive(self, worker: Worker, state: State) -> None:
-        """The outer step makes of a fragment's mean its new anchor, which is merged."""
+        """Make the outer step from a fragment's mean, and merge the new anchor into the parameters."""
         parts = self.parts(worker, state.place)
         if self.codec:
             self.decoded(worker, state, parts, self.codec)

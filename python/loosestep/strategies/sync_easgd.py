@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Gradient, Local, Update
-from loosestep.strategies.base import State, Strategy
+from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class SyncEASGD(Strategy):
                 checks.positive(name, getattr(self, name), zero=True)
 
     def rates(self, size: int) -> tuple[float, float]:
-        """(a, b) for that many workers."""
+        """Return (a, b) for that many workers."""
         moving = 0.9 / size if self.moving_rate is None else self.moving_rate
         return moving, size * moving if self.center_rate is None else self.center_rate
 
@@ -70,6 +70,9 @@ class SyncEASGD(Strategy):
             f"moving_rate {moving:g} with center_rate {center:g} is unstable at any learning rate: their sum "
             f"must be below 2, and is {0.9 + 0.9 / size:.3g} by default"
         ]
+
+    def cost(self, n: int, d: int) -> Cost:
+        return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
         return State(center=worker.copy_of_params())
@@ -85,7 +88,7 @@ class SyncEASGD(Strategy):
             yield from self.exchange(worker, state)
 
     def exchange(self, worker: Worker, state: State) -> Iterator[Request]:
-        """The elastic move of every replica and of the center, from the old values."""
+        """Move every replica and the center elastically, from the old values."""
         moving, center = self.rates(worker.size)
         mean = worker.scratch("mean", like=worker.params)
         ops.copy(worker.params, mean)
@@ -94,6 +97,6 @@ class SyncEASGD(Strategy):
         ops.lerp(state.center, mean, center)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center, of which every worker holds the same copy."""
+        """Copy the center: every worker holds the same."""
         ops.copy(state.center, out)
         yield from ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
-from loosestep.strategies.base import State, Strategy, pull, steps_taken
+from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,9 @@ class WeedOut(Strategy):
         if self.queue is not None:
             checks.integer("queue", self.queue)
 
+    def cost(self, n: int, d: int) -> Cost:
+        return Cost(d, 1)
+
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)
         return State(center=center, pulled=worker.copy_of_params(), seen=buffers.zeros(1, float))
@@ -61,5 +64,5 @@ class WeedOut(Strategy):
         yield from pull(worker, state, state.center, state.seen)
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
-        """The center."""
+        """Fetch the center."""
         yield Fetch(state.center, into=out)

@@ -1,8 +1,9 @@
-"""What a topology is: a rule that gives every worker its row of a mixing matrix."""
+"""The base of every topology: a rule that gives each worker its row of a mixing matrix."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,30 +16,58 @@ from loosestep.requests import Weights
 class Topology(Value):
     """Base of every topology: `row(rank, size, step)` gives the weights with which a worker averages.
 
-    Mixing matrices are doubly stochastic (rows and columns sum to 1) unless a topology says otherwise.
+    A subclass is a frozen dataclass with defaults. `row` is all that it must have; a graph that is directed or
+    changes from step to step gives `readers` and `period` as well.
+
+    stochastic: which sums of the mixing matrices are 1: 'doubly' both, 'row' those of what a worker reads, so that
+        mixing averages, 'column' those of what a worker gives, so that mixing conserves the sum (push-sum).
+    sizes: the numbers of workers that it serves, in words; `serves` says which.
     """
+
+    stochastic: ClassVar[Literal["doubly", "row", "column"]] = "doubly"
+    sizes: ClassVar[str] = "any number of workers"
 
     @classmethod
     def example(cls) -> Topology:
-        """An instance for contract tests."""
+        """Return an instance for contract tests; override where a class has no complete defaults."""
         return cls()
 
     @abstractmethod
     def row(self, rank: int, size: int, step: int) -> dict[int, float]:
-        """Row `rank` of W: {rank of a neighbour or own: weight}."""
+        """Return row `rank` of W at a step, 0, 1, ...: {rank of a neighbour or own: weight}."""
 
     def readers(self, rank: int, size: int, step: int) -> tuple[int, ...]:
-        """Other ranks whose rows hold this one; for symmetric graphs, its own neighbours."""
+        """Return the other ranks whose rows hold this one: on an undirected graph its neighbours, in order."""
         return tuple(sorted(other for other in self.row(rank, size, step) if other != rank))
 
+    def serves(self, size: int) -> bool:
+        """Return whether there is such a graph of so many workers; `sizes` says it in words."""
+        return True
+
+    def period(self, size: int) -> int:
+        """Return after how many steps the matrices repeat: 1 for a graph that stays as it is."""
+        return 1
+
+    def gap(self, size: int) -> float | None:
+        """Return the spectral gap in closed form, or None where no formula says it: see `spectral_gap`."""
+        return None
+
+    # --- the rest follows from these -------------------------------------------------------------------------
+
+    def check_size(self, size: int) -> None:
+        """Refuse a number of workers that the graph does not serve."""
+        checks.integer("size", size)
+        if not self.serves(size):
+            raise ValueError(f"{self!r} serves {self.sizes}, got {size}")
+
     def weights(self, rank: int, size: int, step: int = 0) -> Weights:
-        """The row in rank order (the order in which it is summed), and who reads this worker."""
+        """Return the row in rank order (the order in which it is summed), and the readers."""
         row = tuple(sorted(self.row(rank, size, step).items()))
         return Weights(row, self.readers(rank, size, step))
 
     def matrix(self, size: int, step: int = 0) -> NDArray[np.float64]:
-        """The whole mixing matrix W, float64, size x size."""
-        checks.integer("size", size)
+        """Return the whole mixing matrix W of a step, float64, size x size."""
+        self.check_size(size)
         mixing = np.zeros((size, size))
         for rank in range(size):
             for other, weight in self.row(rank, size, step).items():
@@ -46,6 +75,18 @@ class Topology(Value):
         return mixing
 
     def spectral_gap(self, size: int) -> float:
-        """1 - |lambda_2(W)|: how fast mixing reaches consensus. 1 for a single worker."""
-        moduli = np.sort(np.abs(np.linalg.eigvals(self.matrix(size))))
+        """Return 1 - |lambda_2| of the product of a period's matrices: how near a period brings all to consensus.
+
+        For a graph that stays as it is that is the gap of W. 1 for a single worker.
+        """
+        product = np.eye(size)
+        for step in range(self.period(size)):
+            product = self.matrix(size, step) @ product
+        moduli = np.sort(np.abs(np.linalg.eigvals(product)))
         return float(1 - moduli[-2]) if size > 1 else 1.0
+
+    def degree(self, size: int) -> float:
+        """Return to how many others a worker sends in a step, the mean over workers and a period."""
+        period = self.period(size)
+        sent = [len(self.readers(rank, size, step)) for step in range(period) for rank in range(size)]
+        return sum(sent) / (size * period)

@@ -18,8 +18,8 @@ from loosestep.foundation import checks
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.runtime.checkpoint.folder import KEEP, Folder, drawn, holds
-from loosestep.runtime.checkpoint.newest import choose
-from loosestep.runtime.checkpoint.resize import begin_anew, merged, say
+from loosestep.runtime.checkpoint.resize import begin_anew, merged, report_resize
+from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
 from loosestep.torch.agreement import Agreement
@@ -217,8 +217,8 @@ class Checkpoints:
     def rejoin(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
         """Let all workers begin alike, as far as the furthest; see runtime/checkpoint/resize.py."""
         if self.worker.rank == 0:
-            say(folder, self.loop.program.plan.strategy, self.worker.size)
-        self.loop.settle()
+            report_resize(folder, self.loop.program.plan.strategy, self.worker.size)
+        self.loop.drain()
         self.loop.program.enter(facts[0]["position"]["part"])
         begin_anew(self.loop.program, self.loop.connection.session, tensors["params"], str(folder.path))
         furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}

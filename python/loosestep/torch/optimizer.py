@@ -18,6 +18,7 @@ from loosestep.requests import AllReduce, Update
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
+from loosestep.strategies.base import Need
 from loosestep.torch import batch_norm, samplers
 from loosestep.torch.backward_passes import MEANWHILE
 from loosestep.torch.batch_norm import Statistics, broadcast
@@ -97,7 +98,7 @@ class Parallel(torch.optim.Optimizer):
         try:
             self.connection.compute_with(self.model)
             self.connection.worker.edges = [slot.start for slot in self.layout.slots]
-            if strategy.shares and self.size > 1:  # one alone is plain torch
+            if strategy.shared_buffers and self.size > 1:  # one alone is plain torch
                 check_hosted(strategy, self.connection.session)
                 check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
@@ -137,7 +138,7 @@ class Parallel(torch.optim.Optimizer):
     def _hooks(self, model: nn.Module) -> Iterator[Handle]:
         """Register hooks with torch's objects; nothing of them goes into a copy or a file of the model."""
         yield self.inner.register_load_state_dict_post_hook(self._inner_loaded)
-        if self.needs & {"times", "own_batches"}:
+        if self.needs & {Need.STEP_TIMES, Need.GLOBAL_BATCHES}:
             yield model.register_forward_pre_hook(UncopiedHook(self._forward))
         if is_on_device(self.layout.params):
             yield UnflattenedRNNs(model)
@@ -147,8 +148,7 @@ class Parallel(torch.optim.Optimizer):
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.layout.away or not self.model.arrive(slot) or self.size == 1:  # one alone has nothing to send
             return
-        begins = type(self.loop.pending) is RollCall  # a round, which may read the parameters
-        with self.model.flat() if begins else nullcontext():
+        with self.model.flat() if type(self.loop.pending) is RollCall else nullcontext():  # rounds read parameters
             self.loop.perform_early(self.model.may_perform)
 
     def _forward(self, model: nn.Module, arguments: Any) -> None:
@@ -232,7 +232,7 @@ class Parallel(torch.optim.Optimizer):
         self._synchronize()
 
     def _synchronize(self) -> None:
-        if "own_rest" in self.needs and self._has_rested():
+        if Need.PARTIAL_PARTICIPATION in self.needs and self._has_rested():
             return
         pending, model = self.loop.pending, self.model
         local = pending is GRADIENT or type(pending) is Update  # the strategy does nothing before the update
@@ -395,6 +395,6 @@ class Parallel(torch.optim.Optimizer):
 
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
-        if "own_batches" in self.needs:
+        if Need.GLOBAL_BATCHES in self.needs:
             return samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
         return samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)

@@ -142,7 +142,7 @@ class Shard(Resumable):
 
 
 class SharedOut(Resumable):
-    """Batches whose sizes follow `worker.shares`: in an epoch every row is in one step, divided among all workers.
+    """Batches whose sizes follow `worker.fractions`: in an epoch every row is in one step, which all share out.
 
     The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with
     `num_workers=0`. The rows of a step, and the position, are those of all workers together, whatever the shares.
@@ -173,7 +173,7 @@ class SharedOut(Resumable):
                 "a batch was asked for before the step on the last one, and its size is not known yet: "
                 "use a DataLoader with num_workers=0, and step() for every batch"
             )
-        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.shares)
+        mine = part_of(rows, self.worker.rank, self.worker.size, self.worker.fractions)
         self.model.rows = len(mine)
         return [int(row) for row in mine]
 

@@ -135,10 +135,11 @@ def print_banner(
     params, strategy = worker.params, run.strategy
     rates = {f"{float(group['lr']):.3g}" for group in inner.param_groups}
     facts = {
-        repr(strategy): banner.sentence(strategy),
+        repr(strategy): banner.summary(strategy),
         "workers": f"{worker.size} on {on!r}, {described(params)}",
         "model": f"{units.times(params.size, 'parameter')} of {params.dtype}, {units.size(params.nbytes)}",
-        "a round": banner.a_round(strategy, worker.size, params.nbytes),
+        "a round": banner.a_round(strategy, worker.size, params.nbytes, params.itemsize),
+        **banner.graphs([strategy], worker.size),
         "optimizer": f"{type(inner).__name__}, learning rate {', '.join(sorted(rates))}",
         "batches": f"{run.accumulate * worker.size} a step, {run.accumulate} of each worker",
         "threads": f"{torch.get_num_threads()} of torch in this worker, on {os.cpu_count()} cores",
@@ -146,5 +147,5 @@ def print_banner(
     if state:
         nbytes = units.size(params.nbytes + state.nbytes)
         facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
-    cautions = banner.cautions([strategy], worker.size)
+    cautions = banner.warnings([strategy], worker.size)
     print(banner.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def check_sharing(strategy: Strategy) -> None:
-    """Refuse a strategy that promises of shared buffers what torch's optimizers cannot keep."""
-    if strategy.shares and set(strategy.shares) != {"params", "moments"}:
-        what = " and ".join(strategy.shares)
+    """Refuse a promise that torch's optimizers cannot keep."""
+    if strategy.shared_buffers and set(strategy.shared_buffers) != {"params", "moments"}:
+        what = " and ".join(strategy.shared_buffers)
         raise TypeError(f"{strategy} keeps only {what} in common, and a loop of your own shares moments too")
-    if strategy.shares and getattr(strategy, "adds", "racy") != "racy":
+    if strategy.shared_buffers and getattr(strategy, "adds", "racy") != "racy":
         raise ValueError(
             f"{strategy} promises that no update is lost, and torch's optimizers write shared memory without "
             f"atomics: say {type(strategy).__name__}(adds='racy'), or use loosestep.run with loosestep.torch.Model"

@@ -11,8 +11,8 @@ from loosestep.foundation import buffers
 from loosestep.foundation.buffers import here, is_buffer
 from loosestep.foundation.errors import CheckpointError
 from loosestep.requests import AllReduce, Fetch, Shared
-from loosestep.runtime.checkpoint.state import TOTALS, heard, place, told
-from loosestep.strategies.base import pieces
+from loosestep.runtime.checkpoint.state import TOTALS, from_json, place, to_json
+from loosestep.strategies.base import leaves
 from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
@@ -23,23 +23,20 @@ Saved = dict[str, Any]
 
 def identity(loop: Loop) -> Saved:
     """Return what a saved state must have in common with the run that loads it."""
-    return {
-        "strategy": stable_repr(loop.program.plan.strategy),
-        "rank": loop.worker.rank,
-        "size": loop.worker.size,
-    }
+    worker = loop.worker
+    return {"strategy": stable_repr(loop.program.plan.strategy), "rank": worker.rank, "size": worker.size}
 
 
 def saved(loop: Loop) -> Saved:
     """Return position, counters, and the strategy's state by name; shared variables are in rank 0's part."""
     tensors, numbers = {}, {}
     position = loop.position()
-    loop.settle()
-    for name, _, _, value in pieces(loop.program.state):
+    loop.drain()
+    for name, _, _, value in leaves(loop.program.state):
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = told(loop.program, name, value)
+            numbers[name] = to_json(loop.program, name, value)
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.connection.session.version(value)
@@ -81,14 +78,14 @@ def check_identity(loop: Loop, state: Saved) -> None:
 def restored(loop: Loop, state: Saved) -> None:
     """Go to where the state was saved; all workers call it, so that none goes on from an old center."""
     check_identity(loop, state)
-    loop.settle()
+    loop.drain()
     loop.program.enter(state["position"]["part"])
-    for name, holder, key, value in pieces(loop.program.state):
+    for name, holder, key, value in leaves(loop.program.state):
         found = state["tensors"].get(name)
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, heard(state["numbers"][name]))
+            setattr(holder, key, from_json(state["numbers"][name]))
         elif loop.worker.rank == 0:
             loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():

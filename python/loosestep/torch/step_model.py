@@ -173,7 +173,7 @@ class TorchModel:
         if self.idle:
             return
         rows, self.rows = self.rows, None
-        if rows is None and worker.shares is not None:
+        if rows is None and worker.fractions is not None:
             raise TypeError(
                 "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
             )

@@ -1,1 +1,1 @@
-"""One carrier a file; wrappers rewrite requests as they pass. A new file here is found and tested unnamed."""
+"""Transports, one a file, and wrappers that rewrite requests as they pass. A new file is found by the tests."""

@@ -1,4 +1,4 @@
-"""Which workers still have data, so that those whose data ended stay until all have."""
+"""Attendance of the workers: which still have data, so that those without data stay until nobody has any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Roll:
-    """Who has data for which round, and who waits to know."""
+    """Which workers have data for which round, and which wait to know."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -18,7 +18,7 @@ class Roll:
         self.waiting: list[tuple[Any, RollCall]] = []
 
     def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
-        """Note one worker's word; returns those who now know, the speaker among them if so."""
+        """Record one worker's call; return the workers that now know the answer, itself included."""
         if request.present:
             request.answer[:] = [True]
             news = request.round > self.latest

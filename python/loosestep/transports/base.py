@@ -52,15 +52,15 @@ class Transport(Value):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Return how many workers there are."""
+        """The number of workers."""
 
     @abstractmethod
     def open(self, seed: int = 0) -> Session:
-        """Return fresh resources for one run; `seed` is that of whatever is random in it."""
+        """Make the resources of one run; `seed` is for whatever is random in it."""
 
 
 class Session(ABC):
-    """The resources of one run: shared variables, clocks, and whatever carries messages."""
+    """The resources of one run: shared variables, clocks, and what carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
     unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is unmetered
@@ -190,7 +190,7 @@ def spin(decided: Callable[[], bool]) -> None:
 
 
 class Endpoint(ABC):
-    """One worker's end of a transport in real time: performs a request, blocking with a deadline."""
+    """One worker's end of a transport in real time: performs requests, blocking with a deadline."""
 
     rank: int
     doing: Request | None = None  # what the others name when this worker is late

@@ -1,4 +1,4 @@
-"""Shared variables that the core keeps, in one memory for all workers: how requests reach them."""
+"""Requests to shared variables that the native core keeps in one memory for all workers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def read(request: Fetch, rank: int = 0) -> None:
-    """The variable as it is now."""
+    """Copy the variable's present value into the request's buffer."""
     seen = request.shared.store.fetch(request.into, rank)
     if request.version is not None:
         request.version[:] = seen
 
 
 def move(request: Push, values: Sequence[Buffer], rank: int = 0) -> None:
-    """What was pushed happens."""
+    """Apply what was pushed."""
     first, *others = (shared.store for shared in request.shared)
     first.push(request.rule, others, values, request.scalars, rank)
 
 
 def handlers(rank: int) -> dict[type[Request], Callable[[Any], object]]:
-    """What performs one worker's requests, at once."""
+    """Return the functions that perform one worker's requests at once."""
     return {
         Fetch: lambda request: read(request, rank),
         Push: lambda request: move(request, request.values, rank),

@@ -1,4 +1,4 @@
-"""Makes communication slower."""
+"""A wrapper that makes communication slower."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FREE = (Compute, RollCall, Sleep)
 
 @dataclass(frozen=True, repr=False)
 class Delayed(Wrapper):
-    """Every communication begins `seconds` late, in the time of what it wraps.
+    """Begins every communication `seconds` late, in the time of what it wraps.
 
     One that is started does not hold up its worker: it is over `seconds` after its start at the earliest.
 
@@ -52,7 +52,7 @@ class Delayed(Wrapper):
 
 
 class DelayedSession(WrappedSession):
-    """Puts a `Sleep` before every communication; where it was started, before its `Wait`, for what is left."""
+    """Puts a `Sleep` before every communication; before the `Wait` of a started one, for the time left."""
 
     def __init__(self, inner: Session, config: Delayed, seed: int) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""Makes a worker fail."""
+"""A wrapper that makes a worker fail."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class InjectedFailure(LoosestepError):
-    """What a `Failing` transport raises."""
+    """The error that a `Failing` transport raises."""
 
 
 @dataclass(frozen=True, repr=False)
 class Failing(Wrapper):
-    """Worker `rank` raises when it asks for its `at_request`-th request (1 is the first, computing included)."""
+    """Lets worker `rank` raise at its `at_request`-th request (1 is the first, computing included)."""
 
     on: Transport = field(default_factory=Serial)
     rank: int = 0
@@ -31,7 +31,7 @@ class Failing(Wrapper):
 
     @classmethod
     def example(cls) -> Failing:
-        """Late enough that a contract test ends before."""
+        """Return an instance that fails later than any contract test ends."""
         return cls(at_request=10**9)
 
     def __post_init__(self) -> None:

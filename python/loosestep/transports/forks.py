@@ -1,4 +1,4 @@
-"""Copies of a worker's process that `os.fork` made: they have its objects, and no part in its run."""
+"""Processes that `os.fork` made of a worker's: they have copies of its objects, and no part in its run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NoReturn
 
 
 class Original:
-    """The process that made this object; every other one that holds it is a copy."""
+    """The process that made this object; any other process that holds it is a forked copy."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
 
     @property
     def here(self) -> bool:
-        """Whether this is it."""
+        """Whether this process is the original."""
         return os.getpid() == self.pid
 
     def require(self, rank: int) -> None:

@@ -1,4 +1,4 @@
-"""What two workers ask of one communication must fit together; else the job ends, and says who and when."""
+"""Checks that what two workers ask of one communication matches; else the job ends with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_facts(facts: Sequence[Mapping[str, object]]) -> None:
-    """What workers say of their run, in rank order, must be the same; else the first difference is named."""
+    """Raise Mismatch, naming the first difference, unless all workers, in rank order, report the same facts."""
     first, *others = facts
     for rank, other in enumerate(others, 1):
         for name in (*first, *other):
@@ -29,7 +29,7 @@ def check_facts(facts: Sequence[Mapping[str, object]]) -> None:
 
 
 def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) -> None:
-    """A message and the buffer that receives it must be alike."""
+    """Raise Mismatch unless a message and the buffer that receives it are alike."""
     if into.size != content.size or into.dtype != content.dtype:
         raise Mismatch(
             f"worker {source} sent {content.size} {content.dtype} to worker {worker.rank}, which expects "
@@ -38,7 +38,7 @@ def check_message(source: int, content: Buffer, worker: Worker, into: Buffer) ->
 
 
 def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
-    """A shared variable and the buffer that meets it must be alike."""
+    """Raise Mismatch unless a shared variable and the buffer that meets it are alike."""
     if shared.size != buf.size or shared.dtype != buf.dtype:
         raise Mismatch(
             f"worker {worker.rank} met {shared.name!r} ({shared.size} {shared.dtype}) with {buf.size} "
@@ -47,7 +47,7 @@ def check_shared(worker: Worker, shared: Shared, buf: Buffer) -> None:
 
 
 def check_alike(workers: Sequence[Worker], requests: Sequence[AllReduce]) -> None:
-    """All members of a collective must ask for the same."""
+    """Raise Mismatch unless all members of a collective ask for the same."""
     first = requests[0]
     for worker, request in zip(workers, requests, strict=True):
         if (request.buf.size, request.buf.dtype, request.op) != (first.buf.size, first.buf.dtype, first.op):

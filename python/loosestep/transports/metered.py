@@ -1,4 +1,4 @@
-"""Counts what passes."""
+"""A wrapper that counts messages, bytes and waiting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """What one worker sent and how long it waited."""
+    """What one worker has sent, and how long it has waited."""
 
     def __init__(self) -> None:
         self.waiting = 0.0
@@ -25,16 +25,16 @@ class Meter:
 
     @property
     def messages(self) -> int:
-        """Messages sent."""
+        """The number of messages sent."""
         return sum(tally[1] for tally in self.requests.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes sent, headers not counted."""
+        """The number of bytes sent, without headers."""
         return sum(tally[2] for tally in self.requests.values())
 
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
-        """The same requests; time between asking for a communication and its end is waiting."""
+        """Yield the same requests; book the time from asking for a communication to its end as waiting."""
         rank, size = worker.rank, worker.size
         tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
         computing = frozenset(Compute.__subclasses__())
@@ -77,7 +77,7 @@ class Metered(Wrapper):
 
 
 class MeteredSession(WrappedSession):
-    """Watches the requests of every worker."""
+    """Counts the requests of every worker."""
 
     def __init__(self, inner: Session, meters: Sequence[Meter]) -> None:
         super().__init__(inner)

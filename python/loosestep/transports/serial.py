@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Serial(Transport):
-    """One worker and no thread: the slow and honest way to step through a strategy in a debugger."""
+    """One worker and no thread: for stepping through a strategy in a debugger."""
 
     @property
     def size(self) -> int:
@@ -46,7 +46,7 @@ class Serial(Transport):
 
 
 class SerialSession(Stopwatch, LocalSession):
-    """The worker alone: every collective has nobody to wait for."""
+    """One worker alone: no collective waits for anybody."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,12 +105,12 @@ class SerialEndpoint(Endpoint):
         """Do nothing: there is no other worker."""
 
     def exchange(self, request: Exchange) -> None:
-        """Messages to oneself arrive at once."""
+        """Copy messages to oneself at once."""
         for (_, sent), (_, received) in zip(request.sends, request.recvs, strict=True):
             ops.copy(sent, received)
 
     def wait(self, request: Wait) -> None:
-        """What was started is performed now."""
+        """Perform now what was started."""
         if request.request not in self.started:
             raise RuntimeError(f"{request} waits for what was not started")
         self.started.remove(request.request)

@@ -1,4 +1,4 @@
-"""Wall-clock seconds of a run, for every worker by itself, quiesce points left out."""
+"""The clock of real transports: seconds of a run for every worker, without synchronization points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import perf_counter
 
 
 class Stopwatch:
-    """Begins with `begin`; a worker's stands still between its `pause` and its `proceed`.
+    """Starts at `begin`; a worker's clock stands still between its `pause` and its `proceed`.
 
     What a worker waits is measured while its clock goes, so it is never more than what the clock says.
     """
@@ -19,7 +19,7 @@ class Stopwatch:
         self._paused: dict[int, float] = {}
 
     def begin(self) -> None:
-        """Zero is now."""
+        """Set zero to now."""
         self._origin = perf_counter()
 
     def resume(self, rank: int, seconds: float) -> None:
@@ -27,15 +27,15 @@ class Stopwatch:
         self._ahead[rank] = seconds
 
     def now(self, rank: int) -> float:
-        """Seconds of that worker."""
+        """Return the seconds of that worker."""
         return self._paused.get(rank, perf_counter()) - self._origin + self._ahead[rank]
 
     def clock(self, rank: int) -> Callable[[], float]:
-        """The real clock, for differences."""
+        """Return the real clock, for differences."""
         return perf_counter
 
     def pause(self, rank: int) -> None:
-        """Stand still."""
+        """Stop that worker's clock."""
         self._paused[rank] = perf_counter()
 
     def proceed(self, rank: int) -> None:

@@ -45,7 +45,7 @@ from loosestep.transports.queues import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does
-ROOM = 30  # requests that a worker has under way at once; a team has room for 32
+MAX_IN_FLIGHT = 30  # requests of a worker at a time; a team has slots for 32
 LOOK = 0.5  # seconds between two looks at whether those awaited are alive
 
 
@@ -77,7 +77,7 @@ class Threads(Transport):
 
 
 class ThreadsSession(Stopwatch, ManyWorkersSession):
-    """What the threads of one run share."""
+    """The resources that the threads of one run share."""
 
     def __init__(self, config: Threads) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             return self.variables[name]
 
     def team(self, group: Group) -> _core.Team:
-        """The collectives of one group, made when it first meets."""
+        """Return the collectives of one group, made when it first meets."""
         with self.lock:
             if group not in self.teams:
                 self.teams[group] = _core.Team(len(group))
@@ -144,7 +144,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
                     until = time.monotonic() + PATIENCE
 
     def work(self, task: Task) -> None:
-        """One thread. The first failure is the one the caller sees; it stops all."""
+        """Run one worker in its thread. The first failure stops all, and is the one that the caller sees."""
         endpoint = self.endpoints[task.worker.rank]
         endpoint.worker = task.worker
         try:
@@ -162,13 +162,13 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             endpoint.done = True
 
     def compute(self, task: Task, request: Request) -> int:
-        """A forked copy has no other workers, for whom it would wait."""
+        """Perform a computation; raise in a forked copy, which would wait for workers that it does not have."""
         steps = task.compute(request)
         self.original.require(task.worker.rank)
         return steps
 
     def abort(self) -> None:
-        """Every wait, now and later, ends."""
+        """End every wait, now and later."""
         self.aborted = True
         with self.lock:
             teams = list(self.teams.values())
@@ -179,7 +179,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
 
 
 class ThreadsEndpoint(Endpoint):
-    """One worker's end: posts and completes, in one or in two steps."""
+    """One worker's end: posts a collective and completes it, in one step or in two."""
 
     def __init__(self, session: ThreadsSession, rank: int) -> None:
         self.session, self.rank = session, rank
@@ -225,7 +225,7 @@ class ThreadsEndpoint(Endpoint):
         """Post now, complete at `Wait`; what needs nobody else is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
-        if len(self.begun) >= ROOM:
+        if len(self.begun) >= MAX_IN_FLIGHT:
             self.make_room()
         self.begun[asked] = post(asked) if post else self.nothing(self._handlers[type(asked)](asked))
 
@@ -251,7 +251,7 @@ class ThreadsEndpoint(Endpoint):
     # --- collectives -------------------------------------------------------------------------------------
 
     def team(self, group: Group | None) -> tuple[_core.Team, int]:
-        """The team of a group, and this worker's number in it."""
+        """Return the team of a group, and this worker's number in it."""
         ranks = self.world if group is None else group
         if ranks not in self._teams:
             self._teams[ranks] = self.session.team(ranks), ranks.index(self.rank)
@@ -287,12 +287,12 @@ class ThreadsEndpoint(Endpoint):
 
     def complete(self, request: Request, team: _core.Team, me: int, ticket: int) -> None:
         """Wait for a post to be answered, as long as those who are late show signs of life."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while (status := self.complete_once(request, team, me, ticket)) != "done":
             if status == "aborted":
                 raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(team.missing(ticket))
+            detector = detector or HangDetector(self, request)
+            detector.check(team.missing(ticket))
 
     def complete_once(self, request: Request, team: _core.Team, me: int, ticket: int) -> str:
         try:
@@ -303,7 +303,7 @@ class ThreadsEndpoint(Endpoint):
     # --- messages, roll call -----------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> Callable[[], None]:
-        """Sends are copied now; receives are filled at completion, in the order in which they were begun."""
+        """Copy sends now; fill receives at completion, in the order in which they were begun."""
         session = self.session
         with session.changed:
             for to, buf in request.sends:
@@ -325,7 +325,7 @@ class ThreadsEndpoint(Endpoint):
                     asked.notes[source] = note
 
     def pick(self, request: Exchange, key: tuple[int, int, int]) -> tuple[Buffer, float]:
-        """The next message of a sender, waited for."""
+        """Block until the next message of a sender is there, and return it."""
         session = self.session
         self.until(request, lambda: bool(session.mail.get(key)), lambda: [key[0]])
         with session.changed:
@@ -341,7 +341,7 @@ class ThreadsEndpoint(Endpoint):
             self.until(request, lambda: bool(request.answer), lambda: others)
 
     def sleep(self, request: Sleep) -> None:
-        """In the transport's time, but not past an abort."""
+        """Sleep in the transport's time, but not past an abort."""
         until = time.monotonic() + request.seconds
         while (left := until - time.monotonic()) > 0:
             if self.session.aborted:
@@ -350,7 +350,7 @@ class ThreadsEndpoint(Endpoint):
 
     def until(self, request: Request, ready: Callable[[], bool], missing: Callable[[], list[int]]) -> None:
         """Wait until something under `changed` is ready."""
-        watch: Watch | None = None
+        detector: HangDetector | None = None
         while True:
             with self.session.changed:
                 if self.session.changed.wait_for(
@@ -359,11 +359,11 @@ class ThreadsEndpoint(Endpoint):
                     if ready():
                         return
                     raise Aborted
-            watch = watch or Watch(self, request)
-            watch.check(missing())
+            detector = detector or HangDetector(self, request)
+            detector.check(missing())
 
 
-class Watch:
+class HangDetector:
     """Tells late workers that are alive from those that hang: a new request is a sign of life."""
 
     def __init__(self, endpoint: ThreadsEndpoint, request: Request) -> None:
@@ -386,7 +386,7 @@ class Watch:
             raise TimedOut(self.endpoint.rank, str(self.request), words, session.deadline)
 
     def culprits(self, late: Sequence[int]) -> Sequence[int]:
-        """Those who compute hold up those who wait for them; else those who are late."""
+        """Return the workers that compute, which hold up those that wait for them; if none, the late ones."""
         others = [other for other in self.endpoint.session.endpoints if other is not self.endpoint]
         return [other.rank for other in others if isinstance(other.doing, Compute) and not other.done] or late
 

@@ -22,7 +22,7 @@ import loosestep as ls
 from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint import folder as checkpoint
 from loosestep.runtime.checkpoint import manifest
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 
 
 def small(folder: Path, data: int = 0, steps: int = 6, **options: Any) -> ls.Result:

@@ -13,8 +13,7 @@ from rich.console import Console
 
 import loosestep as ls
 from loosestep import models
-from loosestep.cli.comparison import Comparison, best_of
-from loosestep.cli.contenders import (
+from loosestep.cli.compared_methods import (
     STORY,
     Contender,
     at_rates,
@@ -23,16 +22,17 @@ from loosestep.cli.contenders import (
     with_one_optimizer,
     with_the_rest,
 )
+from loosestep.cli.comparison import Comparison, best_of
 from loosestep.cli.experiment import Experiment
-from loosestep.cli.report.live import short, told
 from loosestep.cli.report.outcome import Outcome
+from loosestep.cli.report.progress import in_words, short
 from loosestep.cli.report.ranking import leader
 from loosestep.cli.report.summary import Number, Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.data import Dataset
 from loosestep.foundation.errors import Diverged
-from loosestep.optimizers import SGD, Nesterov
 from loosestep.optimizers.schedules import Warmup
+from loosestep.optimizers.sgd import SGD, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 
 ROWS = 359  # of the test data; one more or less makes .0028
@@ -149,11 +149,11 @@ def test_seconds_are_said_to_be_virtual() -> None:
 
 def test_progress_is_told_in_virtual_seconds_where_they_are() -> None:
     at = outcome(0.9).history[-1]
-    assert told(at).startswith("2 virtual s  train loss 0.5000")
-    assert "20 samples/virtual s" in told(at)
+    assert in_words(at).startswith("2 virtual s  train loss 0.5000")
+    assert "20 samples/virtual s" in in_words(at)
     assert "20/virtual s" in short(at)
     real = replace(at, virtual=False)
-    assert told(real).startswith("2 s  ")
+    assert in_words(real).startswith("2 s  ")
     assert "20/s" in short(real)
 
 

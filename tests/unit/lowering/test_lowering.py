@@ -97,7 +97,7 @@ def test_a_group_is_lowered_where_native_collectives_take_none() -> None:
     assert {type(each) for each in others} == {Exchange}
 
 
-def test_offstage_a_collective_without_a_price_passes() -> None:
+def test_while_unmetered_a_collective_without_a_price_passes() -> None:
     one = lowering(0, 2, unpriced=frozenset({Broadcast}))
     asked = Broadcast(np.zeros(4))
     assert {type(each) for each in one.lower([asked])} == {Exchange}

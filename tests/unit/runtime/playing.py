@@ -57,7 +57,7 @@ def play(
         seen.words.append(f"({name})" if one.worker.unmetered else name)
         seen.requests.append(request)
         if isinstance(request, Compute):
-            one.model.perform(request)
+            one.model.handlers[type(request)](request)
         elif isinstance(request, RollCall):
             request.answer.append(request.present or present(request.round))
         elif isinstance(request, AllReduce):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.runtime.playing import Program, play, program
+from tests.unit.runtime.playing import play, program
 from tests.unit.values import drawn
 
 import loosestep as ls
 from loosestep.foundation.errors import Diverged
 from loosestep.lowering.requests import Drain, Drained
 from loosestep.requests import AllReduce, Gradient, Local, Request, Start, Wait
+from loosestep.runtime.program import PARAMETERS, Program
 
 STEP = ["Gradient", "Update"]
 
@@ -162,7 +163,7 @@ def test_all_learn_whether_a_part_could_not_be_saved(failed: bool) -> None:
 def test_numbers_that_are_not_finite_end_all_alike() -> None:
     one = program(ls.LocalSGD(2), 4, rank=1, size=3)
     one.worker.params[0] = np.nan
-    with pytest.raises(Diverged, match="the parameters or optimizer buffers of worker 1 are not finite at step 4"):
+    with pytest.raises(Diverged, match=f"{PARAMETERS} of worker 1 are not finite at step 4"):
         play(one)
     other = program(ls.LocalSGD(2), 4, rank=0, size=3)
 

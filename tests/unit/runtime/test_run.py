@@ -13,6 +13,7 @@ from tests.unit.sessions import Fake, FakeSession
 import loosestep as ls
 from loosestep.foundation.errors import Mismatch
 from loosestep.requests import Sleep
+from loosestep.runtime.run import run
 
 
 def go(session: FakeSession | None = None, steps: int = 4, **options: Any) -> ls.Result:
@@ -25,9 +26,7 @@ def go(session: FakeSession | None = None, steps: int = 4, **options: Any) -> ls
         return float(batch[0, 0]), np.ones_like(x)
 
     how = {"strategy": ls.LocalSGD(2), "optimizer": ls.SGD(1.0), **options}
-    return ls.run(
-        how.pop("strategy"), gradient, np.zeros((2, 1)), batches, on=Fake(session or FakeSession()), **how
-    )
+    return run(how.pop("strategy"), gradient, np.zeros((2, 1)), batches, on=Fake(session or FakeSession()), **how)
 
 
 def test_the_result_is_what_the_worker_did() -> None:

@@ -53,7 +53,7 @@ def test_others_are_not_delayed() -> None:
     assert sleeps(passed([Barrier()], rank=2, ranks=(0, 2), seconds=1.0)) == [1.0]
 
 
-def test_nothing_is_late_offstage() -> None:
+def test_nothing_is_late_while_unmetered() -> None:
     clock = Clock(0.0)
     one = worker(0, 4)
     one.unmetered = True

@@ -42,7 +42,7 @@ def test_bytes_and_messages_are_what_a_request_costs() -> None:
     assert (meter.messages, meter.bytes) == (15, 208)
 
 
-def test_nothing_is_counted_offstage() -> None:
+def test_nothing_is_counted_while_unmetered() -> None:
     one = worker(0, 4)
     one.unmetered = True
     meter = watched(one, [(AllReduce(np.zeros(8)), 3.0), (Gradient(), 1.0)])

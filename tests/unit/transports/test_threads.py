@@ -30,7 +30,7 @@ from loosestep.requests import (
 )
 from loosestep.transports import threads
 from loosestep.transports.base import Task
-from loosestep.transports.threads import ROOM, Threads, ThreadsEndpoint, ThreadsSession, Watch
+from loosestep.transports.threads import MAX_IN_FLIGHT, HangDetector, Threads, ThreadsEndpoint, ThreadsSession
 
 
 def opened(n: int, deadline: float = 600.0) -> list[ThreadsEndpoint]:
@@ -111,13 +111,13 @@ def test_what_was_started_may_be_waited_for_in_any_order(count: int, data: st.Da
 
 def test_more_than_there_is_room_for_may_be_started() -> None:
     """The oldest is completed early, and its wait is over at once."""
-    ends, count = opened(2), 2 * ROOM + 5
+    ends, count = opened(2), 2 * MAX_IN_FLIGHT + 5
     bufs = [[np.full(2, rank + k + 1.0) for k in range(count)] for rank in range(2)]
     asked = [[AllReduce(buf, "sum") for buf in each] for each in bufs]
     for k in range(count):
         for rank in range(2):
             perform(ends[rank], Start(asked[rank][k]))
-            assert len(ends[rank].begun) <= ROOM
+            assert len(ends[rank].begun) <= MAX_IN_FLIGHT
     for rank in range(2):
         perform(ends[rank], *map(Wait, asked[rank]))
         assert [buf.tolist() for buf in bufs[rank]] == [[2 * k + 3.0] * 2 for k in range(count)]
@@ -199,7 +199,7 @@ def test_who_is_still_past_the_deadline_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threads, "time", clock)
     one, two, _ = opened(3, deadline=10.0)
     two.doing, two.worker.round = Gradient(), 4
-    watch = Watch(one, Barrier())
+    watch = HangDetector(one, Barrier())
     watch.check([1, 2])
     clock.now += 9
     watch.check([1, 2])
@@ -217,7 +217,7 @@ def test_one_that_has_ended_is_said_to_have(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(threads, "time", clock)
     one, two = opened(2, deadline=10.0)
     two.done = True
-    watch = Watch(one, Barrier())
+    watch = HangDetector(one, Barrier())
     watch.check([1])
     clock.now += 10
     with pytest.raises(TimedOut, match="for worker 1, which has ended$"):

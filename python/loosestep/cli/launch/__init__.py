@@ -1,4 +1,4 @@
-"""Starts a program on N ranks: finds the MPI, gives it what it needs, passes signals on, leaves no orphan."""
+"""Starts a program on N ranks: finds MPI, sets what it needs, passes signals on, leaves no process behind."""
 
 from loosestep.cli.launch.job import Job, Limits
 from loosestep.cli.launch.mpiexec import NoMpi, alone, find

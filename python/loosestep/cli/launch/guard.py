@@ -1,4 +1,4 @@
-"""Guards one rank: `python guard.py die|tell PROGRAM ...`, run by mpiexec in a rank's place.
+"""Guards one rank: `python guard.py die|tell PROGRAM ...`, started by mpiexec in the place of the program.
 
 It ends the program when mpiexec goes, passes signals on, says on standard error how the program failed, and exits
 with its exit code. Of a program that a signal killed, `die` makes a guard that SIGKILL killed, so that Open MPI
@@ -39,7 +39,7 @@ RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
 def die_with(parent: int) -> None:
-    """The kernel kills this process when its parent is gone (Linux; the parent may be gone already)."""
+    """Ask the kernel to kill this process when its parent ends (Linux; the parent may have ended already)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
@@ -47,14 +47,14 @@ def die_with(parent: int) -> None:
 
 
 def terminal() -> tuple[int, int]:
-    """Two ends: what is written to the second can be read, unchanged, from the first."""
+    """Return two ends: what is written to the second can be read, unchanged, from the first."""
     near, far = os.openpty()
     tty.setraw(far)
     return near, far
 
 
 def start(program: list[str], out: int) -> int:
-    """The program in a child with a process group of its own: a signal to ours reaches it once, from us."""
+    """Start the program in a process group of its own, so that a signal to ours reaches it once, from us."""
     guard = os.getpid()
     child = os.fork()
     if child:
@@ -70,7 +70,7 @@ def start(program: list[str], out: int) -> int:
 
 
 def copy(child: int, near: int) -> None:
-    """What the program writes goes to our standard output by whole lines, until the program has ended."""
+    """Copy the program's output to our standard output by whole lines, until the program has ended."""
     begun, ended = b"", False
     while True:
         text = arrived(near)
@@ -86,7 +86,7 @@ def copy(child: int, near: int) -> None:
 
 
 def arrived(near: int) -> bytes:
-    """What can be read within a moment; nothing after the end, which Linux calls an error."""
+    """Return what can be read within a moment; nothing after the end, which Linux calls an error."""
     if not select.select([near], [], [], LOOK)[0]:
         return b""
     try:
@@ -119,12 +119,12 @@ def pass_on(child: int) -> set[int]:
 
 
 def rank() -> str:
-    """As MPI's launcher has numbered it."""
+    """Return the rank that MPI's launcher has given."""
     return next((os.environ[name] for name in RANKS if name in os.environ), "?")
 
 
 def open_record() -> int:
-    """This rank's record; on a machine without the launcher's folder it is only for us."""
+    """Open this rank's record; on a machine without the launcher's folder it is private to the guard."""
     place = os.path.join(os.environ.get(RECORDS, "/nowhere"), f"rank-{rank()}")
     try:
         record = os.open(place, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -147,7 +147,7 @@ def end_group(group: int) -> None:
 
 
 def told(code: int, child: int, record: bytes) -> str:
-    """Who failed, where, how; and whether the others, who wait for it in MPI's start, hear of it."""
+    """Return which rank failed, where, how, and whether others that wait for it in MPI's start know of it."""
     how = f"ended with exit code {code}"
     if code < 0:
         how = f"was killed by signal {-code} ({signal.strsignal(-code)})"

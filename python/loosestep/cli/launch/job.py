@@ -1,4 +1,4 @@
-"""One mpiexec, from its start to its exit code: signals pass through, and nothing outlives it."""
+"""One mpiexec, from its start to its exit code: signals pass through, and no process outlives it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRACE = 5.0  # seconds that mpiexec has to end its ranks before it is killed, an
 AGAIN = 3  # times that mpiexec is started again where it failed before any rank began
 UNSTARTED = b"The PMIx server's listener thread failed to start"  # Open MPI 5 on a busy machine, now and then
 OVERDUE = 124  # the exit code of a job that took longer than its deadline, as timeout(1) has it
-EARLY = 5.0  # seconds for the others after a rank failed before its run: who waits in MPI's start hears of nothing
+EARLY = 5.0  # seconds for the others after a rank failed before its run: those waiting in MPI's start are not told
 KILLED = 128 + int(signal.SIGKILL)
 CERTAIN = 2.0  # seconds after which a killed guard is no sign that mpiexec is about to end the job
 LEFT = 10.0  # seconds for mpiexec to end after all ranks have
@@ -101,7 +101,7 @@ class Job:
                 self.tell_of_killed()
 
     def watch_the_guards(self) -> None:
-        """Who is killed says nothing; and mpiexec waits for whoever holds a rank's output."""
+        """Watch for killed guards, which leave no report while mpiexec waits for their output."""
         now = time.monotonic()
         self.killed += [(now, killed) for killed in self.guards.look(self.process.pid)]
         while self.killed and now - self.killed[0][0] > CERTAIN:
@@ -112,7 +112,7 @@ class Job:
             self.left_behind = now + LEFT
 
     def tell_of_killed(self) -> None:
-        """Of the guard that was killed first."""
+        """Report the guard that was killed first."""
         _, killed = self.killed.pop(0)
         say(f"the guard of rank {killed.rank} (process {killed.process}) was killed, and the rank with it")
         self.fail(KILLED, killed.begun)
@@ -135,7 +135,7 @@ class Job:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Signals are noted while the job runs; the handlers do nothing else."""
+        """Record signals while the job runs; the handlers do nothing else."""
         note = lambda number, _: self.asked.append(number)  # noqa: E731
         before = {number: signal.signal(number, note) for number in self.mpi.passes}
         try:
@@ -158,7 +158,7 @@ class Job:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """mpiexec in a session of its own, so that Ctrl-C at the terminal reaches it through us alone."""
+        """Start mpiexec in a session of its own, so that Ctrl-C at the terminal reaches it through us alone."""
         entry: Any = subprocess.DEVNULL if sys.stdin is None or sys.stdin.isatty() else None  # not ours to read
         with subprocess.Popen(
             self.command,
@@ -207,7 +207,7 @@ class Job:
             self.fail(code, begun=begun, first=guard.AFTER.encode() not in found[3])
 
     def fail(self, code: int, begun: bool, first: bool = True) -> None:
-        """The job has the exit code of the rank that failed first, of itself; the others have so long."""
+        """Give the job the exit code of the rank that failed first by itself, and the others their time limit."""
         shorter = not begun and EARLY < self.lingering < math.inf
         if first and not self.culprit:
             self.failed, self.culprit = code, True
@@ -232,5 +232,5 @@ class Job:
 
 
 def say(sentence: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     print(f"loosestep run: {sentence}", file=sys.stderr, flush=True)

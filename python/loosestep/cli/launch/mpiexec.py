@@ -1,4 +1,4 @@
-"""Which MPI there is, and how its mpiexec is told what we want."""
+"""The kinds of MPI, and the options and settings that their mpiexec needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEND = "pip install 'loosestep[mpi]', or put the mpiexec of an MPI on the PATH"
 
 
 class NoMpi(LoosestepError):
-    """There is no mpiexec, or none that we know."""
+    """There is no mpiexec, or none of a known kind."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,23 @@ class Mpi(ABC):
 
     @abstractmethod
     def options(self, ranks: int, hosts: str | None, tag: bool) -> list[str]:
-        """Between mpiexec and the program."""
+        """Return the options between mpiexec and the program."""
 
     @abstractmethod
     def settings(self, ranks: int) -> dict[str, str]:
-        """What this MPI needs in the environment, where the user has not said otherwise."""
+        """Return what this MPI needs in the environment, where the user has set nothing else."""
 
     def private(self, folder: Path) -> dict[str, str]:
-        """What keeps this MPI to itself where all ranks are on this machine; `folder` goes with the launcher."""
+        """Return settings that keep this MPI on this machine; `folder` is removed with the launcher."""
         return {}
 
     def command(self, program: list[str], ranks: int, hosts: str | None, tag: bool) -> list[str]:
-        """The whole command: every rank's program runs under a guard."""
+        """Return the whole command: every rank's program runs under a guard."""
         guard = [sys.executable, "-I", "-S", str(GUARD), "die" if self.survives else "tell"]
         return [self.path, *self.options(ranks, hosts, tag), *guard, *program]
 
     def environment(self, ranks: int) -> dict[str, str]:
-        """This process's environment and what the ranks need; LOOSESTEP_RANKS is how many there must be."""
+        """Return this process's environment and what ranks need; LOOSESTEP_RANKS is their number."""
         one = dict.fromkeys(ONE_THREAD, "1")  # ranks are the parallelism: more threads under them fight
         return {**one, **self.settings(ranks), **os.environ, "LOOSESTEP_RANKS": str(ranks)}
 
@@ -82,7 +82,7 @@ class OpenMpi(Mpi):
         return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if root else {}
 
     def private(self, folder: Path) -> dict[str, str]:
-        """Shared memory that goes with the launcher even if it is killed, and no port that others can reach."""
+        """Put shared memory where it goes with the launcher even if it is killed; open no port to others."""
         chosen = {"OMPI_MCA_btl_sm_backing_directory": str(folder)}
         if LOOPBACK in _core.Pulse.addresses() and "OMPI_MCA_btl_tcp_if_exclude" not in os.environ:
             chosen |= {"OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_btl_tcp_disable_family": "6"}
@@ -90,7 +90,7 @@ class OpenMpi(Mpi):
 
 
 class Mpich(Mpi):
-    """MPICH, and what descends from it. It ends all ranks when one dies."""
+    """MPICH and its descendants. It ends all ranks when one dies."""
 
     passes: ClassVar = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
 
@@ -104,12 +104,12 @@ class Mpich(Mpi):
 
 
 def alone(hosts: str | None) -> bool:
-    """Whether all ranks will be on this machine: no hosts are named, by the user or by a scheduler."""
+    """Return whether all ranks will be on this machine: neither the user nor a scheduler names hosts."""
     return hosts is None and not any(name in os.environ for name in SCHEDULED)
 
 
 def places() -> int:
-    """Ranks that there is room for: the tasks of a SLURM allocation, which mpiexec asks for, else the cores."""
+    """Return the ranks that fit: the tasks of a SLURM allocation, which mpiexec asks for, else the cores."""
     told = os.environ.get("SLURM_TASKS_PER_NODE") if "SLURM_JOB_ID" in os.environ else None
     tasks = re.findall(r"(\d+)(?:\(x(\d+)\))?", told or "")  # such as 2(x3),1
     cores: int = _core.info()["cores"]
@@ -124,7 +124,7 @@ BANNERS: dict[type[Mpi], str] = {
 
 
 def find() -> Mpi:
-    """The mpiexec beside this Python (a wheel's, the one that mpi4py loads), else the first on the PATH."""
+    """Return the mpiexec beside this Python (a wheel's, which mpi4py loads), else the first on the PATH."""
     path = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
     if path is None:
         raise NoMpi(f"there is no mpiexec beside {sys.executable} or on the PATH: {MEND}")
@@ -132,7 +132,7 @@ def find() -> Mpi:
 
 
 def banner(path: str) -> str:
-    """What an mpiexec says of itself."""
+    """Return what an mpiexec prints about itself."""
     try:
         told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -141,7 +141,7 @@ def banner(path: str) -> str:
 
 
 def identify(path: str, text: str) -> Mpi:
-    """The kind and version that the text tells."""
+    """Return the kind and version in that text."""
     for kind, pattern in BANNERS.items():
         found = re.search(pattern, text)
         if found:

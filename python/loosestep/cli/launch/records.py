@@ -1,4 +1,4 @@
-"""The launcher's own folder: its guards' records, and the files that Open MPI makes where ranks share memory.
+"""The launcher's folder: its guards' records, and the files of Open MPI's shared memory.
 
 A shell waits to remove it should the launcher be killed. If that is killed as well: the launcher holds a lock on
 the folder, so what is left over is known from what another uses, and whoever starts next removes it.
@@ -28,12 +28,12 @@ REMOVE = 'exec 3<&0; { read _ <&3 && exit; rm -rf -- "$0"; sleep 1; rm -rf -- "$
 
 
 def root() -> Path:
-    """Where files are memory, if there is such a place."""
+    """Return a folder whose files are memory, if there is one."""
     return Path(MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else tempfile.gettempdir())
 
 
 def locked(folder: Path) -> int:
-    """A descriptor that holds the folder's lock; OSError where another has it, or it is not ours, or gone."""
+    """Return a descriptor that holds the folder's lock; OSError if another has it, or it is not ours, or gone."""
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if os.fstat(held).st_uid != os.getuid():
@@ -60,7 +60,7 @@ def remove(folder: Path, held: int) -> None:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder of this launcher, which goes when it ends, also if it is killed."""
+    """Return a folder of this launcher that is removed when it ends, even if it is killed."""
     place = root()
     clear(place)
     while True:
@@ -98,7 +98,7 @@ class Killed(NamedTuple):
 
 
 class Guards:
-    """Those that mpiexec has started on this machine: which have ended in order, and which were killed.
+    """The guards that mpiexec has started on this machine: which ended in order, and which were killed.
 
     early: the exit code of a rank that failed before its run had begun, 0 while there is none.
     """
@@ -109,7 +109,7 @@ class Guards:
         self.ended = self.early = 0
 
     def look(self, mpiexec: int) -> list[Killed]:
-        """Those that were killed since the last look."""
+        """Return the guards that were killed since the last call."""
         for pid in guards(mpiexec):
             if pid not in self.alive:
                 self.alive[pid] = rank_of(pid, self.names)
@@ -127,7 +127,7 @@ class Guards:
 
 
 def content(file: Path) -> bytes:
-    """Of a file that may be gone."""
+    """Return the content of a file that may be gone."""
     try:
         return file.read_bytes()
     except OSError:
@@ -135,19 +135,19 @@ def content(file: Path) -> bytes:
 
 
 def children(pid: int) -> list[int]:
-    """Of a process (Linux; elsewhere none are known)."""
+    """Return the children of a process (Linux; elsewhere none are known)."""
     told = [content(task / "children") for task in Path(f"/proc/{pid}/task").glob("*")]
     return [int(each) for each in b" ".join(told).split()]
 
 
 def guards(mpiexec: int) -> list[int]:
-    """Its children, or those of its one child (a guard's own child is, for a moment, a copy of the guard)."""
+    """Return a process's guards: its children, or those of its one child (a new guard is briefly a copy)."""
     near = children(mpiexec)
     return [pid for child in near for pid in ([child] if is_guard(child) else filter(is_guard, children(child)))]
 
 
 def is_guard(pid: int) -> bool:
-    """Whether a process is one of ours, and alive: of a dead one that nobody has asked for nothing can be read.
+    """Return whether a process is a guard, and alive: a dead one has no readable environment.
 
     mpiexec's own command names the guard as well, and so does its child before that has become the guard.
     """
@@ -156,6 +156,6 @@ def is_guard(pid: int) -> bool:
 
 
 def rank_of(pid: int, names: Sequence[str]) -> str:
-    """As mpiexec has told the process in its environment."""
+    """Return the rank that mpiexec has given to the process, from its environment."""
     told = dict(each.split(b"=", 1) for each in content(Path(f"/proc/{pid}/environ")).split(b"\0") if b"=" in each)
     return next((told[name.encode()].decode() for name in names if name.encode() in told), "?")

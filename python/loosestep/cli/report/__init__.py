@@ -1,1 +1,1 @@
-"""What a run shows and leaves: the start block, live progress, the table, JSON, the picture."""
+"""What a run shows and writes: progress, the table, JSON, the plot."""

@@ -1,4 +1,4 @@
-"""What a run leaves on disk. Files of the same name are replaced, and never left half written."""
+"""Files that a run writes. Files of the same name are replaced, and never left half written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def dumped(content: Any) -> str:
-    """Any content as JSON, to be read by people too."""
+    """Return any content as indented JSON text."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def write_json(file: str, content: Any) -> None:
-    """Any content as JSON."""
+    """Write any content as JSON."""
     replace(Path(file), dumped(content).encode())
 
 
 def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, str]) -> None:
-    """Arrays by name, as safetensors. The same content gives the same bytes."""
+    """Write arrays by name, as safetensors. The same content gives the same bytes."""
     from safetensors.numpy import save  # not needed by anything else here
 
     in_order = {
@@ -48,7 +48,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 class Lines:
-    """JSON lines, each one on disk as soon as it is written; without a folder, nothing."""
+    """A file of JSON lines, each on disk as soon as it is added; without a folder, nothing."""
 
     def __init__(self, folder: str | None, *, more: bool = False) -> None:
         self.path = Path(folder) / "metrics.jsonl" if folder else None
@@ -68,7 +68,7 @@ class Lines:
             self.file.close()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One more line."""
+        """Add one line."""
         if self.file:
             self.file.write(json.dumps(row, allow_nan=False) + "\n")
             self.file.flush()

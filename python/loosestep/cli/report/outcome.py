@@ -1,4 +1,4 @@
-"""How one run went: what came out of it, its curve, its fingerprint."""
+"""The outcome of one run: its numbers, its curve, its fingerprint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDING = 1e-5  # of the largest parameter: what sums of float32 in another ord
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run` returned for a method and a seed, or why it did not; `history` holds its `Progress` so far."""
+    """What `run` returned for a method and a seed, or why it failed; `history` holds its `Progress` so far."""
 
     strategy: str  # as it prints
     virtual: bool  # its seconds are simulated
@@ -27,28 +27,28 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """It ran to its end, or to where it was interrupted, without diverging."""
+        """Whether it ran to its end, or to where it was interrupted, without diverging."""
         return self.problem is None
 
     def value(self, name: str) -> float | None:
-        """A number of the result; None where there is none, or it is not finite (JSON knows no NaN)."""
+        """Return a number of the result; None where there is none, or it is not finite (JSON knows no NaN)."""
         return None if self.result is None else finite(getattr(self.result, name))
 
     def metric(self, name: str) -> float | None:
-        """What the evaluation at the end said: 'test_accuracy', 'loss' on the test rows."""
+        """Return a number of the last evaluation: 'test_accuracy', 'loss' on the test rows."""
         return None if self.result is None else finite(self.result.metrics.get(name))
 
     def train_loss(self) -> float | None:
-        """The last that is known."""
+        """Return the last known training loss."""
         return next((at.loss for at in reversed(self.history) if math.isfinite(at.loss)), None)
 
     def seconds_to(self, accuracy: float) -> float | None:
-        """Seconds until an evaluation first showed that test accuracy."""
+        """Return the seconds until an evaluation first showed that test accuracy."""
         reached = (at.seconds for at in self.history if at.metrics.get("test_accuracy", 0) >= accuracy)
         return next(reached, None)
 
     def same(self, other: Outcome) -> bool:
-        """Whether both runs ended at the same parameters, to rounding."""
+        """Return whether both runs ended at the same parameters, to rounding."""
         if self.result is None or other.result is None:
             return False
         mine, others = self.result.params, other.result.params
@@ -56,12 +56,12 @@ class Outcome:
 
 
 def finite(value: float | None) -> float | None:
-    """The number, or None for what JSON and tables cannot show."""
+    """Return the number, or None for what JSON and tables cannot show."""
     return None if value is None or not math.isfinite(value) else value
 
 
 def line(who: Mapping[str, Any], at: Progress) -> dict[str, Any]:
-    """A `Progress` as an object in JSON lines, after `who` made it.
+    """Return a `Progress` as an object for JSON lines, after the entries of `who`.
 
     `loss` is on the test rows, `train_loss` on the batches; with `virtual`, seconds are simulated.
     """

@@ -1,4 +1,4 @@
-"""The picture of a comparison: test accuracy against seconds and against bytes. Needs matplotlib."""
+"""The plot of a comparison: test accuracy against seconds and against bytes. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARKS = "osD^vP*X<>"  # so that lines can be told apart without colour
 
 
 def check() -> None:
-    """Say, before there is anything to draw, that what draws is missing."""
+    """Raise, before there is anything to draw, if matplotlib is missing."""
     if find_spec("matplotlib") is None:
         raise ImportError('the picture of --out needs matplotlib: pip install "loosestep[demo]"')
 

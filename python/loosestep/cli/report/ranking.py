@@ -1,4 +1,4 @@
-"""Which row is best in a column: only one that leads by more than chance would explain."""
+"""The best row of a column: one that leads by more than chance would explain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def leader(numbers: Sequence[Number | None], *, most: bool, unit: float = 0.0) -> int | None:
-    """The place of the best number, or None where nobody can be told from the next.
+    """Return the index of the best number, or None where the best cannot be told from the next.
 
     The lead over the second must be larger than `unit`, such as what one test row makes, and than the spread over
     the seeds of each of the two; where there is one seed, that spread is not known.

@@ -1,4 +1,4 @@
-"""How one contender did over all seeds: the row of the table, the object in JSON."""
+"""One contender over all seeds: the row of the table, the object in JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Number(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Number | None:
-        """None where a seed has no number: a mean of the others would flatter."""
+        """Return None where a seed has no number: a mean of the others would flatter."""
         there = [value for value in values if value is not None]
         if not there or len(there) < len(values):
             return None
@@ -49,26 +49,26 @@ class Summary:
 
     @property
     def virtual(self) -> bool:
-        """Its seconds are simulated."""
+        """Whether its seconds are simulated."""
         return any(outcome.virtual for outcome in self.outcomes)
 
     @property
     def finished(self) -> bool:
-        """No seed failed."""
+        """Whether no seed failed."""
         return all(outcome.finished for outcome in self.outcomes)
 
     def number(self, name: str) -> Number | None:
-        """A metric, or a number of the result, over the seeds."""
+        """Return a metric, or a number of the result, over the seeds."""
         if name in METRICS:
             return self._over(lambda outcome: outcome.metric(name))
         return self._over(lambda outcome: outcome.value(name))
 
     def seconds_to(self, accuracy: float) -> Number | None:
-        """Seconds until an evaluation first showed that test accuracy, where every seed reached it."""
+        """Return the seconds until an evaluation first showed that accuracy, where every seed reached it."""
         return self._over(lambda outcome: outcome.seconds_to(accuracy))
 
     def curve(self, across: str) -> list[tuple[float, float]]:
-        """Points of 'seconds' or 'bytes_sent' and test accuracy: means over the seeds, as far as all have come."""
+        """Return points of 'seconds' or 'bytes_sent' and test accuracy, means over seeds."""
         evaluations = zip(*(outcome.history for outcome in self.outcomes), strict=False)
         return [
             (fmean(getattr(at, across) for at in seen), fmean(at.metrics["test_accuracy"] for at in seen))
@@ -76,16 +76,16 @@ class Summary:
         ]
 
     def same(self, other: Summary) -> bool:
-        """Whether both ended at the same parameters, to rounding, with every seed."""
+        """Return whether both ended at the same parameters, to rounding, with every seed."""
         alike = len(self.outcomes) == len(other.outcomes)
         return alike and all(map(Outcome.same, self.outcomes, other.outcomes))
 
     def problems(self) -> list[str]:
-        """What became of the seeds that failed."""
+        """Return a line for each seed that failed."""
         return [f"{self.name}, seed {one.seed}: {one.problem}" for one in self.outcomes if one.problem]
 
     def row(self, target: float | None = None) -> dict[str, Any]:
-        """The object in JSON: means over the seeds; spreads are standard deviations."""
+        """Return the object for JSON: means over the seeds; spreads are standard deviations."""
         numbers = {name: self.number(name) for name in METRICS}
         numbers["train_loss"] = self._over(lambda outcome: outcome.train_loss())
         numbers |= {name: self.number(name) for name in RESULTS}
@@ -107,14 +107,14 @@ class Summary:
 
 
 def target_of(summaries: Sequence[Summary]) -> float | None:
-    """An accuracy that all good methods reach: 97 % of the best mean, to two digits."""
+    """Return an accuracy that all good methods reach: 97 % of the best mean, to two digits."""
     accuracies = [one.number("test_accuracy") for one in summaries]
     best = max((accuracy.mean for accuracy in accuracies if accuracy), default=None)
     return None if best is None else int(97 * best) / 100
 
 
 def copies(summaries: Sequence[Summary]) -> dict[int, int]:
-    """Which row is another one of the table: its parameters are the same, to rounding, with every seed.
+    """Return, by row, the row that it copies: with every seed their parameters are the same, to rounding.
 
     The original is a familiar one, if there is any among them; else the first.
     """

@@ -24,7 +24,7 @@ NAME = 24  # columns that a name may ask for; longer ones go on in the next line
 
 @dataclass(frozen=True)
 class Column:
-    """A number of every row: how it prints, and which is best. Without `most` it is not ranked."""
+    """A number of every row: how it prints, and whether more or less is best. Without `most` it is not ranked."""
 
     title: str
     numbers: list[Number | None]
@@ -34,7 +34,7 @@ class Column:
     unit: float = 0.0  # a lead must be larger
 
     def cells(self, ranked: Sequence[bool], sign: str) -> list[str]:
-        """The number of each row, the best of the ranked ones with a star."""
+        """Return the text of each row, the best of the ranked ones with a star."""
         best = None
         if self.most is not None:
             rivals = [number if ok else None for number, ok in zip(self.numbers, ranked, strict=True)]
@@ -43,7 +43,7 @@ class Column:
         return [self.cell(number, sign) + star for number, star in zip(self.numbers, stars, strict=True)]
 
     def cell(self, number: Number | None, sign: str) -> str:
-        """As in '0.9712 ±.0032'."""
+        """Return a text such as '0.9712 ±.0032'."""
         if number is None:
             return ABSENT
         told = self.shown(number.mean)
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparing:
-    """What a table needs beside its rows: test rows, the accuracy to reach, the width, the sign of a spread."""
+    """Settings of a table: test rows, the accuracy to reach, the width, the sign of a spread."""
 
     test_rows: int
     target: float | None = None
@@ -64,12 +64,12 @@ class Comparing:
 
     @property
     def test_row(self) -> float:
-        """What one test row more or less makes of an accuracy."""
+        """The change of an accuracy by one test row."""
         return 1 / self.test_rows
 
 
 def columns(summaries: Sequence[Summary], how: Comparing) -> list[Column]:
-    """All there are, what matters most first."""
+    """Return all columns, the most important ones first."""
 
     def over(name: str) -> list[Number | None]:
         return [one.number(name) for one in summaries]
@@ -93,7 +93,7 @@ def columns(summaries: Sequence[Summary], how: Comparing) -> list[Column]:
 
 
 def table(summaries: Sequence[Summary], how: Comparing) -> tuple[Table, list[str]]:
-    """A row a contender, and the titles of the columns for which there was no room."""
+    """Return a table with a row per contender, and the titles of the columns for which there was no space."""
     same = copies(summaries)
     ranked = [place not in same and not one.linkless for place, one in enumerate(summaries)]
     margin = 1 if how.width >= ROOMY else 0
@@ -133,7 +133,7 @@ def _name(summaries: Sequence[Summary], place: int, same: dict[int, int]) -> str
 def _cells(
     column: Column, ranked: Sequence[bool], sign: str, same: dict[int, int], summaries: Sequence[Summary]
 ) -> list[str]:
-    """Of a copy only what differs from the original; of what did not run to its end, that it did not."""
+    """Return a column's texts: of a copy only what differs, of an unfinished row that it diverged."""
     cells = column.cells(ranked, sign)
     for place, one in enumerate(summaries):
         if place in same and column.numbers[place] == column.numbers[same[place]]:
@@ -144,7 +144,7 @@ def _cells(
 
 
 def notes(summaries: Sequence[Summary], how: Comparing, left_out: Sequence[str] = ()) -> list[str]:
-    """What the table cannot hold: the meaning of its marks, and what became of methods without numbers."""
+    """Return the notes below a table: the meaning of its marks, and why methods have no numbers."""
     told = _about_chance(summaries, how)
     if any(one.virtual for one in summaries):
         told.append("virtual s: seconds of the simulator's clock; nobody waited for them")

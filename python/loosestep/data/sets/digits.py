@@ -14,7 +14,7 @@ FILES: dict[str, str] = {}  # none that a user could have in a folder
 
 
 def read(folder: Path | None) -> Dataset:
-    """Pixels standardized; four fifths to train, the same always. Needs no folder and no network."""
+    """Return standardized pixels, always the same four fifths to train. Needs no folder and no network."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

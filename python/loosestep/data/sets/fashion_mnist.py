@@ -1,4 +1,4 @@
-"""Fashion-MNIST (H. Xiao et al., arXiv:1708.07747): 60,000 + 10,000 pictures of clothes, ten classes."""
+"""Fashion-MNIST (H. Xiao et al., arXiv:1708.07747): 60,000 + 10,000 images of clothes, ten classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAYS = (
 
 
 def read(folder: Path | None) -> Dataset:
-    """Pixels standardized, from `folder`, else Debian's place, else this user's cache, else the network."""
+    """Return standardized pixels, from `folder`, else Debian's place, else this user's cache, else the network."""
     place = _given(folder) if folder is not None else _found()
     x_train, y_train, x_test, y_test = (idx.read(place / name) for name in FILES)
     x_train, x_test = standardized(x_train, x_test)
@@ -52,7 +52,7 @@ def _found() -> Path:
 
 
 def _cache() -> Path:
-    """Where this user's downloads are kept, by the custom of each system."""
+    """Return the folder of this user's downloads, by the custom of each system."""
     if sys.platform == "win32":
         home = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

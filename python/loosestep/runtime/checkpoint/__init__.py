@@ -1,1 +1,1 @@
-"""Checkpoints: what of a run is saved, in which files, and which of them counts."""
+"""Checkpoints: what is saved of a run, in which files, and which checkpoint a run resumes from."""

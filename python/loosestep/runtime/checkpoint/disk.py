@@ -1,4 +1,4 @@
-"""What a checkpoint does to the disk: each operation by itself, so that each of them can fail, or be the last."""
+"""Every operation of a checkpoint on the disk, each a function, so that a test can let each of them fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, never pickle. One file a worker, then a manifest that makes them count.
+"""The folder of a run's checkpoints: a safetensors file per worker, then a JSON manifest that makes them count.
 
     DIR/manifest.json                       names the checkpoint that counts
     DIR/step-000000020/manifest.json        the same, for when that one is lost
@@ -23,7 +23,7 @@ from zlib import crc32
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import CheckpointError, Damaged
-from loosestep.runtime.checkpoint import disk, locking, manifest, parts
+from loosestep.runtime.checkpoint import disk, locking, manifest, worker_file
 from loosestep.runtime.checkpoint.disk import replace
 from loosestep.runtime.checkpoint.manifest import Manifest
 
@@ -44,7 +44,7 @@ KEEP = 2
 
 
 class Folder:
-    """A checkpoint directory of one run. `signature` says what wrote it: another run is refused.
+    """The checkpoint folder of one run. `signature` describes the run; a folder of another run is refused.
 
     keep: how many checkpoints stay, of as many steps. advice: what the caller can do who may not resume. Raises
     ValueError where there is a checkpoint and `resume` is False.
@@ -79,15 +79,15 @@ class Folder:
 
     @property
     def current(self) -> str:
-        """The name of the folder that counts."""
+        """The name of the folder that holds the newest committed checkpoint."""
         return self.kept[0] if self.kept else ""
 
     def part(self, folder: str, rank: int) -> Path:
-        """Where a worker's part of a checkpoint is."""
+        """Return the path of a worker's part of a checkpoint."""
         return self.path / folder / f"rank-{rank:05d}.safetensors"
 
     def fresh(self, step: int) -> str:
-        """The folder for a new checkpoint: none that holds another, even where its step is the same."""
+        """Return the name of an unused folder for a new checkpoint, even where another one is of the same step."""
         name = f"step-{step:09d}"
         while name in (*self.kept, *self.doubtful):
             name += "-again"
@@ -135,16 +135,16 @@ class Folder:
         self.key = ""
 
     def begin(self, run: str) -> None:
-        """What is written belongs to that run, unless it goes on with an earlier one."""
+        """Make what is written from now on belong to that run, unless an earlier run is resumed."""
         self.run = self.run or run
 
     # --- writing -----------------------------------------------------------------------------------------
 
     def write(self, step: int, rank: int, tensors: dict[str, Buffer], facts: Facts) -> Part:
-        """One worker's part, which counts only after `commit`; what `commit` must know of it."""
+        """Write one worker's part; return what `commit` must know of it. The part counts only after `commit`."""
         part = self.part(self.fresh(step), rank)
         try:
-            content = parts.packed(tensors, facts, self.belongs(step, rank))
+            content = worker_file.packed(tensors, facts, self.belongs(step, rank))
             disk.make_folder(part.parent)
             replace(part, content)
         except (OSError, CheckpointError) as error:
@@ -152,11 +152,11 @@ class Folder:
         return len(content), crc32(content)
 
     def belongs(self, step: int, rank: int) -> Facts:
-        """What binds a part to its checkpoint."""
+        """Return the entries that bind a part to its checkpoint."""
         return {"run": self.run, "step": step, "rank": rank}
 
     def commit(self, step: int, written: Sequence[Part], facts: Facts) -> None:
-        """All parts are there: make them the checkpoint, and remove older ones. For rank 0; others `follow`."""
+        """Write the manifest that makes the parts a checkpoint, and remove older ones. Rank 0; others `follow`."""
         name = self.fresh(step)
         self.check_there(name, written)
         content = Manifest(
@@ -199,7 +199,7 @@ class Folder:
             raise refused(path, error) from error
 
     def drop(self, step: int) -> None:
-        """Not all of it could be written, and it does not count: its room is for the next. For rank 0."""
+        """Remove a checkpoint that could not be written whole, so that its space is free. Rank 0 only."""
         self.discard(self.path / self.fresh(step))
 
     def discard(self, folder: Path) -> None:
@@ -209,20 +209,20 @@ class Folder:
         disk.remove_folder(folder)
 
     def follow(self, step: int) -> None:
-        """It is the checkpoint now, whoever made it so."""
+        """Take as the current checkpoint the one that rank 0 has committed."""
         others = [name for name in self.kept if name.removesuffix("-again") != f"step-{step:09d}"]
         self.kept = [self.fresh(step), *others][: self.keep]
         self.number += 1
         self.doubtful.clear()
 
     def fail(self, step: int) -> None:
-        """It could not be committed: the next one has another folder, lest this one counts after all."""
+        """Use another folder for the next checkpoint, lest the one that was not committed counts after all."""
         self.doubtful.append(self.fresh(step))
 
     # --- reading -----------------------------------------------------------------------------------------
 
     def candidates(self) -> list[Manifest | str]:
-        """What may be read, the newest first; in place of what is damaged, words. Raises CheckpointError.
+        """Return readable manifests, the newest first, and a message in place of each damaged one.
 
         Where DIR/manifest.json can be read only what belongs to its run; else whatever says that it is whole.
         """
@@ -239,7 +239,7 @@ class Folder:
         return [*first, *known, *words]
 
     def attempt_within(self, path: Path) -> Manifest | str:
-        """A manifest in a checkpoint's own folder."""
+        """Return the manifest in a checkpoint's own folder, or the reason why it cannot be read."""
         found = attempt(path)
         if isinstance(found, Manifest) and found.folder != path.parent.name:
             return f"{path} is the manifest of {found.folder}"
@@ -262,9 +262,9 @@ class Folder:
         mine = ranks if found.workers == self.signature["workers"] else range(found.workers)
         for rank in mine:
             if found.format == 1:
-                parts.read_first_format(self.part(found.folder, rank))
+                worker_file.read_first_format(self.part(found.folder, rank))
             else:
-                parts.check_whole(self.part(found.folder, rank), found.parts[rank])
+                worker_file.check_whole(self.part(found.folder, rank), found.parts[rank])
 
     def use(self, found: Manifest, others: Sequence[Manifest] = ()) -> None:
         """Go on from that checkpoint; `others` are older ones that stay beside it."""
@@ -273,37 +273,37 @@ class Folder:
         self.kept = [each.folder for each in (found, *older)]
 
     def read(self, rank: int) -> tuple[dict[str, NDArray[Any]], Facts]:
-        """One worker's part of the checkpoint that is used."""
+        """Return tensors and facts of one worker's part of the checkpoint in use."""
         assert self.found is not None
         part = self.part(self.found.folder, rank)
         if self.found.format == 1:
-            return parts.read_first_format(part)
-        return parts.read(part, self.belongs(self.found.step, rank))
+            return worker_file.read_first_format(part)
+        return worker_file.read(part, self.belongs(self.found.step, rank))
 
 
 def holds(path: str | PathLike[str]) -> bool:
-    """Whether a folder has a checkpoint, or what is left of one."""
+    """Return whether a folder has a checkpoint, or remains of one."""
     folder = Path(path)
     return (folder / manifest.NAME).exists() or bool(within(folder))
 
 
 def folders(path: Path) -> list[Path]:
-    """What is named as a checkpoint's folder is; all else in DIR is the user's."""
+    """Return the folders whose names are those of checkpoints; everything else in DIR is the user's."""
     return [each for each in path.glob("step-*") if manifest.FOLDER.fullmatch(each.name)]
 
 
 def within(path: Path) -> list[Path]:
-    """The manifests beside the parts."""
+    """Return the paths of the manifests in the checkpoints' own folders."""
     return [each / manifest.NAME for each in folders(path) if (each / manifest.NAME).exists()]
 
 
 def drawn() -> str:
-    """The id of a new run."""
+    """Return a random id for a new run."""
     return secrets.token_hex(8)
 
 
 def attempt(path: Path) -> Manifest | str:
-    """A manifest, or why it is none."""
+    """Return a manifest, or the reason why it cannot be read."""
     try:
         return manifest.read(path)
     except Damaged as error:
@@ -311,13 +311,13 @@ def attempt(path: Path) -> Manifest | str:
 
 
 def refused(path: Path, error: Exception) -> CheckpointError:
-    """The disk does not take a file."""
+    """Return the error of a file that the disk does not take."""
     why = disk.reason(error) if isinstance(error, OSError) else error
     return CheckpointError(f"cannot write {path}: {why}; the previous checkpoint stays")
 
 
 def first_difference(there: Any, wanted: Any) -> str:
-    """Which of a model's tensors is another one, in words."""
+    """Describe the first of a model's tensors whose name, shape or dtype differs."""
     for number, (one, other) in enumerate(zip(there, wanted, strict=False)):
         if one != other:
             return f"tensor {number} {described(one)}, this run has {described(other)}"
@@ -325,7 +325,7 @@ def first_difference(there: Any, wanted: Any) -> str:
 
 
 def described(tensor: Any) -> str:
-    """Name, shape and dtype."""
+    """Return name, shape and dtype of a tensor as text."""
     try:
         name, shape, kind = tensor
         return f"{name!r} {tuple(shape)} {kind}"

@@ -1,4 +1,4 @@
-"""One job at a time writes to a folder: a lock that ends with the process that holds it, however it ends.
+"""A lock on a checkpoint folder, held by one job at a time; it ends with the process, however that ends.
 
 It is a lock of POSIX, which belongs to the process: a forked copy does not keep it alive, and within the process
 it excludes nobody, so who holds it here is counted.
@@ -28,7 +28,7 @@ TAKEN = (errno.EACCES, errno.EAGAIN)
 
 @dataclass
 class Held:
-    """A lock of this process. Closing any descriptor of the file would end it, so there is one."""
+    """A lock of this process. Closing any descriptor of the file would release it, so there is only one."""
 
     descriptor: int
     process: int  # that took it: a forked copy has not
@@ -59,7 +59,7 @@ def take(folder: Path, *, alone: bool) -> str:
 
 
 def locked(folder: Path) -> int:
-    """A descriptor whose file is locked, and says by whom."""
+    """Return a descriptor of the locked file, into which the holder is written."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +83,7 @@ def locked(folder: Path) -> int:
 
 
 def holder(descriptor: int) -> str:
-    """Who says to hold it, in words; nothing where that cannot be read."""
+    """Describe the holder of the lock; return an empty text where it cannot be read."""
     try:
         about = json.loads(os.pread(descriptor, 1000, 0))
         return f", process {about['process']} on {about['host']} since {about['since']}"
@@ -92,7 +92,7 @@ def holder(descriptor: int) -> str:
 
 
 def release(key: str) -> None:
-    """Unlock it when the last holder in this process has said so."""
+    """Unlock the folder when the last holder in this process has released it."""
     with guard:
         mine = held.get(key)
         if mine is None or mine.process != os.getpid():

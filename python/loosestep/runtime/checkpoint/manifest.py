@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: which folder, of which run, what is in it, and checksums of it all.
+"""The manifest of a checkpoint: its folder and run, its content, and checksums of everything.
 
 It is written twice: into the checkpoint's own folder, where it is found when the other is lost, and then as
 DIR/manifest.json, which makes the checkpoint count. Format 1, which is read still, had the second only, without
@@ -15,7 +15,7 @@ from zlib import crc32
 
 from loosestep.foundation.errors import CheckpointError, Damaged
 from loosestep.runtime.checkpoint import disk
-from loosestep.runtime.checkpoint.parts import UNREADABLE
+from loosestep.runtime.checkpoint.worker_file import UNREADABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Manifest:
-    """One checkpoint. `signature` says what wrote it; `parts` are (size, checksum) of each rank's file."""
+    """One checkpoint. `signature` describes the run; `parts` are (size, checksum) of each rank's file."""
 
     format: int
     run: str  # drawn when the run began, the same in all its checkpoints
@@ -43,7 +43,7 @@ class Manifest:
 
     @property
     def workers(self) -> int:
-        """How many wrote it."""
+        """The number of workers that wrote it."""
         workers: int = self.signature["workers"]
         return workers
 
@@ -54,7 +54,7 @@ class Manifest:
 
 
 def check(content: Facts) -> int:
-    """The checksum of a manifest's content, however it is laid out."""
+    """Return the checksum of a manifest's content, whatever its layout as text."""
     return crc32(json.dumps(content, sort_keys=True).encode())
 
 
@@ -75,7 +75,7 @@ def read(path: Path) -> Manifest:
 
 
 def understood(content: Facts) -> Manifest:
-    """The manifest that a content is. Raises KeyError, TypeError or ValueError."""
+    """Return the manifest in a JSON object. Raises KeyError, TypeError or ValueError."""
     if content["format"] == 1:
         wrong = set(content) ^ FIRST_FORMAT
         if wrong:

@@ -1,4 +1,4 @@
-"""Going on with another number of workers than wrote a checkpoint: its parts are merged, and all begin alike.
+"""Resuming with another number of workers: the parts of a checkpoint are merged, and all workers begin alike.
 
 Kept: the consensus, where every worker begins; the mean of the optimizer's buffers; the furthest counters; all
 totals. Dropped: what else a strategy remembers, which it makes anew for these parameters, and the rest of a round
@@ -19,7 +19,7 @@ from loosestep.foundation import units
 from loosestep.foundation.buffers import here
 from loosestep.requests import Shared
 from loosestep.runtime.checkpoint.state import POSITION, place, understood
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[Facts]]:
-    """All parts as one: `params` is the consensus, weighted as an evaluation is; others are plain means."""
+    """Return all parts merged into one: `params` is the weighted consensus, other tensors are plain means."""
     facts: list[Facts] = []
 
     def tensors() -> Iterator[tuple[str, Buffer, float]]:
         for rank in range(folder.workers):
-            found, told = folder.read(rank)
-            facts.append(told)
-            weight = part_of(strategy, facts).weigh(standing(rank, folder.workers, told))
+            found, saved = folder.read(rank)
+            facts.append(saved)
+            weight = part_of(strategy, facts).weigh(standing(rank, folder.workers, saved))
             yield from ((name, tensor, weight if name == "params" else 1.0) for name, tensor in found.items())
 
     means = mean_by_name(tensors())
@@ -50,26 +50,26 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
 
 
 def joined(means: dict[str, Buffer], name: str) -> Buffer:
-    """The tensor of that name; or, where it is a state, the tensors in it one after the other."""
+    """Return the tensor of that name; where it is a state, its tensors one after the other."""
     if name in means:
         return means[name]
     return np.concatenate([means[inner] for inner in sorted(means) if inner.startswith(f"{name}.")])
 
 
 def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:
-    """The part of a schedule that was running."""
+    """Return the strategy of the stage that was running."""
     part: int = (facts[0].get("program") or facts[0].get("position", {})).get("part", 0)
     return strategy.stages[part][0]
 
 
-def standing(rank: int, size: int, told: Facts) -> Any:
-    """What a strategy must know of a worker that is gone, to weigh its replica."""
-    counts = told.get("worker") or told["position"]
+def standing(rank: int, size: int, saved: Facts) -> Any:
+    """Return what a strategy must know of a worker of the saved run, to weigh its replica."""
+    counts = saved.get("worker") or saved["position"]
     return SimpleNamespace(rank=rank, size=size, samples=counts["samples"])
 
 
 def mean_by_name(tensors: Iterable[tuple[str, Buffer, float]]) -> dict[str, Buffer]:
-    """First + the weighted mean of (each - first), by name: exact where all are alike. Of integers the first."""
+    """Return by name first + the weighted mean of (each - first), exact where all agree; of integers the first."""
     firsts: dict[str, Any] = {}
     offsets: dict[str, Any] = {}
     totals: defaultdict[str, float] = defaultdict(float)
@@ -82,10 +82,10 @@ def mean_by_name(tensors: Iterable[tuple[str, Buffer, float]]) -> dict[str, Buff
     return firsts | means
 
 
-def say(folder: Folder, strategy: Strategy, size: int) -> None:
-    """One line, by rank 0."""
+def report_resize(folder: Folder, strategy: Strategy, size: int) -> None:
+    """Print one line about the change of size. Called by rank 0."""
     where = "the mean of the replicas" if strategy.consensus_in == "params" else "the saved center"
-    where = "the shared parameters" if "params" in strategy.shares else where
+    where = "the shared parameters" if "params" in strategy.shared_buffers else where
     wrote = units.times(folder.workers, "worker")
     print(
         f"{folder.path} was written by {wrote} and goes on with {size}: all begin at {where} with the mean of the "
@@ -96,14 +96,14 @@ def say(folder: Folder, strategy: Strategy, size: int) -> None:
 
 
 def begin_anew(program: Program, session: Session, params: Buffer, where: str) -> None:
-    """The worker stands at `params`, with the state that its strategy makes for them."""
+    """Set the worker's parameters to `params`, and its state to one that its strategy makes for them."""
     place(program.worker.params, params, "params", where)
     program.state = state_for(program, session)
 
 
 def state_for(program: Program, session: Session) -> State:
-    """As `init` makes it; shared variables are those that are there, with the values that it gives them."""
-    there = {value.name: value for *_, value in pieces(program.state) if isinstance(value, Shared)}
+    """Return a state made by `init`, with the existing shared variables set to the values that it gives them."""
+    there = {value.name: value for *_, value in leaves(program.state) if isinstance(value, Shared)}
 
     def share(name: str, like: Buffer) -> Shared:
         if program.worker.rank == 0:
@@ -120,14 +120,14 @@ def rejoin_worker(
     tensors, facts = parts
     with understood(str(folder.path)):
         rejoin_state(folder, (tensors, facts), program, meter, session)
-        taken = sum(told["taken"] for told in facts) // program.worker.size
+        taken = sum(saved["taken"] for saved in facts) // program.worker.size
     program.model.feed.skip(taken)
 
 
 def rejoin_state(
     folder: Folder, parts: tuple[dict[str, Buffer], list[Facts]], program: Program, meter: Meter, session: Session
 ) -> None:
-    """Everything but the data."""
+    """Restore everything but the position in the data."""
     tensors, facts = parts
     worker, where = program.worker, str(folder.path)
     program.enter(facts[0]["program"].get("part", 0))
@@ -135,29 +135,29 @@ def rejoin_state(
     for number, moment in enumerate(worker.moments):
         place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     furthest(program, facts)
-    meter.waiting = fmean(told["meter"]["waiting"] for told in facts)  # of everybody's time, which goes on as long
+    meter.waiting = fmean(saved["meter"]["waiting"] for saved in facts)  # of all workers' time
     if worker.rank == 0:
         take_totals(program, meter, facts)
-    session.resume(worker.rank, max(told["seconds"] for told in facts))
+    session.resume(worker.rank, max(saved["seconds"] for saved in facts))
 
 
 def furthest(program: Program, facts: list[Facts]) -> None:
-    """Every worker is as far as the one that was furthest; a round that had begun begins again."""
+    """Set the counters to those of the worker that was furthest; a round that had begun begins again."""
     worker = program.worker
-    worker.round = max(told["worker"]["round"] - bool(told["program"]["progress"]) for told in facts)
+    worker.round = max(saved["worker"]["round"] - bool(saved["program"]["progress"]) for saved in facts)
     for name in ("clock", "updates"):
-        setattr(worker, name, max(told["worker"][name] for told in facts))
+        setattr(worker, name, max(saved["worker"][name] for saved in facts))
     for name in ("met_at", "looked_at"):
-        setattr(program, POSITION[name], max(told["program"][name] for told in facts))
-    program.model.steps = max(told["model"]["steps"] for told in facts)
+        setattr(program, POSITION[name], max(saved["program"][name] for saved in facts))
+    program.model.steps = max(saved["model"]["steps"] for saved in facts)
 
 
 def take_totals(program: Program, meter: Meter, facts: list[Facts]) -> None:
-    """Worker 0 counts on from what all had used and sent, so that sums over workers stay."""
-    program.model.samples = sum(told["model"]["samples"] for told in facts)
-    losses, counts = zip(*(told["model"]["noted"] for told in facts), strict=True)
+    """Let worker 0 count on from the sums over all saved workers, so that totals stay."""
+    program.model.samples = sum(saved["model"]["samples"] for saved in facts)
+    losses, counts = zip(*(saved["model"]["noted"] for saved in facts), strict=True)
     program.model.losses = sum(losses), sum(counts)
-    for told in facts:
-        for kind, tally in told["meter"]["requests"].items():
+    for saved in facts:
+        for kind, tally in saved["meter"]["requests"].items():
             before = meter.requests.get(kind, [0, 0, 0])
             meter.requests[kind] = [mine + more for mine, more in zip(before, tally, strict=True)]

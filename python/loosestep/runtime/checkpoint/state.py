@@ -1,4 +1,4 @@
-"""What of a run goes into a checkpoint, and back."""
+"""A worker's state, counters and position, saved into a checkpoint and restored from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loosestep.foundation.buffers import is_buffer
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.lowering.requests import Drained
 from loosestep.requests import Communication, Fetch, Shared
-from loosestep.strategies.base import pieces
+from loosestep.strategies.base import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -40,8 +40,8 @@ TOTALS: Names = {"samples": "samples", "steps": "steps", "noted": "losses"}  # o
 NOT_WRITTEN_SO = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
-def told(program: Program, name: str, value: Any) -> Any:
-    """A number of the state for JSON; of a communication, until when to wait for it. Raises CheckpointError."""
+def to_json(program: Program, name: str, value: Any) -> Any:
+    """Return a value of the state for JSON; of a communication, until when to wait. Raises CheckpointError."""
     if isinstance(value, Communication):
         return {"due": program.drained(value).due}
     if isinstance(value, np.generic):
@@ -56,8 +56,8 @@ def told(program: Program, name: str, value: Any) -> Any:
     return value
 
 
-def heard(fact: Any) -> Any:
-    """What `told` wrote."""
+def from_json(fact: Any) -> Any:
+    """Return the value that `to_json` made JSON of."""
     return Drained(fact["due"]) if isinstance(fact, dict) else fact
 
 
@@ -72,16 +72,16 @@ def save_worker(
     first = worker.rank == 0
     tensors: dict[str, Buffer] = {}
     numbers: dict[str, Any] = {}
-    shares = program.plan.strategy.shares
-    if first or "params" not in shares:
+    shared = program.plan.strategy.shared_buffers
+    if first or "params" not in shared:
         tensors["params"] = worker.params
-    if first or "moments" not in shares:
+    if first or "moments" not in shared:
         tensors.update((f"moment.{place}", moment) for place, moment in enumerate(worker.moments))
-    for name, _, _, value in pieces(program.state):
+    for name, _, _, value in leaves(program.state):
         if is_buffer(value):
             tensors[name] = value
         elif not isinstance(value, Shared):
-            numbers[name] = told(program, name, value)
+            numbers[name] = to_json(program, name, value)
         elif first:
             tensors[name] = np.empty(value.size, value.dtype)
             yield Fetch(value, into=tensors[name])
@@ -99,7 +99,7 @@ def check_finite(tensors: Mapping[str, Buffer], rank: int, step: int) -> None:
 
 
 def position(program: Program, meter: Meter) -> Facts:
-    """Where a worker stands: counters of the program, the worker, its data and its meters."""
+    """Return a worker's position: counters of the program, the worker, its data and its meter."""
     facts: Facts = {"taken": program.model.feed.taken}
     for group, owner, names in owners(program, meter):
         facts[group] = {name: getattr(owner, attribute) for name, attribute in names.items()}
@@ -129,7 +129,7 @@ def restore_worker(folder: Folder, program: Program, meter: Meter, session: Sess
 
 @contextmanager
 def understood(where: str) -> Iterator[None]:
-    """Whatever goes wrong with facts of another shape than those that were written is said of their file."""
+    """Raise CheckpointError, naming the file, where facts have another shape than those that are written."""
     try:
         yield
     except NOT_WRITTEN_SO as error:
@@ -141,19 +141,19 @@ def understood(where: str) -> Iterator[None]:
 def restore_state(
     program: Program, meter: Meter, session: Session, tensors: dict[str, Any], facts: Facts, where: str
 ) -> None:
-    """Everything but the data."""
+    """Restore everything but the position in the data."""
     worker = program.worker
     program.enter(facts["program"].get("part", 0))
     if "params" in tensors:
         place(worker.params, tensors["params"], "params", where)
-    if worker.rank == 0 or "moments" not in program.plan.strategy.shares:
+    if worker.rank == 0 or "moments" not in program.plan.strategy.shared_buffers:
         for number, moment in enumerate(worker.moments):
             place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
-    for name, holder, key, value in pieces(program.state):
+    for name, holder, key, value in leaves(program.state):
         if is_buffer(value):
             place(value, tensors.get(name), name, where)
         elif not isinstance(value, Shared):
-            setattr(holder, key, heard(facts["state"][name]))
+            setattr(holder, key, from_json(facts["state"][name]))
         elif worker.rank == 0:
             session.store(value, tensors[name], facts["state"].get(name, 0))
     for group, owner, names in owners(program, meter):

@@ -88,7 +88,7 @@ class MPIChannel(Wire):
         self.ends: list[tuple[Flow | None, int, Any]] = []  # whose part it is, a sign of whose life, the part
         self.outgoing = [self.flow(rank, NO_RANK, self.comm.Isend) for rank in range(self.size)]
         self.incoming = [self.flow(rank, rank, self.comm.Irecv) for rank in range(self.size)]
-        self.last_heard = [time.monotonic()] * self.size
+        self.heard_at = [time.monotonic()] * self.size
         self.status = self.binding.Status()
         self.done_parts = 0
 
@@ -153,7 +153,7 @@ class MPIChannel(Wire):
             source, count = self.status.Get_source(), self.status.Get_count(self.binding.BYTE)
             content = bytearray(count)
             self.comm.Recv([content, self.binding.BYTE], source, HEADERS)
-            self.last_heard[source] = time.monotonic()
+            self.heard_at[source] = time.monotonic()
             header = Header._make(FORMAT.unpack_from(content))
             short = not header.size or count > FORMAT.size
             yield source, header, bytes(content[FORMAT.size :]) if short else None
@@ -175,7 +175,7 @@ class MPIChannel(Wire):
         """Note that a part of a payload has gone, or come."""
         self.done_parts += 1
         if sign_of != NO_RANK:
-            self.last_heard[sign_of] = time.monotonic()
+            self.heard_at[sign_of] = time.monotonic()
         flow.in_flight -= 1
         flow.fill()
         if done is not None:
@@ -185,8 +185,8 @@ class MPIChannel(Wire):
     def parts(self) -> int:
         return self.done_parts
 
-    def heard(self, rank: int) -> float:
-        return self.last_heard[rank]
+    def last_heard(self, rank: int) -> float:
+        return self.heard_at[rank]
 
     def close(self, *, orderly: bool) -> None:
         if orderly:

@@ -43,7 +43,7 @@ class UdpHeartbeat:
             raise TimedOut(me, "its first heartbeats", words, FIRST_BEAT)
         return not missing
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         """Return when (time.monotonic) the last beat of a rank came; -inf before the first."""
         return time.monotonic() - self.pulse.age(rank)
 

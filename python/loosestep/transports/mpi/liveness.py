@@ -42,7 +42,7 @@ class FailureDetector:
         self.rank, self.size = queries.mailbox.rank, queries.mailbox.size
         self.heartbeat_timeout, self.deadline = heartbeat_timeout, deadline
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         """Return when the last sign of life of a rank came."""
         return max(last(rank) for last in self.heartbeats)
 
@@ -89,7 +89,7 @@ class Watch:
         """Raise TimedOut for workers without a sign of life."""
         me, timeout = self.detector.rank, self.detector.heartbeat_timeout
         others = (rank for rank in range(self.detector.size) if rank != me)
-        dead = [rank for rank in others if now - max(self.began, self.detector.heard(rank)) > timeout]
+        dead = [rank for rank in others if now - max(self.began, self.detector.last_heard(rank)) > timeout]
         if dead:
             words = [f"worker {rank}, which shows no sign of life (dead, stopped, or cut off)" for rank in dead]
             raise TimedOut(me, str(self.what), words, timeout)

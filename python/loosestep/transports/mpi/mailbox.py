@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loosestep.transports.mpi.wire import Wire
 
 Key: TypeAlias = tuple[int, int, int]  # (source, kind, tag)
-Arrivals: TypeAlias = "dict[Kind, Callable[[int, Header, bytes | None], None]]"
+Arrivals: TypeAlias = "dict[int, Callable[[int, Header, bytes | None], None]]"
 """What is done with a message that came, by its kind."""
 Operations: TypeAlias = "dict[type[Request], Callable[[Any, Worker], Operation]]"
 """What begins a request, by its type."""

@@ -58,7 +58,7 @@ class Memories:
         """Return a count that grows whenever a collective of this rank goes on."""
         return sum(memory.moved for memory in self.everything)
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         """Return when the core of that rank, which goes on where Python does not, gave its last sign of life."""
         if rank not in self.group or not self.hosts:
             return -inf

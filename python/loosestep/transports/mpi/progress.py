@@ -77,7 +77,7 @@ class ProgressEngine:
             for source, header, content in self.wire.poll():
                 came = True
                 self.received += header.kind <= LAST_OF_WORK
-                self.arrivals[header.kind](source, header, content)  # type: ignore[index]
+                self.arrivals[header.kind](source, header, content)
             while self.ready:
                 self.resume(self.ready.popleft())
             for slot in self.slots:

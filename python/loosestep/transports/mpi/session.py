@@ -75,8 +75,9 @@ class MPISession(Stopwatch, Session):
         self.original = Original()
         self.queries, self.departures = Queries(mailbox), Departures(mailbox)
         self.engine = self.make_engine(Attendance(mailbox))
-        heard = [mailbox.wire.heard, collectives.memories.heard, *([heartbeat.heard] if heartbeat else ())]
-        detector = FailureDetector(self.queries, heard, heartbeat_timeout, deadline)
+        heartbeats = [mailbox.wire.last_heard, collectives.memories.last_heard]
+        heartbeats += [heartbeat.last_heard] if heartbeat else []
+        detector = FailureDetector(self.queries, heartbeats, heartbeat_timeout, deadline)
         self.calls = BlockingCalls(self.engine, self.queries, self.departures, detector, self.original)
         centers.open(self.calls)
         self.endpoint = MPIEndpoint(self.calls, collectives, centers)
@@ -160,14 +161,13 @@ class MPISession(Stopwatch, Session):
 
     def run(self, tasks: Sequence[Task]) -> None:
         (task,) = tasks
-        endpoint, compute = self.join(task.worker), task.compute
 
-        def checked(request: Request) -> int:
+        def compute(request: Request) -> int:
             self.calls.check()  # a worker that never waits would go on to the end of its data
-            return compute(request)
+            return task.compute(request)
 
         try:
-            drive(Task(task.worker, task.requests, checked), endpoint)
+            drive(Task(task.worker, task.requests, compute), self.join(task.worker))
         except BaseException as cause:
             if not self.original.here:
                 raise

@@ -91,7 +91,7 @@ class Wire(ABC):
         """How many parts of long payloads have gone or come so far: a count that only grows."""
 
     @abstractmethod
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         """Return when (time.monotonic) anything came from that process last."""
 
     @abstractmethod

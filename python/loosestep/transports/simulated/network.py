@@ -1,4 +1,4 @@
-"""The imaginary network: what a message costs. A worker sends one message at a time; receiving is not limited."""
+"""The simulated network: what a message costs. A worker sends one message at a time; receiving is not limited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
 
 
 def per_link(name: str, value: Any, size: int, *, zero: bool) -> NDArray[np.float64]:
-    """A number, or an n x n table (row: sender, column: receiver), as a table without copies."""
+    """Return a number, or an n x n table (row: sender, column: receiver), as a table without copies."""
     table = np.asarray(value, np.float64)
     if table.ndim == 0 and not np.isinf(table):
         checks.positive(name, float(table), zero=zero)
@@ -30,7 +30,7 @@ def per_link(name: str, value: Any, size: int, *, zero: bool) -> NDArray[np.floa
 
 
 def farthest(links: NDArray[np.float64]) -> list[float]:
-    """The largest of each worker's links; one number for all is not looked up n x n times."""
+    """Return the largest value of each worker's links, without a look-up of n x n where all are one number."""
     if not any(links.strides):
         return [float(links[0, 0])] * len(links)
     largest: list[float] = links.max(axis=1).tolist()
@@ -52,7 +52,7 @@ class Network:
         self.delivered = array("d", bytes(8 * size))  # when what a worker pushed last is at the center
 
     def push(self, source: int, nbytes: int, now: float) -> tuple[float, float]:
-        """A worker sends to the center: (when it is done, when the center has it all)."""
+        """Send from a worker to the center; return (when the worker is done, when the center has it all)."""
         begin = max(now, self.free[source])
         sent = self.free[source] = begin + nbytes / self.worker_bandwidth[source]
         latency = self.to_center[source]
@@ -61,12 +61,12 @@ class Network:
         return sent, self.center_in
 
     def asked(self, source: int, now: float) -> float:
-        """When a worker's question is at the center: not before what it has pushed."""
+        """Return when a worker's request is at the center: not before what it has pushed."""
         there: float = now + self.to_center[source]
         return max(there, self.delivered[source])
 
     def pull(self, nbytes: int, now: float) -> tuple[float, float]:
-        """The center answers a request that is there now: (when it reads the value, when all has left)."""
+        """Answer a request at the center that arrives now; return (when it reads the value, when all has left)."""
         begin = max(now, self.center_out)
         self.center_out = begin + nbytes / self.center_bandwidth
         return begin, self.center_out
@@ -74,7 +74,7 @@ class Network:
     def all_reduce(
         self, bufs: Sequence[Buffer], ranks: Sequence[int], arrivals: Sequence[float]
     ) -> NDArray[np.float64]:
-        """When each of `ranks` has the result: the event form's recursion over its 2 (n-1) hops.
+        """Return when each of `ranks` has the result, by the recursion of its 2 (n-1) hops.
 
         hop k: member i sends to i + k and receives from i - k; it goes on when both are done. What a worker
         still has to send of an earlier one goes first (in the event form the two take turns).
@@ -99,7 +99,7 @@ class Network:
 def within(
     name: str, between: PerLink, inside: float | None, default: float, hosts: Sequence[Sequence[int]]
 ) -> PerLink:
-    """A number for links between hosts, with another for those within a host, is a table."""
+    """Return a table of a number for links between hosts and another for links within a host."""
     if inside is not None:
         checks.positive(f"host_{name}", inside)
         if not hosts or np.ndim(between):

@@ -1,4 +1,4 @@
-"""All workers in one thread, real numbers, virtual time: the same strategies, priced."""
+"""The simulator: all workers in one thread, with real numbers and virtual time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursi
 
 @dataclass(frozen=True, repr=False)
 class Simulated(Transport):
-    """n imaginary workers on a virtual clock; bit for bit reproducible from its seed.
+    """n simulated workers on a virtual clock; bit for bit reproducible from its seed.
 
     n: workers.
     step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
@@ -103,7 +103,7 @@ class Simulated(Transport):
         return self.n
 
     def network(self) -> Network:
-        """A fresh, idle network."""
+        """Return a new, idle network."""
         latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
         bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
         network = Network(self.n, latency, bandwidth, 1.0)
@@ -121,7 +121,7 @@ class Simulated(Transport):
 
 
 class SimulatedSession(ManyWorkersSession):
-    """A calendar of what happens when: the earliest goes first, ties in rank order. It and the mail are native."""
+    """A calendar of events, the earliest first, ties in rank order. Calendar and mail are native."""
 
     def __init__(self, config: Simulated, seed: int) -> None:
         self.size = config.n
@@ -145,7 +145,7 @@ class SimulatedSession(ManyWorkersSession):
         self.roll = Roll(self.size)
         self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
         self.price = config.step_time, config.sample_time
-        self.begun = [(0.0, 0.0)] * self.size  # of the step under way: when it began, how long it takes
+        self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
@@ -174,7 +174,7 @@ class SimulatedSession(ManyWorkersSession):
         self.clocks[rank] = seconds
 
     def pause(self, rank: int) -> None:
-        """Nothing: virtual time stands still by itself."""
+        """Do nothing: virtual time stands still by itself."""
 
     proceed = pause
 
@@ -199,7 +199,7 @@ class SimulatedSession(ManyWorkersSession):
             raise Deadlock("nobody can go on: " + "; ".join(map(self.where, stuck)))
 
     def go_through(self) -> None:
-        """All that is in the calendar."""
+        """Process all events of the calendar."""
         calendar = self.calendar
         while (what := calendar.next()) is not None:
             self.time = calendar.now
@@ -209,7 +209,7 @@ class SimulatedSession(ManyWorkersSession):
                 what()
 
     def where(self, process: Continuation) -> str:
-        """One stuck worker, for people."""
+        """Describe where one stuck worker is."""
         worker, request = process.worker, process.waiting
         what = "its beginning" if request is None else str(request)
         return f"worker {worker.rank} in round {worker.round} at {what}"
@@ -237,7 +237,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- computation -------------------------------------------------------------------------------------
 
     def step(self, process: Continuation, request: Request) -> bool:
-        """Compute; if that began a gradient step, note when and how long it takes."""
+        """Compute; if that began a gradient step, record when and how long it takes."""
         worker = process.worker
         clock, before = worker.clock, worker.samples
         steps = process.compute(request)
@@ -253,7 +253,7 @@ class SimulatedSession(ManyWorkersSession):
         return began + duration
 
     def ready(self, process: Continuation, request: Ready) -> float:
-        """A bucket is ready when its share of the step is over."""
+        """Wait for a bucket, which is ready when its part of the step is over."""
         bucket = request.bucket
         if not self.step(process, request) and bucket.index == 0:
             self.begun[process.rank] = (self.time, 0.0)
@@ -280,7 +280,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def ask(self, process: Continuation, request: Fetch) -> None:
-        """The request has reached the center, whose link may be busy."""
+        """Handle a request that has reached the center, whose link may be busy."""
         begin, left = self.network.pull(request.into.nbytes, self.time)
         if begin > self.time:
             self.at(begin, -1, lambda: self.answer(process, request, left))
@@ -304,7 +304,7 @@ class SimulatedSession(ManyWorkersSession):
     # --- collectives -------------------------------------------------------------------------------------
 
     def all_reduce(self, process: Continuation, request: AllReduce) -> None:
-        """Of many workers, or unmetered: all meet, and each goes on when the recursion says."""
+        """Wait for all members, for many workers or unmetered; each goes on when the recursion says."""
         worker, group = process.worker, request.group
         self.posts[group, worker.rank] += 1
         meeting = self.posted[group, self.posts[group, worker.rank]]
@@ -369,7 +369,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def taken(self, request: Wait | Drain) -> Continuation:
-        """What was started, for the one who waits for it."""
+        """Return what was started, for the request that waits for it."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{request} waits for what was not started")

@@ -1,4 +1,4 @@
-"""How fast imaginary workers compute: distributions of the duration of a gradient step.
+"""Distributions of the duration of a gradient step in the simulator.
 
 Durations depend on (seed, rank, step) alone, so a resumed run meets the same ones.
 """
@@ -21,25 +21,25 @@ BLOCK = 256  # durations are drawn by the block
 
 
 class Stragglers(Value):
-    """Base of the speed distributions."""
+    """Base of the distributions."""
 
     @classmethod
     def example(cls) -> Stragglers:
-        """An instance for contract tests."""
+        """Return an instance for contract tests."""
         return cls()
 
     @abstractmethod
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """`count` durations in seconds; always draws the same number from `rng`."""
+        """Return `count` durations in seconds; always draw the same number of values from `rng`."""
 
     def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What multiplies the durations of these steps, where a condition comes and goes."""
+        """Return factors of the durations of these steps, for conditions that come and go."""
         return np.ones(len(steps))
 
 
 @dataclass(frozen=True, repr=False)
 class Constant(Stragglers):
-    """Every step of every worker takes `step_time`."""
+    """Lets every step of every worker take `step_time`."""
 
     def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return np.full(count, step_time)
@@ -47,7 +47,7 @@ class Constant(Stragglers):
 
 @dataclass(frozen=True, repr=False)
 class LogNormal(Stragglers):
-    """Durations are log-normal with mean `step_time`; sigma is the standard deviation of their logarithm."""
+    """Log-normal durations with mean `step_time`; sigma is the standard deviation of their logarithm."""
 
     sigma: float = 0.3
 
@@ -60,7 +60,7 @@ class LogNormal(Stragglers):
 
 @dataclass(frozen=True, repr=False)
 class SlowWorker(Stragglers):
-    """One worker is `factor` times slower than it would be by `base`, the distribution of all.
+    """Makes one worker `factor` times slower than it would be by `base`, the distribution of all.
 
     >>> SlowWorker(rank=3, factor=2.0, base=LogNormal(0.3))
     SlowWorker(rank=3, factor=2.0, base=LogNormal())
@@ -84,7 +84,7 @@ class SlowWorker(Stragglers):
 
 @dataclass(frozen=True, repr=False)
 class RandomPauses(Stragglers):
-    """Each step of each worker is, with `probability`, `seconds` longer."""
+    """Makes each step of each worker `seconds` longer with `probability`."""
 
     probability: float = 0.01
     seconds: float = 0.1
@@ -101,7 +101,7 @@ class RandomPauses(Stragglers):
 
 @dataclass(frozen=True, repr=False)
 class SlowPeriod(Stragglers):
-    """One worker is `factor` times slower from step `first` until before step `last`."""
+    """Makes one worker `factor` times slower from step `first` until before step `last`."""
 
     rank: int = 0
     factor: float = 3.0
@@ -123,7 +123,7 @@ class SlowPeriod(Stragglers):
 
 
 class Speed:
-    """One worker's durations by step, drawn when they are first asked for."""
+    """One worker's durations by step, drawn when they are first needed."""
 
     block: ClassVar[int] = BLOCK
 
@@ -132,7 +132,7 @@ class Speed:
         self.drawn, self.values = (-1, 0.0), np.empty(0)
 
     def duration(self, step: int, step_time: float) -> float:
-        """Seconds that this worker's step (0, 1, ...) takes, where one without delay takes `step_time`."""
+        """Return the seconds of this worker's step (0, 1, ...), where one without delay takes `step_time`."""
         number, place = divmod(step, self.block)
         if (number, step_time) != self.drawn:
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, self.rank, number])))

@@ -118,7 +118,7 @@ def test_a_round_that_had_begun_begins_again() -> None:
     ],
 )
 def test_one_line_says_so(strategy: ls.Strategy, where: str, capsys: pytest.CaptureFixture[str]) -> None:
-    resize.say(Parts(({}, {}), ({}, {})), strategy, 3)  # type: ignore[arg-type]
+    resize.report_resize(Parts(({}, {}), ({}, {})), strategy, 3)  # type: ignore[arg-type]
     told = capsys.readouterr().err
     assert told.startswith(f"there was written by 2 workers and goes on with 3: all begin at {where}")
     assert told.count("\n") == 1

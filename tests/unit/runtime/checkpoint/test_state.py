@@ -129,23 +129,23 @@ def test_a_communication_is_kept_as_until_when_to_wait() -> None:
     one = program(ls.LocalSGD(2))
     request, drained = AllReduce(np.zeros(2)), Drained(2.5)
     one.in_flight[request] = drained
-    fact = state.told(one, "state.request", request)
+    fact = state.to_json(one, "state.request", request)
     assert fact == {"due": 2.5}
-    back = state.heard(fact)
+    back = state.from_json(fact)
     assert isinstance(back, Drained)
     assert back.due == 2.5
-    assert state.told(one, "state.request", back) == fact, "also where it was resumed from"
+    assert state.to_json(one, "state.request", back) == fact, "also where it was resumed from"
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "x", None, [1, "y"], True])
 def test_plain_values_are_kept_as_they_are(value: Any) -> None:
     one = program(ls.LocalSGD(2))
-    assert state.heard(state.told(one, "state.n", value)) == value
-    assert state.told(one, "state.n", np.float32(0.5)) == 0.5
+    assert state.from_json(state.to_json(one, "state.n", value)) == value
+    assert state.to_json(one, "state.n", np.float32(0.5)) == 0.5
     with pytest.raises(
         CheckpointError, match="^state.n is of type set, which a checkpoint cannot keep: numbers, "
     ):
-        state.told(one, "state.n", {1})
+        state.to_json(one, "state.n", {1})
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -18,7 +18,7 @@ import loosestep as ls
 from loosestep.cli.report.files import write_tensors
 from loosestep.foundation.errors import CheckpointError, WorkerFailed
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.checkpoint.newest import choose
+from loosestep.runtime.checkpoint.resume_point import choose
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
