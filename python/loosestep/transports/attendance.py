@@ -30,7 +30,7 @@ class Roll:
         return self.release() if knows else []
 
     def release(self) -> list[tuple[Any, RollCall]]:
-        """Answer those who wait for a round that is decided."""
+        """Answer the calls that wait for a round that is decided."""
         over = len(self.ended) == self.size
         known = [pair for pair in self.waiting if over or self.latest >= pair[1].round]
         for _, asked in known:

@@ -21,7 +21,7 @@ def refuse(request: Request) -> int:
 class Continuation:
     """One such stream: a worker's own, or one that runs beside it.
 
-    beside: it was started by a worker, who goes on meanwhile and whose clock is its own.
+    beside: a worker started it, and goes on meanwhile by its own clock.
     compute: performs the requests that compute; only a worker's own stream has any.
     """
 

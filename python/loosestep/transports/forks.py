@@ -20,7 +20,7 @@ class Original:
         return os.getpid() == self.pid
 
     def require(self, rank: int) -> None:
-        """Raise RuntimeError in a copy, which is about to go on as if it were that worker."""
+        """Raise RuntimeError in a copy that goes on as if it were that worker."""
         if not self.here:
             raise RuntimeError(
                 f"process {os.getpid()} is a copy (os.fork) of that of worker {rank}, and takes no part in its "
@@ -29,7 +29,7 @@ class Original:
 
 
 def end_copy(cause: BaseException) -> NoReturn:
-    """End a copy with the exit code of what it raised, where the thread that forked is all there is of it."""
+    """End a copy, of which only the thread that forked is left, with the exit code of what it raised."""
     code = getattr(cause, "code", 1)
     if not isinstance(cause, SystemExit):
         traceback.print_exception(cause)

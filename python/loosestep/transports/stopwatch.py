@@ -39,7 +39,7 @@ class Stopwatch:
         self._paused[rank] = perf_counter()
 
     def proceed(self, rank: int) -> None:
-        """Go on from where it stood."""
+        """Let the clock of a worker go on from where it stood."""
         since = self._paused.get(rank)
         if since is not None:
             self._ahead[rank] -= perf_counter() - since

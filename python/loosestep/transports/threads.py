@@ -1,6 +1,6 @@
 """n workers in n threads of this process, sharing memory.
 
-Collectives are lock-free: workers post the addresses of their buffers, and whoever waits claims chunks of the
+Collectives are lock-free: workers post the addresses of their buffers, and those that wait claim chunks of the
 work (four threads on two cores must not wait for each other's turn). The center is locked by chunks of 16 KiB:
 inside a lock the exchange runs at full vector width and x + c is conserved exactly; element-wise
 compare-exchange would be about ten times slower. Hogwild's parameters are relaxed atomics without any lock.
@@ -135,7 +135,7 @@ class ThreadsSession(Stopwatch, ManyWorkersSession):
             raise self.failures[0]
 
     def await_all(self, threads: Sequence[threading.Thread], seconds: float = float("inf")) -> None:
-        """Wait for threads in short naps, so that signals are seen."""
+        """Wait for threads in short naps, so that signals are handled."""
         until = time.monotonic() + seconds
         for thread in threads:
             while thread.ident is not None and thread.is_alive() and time.monotonic() < until:
@@ -222,7 +222,7 @@ class ThreadsEndpoint(Endpoint):
     # --- overlap -----------------------------------------------------------------------------------------
 
     def start(self, request: Start) -> None:
-        """Post now, complete at `Wait`; what needs nobody else is done now."""
+        """Post now, complete at `Wait`; what needs no other worker is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
         if len(self.begun) >= MAX_IN_FLIGHT:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Messages(Collectives):
-    """No collective of its own: all are lowered to messages."""
+    """No collectives of its own: all are lowered to messages."""
 
     hosted, grouped = False, True
 
@@ -33,12 +33,12 @@ class Messages(Collectives):
 
     @property
     def handlers(self) -> Handlers:
-        """Nothing is performed here."""
+        """Return nothing: all collectives are lowered."""
         return {}
 
     @property
     def background(self) -> Background:
-        """Nothing is started here."""
+        """Return nothing."""
         return {}
 
 
@@ -66,10 +66,10 @@ class Hierarchical(Collectives):
 
     @property
     def handlers(self) -> Handlers:
-        """A phase by itself is waited for; in a lowered collective the progress engine begins it."""
+        """Return what performs a phase by itself; in a lowered collective the progress engine begins it."""
         return {IntraHost: self.perform}
 
     @property
     def background(self) -> Background:
-        """Nothing is started here: what is started is lowered."""
+        """Return nothing: what is started is lowered."""
         return {}

@@ -34,12 +34,12 @@ class Collectives(ABC):
     @property
     @abstractmethod
     def handlers(self) -> Handlers:
-        """What performs requests, by type."""
+        """Return what performs requests, by type."""
 
     @property
     @abstractmethod
     def background(self) -> Background:
-        """What starts requests, by type, where the progress engine does not.
+        """Return what starts requests, by type, where the progress engine does not.
 
         Each gives the function that waits for it, which is given the `Wait`.
         """
@@ -58,12 +58,12 @@ class Centers(ABC):
     @property
     @abstractmethod
     def handlers(self) -> Handlers:
-        """What performs requests, by type."""
+        """Return what performs requests, by type."""
 
     @property
     @abstractmethod
     def background(self) -> Background:
-        """What starts requests, by type, where the progress engine does not."""
+        """Return what starts requests, by type, where the progress engine does not."""
 
     @abstractmethod
     def share(self, name: str, like: Buffer) -> Shared:

@@ -26,7 +26,7 @@ class Departures:
 
     @property
     def complete(self) -> bool:
-        """Whether all workers have left."""
+        """Return whether all workers have left."""
         return len(self.left) == self.mailbox.size
 
     def check(self) -> None:

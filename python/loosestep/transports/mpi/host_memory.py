@@ -46,12 +46,12 @@ class HostMemory(Collectives):
 
     @property
     def handlers(self) -> Handlers:
-        """Collectives are repeated until they are done."""
+        """Return what performs collectives: calls of the core, repeated until they are done."""
         return dict.fromkeys(COLLECTIVES, self.perform)
 
     @property
     def background(self) -> Background:
-        """Started collectives go to the background queue."""
+        """Return what starts collectives: the background queue."""
         return dict.fromkeys(COLLECTIVES, self.start)
 
     def perform(self, request: Communication) -> None:
@@ -87,12 +87,12 @@ class HostCenter(Centers):
 
     @property
     def handlers(self) -> Handlers:
-        """Every request is performed in memory, at once."""
+        """Return what performs requests: all in memory, at once."""
         return center.handlers(self.calls.rank)
 
     @property
     def background(self) -> Background:
-        """What is started is done at once, too."""
+        """Return what starts requests: they are done at once, too."""
         return {kind: partial(start_at_once, handler) for kind, handler in self.handlers.items()}
 
     def share(self, name: str, like: Buffer) -> Shared:

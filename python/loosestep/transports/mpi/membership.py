@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TAG = 32_111  # below the least bound that MPI promises; of the first messages, which go where the user's go
 NAP, LONGEST_NAP = 1e-4, 1e-2  # seconds; a nap is a hundredth of the wait so far
-NOTICE = 10.0  # seconds until the first line about those who are waited for; each next wait is twice as long
+NOTICE = 10.0  # seconds until the first line about ranks that are waited for; each next wait is twice as long
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
@@ -61,7 +61,7 @@ class Membership:
         self.runs += 1
         self.tell("begun", self.runs)
         self.until(self.all_begun, deadline)
-        if self.runs == 1:  # from now on where nobody else's messages are met
+        if self.runs == 1:  # from now on where no messages of the user are met
             self.comm = self.own(deadline)
         self.inside = True
 
@@ -165,7 +165,7 @@ class Membership:
     # --- the end -----------------------------------------------------------------------------------------
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """Tell the others of an exception outside of a run that nobody catches, and end this process."""
+        """Tell the others of an uncaught exception outside of a run, and end this process."""
         self.before(kind, error, trace)
         if not self.original.here or self.inside or self.binding.Is_finalized():
             return
@@ -212,7 +212,7 @@ class Membership:
 
 
 def leave(code: int) -> None:
-    """End this process without MPI's end, which would wait for those who never come there."""
+    """End this process without MPI's end, which would wait for processes that never come there."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

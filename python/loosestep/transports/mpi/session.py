@@ -233,7 +233,7 @@ class MPISession(Stopwatch, Session):
             return  # a dead process hears nothing, and `error` is what is raised
 
     def leave_uncaught(self, error: BaseException) -> None:
-        """Tell the others of an exception that nobody catches, unless they have been told."""
+        """Tell the others of an uncaught exception, unless they have been told."""
         worker = self.calls.worker
         if not self.gone and worker is not None:
             self.leave(failure(worker, self.endpoint.doing, error))
@@ -282,7 +282,7 @@ class MPIEndpoint(Endpoint):
 
 
 class UncaughtErrors:
-    """Ends the job after an exception that nobody catches, when its traceback, and the others', are printed.
+    """Ends the job after an uncaught exception, when its traceback, and those of others, are printed.
 
     leave: tells the others of it. end_job: ends every process.
     """

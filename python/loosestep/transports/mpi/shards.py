@@ -93,12 +93,12 @@ class Shards(Centers):
 
     @property
     def handlers(self) -> Handlers:
-        """Fetch and push are begun by the progress engine, and waited for."""
+        """Return what performs requests: the progress engine begins them, and the worker waits."""
         return dict.fromkeys(self.operations, self.calls.perform)
 
     @property
     def background(self) -> Background:
-        """Started requests are the progress engine's, too."""
+        """Return nothing: the progress engine starts requests, too."""
         return {}
 
     # --- variables ---------------------------------------------------------------------------------------
@@ -301,4 +301,4 @@ def unpacked(content: NDArray[np.uint8]) -> tuple[str, list[int], list[Buffer], 
 
 
 def noop() -> None:
-    """Completion callback that does nothing."""
+    """Do nothing, as a completion callback."""

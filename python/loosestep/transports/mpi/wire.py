@@ -76,7 +76,7 @@ class Wire(ABC):
 
     @abstractmethod
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
-        """Say where the payload of the latest header from `source` is to be written; called once for each."""
+        """Write the payload of the latest header from `source` into a buffer, then call `done`; once for each."""
 
     @abstractmethod
     def poll(self) -> Iterable[tuple[int, Header, bytes | None]]:
@@ -88,7 +88,7 @@ class Wire(ABC):
     @property
     @abstractmethod
     def parts(self) -> int:
-        """How many parts of long payloads have gone or come so far: a count that only grows."""
+        """Return how many parts of long payloads have gone or come so far: a count that only grows."""
 
     @abstractmethod
     def last_heard(self, rank: int) -> float:
