@@ -44,7 +44,7 @@ class Node:
         self.engine = ProgressEngine(self.mailbox, arrivals, operations, (), self.departures, self.give_up)
         wire = self.mailbox.wire
         self.detector = FailureDetector(
-            self.queries, [wire.heard], heartbeat_timeout, deadline, clock=net.clock.monotonic
+            self.queries, [wire.last_heard], heartbeat_timeout, deadline, clock=net.clock.monotonic
         )
         self.calls = BlockingCalls(self.engine, self.queries, self.departures, self.detector, Original())
         self.calls.serve(self.worker)

@@ -105,7 +105,7 @@ class MemoryWire(Wire):
     def parts(self) -> int:
         return self.count
 
-    def heard(self, rank: int) -> float:
+    def last_heard(self, rank: int) -> float:
         return self.signs[rank]
 
     def close(self, *, orderly: bool) -> None:

@@ -169,7 +169,7 @@ def test_when_anything_came_last_is_known(monkeypatch: pytest.MonkeyPatch) -> No
     clock.now += 5
     one.send(1, Header(Kind.LEFT), None, None)
     list(other.poll())
-    assert (other.heard(0), other.heard(1), one.heard(1)) == (1005, 1000, 1000)
+    assert (other.last_heard(0), other.last_heard(1), one.last_heard(1)) == (1005, 1000, 1000)
 
 
 def test_hosts_are_those_of_one_mark_in_the_order_of_their_first_ranks() -> None:

@@ -87,7 +87,7 @@ def test_one_that_is_not_let_through_is_named_with_its_address(clock: Clock) -> 
 def test_when_a_rank_was_heard(clock: Clock) -> None:
     one = made()
     one.pulse.ages = {1: 2.5}
-    assert one.heard(1) == 1000 - 2.5
-    assert one.heard(2) == -inf
+    assert one.last_heard(1) == 1000 - 2.5
+    assert one.last_heard(2) == -inf
     one.close()
     assert one.pulse.closed

@@ -71,8 +71,8 @@ def test_collectives_in_it_are_counted_and_ended_by_any() -> None:
 
 def test_the_core_of_each_shows_that_it_lives() -> None:
     made = memories()
-    assert all(abs(made[0].heard(rank) - time.monotonic()) < 60 for rank in GROUP)
-    assert made[0].heard(3) == -inf, "of another host nothing is known"
-    assert Memories(GROUP).heard(0) == -inf, "nor before anything is mapped"
+    assert all(abs(made[0].last_heard(rank) - time.monotonic()) < 60 for rank in GROUP)
+    assert made[0].last_heard(3) == -inf, "of another host nothing is known"
+    assert Memories(GROUP).last_heard(0) == -inf, "nor before anything is mapped"
     for each in made:
         each.close()
