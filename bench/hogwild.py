@@ -34,7 +34,7 @@ from bench.harness import Elsewhere, Options, Row, Sample, measure
 from bench.texts import newsgroups, wordnet
 from loosestep import _core
 from loosestep.sparse import HogwildClassifier
-from loosestep.sparse.linear_trainer import Examples, Layout, Trainer
+from loosestep.sparse.linear_trainer import Examples, FeatureLayout, Trainer
 
 EPOCHS, NEAR = 5, 1.01
 LOSSES = ("log_loss", "hinge")
@@ -186,7 +186,8 @@ class Run:
         settings = HogwildClassifier(**given)._settings(1, sparse=True)
         settings.discipline = discipline
         examples = Examples.of(rows, targets, None)
-        self.trainer = Trainer(settings, Layout.of(settings, examples.counts(settings.threads), len(examples)))
+        layout = FeatureLayout.of(settings, examples.counts(settings.threads), len(examples))
+        self.trainer = Trainer(settings, layout)
         self.rows = self.trainer.lay(examples)
 
     def __call__(self) -> float:

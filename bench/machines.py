@@ -21,7 +21,7 @@ from bench.compiled import compiled, learn_machine
 from bench.data import criteo_like, netflix_like
 from bench.harness import Options, Processor, Row, measure
 from loosestep.sparse import FactorizationMachineClassifier
-from loosestep.sparse.factorization_machine import Rows
+from loosestep.sparse.factorization_machine import FitRows
 from loosestep.sparse.parameters import generator
 
 RANK, EPOCHS = 16, 2
@@ -59,15 +59,15 @@ def likes(count: int, users: int, items: int) -> tuple[Any, Any]:
     return rows, np.where(stars >= 4, 1, -1).astype(np.float32)
 
 
-def split(every: Any, targets: Any) -> tuple[Rows, Rows]:
+def split(every: Any, targets: Any) -> tuple[FitRows, FitRows]:
     """A tenth is held out."""
     held = targets.size // 10
     parts = (slice(held, None), slice(0, held))
-    learn, test = (Rows(every[part], [targets[part]], None, "logistic") for part in parts)
+    learn, test = (FitRows(every[part], [targets[part]], None, "logistic") for part in parts)
     return learn, test
 
 
-def machines(name: str, case: Case, learn: Rows, test: Rows, options: Options) -> Iterator[Row]:
+def machines(name: str, case: Case, learn: FitRows, test: FitRows, options: Options) -> Iterator[Row]:
     runs: dict[str, Any] = {f"{threads} thread(s)": Run(case, learn, threads) for threads in (1, 2)}
     if (native := compiled(learn_machine, name)) is not None:
         runs["numba, 1 thread"] = Numba(case, learn, native)
@@ -91,11 +91,11 @@ def machines(name: str, case: Case, learn: Rows, test: Rows, options: Options) -
         )
 
 
-def loss(scores: Any, rows: Rows) -> float:
+def loss(scores: Any, rows: FitRows) -> float:
     return float(np.logaddexp(0, -scores * rows.targets[0]).mean())
 
 
-def linear(learn: Rows, test: Rows) -> float:
+def linear(learn: FitRows, test: FitRows) -> float:
     """The best of a few regularizations."""
     models = [SGDClassifier("log_loss", alpha=alpha, random_state=0) for alpha in (1e-6, 1e-5, 1e-4)]
     return min(loss(m.fit(learn.X, learn.targets[0]).decision_function(test.X), test) for m in models)
@@ -104,7 +104,7 @@ def linear(learn: Rows, test: Rows) -> float:
 class Run:
     """Calls are passes."""
 
-    def __init__(self, case: Case, rows: Rows, threads: int) -> None:
+    def __init__(self, case: Case, rows: FitRows, threads: int) -> None:
         self.model = FactorizationMachineClassifier(RANK, l2=case.l2, random_state=0)
         drawn = self.model._drawn(rows)
         (self.arrays,) = drawn.arrays
@@ -116,7 +116,7 @@ class Run:
         self.epoch += 1
         return self.native.learn(self.examples, "logistic", self.rate, self.threads, 0, self.epoch)
 
-    def trained(self, test: Rows) -> Any:
+    def trained(self, test: FitRows) -> Any:
         for _ in range(EPOCHS):
             self()
         return self.native.score(*test.examples(), self.threads)
@@ -125,10 +125,10 @@ class Run:
 class Pair:
     """Two machines that share nothing."""
 
-    def __init__(self, case: Case, rows: Rows) -> None:
+    def __init__(self, case: Case, rows: FitRows) -> None:
         half = rows.X.shape[0] // 2
         parts = (slice(0, half), slice(half, None))
-        halves = [Rows(rows.X[part], [rows.targets[0][part]], None, "logistic") for part in parts]
+        halves = [FitRows(rows.X[part], [rows.targets[0][part]], None, "logistic") for part in parts]
         self.runs = [Run(case, half, 1) for half in halves]
         self.pool = ThreadPoolExecutor(2)
 
@@ -139,7 +139,7 @@ class Pair:
 class Numba:
     """The same method, as a plain loop; factors that are not padded."""
 
-    def __init__(self, case: Case, rows: Rows, native: Any) -> None:
+    def __init__(self, case: Case, rows: FitRows, native: Any) -> None:
         model = FactorizationMachineClassifier(RANK)
         v, heads, b = model._arrays(rows.X.shape[1], generator(0))
         order = np.random.default_rng(0).permutation(rows.X.shape[0])
@@ -153,7 +153,7 @@ class Numba:
         room = np.empty(RANK, np.float32)
         self.native(*self.rows, self.v, self.w, *self.sums, self.b, room, *self.terms)
 
-    def trained(self, test: Rows) -> Any:
+    def trained(self, test: FitRows) -> Any:
         for _ in range(EPOCHS):
             self()
         pairs = (test.X @ self.v) ** 2 - test.X.power(2) @ self.v**2

@@ -19,7 +19,7 @@ NOT_FAST = {
     "test_against_torch.py", "test_ops_torch.py",  # import torch
     "test_resuming.py",  # many whole runs to one test
 }  # fmt: skip
-FAST_CASES = 3
+FAST_CASES = 2
 """`pytest -m fast` runs so many cases of each test function outside NOT_FAST; new folders and functions join."""
 
 

@@ -46,8 +46,8 @@ class CardRun:
             ops.shrink(self.weights[:-1], begin / (begin + count), 0.0)  # exp(-alpha times the sum of the steps)
         return total
 
-    def launch(self, part: hogwild.Rows) -> float:
-        rate = hogwild.Rate(schedule="optimal", alpha=self.objective.alpha, offset=self.offset)
+    def launch(self, part: hogwild.CSR) -> float:
+        rate = hogwild.StepSize(schedule="optimal", alpha=self.objective.alpha, offset=self.offset)
         return hogwild.linear(
             self.weights,
             part,
@@ -67,7 +67,7 @@ class CardRun:
         return found[:-1], float(found[-1])
 
 
-def parts(rows: Any, targets: Any) -> list[tuple[hogwild.Rows, int]]:
+def parts(rows: Any, targets: Any) -> list[tuple[hogwild.CSR, int]]:
     """Of equal numbers of rows; all share the entries."""
     entries = [cupy().asarray(each) for each in (rows.indices.astype(np.int32), rows.data.astype(np.float32))]
     cuts = np.linspace(0, targets.size, SWEEPS + 1).astype(int)
@@ -75,7 +75,7 @@ def parts(rows: Any, targets: Any) -> list[tuple[hogwild.Rows, int]]:
     for begin, end in pairwise(cuts):
         starts = cupy().asarray(rows.indptr[begin : end + 1].astype(np.int64))
         wanted = cupy().asarray(targets[begin:end].astype(np.float32))
-        made.append((hogwild.Rows(starts, *entries, wanted), int(end - begin)))
+        made.append((hogwild.CSR(starts, *entries, wanted), int(end - begin)))
     return made
 
 

@@ -13,7 +13,7 @@ void bind_mf(py::module_& m);         // matrix factorization: RatingGrid, Facto
 void bind_fm(py::module_& m);         // factorization machines: SparseExamples, FactorMachine
 void bind_svmlight(py::module_& m);   // files of sparse rows: SparseFile32, SparseFile64
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "loosestep's native core";
   bind_ops(m);
   bind_shared(m);

@@ -7,20 +7,24 @@
 #include <string>
 #include <vector>
 
+#include "bind/python/exclusive_call.hpp"
 #include "simulated/calendar.hpp"
 #include "simulated/mailbox.hpp"
 
 namespace py = pybind11;
 using namespace loosestep::simulated;
+namespace bind = loosestep::bind;
 
 namespace {
 
 // The calendar as Python sees it, with the time of the last event taken from it.
 struct BoundCalendar {
+  mutable bind::UsingThread user;  // also of the Mail that uses it
   Calendar<py::object> calendar;
   double now = 0;
 
   py::object next() {
+    const bind::OneThread use(user, "this Calendar");
     if (calendar.empty()) return py::none();
     auto [time, what] = calendar.pop();
     now = time;
@@ -100,10 +104,10 @@ std::uint32_t rank_of(PyObject* number) {
 
 // Call f(rank, buffer) for the pairs of an Exchange.
 template <class F> void each_peer(py::handle pairs, F&& f) {
-  const auto fast = py::reinterpret_steal<py::object>(PySequence_Fast(pairs.ptr(), "an Exchange's peers"));
-  if (!fast) throw py::error_already_set();
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast.ptr()); ++i) {
-    PyObject* pair = PySequence_Fast_GET_ITEM(fast.ptr(), i);
+  const auto held = py::reinterpret_steal<py::tuple>(PySequence_Tuple(pairs.ptr()));  // a list may change
+  if (!held) throw py::error_already_set();
+  for (const py::handle each : held) {
+    PyObject* const pair = each.ptr();
     if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
       throw py::type_error("a peer is a pair (rank, buffer)");
     f(rank_of(PyTuple_GET_ITEM(pair, 0)), py::handle(PyTuple_GET_ITEM(pair, 1)));
@@ -119,6 +123,7 @@ class Mail {
 
   // Begin an exchange. Return when it is done, or None: then its strand is added to the calendar later.
   py::object exchange(const py::object& strand, const py::object& request) {
+    const bind::OneThread use(calendar_.user, "this Mail");
     const std::uint32_t own = rank_of(attribute(strand, rank).ptr());
     const std::uint64_t tagged = PyLong_AsUnsignedLongLongMask(attribute(request, tag).ptr());
     auto pending =
@@ -136,6 +141,7 @@ class Mail {
   }
 
   void clear() {
+    const bind::OneThread use(calendar_.user, "this Mail");
     messages.clear();
     receives.clear();
   }
@@ -185,10 +191,16 @@ void bind_simulated(py::module_& m) {
   py::class_<BoundCalendar>(m, "Calendar")
       .def(py::init<>())
       .def_readonly("now", &BoundCalendar::now)
-      .def("push", [](BoundCalendar& calendar_, double time, int rank,
-                      py::object what) { calendar_.calendar.push(time, rank, std::move(what)); })
+      .def("push",
+           [](BoundCalendar& calendar_, double time, int rank, py::object what) {
+             const bind::OneThread use(calendar_.user, "this Calendar");
+             calendar_.calendar.push(time, rank, std::move(what));
+           })
       .def("next", &BoundCalendar::next)
-      .def("clear", [](BoundCalendar& calendar_) { calendar_.calendar.clear(); });
+      .def("clear", [](BoundCalendar& calendar_) {
+        const bind::OneThread use(calendar_.user, "this Calendar");
+        calendar_.calendar.clear();
+      });
   py::class_<Mail>(m, "Mail")
       .def(py::init([](BoundCalendar& calendar_, const py::array_t<double>& latency,
                        const py::array_t<double>& bandwidth, const py::buffer& free, py::function check) {

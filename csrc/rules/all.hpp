@@ -1,4 +1,4 @@
-// The list of rules. All bindings iterate over it: a new op is a rule, its type here, and its body in ops/elementwise.py.
+// The list of rules. All bindings iterate over it: a new op is a rule, its type here, and its body in loosestep/ops/.
 #pragma once
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"

@@ -44,7 +44,7 @@ class Late(ls.Strategy):
     """Replicas move towards what was sent a round ago: x <- x + (result - x) / 4."""
 
     kind: str
-    ahead: bool = False  # the handle is read before the steps in which a quiesce point may come
+    ahead: bool = False  # the handle is read before the steps in which a synchronization point may come
 
     def init(self, worker: Worker) -> ls.State:
         results = ls.State(out=buffers.zeros(worker.params.size * worker.size, worker.params.dtype))

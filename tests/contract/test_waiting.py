@@ -1,4 +1,4 @@
-"""The share of their time that workers wait: from 0 to 1, whatever happens at quiesce points."""
+"""The share of their time that workers wait: from 0 to 1, whatever happens at synchronization points."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from tests.cuda.carriers import Carrier
 
-from loosestep.cuda.hogwild import Rate
+from loosestep.cuda.hogwild import StepSize
 from loosestep.foundation.errors import LoosestepError
 from loosestep.sparse import HogwildClassifier, HogwildRegressor, MatrixFactorization
 from loosestep.sparse.linear_device import step_sizes
@@ -109,7 +109,7 @@ def test_softmax_is_refused() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "invscaling", "optimal"])
 def test_the_penalty_is_that_of_the_launch_s_step_sizes(schedule: str) -> None:
-    rate = Rate(0.5, schedule, 0.3, 0.01, 7.0)
+    rate = StepSize(0.5, schedule, 0.3, 0.01, 7.0)
     one = {
         "constant": lambda t: 0.5,
         "invscaling": lambda t: 0.5 / t**0.3,

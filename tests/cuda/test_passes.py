@@ -16,9 +16,9 @@ from loosestep.cuda import hogwild
 each_way = pytest.mark.parametrize("adds", ["racy", "exact"])
 
 
-def rows_of(carrier: Carrier, problem: Problem, **other: Any) -> hogwild.Rows:
+def rows_of(carrier: Carrier, problem: Problem, **other: Any) -> hogwild.CSR:
     given = {"starts": problem.starts, "columns": problem.columns, "values": problem.values} | other
-    return hogwild.Rows(*carrier.put_all([*given.values(), problem.targets, problem.importance]))
+    return hogwild.CSR(*carrier.put_all([*given.values(), problem.targets, problem.importance]))
 
 
 def model(carrier: Carrier) -> Any:
@@ -28,7 +28,7 @@ def model(carrier: Carrier) -> Any:
 @each_way
 def test_one_warp_is_sequential_to_the_bit(carrier: Carrier, adds: Any) -> None:
     problem, w = Problem(), model(carrier)
-    rate = hogwild.Rate(3.0, "invscaling")
+    rate = hogwild.StepSize(3.0, "invscaling")
     options = {"loss": "hinge", "rate": rate, "steps": 9, "intercept_step": 0.5, "adds": adds, "warps": 1}
     told = hogwild.linear(w, rows_of(carrier, problem), **options)
     want, losses = sequential(problem, HINGE, 9, 3.0)
@@ -92,7 +92,9 @@ REFUSED: dict[str, Any] = {
     "warps must be at least 1, got 0": {"warps": 0},
     "intercept_step must be finite and at least 0, got -1": {"intercept_step": -1},
     "steps must be finite and at least 0, got -1": {"steps": -1},
-    "schedule must be one of constant, invscaling, optimal, got 'cosine'": {"rate": hogwild.Rate(0.1, "cosine")},
+    "schedule must be one of constant, invscaling, optimal, got 'cosine'": {
+        "rate": hogwild.StepSize(0.1, "cosine")
+    },
 }
 
 

@@ -159,3 +159,35 @@ def test_bad_arguments_are_named():
             _core.Center(x, chunk)
     with pytest.raises(TypeError, match="initial must be a numpy array"):
         _core.Center([1.0])
+
+
+def test_another_object_among_the_others_is_refused():
+    center = _core.Center(np.zeros(4))
+    with pytest.raises(TypeError, match=r"^others\[1\] must be a Center, got int$"):
+        center.push("momentum", (_core.Center(np.zeros(4)), 3), (np.zeros(4),), (0.1, 0.9))
+
+
+def test_a_list_may_change_while_its_centers_are_moved():
+    """What a push was given stays alive in it, whatever another thread does to the lists meanwhile."""
+    length, done = 200_000, threading.Event()
+    center, lists = _core.Center(np.zeros(length)), ([], [])
+
+    def change():
+        while not done.is_set():
+            for each in lists:
+                each.clear()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(50):
+            others, values = [_core.Center(np.zeros(length))], [np.ones(length)]
+            lists = (others, values)
+            try:
+                center.push("momentum", others, values, (0.1, 0.9))
+            except ValueError:  # emptied before it began
+                continue
+    finally:
+        done.set()
+        thread.join()
+    assert center.version <= 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from dataclasses import dataclass
 from typing import Any
@@ -116,3 +117,30 @@ def test_what_is_no_flat_array_is_refused(into: Any, sentence: str) -> None:
 def test_a_worker_that_is_not_there_is_refused(rank: int) -> None:
     with pytest.raises(IndexError):
         Office().send(rank, np.ones(2, np.float32))
+
+
+def test_a_second_thread_is_refused_and_nested_calls_are_not() -> None:
+    """With or without a lock of the interpreter: the calendar and the mail belong to one thread at a time."""
+    refused: list[str] = []
+
+    def other() -> None:
+        for call in (office.calendar.next, office.mail.clear, lambda: office.calendar.push(1.0, 0, None)):
+            with pytest.raises(RuntimeError, match="is in use by another thread") as error:
+                call()
+            refused.append(str(error.value))
+
+    class Nested(Office):
+        def check(self, source: int, content: Any, strand: Strand, into: Any) -> None:
+            self.calendar.push(5.0, 0, "nested")
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            raise ValueError("not alike")
+
+    office = Nested()
+    office.send(1, np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="not alike"):
+        office.receive(1, np.zeros(3, np.float32))
+    assert refused == ["this Calendar is in use by another thread", "this Mail is in use by another thread",
+                       "this Calendar is in use by another thread"]  # fmt: skip
+    assert office.calendar.next() == "nested"

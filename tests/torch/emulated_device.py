@@ -47,7 +47,7 @@ class PlainMirror:
 def emulated_device(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
     """Every tensor is taken for one that lies on a card, whose current stream is number 7."""
     for module in (flat, device_buffer):
-        patch.setattr(module, "is_on_device", lambda tensor: True)
+        patch.setattr(module, "is_cuda", lambda tensor: True)
     patch.setattr(device_buffer.DeviceBuffer, "__cuda_stream__", lambda self: (0, 7))
     patch.setattr(device_buffer, "PinnedMirror", PlainMirror)
     with stub_card(patch, folder) as card:

@@ -65,7 +65,7 @@ def of_rank(rank: int, count: int = 12) -> list[Any]:
 
 def schedule() -> int:
     """From local steps to a center in lockstep, to averaged gradients: as in the library's own loop."""
-    strategy = ls.Schedule((ls.LocalSGD(3), 1), (ls.SyncEASGD(2), 1), (ls.AllReduceSGD(), None))
+    strategy = ls.Stages((ls.LocalSGD(3), 1), (ls.SyncEASGD(2), 1), (ls.AllReduceSGD(), None))
     _, ours = by_hand(strategy, of_rank(rank()), steps_per_epoch=4)
     wanted = in_threads(strategy, of_rank, steps_per_epoch=4).params
     torch.testing.assert_close(ours, torch.from_numpy(wanted), rtol=0, atol=1e-12)

@@ -39,6 +39,9 @@ struct FlatBuffer {
 
 using ArgVector = PyObject* const*;
 
+// Look up numpy's types. Called at import, so that no thread waits for another one that runs Python code to
+// look them up.
+void find_numpy_types();
 // Assign positional and keyword arguments to the parameters. TypeError where one of the first `required` is
 // missing.
 void bind_arguments(const Signature& signature, ArgVector args, Py_ssize_t count, PyObject* keywords,

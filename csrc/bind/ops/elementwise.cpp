@@ -97,6 +97,7 @@ void add_updates(py::module_& m) {
 void bind_ops(pybind11::module_& m) {
   using namespace loosestep;
   set_owner_thread();
+  find_numpy_types();
   add_elementwise(m, 0);
   add_reductions(m, 0);
   add_noisy(m, 0);

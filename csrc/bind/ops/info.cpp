@@ -1,5 +1,6 @@
 // The instruction sets and threads of this machine, and built-in functions with docstrings from Python.
 #include <map>
+#include <mutex>
 
 #include "bind/ops/registry.hpp"
 #include "cpu/threads.hpp"
@@ -20,6 +21,8 @@ std::map<PyObject*, Definition*>& definitions() {
 
 // Set the signature and the docstring of a built-in function.
 void document(const py::object& function, const std::string& signature, const std::string& text) {
+  static std::mutex mutex;  // imports may run in several threads
+  const std::lock_guard lock(mutex);
   const auto found = definitions().find(function.ptr());
   if (found == definitions().end()) throw py::type_error("document: not an op of this module");
   Definition& definition = *found->second;

@@ -45,15 +45,17 @@ class Center {
   }
 
   // Update this center and `others` by a rule, whose buffers are this one, the others and `values`.
-  std::uint64_t push(const std::string& rule, const std::vector<Center*>& others, const py::sequence& values,
+  std::uint64_t push(const std::string& rule, const py::sequence& others, const py::sequence& values,
                      const std::vector<double>& scalars, int rank) {
-    PushRule push(rule, 1 + others.size(), scalars);
-    push.take_all(values, dtype_, size_);
-    check_others(others);
+    const py::tuple held_others(others), held_values(values);  // another thread may change a list
+    const auto centers = pointers<Center>(held_others, "a Center");
+    PushRule push(rule, 1 + centers.size(), scalars);
+    push.take_all(held_values, dtype_, size_);
+    check_others(centers);
     if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
     const bool small = size_ * shared::bytes_of(dtype_) <= worth_releasing;
-    if (dtype_ == Dtype::float32) return push_as<float>(push, others, rank, small);
-    return push_as<double>(push, others, rank, small);
+    if (dtype_ == Dtype::float32) return push_as<float>(push, centers, rank, small);
+    return push_as<double>(push, centers, rank, small);
   }
 
   std::uint64_t fetch(const py::object& out, int rank) {

@@ -11,6 +11,18 @@
 
 namespace loosestep::bind {
 
+// Return the centers in `others`, nullptr for None. TypeError where one is of another type.
+template <class Center> std::vector<Center*> pointers(const py::tuple& others, const char* wanted) {
+  std::vector<Center*> all;
+  for (const auto& each : others) {
+    if (!each.is_none() && !py::isinstance<Center>(each))
+      throw py::type_error("others[" + std::to_string(all.size()) + "] must be " + wanted + ", got " +
+                           type_name(each));
+    all.push_back(each.is_none() ? nullptr : py::cast<Center*>(each));
+  }
+  return all;
+}
+
 class PushRule {
  public:
   // The buffers of the rule are those of the centers, then the worker's `values`, which it must only read.
@@ -32,7 +44,7 @@ class PushRule {
     values_.push_back(array);
   }
 
-  void take_all(const py::sequence& values, Dtype dtype, std::size_t size) {
+  void take_all(const py::tuple& values, Dtype dtype, std::size_t size) {
     for (const auto& value : values) take(value, dtype, size);
     const Signature& signature = rule_signatures()[rule_];
     const std::size_t wanted = static_cast<std::size_t>(signature.buffers) - centers_;

@@ -44,7 +44,7 @@ void bind_center(py::module_& m) {
 void check_push_rule(const std::string& rule, std::size_t shared, const py::sequence& values,
                      const std::vector<double>& scalars, std::size_t size, const std::string& dtype) {
   loosestep::bind::PushRule(rule, shared, scalars)
-      .take_all(values, loosestep::bind::dtype_named(dtype), size);
+      .take_all(py::tuple(values), loosestep::bind::dtype_named(dtype), size);
 }
 
 }  // namespace

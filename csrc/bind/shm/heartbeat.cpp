@@ -18,15 +18,15 @@ class Pulse {
  public:
   Pulse(int rank, int size, bool local)
       : size_(size),
-        open_(std::make_unique<heartbeat::UdpHeartbeat>(bind::at_least_one(size, "size"),
+        open_(std::make_shared<heartbeat::UdpHeartbeat>(bind::at_least_one(size, "size"),
                                                         bind::checked_rank(rank, "rank", size), local)) {}
 
   py::bytes key() const {
-    const heartbeat::Key& key = pulse().key();
+    const heartbeat::Key key = pulse()->key();
     return py::bytes(reinterpret_cast<const char*>(key.data()), sizeof key);
   }
-  int port() const { return pulse().port(); }
-  double age(int rank) const { return pulse().age(bind::checked_rank(rank, "rank", size_)); }
+  int port() const { return pulse()->port(); }
+  double age(int rank) const { return pulse()->age(bind::checked_rank(rank, "rank", size_)); }
   void close() { open_.close(); }
 
   void reach(const std::string& bytes, const std::vector<std::string>& addresses, int port) {
@@ -35,11 +35,11 @@ class Pulse {
     std::memcpy(key.data(), bytes.data(), sizeof key);
     std::vector<sockaddr_in> found;
     for (const std::string& text : addresses) found.push_back(heartbeat::address(text, port));
-    pulse().add_peer(key, found);
+    pulse()->add_peer(key, found);
   }
 
  private:
-  heartbeat::UdpHeartbeat& pulse() const { return open_.get("this Pulse"); }
+  std::shared_ptr<heartbeat::UdpHeartbeat> pulse() const { return open_.get("this Pulse"); }
 
   int size_;
   bind::ProcessOwned<heartbeat::UdpHeartbeat> open_;
@@ -48,12 +48,13 @@ class Pulse {
 }  // namespace
 
 void bind_heartbeat(py::module_& m) {
-  py::class_<Pulse>(m, "Pulse", "The heartbeat of a process for those of other hosts.")
+  py::class_<Pulse>(m, "Pulse", "The heartbeat of a process for other hosts.")
       .def(py::init<int, int, bool>(), "rank"_a, "size"_a, "local"_a = false)
-      .def_static("addresses", &heartbeat::own_addresses, "Where this host may be found (IPv4).")
-      .def_property_readonly("key", &Pulse::key, "What beats for this process must be made with.")
+      .def_static("addresses", &heartbeat::own_addresses, "The IPv4 addresses of this host.")
+      .def_property_readonly("key", &Pulse::key, "The key of the beats for this process.")
       .def_property_readonly("port", &Pulse::port)
-      .def("reach", &Pulse::reach, "key"_a, "addresses"_a, "port"_a, "Send beats there from now on.")
+      .def("reach", &Pulse::reach, "key"_a, "addresses"_a, "port"_a,
+           "Send beats to these addresses from now on.")
       .def("age", &Pulse::age, "rank"_a, "Seconds since that rank's last beat; infinity before the first.")
       .def("close", &Pulse::close);
 }

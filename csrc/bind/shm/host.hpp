@@ -6,9 +6,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
+#include "bind/python/exclusive_call.hpp"
 #include "bind/python/gil.hpp"
 #include "bind/shared/collective_args.hpp"
 #include "bind/shm/owned.hpp"
@@ -16,21 +18,6 @@
 #include "shm/collectives.hpp"
 
 namespace loosestep::bind {
-
-// Refuses a second call of a rank, and close() during a call.
-class ExclusiveCall {
- public:
-  ExclusiveCall(std::atomic_flag& busy, int rank) : busy_(busy) {
-    if (busy_.test_and_set(std::memory_order_acquire))
-      throw std::runtime_error("rank " + std::to_string(rank) + " is already in a call on another thread");
-  }
-  ~ExclusiveCall() { busy_.clear(std::memory_order_release); }
-  ExclusiveCall(const ExclusiveCall&) = delete;
-  ExclusiveCall& operator=(const ExclusiveCall&) = delete;
-
- private:
-  std::atomic_flag& busy_;
-};
 
 class Host {
  public:
@@ -56,12 +43,20 @@ class Host {
   }
   const char* barrier(double seconds) { return run(CollectiveArgs{}, seconds); }
 
-  std::uint32_t moved() const { return open().collectives.pieces_published(); }
-  void abort() { open().collectives.abort(); }
-  double beat_age(int rank) const { return shm::beat_age(record(rank)); }
-  void note(const std::string& text) { open().collectives.mine().status.write(text); }
+  std::uint32_t moved() const { return open()->collectives.pieces_published(); }
+  void abort() { open()->collectives.abort(); }
+  double beat_age(int rank) const {
+    const auto open = this->open();
+    return shm::beat_age(open->collectives.record(checked_rank(rank, "rank", size_)));
+  }
+  void note(const std::string& text) {
+    const auto open = this->open();
+    const std::lock_guard lock(note_mutex_);
+    open->collectives.mine().status.write(text);
+  }
   py::str noted(int rank) const {
-    const std::string text = record(rank).status.read();
+    const auto open = this->open();
+    const std::string text = open->collectives.record(checked_rank(rank, "rank", size_)).status.read();
     return py::reinterpret_steal<py::str>(
         PyUnicode_DecodeUTF8(text.data(), py::ssize_t(text.size()), "replace"));
   }
@@ -82,25 +77,23 @@ class Host {
           heartbeat(collectives.mine()) {}
   };
 
-  std::unique_ptr<Open> opened(const py::object& path, bool create) const {
-    return std::make_unique<Open>(map_memory(path, needed(size_), create), size_, rank_, create);
+  std::shared_ptr<Open> opened(const py::object& path, bool create) const {
+    return std::make_shared<Open>(map_memory(path, needed(size_), create), size_, rank_, create);
   }
 
-  Open& open() const { return open_.get("this Host"); }
-  const shm::RankRecord& record(int rank) const {
-    return open().collectives.record(checked_rank(rank, "rank", size_));
-  }
+  std::shared_ptr<Open> open() const { return open_.get("this Host"); }
 
   const char* run(const CollectiveArgs& args, double seconds) {
-    shm::Collectives& collectives = open().collectives;
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    const ExclusiveCall exclusive(busy_, rank_);  // with the GIL, so that close() sees it
+    const ExclusiveCall exclusive(busy_, rank_);  // close() is refused from here on
+    const auto open = this->open();
     const bind::ReleaseGil release;
-    return outcome_name(collectives.run(args, deadline));
+    return outcome_name(open->collectives.run(args, deadline));
   }
 
   int size_, rank_;
   std::atomic_flag busy_;
+  std::mutex note_mutex_;  // the status text has one writer
   ProcessOwned<Open> open_;
 };
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "bind/python/gil.hpp"
@@ -23,8 +24,8 @@ class HostBuffer {
         held_(std::make_shared<Held>(map_memory(path, needed(size, dtype), create))) {}
 
   static std::size_t needed(std::size_t size, const std::string& dtype) {
-    return std::max<std::size_t>(size, 1) *
-           shared::bytes_of(dtype_named(dtype));  // a mapping cannot be empty
+    const std::size_t least = 1;  // a mapping cannot be empty
+    return std::max(size, least) * shared::bytes_of(dtype_named(dtype));
   }
 
   // Return a view, which keeps the mapping alive.
@@ -36,12 +37,14 @@ class HostBuffer {
   }
 
   void close() {
-    if (!held_->common || held_->forked()) return;
+    if (held_->forked()) return;
     const bind::ReleaseGil release;
+    const std::lock_guard lock(held_->closing);
+    if (!held_->common) return;
     shm::Mapping own = shm::Mapping::anonymous(size_ * shared::bytes_of(dtype_));
     void* const buffers[] = {held_->mapping.memory(), own.memory()};
-    load[static_cast<int>(dtype_)](nullptr, buffers, 0, size_,
-                                   false);  // atomic loads: others may still write
+    // Atomic loads: others may still write.
+    load[static_cast<int>(dtype_)](nullptr, buffers, 0, size_, false);
     held_->mapping.replace_with(std::move(own));
     held_->common = false;
   }
@@ -58,7 +61,8 @@ class HostBuffer {
 
     shm::Mapping mapping;
     pid_t pid = ::getpid();
-    bool common = true;
+    std::mutex closing;
+    bool common = true;  // under closing
   };
 
   std::size_t size_;

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <deque>
 #include <memory>
@@ -34,7 +35,8 @@ class HostCenter {
   const char* dtype() const { return name_of(dtype_); }
 
   std::uint64_t version() const {
-    return std::visit([](const auto& core) { return core.version(); }, open().core);
+    const auto open = this->open();
+    return std::visit([](const auto& core) { return core.version(); }, open->core);
   }
 
   std::uint64_t elastic(const py::object& x, double rate, int rank, double seconds) {
@@ -46,15 +48,16 @@ class HostCenter {
   }
 
   // Update this center and `others` by a rule, whose buffers are this one, the others and `values`.
-  std::uint64_t push(const std::string& rule, const std::vector<HostCenter*>& others,
-                     const py::sequence& values, const std::vector<double>& scalars, int rank,
-                     double seconds) {
-    PushRule push(rule, 1 + others.size(), scalars);
-    push.take_all(values, dtype_, size_);
+  std::uint64_t push(const std::string& rule, const py::sequence& others, const py::sequence& values,
+                     const std::vector<double>& scalars, int rank, double seconds) {
+    const py::tuple held_others(others), held_values(values);  // another thread may change a list
+    const auto centers = pointers<HostCenter>(held_others, "a HostCenter");
+    PushRule push(rule, 1 + centers.size(), scalars);
+    push.take_all(held_values, dtype_, size_);
     if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    if (dtype_ == Dtype::float32) return push_as<float>(push, others, rank, deadline);
-    return push_as<double>(push, others, rank, deadline);
+    if (dtype_ == Dtype::float32) return push_as<float>(push, centers, rank, deadline);
+    return push_as<double>(push, centers, rank, deadline);
   }
 
   std::uint64_t fetch(const py::object& out, int rank, double seconds) {
@@ -68,7 +71,7 @@ class HostCenter {
   }
 
   void close() {
-    if (open_.usable() && open().calls > 0)
+    if (const auto open = open_.usable(); open && open->calls > 0)
       throw std::runtime_error("this HostCenter is in use by another thread");
     open_.close();
   }
@@ -80,9 +83,10 @@ class HostCenter {
   template <class T> static View<T>& view(View<T>& center) { return center; }
 
   struct Open {
+    Open(shm::Mapping memory, Core center) : mapping(std::move(memory)), core(std::move(center)) {}
     shm::Mapping mapping;
     Core core;
-    int calls = 0;  // in flight; changed with the GIL held
+    std::atomic<int> calls{0};  // in flight
   };
 
   class InFlight {
@@ -96,9 +100,9 @@ class HostCenter {
     Open& open_;
   };
 
-  Open& open() const { return open_.get("this HostCenter"); }
+  std::shared_ptr<Open> open() const { return open_.get("this HostCenter"); }
 
-  std::unique_ptr<Open> opened(const py::object& path, bool create, const py::object& initial) const {
+  std::shared_ptr<Open> opened(const py::object& path, bool create, const py::object& initial) const {
     if (!create && !initial.is_none()) refuse("initial", "None unless create is True");
     const void* const values =
         initial.is_none() ? nullptr : check_fit(readable_array(initial, "initial"), "initial").data;
@@ -109,11 +113,11 @@ class HostCenter {
   }
 
   template <class T>
-  std::unique_ptr<Open> opened(shm::Mapping mapping, std::byte* memory, bool create,
+  std::shared_ptr<Open> opened(shm::Mapping mapping, std::byte* memory, bool create,
                                const void* values) const {
     Core core = create ? shm::Center<T>::create(memory, size_, static_cast<const T*>(values))
                        : shm::Center<T>::attach(memory, size_);
-    return std::make_unique<Open>(Open{std::move(mapping), std::move(core)});
+    return std::make_shared<Open>(std::move(mapping), std::move(core));
   }
 
   Array check_fit(const Array& array, const char* argument) const {
@@ -133,11 +137,11 @@ class HostCenter {
   template <class T>
   std::uint64_t push_as(PushRule& push, const std::vector<HostCenter*>& others, int rank,
                         shared::Clock::time_point deadline) {
-    std::vector<Open*> opens{&open()};
-    for (std::size_t i = 0; i < others.size(); ++i) opens.push_back(&check_like(others[i], i).open());
+    std::vector<std::shared_ptr<Open>> opens{open()};
+    for (std::size_t i = 0; i < others.size(); ++i) opens.push_back(check_like(others[i], i).open());
     std::vector<View<T>*> centers;
     std::deque<InFlight> in_flight;
-    for (Open* const each : opens) {
+    for (const std::shared_ptr<Open>& each : opens) {
       View<T>* const center = &std::get<shm::Center<T>>(each->core);
       const auto same = [center](const View<T>* other) { return center->same_as(*other); };
       if (std::any_of(centers.begin(), centers.end(), same))
@@ -153,13 +157,13 @@ class HostCenter {
   std::uint64_t call(const Array& array, const char* argument, int rank, double seconds, Work work) {
     if (rank < 0) refuse("rank", "at least 0, got " + std::to_string(rank));
     check_fit(array, argument);
-    Open& open = this->open();
+    const auto open = this->open();
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    const InFlight in_flight(open);
+    const InFlight in_flight(*open);
     const bind::ReleaseGil release;
     if (dtype_ == Dtype::float32)
-      return work(std::get<shm::Center<float>>(open.core), static_cast<float*>(array.data), deadline);
-    return work(std::get<shm::Center<double>>(open.core), static_cast<double*>(array.data), deadline);
+      return work(std::get<shm::Center<float>>(open->core), static_cast<float*>(array.data), deadline);
+    return work(std::get<shm::Center<double>>(open->core), static_cast<double*>(array.data), deadline);
   }
 
   Dtype dtype_;

@@ -3,8 +3,10 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bind/python/gil.hpp"
 #include "bind/shm/host.hpp"
@@ -19,7 +21,7 @@ class HostLane {
   HostLane(const py::object& path, int size, int rank, bool create)
       : size_(at_least_one(size, "size")),
         rank_(checked_rank(rank, "rank", size)),
-        open_(std::make_unique<Open>(map_memory(path, Host::needed(size), create), size, rank, create)) {}
+        open_(std::make_shared<Open>(map_memory(path, Host::needed(size), create), size, rank, create)) {}
 
   int size() const { return size_; }
   int rank() const { return rank_; }
@@ -36,27 +38,58 @@ class HostLane {
   Number barrier() { return start(CollectiveArgs{}, py::none()); }
 
   const char* wait(Number number, double seconds) {
-    shm::BackgroundQueue& started = open().started;
+    const auto open = this->open();
     const auto deadline = shared::deadline_after(checked_seconds(seconds));
-    if (number >= first_ + held_.size())
+    if (number >= open->arrays.end())
       throw std::invalid_argument("rank " + std::to_string(rank_) + " has started no call " +
                                   std::to_string(number));
-    const auto outcome = wait_without_gil(started, number, deadline);
-    if (outcome == shared::Outcome::done) release_until(number);
+    const auto outcome = wait_without_gil(open->started, number, deadline);
+    if (outcome == shared::Outcome::done) open->arrays.release_until(number);
     return outcome_name(outcome);
   }
 
-  std::uint32_t moved() const { return open().collectives.pieces_published(); }
-  void abort() { open().collectives.abort(); }
+  std::uint32_t moved() const { return open()->collectives.pieces_published(); }
+  void abort() { open()->collectives.abort(); }
   void close() {
     const ExclusiveCall exclusive(busy_, rank_);
     open_.close();
-    held_.clear();
   }
 
  private:
-  // In this order: the thread stops before its memory is unmapped.
+  // The arrays of the calls that are not known to be done.
+  class HeldArrays {
+   public:
+    // Keep the arrays of the call that `start` starts and numbers, in the order of the numbers.
+    template <class Start> Number add(py::object arrays, Start start) {
+      const std::lock_guard lock(mutex_);
+      held_.push_back(std::move(arrays));
+      return start();
+    }
+
+    Number end() const {
+      const std::lock_guard lock(mutex_);
+      return first_ + held_.size();
+    }
+
+    // Releases without the lock: freeing an array may run Python code.
+    void release_until(Number number) {
+      std::vector<py::object> done;
+      const std::lock_guard lock(mutex_);
+      for (; first_ <= number && !held_.empty(); ++first_) {
+        done.push_back(std::move(held_.front()));
+        held_.pop_front();
+      }
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    std::deque<py::object> held_;  // of the calls from first_
+    Number first_ = 0;
+  };
+
+  // In this order: the thread stops before its memory is unmapped and the arrays are released.
   struct Open {
+    HeldArrays arrays;
     shm::Mapping mapping;
     shm::Collectives collectives;
     shm::BackgroundQueue started;
@@ -66,13 +99,11 @@ class HostLane {
           started(collectives) {}
   };
 
-  Open& open() const { return open_.get("this HostLane"); }
+  std::shared_ptr<Open> open() const { return open_.get("this HostLane"); }
 
-  // Start a call and keep its arrays until it is done. Numbers are given with the GIL held.
   Number start(CollectiveArgs args, py::object arrays) {
-    shm::BackgroundQueue& started = open().started;
-    held_.push_back(std::move(arrays));
-    return started.start(std::move(args));
+    const auto open = this->open();
+    return open->arrays.add(std::move(arrays), [&] { return open->started.start(std::move(args)); });
   }
 
   shared::Outcome wait_without_gil(shm::BackgroundQueue& started, Number number,
@@ -82,14 +113,8 @@ class HostLane {
     return started.wait(number, deadline);
   }
 
-  void release_until(Number number) {
-    for (; first_ <= number && !held_.empty(); ++first_) held_.pop_front();
-  }
-
   int size_, rank_;
   std::atomic_flag busy_;
-  std::deque<py::object> held_;  // arrays of the calls from first_
-  Number first_ = 0;
   ProcessOwned<Open> open_;
 };
 

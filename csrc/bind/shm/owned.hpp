@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -35,28 +36,43 @@ inline shm::Mapping map_memory(const py::object& path, std::size_t bytes, bool c
 // Holds what belongs to this process: a fork copies the Python object, but neither the memory nor the thread.
 template <class T> class ProcessOwned {
  public:
-  explicit ProcessOwned(std::unique_ptr<T> what) : what_(std::move(what)) {}
+  explicit ProcessOwned(std::shared_ptr<T> what) : what_(std::move(what)) {}
   ~ProcessOwned() { close(); }
 
-  T& get(const char* name) const {
-    if (!what_) throw py::value_error(std::string(name) + " is closed");
-    if (forked())
+  // Return a reference, which keeps the object open if another thread closes it.
+  std::shared_ptr<T> get(const char* name) const {
+    if (const std::shared_ptr<T> open = usable()) return open;
+    if (forked() && what_)
       throw std::runtime_error(std::string(name) +
                                " was opened by another process: a forked child cannot use it");
-    return *what_;
+    throw py::value_error(std::string(name) + " is closed");
   }
 
-  bool usable() const { return what_ && !forked(); }
+  // Like get(), but return nullptr where it would throw.
+  std::shared_ptr<T> usable() const {
+    if (forked()) return nullptr;
+    const std::lock_guard lock(mutex_);
+    return what_;
+  }
 
   void close() {
-    if (forked()) static_cast<void>(what_.release());  // not mapped in this process, and no thread runs
-    what_.reset();
+    if (forked()) return leak();
+    std::shared_ptr<T> last;  // destroyed without the lock: it may have to join a thread
+    const std::lock_guard lock(mutex_);
+    last.swap(what_);
   }
 
  private:
   bool forked() const { return ::getpid() != pid_; }
 
-  std::unique_ptr<T> what_;
+  // In a forked child the memory is not mapped, the thread does not run, and the mutex may be locked for
+  // ever.
+  void leak() {
+    if (what_) new std::shared_ptr<T>(std::move(what_));
+  }
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<T> what_;
   pid_t pid_ = ::getpid();
 };
 

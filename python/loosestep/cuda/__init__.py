@@ -1,4 +1,4 @@
-"""Ops on buffers that lie on a card: the same rules, compiled for it at first use. See docs/cuda.md."""
+"""Ops on buffers on a device: the same rules, compiled for it at first use. See docs/cuda.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES = frozenset(_core.rules.names())
 
 
 def run(op: str, arguments: tuple[Any, ...]) -> Any:
-    """What an op of the core calls where a buffer lies on a card; arguments in the signature's order."""
+    """Run an op on a device; arguments in the order of its signature. The core calls this."""
     if op in RULES:
         return elementwise.run(op, arguments)
     if op not in FACES:

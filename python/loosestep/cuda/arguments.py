@@ -1,4 +1,4 @@
-"""Arguments that are no buffers, checked in the CPU's words: op, name, what was wanted and what was got."""
+"""Checks of the scalars of ops on a device, with the CPU's messages: op, name, what was wanted, what was got."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 
 
 def number(op: str, name: str, given: Any) -> float:
-    """What is one, not what is text of one."""
+    """Return a number; refuse anything else, text of one included."""
     if isinstance(given, (str, bytes)) or (not hasattr(given, "__float__") and not hasattr(given, "__index__")):
         raise TypeError(f"{op}: {name} must be a number, got {type(given).__name__}")
     return float(given)
 
 
 def several(op: str, name: str, given: Any) -> list[Any]:
-    """A sequence's, whatever they are."""
+    """Return the elements of a sequence, whatever they are."""
     if isinstance(given, str) or not hasattr(given, "__len__"):
         raise TypeError(f"{op}: {name} must be a sequence, got {type(given).__name__}")
     return list(given)
 
 
 def numbers(op: str, name: str, given: Any) -> list[float]:
-    """A sequence of numbers."""
+    """Return a sequence of numbers."""
     return [number(op, f"{name}[{i}]", each) for i, each in enumerate(several(op, name, given))]
 
 
 def whole(op: str, name: str, given: Any, most: int) -> int:
-    """A whole number from 0 on."""
+    """Return a whole number from 0 on."""
     is_one = hasattr(given, "__index__")
     if is_one and 0 <= index(given) <= most:
         return index(given)

@@ -1,4 +1,4 @@
-"""Buffers on a card as a launch needs them: CuPy arrays and torch CUDA tensors, by what they say of themselves.
+"""Buffers on a device as a launch needs them: CuPy arrays and torch CUDA tensors, by their own description.
 
 Address, shape and type come from `__cuda_array_interface__` (a tensor is asked itself: its interface refuses those
 that want a gradient), the card from `__dlpack_device__`. Nothing is ever converted or copied: all but a contiguous
@@ -22,14 +22,14 @@ WANTED = "float32, float64, float16 or bfloat16"
 
 
 class Place(NamedTuple):
-    """Where to launch: the card, and the caller's stream on it."""
+    """Where to launch: the device, and the caller's stream on it."""
 
     device: int
     stream: int
 
 
 class Buffer(NamedTuple):
-    """One buffer on a card."""
+    """One buffer on a device."""
 
     given: Any
     address: int
@@ -43,18 +43,18 @@ class Buffer(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Its card, and the stream that its framework works on just now."""
+        """Its device, and the current stream of its framework."""
         return Place(self.device, stream_of(self.given, self.device))
 
 
 def is_tensor(given: Any) -> bool:
-    """Whether it is torch's. (Who holds a tensor has imported torch: nothing else needs to.)"""
+    """Return whether it is a torch tensor. (If so, torch is imported already.)"""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(given, torch.Tensor)
 
 
 def stream_of(given: Any, device: int) -> int:
-    """The stream that the caller has made current, in the framework that the buffer is of, or that it names."""
+    """Return the current stream of the framework that the buffer belongs to, or the one that it names."""
     if is_tensor(given):
         return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
     if (told := getattr(given, "__cuda_stream__", None)) is not None:
@@ -67,14 +67,14 @@ def stream_of(given: Any, device: int) -> int:
 
 
 def kind(given: Any) -> str:
-    """What was given instead."""
+    """Describe what was given instead."""
     if is_tensor(given):
         return f"a tensor on {given.device}"
     return f"a {type(given).__module__}.{type(given).__qualname__}"
 
 
 def seen(op: str, name: str, given: Any, *, written: bool = False, like: Buffer | None = None) -> Buffer:
-    """A buffer, checked: by itself, and against the first one (which is `like`)."""
+    """Return a buffer that was checked by itself and against the first one (which is `like`)."""
     device = card_of(given)
     if device is None:
         raise TypeError(f"{op}: {name} must be on a card, like the op's other buffers, got {kind(given)}")
@@ -92,7 +92,7 @@ def seen(op: str, name: str, given: Any, *, written: bool = False, like: Buffer 
 
 
 class Memory(NamedTuple):
-    """What an array says of itself; strides are in bytes, None where it is contiguous."""
+    """An array's description of its memory; strides are in bytes, None where it is contiguous."""
 
     address: int
     shape: tuple[int, ...]
@@ -102,28 +102,28 @@ class Memory(NamedTuple):
 
 
 def of_interface(told: dict[str, Any]) -> Memory:
-    """By the CUDA array interface."""
+    """Return the memory that the CUDA array interface describes."""
     address, read_only = told["data"]
     dtype = TYPES.get(told["typestr"].replace("|", "<"), told["typestr"])
     return Memory(address or 0, told["shape"], told.get("strides"), dtype, read_only)
 
 
 def of_tensor(given: Any) -> Memory:
-    """By a tensor's own methods."""
+    """Return the memory of a tensor, by its own methods."""
     strides = tuple(step * given.element_size() for step in given.stride())
     dtype = str(given.dtype).removeprefix("torch.")
     return Memory(given.data_ptr(), tuple(given.shape), strides, dtype, read_only=False)
 
 
 def card_of(given: Any) -> int | None:
-    """The number of the card that it lies on."""
+    """Return the number of the device that it lies on."""
     device = getattr(given, "__dlpack_device__", None)
     where, number = device() if device is not None else (None, 0)
     return int(number) if where in (CUDA, MANAGED) else None
 
 
 def is_contiguous(shape: Sequence[int], strides: Sequence[int] | None, step: int) -> bool:
-    """In C's order; along a length of 1 nothing is stepped over."""
+    """Return whether it is contiguous in C order; a length of 1 has no stride."""
     if strides is None or 0 in shape:
         return True
     for length, stride in zip(reversed(shape), reversed(strides), strict=True):
@@ -134,7 +134,7 @@ def is_contiguous(shape: Sequence[int], strides: Sequence[int] | None, step: int
 
 
 def check_alike(op: str, name: str, buffer: Buffer, first: Buffer) -> None:
-    """Of the first one's card, type and length."""
+    """Refuse another device, dtype or length than the first one's."""
     if buffer.device != first.device:
         raise ValueError(
             f"{op}: {name} must be on card {first.device} like the first buffer, got one on card {buffer.device}"
@@ -146,7 +146,7 @@ def check_alike(op: str, name: str, buffer: Buffer, first: Buffer) -> None:
 
 
 def all_seen(op: str, names: Sequence[str], given: Sequence[Any], written: int) -> list[Buffer]:
-    """The buffers of an op; bit i of `written` says that buffer i is. A written one overlaps no other."""
+    """Return the buffers of an op; bit i of `written`: buffer i is written, so that it may overlap no other."""
     found: list[Buffer] = []
     for i, (name, each) in enumerate(zip(names, given, strict=True)):
         found.append(seen(op, name, each, written=bool(written >> i & 1), like=found[0] if found else None))
@@ -155,7 +155,7 @@ def all_seen(op: str, names: Sequence[str], given: Sequence[Any], written: int) 
 
 
 def check_apart(op: str, names: Sequence[str], buffers: Sequence[Buffer], written: int) -> None:
-    """An `out` may be one of those that are read, whole."""
+    """Refuse an `out` that overlaps in part with one of those that are read."""
     for i, a in enumerate(buffers):
         for j, b in enumerate(buffers[:i]):
             same = a.address == b.address and "out" in (names[i], names[j])
@@ -164,7 +164,7 @@ def check_apart(op: str, names: Sequence[str], buffers: Sequence[Buffer], writte
 
 
 def check_disjoint(op: str, names: Sequence[str], buffers: Sequence[Buffer]) -> None:
-    """No two share memory, however many there are."""
+    """Refuse buffers of which any two share memory."""
     held = sorted((each.address, i, each.end) for i, each in enumerate(buffers) if each.size)
     for (_, i, end), (begin, j, _) in pairwise(held):
         if begin < end:
@@ -172,7 +172,7 @@ def check_disjoint(op: str, names: Sequence[str], buffers: Sequence[Buffer]) -> 
 
 
 def check_wide(op: str, name: str, buffer: Buffer) -> str:
-    """Its type, of the two that not only the rules know."""
+    """Refuse other dtypes than float32 and float64."""
     if buffer.dtype not in WIDE:
         raise TypeError(f"{op}: {name} must be {' or '.join(WIDE)} on a card, got {buffer.dtype}")
     return buffer.dtype

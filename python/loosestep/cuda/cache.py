@@ -1,4 +1,4 @@
-"""Compiled kernels, kept on disk: one file each, found by all that went into it.
+"""Compiled kernels on disk: one file each, found by the checksum of all that went into it.
 
 They lie in `$LOOSESTEP_CACHE_DIR`, else in `~/.cache/loosestep` (or `$XDG_CACHE_HOME/loosestep`). Any of it may be
 deleted at any time. Processes may share it: a file is written elsewhere and then moved to its place.
@@ -23,14 +23,14 @@ class Kept(NamedTuple):
 
 
 def folder() -> Path:
-    """Where compiled kernels are kept."""
+    """Return the folder of compiled kernels."""
     given = os.environ.get("LOOSESTEP_CACHE_DIR")
     general = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return (Path(given) if given else Path(general, "loosestep")) / "kernels"
 
 
 def kept(file: str, kernel: str, architecture: str, major: int | None = None) -> Kept:
-    """A kernel for an architecture: as it was kept, or compiled now. major: of the CUDA that will load it."""
+    """Return a kernel for an architecture from the cache, or compile it. major: of the CUDA that will load it."""
     compiler = nvrtc.compiler((major,) if major else nvrtc.MAJORS)
     inputs = (sources.digest(), *nvrtc.OPTIONS, compiler.version, file, kernel, architecture)
     place = folder() / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:32]
@@ -42,7 +42,7 @@ def kept(file: str, kernel: str, architecture: str, major: int | None = None) ->
 
 
 def written(place: Path, content: bytes) -> Path:
-    """In one move, so that nobody ever reads a part of it."""
+    """Write the file in one move, so that no reader ever sees a part of it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=place.parent, suffix=".part")
     with os.fdopen(handle, "wb") as file:
@@ -52,6 +52,6 @@ def written(place: Path, content: bytes) -> Path:
 
 
 def state() -> tuple[int, int]:
-    """How many kernels are kept, and their bytes; of any version."""
+    """Return how many kernels are cached, and their bytes; of any version."""
     sizes = [file.stat().st_size for file in folder().glob("*/*.cubin")]
     return len(sizes), sum(sizes)

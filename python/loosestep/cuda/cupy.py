@@ -1,4 +1,4 @@
-"""Gradients from a function on CuPy arrays, for loops that the library owns.
+"""Gradients from a function on CuPy arrays, for the library's own loop.
 
 Parameters stay in main memory, where transports find them: every gradient costs a copy there and a copy back. What
 lives on the card for good (a loop of one's own, a torch model) is updated there by `ops`, which take its arrays.
@@ -16,7 +16,7 @@ GradientFunction = Callable[[Any, Any], Any]
 
 
 def on_device(gradient: GradientFunction) -> GradientFunction:
-    """What `run` takes, of a gradient that is computed by CuPy: `run(strategy, on_device(gradient), x0, batches)`.
+    """Return a gradient for `run` from one that CuPy computes: `run(strategy, on_device(gradient), x0, batches)`.
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
     gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;

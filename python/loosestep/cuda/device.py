@@ -1,4 +1,4 @@
-"""What cards there are, asked of the driver itself; how fast one copies."""
+"""The devices that the driver reports, and how fast one copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRIVER = "libcuda.so.1"
 
 
 def names(library: str = "") -> list[str]:
-    """Of all cards. CudaError where there is no driver."""
+    """Return the names of all devices. Raises CudaError where there is no driver."""
     driver = driver_of(library or DRIVER)
     count = c_int()
     asked(driver, "cuDeviceGetCount", byref(count))
@@ -30,7 +30,7 @@ def names(library: str = "") -> list[str]:
 
 
 def driver_of(library: str) -> ctypes.CDLL:
-    """The driver, ready to be asked."""
+    """Return the driver, initialised."""
     try:
         driver = ctypes.CDLL(library)
     except OSError as error:
@@ -40,14 +40,14 @@ def driver_of(library: str) -> ctypes.CDLL:
 
 
 def asked(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
-    """A function of the driver's, its status checked."""
+    """Call a function of the driver, and check its status."""
     status = getattr(driver, name)(*arguments)
     if status:
         raise CudaError(f"no card: the driver's {name} gives error {status}")
 
 
 def name_of(driver: ctypes.CDLL, number: int) -> str:
-    """As NVIDIA calls it."""
+    """Return NVIDIA's name of a device."""
     device, name = c_int(), ctypes.create_string_buffer(256)
     asked(driver, "cuDeviceGet", byref(device), number)
     asked(driver, "cuDeviceGetName", name, 256, device)
@@ -55,7 +55,7 @@ def name_of(driver: ctypes.CDLL, number: int) -> str:
 
 
 def first() -> str:
-    """The name of the first card; CudaError, in one sentence, where there is none."""
+    """Return the name of the first device; raise CudaError where there is none."""
     found = names()
     if not found:
         raise CudaError("no card: the driver knows none")
@@ -63,7 +63,7 @@ def first() -> str:
 
 
 def inspect() -> dict[str, Any]:
-    """The first card, or why there is none; bytes that it copies a second; the kernels that are kept on disk."""
+    """Return the first device, or why there is none, its copy rate, and the number of cached kernels."""
     kernels, size = cache.state()
     found: dict[str, Any] = {"name": None, "why": None, "copy": None}
     try:
@@ -75,7 +75,7 @@ def inspect() -> dict[str, Any]:
 
 
 def copy_rate() -> float:
-    """Bytes read and written a second, by the driver's own copy within the card."""
+    """Return bytes read and written a second by the driver's own copy within the device."""
     module = cupy()
     try:
         x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
@@ -86,7 +86,7 @@ def copy_rate() -> float:
 
 
 def elapsed(work: Callable[[], object]) -> float:
-    """Seconds that it takes on the card, between events on the current stream."""
+    """Return the seconds that a call takes on the device, between events on the current stream."""
     events = cupy().cuda
     begin, end = events.Event(), events.Event()
     begin.record()

@@ -1,4 +1,4 @@
-"""Rules on a card: one launch each, with the fields that the core makes of the scalars."""
+"""Elementwise rules on a device: one launch each, with the fields that the core makes of the scalars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACCESS = 16
 
 
 def run(op: str, arguments: tuple[Any, ...]) -> None:
-    """The op of this name, on the stream that its first buffer's framework works on."""
+    """Run the op of this name on the stream of its first buffer's framework."""
     parameters, count, written = signature(op)
     buffers = all_seen(op, parameters[:count], arguments[:count], written)
     first = buffers[0]
@@ -28,21 +28,21 @@ def run(op: str, arguments: tuple[Any, ...]) -> None:
 
 @cache
 def signature(op: str) -> tuple[tuple[str, ...], int, int]:
-    """Its parameters, how many are buffers, and which of those are written."""
+    """Return an op's parameters, how many of them are buffers, and which of those are written."""
     names, count, written = _core.rules.signature(op)
     return tuple(names), count, written
 
 
 def kernel(op: str, dtype: str) -> str:
-    """`elementwise<NesterovElastic, float>`."""
+    """Return the name of a kernel, such as `elementwise<NesterovElastic, float>`."""
     return f"elementwise<{rule_of(op)}, {C_TYPES[dtype]}>"
 
 
 def rule_of(op: str) -> str:
-    """The type of a rule: its op's name in capitals."""
+    """Return the type of a rule: its op's name in capitals."""
     return "".join(word.capitalize() for word in op.split("_"))
 
 
 def shape(size: int, dtype: str) -> tuple[tuple[int], tuple[int]]:
-    """A thread for every access; the ends, fewer than two accesses' elements, are taken by the same threads."""
+    """Return blocks and threads: a thread for every vector access, which takes the ends as well."""
     return (blocks_for(-(-size * BYTES[dtype] // ACCESS)),), (THREADS,)

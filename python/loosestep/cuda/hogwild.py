@@ -1,4 +1,4 @@
-"""Hogwild on a card: passes over sparse rows and ratings that lie there, without locks.
+"""Hogwild on a device: passes over sparse rows and ratings in its memory, without locks.
 
 Thousands of warps take rows in turn, each from the model as it finds it. `warps` bounds how many do so at once,
 and so how stale a model they see: a step size that suits a few threads may diverge with ten thousand warps.
@@ -21,7 +21,7 @@ MOST_RANK = 128
 Adds = Literal["racy", "exact"]
 
 
-class Rows(NamedTuple):
+class CSR(NamedTuple):
     """Compressed sparse rows: int64 starts, int32 columns, float32 values and targets, perhaps weights of rows."""
 
     starts: Any
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     weights: Any = None
 
 
-class Rate(NamedTuple):
+class StepSize(NamedTuple):
     """The step size at step t = 1, 2, ...: eta0, eta0 / t^power_t, or 1 / (alpha (offset + t))."""
 
     eta0: float = 0.1
@@ -41,28 +41,28 @@ class Rate(NamedTuple):
     offset: float = 0.0
 
     def passed(self) -> tuple[tuple[str, Any], ...]:
-        """The fields of the kernel's structure, which begins at a multiple of eight bytes."""
+        """Return the fields of the kernel's structure, which begins at a multiple of eight bytes."""
         numbers = (self.eta0, self.power_t, self.alpha, self.offset)
         kind = one_of("schedule", self.schedule, SCHEDULES)
         return ("i4", 0), ("i4", kind), *(("f8", float(each)) for each in numbers)
 
 
-CONSTANT = Rate()
+CONSTANT = StepSize()
 
 
 def linear(
     weights: Any,
-    rows: Rows,
+    rows: CSR,
     *,
     loss: str = "log_loss",
-    rate: Rate = CONSTANT,
+    rate: StepSize = CONSTANT,
     adds: Adds = "racy",
     steps: int = 0,
     intercept_step: float = 1.0,
     epsilon: float = 0.1,
     warps: int = 1024,
 ) -> float:
-    """One pass: w_j <- w_j - eta slope x_j for every row. The sum of losses, each before its own step.
+    """Make one pass w_j <- w_j - eta slope x_j over the rows; return the sum of losses, each before its own step.
 
     weights: float32, one for each feature and the intercept behind them (moved by `intercept_step` times the step
     size; 0: none).
@@ -86,8 +86,8 @@ def linear(
     return started("hogwild", f"linear<{way(adds)}>", w.place, warps, [model, places, share])
 
 
-def checked(rows: Rows, device: int) -> int:
-    """How many rows there are."""
+def checked(rows: CSR, device: int) -> int:
+    """Return how many rows there are, after a check."""
     count = length("targets", rows.targets, "<f4", device)
     entries = length("columns", rows.columns, "<i4", device)
     same("starts", length("starts", rows.starts, "<i8", device), count + 1)
@@ -98,7 +98,7 @@ def checked(rows: Rows, device: int) -> int:
 
 
 def length(name: str, given: Any, typestr: str, device: int) -> int:
-    """Of an array on the card, of this type and without gaps."""
+    """Return the length of an array on the device; refuse another dtype, and gaps."""
     if card_of(given) != device:
         raise ValueError(f"hogwild: {name} must be on card {device} like the model, got {type(given).__name__}")
     told, kind = given.__cuda_array_interface__, np.dtype(typestr)
@@ -121,19 +121,19 @@ def not_below_0(**given: float) -> None:
 
 
 def one_of(name: str, given: str, known: tuple[str, ...]) -> int:
-    """Its number."""
+    """Return the number of a word."""
     if given not in known:
         raise ValueError(f"hogwild: {name} must be one of {', '.join(known)}, got {given!r}")
     return known.index(given)
 
 
 def way(adds: str) -> str:
-    """The kernel's word for it."""
+    """Return the kernel's word for it."""
     return ("Racy", "Exact")[one_of("adds", adds, ("racy", "exact"))]
 
 
 class Side(NamedTuple):
-    """Users or items: float32 rows of one length, a bias each or None, and what holds them small."""
+    """Users or items: float32 rows of one length, a bias each or None, and their regularization."""
 
     rows: Any
     bias: Any = None
@@ -143,7 +143,7 @@ class Side(NamedTuple):
 def factors(
     users: Side, items: Side, ratings: Any, *, rate: float = 0.01, adds: Adds = "racy", warps: int = 1024
 ) -> float:
-    """One pass over ratings: both rows of each move, and the biases. The sum of weighted squared errors before.
+    """Make one pass over ratings; return the weighted sum of squared errors, each before its own update.
 
     For a rating r of (u, i) of weight w, with e = w (r - (b_u + b_i + p_u.q_i)), from the values before:
     p_u += rate (e q_i - l2_u p_u), b_u += rate (e - l2_u b_u), items likewise.
@@ -162,7 +162,7 @@ def factors(
 
 
 def rank_of(users: Side, items: Side) -> int:
-    """The rows' length, on both sides."""
+    """Return the length of the rows, the same on both sides."""
     shapes = [tuple(map(int, each.rows.shape)) for each in (users, items)]
     if (
         {len(shape) for shape in shapes} != {2}
@@ -174,7 +174,7 @@ def rank_of(users: Side, items: Side) -> int:
 
 
 def side_fields(side: Side, device: int) -> list[tuple[str, Any]]:
-    """Of the kernel's structure."""
+    """Return the fields of the kernel's structure."""
     length("rows", side.rows, "<f4", device)
     if side.bias is not None:
         same("bias", length("bias", side.bias, "<f4", device), side.rows.shape[0])
@@ -183,7 +183,7 @@ def side_fields(side: Side, device: int) -> list[tuple[str, Any]]:
 
 
 def started(file: str, kernel: str, place: Place, warps: int, arguments: list[Any]) -> float:
-    """So many warps, and the sum that they leave."""
+    """Launch so many warps; return the sum that they leave."""
     if warps < 1:
         raise ValueError(f"hogwild: warps must be at least 1, got {warps}")
     total = sent(place, np.zeros(1))

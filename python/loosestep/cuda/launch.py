@@ -1,4 +1,4 @@
-"""Starting a kernel: compiled at first use, on the caller's stream, its structures passed by value."""
+"""Launching a kernel: compiled at first use, on the caller's stream, structures passed by value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_BLOCKS = 2**31 - 1
 
 
 class Stream(NamedTuple):
-    """Somebody else's, as CuPy wants to see one: in a launch, and in CUDA's stream protocol."""
+    """A stream of another framework as CuPy wants it: for launches, and in CUDA's stream protocol."""
 
     ptr: int
 
@@ -32,7 +32,7 @@ class Stream(NamedTuple):
 
 
 def cupy() -> Any:
-    """CuPy, which launches; imported at first use."""
+    """Import CuPy, which launches, at first use; return it."""
     try:
         return importlib.import_module("cupy")
     except ImportError as error:
@@ -43,23 +43,23 @@ def cupy() -> Any:
 
 
 def by_value(content: bytes) -> Any:
-    """A structure, as a kernel's argument."""
+    """Return a structure as a kernel's argument."""
     return np.frombuffer(content, of_bytes(len(content)))
 
 
 @cache
 def of_bytes(size: int) -> np.dtype[np.void]:
-    """A type of so many bytes: a launch should not have its name read anew."""
+    """Return a numpy type of so many bytes, cached because a launch parses its name."""
     return np.dtype(f"V{size}")
 
 
 def addresses(values: Sequence[int]) -> Any:
-    """So many pointers in one structure."""
+    """Return pointers in one structure."""
     return by_value(pack(f"{len(values)}Q", *values))
 
 
 def blocks_for(threads: int) -> int:
-    """Enough blocks for so many threads; kernels go on in strides where that is not enough."""
+    """Return enough blocks for so many threads, within a limit; kernels go on in strides beyond it."""
     return max(1, min(-(-threads // THREADS), MOST_BLOCKS))
 
 
@@ -87,7 +87,7 @@ def launch(
 
 @cache
 def loaded(module: Any, file: str, kernel: str, capability: str) -> Any:
-    """The kernel for cards of this capability; CuPy loads it once on each."""
+    """Return the kernel for devices of this capability; CuPy loads it once on each."""
     major = module.cuda.runtime.runtimeGetVersion() // 1000
     kept = on_disk.kept(file, kernel, f"sm_{capability}", major)
     return module.RawModule(path=str(kept.file)).get_function(kept.name)

@@ -1,4 +1,4 @@
-"""Memory of a card that lasts a call: what kernels leave for the next one, tables, results."""
+"""Memory on a device that lasts for a call: intermediate results, tables, results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def on(place: Place, what: str) -> Iterator[Any]:
-    """CuPy, its card and stream those of a place, in whose order its pool gives memory back.
+    """Make the device and stream of a place CuPy's current ones, by which its pool orders memory; return CuPy.
 
     CudaError, in one sentence, for what fails there.
     """
@@ -31,30 +31,30 @@ def on(place: Place, what: str) -> Iterator[Any]:
 
 
 def room(place: Place, size: int, dtype: str) -> Any:
-    """So many elements, of no value; the card has them back when nobody holds them."""
+    """Return uninitialised elements on the device, freed when nobody holds them."""
     with on(place, f"room for {size} {dtype}") as module:
         return module.empty(size, dtype)
 
 
 def sent(place: Place, values: NDArray[Any]) -> Any:
-    """A copy on the card."""
+    """Return a copy on the device."""
     with on(place, f"a copy of {values.nbytes} bytes to it") as module:
         return module.asarray(values)
 
 
 def fetched(place: Place, array: Any) -> NDArray[Any]:
-    """A copy here, when all that was asked of the stream is done."""
+    """Return a copy in main memory, when all that was asked of the stream is done."""
     with on(place, "a result of it") as module:
         found: NDArray[Any] = module.asnumpy(array)
         return found
 
 
 def address(array: Any) -> int:
-    """Where it lies on the card."""
+    """Return an array's address on the device."""
     return int(array.__cuda_array_interface__["data"][0])
 
 
 def structure(*fields: tuple[str, Any]) -> Any:
-    """Fields by type and value, laid out as C++ lays out a structure, to be passed by value."""
+    """Return fields by type and value, laid out as a C++ structure, to be passed by value."""
     kinds = np.dtype([(f"f{i}", kind) for i, (kind, _) in enumerate(fields)], align=True)
     return by_value(np.array(tuple(value for _, value in fields), kinds).tobytes())

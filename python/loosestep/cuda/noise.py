@@ -1,4 +1,4 @@
-"""Ops that take random numbers, on a card: the CPU's numbers, to the bit."""
+"""Ops that draw random numbers on a device: bit for bit those of the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = {"seed": 2**64 - 1, "stream": 2**32 - 1, "step": 2**32 - 1, "start": 2*
 
 
 def run(op: str, arguments: Sequence[Any]) -> None:
-    """The op of this name."""
+    """Run the op of this name."""
     names = RULES[op]
     buffers = all_seen(op, names, arguments[: len(names)], 1)
     x, end = buffers[0], len(names) + len(SCALARS[op])
@@ -37,11 +37,11 @@ def run(op: str, arguments: Sequence[Any]) -> None:
 
 
 def kernel(op: str, kind: str) -> str:
-    """`noisy<Langevin<float>, float, const float>`: all buffers but the first are read."""
+    """Return a name such as `noisy<Langevin<float>, float, const float>`: buffers but the first are read."""
     return f"noisy<{', '.join([f'{rule_of(op)}<{kind}>', kind, *[f'const {kind}'] * (len(RULES[op]) - 1)])}>"
 
 
 def places(op: str, given: Sequence[Any]) -> list[int]:
-    """Checked as on the CPU; `start` may have been left out."""
+    """Return the checked arguments; `start` may be left out."""
     named = zip(PLACES.items(), given, strict=True)
     return [0 if each is None else whole(op, name, each, most) for (name, most), each in named]

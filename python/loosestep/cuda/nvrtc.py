@@ -1,4 +1,4 @@
-"""NVRTC, the compiler for cards that needs no card: from the text of a kernel to code for one architecture.
+"""NVRTC, NVIDIA's run-time compiler, which needs no device: from a kernel's text to code for one architecture.
 
 Not CuPy's own way to compile: that always adds `-ftz=true`, after which small numbers are not those of the CPU.
 """
@@ -25,7 +25,7 @@ MAJORS = (13, 12)
 
 
 class Compiled(NamedTuple):
-    """Code for one architecture, the name that each kernel has in it, and what the compiler said."""
+    """Code for one architecture, the name that each kernel has in it, and the compiler's log."""
 
     names: tuple[str, ...]
     cubin: bytes
@@ -33,7 +33,7 @@ class Compiled(NamedTuple):
 
 
 def places(major: int) -> Iterator[str]:
-    """Where the library may lie: in NVIDIA's wheels, else where the system finds it."""
+    """Yield where the library may lie: in NVIDIA's wheels, then where the system finds it."""
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or ()) if spec else ():
         for below in (f"cu{major}/lib", "cuda_nvrtc/lib"):
@@ -42,7 +42,7 @@ def places(major: int) -> Iterator[str]:
 
 
 def opened(place: str) -> ctypes.CDLL | None:
-    """The library at a place, if it can be loaded from there."""
+    """Return the library at a place, if it can be loaded from there."""
     try:
         return ctypes.CDLL(place)
     except OSError:
@@ -51,7 +51,7 @@ def opened(place: str) -> ctypes.CDLL | None:
 
 @cache
 def compiler(majors: tuple[int, ...] = MAJORS) -> Compiler:
-    """The first of these versions that is here."""
+    """Return the first of these versions that is installed."""
     found = filter(None, (opened(place) for major in majors for place in places(major)))
     library = next(found, None)
     if library is None:
@@ -63,7 +63,7 @@ def compiler(majors: tuple[int, ...] = MAJORS) -> Compiler:
 
 
 class Compiler:
-    """The library's functions, each status checked."""
+    """The library's functions, with every status checked."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
@@ -73,7 +73,7 @@ class Compiler:
         self.version = f"{major.value}.{minor.value}"
 
     def call(self, name: str, *arguments: Any) -> None:
-        """A function that does what it is asked to, or says why not."""
+        """Call a function; raise CudaError with the library's reason if it fails."""
         status = getattr(self.library, f"nvrtc{name}")(*arguments)
         if status:
             raise CudaError(f"NVRTC's {name}: {self.library.nvrtcGetErrorString(status).decode()}")
@@ -86,7 +86,7 @@ class Compiler:
         include: Sequence[Path] = (),
         options: Sequence[str] = (),
     ) -> Compiled:
-        """Kernels of kernels/`file`.cu (`elementwise<Sgd, float>`) for an architecture (`sm_90`).
+        """Compile kernels of kernels/`file`.cu (`elementwise<Sgd, float>`) for an architecture (`sm_90`).
 
         include: folders to find `kernels/` and `rules/` in, if not what was installed.
         """
@@ -101,7 +101,7 @@ class Compiler:
 
     @contextmanager
     def program(self, text: str, name: str) -> Iterator[c_void_p]:
-        """A program, gone afterwards."""
+        """Create a program, and destroy it at the end of the context."""
         made = c_void_p()
         self.call("CreateProgram", byref(made), text.encode(), name.encode(), 0, None, None)
         try:
@@ -110,7 +110,7 @@ class Compiler:
             self.call("DestroyProgram", byref(made))
 
     def compile(self, made: c_void_p, options: Sequence[str], what: str) -> str:
-        """What the compiler had to say; CudaError with its first complaint."""
+        """Compile; return the log. Raises CudaError with the first error in it."""
         array = (c_char_p * len(options))(*(option.encode() for option in options))
         status = self.library.nvrtcCompileProgram(made, len(options), array)
         log = self.told("ProgramLog", made).rstrip(b"\0").decode(errors="replace")
@@ -119,7 +119,7 @@ class Compiler:
         return log
 
     def told(self, name: str, made: c_void_p) -> bytes:
-        """What a program holds: its log, its code."""
+        """Return what a program holds: its log, its code."""
         size = c_size_t()
         self.call(f"Get{name}Size", made, byref(size))
         room = ctypes.create_string_buffer(size.value)
@@ -127,18 +127,18 @@ class Compiler:
         return room.raw
 
     def lowered(self, made: c_void_p, kernel: str) -> str:
-        """What a kernel is called in the code."""
+        """Return the name of a kernel in the code."""
         name = c_char_p()
         self.call("GetLoweredName", made, kernel.encode(), byref(name))
         return (name.value or b"").decode()
 
 
 def named(kernels: Sequence[str]) -> str:
-    """In a sentence."""
+    """Return a list of names as text."""
     return kernels[0] if len(kernels) == 1 else f"{len(kernels)} kernels"
 
 
 def complaint(log: str) -> str:
-    """The first line that says what is wrong."""
+    """Return the first line of a log that names an error."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line), lines[0] if lines else "it does not say why")

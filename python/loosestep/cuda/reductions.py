@@ -1,4 +1,4 @@
-"""Reductions on a card, in the order and with the bits of the CPU's."""
+"""Reductions on a device, in the order and with the bits of the CPU's."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ WARPS, FOLDING = 8, 1024
 
 
 def dot(arguments: Sequence[Any]) -> float:
-    """x.y"""
+    """Return x.y."""
     x, y = all_seen("dot", ("x", "y"), arguments, 0)
     return of_blocks("dot", x, y.address)
 
 
 def norm(arguments: Sequence[Any]) -> float:
-    """The root of x.x."""
+    """Return the root of x.x."""
     x = seen("norm", "x", arguments[0])
     return math.sqrt(of_blocks("dot", x, x.address))
 
 
 def of_blocks(kernel: str, x: Buffer, *others: int) -> float:
-    """What a kernel makes of x by blocks, folded and fetched."""
+    """Return what a kernel computes of x by blocks, folded and fetched."""
     if not x.size:
         return 0.0
     out = room(x.place, 1, "float64")
@@ -43,7 +43,7 @@ def of_blocks(kernel: str, x: Buffer, *others: int) -> float:
 
 
 def fold(x: Buffer, kernel: str, others: Sequence[int], out: Any) -> None:
-    """A sum for every block, then the sum of the sums."""
+    """Add a sum for every block, then the sum of the sums."""
     blocks = -(-x.size // BLOCK)
     sums = room(x.place, blocks, "float64")
     run(x, kernel, blocks, [x.address, *others, x.size, address(sums)])
@@ -51,14 +51,14 @@ def fold(x: Buffer, kernel: str, others: Sequence[int], out: Any) -> None:
 
 
 def run(x: Buffer, kernel: str, blocks: int, arguments: Sequence[int]) -> None:
-    """A warp for every block."""
+    """Launch a warp for every block."""
     threads = 32 * WARPS
     grid = (-(-blocks // WARPS),)
     launch("reduce", f"{kernel}<{C_TYPES[x.dtype]}>", x.place, grid, (threads,), arguments)
 
 
 def norms(arguments: Sequence[Any]) -> list[float]:
-    """The norm of every part."""
+    """Return the norm of every part."""
     x = seen("norms", "x", arguments[0])
     starts = bounds(arguments[1], x.size)
     parts = len(starts) - 1
@@ -70,7 +70,7 @@ def norms(arguments: Sequence[Any]) -> list[float]:
 
 
 def fold_parts(x: Buffer, starts: Sequence[int], out: Any) -> None:
-    """Every part has blocks of its own; `first` is where each part's begin."""
+    """Fold the blocks of each part by itself; `first` holds where each part's blocks begin."""
     counts = [-(-(end - begin) // BLOCK) for begin, end in pairwise(starts)]
     first = np.concatenate([[0], np.cumsum(counts)])
     table = sent(x.place, np.concatenate([starts, first]).astype(np.uint64))
@@ -84,7 +84,7 @@ def fold_parts(x: Buffer, starts: Sequence[int], out: Any) -> None:
 
 
 def bounds(given: Any, size: int) -> list[int]:
-    """As the CPU's: none before the one before it, none beyond the end."""
+    """Return the checked bounds, as on the CPU: ascending, and within the buffer."""
     given = several("norms", "starts", given)
     starts = [whole("norms", f"starts[{i}]", each, size) for i, each in enumerate(given)]
     for i, (before, at) in enumerate(pairwise(starts)):
@@ -94,7 +94,7 @@ def bounds(given: Any, size: int) -> list[int]:
 
 
 def all_finite(arguments: Sequence[Any]) -> bool:
-    """Whether there is no infinity and no NaN."""
+    """Return whether there is no infinity and no NaN."""
     x = seen("all_finite", "x", arguments[0])
     found = sent(x.place, np.zeros(1, np.uint32))
     given = [x.address, x.size, address(found)]

@@ -1,4 +1,4 @@
-"""Many replicas at once: each is read and written once."""
+"""Ops on many replicas at once, each read and written once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOMS = (4, 8, 16)
 
 
 def elastic_all(arguments: Sequence[Any]) -> None:
-    """Every replica and the center as by `elastic`, in turn."""
+    """Move every replica and the center as `elastic` does, in turn."""
     c = seen("elastic_all", "c", arguments[1], written=True)
     replicas = all_replicas("elastic_all", arguments[0], c, MOST)
     rate = structure((check_wide("elastic_all", "c", c), number("elastic_all", "rate", arguments[2])))
@@ -30,7 +30,7 @@ def elastic_all(arguments: Sequence[Any]) -> None:
 
 
 def mix(arguments: Sequence[Any]) -> None:
-    """Every replica becomes a weighted sum of all."""
+    """Replace every replica by a weighted sum of all."""
     first = seen("mix", "replicas[0]", arguments[0][0], written=True)
     replicas = all_replicas("mix", arguments[0], None, ROOMS[-1])
     weights = rows_of(arguments[1], len(replicas))
@@ -41,7 +41,7 @@ def mix(arguments: Sequence[Any]) -> None:
 
 
 def rows_of(given: Any, many: int) -> list[list[float]]:
-    """Weights of `mix`: a row for each replica that it becomes, a number for each that it is made of."""
+    """Return the weights of `mix`: a row for each replica that is written, a number for each that is read."""
     rows = [numbers("mix", f"weights[{i}]", row) for i, row in enumerate(several("mix", "weights", given))]
     lengths = [len(row) for row in rows]
     if lengths != [many] * many:
@@ -52,7 +52,7 @@ def rows_of(given: Any, many: int) -> list[list[float]]:
 
 
 def mean_of(arguments: Sequence[Any]) -> None:
-    """As on the CPU: without weights, or with equal ones, one division; a buffer of weight 0 is not read."""
+    """Compute a mean as on the CPU: one division if weights are equal; a buffer of weight 0 is not read."""
     buffers, out, given = arguments
     weights = [1.0] * len(buffers) if given is None else checked(given, len(buffers))
     if len(set(weights)) == 1:
@@ -62,13 +62,13 @@ def mean_of(arguments: Sequence[Any]) -> None:
 
 
 def weighted_sum(arguments: Sequence[Any]) -> None:
-    """The sum of w x; `out` is none of the buffers."""
+    """Compute the sum of w x; `out` is none of the buffers."""
     buffers, weights, out = arguments
     fold("weighted_sum", buffers, one_each("weighted_sum", weights, len(buffers)), out, 1.0)
 
 
 def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divisor: float) -> None:
-    """Dividing by 1 changes nothing."""
+    """Launch the fold; a division by 1 changes nothing."""
     to = seen(op, "out", out, written=True)
     if not 1 <= len(given) <= MOST:
         raise ValueError(f"{op}: buffers must hold 1 to {MOST} arrays on a card, got {len(given)}")
@@ -81,14 +81,14 @@ def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divi
 
 
 def check_terms(op: str, terms: Sequence[Buffer], out: Buffer, *, same: bool) -> None:
-    """`out` overlaps none of them in part, and is one of them only where that is the same."""
+    """Refuse an `out` that overlaps a term in part, or equals one where that changes the result."""
     for i, each in enumerate(terms):
         if each.address < out.end and out.address < each.end and not (same and each.address == out.address):
             raise ValueError(f"{op}: buffers[{i}] and out must not overlap")
 
 
 def one_each(op: str, given: Any, count: int) -> list[float]:
-    """A weight for each buffer."""
+    """Return a weight for each buffer."""
     weights = numbers(op, "weights", given)
     if len(weights) != count:
         raise ValueError(f"{op}: weights must be {count}, one for each buffer, got {len(weights)}")
@@ -96,7 +96,7 @@ def one_each(op: str, given: Any, count: int) -> list[float]:
 
 
 def checked(given: Any, count: int) -> list[float]:
-    """Weights of a mean, as on the CPU."""
+    """Return the weights of a mean, checked as on the CPU."""
     weights = one_each("mean_of", given, count)
     for each in weights:
         if not 0 <= each < math.inf:
@@ -107,7 +107,7 @@ def checked(given: Any, count: int) -> list[float]:
 
 
 def left_fold(values: Iterable[float]) -> float:
-    """One after another, as the CPU adds weights (`sum` compensates)."""
+    """Return the sum from left to right, as the CPU adds weights (`sum` compensates)."""
     total = 0.0
     for each in values:
         total += each
@@ -115,13 +115,13 @@ def left_fold(values: Iterable[float]) -> float:
 
 
 def start(kernel: str, instance: str, like: Buffer, given: Sequence[Any]) -> None:
-    """A thread for every sixteen bytes of a replica."""
+    """Launch a thread for every sixteen bytes of a replica."""
     if like.size:
         launch("replicas", kernel + instance, like.place, *shape(like.size, like.dtype), given)
 
 
 def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int) -> list[Buffer]:
-    """Checked: each like the center (or the first), apart from it and from each other."""
+    """Return the checked replicas: each like the center (or the first), none overlapping another."""
     if not 1 <= len(given) <= most:
         raise ValueError(f"{op}: replicas must hold 1 to {most} arrays on a card, got {len(given)}")
     names, found = [f"replicas[{i}]" for i in range(len(given))], list[Buffer]()
@@ -133,11 +133,11 @@ def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int
 
 
 def table(replicas: Sequence[Buffer]) -> Any:
-    """Their addresses, as a kernel's argument."""
+    """Return their addresses as a kernel's argument."""
     return addresses([*(each.address for each in replicas), *[0] * (MOST - len(replicas))])
 
 
 def packs(buffers: Sequence[Buffer]) -> int:
-    """Sixteen bytes at a time, as often as that goes; never, where one lies otherwise."""
+    """Return how many packs of sixteen bytes there are; 0 where a buffer is not aligned to them."""
     aligned = all(each.address % ACCESS == 0 for each in buffers)
     return buffers[0].size * BYTES[buffers[0].dtype] // ACCESS if aligned else 0

@@ -1,4 +1,4 @@
-"""The kernels' text, as it was installed beside the native core, and what tells one version from another."""
+"""The kernels' text, installed beside the native core, and a checksum that tells versions apart."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from loosestep import _core
 
 
 def folder() -> Path:
-    """Holds `kernels/` and `rules/`: what a compiler is told to include from."""
+    """Return the folder that holds `kernels/` and `rules/`, from which a compiler includes."""
     return Path(_core.__file__).parent / "_cuda"
 
 
 @cache
 def digest() -> str:
-    """Of every file that a kernel may include: a compiled kernel is kept under it, so an upgrade compiles anew."""
+    """Return a checksum of every file that a kernel may include, so that an upgrade compiles anew."""
     found = hashlib.sha256()
     for file in sorted(path for path in folder().rglob("*") if path.is_file()):
         found.update(str(file.relative_to(folder())).encode() + b"\0" + file.read_bytes() + b"\0")

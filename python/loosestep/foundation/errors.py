@@ -40,7 +40,7 @@ class Mismatch(LoosestepError):
 
 
 class Deadlock(LoosestepError):
-    """In virtual time: nobody can go on. Names every stuck worker, its round and its request."""
+    """No worker can go on, in virtual time. Names every stuck worker, its round and its request."""
 
 
 class Diverged(LoosestepError):

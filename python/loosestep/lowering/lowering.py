@@ -38,8 +38,8 @@ class Lowering:
         hosts: hierarchical.Hosts = (),
     ) -> None:
         self.unpriced, self.grouped = unpriced, grouped
-        self.native, self.worker = native - {Start, Wait, Drain}, worker  # these are always looked into
-        self.timed = Drain in native  # a quiesce point may come before what was started is over
+        self.native, self.worker = native - {Start, Wait, Drain}, worker  # what these refer to may need lowering
+        self.timed = Drain in native  # a synchronization point may come before what was started is over
         self.tags: Counter[object] = Counter()  # of one group: how many collectives were begun
         self.numbers = count()  # of hierarchical collectives
         self.host_map = hierarchical.HostMap(worker, hosts) if 1 < len(hosts) < worker.size else None

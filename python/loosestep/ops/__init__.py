@@ -8,7 +8,7 @@ Buffers are contiguous numpy arrays, all float32 or all float64 and of one lengt
 Nothing is ever converted or copied: anything else is a `TypeError` or `ValueError`. Scalars are rounded to
 the buffers' type once. A buffer that is written overlaps no other, except that `out` may be one that is read.
 
-Buffers that lie on a card (CuPy arrays, torch CUDA tensors; float16 and bfloat16 too) are updated there, by the
+Buffers on a device (CuPy arrays, torch CUDA tensors; float16 and bfloat16 too) are updated there, by the
 same names, on the caller's stream: `loosestep.cuda`, docs/cuda.md.
 """
 

@@ -1,8 +1,8 @@
 """Normal random numbers that are a function of where they are: a seed, a stream, a step and a position.
 
 So a worker's noise does not depend on how buffers are cut, on threads or on the machine, a resumed run needs no
-state of a generator, and a card adds the noise that the CPU would have added. This is the specification, in numpy,
-of csrc/rules/philox.hpp and normals.hpp; it gives their bits.
+state of a generator, and a device adds the noise that the CPU would have added. This is the specification, in
+numpy, of csrc/rules/philox.hpp and normals.hpp; it gives their bits.
 
 The four numbers 4 i .. 4 i + 3 of a stream are made of the four words of Philox 4x32-10 (Salmon, Moraes, Dror,
 Shaw, SC 2011, section 3.4) at counter (i, stream, step) under the key `seed`: each pair of words is a length and a

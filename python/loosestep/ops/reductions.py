@@ -1,4 +1,4 @@
-"""From buffers to a number, in one order whatever the instruction set, the threads or the card: numpy bodies."""
+"""From buffers to a number, in one order whatever the instruction set, the threads or the device: numpy bodies."""
 
 from __future__ import annotations
 

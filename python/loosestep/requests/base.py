@@ -51,7 +51,7 @@ class Bucket:
     index: int
     count: int  # how many buckets there are
     grad: Buffer
-    share: float  # of the gradient that is there when this bucket is
+    share: float  # of the gradient that is ready when this bucket is
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -66,7 +66,7 @@ class Plan(Generic[P]):
     begin_halt: Callable[[], None] = field(init=False)  # lets every process `prepare`, then all `decide`
     await_halt: Callable[[Callable[[], bool]], None] = field(init=False)  # until it is decided, and no longer
     programs: list[P] = field(default_factory=list)
-    halting: bool = False  # a quiesce point was asked for; `halt_at` follows
+    halting: bool = False  # a synchronization point was asked for; `halt_at` follows
     halt_at: int | None = None  # stop there
     asks: bool = False  # a loop of the user's: whether there is data for a round is asked when it begins
 
@@ -81,9 +81,9 @@ class Plan(Generic[P]):
     def halt(self) -> None:
         """Ask all workers to stop at one step that none of them has passed. Safe from any thread:
 
-        1. Before a step a worker says which one (`next_step`), then looks at `halting`.
-        2. So whoever went on unseen said so before `halting` was set, and the maximum below knows it.
-        3. Whoever looks later waits for `halt_at`, which is no less than any step that was begun.
+        1. Before a step a worker writes its number (`next_step`), then reads `halting`.
+        2. So a worker that read it as false wrote its step before, and the maximum below includes it.
+        3. A worker that reads it as true waits for `halt_at`, which is at least every step that was begun.
         """
         if not self.halting:
             self.begin_halt()
@@ -91,7 +91,7 @@ class Plan(Generic[P]):
     def prepare(self) -> int:
         """Hold the workers of this process; the step that none of them has passed."""
         self.halting = True
-        # Who stays is in lockstep, even when its data has ended.
+        # Workers that stay are in lockstep, even when their data has ended.
         return max((p.next_step for p in self.programs if p.stays or not p.ended), default=0)
 
     def decide(self, step: int) -> None:

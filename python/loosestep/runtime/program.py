@@ -61,16 +61,16 @@ class StepModel(Protocol):
 class Program:
     """The requests of one worker, and its position, as a checkpoint must keep it.
 
-    Workers meet at quiesce points: every `checkpoint_every` steps, at evaluations of a collective consensus,
-    on request, and at the end. They are possible between rounds and inside a round's first `Local`, where
-    nothing else of the round has happened.
+    Workers meet at synchronization points: every `checkpoint_every` steps, at evaluations of a collective
+    consensus, on request, and at the end. They are possible between rounds and inside a round's first `Local`,
+    where nothing else of the round has happened.
     """
 
     def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
         self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
-        self.last_sync_step = 0  # the step of the last quiesce point
+        self.last_sync_step = 0  # the step of the last synchronization point
         self.last_eval_step = 0  # the step of the last evaluation without one
         self.next_step = 0  # the step that it may have begun
         self.ended = False  # no more steps of its own
@@ -95,7 +95,7 @@ class Program:
 
     def script(self) -> Iterator[Request]:
         """Yield all requests of this worker, from the first round to the end of the run."""
-        yield from self.switch()  # a checkpoint at the end of a part was written before
+        yield from self.switch()  # a checkpoint at the end of a stage was written before
         while not self.stopped:
             going = yield from self.roll_call()
             if going:
@@ -124,7 +124,7 @@ class Program:
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Return whether there is another round: workers that stay go on while any worker has data for it."""
-        if self.progress:  # resumed inside a round, which all finish
+        if self.progress:  # resumed inside a round, which all workers finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
             self.ended = True
@@ -192,7 +192,7 @@ class Program:
             self.progress = step
             yield from self.synchronize()
 
-    # --- quiesce points ----------------------------------------------------------------------------------
+    # --- synchronization points ----------------------------------------------------------------------------------
 
     def sync_due(self) -> bool:
         """Return whether all workers synchronize now."""
@@ -280,7 +280,7 @@ class Program:
             raise Diverged(self.worker.size - int(found), step, what=what)
 
     def drain(self) -> Iterator[Request]:
-        """Complete what is under way, at no price: the state that is saved holds its result."""
+        """Complete what is in flight, unmetered, so that the state that is saved holds its result."""
         for request, drained in self.in_flight.items():
             if drained is None:
                 self.in_flight[request] = fresh = Drained()

@@ -106,8 +106,8 @@ class Result:
 class Interrupted(KeyboardInterrupt):
     """The run was ended by Ctrl-C or SIGTERM: the step was finished and, with `checkpoint`, saved.
 
-    `result` is what there was, `signal` the number of the signal. A program that does not catch it ends with exit
-    code 128 + signal; at a prompt (Python's, a notebook's) it is a KeyboardInterrupt and no more.
+    `result` is the result so far, `signal` the number of the signal. A program that does not catch it ends with
+    exit code 128 + signal; at a prompt (Python's, a notebook's) it is an ordinary KeyboardInterrupt.
     """
 
     signal: int = SIGINT

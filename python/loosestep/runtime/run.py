@@ -69,38 +69,38 @@ def run(
     shapes: Sequence[tuple[int, ...]] = (),
     steps_per_epoch: int | None = None,
 ) -> Result:
-    """Train `x0` with a strategy.
+    """Train the parameters `x0` with a strategy, and return the result.
 
     gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
-    x0: float32 or float64 array, not changed; the start of every worker.
+    x0: float32 or float64 array with the initial parameters of every worker; it is not changed.
     batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
         have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
-        weigh averages.
-    optimizer: the local update, SGD(0.1) by default.
+        weight averages.
+    optimizer: the local optimizer, SGD(0.1) by default.
     steps: local gradient steps of each worker (None: until the batches end).
     on: the transport, Serial() by default. A process that a launcher (mpiexec, torchrun, srun) started as one of
-        several is refused where it would train alone; on=Serial() says that it shall.
-    seed: of whatever is random in the run: imaginary durations and delays, a strategy's noise. Data order belongs
-        to `batches`.
+        several is refused where it would train alone; on=Serial() allows it.
+    seed: for whatever is random in the run: simulated durations and delays, a strategy's noise. The order of data
+        is up to `batches`.
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
-        end, by rank 0; `callback` and `stop` then get the Progress, and where `stop` says True the run ends.
+        end, by rank 0; `callback` and `stop` then get the Progress. If `stop` returns True the run ends.
     checkpoint: a folder, written every `checkpoint_every` steps and at the end; with `resume` the run goes on
-        from what is there. Resumed runs meet the same batches if `batches` gives the same again. With another
-        number of workers all begin at the consensus (see resizing.py), and a line on standard error says so. A
-        folder that cannot be written, or that another job writes to, is refused at the start.
-    keep: how many checkpoints stay. Where the newest is damaged a resumed run goes on from the one before, and
-        says so.
+        from the checkpoint in it, if there is one. A resumed run gets the same batches if `batches` returns
+        the same again. With another number of workers all begin at the consensus, and a line on standard error
+        says so. A folder that cannot be written, or that another job writes to, is refused at the start.
+    keep: how many checkpoints are kept. If the newest is damaged, a resumed run goes on from the one before, and
+        a line on standard error says so.
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
         workers, 'sqrt' by its root, 'none' leaves it.
     shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
-    steps_per_epoch: local steps, where the strategy counts epochs.
+    steps_per_epoch: local steps of an epoch, for strategies that count epochs.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
-    Diverged if a loss is not finite, or, where workers meet to evaluate, to save or to end, parameters or the
-    optimizer's buffers are not (no such checkpoint is written); TimedOut, Mismatch, Deadlock, CheckpointError;
-    Interrupted after Ctrl-C, and after SIGTERM where the program has no handler of its own, in every process (the
-    step is finished and saved; a second signal ends at once). A program that does not catch it ends with a
-    traceback, or after SIGTERM with exit code 143.
+    Diverged if a loss is not finite, or if parameters or optimizer buffers are not where workers synchronize
+    to evaluate, to save or to end (no such checkpoint is written); TimedOut, Mismatch, Deadlock,
+    CheckpointError; Interrupted in every process after Ctrl-C, and after SIGTERM if the program has no handler
+    of its own (the step is finished and saved; a second signal ends the run at once). A program that does not
+    catch Interrupted ends with exit code 130 and a line, or after SIGTERM with 143.
 
     >>> import loosestep as ls, numpy as np
     >>> rows = np.eye(4)
@@ -260,7 +260,7 @@ class Run:
         requests = session.wrap(worker, lowering.lower(program.script()))
         return Task(worker, requests, lambda request: model.handlers[type(request)](request))
 
-    # --- quiesce points ----------------------------------------------------------------------------------
+    # --- synchronization points ----------------------------------------------------------------------------------
 
     def pause(self, rank: int, still: bool) -> None:
         (self.session.pause if still else self.session.proceed)(rank)

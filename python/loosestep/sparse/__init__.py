@@ -1,4 +1,4 @@
-"""Lock-free SGD on sparse data, with scikit-learn's face: `pip install 'loosestep[sparse]'`."""
+"""Lock-free SGD on sparse data, with scikit-learn's interface: `pip install 'loosestep[sparse]'`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What threads did to each other: conflicts, lost updates, staleness."""
+"""Effects of threads on each other: conflicts, lost updates, staleness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Of a training with diagnose=True. It adds exactly and looks at every 16th example: slower, the same model.
+    """The diagnosis of a training with diagnose=True, which adds exactly and watches every 16th example: slower.
 
     conflict_rate: share of the shared coordinates that another thread moved between their reading and writing.
     lost_rate: share of shared updates that racy adds would have lost (exact adds had to try again).
@@ -58,14 +58,14 @@ class Diagnosis:
 
 
 def ranges(counts: Any) -> list[tuple[int, int, float]]:
-    """Counts by powers of two, as shares."""
+    """Return counts by powers of two, as fractions."""
     total = max(int(counts.sum()), 1)
     edges = [(0, 0), *((1 << k, (2 << k) - 1) for k in range(counts.size - 1))]
     return [(low, high, int(count) / total) for (low, high), count in zip(edges, counts, strict=True) if count]
 
 
 def hottest(trainer: Trainer, places: list[list[int]], most: int = 10) -> list[tuple[int, int]]:
-    """Features by conflicts."""
+    """Return the features with most conflicts."""
     met, counts = np.unique(np.concatenate([np.asarray(each, np.int64) for each in places]), return_counts=True)
     feature = np.full(trainer.layout.places.size + 1, -1)
     feature[trainer.layout.places] = np.arange(trainer.layout.places.size)

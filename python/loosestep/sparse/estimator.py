@@ -1,4 +1,4 @@
-"""What the lock-free linear estimators have in common."""
+"""The base of the lock-free linear estimators."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from loosestep.foundation import checks
 from loosestep.sparse.diagnosis import Diagnosis
 from loosestep.sparse.linear_device import DeviceTrainer
-from loosestep.sparse.linear_trainer import Examples, Layout, Settings, Trainer
+from loosestep.sparse.linear_trainer import Examples, FeatureLayout, Settings, Trainer
 from loosestep.sparse.losses import values
 from loosestep.sparse.parameters import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
 from loosestep.sparse.validation import room, sound
-from loosestep.sparse.warm_start import AnyTrainer, Start
+from loosestep.sparse.warm_start import AnyTrainer, WarmStart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,8 +37,8 @@ ON_DEVICE = {
 """Options that device='cuda' leaves no choice of, and what they must be."""
 
 
-class Hogwild(BaseEstimator):  # type: ignore[misc]
-    """Trains `coef_` and `intercept_`; classifier and regressor say what the targets are."""
+class HogwildEstimator(BaseEstimator):  # type: ignore[misc]
+    """Trains `coef_` and `intercept_`; classifier and regressor define the targets."""
 
     losses: tuple[str, ...] = ()
 
@@ -132,7 +132,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         if settings.device == "cuda":
             trainer = DeviceTrainer(settings, examples.features)
         else:
-            trainer = Trainer(settings, Layout.of(settings, counts, len(examples)))
+            trainer = Trainer(settings, FeatureLayout.of(settings, counts, len(examples)))
         if self._warm():
             self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
@@ -141,11 +141,11 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         self._keep(trainer)
 
     def _warm(self) -> bool:
-        """Whether a fit begins at the weights that are there."""
+        """Return whether a fit begins at the existing weights."""
         return bool(self.warm_start) and hasattr(self, "coef_")
 
     def _begin(self, trainer: AnyTrainer, outputs: int, features: int) -> None:
-        start = Start.of(self, outputs, features)
+        start = WarmStart.of(self, outputs, features)
         if start is not None:
             trainer.load(start.coef, start.intercept)
             if (
@@ -156,7 +156,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
                 trainer.load_squares(start.squares)
 
     def _laid(self, trainer: AnyTrainer, examples: Examples) -> Any:
-        """All rows at once, or a function that lays out one block after the other."""
+        """Return all rows at once, or a function that lays out one block after the other."""
         if self.block_rows is None or self.block_rows >= len(examples):
             rows = trainer.lay(examples)
             return lambda: (rows,)
@@ -181,7 +181,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             warn(f"max_iter={self.max_iter} passes did not reach tol={self.tol}", ConvergenceWarning, stacklevel=5)
 
     def _epoch(self, trainer: AnyTrainer, laid: Any, touched: Any, held_out: Examples | None = None) -> float:
-        """One pass: its mean loss, or that of what is held out."""
+        """Make one pass; return its mean loss, or the held-out loss."""
         began, steps = time.perf_counter(), trainer.steps
         loss = trainer.epoch(laid(), touched)
         seconds = time.perf_counter() - began
@@ -193,7 +193,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         return loss
 
     def _held_out_loss(self, trainer: AnyTrainer, held_out: Examples) -> float:
-        """By the weights as they are, averaged ones where they are asked for."""
+        """Return the loss of held-out rows by the present weights, averaged where that was asked for."""
         coef, intercept = trainer.read()
         scores = held_out.matrix() @ coef.T + intercept
         losses = values(trainer.settings.loss, scores, held_out.targets, self.epsilon)
@@ -225,7 +225,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
             delattr(self, name)
 
     def _go_on(self, examples: Examples, outputs: int, sparse: bool) -> None:
-        """One pass over a block, by the options as they are, from the weights as they are."""
+        """Make one pass over a block, with the present options and weights."""
         if self.early_stopping:
             raise ValueError(
                 "early_stopping=True holds rows out, which partial_fit cannot: set it to False, or use fit"
@@ -235,10 +235,10 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
 
     def _pass(self, examples: Examples, settings: Settings) -> None:
         counts = examples.counts(settings.threads)
-        start, before = Start.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
+        start, before = WarmStart.of(self, settings.outputs, examples.features), getattr(self, "_trainer", None)
 
-        def layout() -> Layout:
-            return Layout.of(settings, counts, len(examples))
+        def layout() -> FeatureLayout:
+            return FeatureLayout.of(settings, counts, len(examples))
 
         trainer: AnyTrainer
         if start is not None:
@@ -251,7 +251,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         self._keep(trainer)
 
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
-        """(to train, to hold out): the rows at the end, after a shuffle of all; none of weight 0 is held out."""
+        """Return (rows to train, rows to hold out) from a shuffle of all; no row of weight 0 is held out."""
         if not self.early_stopping:
             return examples, None
         weights = examples.weights
@@ -275,7 +275,7 @@ class Hogwild(BaseEstimator):  # type: ignore[misc]
         return train, test
 
     def _rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any, bool]:
-        """(rows as CSR, targets, did they come sparse)."""
+        """Return (rows as CSR, targets, whether they were sparse)."""
         kinds = [np.float64, np.float32]
         numeric = isinstance(self, RegressorMixin)
         X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=kinds, y_numeric=numeric, reset=reset)

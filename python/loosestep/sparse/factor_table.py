@@ -1,4 +1,4 @@
-"""The rows of a factorization as the native core wants them: padded, aligned, float32 or bfloat16."""
+"""The rows of a factorization as the native core needs them: padded, aligned, float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE = 16
 
 @dataclass
 class Table:
-    """Users' or items' rows: factors, biases, AdaGrad's sums. All are moved in place."""
+    """Users' or items' rows: factors, biases, AdaGrad's sums. All are updated in place."""
 
     rows: NDArray[Any]
     """(n, length): float32, or uint32 that hold two bfloat16 each, as `words` packs them."""
@@ -40,7 +40,7 @@ class Table:
         center: float,
         scale: float,
     ) -> Table:
-        """Factors from N(center, scale^2)."""
+        """Return a table with factors from N(center, scale^2)."""
         line = 2 * LINE if half else LINE
         rows = aligned(n, -(-rank // line) * line, np.dtype(np.float32))
         rows[:, :rank] = random.standard_normal((n, rank), np.float32) * np.float32(scale) + np.float32(center)
@@ -50,7 +50,7 @@ class Table:
         )
 
     def factors(self) -> Floats:
-        """As float32, (n, rank): a view where they are float32, else a copy, which may not be written to."""
+        """The factors as float32, (n, rank): a view of float32 rows, else a read-only copy."""
         if self.rows.dtype == np.float32:
             return self.rows[:, : self.rank]
         whole = widened(self.rows)
@@ -58,7 +58,7 @@ class Table:
         return whole[:, : self.rank]
 
     def set_factors(self, name: str, value: Any) -> None:
-        """Other factors, (n, rank); `name` is for errors."""
+        """Set the factors, (n, rank); `name` is for errors."""
         given = _numbers(name, value, (len(self.rows), self.rank))
         if self.rows.dtype == np.float32:
             self.rows[:, : self.rank] = given
@@ -68,7 +68,7 @@ class Table:
             self.rows[...] = words(whole)
 
     def set_bias(self, name: str, value: Any) -> None:
-        """Other biases; `name` is for errors."""
+        """Set the biases; `name` is for errors."""
         if self.bias is None:
             raise ValueError(f"there is no {name} with fit_intercept=False")
         self.bias[...] = _numbers(name, value, self.bias.shape)
@@ -77,7 +77,7 @@ class Table:
         return _core.FactorRows(self.rows, self.bias, self.squares, l2_of, l2)
 
     def score(self, others: Table, mine: NDArray[Any], theirs: NDArray[Any], block: int = 1 << 16) -> Floats:
-        """b_u + b_i + p_u.q_i for rows `mine` of this table and `theirs` of the other."""
+        """Return b_u + b_i + p_u.q_i for rows `mine` of this table and `theirs` of the other."""
         out = np.empty(len(mine), np.float32)
         for first in range(0, len(mine), block):
             u, i = mine[first : first + block], theirs[first : first + block]
@@ -99,8 +99,11 @@ def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def words(x: Floats) -> NDArray[np.uint32]:
-    """Rows as bfloat16 (the nearest; ties up in size): of each 32 elements, the i-th and the (16 + i)-th share a
-    word, the first in its low half, so that a vector is unpacked by one shift and one mask."""
+    """Return rows as bfloat16 (the nearest; ties up in size), two a word:
+
+    of each 32 elements, the i-th and the (16 + i)-th share a word, the first in its low half, so that a vector is
+    unpacked by one shift and one mask.
+    """
     bits = x.view(np.uint32) + np.uint32(0x8000)
     lines = bits.reshape(len(x), -1, 2, LINE)
     packed: NDArray[np.uint32] = aligned(len(x), x.shape[1] // 2, np.dtype(np.uint32))
@@ -110,13 +113,13 @@ def words(x: Floats) -> NDArray[np.uint32]:
 
 
 def widened(packed: NDArray[np.uint32]) -> Floats:
-    """What `words` packed, as float32."""
+    """Return as float32 what `words` packed."""
     half = packed.reshape(len(packed), -1, LINE)
     lines: NDArray[np.uint32] = np.stack([half << np.uint32(16), half & np.uint32(0xFFFF0000)], 2)
     return lines.reshape(len(packed), -1).view(np.float32)
 
 
 def aligned(n: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A table of zeros, its memory 64-byte aligned."""
+    """Return a table of zeros in memory aligned to 64 bytes."""
     size = n * length * dtype.itemsize
     return buffers.zeros(size // 4).view(dtype).reshape(n, length)

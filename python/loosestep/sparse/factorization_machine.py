@@ -1,4 +1,4 @@
-"""Factorization machines with scikit-learn's face: a linear model with a term for every pair of features."""
+"""Factorization machines with scikit-learn's interface: a linear model with a term for every pair of features."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
 
     # --- for the two faces ---------------------------------------------------------------------------------
 
-    def _learn(self, rows: Rows, machines: Machines, epochs: int) -> None:
-        """So many epochs more."""
+    def _learn(self, rows: FitRows, machines: Machines, epochs: int) -> None:
+        """Train so many more epochs."""
         order = np.random.default_rng([machines.seed, len(machines.curve)]).permutation(rows.X.shape[0])
         examples, total = rows.examples(order), rows.total()
         natives = [self._native(arrays, machines) for arrays in machines.arrays]
@@ -110,13 +110,13 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     def _fitted(self, machines: Machines) -> None:
         self._machines, self.loss_curve_, self.n_iter_ = machines, machines.curve, len(machines.curve)
 
-    def _fit(self, rows: Rows) -> None:
+    def _fit(self, rows: FitRows) -> None:
         with room(rows.described(self.n_components)):
             machines = self._drawn(rows)
             self._learn(rows, machines, self.max_iter)
         self._fitted(machines)
 
-    def _partial_fit(self, rows: Rows) -> None:
+    def _partial_fit(self, rows: FitRows) -> None:
         with room(rows.described(self.n_components)):
             machines = self._machines if hasattr(self, "_machines") else self._drawn(rows)
             self._learn(rows, machines, 1)
@@ -125,13 +125,13 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
         X = validate_data(self, sound(X), accept_sparse="csr", dtype=np.float32, reset=False)
-        (examples,) = Rows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
+        (examples,) = FitRows(X, [np.zeros(X.shape[0], np.float32)], None).examples()
         machines, crew = self._machines, threads(self.n_threads)
         each = [self._native(arrays, machines).score(examples, crew) for arrays in machines.arrays]
         return each[0] if len(each) == 1 else np.stack(each, 1)
 
     def _check(self, again: bool = False) -> None:
-        """The options; `again`: also that those are the same which were used at the first call."""
+        """Check the options; `again`: also that they are those of the first call."""
         for name in ("fit_intercept", "verbose"):
             flag(name, getattr(self, name))
         seeded(self.random_state)
@@ -143,7 +143,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         if again and hasattr(self, "_machines"):
             unchanged(self, self._machines.fixed)
 
-    def _drawn(self, rows: Rows) -> Machines:
+    def _drawn(self, rows: FitRows) -> Machines:
         random = generator(self.random_state)
         arrays = [self._arrays(rows.X.shape[1], random) for _ in rows.targets]
         fixed = {name: getattr(self, name) for name in FIXED}
@@ -164,7 +164,7 @@ class _FactorizationMachine(BaseEstimator):  # type: ignore[misc]
         return _core.FactorMachine(v, heads, begun, machines.rank, self.l2, self.l2_linear, True)
 
     def _shown(self, each: Sequence[Any]) -> Any:
-        """Of several machines: a copy, which may not be written to, for nobody would see that."""
+        """Return a read-only copy where there are several machines, since writing to it would change nothing."""
         stacked = np.stack(each)
         stacked.flags.writeable = False
         return stacked
@@ -229,9 +229,9 @@ class FactorizationMachineRegressor(RegressorMixin, _FactorizationMachine):  # t
     def predict(self, X: Any) -> Floats:
         return self._scores(X)
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Rows:
+    def _rows(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> FitRows:
         X, y = validate_data(self, sound(X), y, accept_sparse="csr", dtype=np.float32, y_numeric=True, reset=reset)
-        return Rows(X, [narrowed("y", y)], narrowed_weights(row_weights(sample_weight, X)), "squared")
+        return FitRows(X, [narrowed("y", y)], narrowed_weights(row_weights(sample_weight, X)), "squared")
 
     def _shown(self, each: Sequence[Any]) -> Any:
         return each[0]
@@ -264,7 +264,7 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
+        """Return the probabilities of the classes: one against the rest, scaled to sum 1."""
         return probabilities(self.decision_function(X))
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
@@ -272,11 +272,11 @@ class FactorizationMachineClassifier(Classes, _FactorizationMachine):
         check_classification_targets(y)
         return X, y
 
-    def _rows(self, X: Any, labels: NDArray[Any], sample_weight: Any) -> Rows:
+    def _rows(self, X: Any, labels: NDArray[Any], sample_weight: Any) -> FitRows:
         numbers, outputs = self._numbers(labels), self._outputs()
         positive = [1] if outputs == 1 else range(outputs)
         targets = [np.where(numbers == k, 1, -1).astype(np.float32) for k in positive]
-        return Rows(X, targets, narrowed_weights(row_weights(sample_weight, X)), "logistic")
+        return FitRows(X, targets, narrowed_weights(row_weights(sample_weight, X)), "logistic")
 
 
 Arrays: TypeAlias = tuple[Floats, Floats, Floats]
@@ -285,7 +285,7 @@ Arrays: TypeAlias = tuple[Floats, Floats, Floats]
 
 @dataclass
 class Machines:
-    """One machine, or one a class, and the mean losses of their epochs."""
+    """One machine, or one per class, and the mean losses of their epochs."""
 
     arrays: list[Arrays]
     seed: int
@@ -312,8 +312,8 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is to be learned: rows, and for every machine their targets."""
+class FitRows:
+    """What a fit learns from: rows, and for every machine their targets."""
 
     X: Any
     targets: list[Floats]
@@ -330,7 +330,7 @@ class Rows:
         return f"{len(self.targets)} x {self.X.shape[1]} features of rank {rank}"
 
     def examples(self, order: Any = None) -> list[_core.SparseExamples]:
-        """For each machine, in that order of the rows."""
+        """Return, for each machine, its examples in that order of the rows."""
         which = slice(None) if order is None else order
         rows = scipy.sparse.csr_array(self.X, copy=order is None)[which]
         rows.sum_duplicates()

@@ -1,4 +1,4 @@
-"""What classifiers have in common: their classes, a score for each, labels and probabilities from scores."""
+"""Classes of classifiers: scores, labels and probabilities."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Classes(ClassifierMixin):  # type: ignore[misc]
     classes_: NDArray[Any]
 
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """The scores: one number a row for two classes, else one for each class."""
+        """Return the scores: one number a row for two classes, else one for each class."""
         scores: NDArray[Any] = self._scores(X)
         return scores
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The labels."""
+        """Return the labels."""
         scores = self.decision_function(X)
         places = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[places])
@@ -33,7 +33,7 @@ class Classes(ClassifierMixin):  # type: ignore[misc]
         return np.searchsorted(self.classes_, labels)
 
     def _meet_all(self, labels: NDArray[Any], again: bool = False) -> None:
-        """All labels are here; `again`: they must be those of the weights that a fit goes on from."""
+        """Record all labels; `again`: they must be those of the weights from which a fit goes on."""
         classes = unique_labels(labels)
         if classes.size < 2:
             raise ValueError(f"there must be at least two classes, got one class: {classes[0]}")
@@ -45,7 +45,7 @@ class Classes(ClassifierMixin):  # type: ignore[misc]
         self.classes_ = classes
 
     def _meet(self, labels: NDArray[Any], classes: Any) -> None:
-        """Labels of a block; `classes` are all there will be, as the first block must say."""
+        """Record the labels of a block; `classes` lists all there will be, which the first block must give."""
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError(
@@ -60,7 +60,7 @@ class Classes(ClassifierMixin):  # type: ignore[misc]
 
 
 def probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Logistic, of each class against the rest, scaled to a sum of 1."""
+    """Return logistic probabilities of each class against the rest, scaled to sum 1."""
     each = np.exp(-np.logaddexp(0, -scores.astype(np.float64)))
     if scores.ndim == 1:
         return np.column_stack([1 - each, each])

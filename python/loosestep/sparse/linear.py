@@ -11,7 +11,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
-from loosestep.sparse.estimator import Hogwild
+from loosestep.sparse.estimator import HogwildEstimator
 from loosestep.sparse.labels import Classes, probabilities
 from loosestep.sparse.linear_trainer import Examples
 from loosestep.sparse.validation import narrowed, narrowed_weights, row_weights
@@ -26,7 +26,7 @@ def _has_probabilities(self: Any) -> bool:
     return True
 
 
-class HogwildClassifier(Classes, Hogwild):
+class HogwildClassifier(Classes, HogwildEstimator):
     """Linear classification by lock-free parallel SGD.
 
         for rows (x, y) of its share, every thread:   w_j <- w_j - eta l'(w.x + b, y) x_j   where x_j is not 0
@@ -153,7 +153,7 @@ class HogwildClassifier(Classes, Hogwild):
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probabilities of the classes: of one against the rest, scaled to a sum of 1."""
+        """Return the probabilities of the classes: one against the rest, scaled to sum 1."""
         scores = self._scores(X)
         if scores.ndim == 2 and self.multi_class == "multinomial":
             return np.asarray(softmax(scores))
@@ -161,7 +161,7 @@ class HogwildClassifier(Classes, Hogwild):
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Their logarithms."""
+        """Return the logarithms of the probabilities."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.predict_proba(X)))
 
@@ -178,12 +178,12 @@ class HogwildClassifier(Classes, Hogwild):
         return rows, labels, sparse
 
     def _targets(self, labels: NDArray[Any]) -> NDArray[np.float32]:
-        """-1 and 1, or numbers of classes."""
+        """Return -1 and 1, or numbers of classes."""
         numbers = self._numbers(labels)
         return (numbers if self.classes_.size > 2 else 2 * numbers - 1).astype(np.float32)
 
     def _both_weights(self, labels: NDArray[Any], rows: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
-        """Of rows, times those of classes."""
+        """Return the weights of rows, times those of their classes."""
         if self.class_weight is None:
             return narrowed_weights(rows)
         each = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
@@ -191,8 +191,8 @@ class HogwildClassifier(Classes, Hogwild):
         return narrowed_weights(mine if rows is None else rows * mine)
 
 
-class HogwildRegressor(RegressorMixin, Hogwild):  # type: ignore[misc]
-    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with the loss of a distance.
+class HogwildRegressor(RegressorMixin, HogwildEstimator):  # type: ignore[misc]
+    """Linear regression by lock-free parallel SGD: as HogwildClassifier, with a regression loss.
 
         w_j <- w_j - eta l'(w.x + b - y) x_j   where x_j is not 0
 

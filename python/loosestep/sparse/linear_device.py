@@ -28,7 +28,7 @@ class DeviceRows:
     """Rows in the GPU's memory, in the order in which they are visited, cut into the launches of a pass."""
 
     count: int
-    launches: list[tuple[list[hogwild.Rows], int]]  # for each launch: the rows by output, and how many they are
+    launches: list[tuple[list[hogwild.CSR], int]]  # for each launch: the rows by output, and how many they are
 
     @classmethod
     def of(cls, examples: Examples, settings: Settings) -> DeviceRows:
@@ -46,7 +46,7 @@ class DeviceRows:
             here = slice(begin, end)
             of_launch = weights if weights is None else weights[here]
             parts = [
-                hogwild.Rows(starts[begin : end + 1], columns, values, each[here], of_launch) for each in targets
+                hogwild.CSR(starts[begin : end + 1], columns, values, each[here], of_launch) for each in targets
             ]
             launches.append((parts, end - begin))
         return cls(len(examples), launches)
@@ -110,7 +110,7 @@ class DeviceTrainer:
         self.epochs += 1
         return total / max(examples, 1)
 
-    def sweep(self, launch: list[hogwild.Rows], count: int) -> float:
+    def sweep(self, launch: list[hogwild.CSR], count: int) -> float:
         """Visit the rows of one launch, for every output, and shrink; return the sum of losses."""
         settings, rate = self.settings, self.rate()
         total = 0.0
@@ -132,10 +132,12 @@ class DeviceTrainer:
         self.steps += count
         return total
 
-    def rate(self) -> hogwild.Rate:
+    def rate(self) -> hogwild.StepSize:
         """Return the step sizes of this pass, in the kernels' terms."""
         given = self.settings.rate.options(self.epochs, self.cuts)
-        return hogwild.Rate(given["eta0"], given["schedule"], given["power_t"], given["alpha"], given["offset"])
+        return hogwild.StepSize(
+            given["eta0"], given["schedule"], given["power_t"], given["alpha"], given["offset"]
+        )
 
     def going_on(self, settings: Settings, features: int) -> DeviceTrainer:
         """Return a trainer with other settings that continues the counts; its weights are to be loaded."""
@@ -157,7 +159,7 @@ class DeviceTrainer:
         return {**self.__dict__, "weights": []}
 
 
-def step_sizes(rate: hogwild.Rate, done: int, count: int) -> float:
+def step_sizes(rate: hogwild.StepSize, done: int, count: int) -> float:
     """Return the sum of the step sizes at steps done + 1 to done + count."""
     if rate.schedule == "constant":
         return rate.eta0 * count

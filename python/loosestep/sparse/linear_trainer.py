@@ -1,4 +1,4 @@
-"""Trains a sparse linear model by the native engine: where features lie, how often copies meet, when to stop."""
+"""Trains a sparse linear model by the native engine: layout of features, merge period, number of epochs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEASURED = 8192  # examples of an epoch whose loss is taken
 
 @dataclass
 class Settings:
-    """What the engine is asked for; see `HogwildClassifier` for the meanings."""
+    """The settings of the engine; see `HogwildClassifier` for their meanings."""
 
     loss: str
     rate: Rate
@@ -51,7 +51,7 @@ class Settings:
 
 
 @dataclass
-class Layout:
+class FeatureLayout:
     """Where features lie in the model: the popular ones first."""
 
     places: NDArray[np.uint32]  # of feature j; place 0 is the intercept
@@ -60,8 +60,8 @@ class Layout:
     tail_every: int = 1  # merges between two sweeps of the rest
 
     @classmethod
-    def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> Layout:
-        """A feature that a thread touches once or more between two merges is worth a copy in each."""
+    def of(cls, settings: Settings, counts: NDArray[np.uint32], rows: int) -> FeatureLayout:
+        """Return the layout: a feature that a thread meets at least once between merges has a private copy."""
         order = np.argsort(-counts.astype(np.int64), kind="stable")
         places = np.empty(counts.size, np.uint32)
         places[order] = np.arange(1, counts.size + 1, dtype=np.uint32)
@@ -72,7 +72,7 @@ class Layout:
 
     @staticmethod
     def rarity(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
-        """So many merges to a sweep of the tail that it meets no more than half as many weights as the rows do."""
+        """Return the merges in a sweep of the tail, so that it costs at most half of the rows' updates."""
         if settings.deterministic or settings.period != "auto":
             return 1
         met = settings.threads * period * int(counts.sum(dtype=np.int64)) / max(rows, 1)  # between two merges
@@ -80,7 +80,7 @@ class Layout:
 
     @staticmethod
     def head_size(settings: Settings, counts: NDArray[np.uint32], rows: int, period: int) -> int:
-        """Places of the head, the intercept's among them."""
+        """The places of the head, the intercepts' among them."""
         if settings.deterministic:
             return counts.size + 1
         if settings.head != "auto":
@@ -93,7 +93,7 @@ class Layout:
 
 @dataclass
 class Examples:
-    """Sparse rows in scipy's terms, and their targets."""
+    """Sparse rows in scipy's arrays, and their targets."""
 
     starts: NDArray[np.int64]
     columns: NDArray[Any]
@@ -104,7 +104,7 @@ class Examples:
 
     @classmethod
     def of(cls, rows: Any, targets: NDArray[Any], weights: NDArray[Any] | None) -> Examples:
-        """Of a CSR matrix; what is not float32 or float64 becomes float32."""
+        """Return the examples of a CSR matrix; what is not float32 or float64 becomes float32."""
         values = rows.data if rows.data.dtype in (np.float32, np.float64) else rows.data.astype(np.float32)
         given = None if weights is None else np.ascontiguousarray(weights, np.float32)
         starts = np.ascontiguousarray(rows.indptr, np.int64)
@@ -116,15 +116,15 @@ class Examples:
         return self.starts.size - 1
 
     def matrix(self) -> Any:
-        """As scipy has it."""
+        """The rows as a scipy matrix."""
         return csr_matrix((self.values, self.columns, self.starts), (len(self), self.features))
 
     def counts(self, threads: int) -> NDArray[np.uint32]:
-        """Rows that hold each feature; ValueError names the first row that holds nan or infinity."""
+        """Return the rows that hold each feature; ValueError names the first row that holds nan or infinity."""
         return _core.count_features(self.starts, self.columns, self.values, self.features, threads)
 
     def part(self, begin: int, end: int) -> Examples:
-        """Some of the rows, without a copy where that can be."""
+        """Return some of the rows, without a copy where that is possible."""
         low, high = self.starts[begin], self.starts[end]
         weights = None if self.weights is None else self.weights[begin:end]
         starts = self.starts[begin : end + 1] - low
@@ -134,10 +134,10 @@ class Examples:
 
 @dataclass
 class Trainer:
-    """A model under training. `coef` (outputs, features) and `intercept` (outputs) are in the user's order."""
+    """A model in training. `coef` (outputs, features) and `intercept` (outputs) are in the user's order."""
 
     settings: Settings
-    layout: Layout
+    layout: FeatureLayout
     epochs: int = 0
     steps: int = 0
     cuts: int = 0
@@ -154,14 +154,14 @@ class Trainer:
         )
 
     def lay(self, examples: Examples) -> _core.SparseRows:
-        """Rows as the engine visits them: a copy, shuffled once."""
+        """Return rows as the engine visits them: a copy, shuffled once."""
         return _core.SparseRows(
             examples.starts, examples.columns, examples.values, self.layout.places, self.layout.head,
             self.settings.outputs, examples.targets, examples.weights, self.settings.threads, self.settings.seed,
         )  # fmt: skip
 
     def epoch(self, parts: Iterable[_core.SparseRows], touched: NDArray[np.float32] | None = None) -> float:
-        """One pass over the parts, each taken when the one before it is done with; mean loss before each update.
+        """Make one pass over the parts, one after the other; return the mean loss before each update.
 
         FloatingPointError where a weight is no longer finite.
         """
@@ -197,7 +197,7 @@ class Trainer:
         }  # fmt: skip
 
     def touched(self, counts: NDArray[np.uint32], rows: int) -> NDArray[np.float32] | None:
-        """L2 by degree (Niu et al. 2011): l2 over the share of the rows that hold the feature, by place."""
+        """Return L2 by degree (Niu et al. 2011): l2 over the fraction of rows that hold the feature, by place."""
         if self.settings.regularize == "swept" or not self.settings.l2:
             return None
         out = np.zeros(counts.size + 1, np.float32)
@@ -207,7 +207,7 @@ class Trainer:
     # --- from one call to the next -------------------------------------------------------------------------
 
     def serves(self, settings: Settings) -> bool:
-        """Whether this one's memory is that of a model with other settings too."""
+        """Return whether this trainer's memory fits a model with these settings, too."""
         return self._memory(self.settings) == self._memory(settings)
 
     @staticmethod
@@ -217,8 +217,8 @@ class Trainer:
             settings.deterministic, settings.rate.name == "adagrad", settings.average > 0,
         )  # fmt: skip
 
-    def going_on(self, settings: Settings, layout: Callable[[], Layout], anew: bool) -> Trainer:
-        """This one with other settings, or one that continues its counts; `anew`: its mean of iterates ends here.
+    def going_on(self, settings: Settings, layout: Callable[[], FeatureLayout], anew: bool) -> Trainer:
+        """Return this trainer with other settings, or one that goes on from its counts; `anew`: a new mean begins.
 
         One that is not this one has no weights but those of a mean that goes on.
         """
@@ -238,7 +238,7 @@ class Trainer:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the weights, which the estimator shows, unless it shows their average."""
+        """Return the state without weights that the estimator shows (an average keeps them)."""
         state = {name: value for name, value in self.__dict__.items() if name != "native"}
         if self.settings.average:
             size = self.layout.places.size + 1, self.settings.outputs
@@ -263,16 +263,16 @@ class Trainer:
         self.native.load(self._placed(coef, intercept))
 
     def load_squares(self, squares: NDArray[Any]) -> None:
-        """AdaGrad's sums, as `squares` gives them."""
+        """Load AdaGrad's sums in the form in which `squares` returns them."""
         self.native.load_squares(self._placed(squares[1:].T, squares[0]))
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(coef, intercept): the average where one was asked for and there is one yet."""
+        """Return (coef, intercept): the average where one was asked for and exists."""
         averaged = 0 < self.settings.average <= self.steps
         return self._in_order(self.native.read_average if averaged else self.native.read)
 
     def squares(self) -> NDArray[np.float32]:
-        """AdaGrad's sums: (1 + features, outputs), the intercept's first."""
+        """Return AdaGrad's sums: (1 + features, outputs), the intercept's first."""
         weights = np.empty((self.layout.places.size + 1, self.settings.outputs), np.float32)
         self.native.read_squares(weights)
         return np.concatenate([weights[:1], weights[self.layout.places]])

@@ -1,4 +1,4 @@
-"""The losses of the engine, in numpy: their specification, and what held-out rows are measured by."""
+"""The losses of the engine in numpy: their specification, also used for held-out rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALUES: dict[str, Callable[[NDArray[Any], NDArray[Any], float], NDArray[Any]]] =
 
 
 def values(loss: str, scores: NDArray[Any], targets: NDArray[Any], epsilon: float) -> NDArray[Any]:
-    """The loss of every row: of one output; of several, summed one against the rest, or softmax."""
+    """Return the loss of every row: of one output, or of several, summed one against the rest, or softmax."""
     if scores.shape[1] == 1:
         return VALUES[loss](scores[:, 0], targets, epsilon)
     classes = targets.astype(np.intp)

@@ -1,4 +1,4 @@
-"""Matrix factorization with scikit-learn's face: ratings by the product of a user's and an item's factors."""
+"""Matrix factorization with scikit-learn's interface: ratings by the product of user and item factors."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     def fit(self, X: Any, y: Any = None) -> MatrixFactorization:
-        """Learn from ratings; what was fitted before is forgotten, but stays if this raises.
+        """Learn from ratings; an earlier fit is replaced, but stays if this raises.
 
         Users and items are numbered from 0: numbers with gaps cost the memory of all numbers up to the largest.
         """
@@ -195,20 +195,23 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> Floats:
-        """The ratings of pairs (user, item), or of a sparse matrix's stored entries, in their order."""
+        """Return ratings of pairs (user, item), or of a sparse matrix's stored entries, in their order."""
         check_is_fitted(self, "n_iter_")
         users, items = pairs(X, self._shape)
         return self.mean_ + self._tables[0].score(self._tables[1], users, items)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The coefficient of determination R^2 on ratings, as given to `fit`."""
+        """Return the coefficient of determination R^2 on ratings, given as to `fit`."""
         if y is None:
             y = X.tocoo().data
         return float(super().score(X, y, sample_weight))
 
     def transform(self, X: Any) -> Floats:
-        """Factors of other users, given their ratings as a sparse matrix (users, items): each row the minimum of
-        its own objective, |r - mean - b_i - Q p|^2 + l n |p|^2 over its n ratings (n l is l2 / 2 by degree)."""
+        """Return factors of other users, given their ratings as a sparse matrix (users, items):
+
+        each row is the minimum of its own objective, |r - mean - b_i - Q p|^2 + l n |p|^2 over its n ratings (n l
+        is l2 / 2 by degree).
+        """
         check_is_fitted(self, "n_iter_")
         if self.feedback != "explicit":
             raise ValueError("transform places users by explicit ratings, and feedback is 'implicit'")
@@ -341,7 +344,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _center(self, ratings: Ratings) -> float:
-        """What p.q is to be at the start."""
+        """Return the initial value of p.q."""
         no_mean = not self.fit_intercept and self.feedback == "explicit"
         return float(ratings.values.mean()) if no_mean else 0.0
 
@@ -376,7 +379,7 @@ class MatrixFactorization(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _taken(
         self, tables: tuple[Table, Table], mean: float, shape: tuple[int, int], errors: list[float], seed: int
     ) -> MatrixFactorization:
-        """Fitted, by factors that were found elsewhere."""
+        """Return the estimator, fitted with factors that were found elsewhere."""
         self._keep(tables, mean, shape)
         self._fixed = {name: getattr(self, name) for name in FIXED}
         self.rmse_, self.validation_rmse_, self.n_iter_, self._seed = errors, [], len(errors), seed

@@ -1,4 +1,4 @@
-"""What turns options into native epochs: how ratings are laid out, and who visits them."""
+"""Trains a matrix factorization by the native engine: layout of ratings, and threads that visit them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Training:
 
     @classmethod
     def of(cls, options: Any, tables: tuple[Table, Table], ratings: Ratings, mean: float, seed: int) -> Training:
-        """Of the estimator's options; lays the ratings out."""
+        """Return a training with the estimator's options; lay the ratings out."""
         users, items = tables
         if options.device == "cuda":
             values = ratings.values - np.float32(mean)
@@ -54,7 +54,7 @@ class Training:
         return cls(users, items, visit)
 
     def epoch(self, rate: float, number: int) -> float:
-        """The root of the mean square of errors, each before its own update."""
+        """Return the root of the mean squared error, each error before its own update."""
         squares, visits = self.visit(rate, number)
         return float((squares / max(visits, 1)) ** 0.5)
 
@@ -73,7 +73,7 @@ def _visitor(options: Any, factors: _core.Factors, grid: _core.RatingGrid, seed:
 
 
 def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tuple[int, int], seed: int) -> Visit:
-    """Every epoch with other pairs that were not seen, drawn evenly for each user as often as it was seen."""
+    """Yield epochs with new pairs that were not seen, drawn evenly for each user as often as it was seen."""
     weights = 1 + np.float32(options.alpha) * seen.values
     pairs = _core.SeenPairs(seen.users, seen.items, weights, seen.shape)
 
@@ -85,7 +85,7 @@ def _resampled(options: Any, factors: _core.Factors, seen: Ratings, blocks: tupl
 
 
 def grid_blocks(tables: tuple[Table, Table], count: int, workers: int) -> tuple[int, int]:
-    """Blocks of users and of items: rows of a cell stay in cache, and every thread has users and slices."""
+    """Return how many blocks users and items have: a cell's rows fit in cache, every thread has work."""
     items = _between(2 * workers, tables[1].rows.nbytes / ITEM_BYTES, 4096)
     users = _between(workers, min(tables[0].rows.nbytes / USER_BYTES, count / items / LEAST), 1 << 20)
     return users, items

@@ -1,4 +1,4 @@
-"""Options that the estimators share."""
+"""Parameters that the estimators share: threads and random states."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from loosestep.foundation import checks
 
 
 def threads(n_threads: int | None) -> int:
-    """How many are asked for: None is 1, and -1 is one for each processor that this process may use."""
+    """Return the number of threads: None is 1, and -1 is one for each processor that this process may use."""
     if n_threads == -1:
         return int(_core.info()["cores"])
     return 1 if n_threads is None else checks.integer("n_threads", n_threads)
 
 
 def seeded(random_state: Any) -> np.random.RandomState:
-    """The state that scikit-learn makes of a seed, a state or None."""
+    """Return the state that scikit-learn makes of a seed, a state or None."""
     try:
         state: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:
@@ -30,7 +30,7 @@ def seeded(random_state: Any) -> np.random.RandomState:
 
 
 def generator(random_state: Any) -> np.random.Generator:
-    """Of a seed, of numpy's legacy state, or of neither, as scikit-learn takes them."""
+    """Return a generator from a seed, from numpy's legacy state, or from neither, as scikit-learn does."""
     return np.random.default_rng(seeded(random_state).randint(2**31))
 
 

@@ -51,7 +51,7 @@ class Rate:
         }  # fmt: skip
 
     def offset(self) -> float:
-        """t0, so that the first step is about as long as weights are large (L. Bottou's svmsgd)."""
+        """Return t0, so that the first step is about as long as typical weights (L. Bottou's svmsgd)."""
         typical = math.sqrt(1.0 / math.sqrt(self.alpha))
         slope = {"log_loss": 1 / (1 + math.exp(-typical)), "softmax": 1.0, "squared_hinge": 2 * (1 + typical)}
         slope |= {"squared_error": 1 + typical}

@@ -31,7 +31,7 @@ class Ratings:
         return Ratings(self.users[chosen], self.items[chosen], self.values[chosen], self.shape)
 
     def held_out(self, fraction: float, random: np.random.Generator) -> tuple[Ratings, Ratings]:
-        """(those to learn from, those held out), drawn without regard to users."""
+        """Return (ratings to learn from, ratings held out), drawn without regard to users."""
         held, count = np.zeros(len(self), bool), max(1, round(fraction * len(self)))
         if count >= len(self):
             raise ValueError(
@@ -42,7 +42,7 @@ class Ratings:
 
 
 def read(X: Any, y: Any, shape: tuple[int, int] | None, known: bool = False) -> Ratings:
-    """From a sparse matrix (its stored entries, y None), or pairs (n, 2) of whole numbers and n ratings y.
+    """Return the ratings of a sparse matrix (its stored entries, y None), or of pairs (n, 2) and n ratings y.
 
     ValueError or TypeError says what is wrong with them; `shape` may name users and items that X does not show.
     known: `shape` is that of factors which are there, and X may name no others.
@@ -61,7 +61,7 @@ def read(X: Any, y: Any, shape: tuple[int, int] | None, known: bool = False) -> 
 
 
 def pairs(X: Any, shape: tuple[int, int]) -> tuple[Index, Index]:
-    """Users and items of pairs, or of a sparse matrix's stored entries; IndexError beyond what was fitted."""
+    """Return users and items of pairs, or of stored entries; raise IndexError beyond what was fitted."""
     users, items = _from_matrix(X)[:2] if hasattr(X, "tocoo") else _pairs(X)
     check_known(users, items, shape, IndexError)
     return users, items

@@ -1,4 +1,4 @@
-"""Model rotation between workers: their users stay, slices of the items go round a ring, over any transport."""
+"""Model rotation between workers: users stay, slices of the items go round a ring, over any transport."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rotate(
     shape: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> MatrixFactorization:
-    """Factorizes ratings by model rotation between a transport's workers; every process gets the fitted estimator.
+    """Factorize ratings by model rotation between a transport's workers; return the estimator in every process.
 
     X, y and options as of `MatrixFactorization` with schedule "adagrad", l2_scale "rating" and explicit feedback.
     Every process gives all ratings, and keeps those of its workers' users. Items are cut into 2n slices. In round
@@ -80,7 +80,7 @@ def rotate(
 
 
 def _carried_out(on: Transport, start: Beginning, model: MatrixFactorization) -> Share:
-    """One of the shares, when it has gathered what all have found."""
+    """Return one of the shares, after it has gathered what all have found."""
     session = on.open(start.seed)
     shares = [Share(rank, on.size, start) for rank in session.ranks]
     try:
@@ -94,7 +94,7 @@ def _carried_out(on: Transport, start: Beginning, model: MatrixFactorization) ->
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where all workers begin, the same in every process."""
+    """The initial model of all workers, the same in every process."""
 
     ratings: Ratings
     """Less the mean."""
@@ -114,7 +114,7 @@ class Beginning:
 
 
 class Share:
-    """What one worker of a rotation has: its users, the ratings of theirs, and the two slices that are with it."""
+    """One worker's part of a rotation: its users, their ratings, and the two slices that it holds at present."""
 
     def __init__(self, rank: int, size: int, start: Beginning) -> None:
         self.rank, self.size, self.l2 = rank, size, start.l2
@@ -131,7 +131,7 @@ class Share:
         """Of every epoch: the sum of e^2 over the ratings visited, before their updates, and their number."""
 
     def epoch(self, rate: float) -> Iterator[Request]:
-        """Requests of one epoch; computes between them."""
+        """Yield the requests of one epoch; compute between them."""
         moving: list[Exchange | None] = [None, None]
         ring = self.ring(len(self.errors))
         self.errors.append(np.zeros(2))
@@ -153,11 +153,11 @@ class Share:
         return order
 
     def before(self, ring: list[int], places: int) -> int:
-        """Whose place is so many before this one."""
+        """Return the rank that is so many places before this one."""
         return ring[(ring.index(self.rank) - places) % self.size]
 
     def visit(self, slice_: int, k: int, rate: float) -> Any:
-        """The ratings of this worker's users on that slice, which is the k-th here: see `errors`."""
+        """Train on the ratings of this worker's users in that slice, the k-th in this place; see `errors`."""
         visits = self.visits[slice_]
         if visits is None:
             return np.zeros(2)
@@ -168,7 +168,7 @@ class Share:
         return np.array([self._finite(squares), count])
 
     def gather(self) -> Iterator[Request]:
-        """All workers' rows and errors come here; the slices are at home after an epoch."""
+        """Gather all workers' rows and errors; the slices are at home after an epoch."""
         users = yield from self._gathered(self.users.buffer)
         first = yield from self._gathered(self.here[0].buffer)
         second = yield from self._gathered(self.here[1].buffer)
@@ -198,7 +198,7 @@ class Share:
             self.here[k].buffer, self.coming[k] = self.coming[k], self.here[k].buffer
 
     def _visits(self, ratings: Ratings, slice_: int) -> _core.Rotation | None:
-        """Of one worker and one slice: it knows which cells a visit has left for the next."""
+        """Return the visits of one worker to one slice, which remember the cells that a visit has left."""
         users, items = self.user_cuts[self.rank : self.rank + 2], self.cuts[slice_ : slice_ + 2]
         inside = (ratings.users >= users[0]) & (ratings.users < users[1])
         inside &= (ratings.items >= items[0]) & (ratings.items < items[1])
@@ -213,7 +213,7 @@ class Share:
 
 
 class Bundle:
-    """Some rows, their AdaGrad sums and biases in one buffer, which travels as it is; all of a side as long."""
+    """Rows, their AdaGrad sums and biases in one buffer that is sent as it is; all of a side are of one length."""
 
     def __init__(self, table: Table, cuts: list[int], number: int) -> None:
         self.rank, self.length, self.bias = table.rank, table.rows.shape[1], table.bias is not None
@@ -223,12 +223,12 @@ class Bundle:
         self._parts(self.buffer)[1][:] = 1
 
     def table(self, n: int) -> Table:
-        """Its first n rows."""
+        """Return its first n rows."""
         rows, squares, bias = self._parts(self.buffer)
         return Table(rows[:n], self.rank, bias[:n] if self.bias else None, squares[:n])
 
     def joined(self, parts: Any, cuts: list[int]) -> Table:
-        """The table of all bundles of this side, given their buffers."""
+        """Return the table of all bundles of this side, given their buffers."""
         ends = [_length(cuts, number) for number in range(len(cuts) - 1)]
         each = [[array[:n] for array in self._parts(part)] for part, n in zip(parts, ends, strict=True)]
         rows, squares, bias = (np.concatenate(arrays) for arrays in zip(*each, strict=True))

@@ -1,4 +1,4 @@
-"""Files of sparse rows in the svmlight (libsvm) format, read by several threads: whole, or block by block."""
+"""Reads sparse rows in the svmlight (libsvm) format by several threads: a whole file, or block by block."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_svmlight(
     length: int = -1,
     n_threads: int | None = -1,
 ) -> tuple[Any, ...]:
-    """A file of rows `target feature:value feature:value # comment` as a CSR matrix and its targets.
+    """Read rows `target feature:value feature:value # comment` as a CSR matrix and its targets.
 
     Values are the nearest float64 to the text, rounded once more for float32; targets are float64. Options as
     in `sklearn.datasets.load_svmlight_file`, which reads the same numbers from the same file; here files must not
@@ -97,7 +97,7 @@ def svmlight_blocks(
     length: int = -1,
     n_threads: int | None = -1,
 ) -> Iterator[tuple[Any, ...]]:
-    """What `read_svmlight` returns, `rows` rows at a time (the last block: the rest), for `partial_fit`.
+    """Yield what `read_svmlight` returns, `rows` rows at a time (the last block: the rest), for `partial_fit`.
 
     For files larger than memory: a block and 4 MiB of text for each thread are held. Unless both `n_features` and
     a bool `zero_based` are given, or `offset` or `length`, the file is read twice: the first time to find them,
@@ -131,7 +131,7 @@ def _blocks(path: str | os.PathLike[str], count: int, form: _Form) -> Iterator[t
 
 @dataclass(frozen=True)
 class _Form:
-    """What a file is taken to be, and which part of it is wanted."""
+    """The format of a file, and which part of it is wanted."""
 
     n_features: int | None
     dtype: np.dtype[Any]
@@ -169,7 +169,7 @@ class _Form:
         return kind(file.fileno(), self.begin, self.end, first or 0, greatest, self.query_id, self.n_threads)
 
     def found(self, file: FileIO) -> tuple[int, int]:
-        """How many features there are and the number of the first, by a pass over the file where it takes one."""
+        """Return the number of features and the number of the first, by a pass over the file if needed."""
         if self.n_features is not None and self.first is not None:
             return self.n_features, self.first
         rows = self.open(file)
@@ -177,7 +177,7 @@ class _Form:
         return self.numbering(rows)
 
     def numbering(self, rows: Any) -> tuple[int, int]:
-        """The same, of what was read."""
+        """Return the same for what was read."""
         least, greatest, line = rows.range()
         first = self.first if self.first is not None else int(least > 0)
         features = self.n_features or max(1, greatest - first + 1)
@@ -197,7 +197,7 @@ class _Form:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[FileIO]:
-    """The file, if it is one of text that can be read at any place; errors meanwhile name it."""
+    """Open a text file that can be read at any place; errors meanwhile name it."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError(f"{os.fspath(path)} is no regular file: it is read at several places at once")
     with Path(path).open("rb", buffering=0) as file, _named(path):
@@ -232,7 +232,7 @@ def _dtype(given: DTypeLike) -> np.dtype[Any]:
 
 
 def _span(offset: int, length: int) -> tuple[int, int | None]:
-    """In bytes: begin and end (None: the file's)."""
+    """Return begin and end in bytes (None: the file's)."""
     checks.integer("offset", offset, 0)
     checks.integer("length", length, -1)
     if length == 0:

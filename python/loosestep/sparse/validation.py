@@ -16,7 +16,7 @@ COMPRESSED = ("csr", "csc", "bsr")
 
 
 def sound(X: Any, name: str = "X") -> Any:
-    """X itself; ValueError for a matrix whose places lie outside of its shape, or whose rows begin nowhere.
+    """Return X; raise ValueError for a matrix with places outside of its shape, or with invalid row starts.
 
     A dense array, and formats that scipy checks by itself, pass.
     """
@@ -30,7 +30,7 @@ def sound(X: Any, name: str = "X") -> Any:
 
 
 def _check_starts(X: Any, problem: str) -> None:
-    """Rows of CSR, columns of CSC, rows of blocks of BSR."""
+    """Check the starts of CSR rows, CSC columns or BSR rows of blocks."""
     dimensions = 3 if X.format == "bsr" else 1
     if X.data.ndim != dimensions or 0 in X.data.shape[1:] or X.indices.ndim != 1:
         raise ValueError(f"{problem}: its data has the shape {X.data.shape}, its indices {X.indices.shape}")
@@ -70,7 +70,7 @@ def _check_places(places: NDArray[Any], bound: int, problem: str) -> None:
 
 
 def row_weights(given: Any, X: Any) -> NDArray[np.float64] | None:
-    """A weight for each row, at least 0, and above 0 for some; None where none are given."""
+    """Return a weight for each row, at least 0, and above 0 for some; None where none are given."""
     if given is None:
         return None
     checked = _check_sample_weight(given, X, dtype=np.float64, ensure_non_negative=True)
@@ -78,7 +78,7 @@ def row_weights(given: Any, X: Any) -> NDArray[np.float64] | None:
 
 
 def narrowed(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
-    """Numbers as float32, in which the engines count; ValueError where it does not hold them."""
+    """Return numbers as float32, which the engines use; ValueError where it does not hold them."""
     with np.errstate(over="ignore"):
         narrow: NDArray[np.float32] = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(narrow).all():
@@ -90,7 +90,7 @@ def narrowed(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def narrowed_weights(values: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
-    """Weights of rows as float32; ValueError where all of them are 0 there."""
+    """Return weights of rows as float32; ValueError where all of them are 0 there."""
     if values is None:
         return None
     weights = narrowed("sample_weight", values)

@@ -1,4 +1,4 @@
-"""Where a pass of `partial_fit` begins: at the weights and counts that the estimator shows when it is called."""
+"""The weights and counts from which `partial_fit` goes on: those that the estimator shows when it is called."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loosestep.sparse.linear_trainer import Layout, Settings
+    from loosestep.sparse.linear_trainer import FeatureLayout, Settings
 
 
 AnyTrainer: TypeAlias = "Trainer | DeviceTrainer"
 
 
 @dataclass(frozen=True)
-class Start:
+class WarmStart:
     """`coef_`, `intercept_` and `squares_` of an estimator, its steps (`t_` - 1) and epochs (`n_iter_`)."""
 
     coef: NDArray[Any]
@@ -33,8 +33,8 @@ class Start:
     epochs: int
 
     @classmethod
-    def of(cls, estimator: Any, outputs: int, features: int) -> Start | None:
-        """None for an estimator that has no weights yet; ValueError for weights that fit no model of that size."""
+    def of(cls, estimator: Any, outputs: int, features: int) -> WarmStart | None:
+        """Return the start of an estimator, None if it has no weights yet; ValueError for unfitting weights."""
         if not hasattr(estimator, "coef_"):
             return None
         coef = _weights(estimator, "coef_", (outputs, features))
@@ -53,9 +53,9 @@ class Start:
         )
 
     def trainer(
-        self, before: AnyTrainer | None, settings: Settings, layout: Callable[[], Layout], features: int
+        self, before: AnyTrainer | None, settings: Settings, layout: Callable[[], FeatureLayout], features: int
     ) -> AnyTrainer:
-        """Return a trainer that goes on from here with these settings: the one before where it will do."""
+        """Return a trainer that goes on from here with these settings: the one before where it fits."""
         if settings.device == "cuda":
             return self._on_device(before, settings, features)
         host = before if isinstance(before, Trainer) else None
@@ -81,7 +81,7 @@ class Start:
         return trainer
 
     def _is_the_mean_of(self, before: Trainer, settings: Settings) -> bool:
-        """Whether what is shown is what an averaging trainer left, so that its mean goes on."""
+        """Return whether the weights are those of an averaging trainer, so that its mean goes on."""
         if not settings.average or before.settings.average != settings.average:
             return False
         coef, intercept = before.read()
@@ -89,7 +89,7 @@ class Start:
 
 
 def _weights(estimator: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """An attribute of that shape, finite in float32, in which it is trained."""
+    """Return an attribute of that shape, finite in float32, in which it is trained."""
     if not hasattr(estimator, name):
         raise ValueError(f"{name} must be set where coef_ is, with the shape {shape}")
     value = np.asarray(getattr(estimator, name))

@@ -15,7 +15,7 @@ class Hypercube(Topology):
     Degree k = log2 n, spectral gap 2/(k + 1): the eigenvalues of W are 1 - 2 m/(k + 1), m = 0, ..., k.
     """
 
-    sizes: ClassVar[str] = "powers of two"
+    sizes: ClassVar[str] = "numbers of workers that are powers of two"
 
     def serves(self, size: int) -> bool:
         return size.bit_count() == 1

@@ -20,14 +20,14 @@ TYPES: dict[torch.dtype, np.dtype[Any]] = {
 CUDA = 2  # as DLPack numbers devices
 
 
-def is_on_device(tensor: torch.Tensor) -> bool:
+def is_cuda(tensor: torch.Tensor) -> bool:
     """Return whether a tensor is on an NVIDIA GPU."""
     return bool(tensor.device.type == "cuda")
 
 
 def zeros(size: int, like: torch.Tensor, kind: torch.dtype) -> Buffer:
     """Return so many zeros, on the device of `like`."""
-    if is_on_device(like):
+    if is_cuda(like):
         return device_buffer(torch.zeros(size, dtype=kind, device=like.device))
     return buffers.zeros(size, TYPES[kind])
 
@@ -39,7 +39,7 @@ def device_buffer(tensor: torch.Tensor) -> Buffer:
 
 def buffer_of(tensor: torch.Tensor) -> Buffer:
     """Return a buffer that is a view of a one-dimensional tensor, on any device."""
-    held: Buffer = device_buffer(tensor) if is_on_device(tensor) else tensor.numpy()
+    held: Buffer = device_buffer(tensor) if is_cuda(tensor) else tensor.numpy()
     return held
 
 

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.requests.base import address
-from loosestep.torch.device_buffer import is_on_device, tensor_of, zeros
+from loosestep.torch.device_buffer import is_cuda, tensor_of, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +66,7 @@ def check(named: list[tuple[str, nn.Parameter]]) -> None:
     for name, param in named:
         if is_lazy(param):
             raise TypeError(f"parameter {name!r} has no shape yet: give the model a batch before parallel()")
-        if param.device.type != "cpu" and not is_on_device(param):
+        if param.device.type != "cpu" and not is_cuda(param):
             raise TypeError(f"parameters must be on the CPU or an NVIDIA GPU, got {name!r} on {param.device}")
         if param.device != first.device:
             raise ValueError(

@@ -73,13 +73,12 @@ class Parallel(torch.optim.Optimizer):
         self.connection = Connection(on, self.layout.params, run.seed)
         self.process = os.getpid()
         self.worker, self.meter = self.connection.worker, self.connection.meter
-        self.rank, self.size = self.worker.rank, self.worker.size
+        self.rank, self.size, self.needs = self.worker.rank, self.worker.size, run.strategy.needs
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, run.strategy, run.accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
-        self.needs = run.strategy.needs
         self._begin(model, run)
         self.checkpoints = Checkpoints(model, self.tracked, inner, self.loop, self.model)
         scale(inner, SCALINGS[scale_rate](self.size))

@@ -1,4 +1,4 @@
-"""`parallel`: a user's PyTorch loop made parallel, and still the user's loop, model and optimizer."""
+"""`parallel`: makes the optimizer of a PyTorch loop parallel; loop, model and optimizer stay the user's."""
 
 from __future__ import annotations
 
@@ -31,56 +31,73 @@ def parallel(
     seed: int = 0,
     steps_per_epoch: int | None = None,
 ) -> Parallel:
-    """Train `model` with a strategy, in the loop that is there; use what it returns as the optimizer.
+    """Return an optimizer that trains `model` with a strategy, in the loop that you already have.
+
+    Each `step()` of worker i does this; which parts a strategy has, and on which steps, its own docstring says:
+
+        g_i <- average of all g_j             where the strategy averages gradients (`AllReduceSGD`)
+        x_i <- optimizer(x_i, g_i)            the step of the torch optimizer that you pass
+        x_i <- strategy(x_1, ..., x_n)        where a round ends: the mean, a move to the center, neighbors' values
+
+    With one worker and a strategy whose average is then the identity, the bits are those of plain torch.
 
     model, optimizer: as in a single process; `optimizer` may be any of torch's that steps without a closure.
-        Parameters must be float32, float64, bfloat16 or float16, on the CPU or on one NVIDIA card (docs/cuda.md);
-        rank 0's values, and its buffers', are the start of all. Where dtypes differ, averages and centers are of
+        Parameters must be float32, float64, bfloat16 or float16, on the CPU or on one NVIDIA GPU (docs/cuda.md).
+        All workers start from rank 0's parameters and buffers. Where dtypes differ, averages and centers are of
         the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
-        schedulers afterwards, on what is returned.
+        schedulers afterwards, on the optimizer that is returned.
+    strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
     on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
-        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for it
-        would train alone; on=Serial() says that it shall.
+        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
+        it would train alone; on=Serial() allows that.
     accumulate: backward passes to a step.
-    buffers: the running statistics of BatchNorm (floating-point buffers; others are rank 0's at the start) that
-        `consensus()` evaluates with: the 'average' over workers, those of 'rank0', each worker's 'own', or
-        'recompute'd from the batches that are given to it. By default 'average' where the strategy's consensus is
-        collective and 'own' where it is one-sided. While training each worker keeps its own.
-    scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root, or by nothing.
-    seed: of whatever a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
-    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for a `Stages`. Where a part of it ends
-        all workers go to the consensus, in that step(); the optimizer's buffers become their mean.
+    buffers: the running statistics of BatchNorm (floating-point buffers; others are set to rank 0's at the
+        start) with which `consensus()` evaluates: the 'average' over workers, those of 'rank0', each worker's
+        'own', or 'recompute'd from the batches that are given to it. By default 'average' where the strategy's
+        consensus is collective and 'own' where it is one-sided. While training each worker keeps its own.
+    scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root ('sqrt'), or
+        leave it ('none').
+    seed: of what a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
+    steps_per_epoch: steps in an epoch of this loop, such as len(loader), for `Stages`. At the end of a stage the
+        step() of all workers goes to the consensus, and the optimizer's buffers become their mean.
 
-        optimizer = loosestep.torch.parallel(model, optimizer, loosestep.EASGD(period=10))
-        with optimizer:
-            for x, y in DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64)):
-                optimizer.zero_grad()
-                loss(model(x), y).backward()
-                optimizer.step()
-        optimizer.once(torch.save, model.state_dict(), "model.pt")
+    Raises TypeError or ValueError for bad input, and for a strategy that needs more than a loop of your own can
+    give; RuntimeError where a process would train alone, and where another open `parallel()` has a parameter;
+    Mismatch where workers differ in what they must have alike, such as the learning rate.
 
-    `with optimizer:` says when this worker's data ends, so that the others need not wait for it; left out, that is
-    when the script ends.
+    >>> import loosestep as ls, loosestep.torch, torch
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    >>> optimizer = loosestep.torch.parallel(model, optimizer, ls.EASGD(period=10), ls.Serial())
+    >>> rows = torch.utils.data.TensorDataset(torch.eye(2).repeat(200, 1), torch.ones(400, 1))
+    >>> loader = torch.utils.data.DataLoader(rows, batch_sampler=optimizer.shard(rows, batch_size=4))
+    >>> with optimizer:
+    ...     for x, y in loader:
+    ...         optimizer.zero_grad()
+    ...         loss = ((model(x) - y) ** 2).mean()
+    ...         loss.backward()
+    ...         loss = optimizer.step()
+    >>> optimizer.once(lambda: [round(weight, 2) for weight in model.weight[0].tolist()])
+    [1.0, 1.0]
+
+    Leave `on` out in a script that several processes run, as `loosestep run -n 4 train.py` starts them. `with
+    optimizer:` tells the others when this worker's data ends; left out, that is when the script ends.
 
     Every step weighs the same in an average, so workers' batches should be of one size, as those of `shard` are.
-    Under `DBS` batches must be those of `shard`, whose sizes follow the workers' speeds, and weigh by their rows.
-    Speeds, and the times of `AdaptiveLocalSGD(time_share=)`, are those from the forward pass to step(). Under
-    `FedAvg(fraction=)` a worker that rests waits in `ready()`: see there.
-    Where gradients are averaged, a parameter that a worker did not use counts with gradient zero.
+    Under `DBS` batches must be those of `shard`, whose sizes follow the workers' speeds, and they weigh by their
+    rows. Speeds, and the times of `AdaptiveLocalSGD(time_share=)`, are measured from the forward pass to step().
+    Under `FedAvg(fraction=)` a worker that rests waits in `ready()`: see there. Where gradients are averaged, a
+    parameter that a worker did not use counts with gradient zero.
 
-    What requires a gradient now is what can be trained: freeze it afterwards, on all workers at one step, and it
-    rests (though averages, a center and outer momenta may move it); what begins to be trained later is refused. Of
-    several backward passes, of GANs, of recomputation and of a second `parallel()`: docs/torch.md.
+    What requires a gradient now can be trained. Freeze it afterwards, on all workers at one step, and it rests
+    (though averages, a center and outer momenta may move it); what begins to be trained later is refused. For
+    several backward passes, GANs, recomputation and a second `parallel()` see docs/torch.md.
 
-    Under Hogwild(adds="racy"), on one host, parameters and the optimizer's state (moments, step counters) are one
-    memory for all workers, which torch writes without locks or atomics, also while others take gradients there: an
-    update of an element may be lost. To find its state the optimizer makes a step with gradient zero, which is
-    undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state dict before
-    its optimizer's, which waits for the others.
-
-    Raises TypeError or ValueError for bad input, and for a strategy that a loop of the user's cannot serve;
-    RuntimeError where a process would train alone, and where another open `parallel()` has a parameter; Mismatch
-    where workers differ in what they must have alike, such as the learning rate.
+    Under Hogwild(adds="racy"), on one host, all workers share one memory of parameters and optimizer state
+    (moments, step counters), which torch writes without locks or atomics, also while others take gradients
+    there: an update of an element may be lost. To find its state the optimizer makes a step with gradient zero,
+    which is undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state
+    dict before its optimizer's, which waits for the others.
     """
     run = Run(strategy, accumulate, seed, steps_per_epoch).checked()
     check_sharing(strategy)

@@ -109,7 +109,7 @@ class Session(ABC):
 
     @abstractmethod
     def now(self, rank: int) -> float:
-        """Return seconds since the run began on this worker's clock, real or virtual, quiesce points left out."""
+        """Return seconds since the run began on this worker's clock, real or virtual, pauses left out."""
 
     @abstractmethod
     def clock(self, rank: int) -> Callable[[], float]:
@@ -121,7 +121,7 @@ class Session(ABC):
 
     @abstractmethod
     def pause(self, rank: int) -> None:
-        """Stop this worker's clock, if real: all workers are at a quiesce point."""
+        """Stop this worker's clock, if real: all workers are at a synchronization point."""
 
     @abstractmethod
     def proceed(self, rank: int) -> None:

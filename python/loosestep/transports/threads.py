@@ -1,6 +1,6 @@
 """n workers in n threads of this process, sharing memory.
 
-Collectives are lock-free: workers post the addresses of their buffers, and threads that wait claim chunks of the
+Collectives are lock-free: workers post the addresses of their buffers, and those that wait claim chunks of the
 work (four threads on two cores must not wait for each other's turn). The center is locked by chunks of 16 KiB:
 inside a lock the exchange runs at full vector width and x + c is conserved exactly; element-wise
 compare-exchange would be about ten times slower. Hogwild's parameters are relaxed atomics without any lock.
@@ -222,7 +222,7 @@ class ThreadsEndpoint(Endpoint):
     # --- overlap -----------------------------------------------------------------------------------------
 
     def start(self, request: Start) -> None:
-        """Post now, and complete at `Wait`; what needs no other worker is done now."""
+        """Post now, complete at `Wait`; what needs no other worker is done now."""
         asked = request.request
         post = self.posts.get(type(asked))
         if len(self.begun) >= MAX_IN_FLIGHT:

@@ -96,20 +96,18 @@ def test_what_leaders_send_to_other_hosts_is_what_it_costs(counts: list[int], da
 
 def between_hosts(requests: Sequence[Any], counts: Sequence[int]) -> list[tuple[int, int]]:
     """(bytes, messages) that each worker sends to others than its host's, the visits to memory left out."""
-    hosts = hierarchical.split(counts, len(requests))
+    hosts, all_ = hierarchical.split(counts, len(requests)), workers(len(requests))
 
     def asked(rank: int) -> Iterator[Any]:
-        hosts_ = hierarchical.HostMap(workers(len(requests))[rank], hosts)
+        hosts_ = hierarchical.HostMap(all_[rank], hosts)
         for each in hierarchical.FORMS[type(requests[rank])](requests[rank], hosts_, hierarchical.Ticket(0, 1)):
             if not isinstance(each, IntraHost):
                 if each.notes is not None:  # the weights of the others, as they would come
                     each.notes.update((source, 1.0) for source, _ in each.recvs)
                 yield each
 
-    def sent(rank: int) -> list[Any]:
-        return [buf for exchange in asked(rank) for _, buf in exchange.sends]
-
-    return [(sum(buf.nbytes for buf in sent(rank)), len(sent(rank))) for rank in range(len(requests))]
+    sent = [[buf for exchange in asked(rank) for _, buf in exchange.sends] for rank in range(len(requests))]
+    return [(sum(buf.nbytes for buf in each), len(each)) for each in sent]
 
 
 def test_a_script_knows_what_it_sends_between_hosts() -> None:

@@ -4,7 +4,7 @@ It ends the program when mpiexec goes, passes signals on, says on standard error
 with its exit code. Of a program that a signal killed, `die` makes a guard that SIGKILL killed, so that Open MPI
 tells the other ranks; `tell` makes the exit code 128 + signal. Where standard output is a pipe, as under MPICH,
 the program gets a terminal instead, so that lines come out one by one and whole. What the program has started and
-not ended is ended with it: mpiexec would wait for whoever holds its output.
+not ended is ended with it: mpiexec would wait for any process that holds its output.
 
 Its record is a file: the rank writes there that its run has begun, and that it heard of another rank's failure;
 the guard that it ends in order, which it does not where it is killed.

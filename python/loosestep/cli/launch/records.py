@@ -1,7 +1,7 @@
 """The launcher's folder: its guards' records, and the files of Open MPI's shared memory.
 
 A shell waits to remove it should the launcher be killed. If that is killed as well: the launcher holds a lock on
-the folder, so what is left over is known from what another uses, and whoever starts next removes it.
+the folder, so leftovers are told from folders in use, and the next launcher removes them.
 """
 
 from __future__ import annotations

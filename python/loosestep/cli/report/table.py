@@ -46,11 +46,11 @@ class Column:
         """Return a text such as '0.9712 ±.0032'."""
         if number is None:
             return ABSENT
-        told = self.shown(number.mean)
+        text = self.shown(number.mean)
         if self.spread and number.spread is not None:
-            decimals = len(told.partition(".")[2])
-            told += f" {sign}{f'{number.spread:.{decimals}f}'.removeprefix('0')}"
-        return told
+            decimals = len(text.partition(".")[2])
+            text += f" {sign}{f'{number.spread:.{decimals}f}'.removeprefix('0')}"
+        return text
 
 
 @dataclass(frozen=True)
@@ -145,14 +145,14 @@ def _cells(
 
 def notes(summaries: Sequence[Summary], how: Comparing, left_out: Sequence[str] = ()) -> list[str]:
     """Return the notes below a table: the meaning of its marks, and why methods have no numbers."""
-    told = _about_chance(summaries, how)
+    lines = _about_chance(summaries, how)
     if any(one.virtual for one in summaries):
-        told.append("virtual s: seconds of the simulator's clock; nobody waited for them")
+        lines.append("virtual s: seconds of the simulator's clock; nobody waited for them")
     for name in [one.strategy for one in summaries if one.linkless]:
-        told.append(f"{name}: its workers share one host's memory and send nothing, so it is not ranked")
+        lines.append(f"{name}: its workers share one host's memory and send nothing, so it is not ranked")
     if left_out:
-        told.append(f"no room in {how.width} columns for: {', '.join(left_out)} (--json has them)")
-    return [*told, *(problem for one in summaries for problem in one.problems())]
+        lines.append(f"no room in {how.width} columns for: {', '.join(left_out)} (--json has them)")
+    return [*lines, *(problem for one in summaries for problem in one.problems())]
 
 
 def _about_chance(summaries: Sequence[Summary], how: Comparing) -> list[str]:

@@ -40,7 +40,7 @@ Part = tuple[int, int]
 """How long a written part is, and its checksum."""
 
 KEEP = 2
-"""How many checkpoints stay, where nobody says."""
+"""How many checkpoints are kept by default."""
 
 
 class Folder:
@@ -63,7 +63,7 @@ class Folder:
         self.run, self.number = "", 0  # the run's id, and that of its last checkpoint
         self.kept: list[str] = []  # the folders of its checkpoints, newest first
         self.doubtful: list[str] = []  # the folders of those that could not be committed since the last
-        self.workers = int(signature["workers"])  # that wrote what is there
+        self.workers = int(signature["workers"])  # that wrote the checkpoint in the folder
         self.found: Manifest | None = None
         self.key = ""  # of its lock
         self.advice = advice
@@ -104,8 +104,8 @@ class Folder:
             disk.remove(path)
         except OSError as error:
             raise CheckpointError(
-                f"cannot write to {self.path}: {disk.reason(error)}; {since}use another folder, or see to room "
-                "and rights"
+                f"cannot write to {self.path}: {disk.reason(error)}; {since}use another folder, or check its "
+                "free space and rights"
             ) from error
 
     def check_own(self) -> None:
@@ -130,7 +130,7 @@ class Folder:
             raise CheckpointError(f"cannot write {self.path / 'lock'}: {disk.reason(error)}") from error
 
     def close(self) -> None:
-        """Let others write here."""
+        """Release the lock."""
         locking.release(self.key)
         self.key = ""
 
@@ -181,7 +181,7 @@ class Folder:
                 self.discard(folder)
 
     def check_there(self, name: str, written: Sequence[Part]) -> None:
-        """Refuse a checkpoint of which a part went elsewhere: nobody could go on from it."""
+        """Refuse a checkpoint of which a part was written elsewhere: no run could resume from it."""
         for rank, (size, _) in enumerate(written):
             part = self.part(name, rank)
             if not part.is_file() or part.stat().st_size != size:

@@ -59,7 +59,7 @@ def check(content: Facts) -> int:
 
 
 def read(path: Path) -> Manifest:
-    """Return what a file says. Raises Damaged for what nobody wrote so, CheckpointError for an unknown format."""
+    """Return the manifest in a file. Raises Damaged, or CheckpointError for an unknown format."""
     try:
         content = json.loads(disk.read(path))
         kind = content["format"]

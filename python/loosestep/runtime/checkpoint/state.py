@@ -66,7 +66,7 @@ def save_worker(
 ) -> Generator[Request, None, Part]:
     """Write one worker's part; rank 0's holds what is shared.
 
-    Raises Diverged where something in it is not finite: the checkpoint that is there is better.
+    Raises Diverged where something in it is not finite: the previous checkpoint is better.
     """
     worker = program.worker
     first = worker.rank == 0
@@ -163,7 +163,7 @@ def restore_state(
 
 
 def place(buffer: Buffer, saved: Buffer | None, name: str, where: str) -> None:
-    """Copy into the buffer that is there: addresses never change."""
+    """Copy into the existing buffer, since addresses never change."""
     check_place(buffer, saved, name, where)
     buffer[...] = saved
 

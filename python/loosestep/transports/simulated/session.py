@@ -54,7 +54,7 @@ class Simulated(Transport):
     latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
     center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
         pushes and pulls queue there in the order in which they arrive.
-    stragglers: the distribution of step durations: Constant(), LogNormal(), SlowWorker(), RandomPauses().
+    stragglers: the distribution of step durations, from `loosestep.stragglers`: Constant() by default.
     seed: of the durations (by default the run's).
     hosts: how many workers live on each host, in rank order; collectives are then two-level (each host folds,
         then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
@@ -350,7 +350,7 @@ class SimulatedSession(ManyWorkersSession):
             return max(self.time, request.request.due)
         child = self.taken(request)
         if child.done is not None:
-            return max(self.time, child.done)  # a quiesce point may have let others go ahead
+            return max(self.time, child.done)  # a synchronization point may have let others go ahead
         child.then = lambda done: self.at(done, process.rank, process)
         return None
 

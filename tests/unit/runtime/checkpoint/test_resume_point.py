@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loosestep.runtime.checkpoint.newest import choose
 from tests.unit.runtime.checkpoint.runs import each_strategy, go, newest, same, spoil
 from tests.unit.runtime.checkpoint.runs import quick_disk as quick_disk
 
@@ -17,6 +16,7 @@ import loosestep as ls
 from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint import disk
 from loosestep.runtime.checkpoint.folder import Folder
+from loosestep.runtime.checkpoint.resume_point import choose
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a part": (lambda run: spoil(newest(run) / "rank-00001.safetensors"), "rank-00001.safetensors is damaged"),

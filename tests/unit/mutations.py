@@ -1,0 +1,178 @@
+"""Small faults put into a copy of the source, one at a time: the unit tests of the module must find each.
+
+    python -m tests.unit.mutations            all of them
+    python -m tests.unit.mutations shards     those whose module or words hold a text
+
+Each is (module, what is there, what takes its place, the fault in words). The module's unit tests alone run
+against the copy; one that they let through is named, and so is one whose text the module no longer holds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "python" / "loosestep"
+
+
+class Mutation(NamedTuple):
+    """One fault."""
+
+    module: str
+    there: str
+    instead: str
+    words: str
+
+
+MUTATIONS = [
+    Mutation(
+        "lowering/collectives",
+        "for part in parts[1:]:",
+        "for part in reversed(parts[1:]):",
+        "a sum folds from the last rank to the first",
+    ),
+    Mutation(
+        "lowering/hierarchical",
+        "weight[0] = yield from collectives.all_reduce(among,",
+        "yield from collectives.all_reduce(among,",
+        "a host whose workers have no weight takes the leader's buffer all the same",
+    ),
+    Mutation(
+        "transports/mpi/mailbox",
+        "key = (source, header.kind, header.tag)",
+        "key = next((k for k in self.posted if k[:2] == (source, header.kind)), (source, header.kind, 0))",
+        "a message goes to any receive of its sender, whatever its tag",
+    ),
+    Mutation(
+        "transports/mpi/shards",
+        "low, high = self.edges(like.size)[self.mailbox.rank : self.mailbox.rank + 2]",
+        "low, high = self.edges(like.size + 1)[self.mailbox.rank : self.mailbox.rank + 2]",
+        "shards are cut one element too far",
+    ),
+    Mutation(
+        "transports/mpi/shards",
+        "if len(line) == 1:",
+        "if line:",
+        "changes are sent without waiting for the answer to the one before",
+    ),
+    Mutation(
+        "transports/mpi/liveness",
+        'if progress != self.progress or not all(state["waiting"] for state in states):',
+        "if progress != self.progress:",
+        "a worker that is busy passes for one that waits",
+    ),
+    Mutation(
+        "transports/attendance",
+        "self.waiting = [pair for pair in self.waiting if not pair[1].answer]",
+        "pass",
+        "those that were answered stay in the roll, and are answered again",
+    ),
+    Mutation(
+        "transports/mpi/departures",
+        "if self.failed is None:",
+        "if True:",
+        "the last failure is named instead of the first",
+    ),
+    Mutation(
+        "transports/mpi/session",
+        "if not begun:",
+        "if True:",
+        "every request for a stop begins the protocol again",
+    ),
+    Mutation(
+        "runtime/checkpoint/worker_file",
+        "if check != written[1]:",
+        "if False:",
+        "the checksum of a part is not compared",
+    ),
+    Mutation(
+        "runtime/program",
+        "(self.until is not None and clock >= self.until)",
+        "(self.until is not None and clock > self.until)",
+        "a stage ends one step too late",
+    ),
+    Mutation(
+        "runtime/plan",
+        "if self.halt_at is None:",
+        "if True:",
+        "a stop that was decided is decided again",
+    ),
+    Mutation(
+        "runtime/stage_switch",
+        "round(epoch * (steps_per_epoch or 1)) for epoch in accumulate(epochs)",
+        "round(epoch * (steps_per_epoch or 1)) for epoch in epochs",
+        "stages end after their own length instead of behind the one before",
+    ),
+    Mutation(
+        "transports/stopwatch",
+        "self._ahead[rank] -= perf_counter() - since",
+        "pass",
+        "a pause counts as time of the run",
+    ),
+]
+
+
+def mutated(mutation: Mutation, folder: Path) -> bool:
+    """Put the fault into a copy of the package; whether its text was there, once."""
+    shutil.copytree(PACKAGE, folder / "loosestep", ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "loosestep" / f"{mutation.module}.py"
+    text = file.read_text()
+    file.write_text(text.replace(mutation.there, mutation.instead))
+    return text.count(mutation.there) == 1
+
+
+def run_tests(module: str, package: Path) -> tuple[int, str]:
+    """The unit tests of a module against a copy of the package: exit code, and what pytest says last."""
+    tests = Path("tests/unit") / Path(module).parent / f"test_{Path(module).name}.py"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n0",
+        "--timeout=60",
+        "-p",
+        "no:cacheprovider",
+        str(tests),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONWARNINGS": "ignore"}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return ended.returncode, (failed or ended.stdout.splitlines() or [ended.stderr])[-1]
+
+
+def attempt(mutation: Mutation) -> bool:
+    """Whether the unit tests find it; says so in a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = mutated(mutation, Path(folder))
+        began = time.monotonic()
+        code, line = (
+            run_tests(mutation.module, Path(folder)) if there else (0, "the module does not hold its text")
+        )
+        found = code == 1
+    word = "found" if found else "NOT FOUND"
+    print(
+        f"{word:9}  {mutation.module}: {mutation.words} ({time.monotonic() - began:.0f} s)\n           {line}",
+        flush=True,
+    )
+    return found
+
+
+def main(text: str = "") -> int:
+    """Try all that hold the text; the exit code says whether one was let through."""
+    chosen = [each for each in MUTATIONS if text in f"{each.module} {each.words}"]
+    missed = [each for each in chosen if not attempt(each)]
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))
