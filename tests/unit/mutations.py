@@ -116,6 +116,118 @@ MUTATIONS = [
         "pass",
         "a pause counts as time of the run",
     ),
+    Mutation(
+        "transports/delayed",
+        "max(0.0, due.pop(request.request, 0.0) - clock())",
+        "due.pop(request.request, 0.0)",
+        "what was started is waited for as if it began when it is waited for",
+    ),
+    Mutation("transports/metered", "if worker.unmetered:", "if False:", "what is not metered is metered"),
+    Mutation(
+        "transports/failing",
+        "number == self.config.at_request",
+        "number == self.config.at_request + 1",
+        "a worker fails one request too late",
+    ),
+    Mutation(
+        "transports/matching",
+        "if into.size != content.size or into.dtype != content.dtype:",
+        "if into.dtype != content.dtype:",
+        "the size of a message is not compared",
+    ),
+    Mutation(
+        "transports/wrapper",
+        "self.inner.resume(rank, seconds)",
+        "pass",
+        "a wrapper keeps to itself where a resumed clock begins",
+    ),
+    Mutation(
+        "transports/simulated/network",
+        "self.center_in = self.delivered[source] = max(whole, sent + latency)",
+        "self.center_in = self.delivered[source] = whole",
+        "a push is at the center before its worker has sent it",
+    ),
+    Mutation(
+        "transports/mpi/queries",
+        "self.early.append((source, header, question))",
+        "pass",
+        "a question that comes too early is dropped",
+    ),
+    Mutation(
+        "transports/mpi/channel",
+        "while self.waiting and self.in_flight < IN_FLIGHT:",
+        "while self.waiting:",
+        "all parts of a payload are begun at once",
+    ),
+    Mutation(
+        "transports/mpi/progress",
+        "operation.then = partial(self.ready.append, continuation)",
+        "pass",
+        "what was started does not go on",
+    ),
+    Mutation(
+        "transports/mpi/collective_slots",
+        "while self.number in self.entered:",
+        "while self.number in self.entered and len(self.entered) < 2:",
+        "a collective waits for those behind it to leave",
+    ),
+    Mutation(
+        "lowering/costs",
+        "* itemsize, 2 * (n - 1)",
+        "* itemsize, 2 * n",
+        "a reduction is said to send two messages more",
+    ),
+    Mutation("lowering/lowering", "self.tags[group] += 1", "pass", "collectives that run at once have one tag"),
+    Mutation("lowering/staging", "part.send()", "pass", "what came is not copied back to the device"),
+    Mutation(
+        "runtime/checkpoint/disk",
+        "    move(draft, path)\n    settle(path.parent)",
+        "    move(draft, path)",
+        "the name of a file is not waited for",
+    ),
+    Mutation(
+        "runtime/checkpoint/folder", "if folder.name not in self.kept:", "if False:", "older checkpoints stay"
+    ),
+    Mutation(
+        "runtime/checkpoint/locking",
+        "if mine.alone and alone:",
+        "if False:",
+        "two runs of a process write to one folder",
+    ),
+    Mutation(
+        "runtime/checkpoint/manifest",
+        'if content.pop("check") != check(content):',
+        'if content.pop("check") is None:',
+        "the checksum of a manifest is not compared",
+    ),
+    Mutation(
+        "runtime/checkpoint/resize", "offset / totals[name]", "offset", "a mean is not divided by its weights"
+    ),
+    Mutation(
+        "runtime/checkpoint/state",
+        'session.resume(worker.rank, float(facts["seconds"]))',
+        "pass",
+        "a resumed clock begins at zero",
+    ),
+    Mutation(
+        "runtime/signals",
+        "if original.here and not asked:",
+        "if not asked:",
+        "a forked copy heeds a signal as if it were the run",
+    ),
+    Mutation("runtime/model", "worker.samples += count", "pass", "samples of a round are not counted"),
+    Mutation(
+        "runtime/user_loop",
+        "self.connection.meter.waiting -= spent",
+        "pass",
+        "time in the user's code counts as waiting",
+    ),
+    Mutation(
+        "runtime/result",
+        "max(column) if name in most else sum(column)",
+        "sum(column)",
+        "steps of processes are added",
+    ),
 ]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from loosestep import _core
 from loosestep.sparse import mf_device
 from loosestep.sparse.factor_table import Table
+from loosestep.sparse.mf_device import Visit
 from loosestep.sparse.parameters import threads
-from loosestep.sparse.ratings import Floats, Ratings, Visit
+from loosestep.sparse.ratings import Floats, Ratings
 
 USER_BYTES, ITEM_BYTES = 128 << 10, 512 << 10
 """Factors that a cell of the grid touches: together below a second-level cache."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,9 +13,6 @@ from loosestep.sparse.validation import sound
 
 Index: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]
-Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
-"""One epoch: its rate and number to the sum of squared errors and how many ratings it visited."""
-
 MOST = 2**32 - 1
 """Users or items."""
 

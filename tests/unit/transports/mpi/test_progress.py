@@ -304,3 +304,29 @@ def test_a_forked_copy_may_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getpid", lambda: 41)
     with pytest.raises(RuntimeError, match=r"process 41 is a copy \(os.fork\)"):
         one.calls.until("nothing", lambda: True)
+
+
+@pytest.mark.parametrize("at", range(0, 12, 2))
+@pytest.mark.parametrize("gone", [1, 2])
+def test_a_rank_that_dies_at_any_point_is_named_and_nothing_waits_for_ever(
+    at: int, gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sent before may be enough for the others; else they say who is dead."""
+    all_ = blocking(3, monkeypatch, heartbeat_timeout=3.0)
+    bufs = beginnings(3)
+    wanted = reduced("sum", bufs)
+    for node in all_[1:]:
+        node.start(AllReduce(bufs[node.rank], "sum"))
+    asked = AllReduce(bufs[0], "sum")
+    mine = all_[0].engine.start(Script(asked, all_[0].lowering.lower([asked])), all_[0].worker)  # type: ignore[arg-type]
+    turn(all_, at)
+    all_[0].net.gone.add(gone)
+    began = all_[0].net.clock.now
+    try:
+        all_[0].calls.finish(mine, asked)
+    except TimedOut as error:
+        words = f"for worker {gone}, which shows no sign of life (dead, stopped, or cut off)"
+        assert str(error) == f"worker 0 waited 3 s at {asked} {words}"  # noqa: PT017
+        assert all_[0].net.clock.now - began < 6
+    else:
+        assert bufs[0].tobytes() == wanted.tobytes()  # type: ignore[union-attr]
