@@ -18,7 +18,7 @@ PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = "# compiled only: "
 FRAGMENTS = {DOCS / "torch.md"}  # whose blocks are parts of the reader's loop
-PLACES = (ROOT, ROOT / "python" / "loosestep", DOCS)
+PLACES = (ROOT, ROOT / "python" / "loosestep", DOCS, ROOT / "csrc", ROOT / "csrc" / "models")
 FILE = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|hpp|cpp|cu|cuh|sh|pyi)|(?:[\w.-]+/)+)`")
 PATHS = sorted([DOCS / "design.md", DOCS / "concepts.md", DOCS / "cuda.md", *DOCS.glob("decisions/*.md")])
 

@@ -10,6 +10,7 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
+from loosestep.foundation.errors import WorkerFailed
 
 PROBLEM = quadratics()
 TRANSPORTS = [in_turn(4), ls.Threads(4)]
@@ -58,7 +59,7 @@ def test_workers_make_as_many_steps_as_they_are_told_and_count_alike(on: ls.Thre
 def test_steps_must_fit_the_period_and_the_workers() -> None:
     with pytest.raises(ValueError, match=r"^every number in steps must be in 1 .. 4, got 5$"):
         ls.LocalSGD(4, steps=(5, 1))
-    with pytest.raises(ls.errors.WorkerFailed, match=r"a number for each of 4 workers, got \(4, 1\)"):
+    with pytest.raises(WorkerFailed, match=r"a number for each of 4 workers, got \(4, 1\)"):
         trace(ls.LocalSGD(4, steps=(4, 1)), PROBLEM, 8)
 
 

@@ -18,6 +18,7 @@ import loosestep as ls
 from loosestep.cli import machine_info
 from loosestep.cli.commands import all_of_kind, main
 from loosestep.cli.compared_methods import STORY
+from loosestep.foundation.errors import WorkerFailed
 from loosestep.requests import Buffer
 from loosestep.runtime import banner
 
@@ -397,7 +398,7 @@ def test_a_worker_that_raises_is_a_failure_that_names_it(command: object, rows: 
 
 
 def test_debug_shows_where_an_error_came_from(rows: Path) -> None:
-    with pytest.raises(ls.errors.WorkerFailed):
+    with pytest.raises(WorkerFailed):
         main(["train", "--strategy", "EASGD", "--data", str(rows), "--on", "Failing(Threads(2))", "--debug"])
 
 

@@ -23,6 +23,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.strategies.base import Need  # noqa: E402
 
 EACH = pytest.mark.parametrize("strategy", [ls.LocalSGD(2), ls.AllReduceSGD(), ls.EASGD(2)], ids=repr)
 
@@ -81,7 +82,7 @@ def test_what_is_gone_is_not_open() -> None:
 def test_copies_of_a_model_carry_nothing(strategy: ls.Strategy) -> None:
     net = mlp()
     optimizer = parallel(net, strategy)
-    sampler = iter(optimizer.shard(32, 8) if optimizer.needs & {"own_batches"} else [0, 1])
+    sampler = iter(optimizer.shard(32, 8) if optimizer.needs & {Need.GLOBAL_BATCHES} else [0, 1])
     next(sampler)
     step(net, optimizer)
     assert optimizer.worker.computing > 0, "times are measured from the forward pass"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loosestep.requests import Request
     from loosestep.strategies.base import Strategy
 
-ASKED = 1024  # workers whose first round is dry-run
+ASKED = 256  # workers whose first round is dry-run
 SAMPLED = 64  # of the members of a collective
 
 
@@ -107,7 +107,7 @@ def span(values: Sequence[float], told: Callable[[Any], str]) -> str:
 
 
 def dry_runs(strategy: Strategy, size: int, itemsize: int = 8) -> list[DryRun]:
-    """Return what every worker asks for in its first round; of more than 1024 workers, every so many-th."""
+    """Return what every worker asks for in its first round; of more than 256 workers, every so many-th."""
     dtype = np.dtype(np.float32 if itemsize <= 4 else np.float64)
     return [dry_run(strategy, rank, size, dtype) for rank in range(0, size, -(-size // ASKED))]
 

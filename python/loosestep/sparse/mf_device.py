@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from loosestep.cuda.launch import cupy
 
 if TYPE_CHECKING:
     from loosestep.sparse.factor_table import Table
-    from loosestep.sparse.mf_trainer import Visit
     from loosestep.sparse.ratings import Floats, Ratings
+
+Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
+"""Rate and number of an epoch to its sum of squared errors and how many ratings it visited."""
 
 WARPS = 1024
 """That take ratings at once, where n_threads does not say."""

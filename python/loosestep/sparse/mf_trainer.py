@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from loosestep import _core
 from loosestep.sparse import mf_device
 from loosestep.sparse.factor_table import Table
+from loosestep.sparse.mf_device import Visit
 from loosestep.sparse.parameters import threads
 from loosestep.sparse.ratings import Floats, Ratings
 
@@ -19,10 +19,6 @@ USER_BYTES, ITEM_BYTES = 128 << 10, 512 << 10
 
 LEAST = 2_000
 """Ratings that a cell should have, so that its rows are used again before they leave the cache."""
-
-
-Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
-"""Rate and number of an epoch to its sum of squared errors and how many ratings it visited."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class SGP(Strategy):
     Columns of P sum to 1, so that sum_i x_i and sum_i w_i are conserved; w begins at 1, and z corrects for the
     workers that are read more than others. The gradient is taken at z, and the local optimizer moves x. On a
     doubly stochastic graph w stays 1 and is not sent, and SGP is adapt-then-combine D-PSGD. The consensus is
-    mean_i x_i. Mixing weights stay as they are when a worker's data ends; it then adds no gradient.
+    mean_i x_i. Mixing weights stay as they are when a worker's data ends; it then adds no gradient. With another
+    number of workers all begin at mean_i z_i, which on a doubly stochastic graph is the same.
 
     topology: which workers read which, a doubly or column-stochastic `Topology`; it may change from step to step.
 

@@ -147,8 +147,7 @@ class Parallel(torch.optim.Optimizer):
     def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
         if self.layout.away or not self.model.arrive(slot) or self.size == 1:  # one alone has nothing to send
             return
-        begins = type(self.loop.pending) is RollCall  # a round, which may read the parameters
-        with self.model.flat() if begins else nullcontext():
+        with self.model.flat() if type(self.loop.pending) is RollCall else nullcontext():  # rounds read parameters
             self.loop.perform_early(self.model.may_perform)
 
     def _forward(self, model: nn.Module, arguments: Any) -> None:

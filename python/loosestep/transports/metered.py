@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loosestep.lowering.costs import COSTS, Cost
-from loosestep.requests import Compute, Request
+from loosestep.lowering.requests import Script
+from loosestep.requests import Compute, Exchange, Request
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.serial import Serial
 from loosestep.transports.wrapper import WrappedSession, Wrapper
@@ -55,10 +56,17 @@ class Meter:
                 tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), COSTS.get(kind)
             tally, cost = tallies[kind]
             tally[0] += 1
-            if cost is not None:
+            asked: Any = request
+            if kind is Exchange:  # what all others are lowered to says itself what it sends
+                nbytes, messages = sum([buf.nbytes for _, buf in asked.sends]), len(asked.sends)
+            elif kind is Script and asked.sent is not None:
+                nbytes, messages = asked.sent
+            elif cost is not None:
                 nbytes, messages = cost(request, rank, size)
-                tally[1] += messages
-                tally[2] += nbytes
+            else:
+                continue
+            tally[1] += messages
+            tally[2] += nbytes
 
 
 @dataclass(frozen=True, repr=False)
