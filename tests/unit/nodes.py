@@ -86,7 +86,7 @@ def turn(all_: Sequence[Node], times: int = 1) -> None:
             node.engine.progress()
 
 
-def until(all_: Sequence[Node], ready: Callable[[], bool], most: int = 2000) -> None:
+def until(all_: Sequence[Node], ready: Callable[[], bool], most: int = 500) -> None:
     """Turn until something is so."""
     for _ in range(most):
         if ready():
