@@ -56,6 +56,7 @@ class HostMap:
         self.leaders = tuple(host[0] for host in hosts)
         self.host = self.host_of(worker.rank)
         self.is_leader = worker.rank == self.host[0]
+        self.costs: dict[object, tuple[int, int]] = {}  # of requests by kind and size
 
     def host_of(self, rank: int) -> Group:
         """Return the ranks that share a host with `rank`, itself included."""
@@ -138,6 +139,15 @@ def cost(request: Request, hosts: HostMap) -> tuple[int, int]:
     """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
     if not hosts.is_leader:
         return 0, 0
+    buf = getattr(request, "piece", None) if isinstance(request, AllGather) else getattr(request, "buf", None)
+    key = type(request), None if buf is None else (buf.size, buf.itemsize), getattr(request, "root", None)
+    if key not in hosts.costs:  # every round asks for the same
+        hosts.costs[key] = leaders_cost(request, hosts)
+    return hosts.costs[key]
+
+
+def leaders_cost(request: Request, hosts: HostMap) -> tuple[int, int]:
+    """Return (bytes, messages) that a leader sends to the others."""
     if isinstance(request, AllGather):
         others = len(hosts.hosts) - 1
         return others * len(hosts.host) * request.piece.nbytes, others
