@@ -117,6 +117,7 @@ OTHER = {
     "warm_start": True,
     "epsilon": 3,
 }
+ELSEWHERE = {"device"}  # which needs a GPU: tests/cuda/test_estimators.py
 OPTIONS = [(kind, name) for kind in KINDS for name in kind().get_params()]
 
 
@@ -125,7 +126,7 @@ def change_of(kind: Any, name: str) -> Any:
     return change[kind] if isinstance(change, dict) else change
 
 
-@pytest.mark.parametrize(("kind", "name"), OPTIONS)
+@pytest.mark.parametrize(("kind", "name"), [each for each in OPTIONS if each[1] not in ELSEWHERE])
 def test_an_option_that_is_set_between_blocks_counts_from_then_on(kind: Any, name: str) -> None:
     change = change_of(kind, name)
     needs = change.needs if isinstance(change, Change) else {}

@@ -69,10 +69,11 @@ CHANGES: dict[str, Any] = {
     "verbose": (True, {}),
 }
 UNSEEN = {"verbose", "adds", "rotation_seconds"}  # in the weights of one thread; see the tests below
+ELSEWHERE = {"device"}  # which needs a GPU: tests/cuda/test_estimators.py
 OPTIONS = [(kind, name) for kind in KINDS for name in kind().get_params()]
 
 
-@pytest.mark.parametrize(("kind", "name"), OPTIONS)
+@pytest.mark.parametrize(("kind", "name"), [each for each in OPTIONS if each[1] not in ELSEWHERE])
 def test_an_option_that_is_set_between_blocks_counts_or_is_refused(kind: Any, name: str) -> None:
     value, how = CHANGES[name]
     if kind is not MatrixFactorization and name == "n_threads":
