@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.harness import Contestant, Options, Row, measure
-from bench.steps import unfused
+from bench.ops_cases import unfused
 from loosestep import _core, ops
 from loosestep.foundation import buffers
 

@@ -18,9 +18,7 @@ from torch import nn
 import loosestep as ls
 import loosestep.torch
 from bench.ranks import processor, settle
-
-STEPS = 10
-"""A call: as many steps as the period of those that meet now and then."""
+from bench.torch_cases import CASES, STEPS
 
 STRATEGIES: dict[str, ls.Strategy] = {
     str(each): each for each in (ls.AllReduceSGD(), ls.LocalSGD(STEPS), ls.EASGD(STEPS), ls.CDSGD())
@@ -60,7 +58,6 @@ def wrapper(name: str) -> Callable[[nn.Module, Any], Wrapped]:
 
 def steps(case: str, name: str, rank: int) -> Callable[[], float]:
     """Some steps; returns the last loss."""
-    from bench.torch_step import CASES
 
     make, shape = CASES[case]
     torch.manual_seed(0)

@@ -27,36 +27,11 @@ import loosestep as ls
 import loosestep.torch
 from bench.collectives import Group, listening, started
 from bench.harness import Elsewhere, Options, Row, Sample, measure
-from bench.torch_ranks import RIVALS, STEPS
+from bench.torch_cases import ADDED, CASES, STEPS
+from bench.torch_ranks import RIVALS
 from bench.torch_ranks import STRATEGIES as WITH_OTHERS
 
 STRATEGIES = (ls.AllReduceSGD(), ls.LocalSGD(10), ls.EASGD(10), ls.SyncEASGD(10), ls.CDSGD(), ls.Downpour(10))
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 128), nn.Linear(128, 10)
-    )
-
-
-def cnn() -> nn.Module:
-    return nn.Sequential(
-        *(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(32 * 25, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-
-
-def tiny() -> nn.Module:
-    return nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))  # as many tensors as the first
-
-
-ALONE = "MLP of 288 parameters, batch 64"  # what is added, without the noise of a network
-CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "MLP of 2.0 M parameters, batch 64": (mlp, (64, 784)),
-    "CNN of 0.11 M parameters, batch 64": (cnn, (64, 1, 28, 28)),
-}
-ADDED = {"MLP of 2.0 M parameters, batch 64": CASES["MLP of 2.0 M parameters, batch 64"], ALONE: (tiny, (64, 8))}
 
 
 def rows(options: Options) -> Iterator[Row]:

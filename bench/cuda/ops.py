@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.cuda.events import OnCard, sets_of
 from bench.harness import Options, Row, measure
-from bench.steps import unfused
+from bench.ops_cases import unfused
 from loosestep import _core, ops
 from loosestep.cuda import device
 from loosestep.cuda.launch import cupy

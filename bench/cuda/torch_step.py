@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from bench.harness import Options, Row, measure
-from bench.torch_ranks import STEPS
-from bench.torch_step import CASES, STRATEGIES, check, loop
+from bench.torch_cases import CASES, STEPS
+from bench.torch_step import STRATEGIES, check, loop
 from loosestep import ops
 from loosestep.cuda import device
 from loosestep.foundation.buffers import here

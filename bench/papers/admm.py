@@ -14,8 +14,9 @@ import numpy as np
 
 import loosestep as ls
 from bench.papers.drawing import Curves
-from bench.papers.study import Contender, Point, Run, Study
+from bench.papers.study import Study
 from bench.papers.tables import Column, Plain, last
+from bench.papers.types import Contender, Point, Run
 
 ALPHA, RATE = 2.5e-3, 1e-3
 

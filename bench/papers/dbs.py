@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import loosestep as ls
 from bench.papers.drawing import Curves
-from bench.papers.study import Contender, Study
+from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, SECONDS, TRAINING_LOSS, Column, Plain
+from bench.papers.types import Contender
 from loosestep.transports.simulated.stragglers import Stragglers
 
 WORKERS: dict[str, Stragglers] = {

@@ -17,8 +17,9 @@ from typing import Any
 
 import loosestep as ls
 from bench.papers.drawing import Ends
-from bench.papers.study import Contender, Point, Run, Study, batches, point, rows_of, train
+from bench.papers.study import Study, batches, point, rows_of, train
 from bench.papers.tables import ACCURACY, Across, Column, last
+from bench.papers.types import Contender, Point, Run
 from loosestep.transports.base import Transport
 
 PERIOD, VIRTUAL_STEP, REAL_STEP = 8, 1e-3, 20e-3

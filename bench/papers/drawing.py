@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.papers.tables import ACCURACY, Column, Found, values
-
-if TYPE_CHECKING:
-    from bench.papers.study import Contender, Run
+from bench.papers.tables import ACCURACY, Column, values
+from bench.papers.types import Contender, Found, Picture, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 DASHES = ("-", "--", ":", "-.")
@@ -30,24 +27,6 @@ NAMES = {
 }
 LOGARITHMIC = ("bytes",)
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
-
-
-class Picture(ABC):
-    """Draws a row of axes for each panel."""
-
-    legend: ClassVar[bool] = True
-
-    def height(self, part: Found) -> float:
-        """Inches of a row."""
-        return 3.6
-
-    @abstractmethod
-    def columns(self) -> int:
-        """Axes in a row."""
-
-    @abstractmethod
-    def draw(self, axes: Sequence[Any], found: Found) -> None:
-        """Draw one panel's contenders."""
 
 
 def style(number: int) -> dict[str, Any]:

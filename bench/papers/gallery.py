@@ -12,8 +12,9 @@ from dataclasses import MISSING, fields
 
 import loosestep as ls
 from bench.papers.drawing import Dots
-from bench.papers.study import Contender, Study
+from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, COLUMNS, Column, Plain, first_at
+from bench.papers.types import Contender
 
 ON = ls.Simulated(4, latency=1e-4, bandwidth=1.25e8, stragglers=ls.stragglers.LogNormal(0.3))
 

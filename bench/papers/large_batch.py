@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import loosestep as ls
 from bench.papers.drawing import Ends
-from bench.papers.study import Contender, Study
+from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, Across, Column, first_at
+from bench.papers.types import Contender
 from loosestep.optimizers import Optimizer
 
 ROWS, EPOCHS, LEAST, REFERENCE, TARGET = 8192, 8, 100, 64, 0.8

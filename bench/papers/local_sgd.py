@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import loosestep as ls
 from bench.papers.drawing import Ends
-from bench.papers.study import Contender, Study
+from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, SENT, TEST_LOSS, Across
+from bench.papers.types import Contender
 
 STEPS = 2000
 PERIODS = (1, 4, 16, 64, 256)

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.papers.drawing import draw
-from bench.papers.study import Contender, Run, Study
-from bench.papers.tables import ACCURACY, Found, cell
+from bench.papers.study import Study
+from bench.papers.tables import ACCURACY, cell
+from bench.papers.types import Contender, Found, Run
 
 
 @dataclass

@@ -18,8 +18,9 @@ from typing import Any
 
 import loosestep as ls
 from bench.papers.drawing import Curves
-from bench.papers.study import Contender, Study
+from bench.papers.study import Study
 from bench.papers.tables import COLUMNS, Column, Plain, first_at
+from bench.papers.types import Contender
 from loosestep.models import MLP
 
 ROWS, STEPS = 6000, 6000

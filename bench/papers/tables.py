@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:
-    from bench.papers.study import Contender, Point, Run
+from bench.papers.types import Found, Point, Run, Table
 
-Found: TypeAlias = "Mapping[Contender, Sequence[Run]]"
 ABSENT = "-"
 
 
@@ -60,13 +56,6 @@ def cell(column: Column, runs: Sequence[Run]) -> str:
     spread = stdev(there) if len(there) > 1 else 0.0
     shown = f"{mean(there):{column.form}}"
     return f"{shown} ± {spread:.2g}" if spread > 0 else shown
-
-
-class Table(ABC):
-    """Turns what was found into lines of markdown."""
-
-    @abstractmethod
-    def lines(self, found: Found) -> Iterator[str]: ...
 
 
 def row(cells: Sequence[str]) -> str:

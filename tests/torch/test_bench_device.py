@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from bench.cuda import torch_step
 from bench.harness import Options
-from bench.torch_step import tiny
+from bench.torch_cases import tiny
 from tests.torch.emulated_device import emulated_device
 
 from loosestep.cuda import device
