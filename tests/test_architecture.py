@@ -195,7 +195,9 @@ def test_run_alone_joins_strategy_model_and_transport() -> None:
     joining = []
     for file in FILES:
         seen = set(inner(file))
-        if "runtime.model" in seen and {"lowering", "transports"} <= {module.split(".")[0] for module in seen}:
+        if "runtime.numpy_model" in seen and {"lowering", "transports"} <= {
+            module.split(".")[0] for module in seen
+        }:
             joining.append(name(file))
     assert joining == ["runtime.run"]
 

@@ -15,8 +15,8 @@ namespace loosestep::shared {
 
 using Ticket = std::uint64_t;
 
-// Elements of a chunk: so many that claiming one costs nothing in comparison, so few that helpers who come
-// late find work.
+// Elements of a chunk: so many that claiming one costs nothing in comparison, few enough that threads which
+// join late still find work.
 inline constexpr std::size_t chunk_size = 32 * 1024;
 
 inline std::size_t chunks_of(std::size_t size) { return (size + chunk_size - 1) / chunk_size; }

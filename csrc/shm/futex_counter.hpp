@@ -21,7 +21,7 @@ using shared::Clock;
 using Word = std::atomic<std::uint32_t>;
 static_assert(Word::is_always_lock_free && sizeof(Word) == sizeof(std::uint32_t));
 
-// Sleep no longer at once: the process that should wake us may have been killed, and abort() wakes nobody.
+// The longest single sleep: the process that should wake this one may have been killed, and abort() wakes none.
 inline constexpr std::chrono::nanoseconds longest_sleep = std::chrono::milliseconds(20);
 
 inline long futex(Word& word, int what, std::uint32_t value, const timespec* timeout) {

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.transports.mpi.between_hosts import Messages
 from loosestep.transports.mpi.mailbox import Mailbox
+from loosestep.transports.mpi.multi_host import Messages
 from loosestep.transports.mpi.session import MPISession
 from loosestep.transports.mpi.shards import Shards
 from loosestep.transports.mpi.wire import FORMAT, Header, Wire, pack, unpack

@@ -216,7 +216,7 @@ MUTATIONS = [
         "if not asked:",
         "a forked copy heeds a signal as if it were the run",
     ),
-    Mutation("runtime/model", "worker.samples += count", "pass", "samples of a round are not counted"),
+    Mutation("runtime/numpy_model", "worker.samples += count", "pass", "samples of a round are not counted"),
     Mutation(
         "runtime/user_loop",
         "self.connection.meter.waiting -= spent",

@@ -94,8 +94,7 @@ template <class F> PyObject* translate_exceptions(F&& f) {
   return nullptr;
 }
 
-// The signature of METH_FASTCALL
-// METH_KEYWORDS.
+// The signature of METH_FASTCALL | METH_KEYWORDS.
 using Function = PyObject* (*)(PyObject* self, ArgVector args, Py_ssize_t count, PyObject* keywords);
 // Add a built-in function to the module. `document` can set its docstring later.
 void add_function(py::module_& m, const std::string& name, const std::string& parameters, Function function);

@@ -63,9 +63,7 @@ struct Slope {
 
 template <Loss loss> HD Slope slope(float p, float y) {
   if constexpr (loss == squared) return {0.5 * (double(p) - y) * (double(p) - y), p - y};
-  // exp(-
-  // margin
-  // ) does not overflow
+  // exp(-|margin|) does not overflow
   const float margin = y * p, e = __builtin_expf(margin < 0 ? margin : -margin);
   const float wrong = margin < 0 ? 1 / (1 + e) : e / (1 + e);
   return {__builtin_log1p(double(e)) - (margin < 0 ? double(margin) : 0.0), -y * wrong};

@@ -6,11 +6,7 @@
 // change has the weight s = (1 - rho^n) / (n (1 - rho)): 1 for a coordinate that hardly moves, the mean's 1/n
 // for one that has converged. This is approximated by s = 1/n + (1 - 1/n) / (1 + n length h / 2), which has
 // the same limits and the same slope at 0. The curvature h of a coordinate is the loss's largest curvature
-// times the coupling, the mean of
-// x_j
-// sum_i
-// x_i
-// over the rows: a row sum of the Hessian, so that the effect of features together is included. It is a
+// times the coupling, the mean of |x_j| sum_i |x_i| over the rows: a row sum of the Hessian, so that the effect of features together is included. It is a
 // bound, reached where all signs agree and all examples are where the loss is most curved; with a tenth of it
 // two threads had the objective of one, and eight did not overshoot (docs/results/hogwild.md).
 #pragma once

@@ -1,7 +1,5 @@
 // The effect of regularization on a weight over several steps of sizes eta_1 + ... + eta_k = length:
-//   w <- sign(w) max(0,
-// w
-// exp(-l2 length) - l1 length)
+//   w <- sign(w) max(0, |w| exp(-l2 length) - l1 length)
 // L2 is (1 - eta_1 l2) (1 - eta_2 l2) ... in the limit of small steps; L1 is by truncated gradients
 // (Langford, Li, Zhang 2009).
 #pragma once

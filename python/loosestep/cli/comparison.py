@@ -16,8 +16,8 @@ from loosestep.cli import blas_threads
 from loosestep.cli.compared_methods import FACTORS, FAMILIAR, Contender, at_rates, rate_column
 from loosestep.cli.report import plot
 from loosestep.cli.report.files import Lines, write_tensors
-from loosestep.cli.report.outcome import Outcome, line
 from loosestep.cli.report.progress import RunDisplay, TableDisplay
+from loosestep.cli.report.run_record import Outcome, line
 from loosestep.cli.report.summary import Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.foundation.errors import Diverged, LoosestepError

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loosestep.models import Classifier, Model
     from loosestep.optimizers import Optimizer
     from loosestep.optimizers.schedules import Scaling
-    from loosestep.runtime.model import Batches
+    from loosestep.runtime.numpy_model import Batches
     from loosestep.runtime.result import Progress, Result
     from loosestep.strategies.base import Strategy
     from loosestep.transports.base import Transport

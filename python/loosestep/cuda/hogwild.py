@@ -121,14 +121,14 @@ def not_below_0(**given: float) -> None:
 
 
 def one_of(name: str, given: str, known: tuple[str, ...]) -> int:
-    """Return the number of a word."""
+    """Return the index of `given` in `known`."""
     if given not in known:
         raise ValueError(f"hogwild: {name} must be one of {', '.join(known)}, got {given!r}")
     return known.index(given)
 
 
 def way(adds: str) -> str:
-    """Return the kernel's word for it."""
+    """Return the template argument for `adds`."""
     return ("Racy", "Exact")[one_of("adds", adds, ("racy", "exact"))]
 
 

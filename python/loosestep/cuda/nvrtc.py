@@ -119,7 +119,7 @@ class Compiler:
         return log
 
     def told(self, name: str, made: c_void_p) -> bytes:
-        """Return what a program holds: its log, its code."""
+        """Return the log or the code of a program."""
         size = c_size_t()
         self.call(f"Get{name}Size", made, byref(size))
         room = ctypes.create_string_buffer(size.value)

@@ -2,7 +2,7 @@
 
 from loosestep.data.dataset import Dataset
 from loosestep.data.global_batch import GlobalBatch, GrowingBatch, global_batches
-from loosestep.data.loading import find, load, names
+from loosestep.data.named_sets import find, load, names
 from loosestep.data.sharding import shards, steps_per_epoch
 
 __all__ = [

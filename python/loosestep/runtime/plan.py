@@ -33,13 +33,13 @@ def evaluate_nothing(program: Any, step: int) -> bool:
 
 
 def save_nothing(program: Any, step: int) -> Generator[Request, None, bool]:
-    """Ask for nothing, and return that nothing failed."""
+    """Yield no request; return False: nothing failed."""
     yield from ()
     return False
 
 
 def commit_nothing(program: Any, step: int, failed: bool) -> Iterator[Request]:
-    """Ask for nothing."""
+    """Yield no request."""
     return iter(())
 
 

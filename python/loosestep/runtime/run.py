@@ -20,7 +20,7 @@ from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, c
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.manager import CheckpointManager
 from loosestep.runtime.checkpoint.state import understood
-from loosestep.runtime.model import Batches, Feed, GradientFunction, NumpyModel
+from loosestep.runtime.numpy_model import Batches, Feed, GradientFunction, NumpyModel
 from loosestep.runtime.plan import Plan
 from loosestep.runtime.program import Program
 from loosestep.runtime.result import (

@@ -147,9 +147,9 @@ class Loop:
     # --- performing requests -----------------------------------------------------------------------------
 
     def perform(self) -> None:
-        """Perform what is pending.
+        """Perform the pending request.
 
-        How far the round is, checkpoints must know: its local steps, and whether it was local steps alone.
+        Count the round's local steps, and note whether it had only local steps: checkpoints need both.
         """
         request: Any = self.pending
         kind = type(request)

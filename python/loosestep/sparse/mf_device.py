@@ -18,7 +18,7 @@ Visit: TypeAlias = Callable[[float, int], tuple[float, int]]
 """Rate and number of an epoch to its sum of squared errors and how many ratings it visited."""
 
 WARPS = 1024
-"""That take ratings at once, where n_threads does not say."""
+"""The default number of warps that take ratings at once."""
 NEEDED = {
     "schedule": "backoff",
     "algorithm": "hogwild",

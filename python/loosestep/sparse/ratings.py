@@ -14,7 +14,7 @@ from loosestep.sparse.validation import sound
 Index: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float32]
 MOST = 2**32 - 1
-"""Users or items."""
+"""The largest number of users or of items."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Beginning:
     """The initial model of all workers, the same in every process."""
 
     ratings: Ratings
-    """Less the mean."""
+    """Ratings minus their mean."""
     mean: float
     tables: tuple[Table, Table]
     l2: float

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SHORT, GAIN = 25, 2.0
-"""In rounds of at least so many local steps outer momentum does no harm; in shorter ones up to this gain."""
+"""Outer momentum is safe in rounds of SHORT or more local steps; in shorter rounds, up to a gain of GAIN."""
 
 
 class State(SimpleNamespace):

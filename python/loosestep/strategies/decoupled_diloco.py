@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 DEGENERATE = 1e-6
-"""Shorter than this, directions of length 1 have no mean that rounding did not make."""
+"""If the mean of unit directions is shorter than this, it is rounding error."""
 
 NEVER = -1
 

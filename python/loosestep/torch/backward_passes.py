@@ -17,7 +17,7 @@ MEANWHILE = (
     "a loss that only passes through this model, as a GAN's generator's through its discriminator, leaves no "
     "gradient here with model.requires_grad_(False) before its backward() and model.requires_grad_(True) after it"
 )
-"""Advice about gradients that nobody wants."""
+"""Advice on how to avoid gradients in a model that a loss only passes through."""
 
 RECOMPUTED = (
     "torch.utils.checkpoint(use_reentrant=True) runs a backward pass of its own for each part that it recomputes, "

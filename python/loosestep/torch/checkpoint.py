@@ -24,8 +24,8 @@ from loosestep.runtime.checkpoint.state import check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
 from loosestep.torch.agreement import Agreement
 from loosestep.torch.flat import plain
+from loosestep.torch.run_state import check_identity, restored, saved
 from loosestep.torch.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
-from loosestep.torch.state_dict import check_identity, restored, saved
 from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ class Casts:
         try:
             yield
         except BaseException:
-            self.is_flat = False  # a failed GPU would refuse the copy, and what arrived in part is worth none
+            self.is_flat = False  # no copy back: the GPU may have failed, and partial results are useless
             raise
         self.from_flat()
 

@@ -28,9 +28,9 @@ from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
+from loosestep.torch.run_state import own_part, restored, saved
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
-from loosestep.torch.state_dict import own_part, restored, saved
 from loosestep.torch.step_model import Moments, TorchModel
 from loosestep.torch.tracked_parameters import TrackedParameters
 from loosestep.transports.matching import build
@@ -268,7 +268,8 @@ class Parallel(torch.optim.Optimizer):
     def _step_supports_amp_scaling(self) -> bool:
         """Average the gradients, and tell GradScaler.step to call step() whatever it finds in them.
 
-        It asks before it looks for an overflow. So all workers find the same, and none misses a round.
+        GradScaler reads this before it checks for an overflow, so all workers see averaged gradients and decide
+        alike.
         """
         self.synchronize()
         return True

@@ -68,8 +68,8 @@ class Resumable(Sampler[list[int]]):
     facts: ClassVar[tuple[str, ...]]  # what must be as it was for a position to mean the same
 
     def __init__(self) -> None:
-        self.epoch = 0  # of the pass under way, or of the next
-        self.used = 0  # of that epoch, by an earlier run: as the class counts
+        self.epoch = 0  # number of the current or the next epoch
+        self.used = 0  # rows or steps of it that an earlier run used
         self.began: int | None = None  # how far this worker was when the pass began
         self.dealt = 0  # batches of this pass
         self.whole = False  # it was dealt to its end

@@ -121,7 +121,7 @@ class TorchModel:
             return self.is_filled(request)
         if isinstance(request, RollCall):
             return True
-        return self.begun or not self.has_casts  # before it others get parameters, which the user may yet write
+        return self.begun or not self.has_casts  # before it the user may still write parameters
 
     def is_filled(self, request: Ready) -> bool:
         """Return whether every gradient of that bucket has arrived."""

@@ -1,4 +1,4 @@
-"""Attendance of the workers: which still have data, so that those without data stay until nobody has any."""
+"""Which workers still have data: those without any stay in the run until none has."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Roll:
         self.ended: set[int] = set()
         self.waiting: list[tuple[Any, RollCall]] = []
 
-    def say(self, rank: int, request: RollCall, who: Any) -> list[tuple[Any, RollCall]]:
+    def say(self, rank: int, request: RollCall, caller: Any) -> list[tuple[Any, RollCall]]:
         """Record one worker's call; return the workers that now know the answer, itself included."""
         if request.present:
             request.answer[:] = [True]
             news = request.round > self.latest
             self.latest = max(self.latest, request.round)
-            return [(who, request), *(self.release() if news and self.waiting else ())]
+            return [(caller, request), *(self.release() if news and self.waiting else ())]
         self.ended.add(rank)
-        self.waiting.append((who, request))
+        self.waiting.append((caller, request))
         knows = self.latest >= request.round or len(self.ended) == self.size
         return self.release() if knows else []
 

@@ -63,7 +63,7 @@ class Session(ABC):
     """The resources of one run: shared variables, clocks, and what carries messages."""
 
     native: frozenset[type[Request]]  # communications it performs itself; others are lowered
-    unpriced: frozenset[type[Request]] = frozenset()  # also, without price, where a worker is unmetered
+    unpriced: frozenset[type[Request]] = frozenset()  # performed too, at no cost, while a worker is unmetered
     hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
     hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be hierarchical
@@ -77,7 +77,7 @@ class Session(ABC):
 
     @abstractmethod
     def store(self, shared: Shared, values: Buffer, version: int = 0) -> None:
-        """Set a shared variable, moved so often, while no worker runs (a checkpoint is being restored)."""
+        """Set a shared variable and its version, the number of its updates, while no worker runs (on resuming)."""
 
     @abstractmethod
     def version(self, shared: Shared) -> int:

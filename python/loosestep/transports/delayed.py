@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 FREE = (Compute, RollCall, Sleep)
-"""No message of a worker waits for these; one that has data need not hear from others whether they have."""
+"""Requests that are not delayed: they need no message of another worker before this one goes on."""
 
 
 @dataclass(frozen=True, repr=False)

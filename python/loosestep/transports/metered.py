@@ -57,7 +57,7 @@ class Meter:
             tally, cost = tallies[kind]
             tally[0] += 1
             asked: Any = request
-            if kind is Exchange:  # what all others are lowered to says itself what it sends
+            if kind is Exchange:  # lists its own messages
                 nbytes, messages = sum([buf.nbytes for _, buf in asked.sends]), len(asked.sends)
             elif kind is Script and asked.sent is not None:
                 nbytes, messages = asked.sent

@@ -1,4 +1,4 @@
-"""Queues by key, of which only those that hold something exist."""
+"""Queues in a dict; a queue is deleted when it becomes empty."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from time import perf_counter
 class Stopwatch:
     """Starts at `begin`; a worker's clock stands still between its `pause` and its `proceed`.
 
-    What a worker waits is measured while its clock goes, so it is never more than what the clock says.
+    Waiting is measured only while the clock runs, so it never exceeds the elapsed time.
     """
 
     def __init__(self) -> None:

@@ -216,7 +216,7 @@ class ThreadsEndpoint(Endpoint):
 
     @staticmethod
     def at_once(post: Callable[[Any], Callable[[], None]]) -> Callable[[Any], None]:
-        """Post and complete."""
+        """Return a handler that posts a request and completes it at once."""
         return lambda request: post(request)()
 
     # --- overlap -----------------------------------------------------------------------------------------

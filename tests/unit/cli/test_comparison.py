@@ -24,9 +24,9 @@ from loosestep.cli.compared_methods import (
 )
 from loosestep.cli.comparison import Comparison, best_of
 from loosestep.cli.experiment import Experiment
-from loosestep.cli.report.outcome import Outcome
 from loosestep.cli.report.progress import in_words, short
 from loosestep.cli.report.ranking import leader
+from loosestep.cli.report.run_record import Outcome
 from loosestep.cli.report.summary import Number, Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
 from loosestep.data import Dataset

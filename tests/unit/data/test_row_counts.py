@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 import loosestep as ls
 from loosestep.data import global_batches, shards
-from loosestep.runtime.model import samples_in
+from loosestep.runtime.numpy_model import samples_in
 
 X = sp.random(50, 3, 0.5, format="csr", random_state=0)
 Y = X @ np.ones(3)

@@ -13,7 +13,7 @@ import loosestep as ls
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import AllReduce, Compute, Request
 from loosestep.requests.worker import Worker
-from loosestep.runtime.model import Feed, NumpyModel
+from loosestep.runtime.numpy_model import Feed, NumpyModel
 from loosestep.runtime.plan import Plan
 from loosestep.runtime.program import Program
 

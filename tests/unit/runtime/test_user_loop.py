@@ -11,7 +11,7 @@ import loosestep as ls
 from loosestep.foundation.errors import Diverged, Mismatch, PeerFailed
 from loosestep.requests import AllReduce, Gradient, Ready
 from loosestep.runtime import user_loop
-from loosestep.runtime.model import Feed, NumpyModel
+from loosestep.runtime.numpy_model import Feed, NumpyModel
 
 
 class UsersModel(NumpyModel):

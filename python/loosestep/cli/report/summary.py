@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loosestep.cli.report.outcome import Outcome
+from loosestep.cli.report.run_record import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

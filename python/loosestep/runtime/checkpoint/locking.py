@@ -1,7 +1,7 @@
 """A lock on a checkpoint folder, held by one job at a time; it ends with the process, however that ends.
 
-It is a lock of POSIX, which belongs to the process: a forked copy does not keep it alive, and within the process
-it excludes nobody, so who holds it here is counted.
+It is a POSIX lock, which belongs to the process: a forked copy does not keep it alive. It does not exclude users
+in the same process, so its holders there are counted.
 """
 
 from __future__ import annotations

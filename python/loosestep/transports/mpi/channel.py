@@ -1,6 +1,6 @@
 """Bytes between processes by nonblocking MPI.
 
-MPI is never trusted to notice: raw, it returns wrong sums for unequal sizes and waits for ever for a process that
+MPI does not detect errors: it returns wrong sums for unequal sizes and waits forever for a process that
 raised. Here every message says what it is, and a worker that waits asks those that are late how they are.
 """
 
@@ -85,7 +85,7 @@ class MPIChannel(Wire):
         self.rank, self.size = membership.rank, membership.size
         self.hosts, self.local = self.find_hosts(deadline)
         self.requests: list[Any] = []
-        self.ends: list[tuple[Flow | None, int, Any]] = []  # whose part it is, a sign of whose life, the part
+        self.ends: list[tuple[Flow | None, int, Any]] = []  # (flow of the part, rank that is alive, the part)
         self.outgoing = [self.flow(rank, NO_RANK, self.comm.Isend) for rank in range(self.size)]
         self.incoming = [self.flow(rank, rank, self.comm.Irecv) for rank in range(self.size)]
         self.heard_at = [time.monotonic()] * self.size

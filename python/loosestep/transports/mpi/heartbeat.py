@@ -36,7 +36,7 @@ class UdpHeartbeat:
         calls.until("its first heartbeats", lambda: self.all_heard(calls.rank, others, ends, until))
 
     def all_heard(self, me: int, others: Sequence[int], ends: Sequence[Any], until: float) -> bool:
-        """Return whether each was heard. Not being let through is an error now, and not after an hour."""
+        """Return whether each was heard; raise TimedOut if one is overdue: a blocked port shows at once."""
         missing = [rank for rank in others if self.pulse.age(rank) == inf]
         if missing and time.monotonic() > until:
             words = [f"one of worker {rank} by UDP (it is at {', '.join(ends[rank][1])})" for rank in missing]

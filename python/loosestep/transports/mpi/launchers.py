@@ -16,7 +16,7 @@ OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALN
 """Those of them that hold a number of processes."""
 
 BY_LOOSESTEP = "LOOSESTEP_RANKS"
-RECORD = "LOOSESTEP_BEGUN"  # where the file is that tells a rank's guard how far the rank is
+RECORD = "LOOSESTEP_BEGUN"  # names the file in which a rank tells its guard its progress
 
 
 def started_by_mpi() -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOOK = 1.0  # seconds between two questions
 STILL = 3  # looks at which nothing moved anywhere before that counts as a mismatch
-NOTICE = 10.0  # seconds until the first line about late workers; each next wait is twice as long
+NOTICE = 10.0  # seconds until the first line about late workers; then at twice, four times, ... that time
 SILENT = {"waiting": "", "doing": "native code that holds its Python", "line": "it does not answer", "stacks": ""}
 """The state of a worker whose core lives and whose Python does not answer."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TAG = 32_111  # below the least bound that MPI promises; of the first messages, which go where the user's go
 NAP, LONGEST_NAP = 1e-4, 1e-2  # seconds; a nap is a hundredth of the wait so far
-NOTICE = 10.0  # seconds until the first line about ranks that are waited for; each next wait is twice as long
+NOTICE = 10.0  # seconds until the first line about ranks that are late; then at twice, four times, ... that time
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
@@ -49,7 +49,7 @@ class Membership:
         self.sends: list[Any] = []
 
     def attach(self) -> None:
-        """Be called when this process ends, and when an exception is not caught."""
+        """Register the hooks for the end of the process and for exceptions that are not caught."""
         self.before, sys.excepthook = sys.excepthook, self.hook
         atexit.register(self.end)
 
@@ -155,7 +155,7 @@ class Membership:
 
     @contextmanager
     def losing(self, rank: int) -> Iterator[None]:
-        """Take MPI's error in an operation with that rank as its death."""
+        """Record the rank as dead if MPI reports an error inside this context."""
         try:
             yield
         except self.binding.Exception as error:

@@ -1,4 +1,4 @@
-"""The progress engine of a process: what it sends, receives and has started goes on whenever anybody calls it.
+"""The progress engine of a process: each call advances its sends, its receives and what it has started.
 
 `ProgressEngine.progress` is called by the worker's own thread while it waits and by the progress thread while it
 computes, one at a time: so shards are served, and what was started goes on, during a gradient. `BlockingCalls` is

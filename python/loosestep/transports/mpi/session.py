@@ -16,13 +16,13 @@ from loosestep.transports.base import Endpoint, Session, Task, drive, failure
 from loosestep.transports.forks import Original
 from loosestep.transports.matching import check_facts
 from loosestep.transports.mpi.attendance import Attendance
-from loosestep.transports.mpi.between_hosts import Hierarchical, Messages
 from loosestep.transports.mpi.departures import Departures
 from loosestep.transports.mpi.heartbeat import UdpHeartbeat
 from loosestep.transports.mpi.host_memory import HostCenter, HostMemory
 from loosestep.transports.mpi.launchers import tell_guard
 from loosestep.transports.mpi.liveness import FailureDetector
 from loosestep.transports.mpi.mailbox import Mailbox
+from loosestep.transports.mpi.multi_host import Hierarchical, Messages
 from loosestep.transports.mpi.progress import BlockingCalls, ProgressEngine
 from loosestep.transports.mpi.queries import Queries
 from loosestep.transports.mpi.shards import Shards
@@ -145,7 +145,7 @@ class MPISession(Stopwatch, Session):
         return lambda: self.engine.defer(lambda: queries.ask(0, "stop", None, lambda _: None))
 
     def await_stop(self, decided: Callable[[], bool]) -> None:
-        """Watch the others as in every wait: a stopped worker does not say its step."""
+        """Wait for the decision and watch the others: a worker that hangs never reports its step."""
         self.calls.until("agreeing where all stop", decided)
 
     # --- the run -----------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class MPISession(Stopwatch, Session):
             self.collectives.memories.close()
             self.centers.close()
         if self.heartbeat is not None:
-            self.heartbeat.close()  # in a copy nothing is sent: it has no such thread
+            self.heartbeat.close()  # a forked copy has no heartbeat thread, so closing it sends nothing
 
     def report(self, error: BaseException) -> None:
         """Broadcast the failure so that every rank's error names the culprit.

@@ -40,7 +40,7 @@ class Header(NamedTuple):
     """Goes before every message. `tag` matches it with the receive that waits for it."""
 
     kind: int
-    dtype: int = 0  # numpy's number of the element type, which costs a fifth of its name
+    dtype: int = 0  # numpy's type number, which takes a fifth of the time of the type's name
     size: int = 0
     number: int = 0
     round: int = 0

@@ -355,7 +355,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def drain(self, process: Continuation, request: Drain) -> float | None:
-        """Go through what is left of it, and on from where the worker's clock stands."""
+        """Complete a started request at no cost to the worker's clock; record when it would have ended."""
         child, begun = self.taken(request), self.time
         if child.done is not None:
             request.drained.due = child.done
@@ -369,7 +369,7 @@ class SimulatedSession(ManyWorkersSession):
         return None
 
     def taken(self, request: Wait | Drain) -> Continuation:
-        """Return what was started, for the request that waits for it."""
+        """Remove and return the stream that this `Wait` or `Drain` refers to."""
         child = self.started.pop(request.request, None)
         if child is None:
             raise RuntimeError(f"{request} waits for what was not started")

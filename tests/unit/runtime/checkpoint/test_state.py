@@ -18,7 +18,7 @@ from loosestep.requests import AllReduce
 from loosestep.requests.worker import Worker
 from loosestep.runtime.checkpoint import state
 from loosestep.runtime.checkpoint.folder import Folder
-from loosestep.runtime.model import Feed, NumpyModel
+from loosestep.runtime.numpy_model import Feed, NumpyModel
 from loosestep.runtime.plan import Plan
 from loosestep.transports.metered import Meter
 

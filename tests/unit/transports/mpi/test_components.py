@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from loosestep.transports.mpi import between_hosts, host_memory, shards
+from loosestep.transports.mpi import host_memory, multi_host, shards
 from loosestep.transports.mpi.components import Centers, Collectives
 
 KINDS = [
     kind
-    for module in (between_hosts, host_memory, shards)
+    for module in (host_memory, multi_host, shards)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, (Collectives, Centers)) and kind.__module__ == module.__name__
 ]

@@ -20,9 +20,9 @@ from loosestep.lowering.requests import RollCall
 from loosestep.requests import AllReduce, Fetch, Gradient, Push, Request, Start, Wait
 from loosestep.transports.base import Task
 from loosestep.transports.mpi import departures, progress, session
-from loosestep.transports.mpi.between_hosts import Messages
 from loosestep.transports.mpi.liveness import FailureDetector
 from loosestep.transports.mpi.mailbox import Mailbox
+from loosestep.transports.mpi.multi_host import Messages
 from loosestep.transports.mpi.session import MPISession, UncaughtErrors
 from loosestep.transports.mpi.shards import Shards
 

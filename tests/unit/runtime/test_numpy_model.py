@@ -11,7 +11,7 @@ from tests.unit.values import worker
 import loosestep as ls
 from loosestep.foundation.errors import Diverged
 from loosestep.requests import Bucket, Gradient, Ready, Update
-from loosestep.runtime.model import Feed, NumpyModel, samples_in
+from loosestep.runtime.numpy_model import Feed, NumpyModel, samples_in
 
 
 def feed(*batches: Any, rank: int = 0, size: int = 1) -> Feed:

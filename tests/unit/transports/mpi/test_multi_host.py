@@ -11,7 +11,7 @@ from tests.unit.values import bits, worker
 from loosestep.lowering.hierarchical import PHASES
 from loosestep.lowering.requests import IntraHost
 from loosestep.requests import AllReduce, Barrier
-from loosestep.transports.mpi.between_hosts import Hierarchical, Messages
+from loosestep.transports.mpi.multi_host import Hierarchical, Messages
 
 
 def test_by_messages_nothing_is_performed_here() -> None:
