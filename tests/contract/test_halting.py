@@ -46,7 +46,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_at_any_gradient(strategy: Strategy, kind: type[Transport], tmp_path: Path) -> None:
     whole = go(strategy, kind(3), tmp_path / "whole")
     steps = [worker.steps for worker in whole.workers]
-    for at in range(1, sum(steps) + 1, 2 if kind.virtual else 5):
+    for at in range(1, sum(steps) + 1, 4 if kind.virtual else 9):
         folder = tmp_path / str(at)
         with pytest.raises(ls.Interrupted) as caught:
             go(strategy, kind(3), folder, at)

@@ -105,8 +105,6 @@ def size_of(parameter: str) -> int:
         ("elementwise", "elementwise<Elastic, float>", 2, 2),
         ("elementwise", "elementwise<Nesterov, bfloat16>", 3, 2),
         ("elementwise", "elementwise<Adam, float16>", 4, 3),
-        ("bucket", "update<Momentum, float>", 3, 2),
-        ("bucket", "update<Adam, bfloat16>", 4, 3),
         ("noise", "noisy<Normal<float>, float>", 0, 1),
         ("noise", "noisy<Langevin<float>, float, const float>", 2, 1),
         ("replicas", "elastic_all<float>", 9, 9),

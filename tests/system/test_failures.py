@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.mpi.jobs import Running, ended, mpiexec_of, needs_mpi, started, wait_for_file
@@ -41,6 +42,15 @@ ROWS = {
 The kernel ends a process that has no memory left by SIGKILL, as `killed`; a limit of its own is `little memory`. A
 worker that skips an average is found at the next checkpoint, where it asks for another collective.
 """
+
+LIKE_OTHERS = ("exits", "no memory", "little memory", "late")
+"""Rows that differ from others by the exception alone, or that tests/unit/transports/mpi has without processes."""
+
+
+def shown(how: str, slow: tuple[str, ...], *others: object) -> Any:
+    """Return the parameters of a row, marked slow where it is one of these."""
+    return pytest.param(how, *others, marks=pytest.mark.slow if how in slow else ())
+
 
 UNEQUAL = {
     "longer": "worker 1 has parameters 65 float64, worker 0 has parameters 64 float64",
@@ -79,7 +89,7 @@ SPLIT = [
 LATE = ("raises", "stopped", "late")
 
 
-@pytest.mark.parametrize(("how", "hosts"), [*((how, "") for how in ROWS), *SPLIT])
+@pytest.mark.parametrize(("how", "hosts"), [*(shown(how, LIKE_OTHERS, "") for how in ROWS), *SPLIT])
 def test_a_rank_that_fails_in_the_middle(how: str, hosts: str, tmp_path: Path) -> None:
     check_failure(how, tmp_path, hosts)
 
@@ -110,7 +120,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", UNEQUAL)
+@pytest.mark.parametrize("how", [shown(how, ("longer", "other type")) for how in UNEQUAL])
 def test_ranks_that_do_not_fit_together(how: str, earlier: Path, tmp_path: Path) -> None:
     shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
     job = ended(*arguments(how, tmp_path), seconds=LIMIT + 10)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @needs_mpi
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [*(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)), 4])
 def test_processes_agree_with_threads_and_the_simulator(ranks: int, tmp_path: Path) -> None:
     script = ROOT / "tests" / "mpi" / "contract.py"
     job = ended("-n", ranks, script, tmp_path, seconds=240, environment={"PYTHONPATH": str(ROOT)})
@@ -36,10 +36,13 @@ ODD = {
     ("number", 3): "worker 3 waits at RollCall(2) in round 1",
 }
 """For what a worker asks unlike the others: what is said of it."""
+SHOWN = (("size", 2), ("kind", 3))  # the others are found by tests/mpi/test_liveness.py, without processes
 
 
 @needs_mpi
-@pytest.mark.parametrize(("what", "who"), ODD)
+@pytest.mark.parametrize(
+    ("what", "who"), [pytest.param(*case, marks=() if case in SHOWN else pytest.mark.slow) for case in ODD]
+)
 def test_what_does_not_fit_on_two_hosts_ends_the_job(what: str, who: int) -> None:
     script = ROOT / "tests" / "mpi" / "unequal.py"
     job = ended("-n", 4, "--tag", script, what, who, seconds=120, environment={"PYTHONPATH": str(ROOT)})

@@ -26,7 +26,7 @@ ALONE = {
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_case_ends_well_on_every_rank(size: int) -> None:
     command = [str(MPIEXEC), "-n", str(size), sys.executable, str(all_cases.__file__)]
     ended = subprocess.run(

@@ -34,7 +34,7 @@ def signature(op: str) -> tuple[tuple[str, ...], int, int]:
 
 
 def kernel(op: str, dtype: str) -> str:
-    """Return the name of a kernel, such as `elementwise<NesterovElastic, float>`."""
+    """Return the name of a kernel, such as `elementwise<Elastic, float>`."""
     return f"elementwise<{rule_of(op)}, {C_TYPES[dtype]}>"
 
 

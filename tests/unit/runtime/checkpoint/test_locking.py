@@ -14,6 +14,12 @@ from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint import locking
 
 
+@pytest.fixture(autouse=True)
+def no_other_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without the locks that other tests of this process hold."""
+    monkeypatch.setattr(locking, "held", {})
+
+
 def test_one_run_at_a_time_and_its_key_lets_go(tmp_path: Path) -> None:
     key = locking.take(tmp_path, alone=True)
     with pytest.raises(

@@ -23,7 +23,9 @@ SIGNATURE = {"strategy": "A()", "workers": 2}
 
 
 @pytest.fixture(autouse=True)
-def no_lock_is_left() -> Iterator[None]:
+def no_lock_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without the locks that other tests of this process hold, and leave none."""
+    monkeypatch.setattr(locking, "held", {})
     yield
     for key in list(locking.held):
         locking.release(key)

@@ -38,5 +38,5 @@ def test_every_other_thread_is_shown_by_name_and_the_main_one_last() -> None:
 
 def test_of_a_deep_stack_the_innermost_calls_are_shown() -> None:
     told = deep(3 * stacks.DEEPEST)
-    assert told.count("File ") <= stacks.DEEPEST * threading.active_count()
+    assert told.count("File ") <= stacks.DEEPEST * told.count("thread ")
     assert "in stacks" in told.splitlines()[-2] or "in stacks" in told
