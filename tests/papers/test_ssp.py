@@ -39,7 +39,7 @@ def test_the_bound_is_reached_and_the_slowest_never_waits(bound: int) -> None:
 
 
 def test_in_a_fixed_order_with_bound_1_the_steps_of_all_are_summed() -> None:
-    """Nobody reads late: then he might see steps of the next turn as well."""
+    """No worker reads late: it might then see steps of the next turn as well."""
     rate, c = 0.05, PROBLEM.start
     for _ in range(30):
         c = c - rate * sum(PROBLEM.gradient(c, i) for i in range(4))

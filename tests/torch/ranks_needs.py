@@ -73,7 +73,7 @@ def schedule() -> int:
 
 
 def resting() -> int:
-    """Half of the clients make each round; whoever waits until it is his turn uses all batches."""
+    """Half of the clients make each round; a client that waits for its turn uses all batches."""
     strategy = ls.FedAvg(3, fraction=0.5, seed=4)
     optimizer, ours = by_hand(strategy, of_rank(rank()))
     wanted = in_threads(strategy, of_rank)

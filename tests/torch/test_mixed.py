@@ -190,7 +190,7 @@ def test_one_dtype_has_no_casts() -> None:
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, ls.EASGD(2, order="published")], ids=repr)
 def test_what_a_user_writes_between_is_kept(strategy: ls.Strategy) -> None:
-    """Weights that he clips or decays himself, through `.data`, after backward or after step."""
+    """Weights that the user clips or decays by hand, through `.data`, after backward or after step."""
 
     def train(net: nn.Module, optimizer: Any) -> list[Tensor]:
         for x, y in batches(6):
