@@ -16,13 +16,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from loosestep.foundation import checks
 from loosestep.sparse.diagnosis import Diagnosis
-from loosestep.sparse.linear_device import DeviceTrainer
 from loosestep.sparse.linear_trainer import Examples, FeatureLayout, Settings, Trainer
 from loosestep.sparse.losses import values
 from loosestep.sparse.parameters import flag, real, seeded, threads
 from loosestep.sparse.rates import Rate
 from loosestep.sparse.validation import room, sound
-from loosestep.sparse.warm_start import AnyTrainer, WarmStart
+from loosestep.sparse.warm_start import AnyTrainer, WarmStart, new_trainer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,11 +127,9 @@ class HogwildEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _train_there(self, examples: Examples, settings: Settings, held_out: Examples | None) -> None:
         counts = examples.counts(settings.threads)
-        trainer: AnyTrainer
-        if settings.device == "cuda":
-            trainer = DeviceTrainer(settings, examples.features)
-        else:
-            trainer = Trainer(settings, FeatureLayout.of(settings, counts, len(examples)))
+        trainer = new_trainer(
+            settings, lambda: FeatureLayout.of(settings, counts, len(examples)), examples.features
+        )
         if self._warm():
             self._begin(trainer, settings.outputs, examples.features)
         laid = self._laid(trainer, examples)
@@ -240,13 +237,10 @@ class HogwildEstimator(BaseEstimator):  # type: ignore[misc]
         def layout() -> FeatureLayout:
             return FeatureLayout.of(settings, counts, len(examples))
 
-        trainer: AnyTrainer
-        if start is not None:
-            trainer = start.trainer(before, settings, layout, examples.features)
-        elif settings.device == "cuda":
-            trainer = DeviceTrainer(settings, examples.features)
+        if start is None:
+            trainer = new_trainer(settings, layout, examples.features)
         else:
-            trainer = Trainer(settings, layout())
+            trainer = start.trainer(before, settings, layout, examples.features)
         self._epoch(trainer, self._laid(trainer, examples), trainer.touched(counts, len(examples)))
         self._keep(trainer)
 

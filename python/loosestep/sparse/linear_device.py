@@ -78,9 +78,7 @@ class DeviceTrainer:
     epochs: int = 0
     steps: int = 0
     cuts: int = 0
-    passes: int = 0
     cut: int = 0
-    told: list[dict[str, Any]] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)  # of each output: the features' and the intercept, on the GPU
 
     def lay(self, examples: Examples) -> DeviceRows:
@@ -101,7 +99,6 @@ class DeviceTrainer:
         for rows in parts:
             total += sum(self.sweep(launch, count) for launch, count in rows.launches)
             examples += rows.count
-            self.passes += 1
         if not np.isfinite(total) or not all(ops.all_finite(each) for each in self.weights):
             raise FloatingPointError(
                 f"the weights are no longer finite in epoch {self.epochs + 1}: the step size is too large for the "
@@ -142,7 +139,7 @@ class DeviceTrainer:
     def going_on(self, settings: Settings, features: int) -> DeviceTrainer:
         """Return a trainer with other settings that continues the counts; its weights are to be loaded."""
         cuts = self.cuts if settings.rate == self.settings.rate else 0
-        return DeviceTrainer(settings, features, passes=self.passes, cuts=cuts)
+        return DeviceTrainer(settings, features, cuts=cuts)
 
     def load(self, coef: NDArray[Any], intercept: NDArray[Any]) -> None:
         """Start from these."""

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 AnyTrainer: TypeAlias = "Trainer | DeviceTrainer"
 
 
+def new_trainer(settings: Settings, layout: Callable[[], FeatureLayout], features: int) -> AnyTrainer:
+    """Return a trainer without weights, on the device that the settings name; only the CPU's has a layout."""
+    if settings.device == "cuda":
+        return DeviceTrainer(settings, features)
+    return Trainer(settings, layout())
+
+
 @dataclass(frozen=True)
 class WarmStart:
     """`coef_`, `intercept_` and `squares_` of an estimator, its steps (`t_` - 1) and epochs (`n_iter_`)."""
@@ -75,7 +82,7 @@ class WarmStart:
         if isinstance(before, DeviceTrainer):
             trainer = before.going_on(settings, features)
         else:
-            trainer = DeviceTrainer(settings, features, passes=self.epochs)
+            trainer = DeviceTrainer(settings, features)
         trainer.load(self.coef, self.intercept)
         trainer.steps, trainer.epochs = self.steps, self.epochs
         return trainer
