@@ -135,7 +135,7 @@ class Loop:
     def restart(self) -> None:
         """Begin where the program's position says."""
         self.begun = False
-        self.round, self.done, self.local = self.worker.round, self.program.progress, True
+        self.round = self.worker.round  # that of the last request
         self.requests = self.connection.lower(self.program.script())
         self.pending = next(self.requests, None)
         self.left_at = self.clock()
@@ -147,20 +147,11 @@ class Loop:
     # --- performing requests -----------------------------------------------------------------------------
 
     def perform(self) -> None:
-        """Perform the pending request.
-
-        Count the round's local steps, and note whether it had only local steps: checkpoints need both.
-        """
+        """Perform the pending request."""
         request: Any = self.pending
-        kind = type(request)
-        if self.worker.round != self.round:
-            self.round, self.done, self.local = self.worker.round, 0, True
-        if kind is Update and request.local:
-            self.done += 1
-        elif request is not GRADIENT and kind is not RollCall:
-            self.local = False
+        self.round = self.worker.round
         self.endpoint.doing = request
-        self.handlers[kind](request)
+        self.handlers[type(request)](request)
 
     def call_roll(self, request: RollCall) -> None:
         """Ask the others whether there is data for a round; a worker that need not stay does not wait for them."""
@@ -265,27 +256,31 @@ class Loop:
         raise Diverged(0, worker.clock, what=CONSENSUS)
 
     def position(self) -> dict[str, int]:
-        """Return where a run can begin again: between rounds, or after some local steps that open a round."""
+        """Return where a run can begin again: between rounds, or inside one."""
         self.between_steps("state_dict()")
-        worker, begun = self.worker, type(self.pending) is not RollCall and self.pending is not None
+        worker, made = self.worker, self.program.made
+        begun = type(self.pending) is not RollCall and self.pending is not None
         fresh = worker.round != self.round  # nothing of its round was performed
-        if begun and not fresh and not self.local:
+        if begun and not fresh and made is None:
             raise RuntimeError(
-                f"worker {worker.rank} is inside round {worker.round}, after its communication: "
-                "call state_dict() where a round begins"
+                f"worker {worker.rank} is inside round {worker.round}, where {self.program.strategy} cannot go on "
+                "from its state: call state_dict() after another step"
             )
+        inside = begun and not fresh
         return {
             "clock": worker.clock,
             "updates": self.model.updates,
             "samples": worker.samples,
             "part": self.program.part,
             "round": worker.round - (begun and fresh),
-            "progress": self.done if begun and not fresh else 0,
+            "progress": (made or 0) if inside else 0,
+            "inside": inside,
         }
 
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position; the state of its part of a schedule is already there."""
         self.program.progress = position["progress"]
+        self.program.resumed = bool(position.get("inside", position["progress"]))
         self.program.in_flight.clear()
         self.model.updates = position["updates"]
         for name in ("clock", "samples", "round"):

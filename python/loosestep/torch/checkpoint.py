@@ -223,7 +223,7 @@ class Checkpoints:
         begin_anew(self.loop.program, self.loop.connection.session, tensors["params"], str(folder.path))
         furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}
         self.agreement.barrier("restore()")  # the new center is set
-        self.loop.go_to({**furthest, "samples": 0, "progress": 0})
+        self.loop.go_to({**furthest, "samples": 0, "progress": 0, "inside": False})
 
 
 def check_alike(name: str, values: list[Any]) -> None:
