@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.foundation.errors import CheckpointError, Diverged, Mismatch  # noqa: E402
-from loosestep.torch.hyperparameters import Hyperparameters  # noqa: E402
+from loosestep.foundation.errors import CheckpointError, Diverged  # noqa: E402
 
 
 def parallel(net: nn.Module, inner: Any = None, strategy: ls.Strategy | None = None) -> Any:
@@ -295,21 +293,6 @@ def test_after_the_block_and_inside_consensus_it_says_what_to_do(tmp_path: Path)
     for call, name in ((optimizer.save, "save"), (optimizer.restore, "restore")):
         with pytest.raises(RuntimeError, match=rf"^the run has ended: {name}\(\) belongs inside the `with"):
             call(tmp_path)
-
-
-@pytest.mark.parametrize("call", ["save()", "consensus()"])
-def test_a_call_by_one_worker_alone_is_named(call: str) -> None:
-    """Options are compared first, so that others are elsewhere is found there."""
-
-    def run_unmetered(requests: Any) -> None:
-        raise Mismatch("rank 1 asked for all_reduce(mean) of 96 float32, rank 0 for all_reduce(max) of 2 float64")
-
-    session = SimpleNamespace(all_gather_object=lambda name, tell: tell)
-    connection: Any = SimpleNamespace(worker=SimpleNamespace(size=2), session=session, run_unmetered=run_unmetered)
-    options = Hyperparameters(connection, torch.optim.SGD(nn.Linear(2, 1).parameters(), 0.1))
-    sentence = f"^{re.escape(call)} is for all workers, at one step, and not under `if rank == 0`: rank 1 asked"
-    with pytest.raises(Mismatch, match=sentence):
-        options.check(call)
 
 
 def test_a_plain_optimizers_state_is_refused_in_a_sentence() -> None:

@@ -14,7 +14,7 @@ from tests.torch.training import mlp, parallel, step  # noqa: E402
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset  # noqa: E402
 
 from loosestep.foundation.errors import CheckpointError  # noqa: E402
-from loosestep.torch.samplers import rows_of, shard  # noqa: E402
+from loosestep.torch.data.samplers import rows_of, shard  # noqa: E402
 
 
 def worker(rank: int = 0, size: int = 1) -> Any:

@@ -14,14 +14,14 @@ import numpy as np
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.foundation.buffers import here, is_on_device
-from loosestep.foundation.errors import Diverged
+from loosestep.foundation.errors import Diverged, Mismatch
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start, Update
-from loosestep.requests.worker import Worker
+from loosestep.requests.worker import LEFT, Worker
 from loosestep.runtime.plan import Plan
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
+from loosestep.runtime.program import CONSENSUS, PARAMETERS, Program, StepModel
 from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
@@ -67,7 +67,7 @@ class Connection:
         self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
         self.worker = Worker(rank, metered.size, params, self.share)
-        self.worker.seed = seed
+        self.worker.seed, self.worker.calling = seed, ""
         self.meter = self.session.meters[rank]
         on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
@@ -130,6 +130,7 @@ class Loop:
         plan.programs.append(self.program)
         self.over = False
         self.failed: BaseException | None = None  # what ended it
+        self.explain: Callable[[Mismatch], Mismatch] = lambda error: error
         self.restart()
 
     def restart(self) -> None:
@@ -151,7 +152,13 @@ class Loop:
         request: Any = self.pending
         self.round = self.worker.round
         self.endpoint.doing = request
-        self.handlers[type(request)](request)
+        try:
+            self.handlers[type(request)](request)
+        except Mismatch as error:
+            told = self.explain(error)
+            if told is error:
+                raise
+            raise told from error
 
     def call_roll(self, request: RollCall) -> None:
         """Ask the others whether there is data for a round; a worker that need not stay does not wait for them."""
@@ -303,6 +310,7 @@ class Loop:
         """End this worker's run: after its last requests, or at once with the error that the others are told."""
         if self.over:
             return
+        self.worker.calling = LEFT
         try:
             if error is None:
                 self.finalize()

@@ -177,12 +177,14 @@ class MPISession(Stopwatch, Session):
     def state(self) -> dict[str, Any]:
         """Return how this worker is, for those that wait for it."""
         calls, mailbox = self.calls, self.mailbox
-        waiting, doing = calls.waiting, self.endpoint.doing
+        waiting, doing, worker = calls.waiting, self.endpoint.doing, calls.worker
+        own = getattr(worker, "calling", None) == ""  # it is in the user's code, unless it waits
         received = self.engine.received - mailbox.incoming
         return {
-            "round": getattr(calls.worker, "round", 0),
-            "doing": "its start" if doing is None else str(doing),
+            "round": getattr(worker, "round", 0),
+            "doing": "its start" if doing is None else f"its own code, step {worker.clock}" if own else str(doing),
             "waiting": str(waiting),
+            "where": getattr(worker, "whereabouts", str)(),
             "sent": mailbox.sent,
             "received": received,
             "progress": [

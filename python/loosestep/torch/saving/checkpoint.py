@@ -22,10 +22,9 @@ from loosestep.runtime.checkpoint.resize import begin_anew, merged, report_resiz
 from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
-from loosestep.torch.agreement import Agreement
 from loosestep.torch.flat import plain
-from loosestep.torch.run_state import check_identity, restored, saved
-from loosestep.torch.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
+from loosestep.torch.saving.run_state import check_identity, restored, saved
+from loosestep.torch.saving.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
 from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Buffer
     from loosestep.runtime.checkpoint.folder import Facts, Part
-    from loosestep.runtime.user_loop import Loop
+    from loosestep.torch.agreement.meeting import Agreement
     from loosestep.torch.step_model import TorchModel
     from loosestep.torch.tracked_parameters import TrackedParameters
 
@@ -49,12 +48,12 @@ class Checkpoints:
         model: nn.Module,
         tracked: TrackedParameters,
         inner: torch.optim.Optimizer,
-        loop: Loop,
+        agreement: Agreement,
         numbers: TorchModel,
     ) -> None:
         self.tracked, self.layout = tracked, tracked.layout
-        self.inner, self.loop, self.numbers = inner, loop, numbers
-        self.worker, self.agreement = loop.worker, Agreement(loop)
+        self.inner, self.numbers = inner, numbers
+        self.agreement, self.loop, self.worker = agreement, agreement.loop, agreement.worker
         self.untrained = UntrainedState(model, self.layout)
         self.known: dict[str, Folder] = {}
 
@@ -168,7 +167,7 @@ class Checkpoints:
         self.agreement.all_or_none("restore()", lambda: read.append(self.read(folder)))
         with understood(str(folder.path)):
             self.load(folder, *read[0])
-        self.agreement.barrier("restore()")
+        self.agreement.meet("restore()")
         return read[0][1][0]["note"]
 
     def enter(self, path: str | PathLike[str]) -> str:
@@ -222,7 +221,7 @@ class Checkpoints:
         self.loop.program.enter(facts[0]["position"]["part"])
         begin_anew(self.loop.program, self.loop.connection.session, tensors["params"], str(folder.path))
         furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}
-        self.agreement.barrier("restore()")  # the new center is set
+        self.agreement.meet("restore()")  # the new center is set
         self.loop.go_to({**furthest, "samples": 0, "progress": 0, "inside": False})
 
 
