@@ -25,6 +25,7 @@ import loosestep.torch  # noqa: E402
 from loosestep.foundation.errors import Diverged  # noqa: E402
 from loosestep.torch.agreement.together import Together  # noqa: E402
 from loosestep.torch.flat import Casts  # noqa: E402
+from loosestep.torch.saving.methods import Saving  # noqa: E402
 
 STRATEGIES = [
     ls.LocalSGD(2),
@@ -210,7 +211,7 @@ def result(method: str, training: Training) -> list[Tensor]:
 def test_every_public_method_is_here() -> None:
     public = {
         name
-        for name, value in (vars(loosestep.torch.Parallel) | vars(Together)).items()
+        for name, value in (vars(loosestep.torch.Parallel) | vars(Together) | vars(Saving)).items()
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     }
     assert public == set(METHODS)

@@ -1,4 +1,4 @@
-"""What workers agree on between steps, and errors that say where each is; in threads, under all sorts of methods."""
+"""What workers agree on between steps, and errors that say where each is; under all sorts of methods."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from loosestep.foundation.buffers import is_on_device
 from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.requests import AllReduce, Update
-from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
@@ -32,7 +31,8 @@ from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
 from loosestep.torch.saving.checkpoint import Checkpoints
-from loosestep.torch.saving.run_state import own_part, restored, saved
+from loosestep.torch.saving.member import Member
+from loosestep.torch.saving.methods import Saving
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
 from loosestep.torch.step_model import Moments, TorchModel
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(Together, torch.optim.Optimizer):
+class Parallel(Together, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -85,7 +85,8 @@ class Parallel(Together, torch.optim.Optimizer):
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
         self._begin(model, run)
-        self.checkpoints = Checkpoints(model, self.tracked, inner, self.agreement, self.model)
+        self.member = Member(model, self.tracked, inner, self.agreement, self.model)
+        self.checkpoints = Checkpoints([self.member])
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._alias_inner()
@@ -280,51 +281,6 @@ class Parallel(Together, torch.optim.Optimizer):
         """
         self.synchronize()
         return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner optimizer's state, and this worker's: strategy, counters, on rank 0 shared variables.
-
-        Parameters and buffers are in the model's own state_dict. Every rank saves its own; one that gets another's
-        is refused. Raises RuntimeError inside a step, and inside a round that has already communicated.
-        """
-        self._require_own("state_dict()", over=True)
-        with self.layout.flat():
-            return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
-        self._require_own("load_state_dict()")
-        with self.layout.flat():
-            restored(self.loop, own_part(state_dict))
-        self.inner.load_state_dict(state_dict["optimizer"])
-        self.agreement.meet("load_state_dict()")  # shared variables are set
-
-    def save(self, folder: str | os.PathLike[str], note: Any = None, keep: int = KEEP) -> None:
-        """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
-
-        Every worker calls it, at one step, inside `with optimizer:`. Each writes a file, then rank 0 the manifest,
-        so that a job that dies leaves the last complete one; `keep` of them stay. `restore` returns `note`: what
-        else your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all
-        workers, which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if
-        numbers are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
-        """
-        self._require_own("save()")
-        self.loop.between_steps("save()")
-        with self.agreement.call("save()"), self.layout.flat():
-            self.hyperparameters.check("save()")
-            self.checkpoints.save(folder, note, keep)
-
-    def restore(self, folder: str | os.PathLike[str]) -> Any:
-        """Go on from the newest whole checkpoint in the folder, and return its note; None where there is none.
-
-        As many workers as wrote it go on bit for bit. With another number all begin at the saved consensus, with
-        the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
-        CheckpointError, on all, where none is whole, another run wrote it, or another job writes there.
-        """
-        self._require_own("restore()")
-        self.loop.between_steps("restore()")
-        with self.agreement.call("restore()"), self.layout.flat():
-            return self.checkpoints.restore(folder)
 
     # --- the run -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from loosestep.torch.flat import Layout, Slot
+
+
+Answer = TypeVar("Answer")
 
 
 class Copies:
@@ -27,7 +30,7 @@ class Copies:
             if plain(name) in slots and is_copy(tensor, slots[plain(name)])
         ]
 
-    def checked(self, action: Callable[..., Any]) -> Any:
+    def checked(self, action: Callable[..., Answer]) -> Answer:
         """Return `action(*arguments)`, when the model holds the consensus.
 
         Raises ValueError where a copy shows something else.

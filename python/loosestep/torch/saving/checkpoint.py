@@ -8,67 +8,45 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
-import torch
-from torch import nn
-
-from loosestep import ops
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here
-from loosestep.foundation.errors import CheckpointError, Diverged
+from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint.folder import KEEP, Folder, drawn, holds
-from loosestep.runtime.checkpoint.resize import begin_anew, merged, report_resize
+from loosestep.runtime.checkpoint.resize import merged
 from loosestep.runtime.checkpoint.resume_point import choose
-from loosestep.runtime.checkpoint.state import check_place, place, understood
-from loosestep.runtime.program import PARAMETERS
-from loosestep.torch.flat import plain
-from loosestep.torch.saving.run_state import check_identity, restored, saved
-from loosestep.torch.saving.serialize import UntrainedState, check_optimizer, load_optimizer, save_optimizer
-from loosestep.transports.matching import stable_repr
+from loosestep.runtime.checkpoint.state import understood
+from loosestep.torch.saving import also as others
+from loosestep.torch.saving.random_states import load_random_states, save_random_states
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from loosestep.requests import Buffer
     from loosestep.runtime.checkpoint.folder import Facts, Part
-    from loosestep.torch.agreement.meeting import Agreement
-    from loosestep.torch.step_model import TorchModel
-    from loosestep.torch.tracked_parameters import TrackedParameters
+    from loosestep.torch.saving.member import Member
 
 Tensors = dict[str, Any]
 ADVICE = "call restore(folder) first to go on from it, or give another folder"
 
 
 class Checkpoints:
-    """The checkpoint folders of one worker's loop, and what is written to them."""
+    """The checkpoint folders of one worker's loop, and what is written to them.
 
-    def __init__(
-        self,
-        model: nn.Module,
-        tracked: TrackedParameters,
-        inner: torch.optim.Optimizer,
-        agreement: Agreement,
-        numbers: TorchModel,
-    ) -> None:
-        self.tracked, self.layout = tracked, tracked.layout
-        self.inner, self.numbers = inner, numbers
-        self.agreement, self.loop, self.worker = agreement, agreement.loop, agreement.worker
-        self.untrained = UntrainedState(model, self.layout)
+    members: the optimizers whose states make one checkpoint, in which all of them are of one moment. Names of the
+    first are as they are; those of others begin with their number.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.agreement, self.worker = members[0].agreement, members[0].worker
         self.known: dict[str, Folder] = {}
+        self.joint: dict[tuple[int, ...], Checkpoints] = {}  # with other optimizers
 
     def signature(self) -> Facts:
-        """Return what a checkpoint must have in common with this run; `tensors` lets an error say what differs."""
-        slots = self.layout.slots
-        shapes = [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
-        params, shapes_are = self.worker.params, crc32(repr(shapes).encode())
-        return {
-            "strategy": stable_repr(self.loop.program.plan.strategy),
-            "optimizer": type(self.inner).__name__,
-            "workers": self.worker.size,
-            "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
-            "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
-        }
+        """Return what a checkpoint must have in common with this run."""
+        first, *more = (member.signature() for member in self.members)
+        return {**first, **({"others": more} if more else {})}
 
     def folder(self, path: str | PathLike[str]) -> Folder:
         """Return the folder at this path, one however the path is spelled."""
@@ -81,19 +59,21 @@ class Checkpoints:
         """Let other jobs write to the folders."""
         for folder in self.known.values():
             folder.close()
+        for joint in self.joint.values():
+            joint.close()
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP) -> None:
+    def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP, also: Any = ()) -> None:
         """Write all workers' parts, then the manifest that makes them count."""
-        prepared = self.agreement.all_or_none("save()", lambda: self.prepare(path, note, keep))
+        prepared = self.agreement.all_or_none("save()", lambda: self.prepare(path, note, keep, also))
         check_alike("keep", [kept for *_, kept in prepared])
         folder = self.folder(path)
         folder.begin(prepared[0][1])
         step = max(clock for clock, *_ in prepared)
         try:
             parts = self.agreement.all_or_none(
-                "save()", lambda: folder.write(step, self.worker.rank, *self.part(note, step))
+                "save()", lambda: folder.write(step, self.worker.rank, *self.part(note, also, step))
             )
         except Exception:
             if self.worker.rank == 0:
@@ -107,19 +87,21 @@ class Checkpoints:
         if self.worker.rank != 0:
             folder.follow(step)
 
-    def prepare(self, path: str | PathLike[str], note: Any, keep: int) -> list[Any]:
+    def prepare(self, path: str | PathLike[str], note: Any, keep: int, also: Any) -> list[Any]:
         """Refuse what can be refused before anything is written; return clock, an id for a new run, and keep."""
-        self.tracked.check()
         check_note(note)
-        self.loop.position()
+        others.checked(also)
+        for member in self.members:
+            member.tracked.check()
+            member.loop.position()
         folder = self.folder(path)
         folder.keep = checks.integer("keep", keep)
         if self.worker.rank == 0 and not folder.key:
             folder.probe(0)
             folder.lock(alone=False)
         folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
-        if not self.numbers.finite():
-            raise Diverged(self.worker.rank, self.worker.clock, what=PARAMETERS)
+        for member in self.members:
+            member.check_finite()
         return [self.worker.clock, drawn(), folder.keep]
 
     def commit(self, folder: Folder, step: int, parts: list[Part]) -> None:
@@ -127,36 +109,23 @@ class Checkpoints:
         if self.worker.rank == 0:
             folder.commit(step, parts, {})
 
-    def part(self, note: Any, step: int) -> tuple[dict[str, Buffer], Facts]:
-        """Return this worker's part: parameters, strategy, optimizer, the rest of the model, random numbers."""
-        state = saved(self.loop)
-        kept = {name: tensor.numpy() for name, tensor in state.pop("tensors").items()}
-        for name, values in kept.items():
-            if not ops.all_finite(values):
-                raise Diverged(self.worker.rank, step, what=f"the values of {name!r}")
-        tensors: Tensors = {"params": here(self.worker.params), **kept}
-        tensors |= {name: state.numpy() for name, state in self.random_states().items()}
-        extra, optimizer = self.untrained.save(tensors), save_optimizer(self.inner, tensors)
-        return tensors, {**state, "optimizer": optimizer, "extra": extra, "note": note}
-
-    def random_states(self) -> dict[str, torch.Tensor]:
-        """Return the states of torch's generators of random numbers."""
-        device = self.layout.slots[0].param.device
-        of_device = {"random.card": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-        return {"random": torch.get_rng_state(), **of_device}
-
-    def set_random_states(self, tensors: Tensors) -> None:
-        """Let torch go on drawing where the checkpoint stood."""
-        torch.set_rng_state(torch.from_numpy(tensors["random"]))
-        if "random.card" in tensors and "random.card" in self.random_states():
-            device = self.layout.slots[0].param.device
-            torch.cuda.set_rng_state(torch.from_numpy(tensors["random.card"]), device)
+    def part(self, note: Any, also: Any, step: int) -> tuple[dict[str, Buffer], Facts]:
+        """Return this worker's part: what its optimizers hold, the user's objects, random numbers."""
+        tensors, facts = self.members[0].part(step)
+        more = []
+        for number, member in enumerate(self.members[1:], 1):
+            of_it, about = member.part(step)
+            tensors |= {f"{number}/{name}": tensor for name, tensor in of_it.items()}
+            more.append(about)
+        random = save_random_states(self.members[0].device, tensors)
+        kept = others.save_also(also, tensors)
+        return tensors, {**facts, "others": more, "also": kept, "random": random, "note": note}
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def restore(self, path: str | PathLike[str]) -> Any:
+    def restore(self, path: str | PathLike[str], also: Any = ()) -> Any:
         """Go to the newest whole checkpoint, and return its note; None where there is no checkpoint."""
-        runs = self.agreement.all_or_none("restore()", lambda: self.enter(path))
+        runs = self.agreement.all_or_none("restore()", lambda: self.enter(path, also))
         folder = self.folder(path)
         ranks = [self.worker.rank]
         found = choose(folder, ranks, lambda mine: self.agreement.all_gather("restore()", mine))
@@ -164,14 +133,15 @@ class Checkpoints:
         if found is None:
             return None
         read: list[tuple[Tensors, list[Facts]]] = []
-        self.agreement.all_or_none("restore()", lambda: read.append(self.read(folder)))
+        self.agreement.all_or_none("restore()", lambda: read.append(self.read(folder, also)))
         with understood(str(folder.path)):
-            self.load(folder, *read[0])
+            self.load(folder, *read[0], also)
         self.agreement.meet("restore()")
         return read[0][1][0]["note"]
 
-    def enter(self, path: str | PathLike[str]) -> str:
+    def enter(self, path: str | PathLike[str], also: Any) -> str:
         """Lock a folder against other jobs, unless it can only be read; return an id for a new run."""
+        others.checked(also)
         folder = self.folder(path)
         if self.worker.rank == 0 and not folder.key:
             try:
@@ -184,45 +154,49 @@ class Checkpoints:
                 folder.lock(alone=False)
         return drawn()
 
-    def read(self, folder: Folder) -> tuple[Tensors, list[Facts]]:
+    def read(self, folder: Folder, also: Any) -> tuple[Tensors, list[Facts]]:
         """Return this worker's part, or those of another number of workers merged, checked; change nothing."""
-        where = str(folder.path)
-        if folder.workers == self.worker.size:
-            tensors, own = folder.read(self.worker.rank)
-            facts = [own]
-            with understood(where):
-                check_identity(self.loop, own)
+        where, first = str(folder.path), self.members[0]
+        own = folder.workers == self.worker.size
+        if own:
+            tensors, about = folder.read(self.worker.rank)
+            facts = [about]
+        elif len(self.members) > 1:
+            raise CheckpointError(
+                f"{where} was written by {folder.workers} workers, and this run has {self.worker.size}: what "
+                "several optimizers saved together goes on with as many workers"
+            )
         else:
-            tensors, facts = merged(folder, self.loop.program.plan.strategy)
-        check_place(self.worker.params, tensors.get("params"), "params", where)
+            tensors, facts = merged(folder, first.loop.program.plan.strategy)
+        for number, (member, about) in enumerate(zip(self.members, shares(facts[0]), strict=True)):
+            member.check(of_member(tensors, number), about, where, own=own)
         with understood(where):
-            self.untrained.check(tensors, facts[0].get("extra", {}), where)
-            check_optimizer(self.inner, facts[0]["optimizer"], where)
+            others.check_also(also, facts[0].get("also", []), where)
             facts[0]["note"]
         return tensors, facts
 
-    def load(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
+    def load(self, folder: Folder, tensors: Tensors, facts: list[Facts], also: Any) -> None:
         """Load everything that a checkpoint holds."""
-        if folder.workers == self.worker.size:
-            place(self.worker.params, tensors["params"], "params", str(folder.path))
-            self.set_random_states(tensors)
-            state = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
-            restored(self.loop, {**facts[0], "tensors": state})
+        if folder.workers != self.worker.size:
+            self.members[0].rejoin(folder, tensors, facts)
         else:
-            self.rejoin(folder, tensors, facts)
-        self.untrained.load(tensors, facts[0].get("extra", {}))
-        load_optimizer(self.inner, tensors, facts[0]["optimizer"])
+            for number, (member, about) in enumerate(zip(self.members, shares(facts[0]), strict=True)):
+                member.load(of_member(tensors, number), about, str(folder.path))
+            load_random_states(self.members[0].device, tensors, facts[0].get("random", {}))
+        others.load_also(also, facts[0].get("also", []), tensors)
 
-    def rejoin(self, folder: Folder, tensors: Tensors, facts: list[Facts]) -> None:
-        """Let all workers begin alike, as far as the furthest; see runtime/checkpoint/resize.py."""
-        if self.worker.rank == 0:
-            report_resize(folder, self.loop.program.plan.strategy, self.worker.size)
-        self.loop.drain()
-        self.loop.program.enter(facts[0]["position"]["part"])
-        begin_anew(self.loop.program, self.loop.connection.session, tensors["params"], str(folder.path))
-        furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}
-        self.agreement.meet("restore()")  # the new center is set
-        self.loop.go_to({**furthest, "samples": 0, "progress": 0, "inside": False})
+
+def shares(facts: Facts) -> list[Facts]:
+    """Return what is JSON of every optimizer's share."""
+    return [facts, *facts.get("others", [])]
+
+
+def of_member(tensors: Tensors, number: int) -> Tensors:
+    """Return the tensors of an optimizer's share, by their own names."""
+    if not number:
+        return tensors
+    start = f"{number}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def check_alike(name: str, values: list[Any]) -> None:

@@ -55,23 +55,29 @@ def fetched(loop: Loop, shared: Shared) -> Any:
     return values
 
 
+def is_plain(state_dict: Any) -> bool:
+    """Return whether a state dict is that of a plain torch optimizer."""
+    return isinstance(state_dict, dict) and set(state_dict) == {"state", "param_groups"}
+
+
 def own_part(state_dict: Saved) -> Saved:
     """Return what `state_dict` added to the inner optimizer's. Raises CheckpointError for another kind of dict."""
     if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
         raise CheckpointError(
-            "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
-            "before parallel(), and go on from there"
+            "this state dict is neither of an optimizer that parallel() made nor of a plain torch optimizer"
         )
     part: Saved = state_dict["loosestep"]
     return part
 
 
 def check_identity(loop: Loop, state: Saved) -> None:
-    """Refuse another worker's state, or that of another strategy."""
+    """Refuse another worker's state, where workers differ, or that of another strategy."""
+    one_for_all = loop.program.plan.strategy.all_alike
     for name, wanted in identity(loop).items():
-        if state[name] != wanted:
+        if state[name] != wanted and not (one_for_all and name in ("rank", "size")):
+            hint = "" if name == "strategy" else ": every worker saves and loads its own, or use save(folder)"
             raise CheckpointError(
-                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
+                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}{hint}"
             )
 
 
