@@ -72,6 +72,7 @@ class Connection:
         on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
         self.endpoint = self.session.join(self.worker)
+        self.explain: Callable[[Mismatch], Mismatch] = lambda error: error  # in words of the loop's calls
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
 
     def share(self, name: str, like: Buffer) -> Shared:
@@ -107,6 +108,8 @@ class Connection:
             for request in self.lower(requests):
                 self.endpoint.doing = request
                 self.handlers[type(request)](request)
+        except Mismatch as error:
+            raise self.explain(error) from error.__cause__
         finally:
             self.worker.unmetered = before
 
@@ -130,7 +133,6 @@ class Loop:
         plan.programs.append(self.program)
         self.over = False
         self.failed: BaseException | None = None  # what ended it
-        self.explain: Callable[[Mismatch], Mismatch] = lambda error: error
         self.restart()
 
     def restart(self) -> None:
@@ -155,10 +157,7 @@ class Loop:
         try:
             self.handlers[type(request)](request)
         except Mismatch as error:
-            told = self.explain(error)
-            if told is error:
-                raise
-            raise told from error
+            raise self.connection.explain(error) from error.__cause__
 
     def call_roll(self, request: RollCall) -> None:
         """Ask the others whether there is data for a round; a worker that need not stay does not wait for them."""

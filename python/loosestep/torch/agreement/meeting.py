@@ -46,26 +46,19 @@ class Agreement:
         survey = loop.connection.session.all_gather_object
         self.read = [survey(f"word {place}", partial(self.mine.__getitem__, place)) for place in (0, 1)]
         self.where = survey("where", self.worker.whereabouts)
-        loop.explain = self.explained
+        loop.connection.explain = self.explained
 
     @contextmanager
     def call(self, what: str) -> Iterator[None]:
-        """Let errors of all workers name this call while it goes on."""
+        """Let errors, on all workers, name this call while it goes on."""
         before, self.worker.calling = self.worker.calling, what
         try:
             yield
-        except Mismatch as error:
-            told = self.explained(error)
-            if told is error:
-                raise
-            raise told from error
         finally:
             self.worker.calling = before
 
     def explained(self, error: Mismatch) -> Mismatch:
         """Return the error in words of the loop's calls, if these explain it."""
-        if isinstance(error, Elsewhere):
-            return error
         try:
             where = self.where()
         except LoosestepError as failed:  # another worker has left with its own error, which may be this one

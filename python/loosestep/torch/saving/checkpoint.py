@@ -45,8 +45,14 @@ class Checkpoints:
 
     def signature(self) -> Facts:
         """Return what a checkpoint must have in common with this run."""
-        first, *more = (member.signature() for member in self.members)
-        return {**first, **({"others": more} if more else {})}
+        every = [member.signature() for member in self.members]
+        return {
+            "strategy": " and ".join(each["strategy"] for each in every),
+            "optimizer": " and ".join(each["optimizer"] for each in every),
+            "workers": self.worker.size,
+            "tensors": [one for each in every for one in each["tensors"]],
+            "parameters": " and ".join(each["parameters"] for each in every),
+        }
 
     def folder(self, path: str | PathLike[str]) -> Folder:
         """Return the folder at this path, one however the path is spelled."""

@@ -59,7 +59,6 @@ class Member:
         return {
             "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": type(self.inner).__name__,
-            "workers": self.worker.size,
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
             "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
         }

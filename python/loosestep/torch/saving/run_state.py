@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def saved(loop: Loop) -> Saved:
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = to_json(loop.program, name, value)
+            numbers[name] = deepcopy(to_json(loop.program, name, value))  # lists go on changing
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.connection.session.version(value)
@@ -91,7 +92,7 @@ def restored(loop: Loop, state: Saved) -> None:
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, from_json(state["numbers"][name]))
+            setattr(holder, key, deepcopy(from_json(state["numbers"][name])))
         elif loop.worker.rank == 0:
             loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():
