@@ -25,6 +25,7 @@ from loosestep.torch.agreement.together import Together
 from loosestep.torch.backward_passes import MEANWHILE
 from loosestep.torch.batch_norm import Statistics, broadcast
 from loosestep.torch.data import samplers
+from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
 from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
@@ -341,13 +342,22 @@ class Parallel(Together, Saving, torch.optim.Optimizer):
                 yield model
 
     def shard(self, data: Any, batch_size: int = 1, *, seed: int = 0, shuffle: bool = True) -> Any:
-        """Return this worker's part of `data`: a batch sampler of a data set or a length, or an IterableDataset.
+        """Return this worker's part of `data`: a batch sampler, or of a stream an IterableDataset.
 
         DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64))
+        DataLoader(data, batch_sampler=optimizer.shard(WeightedRandomSampler(...), batch_size=64))
+        DataLoader(data, batch_sampler=optimizer.shard(BatchSampler(...)))
         DataLoader(optimizer.shard(stream), batch_size=64)
+
+        data: a data set with len(), a number of rows, a Sampler, whose order is dealt (see `Dealt`), a
+            BatchSampler, whose batches are, or an IterableDataset, of which every worker reads all and keeps its
+            items.
 
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
         if Need.GLOBAL_BATCHES in self.needs:
             return samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
-        return samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        found = samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        if isinstance(found, Dealt):
+            self.hyperparameters.orders.append(found)
+        return found

@@ -59,6 +59,20 @@ class Transport(Value):
         """Make the resources of one run; `seed` is for whatever is random in it."""
 
 
+class ProcessTransport(Transport):
+    """Base of the transports on which each worker is a process, which knows its place before a run."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """This process's number among all."""
+
+    @property
+    @abstractmethod
+    def local_rank(self) -> int:
+        """This process's number among those of its host."""
+
+
 class Session(ABC):
     """The resources of one run: shared variables, clocks, and what carries messages."""
 
