@@ -7,9 +7,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.torch import failing_saves, ranks, ranks_device, ranks_mixed, ranks_needs, ranks_users, sharing
+from tests.torch import (
+    failing_saves,
+    ranks,
+    ranks_device,
+    ranks_mixed,
+    ranks_needs,
+    ranks_together,
+    ranks_users,
+    sharing,
+)
 
-FILES = (failing_saves, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
+FILES = (failing_saves, ranks_together, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
 """The last cases of two end a session with an error."""
 
 if __name__ == "__main__":
