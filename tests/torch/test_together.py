@@ -186,7 +186,7 @@ AGREE = r"all workers must make the same calls, each at one step and none under 
 def test_two_calls_never_match(one: str, other: str, hosts: Any) -> None:
     for said in pair([CALLS[one], CALLS[other]], ls.LocalSGD(4), hosts=hosts):
         words = rf"worker 0 is in {re.escape(one)} after step 4; worker 1 is in {re.escape(other)} after step 4"
-        assert re.match(rf"Elsewhere: {words}: {AGREE}", said), said
+        assert re.match(rf"Mismatch: {words}: {AGREE}", said), said
 
 
 @pytest.mark.parametrize("call", ["save()", "mean()", "once()", "barrier()"])
@@ -194,7 +194,7 @@ def test_one_call_at_two_steps_is_refused(call: str) -> None:
     """Epochs of 17 and 16 batches: the first meeting says so, not the fourth."""
     for said in pair([CALLS[call], CALLS[call]], ls.LocalSGD(4), (5, 4)):
         words = rf"worker 0 is in {re.escape(call)} after step 5; worker 1 is in {re.escape(call)} after step 4"
-        assert re.match(rf"Elsewhere: {words}: {AGREE}", said), said
+        assert re.match(rf"Mismatch: {words}: {AGREE}", said), said
 
 
 @pytest.mark.parametrize(

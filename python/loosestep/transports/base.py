@@ -237,6 +237,8 @@ def failure(worker: Worker, during: Request | None, cause: BaseException) -> Bas
     if isinstance(cause, SAYS_WHERE):
         return cause
     where = "the start of a round" if during is None else str(during)
+    if worker.calling is not None:  # a loop of the user's, which knows of steps
+        where = f"step {worker.clock}"
     error = WorkerFailed(worker.rank, worker.round, where, cause)
     error.__cause__ = cause
     return error

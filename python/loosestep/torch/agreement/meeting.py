@@ -28,10 +28,6 @@ ADVICE = (
 )
 
 
-class Elsewhere(Mismatch):
-    """Two workers have called different things, or the same at different steps."""
-
-
 class Agreement:
     """Calls of all workers of a loop.
 
@@ -63,12 +59,12 @@ class Agreement:
             where = self.where()
         except LoosestepError as failed:  # another worker has left with its own error, which may be this one
             _, found, rest = str(failed).partition("worker 0 ")
-            return Elsewhere(found + rest) if ADVICE in rest else error
+            return Mismatch(found + rest) if ADVICE in rest else error
         return self.apart(where) if len(set(where)) > 1 else error
 
-    def apart(self, where: Sequence[str]) -> Elsewhere:
+    def apart(self, where: Sequence[str]) -> Mismatch:
         """Return the error that says where all workers are."""
-        return Elsewhere(f"{'; '.join(f'worker {rank} {each}' for rank, each in enumerate(where))}: {ADVICE}")
+        return Mismatch(f"{'; '.join(f'worker {rank} {each}' for rank, each in enumerate(where))}: {ADVICE}")
 
     def meet(self, what: str, detail: str = "") -> bool:
         """Block until all workers are in this call; return whether all have the same `detail`.
