@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import cycle
 
 import pytest
 
@@ -25,10 +26,10 @@ result = ls.run({strategy}, gradient, np.zeros(3), lambda rank, size: iter(range
 print("done", result.steps, sorted(codes), flush=True)
 """
 ACTS = {"sys.exit(0)": 0, "sys.exit(3)": 3, "raise SystemExit('boo')": 1, "raise ValueError('boo')": 1, "pass": 1}
+STRATEGIES = ["ls.LocalSGD(2)", "ls.EASGD(2)", "ls.CDSGD()"]
 
 
-@pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("strategy", ["ls.LocalSGD(2)", "ls.EASGD(2)", "ls.CDSGD()"])
+@pytest.mark.parametrize(("act", "strategy"), list(zip(ACTS, cycle(STRATEGIES))))
 def test_a_copy_of_threads_ends_by_itself(act: str, strategy: str) -> None:
     """Also where it would go on as if it were the worker: the others, whom it would wait for, are not there."""
     text = FORKING.format(act=act, strategy=strategy, on="Threads(3)")

@@ -68,13 +68,12 @@ def threads(count: int) -> Iterator[None]:
 @names
 @dtypes
 def test_the_number_of_threads_does_not_matter(name: str, dtype: type) -> None:
-    run = {f"{n} threads": threads(n)(getattr(ops, name)) for n in (1, 2, 3, 7)}
+    run = {f"{n} threads": threads(n)(getattr(ops, name)) for n in (1, 3)}
     assert_same(name, run, arguments(name, 10**6 + 3, dtype))
 
 
 @pytest.mark.parametrize("name", [name for name in ops.specification if "out" in parameters(name)])
-@dtypes
-@pytest.mark.parametrize("offset", [0, 5])
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 0), (np.float64, 5)])
 def test_large_results_have_the_same_bits(name: str, dtype: type, offset: int) -> None:
     """They are stored past the caches."""
     n = 34 * 2**20 // (2 * np.dtype(dtype).itemsize) + 3

@@ -17,6 +17,12 @@ from loosestep.foundation.errors import CudaError
 FILES = sorted(path.stem for path in KERNELS.glob("*.cu"))
 INCLUDE = (ROOT, ROOT / "csrc")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+COMPILED = [
+    pytest.param(file, architecture, marks=() if (place + number) % 3 == 0 else pytest.mark.slow)
+    for number, file in enumerate(FILES)
+    for place, architecture in enumerate(ARCHITECTURES)
+]
+"""Files and architectures take turns: what is wrong for one alone is found by `-m slow`, and on a card."""
 MOST_REGISTERS = 128
 """Of a thread: two blocks of 256 still share a multiprocessor."""
 LONGEST_NAME = 200
@@ -37,8 +43,7 @@ def compiler() -> nvrtc.Compiler:
     return compiler_of(nvrtc.MAJORS)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "architecture"), COMPILED)
 def test_a_file_of_kernels_compiles_and_keeps_to_registers(
     compiler: nvrtc.Compiler, file: str, architecture: str
 ) -> None:
