@@ -41,7 +41,7 @@ STRATEGIES = [case.values[0] for case in ALL]
 
 
 def some_crashes(strategy: Strategy, kind: type[Transport], every: int | None) -> list[int]:
-    """Return a fourth of them; variants of a strategy, transports and evaluations take turns, so that none is left."""
+    """Return a fourth; variants of a strategy, transports and evaluations take turns, so that none is left out."""
     place = 2 * (STRATEGIES.index(strategy) + MANY.index(kind)) + (every is not None)
     return CRASHES[place % 4 :: 4]
 
