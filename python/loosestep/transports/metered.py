@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loosestep.lowering.costs import COSTS, Cost
+from loosestep.lowering.costs import COSTS, KEYS, Cost
 from loosestep.lowering.requests import Script
 from loosestep.requests import Compute, Exchange, Request
 from loosestep.transports.base import Session, Transport
@@ -37,7 +37,8 @@ class Meter:
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
         """Yield the same requests; book the time from asking for a communication to its end as waiting."""
         rank, size = worker.rank, worker.size
-        tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
+        tallies: dict[type[Request], tuple[list[int], Cost | None, Callable[[Request], object] | None]] = {}
+        last: dict[type[Request], tuple[object, tuple[int, int]]] = {}  # (key, cost) by type
         computing = frozenset(Compute.__subclasses__())
         for request in requests:
             kind = type(request)
@@ -53,20 +54,29 @@ class Meter:
             worker.communicating += spent
             self.waiting += spent
             if kind not in tallies:
-                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), COSTS.get(kind)
-            tally, cost = tallies[kind]
+                tallies[kind] = self.tally(kind), COSTS.get(kind), KEYS.get(kind)
+            tally, cost, key_of = tallies[kind]
             tally[0] += 1
             asked: Any = request
             if kind is Exchange:  # lists its own messages
                 nbytes, messages = sum([buf.nbytes for _, buf in asked.sends]), len(asked.sends)
             elif kind is Script and asked.sent is not None:
                 nbytes, messages = asked.sent
-            elif cost is not None:
+            elif cost is None:
+                continue
+            elif key_of is None:
                 nbytes, messages = cost(request, rank, size)
             else:
-                continue
+                key = key_of(request)
+                if kind not in last or last[kind][0] != key:
+                    last[kind] = key, cost(request, rank, size)
+                nbytes, messages = last[kind][1]
             tally[1] += messages
             tally[2] += nbytes
+
+    def tally(self, kind: type[Request]) -> list[int]:
+        """Return where requests of a type are counted."""
+        return self.requests.setdefault(kind.__name__, [0, 0, 0])
 
 
 @dataclass(frozen=True, repr=False)
