@@ -82,7 +82,7 @@ def test_gradients_that_are_zeroed_and_not_forgotten(strategy: ls.Strategy) -> N
 
 
 class HalfUsed(nn.Module):
-    """The second branch takes part in every third batch only, and is pulled in all of them."""
+    """The second branch takes part in every third batch only, and moves to the anchor in all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class HalfUsed(nn.Module):
 
 @every_strategy
 @every_optimizer
-def test_parameters_unused_in_a_step_are_pulled(strategy: ls.Strategy, name: str) -> None:
+def test_parameters_unused_in_a_step_move_to_the_anchor(strategy: ls.Strategy, name: str) -> None:
     check(Training(make=HalfUsed, optimizer=OPTIMIZERS[name]), strategy)
 
 
