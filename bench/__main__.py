@@ -23,7 +23,7 @@ def names(device: str) -> list[str]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", choices=[*sorted({*names("cpu"), *names("cuda")}), "all"])
-    parser.add_argument("--device", choices=PLACES, default="cpu", help="cuda: on a card, by its own clock")
+    parser.add_argument("--device", choices=PLACES, default="cpu", help="cuda: on a GPU, by its own clock")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, a few seconds: does it run?")
     parser.add_argument("--rounds", type=int, default=15, help="alternated runs (at least 15)")

@@ -4,7 +4,7 @@
 // has to wait (a barrier, a shuffle), then another fibre takes the rest. When all wait, those whose partners
 // have all come go on; when there are none, the launch fails and says who waits where. Shared memory that is
 // asked for at launch begins as NaNs. `backwards` runs blocks and threads in the opposite order: a kernel
-// that lacks a barrier gives other bits. A vector access that is not aligned fails, as on a card.
+// that lacks a barrier gives other bits. A vector access that is not aligned fails, as on a GPU.
 //
 // Not shown: races between blocks or inside of a warp, memory order, what waits for another block, speed.
 #pragma once
@@ -301,7 +301,7 @@ inline void __syncwarp(unsigned lanes = ~0u) {
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 
-// Lanes outside of `width` give back their own value, as on a card.
+// Lanes outside of `width` give back their own value, as on a GPU.
 template <class T> T __shfl_sync(unsigned lanes, T given, int from, int width = 32) {
   const unsigned base = emulated::lane() / width * width;
   return emulated::shuffle(lanes, given, base + static_cast<unsigned>(from) % width, "__shfl_sync");
@@ -351,7 +351,7 @@ template <class T> T atomicCAS(T* place, T wanted, T value) {
   return before;
 }
 
-// --- what a compiler for cards has built in
+// --- what a compiler for GPUs has built in
 // -------------------------------------------------------------------
 
 inline unsigned __float_as_uint(float x) { return emulated::value<unsigned>(emulated::bits(x)); }

@@ -1,6 +1,6 @@
-"""A CuPy whose card is the emulation: arrays say that they lie on a card, and a launch runs the kernel on the CPU.
+"""A CuPy whose GPU is the emulation: arrays say that they lie on a GPU, and a launch runs the kernel on the CPU.
 
-So all that Python does (checks, addresses, fields, names, the cache on disk, streams) is what a card would see.
+So all that Python does (checks, addresses, fields, names, the cache on disk, streams) is what a GPU would see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loosestep.cuda import launch as launching
 
 
 class Array:
-    """Memory of the CPU that says it is a card's."""
+    """Memory of the CPU that says it is a GPU's."""
 
     def __init__(self, held: NDArray[Any], device: int = 0, *, typestr: str = "", read_only: bool = False) -> None:
         self.held, self.device, self.typestr, self.read_only = held, device, typestr, read_only
@@ -70,7 +70,7 @@ class Event:
 
 
 class Launch(NamedTuple):
-    """What a card was asked to run."""
+    """What a GPU was asked to run."""
 
     kernel: str
     grid: tuple[int, ...]
@@ -80,12 +80,12 @@ class Launch(NamedTuple):
 
 
 class Device:
-    """One of the card's numbers; current while it is entered."""
+    """One of the GPU's numbers; current while it is entered."""
 
     compute_capability, attributes = "90", MappingProxyType({"L2CacheSize": 1 << 14})
 
-    def __init__(self, card: Card, number: int) -> None:
-        self.entered = card.on("device", number)
+    def __init__(self, gpu: Gpu, number: int) -> None:
+        self.entered = gpu.on("device", number)
 
     def __enter__(self) -> None:
         self.entered.__enter__()
@@ -94,7 +94,7 @@ class Device:
         self.entered.__exit__(*raised)
 
 
-class Card:
+class Gpu:
     """What the stub keeps: launches in order, what was compiled, where the caller stands."""
 
     def __init__(self) -> None:
@@ -169,14 +169,14 @@ def passed(given: Any) -> Any:
 class Loaded:
     """A module of the stub's: a file that says which kernel it is."""
 
-    def __init__(self, card: Card, path: Path) -> None:
-        self.card, self.told = card, json.loads(path.read_bytes())
+    def __init__(self, gpu: Gpu, path: Path) -> None:
+        self.gpu, self.told = gpu, json.loads(path.read_bytes())
 
     def get_function(self, name: str) -> Any:
         assert name == "entry"
 
         def start(grid: Any, block: Any, given: Sequence[Any], *, shared_mem: int, stream: Any) -> None:
-            self.card.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem, stream.ptr)
+            self.gpu.launch(self.told["file"], self.told["kernel"], grid, block, given, shared_mem, stream.ptr)
 
         return start
 
@@ -186,22 +186,22 @@ class StubCompiler:
 
     version = "13.0"
 
-    def __init__(self, card: Card) -> None:
-        self.card = card
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
 
     def compiled(self, file: str, kernels: Sequence[str], architecture: str) -> nvrtc.Compiled:
-        self.card.compiled.append(f"{kernels[0]} for {architecture}")
+        self.gpu.compiled.append(f"{kernels[0]} for {architecture}")
         content = json.dumps({"file": file, "kernel": kernels[0]}).encode()
         return nvrtc.Compiled(("entry",), content, "")
 
 
 @contextmanager
-def stub_card(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
+def stub_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Gpu]:
     """Ops on `Array`s run on it; compiled kernels are kept in `folder`."""
-    card = Card()
-    monkeypatch.setitem(sys.modules, "cupy", card.module())
+    gpu = Gpu()
+    monkeypatch.setitem(sys.modules, "cupy", gpu.module())
     monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
-    monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: StubCompiler(card))
+    monkeypatch.setattr(cache.nvrtc, "compiler", lambda majors: StubCompiler(gpu))
     launching.loaded.cache_clear()
-    yield card
+    yield gpu
     launching.loaded.cache_clear()

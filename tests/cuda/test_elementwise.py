@@ -1,4 +1,4 @@
-"""Every rule, executed as the card would: the bits of the CPU's op, at any length and any address."""
+"""Every rule, executed as the GPU would: the bits of the CPU's op, at any length and any address."""
 
 from __future__ import annotations
 

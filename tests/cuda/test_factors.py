@@ -1,4 +1,4 @@
-"""Factors on a card: one warp is the sequential algorithm, to the bit."""
+"""Factors on a GPU: one warp is the sequential algorithm, to the bit."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Problem:
 @pytest.mark.parametrize("rank", [1, 8, 32, 100, 128])
 @pytest.mark.parametrize("biases", [False, True])
 def test_one_warp_is_sequential_to_the_bit(adds: str, rank: int, biases: bool) -> None:
-    card, cpu = Problem(rank), Problem(rank)
-    got, want = card.train(adds, 1, 32, biases=biases), cpu.sequential(biases=biases)
+    gpu, cpu = Problem(rank), Problem(rank)
+    got, want = gpu.train(adds, 1, 32, biases=biases), cpu.sequential(biases=biases)
     assert got == want
-    for mine, theirs in zip([card.p, card.q, *card.biases], [cpu.p, cpu.q, *cpu.biases], strict=True):
+    for mine, theirs in zip([gpu.p, gpu.q, *gpu.biases], [cpu.p, cpu.q, *cpu.biases], strict=True):
         assert mine.tobytes() == theirs.tobytes()
 
 

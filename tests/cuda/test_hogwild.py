@@ -1,4 +1,4 @@
-"""Hogwild on a card: one warp is the sequential algorithm, many are its sum in some order."""
+"""Hogwild on a GPU: one warp is the sequential algorithm, many are its sum in some order."""
 
 from __future__ import annotations
 

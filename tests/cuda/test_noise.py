@@ -1,4 +1,4 @@
-"""A card's noise is the CPU's, bit for bit, wherever a buffer begins in the stream and in memory."""
+"""A GPU's noise is the CPU's, bit for bit, wherever a buffer begins in the stream and in memory."""
 
 from __future__ import annotations
 

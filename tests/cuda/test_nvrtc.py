@@ -1,4 +1,4 @@
-"""Every kernel, compiled for the cards of today with the compiler and the options of a run: no card is needed."""
+"""Every kernel, compiled for the GPUs of today with the compiler and the options of a run: no GPU is needed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_arithmetic_is_that_of_the_cpu(compiler: nvrtc.Compiler, kind: str) -> N
     assert re.search(rf"\bsqrt\.rn\.{wide}", text)
 
 
-def test_what_is_kept_is_code_for_the_card(
+def test_what_is_kept_is_code_for_the_gpu(
     compiler: nvrtc.Compiler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Of the sources that were installed, by the name that the compiler gave; and not compiled again."""

@@ -120,7 +120,7 @@ def test_rows_that_are_none(carrier: Carrier) -> None:
             hogwild.linear(w, rows_of(carrier, problem, **other))
         assert str(raised.value) == f"hogwild: {says}"
     rows = rows_of(carrier, problem)
-    with pytest.raises(ValueError, match="hogwild: targets must be on card 0 like the model, got ndarray"):
+    with pytest.raises(ValueError, match="hogwild: targets must be on GPU 0 like the model, got ndarray"):
         hogwild.linear(w, rows._replace(targets=problem.targets))
     with pytest.raises(
         TypeError, match=r"hogwild: values must be a contiguous array of float32, got <f4, strides \(8,\)"
@@ -135,7 +135,7 @@ def test_sides_and_ratings_that_are_none(carrier: Carrier) -> None:
     for says, given in {
         "rows must have one length from 1 to 128, got shapes": (p, flat, ratings),
         "ratings must have 156 elements, got 159": (p, q, ratings[1:]),
-        "ratings must be on card 0 like the model, got ndarray": (p, q, problem.ratings),
+        "ratings must be on GPU 0 like the model, got ndarray": (p, q, problem.ratings),
     }.items():
         with pytest.raises(ValueError, match=f"^hogwild: {says}"):
             hogwild.factors(hogwild.Side(given[0]), hogwild.Side(given[1]), given[2])

@@ -1,4 +1,4 @@
-"""Reductions on a card have the bits of `ops.dot` and `ops.norms`: one order of additions."""
+"""Reductions on a GPU have the bits of `ops.dot` and `ops.norms`: one order of additions."""
 
 from __future__ import annotations
 

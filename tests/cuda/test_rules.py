@@ -1,4 +1,4 @@
-"""Rules on buffers of a card: the bits of the CPU at every alignment, small numbers kept."""
+"""Rules on buffers of a GPU: the bits of the CPU at every alignment, small numbers kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that say that they lie on a card, while the CPU holds them: kernels are emulated, all else is real."""
+"""Networks that say that they lie on a GPU, while the CPU holds them: kernels are emulated, all else is real."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.cuda.stub import Card, stub_card
+from tests.cuda.stub import Gpu, stub_gpu
 from torch import Tensor
 
 from loosestep.torch import device_buffer, flat
@@ -44,11 +44,11 @@ class PlainMirror:
 
 
 @contextmanager
-def emulated_device(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Card]:
-    """Every tensor is taken for one that lies on a card, whose current stream is number 7."""
+def emulated_device(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Gpu]:
+    """Every tensor is taken for one that lies on a GPU, whose current stream is number 7."""
     for module in (flat, device_buffer):
         patch.setattr(module, "is_cuda", lambda tensor: True)
     patch.setattr(device_buffer.DeviceBuffer, "__cuda_stream__", lambda self: (0, 7))
     patch.setattr(device_buffer, "PinnedMirror", PlainMirror)
-    with stub_card(patch, folder) as card:
-        yield card
+    with stub_gpu(patch, folder) as gpu:
+        yield gpu

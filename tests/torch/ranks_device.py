@@ -1,6 +1,6 @@
-"""One rank of a job under mpiexec, some of whose networks lie on a card: see `ranks.py`.
+"""One rank of a job under mpiexec, some of whose networks lie on a GPU: see `ranks.py`.
 
-Where torch has a card it is that; elsewhere the CPU pretends to be one, and then results are the CPU's bits.
+Where torch has a GPU it is that; elsewhere the CPU pretends to be one, and then results are the CPU's bits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REAL = torch.cuda.is_available()
 
 @contextmanager
 def on_device() -> Iterator[str]:
-    """Networks made inside, and moved to the device that it gives, lie on a card; chunks are small."""
+    """Networks made inside, and moved to the device that it gives, lie on a GPU; chunks are small."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(staging, "CHUNK", 64)
         if REAL:
@@ -55,7 +55,7 @@ def train(
     backward: Callable[[Tensor], Any] = Tensor.backward,
     steps: int = 9,
 ) -> tuple[list[Tensor], bool]:
-    """Consensus and parameters after some steps; whether it was a card that held them."""
+    """Consensus and parameters after some steps; whether it was a GPU that held them."""
     net = seeded(WORLD.rank).to(device)
     inner = momentum(net.parameters())
     with loosestep.torch.parallel(net, inner, strategy, on) as optimizer:
@@ -77,7 +77,7 @@ def alike(got: list[Tensor], wanted: list[Tensor]) -> None:
 
 
 def served(*, synchronous: bool) -> list[Strategy]:
-    """The examples of all strategies that a loop with nothing but step() can have on a card."""
+    """The examples of all strategies that a loop with nothing but step() can have on a GPU."""
     found = [case.values[0] for case in cases(strategies, Strategy)]
     return [s for s in found if not s.shared_buffers and not s.needs and s.synchronous == synchronous]
 
@@ -117,7 +117,7 @@ def on_two_hosts() -> int:
 
 
 def backward_in_another_thread() -> int:
-    """Where torch takes gradients on a card: what began while it did goes on in the user's thread."""
+    """Where torch takes gradients on a GPU: what began while it did goes on in the user's thread."""
     strategy = ls.AllReduceSGD(bucket_bytes=64)
     wanted, _ = train(strategy)
     with on_device() as device, ThreadPoolExecutor(1) as threads:
@@ -127,7 +127,7 @@ def backward_in_another_thread() -> int:
 
 
 def of_several_kinds() -> int:
-    """One worker's network lies on a card, the others' do not: refused, by all."""
+    """One worker's network lies on a GPU, the others' do not: refused, by all."""
     place = nullcontext("cpu") if WORLD.rank else on_device()
     with place as device, pytest.raises(Mismatch, match="parameters on"):
         train(ls.LocalSGD(), device)

@@ -1,4 +1,4 @@
-"""`python -m bench torch_step --device cuda` without a card: its arithmetic on one that is pretended."""
+"""`python -m bench torch_step --device cuda` without a GPU: its arithmetic on one that is pretended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a card: a loop of the user's there. `pytest -m gpu`; skipped where there is none."""
+"""On a GPU: a loop of the user's there. `pytest -m gpu`; skipped where there is none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loosestep.torch.device_buffer import DeviceBuffer, buffer_of  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no card"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
 ]
 
 
@@ -89,7 +89,7 @@ def test_copies_follow_what_the_stream_does() -> None:
     assert (x == 6).all()
 
 
-def test_ranks_that_share_a_card() -> None:
+def test_ranks_that_share_a_gpu() -> None:
     pytest.importorskip("mpi4py")
     from tests.torch.test_ranks import ALONE, MPIEXEC
 
@@ -100,7 +100,7 @@ def test_ranks_that_share_a_card() -> None:
     subprocess.run(command, timeout=240, env=os.environ | ALONE, check=True)
 
 
-def test_a_checkpoint_keeps_the_cards_random_numbers(tmp_path: Any) -> None:
+def test_a_checkpoint_keeps_the_gpus_random_numbers(tmp_path: Any) -> None:
     def drawn(restore: bool) -> Tensor:
         net = mlp().cuda()
         with loosestep.torch.parallel(net, momentum(net.parameters()), ls.LocalSGD(), ls.Serial()) as optimizer:

@@ -1,4 +1,4 @@
-"""Copies between pinned memory and a card: what is asked of streams and events, and in which order."""
+"""Copies between pinned memory and a GPU: what is asked of streams and events, and in which order."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_copies_come_behind_what_is_computed_and_before_what_follows(said: Mock)
     assert there.tolist() == [0, 2, 4, 6]
 
 
-def test_waiting_is_for_the_card_or_for_the_copy(said: Mock) -> None:
+def test_waiting_is_for_the_gpu_or_for_the_copy(said: Mock) -> None:
     mirror = device_buffer.PinnedMirror(torch.zeros(1))
     said.behind.query.return_value = False
     assert mirror.done() is False

@@ -1,4 +1,4 @@
-"""What is said of cards: by a driver that is not there, by one that knows none, by one that has two."""
+"""What is said of GPUs: by a driver that is not there, by one that knows none, by one that has two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cuda.emulation import needs_compiler
-from tests.cuda.stub import stub_card
+from tests.cuda.stub import stub_gpu
 
 from loosestep.cli import machine_info
 from loosestep.cuda import device
@@ -53,25 +53,25 @@ def test_no_driver_is_a_sentence() -> None:
     assert str(caught.value) == "no driver: libnodriver.so is not on this machine"
 
 
-def test_cards_have_names(tmp_path: Path) -> None:
+def test_gpus_have_names(tmp_path: Path) -> None:
     assert device.names(driver(tmp_path, 0, 2)) == ["First", "Second"]
 
 
-def test_a_driver_without_a_card(tmp_path: Path) -> None:
-    with pytest.raises(CudaError, match="no card: the driver's cuInit gives error 100"):
+def test_a_driver_without_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(CudaError, match="no GPU: the driver's cuInit gives error 100"):
         device.names(driver(tmp_path, 100, 0))
 
 
-def test_no_card_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = driver(tmp_path, 0, 0)
     monkeypatch.setattr(device, "DRIVER", none)
-    with pytest.raises(CudaError, match="no card: the driver knows none"):
+    with pytest.raises(CudaError, match="no GPU: the driver knows none"):
         device.first()
 
 
 def told(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     monkeypatch.setenv("LOOSESTEP_CACHE_DIR", str(folder))
-    return machine_info._card(device.inspect())
+    return machine_info._gpu(device.inspect())
 
 
 def test_info_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_info_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert told(monkeypatch, tmp_path) == wanted
 
 
-def test_info_measures_the_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_info_measures_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """2 x 268 MB in 4 ms."""
     copies: list[Any] = []
     data = SimpleNamespace(copy_from_device_async=lambda source, size: copies.append(size))
-    with stub_card(monkeypatch, tmp_path):
+    with stub_gpu(monkeypatch, tmp_path):
         cupy = device.cupy()
         cupy.zeros = lambda n, dtype: SimpleNamespace(data=data)
         monkeypatch.setattr(device, "DRIVER", driver(tmp_path, 0, 1))
@@ -93,13 +93,13 @@ def test_info_measures_the_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert copies == [1 << 28] * 10
 
 
-def test_info_says_what_a_card_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_info_says_what_a_gpu_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def full(*given: Any) -> None:
         raise RuntimeError("out of memory allocating 268,435,456 bytes")
 
-    with stub_card(monkeypatch, tmp_path):
+    with stub_gpu(monkeypatch, tmp_path):
         device.cupy().zeros = full
         monkeypatch.setattr(device, "DRIVER", driver(tmp_path, 0, 1))
         assert told(monkeypatch, tmp_path).startswith(
-            "First: how fast the card copies cannot be measured: out of memory allocating 268,435,456 bytes ("
+            "First: how fast the GPU copies cannot be measured: out of memory allocating 268,435,456 bytes ("
         )
