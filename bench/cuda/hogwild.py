@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bench.cuda.events import OnGpu
-from bench.data import rcv1_like
 from bench.harness import Options, Row, measure
-from bench.hogwild import EPOCHS, Objective, Run, matrix, quality
+from bench.sparse.data import rcv1_like
+from bench.sparse.hogwild import EPOCHS, Objective, Run, matrix, quality
 from loosestep import ops
 from loosestep.cuda import device, hogwild
 from loosestep.cuda.launch import cupy

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from bench.cuda import hogwild, replicas
-from bench.data import rcv1_like
-from bench.hogwild import Objective, Rival, matrix, quality
 from bench.replicas import check
+from bench.sparse.data import rcv1_like
+from bench.sparse.hogwild import Objective, Rival, matrix, quality
 from tests.cuda.stub import Gpu
 
 from loosestep.cuda import launch

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bench.data import BLOCK, NetflixLike
 from bench.harness import Options, Processor, Row, measure
+from bench.sparse.data import BLOCK, NetflixLike
 from loosestep.sparse import MatrixFactorization
 
 RANK, TARGET = 32, 0.85

@@ -17,9 +17,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import SGDClassifier
 
-from bench.compiled import compiled, learn_machine
-from bench.data import criteo_like, netflix_like
 from bench.harness import Options, Processor, Row, measure
+from bench.sparse.compiled import compiled, learn_machine
+from bench.sparse.data import criteo_like, netflix_like
 from loosestep.sparse import FactorizationMachineClassifier
 from loosestep.sparse.factorization_machine import FitRows
 from loosestep.sparse.parameters import generator

@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.compiled import compiled, factorize
-from bench.data import netflix_like
 from bench.harness import Elsewhere, Options, Processor, Row, Sample, measure
+from bench.sparse.compiled import compiled, factorize
+from bench.sparse.data import netflix_like
 from loosestep.sparse import MatrixFactorization
 from loosestep.sparse.mf_trainer import Training
 from loosestep.sparse.ratings import Ratings

@@ -12,7 +12,7 @@ and a short call. Its step sizes are its own.
 
 Every case prints omega (most entries of a row), delta (share of rows that hold the commonest feature) and rho
 (share of rows that meet a row, by sampling). Real rows: 20 Newsgroups and WordNet's glosses, from the folder that
-DATA names (see bench/svmlight_text.py).
+DATA names (see bench/sparse/svmlight_text.py).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import SGDClassifier
 
-from bench.data import criteo_like, rcv1_like
 from bench.harness import Elsewhere, Options, Row, Sample, measure
-from bench.svmlight_text import newsgroups, wordnet
+from bench.sparse.data import criteo_like, rcv1_like
+from bench.sparse.svmlight_text import newsgroups, wordnet
 from loosestep import _core
 from loosestep.sparse import HogwildClassifier
 from loosestep.sparse.linear_trainer import Examples, FeatureLayout, Trainer
