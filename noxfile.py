@@ -112,7 +112,7 @@ def gpu(session: nox.Session) -> None:
 @here
 def sanitizers(session: nox.Session) -> None:
     """ThreadSanitizer, AddressSanitizer and UBSan on native stress programs."""
-    session.run("sh", "tests/native/sanitize.sh", *session.posargs, external=True)
+    session.run("sh", "tests/native/stress/sanitize.sh", *session.posargs, external=True)
 
 
 @nox.session

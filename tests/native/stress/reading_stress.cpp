@@ -1,5 +1,5 @@
 // Reads files of random rows and of random bytes with one thread and with several, in waves and as a whole,
-// and compares; tests/native/sanitize.sh builds it under the sanitizers. Prints one line and returns 0, or
+// and compares; tests/native/stress/sanitize.sh builds it under the sanitizers. Prints one line and returns 0, or
 // says what was wrong.
 #include <unistd.h>
 

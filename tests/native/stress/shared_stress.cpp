@@ -1,4 +1,4 @@
-// Hammers Team and Center from std::threads and checks every result; tests/native/sanitize.sh builds it under
+// Hammers Team and Center from std::threads and checks every result; tests/native/stress/sanitize.sh builds it under
 // ThreadSanitizer and under AddressSanitizer with UBSan. Prints one line and returns 0, or says what was
 // wrong.
 #include <chrono>

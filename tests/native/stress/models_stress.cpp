@@ -1,5 +1,5 @@
 // Trains linear models from several threads on the scalar path, which is the only one there is: every kind of
-// cell, discipline and head; tests/native/sanitize.sh builds it under the sanitizers. Checks sums that no
+// cell, discipline and head; tests/native/stress/sanitize.sh builds it under the sanitizers. Checks sums that no
 // order changes.
 #include <cstdio>
 #include <cstdlib>

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the native stress programs with sanitizers and runs them: tests/native/sanitize.sh [SCALE]
+# Builds the native stress programs with sanitizers and runs them: tests/native/stress/sanitize.sh [SCALE]
 # Needs a C++20 compiler (CXX, default g++) with libtsan, libasan and libubsan; not part of the ordinary tests.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
+root=$(cd "$here/../../.." && pwd)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c++20 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -Wall -Wextra -Werror -pthread -I$root/csrc"

@@ -1,4 +1,4 @@
-// Hogwild and rotation over factors from std::threads; tests/native/sanitize.sh builds it under
+// Hogwild and rotation over factors from std::threads; tests/native/stress/sanitize.sh builds it under
 // ThreadSanitizer and under AddressSanitizer with UBSan. Hogwild through the atomic accessor alone: the
 // vectors' races are meant, and lie outside what a sanitizer can judge. Rotation through the vectors: there
 // it must see no race at all.

@@ -1,5 +1,5 @@
 // Hammers Ranks, Started, Note and the center of processes from std::threads over one mapping;
-// tests/native/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan. Prints one
+// tests/native/stress/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan. Prints one
 // line and returns 0, or says what was wrong.
 #include <cstdio>
 #include <cstdlib>
