@@ -19,8 +19,8 @@ here = partial(nox.session, venv_backend="none")
 WARNINGS = {"SKBUILD_CMAKE_DEFINE": "LOOSESTEP_WERROR=ON"}
 SHARED_MEMORY = [
     "tests/native/test_simulated.py",
-    "tests/contract/test_transports.py",
-    "tests/contract/test_collectives.py",
+    "tests/contract/transports/test_transports.py",
+    "tests/contract/transports/test_collectives.py",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract.scripted import Ask, ask, beginning
-from tests.contract.transports import beginnings, check, each, fold
+from tests.contract.transports.transports import beginnings, check, each, fold
 
 import loosestep as ls
 from loosestep.requests import (

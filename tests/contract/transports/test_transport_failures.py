@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract.scripted import Ask, Primitive, ask
-from tests.contract.transports import MANY, each, nobody_is_left
+from tests.contract.transports.transports import MANY, each, nobody_is_left
 
 import loosestep as ls
 from loosestep.foundation.errors import Deadlock, Mismatch, TimedOut, WorkerFailed

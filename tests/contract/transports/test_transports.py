@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract.scripted import Primitive, ask, beginning
-from tests.contract.transports import KINDS, MANY, WRAPPERS, beginnings, check, each, fold
+from tests.contract.transports.transports import KINDS, MANY, WRAPPERS, beginnings, check, each, fold
 
 import loosestep as ls
 from loosestep.foundation.errors import LoosestepError, TimedOut, WorkerFailed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.contract.op_arguments import (
+from tests.contract.ops.op_arguments import (
     SHARED,
     arguments,
     assert_same,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from tests.contract.op_arguments import (
+from tests.contract.ops.op_arguments import (
     LENGTHS,
     arguments,
     assert_same,

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.op_arguments import arguments, each_buffer, written
+from tests.contract.ops.op_arguments import arguments, each_buffer, written
 from tests.contract.scripted import Ask, ask
-from tests.contract.transports import check, each
+from tests.contract.transports.transports import check, each
 
 import loosestep as ls
 from loosestep import _core, ops

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.op_arguments import (
+from tests.contract.ops.op_arguments import (
     arguments,
     buffers_of,
     each_buffer,
