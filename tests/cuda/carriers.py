@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.stub import Array, Gpu, Launch
-from tests.cuda.test_elementwise import LENGTHS, LONG, placed
+from tests.cuda.emulated.stub import Array, Gpu, Launch
+from tests.cuda.kernels.test_elementwise import LENGTHS, LONG, placed
 
 from loosestep.cuda import device
 from loosestep.foundation.errors import CudaError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.cuda.carriers import Carrier, Emulated, on_device
-from tests.cuda.stub import Gpu, stub_gpu
+from tests.cuda.emulated.stub import Gpu, stub_gpu
 
 from loosestep.cuda import device as gpus
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier
-from tests.cuda.stub import Gpu
+from tests.cuda.emulated.stub import Gpu
 
 import loosestep as ls
 from loosestep.cuda import device as gpus

@@ -11,8 +11,8 @@ import pytest
 from bench.cuda import ops as benched
 from bench.cuda.events import sets_of
 from bench.harness import Options
-from tests.cuda.emulation import ROOT
-from tests.cuda.stub import Gpu
+from tests.cuda.emulated.emulation import ROOT
+from tests.cuda.emulated.stub import Gpu
 
 from loosestep import _core
 from loosestep.cuda import device as gpus

@@ -7,7 +7,7 @@ from bench.cuda import hogwild, replicas
 from bench.replicas import check
 from bench.sparse.data import rcv1_like
 from bench.sparse.hogwild import Objective, Rival, matrix, quality
-from tests.cuda.stub import Gpu
+from tests.cuda.emulated.stub import Gpu
 
 from loosestep.cuda import launch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.cuda.stub import Gpu
+from tests.cuda.emulated.stub import Gpu
 
 from loosestep.cuda.launch import Stream, addresses, by_value
 

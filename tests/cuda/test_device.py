@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.cuda.emulation import needs_compiler
-from tests.cuda.stub import stub_gpu
+from tests.cuda.emulated.emulation import needs_compiler
+from tests.cuda.emulated.stub import stub_gpu
 
 from loosestep.cli import machine_info
 from loosestep.cuda import device

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier, ones
+from tests.cuda.emulated.stub import Array, Gpu
 from tests.cuda.making import KINDS, buffers, each_kind
-from tests.cuda.stub import Array, Gpu
 
 from loosestep import ops
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier
-from tests.cuda.stub import Array, Gpu
-from tests.cuda.test_hogwild import FEATURES, Problem
-from tests.cuda.test_passes import rows_of
+from tests.cuda.emulated.stub import Array, Gpu
+from tests.cuda.kernels.test_hogwild import FEATURES, Problem
+from tests.cuda.kernels.test_passes import rows_of
 
 from loosestep import ops
 from loosestep.cuda import cache, hogwild

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
-from tests.cuda.test_rules import drawn
+from tests.cuda.kernels.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
+from tests.cuda.kernels.test_rules import drawn
 
 from loosestep import ops
 from loosestep.cuda.launch import Stream

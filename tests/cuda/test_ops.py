@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.stub import Array, Gpu
-from tests.cuda.test_elementwise import placed
+from tests.cuda.emulated.stub import Array, Gpu
+from tests.cuda.kernels.test_elementwise import placed
 
 from loosestep import ops
 from loosestep.cuda import arrays, cache, launch, sources

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.cuda.stub import Gpu, stub_gpu
+from tests.cuda.emulated.stub import Gpu, stub_gpu
 from torch import Tensor
 
 from loosestep.torch import device_buffer, flat

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.cuda.emulation import KERNELS, ROOT, instances, rules
-from tests.cuda.test_elementwise import scalars
+from tests.cuda.emulated.emulation import KERNELS, ROOT, instances, rules
+from tests.cuda.kernels.test_elementwise import scalars
 
 from loosestep import _core
 from loosestep.cuda import cache, nvrtc, sources

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KERNELS = ROOT / "kernels"
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
@@ -96,7 +96,7 @@ def inputs() -> list[Path]:
 
 def entries(source: Path, wanted: Sequence[str]) -> str:
     """A function for each instance that launches it."""
-    head = f'#include "tests/cuda/emulated.hpp"\n#include "{source}"\nnamespace loosestep {{}}\n'
+    head = f'#include "tests/cuda/emulated/emulated.hpp"\n#include "{source}"\nnamespace loosestep {{}}\n'
     use = "using namespace loosestep;\n"
     export = 'extern "C" __attribute__((visibility("default"))) const char* '
     return (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import Library, emulate
+from tests.cuda.emulated.emulation import Library, emulate
 
 each_order = pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import emulate
+from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import KINDS, buffers, each_kind
 
 from loosestep import ops

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.emulation import emulate_kernel, fenced, rules
+from tests.cuda.emulated.emulation import emulate_kernel, fenced, rules
 
 from loosestep import _core, ops
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.emulation import emulate_kernel
+from tests.cuda.emulated.emulation import emulate_kernel
 
 from loosestep import ops
 from loosestep.cuda import cache, nvrtc

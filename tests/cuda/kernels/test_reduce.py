@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import emulate
+from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import buffers, each_kind, each_order
 
 from loosestep import ops

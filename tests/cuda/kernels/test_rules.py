@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.cuda.carriers import Carrier
-from tests.cuda.test_elementwise import MISALIGNED, NAMES, scalars
+from tests.cuda.kernels.test_elementwise import MISALIGNED, NAMES, scalars
 
 from loosestep import _core, ops
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import emulate
+from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import lane_sum, structure
 
 FEATURES, ROWS = 50, 60

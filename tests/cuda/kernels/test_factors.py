@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.cuda.emulation import emulate
+from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import lane_sum, structure
 
 USERS, ITEMS, RATINGS = 7, 9, 40

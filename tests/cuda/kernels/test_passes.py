@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier
-from tests.cuda.test_factors import L2, USERS
-from tests.cuda.test_factors import Problem as Ratings
-from tests.cuda.test_hogwild import FEATURES, HINGE, Problem, sequential
+from tests.cuda.kernels.test_factors import L2, USERS
+from tests.cuda.kernels.test_factors import Problem as Ratings
+from tests.cuda.kernels.test_hogwild import FEATURES, HINGE, Problem, sequential
 
 from loosestep.cuda import hogwild
 
