@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.test_device import SERVED  # noqa: E402
+from tests.torch.device.test_device import SERVED  # noqa: E402
 from tests.torch.training import Mixed, batches, left_behind, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -91,12 +90,12 @@ def test_copies_follow_what_the_stream_does() -> None:
 
 def test_ranks_that_share_a_gpu() -> None:
     pytest.importorskip("mpi4py")
-    from tests.torch.test_ranks import ALONE, MPIEXEC
+    from tests.torch.processes import ranks_device
+    from tests.torch.processes.test_ranks import ALONE, MPIEXEC
 
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec")
-    script = Path(__file__).with_name("ranks_device.py")
-    command = [str(MPIEXEC), "-n", "2", sys.executable, str(script)]
+    command = [str(MPIEXEC), "-n", "2", sys.executable, str(ranks_device.__file__)]
     subprocess.run(command, timeout=240, env=os.environ | ALONE, check=True)
 
 

@@ -11,12 +11,12 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import numpy as np
 import torch
 from mpi4py import MPI
-from tests.torch.saving import begun_at, saved_after, values
+from tests.torch.checkpoint.saving import begun_at, saved_after, values
 from tests.torch.training import batches, left_behind, momentum, seeded
 from torch import nn
 

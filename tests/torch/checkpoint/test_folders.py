@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.test_saving import learn, parallel  # noqa: E402
+from tests.torch.checkpoint.test_saving import learn, parallel  # noqa: E402
 from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from bench.cuda import torch_step
 from bench.harness import Options
 from bench.torch_cases import tiny
-from tests.torch.emulated_device import emulated_device
+from tests.torch.device.emulated_device import emulated_device
 
 from loosestep.cuda import device
 from loosestep.lowering import staging

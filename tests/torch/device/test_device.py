@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from tests.contract.discovery import cases  # noqa: E402
 from tests.cuda.emulated.stub import Gpu  # noqa: E402
-from tests.torch.emulated_device import emulated_device  # noqa: E402
+from tests.torch.device.emulated_device import emulated_device  # noqa: E402
 from tests.torch.training import Mixed, Training, assert_same_bits, batches, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import torch
 from mpi4py import MPI
-from tests.torch.ranks import ROWS, rank, say, spread, train
-from tests.torch.saving import begun_at, saved_after
+from tests.torch.checkpoint.saving import begun_at, saved_after
+from tests.torch.processes.ranks import ROWS, rank, say, spread, train
 from tests.torch.training import Mixed, assert_same_bits, batches, left_behind, momentum
 from torch import nn
 

@@ -13,14 +13,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import pytest
 import torch
 from mpi4py import MPI
 from tests.contract.discovery import cases
-from tests.torch.emulated_device import emulated_device
-from tests.torch.ranks import say
+from tests.torch.device.emulated_device import emulated_device
+from tests.torch.processes.ranks import say
 from tests.torch.training import batches, momentum, seeded
 from torch import Tensor, nn
 

@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import torch
 from mpi4py import MPI
-from tests.torch.ranks import rank, say
-from tests.torch.saving import values
+from tests.torch.checkpoint.saving import values
+from tests.torch.processes.ranks import rank, say
 from tests.torch.training import batches
 from torch import nn
 

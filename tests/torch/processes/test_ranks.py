@@ -14,9 +14,9 @@ pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
 from tests.mpi.jobs import ended
-from tests.torch import all_cases
+from tests.torch.processes import all_cases
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 ALONE = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import pytest
 import torch
-from tests.torch.ranks import rank, say, spread
+from tests.torch.processes.ranks import rank, say, spread
 from tests.torch.training import adamw, batches, momentum, seeded
 from torch import nn
 from torch.utils.checkpoint import checkpoint
