@@ -1,4 +1,4 @@
-"""Pulled updates in a torch loop: one worker of Parle or Entropy-SGD is the same loop written by hand."""
+"""A proximal term in a torch loop: one worker of Parle or Entropy-SGD is the same loop written by hand."""
 
 from __future__ import annotations
 
