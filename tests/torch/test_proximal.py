@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.training import OPTIMIZERS, Mixed, Training, assert_same_bits, batches, mlp  # noqa: E402
+from tests.torch.training import OPTIMIZERS, HalfUsed, Mixed, Training, assert_same_bits, batches, mlp  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
@@ -79,19 +79,6 @@ def test_clipping_comes_before_the_pull(strategy: ls.Strategy) -> None:
 @every_strategy
 def test_gradients_that_are_zeroed_and_not_forgotten(strategy: ls.Strategy) -> None:
     check(Training(set_to_none=False, make=HalfUsed), strategy)
-
-
-class HalfUsed(nn.Module):
-    """The second branch takes part in every third batch only, and moves to the anchor in all of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(5, 3), nn.Linear(5, 3)
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return self.first(x) + self.second(x) if self.calls % 3 == 0 else self.first(x)
 
 
 @every_strategy
