@@ -18,14 +18,10 @@ if TYPE_CHECKING:
     Background = Mapping[type[Request], Callable[[Any], Callable[[Request], object]]]
 
 
-class Collectives(ABC):
-    """How collectives are carried out, where that is not by lowered messages alone."""
+class Component(ABC):
+    """What carries out some types of requests."""
 
-    hosted: bool  # all workers share a host's memory
-    grouped: bool  # its handlers take groups
     operations: Operations  # requests that the progress engine begins
-    slots: Sequence[CollectiveSlot]  # what the progress engine advances
-    memories: Memories  # in which they are carried out
 
     @abstractmethod
     def open(self, calls: BlockingCalls) -> None:
@@ -45,25 +41,19 @@ class Collectives(ABC):
         """
 
 
-class Centers(ABC):
+class Collectives(Component):
+    """How collectives are carried out, where that is not by lowered messages alone."""
+
+    hosted: bool  # all workers share a host's memory
+    grouped: bool  # its handlers take groups
+    slots: Sequence[CollectiveSlot]  # what the progress engine advances
+    memories: Memories  # in which they are carried out
+
+
+class Centers(Component):
     """Where shared variables are kept, and how workers reach them."""
 
-    operations: Operations  # requests that the progress engine begins
     arrivals: Arrivals  # messages that it expects
-
-    @abstractmethod
-    def open(self, calls: BlockingCalls) -> None:
-        """Get ready to serve; every rank calls it."""
-
-    @property
-    @abstractmethod
-    def handlers(self) -> Handlers:
-        """Return what performs requests, by type."""
-
-    @property
-    @abstractmethod
-    def background(self) -> Background:
-        """Return what starts requests, by type, where the progress engine does not."""
 
     @abstractmethod
     def share(self, name: str, like: Buffer) -> Shared:

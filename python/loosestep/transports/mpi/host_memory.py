@@ -57,19 +57,26 @@ class HostMemory(Collectives):
     def perform(self, request: Communication) -> None:
         """Carry out a collective."""
         attempt = self.blocking[type(request)]
-        self.retry(request, lambda: attempt(request))
+        self.call(request, lambda: attempt(request))
 
     def start(self, request: Communication) -> Callable[[Request], None]:
         """Queue a collective, and return what waits for it."""
         number, queue = self.queued[type(request)](request), self.queue
-        return lambda wait: self.retry(wait, lambda: queue.wait(number, SLICE))
+        return lambda wait: self.call(wait, lambda: queue.wait(number, SLICE))
 
-    def retry(self, request: Request, attempt: Callable[[], _core.Said]) -> None:
-        """Repeat a call of the core until it is done."""
+    def call(self, request: Request, attempt: Callable[[], _core.Said]) -> None:
+        """Call the core until it is done: once, unless another worker is late."""
+        calls = self.calls
+        calls.waits += 1
+        calls.waiting = request
         try:
-            self.calls.retry(request, attempt)
+            said = attempt()
+            if said != "done":
+                calls.retry(request, attempt, said)
         except _core.Mismatch as error:
-            raise mismatch(error, self.group, self.calls.worker) from error
+            raise mismatch(error, self.group, calls.worker) from error
+        finally:
+            calls.waiting = ""
 
 
 class HostCenter(Centers):

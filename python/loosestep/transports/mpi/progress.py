@@ -164,7 +164,7 @@ class BlockingCalls:
         self.engine, self.queries, self.departures = engine, queries, departures
         self.detector, self.original, self.rank = detector, original, engine.rank
         self.worker: Any = None
-        self.waiting: str | Request = ""  # for what, while it waits
+        self.waiting: str | Request = ""  # for what, while it waits, here or in the core
         self.waits = 0  # that were begun
 
     def serve(self, worker: Worker) -> None:
@@ -203,29 +203,20 @@ class BlockingCalls:
         finally:
             self.waiting = ""
 
-    def retry(self, request: Request, attempt: Callable[[], _core.Said]) -> None:
-        """Repeat a call of the core, each time with a deadline of its own, until it is done or aborted."""
-        self.waits += 1
-        self.waiting = request
-        try:
-            said = attempt()
-            if said == "waiting":
-                said = self.retry_late(request, attempt)
-        finally:
-            self.waiting = ""
-        if said == "aborted":
-            self.await_reason()
+    def retry(self, request: Request, attempt: Callable[[], _core.Said], said: _core.Said) -> None:
+        """Go on with a call of the core that did not end at once: repeat it, and look after those that are late.
 
-    def retry_late(self, request: Request, attempt: Callable[[], _core.Said]) -> _core.Said:
-        """Repeat a call for which others are late, and look after them."""
-        watch = self.detector.watch(request, time.monotonic())
-        said: _core.Said = "waiting"
+        attempt: makes the call, each time with a deadline of its own. said: what it gave the first time.
+        """
+        if said == "waiting":
+            watch = self.detector.watch(request, time.monotonic())
         while said == "waiting":
             self.engine.progress()
             self.check()
             watch.look()
             said = attempt()
-        return said
+        if said == "aborted":
+            self.await_reason()
 
     def await_reason(self) -> None:
         """Raise what the worker that aborted a collective has said, when its message comes."""

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 
 from loosestep.transports.mpi import host_memory, multi_host, shards
-from loosestep.transports.mpi.components import Centers, Collectives
+from loosestep.transports.mpi.components import Centers, Collectives, Component
 
 KINDS = [
     kind
     for module in (host_memory, multi_host, shards)
     for _, kind in inspect.getmembers(module, inspect.isclass)
-    if issubclass(kind, (Collectives, Centers)) and kind.__module__ == module.__name__
+    if issubclass(kind, Component) and kind.__module__ == module.__name__
 ]
 
 
 def wanted(kind: type[Any]) -> Iterator[str]:
     base = Collectives if issubclass(kind, Collectives) else Centers
     yield from base.__abstractmethods__
+    yield from Component.__annotations__
     yield from base.__annotations__
 
 
@@ -35,4 +36,4 @@ def test_a_kind_has_everything_and_rewrites_nothing_of_a_base(kind: type[Any]) -
     source = inspect.getsource(kind)
     for name in wanted(kind):
         assert name in vars(kind) or f"self.{name}" in source, f"{kind.__name__} has no {name}"
-    assert {base.__name__ for base in kind.__mro__[1:]} <= {"Collectives", "Centers", "ABC", "object"}
+    assert {base.__name__ for base in kind.__mro__[1:]} <= {"Collectives", "Centers", "Component", "ABC", "object"}

@@ -102,6 +102,7 @@ def test_a_blocking_collective_is_repeated_until_the_others_have_come() -> None:
     made[0].calls.meanwhile = other  # type: ignore[attr-defined]
     made[0].handlers[AllReduce](AllReduce(bufs[0], "sum"))
     assert bufs[0].tobytes() == wanted.tobytes()  # type: ignore[union-attr]
+    assert (made[0].calls.waits, made[0].calls.waiting) == (1, ""), "the others are told for what it waits"
     assert set(made[0].handlers) == set(made[0].background) == {AllReduce, AllGather, Broadcast, Barrier}
 
 

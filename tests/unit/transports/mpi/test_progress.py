@@ -284,18 +284,18 @@ def test_what_all_say_is_in_rank_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_core_that_waits_is_called_again_and_one_that_aborts_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = blocking(2, monkeypatch)
     answers = iter(["waiting", "waiting", "done"])
-    one.calls.retry(Barrier(), lambda: next(answers))
+    one.calls.retry(Barrier(), lambda: next(answers), "waiting")
     assert next(answers, None) is None
     other.departures.tell_failure("worker 1 failed: boo")
     with pytest.raises(PeerFailed, match="worker 1 failed: boo"):
-        one.calls.retry(Barrier(), lambda: "aborted")
+        one.calls.retry(Barrier(), lambda: "aborted", "aborted")
 
 
 def test_an_abort_without_a_reason_is_an_error_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = blocking(2, monkeypatch)
     before = one.net.clock.now
     with pytest.raises(PeerFailed, match="without a word"):
-        one.calls.retry(Barrier(), lambda: "aborted")
+        one.calls.retry(Barrier(), lambda: "aborted", "aborted")
     assert one.net.clock.now - before >= progress.REASON
 
 
