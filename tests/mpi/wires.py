@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.multi_host import Messages
-from loosestep.transports.mpi.session import MPISession
-from loosestep.transports.mpi.shards import Shards
-from loosestep.transports.mpi.wire import FORMAT, Header, Wire, pack, unpack
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.multi_host import Messages
+from loosestep.transports.processes.session import ProcessSession
+from loosestep.transports.processes.shards import Shards
+from loosestep.transports.processes.wire import FORMAT, Header, Wire, pack, unpack
 
 
 class Line(Wire):
@@ -81,18 +81,18 @@ def together(actions: Sequence[Callable[[], Any]], seconds: float = 60) -> list[
 @contextmanager
 def sessions(
     size: int, heartbeat_timeout: float = 60, deadline: float = 60
-) -> Iterator[tuple[list[MPISession], list[Line]]]:
+) -> Iterator[tuple[list[ProcessSession], list[Line]]]:
     """So many workers' sessions, joined."""
     boxes: list[deque[tuple[int, bytes]]] = [deque() for _ in range(size)]
     lines = [Line(rank, boxes) for rank in range(size)]
     hosts = tuple((rank,) for rank in range(size))
 
-    def make(line: Line) -> MPISession:
+    def make(line: Line) -> ProcessSession:
         mailbox = Mailbox(line)
-        return MPISession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
+        return ProcessSession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
 
     made = together([lambda line=line: make(line) for line in lines])
-    assert all(isinstance(each, MPISession) for each in made), made
+    assert all(isinstance(each, ProcessSession) for each in made), made
     try:
         yield made, lines
     finally:
