@@ -13,9 +13,9 @@ from tests.mpi.wires import sessions, together
 import loosestep as ls
 from loosestep.foundation.errors import TimedOut
 from loosestep.runtime.plan import Plan
-from loosestep.transports.mpi import liveness
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.wire import Header, Kind, pack, unpack
+from loosestep.transports.processes import liveness
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.wire import Header, Kind, pack, unpack
 
 
 def plan_of(session: Any, heading: int) -> Plan[Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from tests.unit.wire import MemoryWire, Net
 
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.multi_host import Messages
-from loosestep.transports.mpi.session import MPISession
-from loosestep.transports.mpi.shards import Shards
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.multi_host import Messages
+from loosestep.transports.processes.session import ProcessSession
+from loosestep.transports.processes.shards import Shards
 
 
 class MachineClock:
@@ -46,17 +46,17 @@ def together(actions: Sequence[Callable[[], Any]], seconds: float = 60) -> list[
 @contextmanager
 def sessions(
     size: int, heartbeat_timeout: float = 60, deadline: float = 60
-) -> Iterator[tuple[list[MPISession], Net]]:
+) -> Iterator[tuple[list[ProcessSession], Net]]:
     """So many workers' sessions, joined."""
     net = Net(size, inline=1 << 30, clock=MachineClock())
     hosts = tuple((rank,) for rank in range(size))
 
-    def make(end: MemoryWire) -> MPISession:
+    def make(end: MemoryWire) -> ProcessSession:
         mailbox = Mailbox(end)
-        return MPISession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
+        return ProcessSession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
 
     made = together([lambda end=end: make(end) for end in net.ends])
-    assert all(isinstance(each, MPISession) for each in made), made
+    assert all(isinstance(each, ProcessSession) for each in made), made
     try:
         yield made, net
     finally:

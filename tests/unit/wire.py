@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from tests.unit.clock import Clock
 
-from loosestep.transports.mpi.wire import Header, Wire, pack, unpack
+from loosestep.transports.processes.wire import Header, Wire, pack, unpack
 
 Pair = tuple[int, int]  # (from, to)
 
