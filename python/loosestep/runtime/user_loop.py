@@ -309,9 +309,9 @@ class Loop:
         """End this worker's run: after its last requests, or at once with the error that the others are told."""
         if self.over:
             return
-        self.worker.calling = LEFT
         try:
             if error is None:
+                self.worker.calling = LEFT
                 self.finalize()
                 self.connection.run_unmetered(last)
         except BaseException as failed:

@@ -39,6 +39,7 @@ class Agreement:
     def __init__(self, loop: Loop) -> None:
         self.loop, self.worker, self.turn = loop, loop.worker, 0
         self.mine: list[Any] = [None, None]
+        self.depth = 0  # of calls within calls
         survey = loop.connection.session.all_gather_object
         self.read = [survey(f"word {place}", partial(self.mine.__getitem__, place)) for place in (0, 1)]
         self.where = survey("where", self.worker.whereabouts)
@@ -47,11 +48,15 @@ class Agreement:
     @contextmanager
     def call(self, what: str) -> Iterator[None]:
         """Let errors, on all workers, name this call while it goes on."""
-        before, self.worker.calling = self.worker.calling, what
+        before = self.worker.calling if self.depth else ""
+        self.depth, self.worker.calling = self.depth + 1, what
         try:
             yield
+        except Mismatch:
+            before = what  # the others may still ask
+            raise
         finally:
-            self.worker.calling = before
+            self.depth, self.worker.calling = self.depth - 1, before
 
     def explained(self, error: Mismatch) -> Mismatch:
         """Return the error in words of the loop's calls, if these explain it."""

@@ -9,9 +9,9 @@ from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
 from loosestep.transports.base import ProcessTransport, Session
 from loosestep.transports.mpi.channel import MPIChannel
-from loosestep.transports.mpi.launchers import local_rank, tell_guard
 from loosestep.transports.mpi.membership import checked_world, this_process
-from loosestep.transports.mpi.session import open_session
+from loosestep.transports.processes.launchers import local_rank, tell_guard
+from loosestep.transports.processes.session import open_session
 
 
 @dataclass(frozen=True, repr=False)
