@@ -15,24 +15,26 @@ from loosestep.foundation.buffers import is_on_device
 from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.requests import AllReduce, Update
+from loosestep.runtime.agreement.meeting import Agreement
+from loosestep.runtime.agreement.stopping import Stopping
+from loosestep.runtime.checkpoint.loop import Checkpoints
+from loosestep.runtime.checkpoint.member import Member
+from loosestep.runtime.exit_handler import ExitHandler, end_with, is_success
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
 from loosestep.torch import batch_norm
-from loosestep.torch.agreement.meeting import Agreement
-from loosestep.torch.agreement.stopping import Stopping
 from loosestep.torch.agreement.together import Together
 from loosestep.torch.backward_passes import MEANWHILE
 from loosestep.torch.batch_norm import Statistics, broadcast
 from loosestep.torch.data import samplers
 from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
-from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
-from loosestep.torch.saving.checkpoint import Checkpoints
-from loosestep.torch.saving.member import Member
+from loosestep.torch.saving.beside import TorchBeside
+from loosestep.torch.saving.contents import TorchContents
 from loosestep.torch.saving.methods import Saving
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
@@ -86,8 +88,8 @@ class Parallel(Together, Saving, torch.optim.Optimizer):
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
         self._begin(model, run)
-        self.member = Member(model, self.tracked, inner, self.agreement, self.model)
-        self.checkpoints = Checkpoints([self.member])
+        self.member = Member(TorchContents(model, self.tracked, inner), self.agreement)
+        self.checkpoints = Checkpoints([self.member], TorchBeside(self.layout.slots[0].param.device))
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._alias_inner()

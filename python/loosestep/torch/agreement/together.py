@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.stopping import Stopping
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.agreement.meeting import Agreement
-    from loosestep.torch.agreement.stopping import Stopping
     from loosestep.torch.flat import Layout
 
 Answer = TypeVar("Answer")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loosestep.torch.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.meeting import Agreement
 
     Numbers = NDArray[np.float64]
     Rebuild = Callable[[Iterator[Numbers]], Any]
