@@ -24,7 +24,7 @@ from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
 from loosestep.torch import batch_norm
-from loosestep.torch.agreement.together import Together
+from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.backward_passes import MEANWHILE
 from loosestep.torch.batch_norm import Statistics, broadcast
 from loosestep.torch.data import samplers
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(Together, Saving, torch.optim.Optimizer):
+class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
