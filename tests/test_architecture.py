@@ -37,7 +37,7 @@ LAYERS = [
     "strategies optimizers topologies codecs lowering",
     "transports",
     "runtime",
-    "torch sparse",
+    "torch jax sparse",
     "loosestep cli __main__",
 ]
 """From the bottom up. A file imports what is in its layer or below; `loosestep` is the package's own face."""
@@ -72,6 +72,8 @@ THIRD_PARTY = {
     "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
     "torch": "torch",
+    "jax": "jax",
+    "optax": "jax",
     "cupy": "cuda/cupy",
 }
 """Where a framework may be imported: nowhere else."""
@@ -319,9 +321,9 @@ def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: t
 
 def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
-    wanted = {module.split(".")[0] for module in imports(file)}
-    mine = "torch" if "torch" in name(file).split(".") else ""
-    return all(importlib.util.find_spec(each) for each in ({"torch", "mpi4py"} & wanted) | {mine} - {""})
+    wanted = {module.split(".")[0] for module in imports(file)} & {"torch", "mpi4py"}
+    of_folder = {"torch": {"torch"}, "jax": {"jax", "optax"}}.get(name(file).split(".")[0], set())
+    return all(importlib.util.find_spec(each) for each in wanted | of_folder)
 
 
 def examples() -> list[Any]:
