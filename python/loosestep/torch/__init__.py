@@ -2,6 +2,8 @@
 
 from loosestep.torch.module import Model
 from loosestep.torch.optimizer import Parallel
+from loosestep.torch.saving.several import restore_together, save_together
+from loosestep.torch.world import world
 from loosestep.torch.wrap import parallel
 
-__all__ = ["Model", "Parallel", "parallel"]
+__all__ = ["Model", "Parallel", "parallel", "restore_together", "save_together", "world"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout
     from loosestep.torch.shared_state import SharedState
-    from loosestep.transports.base import Transport
+    from loosestep.transports.base import ProcessTransport, Transport
 
 
 BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
@@ -88,7 +88,7 @@ def facts(
     return found
 
 
-def launched() -> Transport:
+def launched() -> ProcessTransport:
     """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
     if started_by_mpi():
         return MPI()

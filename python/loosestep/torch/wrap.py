@@ -47,7 +47,7 @@ def parallel(
         the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
         schedulers afterwards, on the optimizer that is returned.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
+    on: the transport; by default `world()`: MPI() where an MPI launcher started this process, else Serial(). One
         that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
         it would train alone; on=Serial() allows that.
     accumulate: backward passes to a step.

@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.torch import sharing
 from tests.torch.checkpoint import failing_saves
-from tests.torch.processes import ranks, ranks_device, ranks_mixed, ranks_needs, ranks_users
+from tests.torch.processes import ranks, ranks_device, ranks_mixed, ranks_needs, ranks_together, ranks_users
 
-FILES = (failing_saves, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
+FILES = (failing_saves, ranks_together, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
 """The last cases of two end a session with an error."""
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS", "M
 OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 """Those of them that hold a number of processes."""
 
+LOCAL_RANKS = (
+    *("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID"),
+    *("SLURM_LOCALID", "LOCAL_RANK"),
+)
+"""Where launchers leave the place of a process among those of its host."""
+
 BY_LOOSESTEP = "LOOSESTEP_RANKS"
 RECORD = "LOOSESTEP_BEGUN"  # names the file in which a rank tells its guard its progress
 
@@ -28,6 +34,16 @@ def number(environment: Mapping[str, str], name: str) -> int:
     """Return the whole number that a variable holds, 1 where it holds none."""
     text = environment.get(name, "")
     return int(text) if text.isdecimal() else 1
+
+
+def local_rank(environment: Mapping[str, str]) -> int:
+    """Return the place of this process among those of its host. Raises RuntimeError if no launcher says it."""
+    for name in LOCAL_RANKS:
+        if environment.get(name, "").isdecimal():
+            return int(environment[name])
+    raise RuntimeError(
+        f"the launcher does not say which process of its host this is: none of {', '.join(LOCAL_RANKS)} is set"
+    )
 
 
 def claims(environment: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
