@@ -7,10 +7,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.torch import failing_saves, ranks, ranks_device, ranks_mixed, ranks_needs, ranks_users, sharing
+from tests.torch import (
+    failing_saves,
+    ranks,
+    ranks_buffers,
+    ranks_device,
+    ranks_gradients,
+    ranks_mixed,
+    ranks_needs,
+    ranks_users,
+    sharing,
+)
 
-FILES = (failing_saves, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
-"""The last cases of two end a session with an error."""
+QUIET = (failing_saves, ranks_mixed, ranks_needs, sharing, ranks_device)
+FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
+"""The last cases of four end a session with an error."""
 
 if __name__ == "__main__":
     for file in FILES:

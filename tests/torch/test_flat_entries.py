@@ -97,6 +97,11 @@ def synchronize(training: Training) -> None:
     training.call(training.optimizer.synchronize)
 
 
+def skip(training: Training) -> None:
+    training.backward()
+    training.call(training.optimizer.skip)
+
+
 def ready(training: Training) -> None:
     training.call(training.optimizer.ready)
 
@@ -160,7 +165,7 @@ def add_param_group(training: Training) -> None:
 METHODS: dict[str, Callable[[Training], Any]] = {
     each.__name__: each
     for each in (
-        *(synchronize, ready, zero_grad, state_dict, load_state_dict, save, restore),
+        *(synchronize, skip, ready, zero_grad, state_dict, load_state_dict, save, restore),
         *(close, once, consensus, shard, add_param_group),
     )
 } | {"step": Training.step}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer
     from loosestep.runtime.checkpoint.folder import Facts, Part
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.step_model import TorchModel
+    from loosestep.torch.gradients.step_model import TorchModel
     from loosestep.torch.tracked_parameters import TrackedParameters
 
 Tensors = dict[str, Any]

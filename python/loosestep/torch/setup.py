@@ -76,11 +76,11 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
 
 
 def facts(
-    run: RunOptions, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
+    run: RunOptions, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
     """Return what every worker must have alike, by the name that an error gives it."""
     found = {name: stable_repr(value) for name, value in run._asdict().items()}
-    found |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
+    found |= {"optimizer": type(inner).__name__, "parameters on": side(layout.params)}
     found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param

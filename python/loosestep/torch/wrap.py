@@ -9,7 +9,7 @@ from torch import nn
 
 from loosestep.foundation import checks
 from loosestep.optimizers.schedules import SCALINGS
-from loosestep.torch.batch_norm import Statistics
+from loosestep.torch.buffers.statistics import Statistics
 from loosestep.torch.optimizer import Parallel
 from loosestep.torch.setup import RunOptions, check_inner, check_model, launched
 from loosestep.torch.shared_state import check_sharing
@@ -26,7 +26,8 @@ def parallel(
     on: Transport | None = None,
     *,
     accumulate: int = 1,
-    buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
+    buffers: Literal["average", "rank0", "sync", "recompute", "own"] | None = None,
+    batch_norm: Literal["own", "sync"] = "own",
     scale_rate: Literal["none", "linear", "sqrt"] = "none",
     seed: int = 0,
     steps_per_epoch: int | None = None,
@@ -54,7 +55,11 @@ def parallel(
     buffers: the running statistics of BatchNorm (floating-point buffers; others are set to rank 0's at the
         start) with which `consensus()` evaluates: the 'average' over workers, those of 'rank0', each worker's
         'own', or 'recompute'd from the batches that are given to it. By default 'average' where the strategy's
-        consensus is collective and 'own' where it is one-sided. While training each worker keeps its own.
+        consensus is collective and 'own' where it is one-sided. While training each worker keeps its own, but
+        'sync' sets all to the average whenever a round ends: for codebooks, normalizers, and running means that
+        training itself reads.
+    batch_norm: 'sync' lets BatchNorm layers normalize with the statistics of all workers' batches together, as
+        torch's SyncBatchNorm layers always do. 'own' are those of this worker's batch.
     scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root ('sqrt'), or
         leave it ('none').
     seed: of what a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
@@ -108,5 +113,5 @@ def parallel(
     if on is not None:
         checks.instance("on", on, Transport)
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
-    statistics = Statistics(model, strategy, buffers)
+    statistics = Statistics(model, strategy, buffers, batch_norm)
     return Parallel(model, optimizer, run, on or launched(), statistics, scale_rate)
