@@ -15,11 +15,12 @@ from tests.torch import (
     ranks_gradients,
     ranks_mixed,
     ranks_needs,
+    ranks_several,
     ranks_users,
     sharing,
 )
 
-QUIET = (failing_saves, ranks_mixed, ranks_needs, sharing, ranks_device)
+QUIET = (failing_saves, ranks_mixed, ranks_needs, ranks_several, sharing, ranks_device)
 FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
 """The last cases of four end a session with an error."""
 

@@ -1,0 +1,151 @@
+"""Several optimizers in one `parallel()`: of one model, or of several that train together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import nn
+
+from loosestep.foundation.errors import CheckpointError
+from loosestep.runtime.checkpoint.folder import KEEP
+from loosestep.torch.exit_handler import is_success
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from os import PathLike
+    from types import TracebackType
+
+    import torch
+
+    from loosestep.torch.optimizer import Parallel
+
+Answer = TypeVar("Answer")
+
+
+class ParallelGroup:
+    """Several optimizers whose run is one: `parallel` makes it where it is given a list of them.
+
+    `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
+    steps when you say so, in rounds of its own. Consensus, checkpoints and the end are those of all together.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], optimizers: Sequence[Parallel]) -> None:
+        self.models, self.optimizers = list(models), tuple(optimizers)
+        self.rank, self.size = self.optimizers[0].rank, self.optimizers[0].size
+
+    def __iter__(self) -> Iterator[Parallel]:
+        return iter(self.optimizers)
+
+    def __len__(self) -> int:
+        return len(self.optimizers)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients of all."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Make a step of each, where all step at one time."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def skip(self) -> None:
+        """Leave out a step of each."""
+        for optimizer in self.optimizers:
+            optimizer.skip()
+
+    def shard(self, data: Any, batch_size: int = 1, *, seed: int = 0, shuffle: bool = True) -> Any:
+        """Return this worker's part of `data`, whose position follows the steps of the first optimizer."""
+        return self.optimizers[0].shard(data, batch_size, seed=seed, shuffle=shuffle)
+
+    @contextmanager
+    def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module | list[nn.Module]]:
+        """Let all models hold the consensus inside the block; yields them, as `Parallel.consensus` yields one."""
+        with ExitStack() as stack:
+            for optimizer in reversed(self.optimizers):  # the first one of a model exchanges its buffers
+                recomputes = optimizer.statistics.kind == "recompute"
+                stack.enter_context(optimizer.consensus(batches if recomputes else None))
+            yield self.models[0] if len(self.models) == 1 else self.models
+
+    def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
+        """Return `action(*arguments)` of rank 0, called while models hold the consensus; None on other ranks."""
+        if self.rank != 0 and self.optimizers[0].loop.program.one_sided():
+            return None
+        with self.consensus():
+            return action(*arguments) if self.rank == 0 else None
+
+    def save(self, folder: str | PathLike[str], note: Any = None, keep: int = KEEP) -> None:
+        """Write a checkpoint of all, which `restore` goes on from: see `Parallel.save`.
+
+        Each optimizer's is in a folder of its own there. They count together: `restore` refuses those of one save
+        beside those of another, which a job leaves that dies between the first manifest and the last.
+        """
+        clocks = [optimizer.worker.clock for optimizer in self.optimizers]
+        for number, optimizer in enumerate(self.optimizers):
+            optimizer.save(Path(folder) / str(number), {"steps": clocks, "note": note}, keep)
+
+    def restore(self, folder: str | PathLike[str]) -> Any:
+        """Go on from the newest checkpoint in the folder, and return its note; None where there is none."""
+        found = [optimizer.restore(Path(folder) / str(number)) for number, optimizer in enumerate(self.optimizers)]
+        if all(each is None for each in found):
+            return None
+        for number, each in enumerate(found):
+            if each is None or each["steps"] != found[0]["steps"]:
+                raise CheckpointError(
+                    f"{folder} holds optimizer 0 and optimizer {number} of different saves (steps "
+                    f"{found[0] and found[0]['steps']} and {each and each['steps']}): the job ended between "
+                    "the two; take away the newer checkpoint of the one that is ahead, and restore again"
+                )
+        return found[0]["note"]
+
+    def __enter__(self) -> ParallelGroup:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the data of all: see `Parallel.close`.
+
+        All end at once, for another worker may still be in its loop, and wait for this one in any of them.
+        """
+        with ThreadPoolExecutor(len(self.optimizers)) as threads:
+            closing = [threads.submit(optimizer.close, error) for optimizer in self.optimizers]
+        for each in closing:
+            each.result()
+
+
+def models_of(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Module]:
+    """Return, for each optimizer, the first model that has all of its parameters, or else all models together.
+
+    Raises ValueError for a parameter that two optimizers hold, and for a model that none trains.
+    """
+    check_held_once(optimizers)
+    has = [set(model.parameters()) for model in models]
+    held = [{param for group in each.param_groups for param in group["params"]} for each in optimizers]
+    for number, params in enumerate(has):
+        if not any(params & mine for mine in held):
+            raise ValueError(f"no optimizer holds a parameter of model {number}: leave it out of parallel()")
+    together = nn.ModuleList(models)
+    return [
+        next((model for model, params in zip(models, has, strict=True) if mine <= params), together)
+        for mine in held
+    ]
+
+
+def check_held_once(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Raise ValueError for a parameter that two optimizers hold: each would move it, and average it."""
+    owner: dict[nn.Parameter, int] = {}
+    for number, optimizer in enumerate(optimizers):
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                if owner.setdefault(param, number) != number:
+                    raise ValueError(
+                        f"optimizers {owner[param]} and {number} both hold a parameter of shape "
+                        f"{tuple(param.shape)}: let one of them hold what several models share"
+                    )
