@@ -312,6 +312,45 @@ def skipped() -> int:
     return rank()
 
 
+class Bag(nn.Module):
+    def __init__(self, *, sparse: bool) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 4, sparse=sparse)
+        self.unseen = nn.Embedding(3, 4, sparse=sparse)
+        self.linear = nn.Linear(4, 3)
+
+
+def sparse() -> int:
+    """Sparse gradients: the rows that any rank has used, with the bits of dense gradients."""
+    sgd = lambda params: torch.optim.SGD(params, 0.5)  # noqa: E731
+    for strategy in (ls.AllReduceSGD(), ls.AllReduceSGD(64), ls.LocalSGD(2), ls.CDSGD(ls.Complete()), ls.EASGD(2)):
+        torch.manual_seed(0)
+        nets = Bag(sparse=True), Bag(sparse=False), Bag(sparse=True)
+        for net in nets[1:]:
+            net.load_state_dict(nets[0].state_dict())
+        params = [[net.words.weight, net.unseen.weight] for net in nets]
+        averaged = isinstance(strategy, ls.AllReduceSGD)
+        ours = [
+            made(net, strategy, make(mine))
+            for net, make, mine in zip(nets, (sgd, sgd, torch.optim.SparseAdam), params, strict=True)
+        ]
+        for step in range(4):
+            for net, optimizer in zip(nets, ours, strict=True):
+                optimizer.zero_grad()
+                net.linear(net.words(torch.tensor([rank(), 3, step + 4]))).pow(2).mean().backward()
+                if averaged and net is not nets[1]:
+                    used = sorted({*range(optimizer.size), 3, step + 4})
+                    assert net.words.weight.grad.coalesce().indices()[0].tolist() == used
+                optimizer.step()
+                assert not averaged or spread(optimizer) == 0
+        for optimizer in ours:
+            optimizer.close()
+        if not isinstance(strategy, ls.EASGD):  # where workers move the center in any order
+            assert_same_bits(*([param.detach() for param in mine] for mine in params[:2]))
+            assert torch.equal(params[0][1], params[2][1])
+    return rank()
+
+
 def in_the_order_of_ddp() -> int:
     """Two ranks: the bits of torch's DistributedDataParallel over Gloo."""
     if MPI.COMM_WORLD.size != 2:
@@ -394,7 +433,7 @@ CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
         *(clipped, written_by_hand, unscaled, unused, accumulated, parts, nested, compiled),
-        *(one_loss_of_a_gan, skipped, in_the_order_of_ddp),
+        *(one_loss_of_a_gan, skipped, sparse, in_the_order_of_ddp),
         *(failed_in_the_middle, skipped_by_one),  # the last ends a session with an error
     )
 }

@@ -161,7 +161,9 @@ def test_an_error_inside_leaves_at_once() -> None:
         optimizer.step()
 
 
-def test_sparse_gradients_are_local_only() -> None:
+def test_sparse_gradients() -> None:
+    """The same step under strategies that do not look at the gradient, and under those that do."""
+
     def run(strategy: ls.Strategy) -> None:
         net = nn.Embedding(6, 3, sparse=True)
         optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 1.0), strategy, ls.Serial())
@@ -170,9 +172,8 @@ def test_sparse_gradients_are_local_only() -> None:
         optimizer.step()
         torch.testing.assert_close(before - net.weight, torch.eye(6)[[1, 4]].sum(0)[:, None].expand(6, 3))
 
-    run(ls.LocalSGD(2))
-    with pytest.raises(TypeError, match="the gradient of 'weight' is sparse"):
-        run(ls.SyncEASGD(2, order="published"))
+    for strategy in (ls.LocalSGD(2), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(2, order="published")):
+        run(strategy)
 
 
 def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

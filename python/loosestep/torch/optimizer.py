@@ -63,7 +63,7 @@ class Parallel(torch.optim.Optimizer):
     ) -> None:
         named = trained(model, (param for group in inner.param_groups for param in group["params"]))
         check_free(named)
-        self.layout = Layout(named)
+        self.layout = Layout(named, sparse_of(model))
         if is_on_device(self.layout.params):
             check_device(self.layout.params)
         self.tracked = TrackedParameters(model, self.layout, inner)

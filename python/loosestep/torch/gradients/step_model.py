@@ -14,7 +14,7 @@ from loosestep.lowering.requests import RollCall
 from loosestep.requests import Gradient, Ready, Update
 from loosestep.runtime.program import GRADIENT
 from loosestep.torch.device_buffer import buffer_of
-from loosestep.torch.flat import copy_gradient, in_memory_order
+from loosestep.torch.flat import copy_gradient, give_back, in_memory_order
 from loosestep.torch.gradients import backward_passes
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TorchModel:
         self.skipping = False  # the gradient overflowed
         self.fresh: list[Slot] = []  # arrived before a bucket was asked for
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
-        self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
+        self.lent: set[Slot] = set()  # cast and sparse gradients whose values are in the flat one
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, Seen] = {}  # the gradient when others began to read it
         self.passes = backward_passes.Passes()
@@ -215,14 +215,13 @@ class TorchModel:
         """Copy a gradient into the flat one; a cast is made once, for parts of it may have met others' since."""
         if slot not in self.lent:
             copy_gradient(slot)
-        if slot.cast is not None:
+        if slot.cast is not None or slot.sparse:
             self.lent.add(slot)
 
     def hand_back(self) -> None:
-        """Copy what became of cast gradients to where the user and the optimizer look."""
+        """Copy what became of cast and sparse gradients to where the user and the optimizer look."""
         for slot in self.lent:
-            if slot.param.grad is not None:
-                slot.param.grad.copy_(slot.grad)
+            give_back(slot)
         self.lent.clear()
 
     def check_sent(self) -> None:
