@@ -30,6 +30,27 @@ class ParallelGroup:
 
     `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
     steps when you say so, in rounds of its own. Consensus, checkpoints and the end are those of all together.
+
+    An optimizer trains the parameters that it holds. A parameter belongs to one optimizer, in whatever models it
+    is, so models may share parts. Use `with` where workers have unequal data: only then all end at once.
+
+    >>> import loosestep as ls, loosestep.torch, torch
+    >>> g, d = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    >>> both = [torch.optim.Adam(net.parameters()) for net in (g, d)]
+    >>> both = loosestep.torch.parallel([g, d], both, ls.AllReduceSGD(), ls.Serial(), accumulate=[1, 2])
+    >>> of_g, of_d = both.optimizers
+    >>> with both:
+    ...     for real in torch.ones(10, 4, 2):
+    ...         fake = g(torch.randn(4, 3))
+    ...         of_d.zero_grad()  # also of what the generator's loss left here
+    ...         (1 - d(real)).relu().mean().backward()
+    ...         (1 + d(fake.detach())).relu().mean().backward()
+    ...         of_d.step()
+    ...         of_g.zero_grad()
+    ...         (-d(fake)).mean().backward()
+    ...         of_g.step()
+    >>> both.once(lambda: tuple(g(torch.zeros(1, 3)).shape))
+    (1, 2)
     """
 
     def __init__(self, models: Sequence[nn.Module], optimizers: Sequence[Parallel]) -> None:

@@ -73,6 +73,11 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
             f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
             "step has one: use an optimizer that steps without a closure"
         )
+    if hasattr(inner, "first_step") and hasattr(inner, "second_step"):
+        raise TypeError(
+            f"{type(inner).__name__} makes a step of two (first_step() and second_step()), each with its own "
+            "gradient, and a strategy's step has one: use the optimizer that it was given"
+        )
 
 
 def facts(
