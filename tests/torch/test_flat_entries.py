@@ -102,6 +102,14 @@ def skip(training: Training) -> None:
     training.call(training.optimizer.skip)
 
 
+def no_sync(training: Training) -> None:
+    def backward() -> None:
+        with training.optimizer.no_sync():
+            training.backward()
+
+    training.call(backward)
+
+
 def ready(training: Training) -> None:
     training.call(training.optimizer.ready)
 
@@ -165,7 +173,7 @@ def add_param_group(training: Training) -> None:
 METHODS: dict[str, Callable[[Training], Any]] = {
     each.__name__: each
     for each in (
-        *(synchronize, skip, ready, zero_grad, state_dict, load_state_dict, save, restore),
+        *(synchronize, skip, no_sync, ready, zero_grad, state_dict, load_state_dict, save, restore),
         *(close, once, consensus, shard, add_param_group),
     )
 } | {"step": Training.step}
@@ -177,7 +185,7 @@ def result(method: str, training: Training) -> list[Tensor]:
         training.step()
     found = METHODS[method](training) or []
     found += training.parameters()
-    if method == "synchronize":
+    if method in ("synchronize", "no_sync"):
         training.call(training.optimizer.step)
     for _ in range(0 if method == "close" else 2):
         training.step()

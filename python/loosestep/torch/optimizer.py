@@ -6,13 +6,11 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from loosestep.foundation.buffers import is_on_device
 from loosestep.optimizers.schedules import SCALINGS
-from loosestep.requests import AllReduce
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
@@ -36,6 +34,7 @@ from loosestep.transports.matching import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from loosestep.torch.setup import RunOptions
@@ -113,7 +112,7 @@ class Parallel(torch.optim.Optimizer):
             with self.layout.flat():
                 self.connection.run_unmetered(broadcast(self.layout, model))
             if self.shared_state:
-                self._share(self.shared_state)
+                self.shared_state.share_all(self.connection)
             self.worker.moments = Moments(self.layout, self.inner)
             more = self.statistics.after_round(self.worker, self.model.feed)
             self.loop = Loop(strategy, self.connection, self.model, run.steps_per_epoch, more)
@@ -122,14 +121,6 @@ class Parallel(torch.optim.Optimizer):
         except BaseException as error:
             self.connection.session.leave(error)
             raise
-
-    def _share(self, state: SharedState) -> None:
-        """Move parameters and the optimizer's state to memory that all workers map."""
-        session = self.connection.session
-        self.layout.move(session.in_common("params", self.layout.params))
-        self.worker.params, self.layout.shared = self.layout.params, True
-        state.share(session)
-        self.connection.run_unmetered([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
@@ -239,6 +230,13 @@ class Parallel(torch.optim.Optimizer):
             self.loop.to_update()
         else:
             self.averages.complete(late=True)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Let backward passes inside the block not be the last of their step, as DDP's no_sync() does.
+
+        The next pass after it is the last one, whatever `accumulate` is.
+        """
+        return self.averages.no_sync()
 
     def ready(self) -> None:
         """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import sys
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ from loosestep.torch.agreement import maximum
 from loosestep.torch.gradients import backward_passes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from loosestep.runtime.user_loop import Loop
@@ -92,6 +95,16 @@ class Averages:
         if averaged:
             self.final = True
             model.note_gradients()
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let backward passes inside the block not be the last of their step; the next one after it is."""
+        model = self.model
+        model.last_pass = sys.maxsize
+        try:
+            yield
+        finally:
+            model.last_pass = 1 + (model.passes.number if model.passes.first >= 0 else 0)
 
     # --- passes after the means were complete ----------------------------------------------------------------
 
