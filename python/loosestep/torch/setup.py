@@ -73,14 +73,19 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
             f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
             "step has one: use an optimizer that steps without a closure"
         )
+    if hasattr(inner, "first_step") and hasattr(inner, "second_step"):
+        raise TypeError(
+            f"{type(inner).__name__} makes a step of two (first_step() and second_step()), each with its own "
+            "gradient, and a strategy's step has one: use the optimizer that it was given"
+        )
 
 
 def facts(
-    run: RunOptions, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
+    run: RunOptions, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
     """Return what every worker must have alike, by the name that an error gives it."""
     found = {name: stable_repr(value) for name, value in run._asdict().items()}
-    found |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
+    found |= {"optimizer": type(inner).__name__, "parameters on": side(layout.params)}
     found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param

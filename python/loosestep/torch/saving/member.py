@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from loosestep.runtime.checkpoint.folder import Facts, Folder
     from loosestep.torch.agreement.meeting import Agreement
-    from loosestep.torch.step_model import TorchModel
+    from loosestep.torch.gradients.step_model import TorchModel
     from loosestep.torch.tracked_parameters import TrackedParameters
 
 Tensors = dict[str, Any]
