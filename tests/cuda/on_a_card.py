@@ -1,4 +1,4 @@
-"""For on_a_card.sh: the card, its driver, what launches there; one sentence and status 1 where there is none."""
+"""For on_a_card.sh: the GPU, its driver, what launches there; one sentence and status 1 where there is none."""
 
 from __future__ import annotations
 

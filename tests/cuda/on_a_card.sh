@@ -1,7 +1,7 @@
 #!/bin/sh
-# On a machine with a card: all its tests, compute-sanitizer over a short job, all its benchmarks:
+# On a machine with a GPU: all its tests, compute-sanitizer over a short job, all its benchmarks:
 #   tests/cuda/on_a_card.sh [--smoke]
-# What they say goes to docs/results/card.md, and the benchmarks' rows to card_NAME.json beside it. All of it runs, also
+# What they say goes to docs/results/gpu.md, and the benchmarks' rows to gpu_NAME.json beside it. All of it runs, also
 # where a part fails; then the page says so, and the exit status. --smoke: the benchmarks at tiny sizes.
 # Needs pip install -e '.[dev,torch,cuda13]' (or cuda12), and compute-sanitizer of NVIDIA's toolkit; PYTHON, RESULTS: others.
 set -eu
@@ -10,8 +10,8 @@ python=${PYTHON:-python} results=${RESULTS:-docs/results} failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-card=$("$python" -m tests.cuda.on_a_card)
-page=$results/card.md
+gpu=$("$python" -m tests.cuda.on_a_card)
+page=$results/gpu.md
 
 section() { # TITLE COMMAND...
   title=$1
@@ -22,8 +22,8 @@ section() { # TITLE COMMAND...
   printf '\n## %s: %s\n\n`%s`\n\n```\n%s\n```\n' "$title" "$verdict" "$*" "$(cat "$log")" >>"$page"
 }
 
-printf '# On a card\n\n%s. Written by `tests/cuda/on_a_card.sh`, at %s of %s.\n' \
-  "$card" "$(git describe --always --dirty)" "$(date -u +%F)" >"$page"
+printf '# On a GPU\n\n%s. Written by `tests/cuda/on_a_card.sh`, at %s of %s.\n' \
+  "$gpu" "$(git describe --always --dirty)" "$(date -u +%F)" >"$page"
 
 section "tests" "$python" -m pytest -q -n0 -m gpu tests/cuda tests/torch
 
@@ -37,7 +37,7 @@ else
 fi
 
 for name in ops replicas hogwild torch_step; do
-  section "bench $name" "$python" -m bench "$name" --device cuda --json "$results/card_$name.json" "$@"
+  section "bench $name" "$python" -m bench "$name" --device cuda --json "$results/gpu_$name.json" "$@"
 done
 echo "$page"
 exit "$failed"

@@ -18,7 +18,7 @@ from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
-from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
+from loosestep.transports.processes.launchers import check_alone, remedy, started_by_mpi
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout
     from loosestep.torch.shared_state import SharedState
-    from loosestep.transports.base import Transport
+    from loosestep.transports.base import ProcessTransport, Transport
 
 
 BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
@@ -93,7 +93,7 @@ def facts(
     return found
 
 
-def launched() -> Transport:
+def launched() -> ProcessTransport:
     """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
     if started_by_mpi():
         return MPI()

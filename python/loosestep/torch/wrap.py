@@ -88,7 +88,7 @@ def parallel(
         what is returned has as `optimizers` one for each, which step apart, and one consensus, checkpoint and end:
         see `ParallelGroup`.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
+    on: the transport; by default `world()`: MPI() where an MPI launcher started this process, else Serial(). One
         that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
         it would train alone; on=Serial() allows that.
     accumulate: backward passes to a step; of several optimizers one number for each, or one for all.

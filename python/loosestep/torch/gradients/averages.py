@@ -6,12 +6,10 @@ import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import AllReduce, Gradient, Ready, Update
-from loosestep.torch.agreement import maximum
 from loosestep.torch.gradients import backward_passes
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from loosestep.runtime.user_loop import Loop
+    from loosestep.torch.agreement.meeting import Agreement
     from loosestep.torch.flat import Slot
     from loosestep.torch.gradients.step_model import TorchModel
 
@@ -34,8 +33,8 @@ class Averages:
     them, as clipping does, or throw them away.
     """
 
-    def __init__(self, loop: Loop, model: TorchModel) -> None:
-        self.loop, self.model, self.layout = loop, model, model.layout
+    def __init__(self, loop: Loop, model: TorchModel, agreement: Agreement) -> None:
+        self.loop, self.model, self.layout, self.agreement = loop, model, model.layout, agreement
         self.alone = loop.worker.size == 1  # then there is nothing to send
         self.final = False
         self.joined = False  # a pass has added to them since they were complete
@@ -159,7 +158,8 @@ class Averages:
     def meet(self, what: str) -> None:
         """Block until all workers throw away the same means; each may throw away what is its own alone."""
         if self.final:
-            maximum(self.loop.connection, what, np.zeros(1))
+            with self.agreement.call(what):
+                self.agreement.meet(what)
 
     def leave(self) -> None:
         """Let the end of the data make no step with gradients that the user has not used."""
