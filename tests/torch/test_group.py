@@ -85,8 +85,14 @@ def test_one_consensus_and_one_checkpoint_for_all(tmp_path: Any) -> None:
             step(net, optimizer, 4)
         assert both.restore(tmp_path) == {"epoch": 1}
         assert_same_bits(mine, [param.detach() for net in (one, other) for param in net.parameters()])
-        assert both.mean(2.0) == both.agree(2.0) == 2.0
+        assert both.once(lambda: 3, everywhere=True) == 3
+        assert both.mean(2.0) == 2
+        assert both.agree("x") == "x"
         assert not both.stopping
+        both.stop()
+        for net, optimizer in zip((one, other), both, strict=True):
+            step(net, optimizer, 5)
+        assert both.stopping
     with pytest.raises(RuntimeError, match="the run has ended"):
         both.step()
 

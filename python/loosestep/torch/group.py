@@ -27,8 +27,8 @@ class ParallelGroup(Together):
     """Several optimizers whose run is one: `parallel` makes it where it is given a list of them.
 
     `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
-    steps when you say so, in rounds of its own. Consensus, checkpoints, agreement and the end are those of all
-    together; what workers agree on, they do at one step of the first optimizer.
+    steps when you say so, in rounds of its own. Consensus, checkpoints and the end are those of all together;
+    `mean`, `gather`, `agree`, `barrier`, `once`, `stop` and `stopping` are as of one, at the first one's steps.
 
     An optimizer trains the parameters that it holds. A parameter belongs to one optimizer, in whatever models it
     is, so models may share parts. Use `with` where workers have unequal data: only then all end at once.
@@ -55,8 +55,9 @@ class ParallelGroup(Together):
     def __init__(self, models: Sequence[nn.Module], optimizers: Sequence[Parallel]) -> None:
         self.models, self.optimizers = list(models), tuple(optimizers)
         first = self.optimizers[0]
-        self.rank, self.size, self.loop, self.layout = first.rank, first.size, first.loop, first.layout
+        self.rank, self.size, self.loop = first.rank, first.size, first.loop
         self.agreement, self.stop_at = first.agreement, first.stop_at
+        self.layouts = [optimizer.layout for optimizer in self.optimizers]
 
     def __iter__(self) -> Iterator[Parallel]:
         return iter(self.optimizers)
@@ -95,11 +96,11 @@ class ParallelGroup(Together):
     def save(
         self, folder: str | PathLike[str], note: Any = None, keep: int = KEEP, *, also: Sequence[Any] = ()
     ) -> None:
-        """Write one checkpoint of all, which `restore` goes on from: see `save_together`."""
+        """Write one checkpoint of all, which `restore` goes on from: see `Parallel.save`."""
         save_together(folder, self.optimizers, note, keep, also=also)
 
     def restore(self, folder: str | PathLike[str], *, also: Sequence[Any] = ()) -> Any:
-        """Go on from the newest whole checkpoint, and return its note; None where there is none."""
+        """Go on from the newest whole checkpoint in the folder: see `Parallel.restore`."""
         return restore_together(folder, self.optimizers, also=also)
 
     def __enter__(self) -> ParallelGroup:
@@ -115,8 +116,7 @@ class ParallelGroup(Together):
 
         All end at once, for another worker may still be in its loop, and wait for this one in any of them.
         """
-        for optimizer in self.optimizers:
-            optimizer.stop_at.close()  # signals are the main thread's
+        self.stop_at.close()  # handlers of signals are set by the main thread alone
         with ThreadPoolExecutor(len(self.optimizers)) as threads:
             closing = [threads.submit(optimizer.close, error) for optimizer in self.optimizers]
         for each in closing:

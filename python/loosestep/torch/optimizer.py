@@ -80,6 +80,7 @@ class Parallel(Together, Saving, torch.optim.Optimizer):
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
+        self.layouts = [self.layout]
         self._begin(model, run)
         self.member = Member(model, self.tracked, inner, self.agreement, self.model)
         self.checkpoints = Checkpoints([self.member])

@@ -10,7 +10,7 @@ from loosestep.torch.agreement.copied_arguments import Copies
 from loosestep.torch.agreement.values import mean, packed, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from torch import nn
@@ -34,7 +34,7 @@ class Together:
     agreement: Agreement
     stop_at: Stopping
     loop: Loop
-    layout: Layout
+    layouts: Sequence[Layout]
     consensus: Callable[[], AbstractContextManager[nn.Module]]
 
     @contextmanager
@@ -86,7 +86,7 @@ class Together:
         everywhere: return rank 0's answer (pickled on the way) on all workers, which wait for it, and raise on all
             where it fails. So all see one score, also where each would find another center.
         """
-        copies = Copies(self.layout, arguments)
+        copies = Copies(self.layouts, arguments)
         if everywhere:
             return self._once_everywhere(lambda: copies.checked(action))
         if self.rank != 0 and self.loop.program.one_sided():
