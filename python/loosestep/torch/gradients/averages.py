@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from loosestep.torch.gradients.step_model import TorchModel
 
 
+THROWN_AWAY = "zero_grad(), or the end of the loop, between backward() and step()"
+
+
 class Averages:
     """What backward() sends of one worker's gradients, and what becomes of them until step().
 
@@ -117,7 +120,7 @@ class Averages:
         if slot.left is None or (kept and slot.passes > 0):
             raise RuntimeError(backward_passes.too_late(slot))
         if not kept:
-            self.discard("zero_grad() between two backward passes")
+            self.discard()
         self.joined = kept
         return kept
 
@@ -136,16 +139,16 @@ class Averages:
     def throw_away(self) -> None:
         """Let the gradients at hand count for no step. Raises RuntimeError where a step is half made."""
         if self.final:
-            self.discard("zero_grad() between backward() and step()")
+            self.discard()
         elif self.model.begun and (not self.alone or self.model.copies):
             raise RuntimeError(
                 "zero_grad() between backward() and step() erases gradients that are being sent to the other "
                 f"workers: call skip() in place of step() to leave a step out; {backward_passes.MEANWHILE}"
             )
 
-    def discard(self, what: str) -> None:
+    def discard(self) -> None:
         """Let the means at hand count for no step; all workers do, or Mismatch says that one does not."""
-        self.meet(what)
+        self.meet(THROWN_AWAY)
         self.model.take_back()
         self.model.skipping, self.final = True, False
         self.loop.perform()
@@ -161,5 +164,5 @@ class Averages:
     def leave(self) -> None:
         """Let the end of the data make no step with gradients that the user has not used."""
         if self.final:
-            self.meet("the end of the loop between backward() and step()")
+            self.meet(THROWN_AWAY)  # others may throw the same means away to begin another step
             self.model.skipping, self.final = True, False
