@@ -45,6 +45,9 @@ class Line(Wire):
             self.signs[source] = time.monotonic()
             yield source, unpack(content), content[FORMAT.size :]
 
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     @property
     def parts(self) -> int:
         return 0

@@ -47,9 +47,10 @@ def parallel(
         the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
         schedulers afterwards, on the optimizer that is returned.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
-        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
-        it would train alone; on=Serial() allows that.
+    on: the transport; by default MPI() in a process that an MPI launcher started, ZMQ() under torchrun, srun
+        without MPI, and wherever RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set, Serial() otherwise. A
+        process that was started as one of several and cannot join them is refused, for it would train alone;
+        on=Serial() allows that.
     accumulate: backward passes to a step.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are set to rank 0's at the
         start) with which `consensus()` evaluates: the 'average' over workers, those of 'rank0', each worker's
