@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import loosestep as ls
-from loosestep.transports.zmq.place import ADDRESS
 
-BY_ZMQ = ADDRESS in os.environ
+BY_ZMQ = "LOOSESTEP_ADDRESS" in os.environ
 Processes: Any = ls.ZMQ if BY_ZMQ else ls.MPI
 """The transport of whatever has started this process."""
 PATIENCE = 240.0
