@@ -120,7 +120,7 @@ class ZMQChannel(Wire):
                 self.to_self.append((payload, done))
             yield self.rank, header, short
         for outgoing in self.peers.outgoing.values():
-            if outgoing.parts or outgoing.messages:
+            if outgoing.busy:
                 outgoing.flush()
         self.look()
 

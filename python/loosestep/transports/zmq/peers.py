@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from loosestep.transports.zmq.sockets import Sockets
 
-PART = 256 << 10  # bytes: longer payloads are cut so, which a cache holds
+PART = 1 << 20  # bytes: longer payloads are cut so, which shows progress
 INLINE = 4096  # bytes: shorter payloads travel with their header
-WAITING = 16  # messages that wait in libzmq for the network; more wait here, so that memory stays bounded
+COPIED = 128 << 10  # bytes: shorter parts are copied; pyzmq's bookkeeping for one in place takes longer
+WAITING = 8  # messages that wait in libzmq for the network; more wait here, so that memory stays bounded
 LOOK = 0.1  # seconds between two looks at connections
 LOSSES = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 LOSSES |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -34,6 +35,7 @@ class Outgoing:
         self.socket = socket
         self.messages: deque[bytes] = deque()
         self.parts: deque[Part] = deque()
+        self.flying: deque[tuple[Any, Callable[[], None] | None]] = deque()  # libzmq reads their memory
         self.gone = 0  # parts that have gone
 
     def send(self, message: bytes) -> None:
@@ -50,25 +52,40 @@ class Outgoing:
 
     def flush(self) -> bool:
         """Send as much as there is room for, and return whether all has gone."""
+        self.land()
         try:
             while self.messages:
                 self.socket.send(self.messages[0], zmq.NOBLOCK)
                 self.messages.popleft()
             while self.parts:
-                part, done = self.parts[0]
                 self.socket.send(b"", zmq.SNDMORE | zmq.NOBLOCK)
-                self.socket.send(part, zmq.NOBLOCK)
-                self.parts.popleft()
-                self.gone += 1
-                if done is not None:
-                    done()
+                part, done = self.parts.popleft()
+                copied = len(part) < COPIED
+                tracker = self.socket.send(part, zmq.NOBLOCK, copy=copied, track=not copied)
+                self.flying.append((tracker, done))
         except zmq.Again:
             return False
-        return True
+        finally:
+            self.land()
+        return not self.flying
+
+    def land(self) -> None:
+        """Note the parts, in order, whose memory may be changed again."""
+        while self.flying and (self.flying[0][0] is None or self.flying[0][0].done):
+            _, done = self.flying.popleft()
+            self.gone += 1
+            if done is not None:
+                done()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has not gone."""
+        return bool(self.messages or self.parts or self.flying)
 
     def drop(self) -> None:
         """Forget the parts that have not gone; their run is over."""
         self.parts.clear()
+        self.flying.clear()
 
 
 class Peers:
@@ -85,10 +102,7 @@ class Peers:
         self.lost: dict[int, float] = {}  # whose connection is lost, since when
         self.heard_at = [time.monotonic()] * size
         self.looked = 0.0
-        self.news, self.sleeper = (
-            select.poll(),
-            select.poll(),
-        )  # asked in two threads at once, which one would refuse
+        self.news, self.sleeper = select.poll(), select.poll()  # two: one refuses to be asked in two threads
         for each in (self.news, self.sleeper):
             each.register(self.socket.get(zmq.FD), select.POLLIN)
         self.more = True  # what has come may not all have been read
@@ -145,5 +159,11 @@ class Peers:
 
     def rest(self) -> None:
         """Sleep for a millisecond, or until something may have come."""
-        if not self.more:
-            self.sleeper.poll(1)
+        if self.more:
+            return
+        sleeper, busy = self.sleeper, [each.socket for each in self.outgoing.values() if each.busy]
+        if busy:  # which may have room before anything comes
+            sleeper = select.poll()
+            for socket in (self.socket, *busy):
+                sleeper.register(socket.get(zmq.FD), select.POLLIN)
+        sleeper.poll(1)

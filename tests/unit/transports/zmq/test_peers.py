@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,29 +23,39 @@ class Narrow:
 
     def __init__(self, room: int) -> None:
         self.room, self.sent, self.begun = room, list[bytes](), False
+        self.flying: list[SimpleNamespace] = []
 
-    def send(self, what: Any, flags: int = 0) -> None:
+    def send(self, what: Any, flags: int = 0, copy: bool = True, track: bool = False) -> Any:
         if not self.room and not self.begun:
             raise zmq.Again
         self.begun = bool(flags & zmq.SNDMORE)
         self.room -= not self.begun
         if not self.begun:
             self.sent.append(bytes(what))
+        if not track:
+            return None
+        self.flying.append(SimpleNamespace(done=False))
+        return self.flying[-1]
 
 
 def test_what_finds_no_room_waits_and_messages_pass_parts() -> None:
     socket, done = Narrow(2), list[str]()
     one = Outgoing(socket)
     one.add(memoryview(bytes(2 * PART + 1)), lambda: done.append("whole"))
-    assert (len(socket.sent), one.gone, done) == (2, 2, [])
+    assert (len(socket.sent), one.gone, done) == (2, 0, [])
     one.send(b"later, but short")
     assert not one.flush()
     socket.room = 1
     assert not one.flush()
     assert socket.sent[-1] == b"later, but short"
     socket.room = 1
-    assert one.flush()
-    assert (len(socket.sent[-1]), done) == (1, ["whole"])
+    assert not one.flush()
+    assert (len(socket.sent[-1]), done) == (1, [])
+    for tracker in socket.flying:
+        assert not done, "libzmq reads the memory of the parts before the last"
+        tracker.done = True
+        one.flush()
+    assert (one.gone, done, one.busy) == (3, ["whole"], False)
 
 
 def test_parts_of_a_run_that_is_over_are_dropped() -> None:
