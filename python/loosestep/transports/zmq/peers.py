@@ -40,8 +40,14 @@ class Outgoing:
 
     def send(self, message: bytes) -> None:
         """Send a message, now or when there is room for it."""
+        if not self.messages:
+            try:
+                self.socket.send(message, zmq.NOBLOCK)
+            except zmq.Again:
+                pass
+            else:
+                return
         self.messages.append(message)
-        self.flush()
 
     def add(self, payload: memoryview, done: Callable[[], None] | None) -> None:
         """Send a payload in parts; then call `done`."""
