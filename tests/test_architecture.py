@@ -71,6 +71,8 @@ THIRD_PARTY = {
     "matplotlib": "cli/report",
     "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
+    "zmq": "transports/zmq",
+    "cloudpickle": "cli/launch",
     "torch": "torch",
     "cupy": "cuda/cupy",
 }
@@ -226,7 +228,9 @@ def test_run_alone_joins_strategy_model_and_transport() -> None:
 def test_importing_it_imports_no_framework() -> None:
     code = "import sys, loosestep; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = run_python(code).split()
-    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(loaded)
+    assert not {"torch", "mpi4py", "zmq", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(
+        loaded
+    )
 
 
 def run_python(code: str) -> str:
@@ -339,7 +343,7 @@ def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
     wanted = {module.split(".")[0] for module in imports(file)}
     mine = "torch" if "torch" in name(file).split(".") else ""
-    return all(importlib.util.find_spec(each) for each in ({"torch", "mpi4py"} & wanted) | {mine} - {""})
+    return all(importlib.util.find_spec(each) for each in ({"torch", "mpi4py", "zmq"} & wanted) | {mine} - {""})
 
 
 def examples() -> list[Any]:
