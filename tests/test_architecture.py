@@ -12,7 +12,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from statistics import median, quantiles
@@ -71,6 +71,8 @@ THIRD_PARTY = {
     "matplotlib": "cli/report",
     "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
+    "zmq": "transports/zmq",
+    "cloudpickle": "cli/launch",
     "torch": "torch",
     "jax": "jax",
     "optax": "jax",
@@ -82,8 +84,11 @@ OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
 ]
 FOLDERS = sorted({file.parent for file in [*FILES, *OTHERS]})
-MANY = {"python/loosestep/strategies": 100, "tests/papers": 100}
-"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests."""
+MANY = {"python/loosestep/strategies": 100, "tests/papers": 100, "python/loosestep": 21}
+"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests.
+
+The package has a folder for each framework, besides one for each layer's part.
+"""
 
 LONG_FILES = {
     "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers
@@ -126,7 +131,25 @@ def inner(file: Path) -> list[str]:
     return [module if module.split(".")[0] in PLACE else "loosestep" for module in found]
 
 
-each_file = pytest.mark.parametrize("file", FILES, ids=name)
+def of_each(files: Sequence[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a check of a file: it fails with what is wrong in each of the files."""
+
+    def made(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for file in files:
+                try:
+                    check(file)
+                except AssertionError as error:
+                    wrong.append(f"{file.relative_to(ROOT)}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        return test
+
+    return made
+
+
+each_file = of_each(FILES)
 
 
 # --- arrows ------------------------------------------------------------------------------------------------
@@ -175,7 +198,7 @@ def test_a_folder_fits_on_a_screen(folder: Path) -> None:
     assert len({line.split("/")[0] for line in listed.splitlines()}) <= MANY.get(str(folder.relative_to(ROOT)), 20)
 
 
-@pytest.mark.parametrize("file", sorted((PACKAGE / "strategies").glob("*.py")), ids=name)
+@of_each(sorted((PACKAGE / "strategies").glob("*.py")))
 def test_strategies_see_requests_and_arithmetic_only(file: Path) -> None:
     for module in imports(file):
         first, *rest = module.split(".")
@@ -210,7 +233,9 @@ def test_run_alone_joins_strategy_model_and_transport() -> None:
 def test_importing_it_imports_no_framework() -> None:
     code = "import sys, loosestep; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = run_python(code).split()
-    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(loaded)
+    assert not {"torch", "mpi4py", "zmq", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(
+        loaded
+    )
 
 
 def run_python(code: str) -> str:
@@ -222,7 +247,7 @@ def run_python(code: str) -> str:
 SOURCES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".hpp", ".cpp"))
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@of_each(SOURCES)
 def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) -> None:
     text, folder = source.read_text(), source.relative_to(ROOT / "csrc").parts[0]
     limit = LONG_SOURCES.get(str(source.relative_to(ROOT)), 250)
@@ -245,7 +270,7 @@ NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "mod
 """The folders of csrc from the bottom up, as docs/design.md has them."""
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@of_each(SOURCES)
 def test_native_includes_point_down(source: Path) -> None:
     mine = NATIVE_LAYERS.index(source.relative_to(ROOT / "csrc").parts[0])
     included = re.findall(r'^#include "(\w+)/', source.read_text(), re.MULTILINE)
@@ -287,7 +312,7 @@ def test_the_measure_measures() -> None:
     assert max(lengths().values()) > 20
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+@of_each(PAGES)
 def test_no_page_holds_the_marks_of_a_merge(file: Path) -> None:
     lines = file.read_text().splitlines()
     assert [line for line in lines if line.startswith(("<<<<<<< ", ">>>>>>> ")) or line == "======="] == []
@@ -321,7 +346,7 @@ def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: t
 
 def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
-    wanted = {module.split(".")[0] for module in imports(file)} & {"torch", "mpi4py"}
+    wanted = {module.split(".")[0] for module in imports(file)} & {"torch", "mpi4py", "zmq"}
     of_folder = {"torch": {"torch"}, "jax": {"jax", "optax"}}.get(name(file).split(".")[0], set())
     return all(importlib.util.find_spec(each) for each in wanted | of_folder)
 

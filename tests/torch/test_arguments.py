@@ -40,6 +40,17 @@ def test_models_that_make_workers_meet_by_themselves(inside: bool) -> None:
         parallel(nn.Sequential(net) if inside else net)
 
 
+def test_an_optimizer_of_two_steps() -> None:
+    class SAM(torch.optim.SGD):
+        def first_step(self, zero_grad: bool = False) -> None: ...
+
+        def second_step(self, zero_grad: bool = False) -> None: ...
+
+    net = mlp()
+    with pytest.raises(TypeError, match=r"^SAM makes a step of two \(first_step\(\) and second_step\(\)\)"):
+        parallel(net, inner=SAM(net.parameters(), 0.1))
+
+
 def test_methods_of_the_wrapped_optimizer() -> None:
     class Free(torch.optim.SGD):
         mode = "train"

@@ -63,7 +63,15 @@ def frozen() -> nn.Module:
         (ValueError, "the optimizer holds no parameter that requires a gradient", {"net": frozen()}),
         (ValueError, "accumulate must be at least 1, got 0", {"accumulate": 0}),
         (ValueError, "scale_rate must be one of 'none', 'linear', 'sqrt', got 'cubic'", {"scale_rate": "cubic"}),
-        (ValueError, "buffers must be one of 'average', 'rank0', 'recompute', 'own', got 'x'", {"buffers": "x"}),
+        (ValueError, "buffers must be one of 'average', 'rank0', 'sync', 'recompute', 'own'", {"buffers": "x"}),
+        (ValueError, "batch_norm must be one of 'own', 'sync', got 'x'", {"batch_norm": "x"}),
+        (ValueError, "one evaluates EASGD() alone", {"strategy": ls.EASGD(), "buffers": "sync"}),
+        (
+            ValueError,
+            "SyncBatchNorm makes all workers meet in every forward pass, and under EASGD() each goes at its own",
+            {"strategy": ls.EASGD(), "net": nn.Sequential(nn.Linear(5, 3), nn.SyncBatchNorm(3))},
+        ),
+        (ValueError, "batch_norm='sync' makes", {"strategy": ls.FedAvg(3, 0.5), "batch_norm": "sync"}),
         (ValueError, "one evaluates EASGD() alone", {"strategy": ls.EASGD(), "buffers": "average"}),
         (TypeError, "strategy must be a Strategy", {"strategy": ls.LocalSGD}),
     ],
@@ -153,7 +161,9 @@ def test_an_error_inside_leaves_at_once() -> None:
         optimizer.step()
 
 
-def test_sparse_gradients_are_local_only() -> None:
+def test_sparse_gradients() -> None:
+    """The same step under strategies that do not look at the gradient, and under those that do."""
+
     def run(strategy: ls.Strategy) -> None:
         net = nn.Embedding(6, 3, sparse=True)
         optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 1.0), strategy, ls.Serial())
@@ -162,9 +172,8 @@ def test_sparse_gradients_are_local_only() -> None:
         optimizer.step()
         torch.testing.assert_close(before - net.weight, torch.eye(6)[[1, 4]].sum(0)[:, None].expand(6, 3))
 
-    run(ls.LocalSGD(2))
-    with pytest.raises(TypeError, match="the gradient of 'weight' is sparse"):
-        run(ls.SyncEASGD(2, order="published"))
+    for strategy in (ls.LocalSGD(2), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(2, order="published")):
+        run(strategy)
 
 
 def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

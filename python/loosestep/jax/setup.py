@@ -13,16 +13,17 @@ import optax
 from loosestep.foundation import checks, units
 from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
+from loosestep.transports.launched import joined
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
-from loosestep.transports.processes.launchers import check_alone, started_by_mpi
+from loosestep.transports.processes.launchers import started_by_mpi
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from loosestep.jax.tree import Layout
     from loosestep.requests.worker import Worker
     from loosestep.strategies.base import Strategy
-    from loosestep.transports.base import Transport
+    from loosestep.transports.base import ProcessTransport, Transport
 
 
 class RunOptions(NamedTuple):
@@ -82,12 +83,9 @@ def hyperparameters(state: Any) -> dict[str, float]:
     return {name: float(value) for name, value in pairs if jax.numpy.ndim(value) == 0}
 
 
-def launched() -> Transport:
-    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
-    if started_by_mpi():
-        return MPI()
-    check_alone("this process does not belong to an MPI job")
-    return Serial()
+def launched() -> ProcessTransport:
+    """Return what joins this process with those started beside it, Serial() if it is meant to be alone."""
+    return joined() or (MPI() if started_by_mpi() else Serial())
 
 
 def print_banner(run: RunOptions, on: Transport, state: Any, worker: Worker) -> None:

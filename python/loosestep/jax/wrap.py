@@ -39,8 +39,9 @@ def parallel(
         rounded to each leaf's. The tree that you pass is not changed: read `trainer.params`.
     optimizer: an optax.GradientTransformation. Its state stays this worker's own, unless the strategy averages it.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
-        that was started as one of several and cannot join them is refused; on=Serial() lets it train alone.
+    on: the transport; by default what joins the processes that a launcher started (MPI() under mpiexec, ZMQ()
+        under torchrun and srun), Serial() where it started one. A process that was started as one of several and
+        cannot join them is refused; on=Serial() lets it train alone.
     seed: of what a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
     steps_per_epoch: steps in an epoch of this loop, for `Stages`. At the end of a stage all workers go to the
         consensus, and the optimizer's moments become their mean.

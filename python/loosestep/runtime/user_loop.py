@@ -136,8 +136,14 @@ class Loop:
     """
 
     def __init__(
-        self, strategy: Strategy, connection: Connection, model: LoopModel, steps_per_epoch: int | None = None
+        self,
+        strategy: Strategy,
+        connection: Connection,
+        model: LoopModel,
+        steps_per_epoch: int | None = None,
+        after_round: Callable[[], Iterator[Request]] | None = None,
     ) -> None:
+        self.after_round = after_round  # what is performed besides
         self.connection, self.worker, self.model = connection, connection.worker, model
         self.endpoint, self.handlers = connection.endpoint, dict(connection.handlers)
         self.handlers[RollCall] = self.call_roll
@@ -154,9 +160,18 @@ class Loop:
         """Begin where the program's position says."""
         self.begun = False
         self.round = self.worker.round  # that of the last request
-        self.requests = self.connection.lower(self.program.script())
+        script = self.program.script()
+        self.requests = self.connection.lower(self.with_more(script) if self.after_round else script)
         self.pending = next(self.requests, None)
         self.left_at = self.clock()
+
+    def with_more(self, script: Iterator[Request]) -> Iterator[Request]:
+        """Yield the requests of a program, and after each of its rounds what is performed besides."""
+        begun = self.worker.round - (self.program.progress > 0)
+        for request in script:
+            if type(request) is RollCall and self.worker.round > begun and self.after_round:
+                yield from self.after_round()
+            yield request
 
     def pause(self, rank: int, still: bool) -> None:
         """Stop the worker's clock, or let it go on."""

@@ -17,7 +17,7 @@ from loosestep.requests.base import address
 from loosestep.torch.device_buffer import is_cuda, tensor_of, zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from loosestep.requests import Buffer
@@ -36,6 +36,7 @@ class Slot:
     address: int  # of its values: of its view of the flat parameters, or its own memory where it is cast
     cast: Tensor | None  # its place in the flat parameters, where its dtype is another
     grad: Tensor = field(init=False)  # the view of the flat gradient
+    sparse: bool = False  # torch makes sparse gradients of it, and its optimizer wants such
     passes: int = 0  # backward passes that reached it in this step, less those whose gradient was thrown away
     left: tuple[ref[Tensor], int] | None = None  # the gradient that the last one left, and torch's count of writes
 
@@ -148,8 +149,9 @@ class Layout:
     began. With one dtype both sides are the same memory, and nothing is done.
     """
 
-    def __init__(self, named: list[tuple[str, nn.Parameter]]) -> None:
+    def __init__(self, named: list[tuple[str, nn.Parameter]], sparse: Collection[nn.Parameter] = ()) -> None:
         check(named)
+        self.sparse = sparse  # parameters whose gradients are sparse
         kind = widest(named)
         size = kind.itemsize
         starts = buffers.places([param.numel() * size for _, param in named])
@@ -172,7 +174,7 @@ class Layout:
         cast = None if param.dtype == value.dtype else value
         if cast is None:
             param.data = value
-        return Slot(name, param, start, stop, param.data_ptr(), cast)
+        return Slot(name, param, start, stop, param.data_ptr(), cast, sparse=param in self.sparse)
 
     def move(self, params: Buffer) -> None:
         """Make the parameters views of `params`, which holds their values."""
@@ -260,26 +262,42 @@ def leave_unflattened() -> None:
 def copy_gradient(slot: Slot) -> None:
     """Copy a gradient that torch made to its place in the flat one, and let torch see that place.
 
-    A cast parameter's gradient stays where torch made it. A parameter without one has gradient zero, which torch
-    sees too unless the parameter is frozen.
+    A cast parameter's gradient stays where torch made it, and so does a sparse one: `give_back` is for these. A
+    parameter without one has gradient zero, which torch sees too unless the parameter is frozen.
     """
     found = slot.param.grad
     if found is slot.grad:
         return
-    if found is not None and found.layout is not torch.strided:
-        raise TypeError(
-            f"the gradient of {slot.name!r} is sparse, and averages are of dense ones: say sparse=False"
-        )
+    if found is not None:
+        slot.sparse = found.layout is not torch.strided
+        found = found.to_dense() if slot.sparse else found
     if found is None:
         slot.grad.zero_()
     else:
         slot.grad.copy_(found.detach())
     if found is None and not slot.param.requires_grad:  # it was frozen: torch leaves it out of its step
         return
+    if slot.sparse:
+        return
     if slot.cast is None:
         slot.param.grad = slot.grad
     elif found is None:
         slot.param.grad = torch.zeros_like(slot.param)
+
+
+def give_back(slot: Slot) -> None:
+    """Copy what became of a gradient to where the user and the optimizer look, if they look elsewhere.
+
+    Of a sparse one those rows are given that are not zero: those of any worker, where gradients were averaged.
+    """
+    if slot.sparse and slot.param.requires_grad:
+        rows = slot.grad.reshape(len(slot.grad), -1).any(1).nonzero()[:, 0]
+        values, shape = slot.grad[rows].to(slot.param.dtype), slot.param.shape
+        slot.param.grad = torch.sparse_coo_tensor(
+            rows[None], values, shape, check_invariants=False, is_coalesced=True
+        )
+    elif slot.param.grad is not None:
+        slot.param.grad.copy_(slot.grad)
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import nn
+
+    from loosestep.torch.flat import Layout, Slot
 
 
 class Handle(Protocol):
@@ -36,9 +39,16 @@ class Hooks:
 
     open: ClassVar[WeakSet[Hooks]] = WeakSet()  # in this process
 
-    def __init__(self, params: Iterable[nn.Parameter], handles: Iterable[Handle]) -> None:
-        self.params, self.handles = set(params), list(handles)
+    def __init__(self, layout: Layout, arrived: Callable[[Slot, nn.Parameter], None]) -> None:
+        self.params = {slot.param for slot in layout.slots}
+        self.handles: list[Handle] = [
+            slot.param.register_post_accumulate_grad_hook(partial(arrived, slot)) for slot in layout.slots
+        ]
         self.open.add(self)
+
+    def add(self, handle: Handle) -> None:
+        """Keep another hook, which is in no copy or file of the model."""
+        self.handles.append(handle)
 
     def close(self) -> None:
         """Remove them all."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from loosestep.foundation.buffers import is_on_device
-from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.schedules import SCALINGS
-from loosestep.requests import AllReduce, Update
 from loosestep.runtime.agreement.meeting import Agreement
 from loosestep.runtime.agreement.stopping import Stopping
 from loosestep.runtime.checkpoint.loop import Checkpoints
@@ -23,14 +19,15 @@ from loosestep.runtime.exit_handler import ExitHandler, end_with, is_success
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
-from loosestep.torch import batch_norm
 from loosestep.torch.agreement.together import TorchTogether
-from loosestep.torch.backward_passes import MEANWHILE
-from loosestep.torch.batch_norm import Statistics, broadcast
+from loosestep.torch.buffers.statistics import Statistics, broadcast
+from loosestep.torch.buffers.sync_batch_norm import SynchronizedNorms, Workers
 from loosestep.torch.data import samplers
 from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
+from loosestep.torch.gradients.averages import Averages
+from loosestep.torch.gradients.step_model import Moments, TorchModel
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
 from loosestep.torch.saving.beside import TorchBeside
@@ -38,17 +35,15 @@ from loosestep.torch.saving.contents import TorchContents
 from loosestep.torch.saving.methods import Saving
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
-from loosestep.torch.step_model import Moments, TorchModel
 from loosestep.torch.tracked_parameters import TrackedParameters
 from loosestep.transports.matching import build
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from loosestep.torch.flat import Slot
-    from loosestep.torch.hooks import Handle
     from loosestep.torch.setup import RunOptions
     from loosestep.transports.base import Transport
 
@@ -74,7 +69,7 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
     ) -> None:
         named = trained(model, (param for group in inner.param_groups for param in group["params"]))
         check_free(named)
-        self.layout = Layout(named)
+        self.layout = Layout(named, sparse_of(model))
         if is_on_device(self.layout.params):
             check_device(self.layout.params)
         self.tracked = TrackedParameters(model, self.layout, inner)
@@ -87,13 +82,21 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
+        self.layouts = [self.layout]
         self._begin(model, run)
         self.member = Member(TorchContents(model, self.tracked, inner), self.agreement)
         self.checkpoints = Checkpoints([self.member], TorchBeside(self.layout.slots[0].param.device))
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._alias_inner()
-        self.hooks = Hooks((slot.param for slot in self.layout.slots), self._hooks(model))
+        self.hooks = Hooks(self.layout, self.averages.arrived)
+        self.hooks.add(inner.register_load_state_dict_post_hook(self._inner_loaded))
+        if self.needs & {Need.STEP_TIMES, Need.GLOBAL_BATCHES}:
+            self.hooks.add(model.register_forward_pre_hook(UncopiedHook(self._forward)))
+        if is_on_device(self.layout.params):
+            self.hooks.add(UnflattenedRNNs(model))
+        if self.size > 1:
+            self.hooks.add(SynchronizedNorms(statistics.synchronized, Workers(self.connection, self.layout)))
         self._built = True
         self.exit_handler: ExitHandler | None = None  # Serial() has nobody to tell that it ends, and no thread
         if self.size > 1 or type(on) is not Serial:
@@ -112,29 +115,23 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
                 check_in_memory(strategy, self.layout)
                 check_one_dtype(strategy, self.layout)
                 self.shared_state = SharedState(self.inner, self.layout, sparse_of(model))
-            told = facts(run, self.statistics.kind, self.inner, self.layout, self.shared_state)
-            told |= batch_norm.facts(self.layout, model)
+            told = facts(run, self.inner, self.layout, self.shared_state)
+            told |= self.statistics.facts(self.layout)
             self.connection.agree(told | (build(strategy) if self.size > 1 else {}))
             with self.layout.flat():
                 self.connection.run_unmetered(broadcast(self.layout, model))
             if self.shared_state:
-                self._share(self.shared_state)
+                self.shared_state.share_all(self.connection)
             self.worker.moments = Moments(self.layout, self.inner)
-            self.loop = Loop(strategy, self.connection, self.model, run.steps_per_epoch)
+            more = self.statistics.after_round(self.worker, self.model.feed)
+            self.loop = Loop(strategy, self.connection, self.model, run.steps_per_epoch, more)
             self.agreement, self.stop_at = Agreement(self.loop), Stopping(self.loop)
             self.hyperparameters = Hyperparameters(self.agreement, self.inner)
             self.model.synchronous = lambda: self.loop.program.strategy.synchronous
+            self.averages = Averages(self.loop, self.model, self.agreement)
         except BaseException as error:
             self.connection.session.leave(error)
             raise
-
-    def _share(self, state: SharedState) -> None:
-        """Move parameters and the optimizer's state to memory that all workers map."""
-        session = self.connection.session
-        self.layout.move(session.in_common("params", self.layout.params))
-        self.worker.params, self.layout.shared = self.layout.params, True
-        state.share(session)
-        self.connection.run_unmetered([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
@@ -144,22 +141,6 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
         if self.shared_state:
             self.shared_state.take_over()
         self._alias_inner()
-
-    def _hooks(self, model: nn.Module) -> Iterator[Handle]:
-        """Register hooks with torch's objects; nothing of them goes into a copy or a file of the model."""
-        yield self.inner.register_load_state_dict_post_hook(self._inner_loaded)
-        if self.needs & {Need.STEP_TIMES, Need.GLOBAL_BATCHES}:
-            yield model.register_forward_pre_hook(UncopiedHook(self._forward))
-        if is_on_device(self.layout.params):
-            yield UnflattenedRNNs(model)
-        for slot in self.layout.slots:
-            yield slot.param.register_post_accumulate_grad_hook(partial(self._arrived, slot))
-
-    def _arrived(self, slot: Slot, param: nn.Parameter) -> None:
-        if self.layout.away or not self.model.arrive(slot) or self.size == 1:  # one alone has nothing to send
-            return
-        with self.model.flat() if type(self.loop.pending) is RollCall else nullcontext():  # rounds read parameters
-            self.loop.perform_early(self.model.may_perform)
 
     def _forward(self, model: nn.Module, arguments: Any) -> None:
         if torch.is_grad_enabled() and not self.layout.away:
@@ -196,16 +177,10 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Reset the gradients as the inner optimizer does.
-
-        Raises RuntimeError between backward() and step() where gradients are averaged: they are being sent.
-        """
+        """Reset the gradients as the inner optimizer does; where they have been averaged, on all workers alike."""
         outside = self.layout.away or self.loop.over
-        if self.model.begun and not outside and (self.size > 1 or self.model.copies):
-            raise RuntimeError(
-                "zero_grad() between backward() and step() erases gradients that are being sent to the other "
-                f"workers: a step that is to be skipped is skipped before its backward(); {MEANWHILE}"
-            )
+        if not outside:
+            self.averages.throw_away()
         self.inner.zero_grad(set_to_none)
         if not outside:
             self.model.reset()
@@ -229,6 +204,7 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
             return loss
         if "found_inf" in vars(self) or "grad_scale" in vars(self):
             self.model.unscale(getattr(self, "found_inf", None), getattr(self, "grad_scale", None))
+        self.averages.final = False
         self.loop.perform()  # the update
         with self.model.flat():
             self.loop.finish()
@@ -236,22 +212,42 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
             self.shared_state.check()
         return loss
 
+    def skip(self) -> None:
+        """Leave out this step's update: call it in place of step(), to throw away what backward() computed.
+
+        It is a step as any other, whose batch was used: periods and schedules go on. Where gradients are averaged
+        all workers must skip the same step, or Mismatch says that one does not; else each may decide for itself.
+        """
+        self._require_own("skip()")
+        self._synchronize()
+        self.averages.meet("skip()")
+        self.model.skipping = True
+        self.step()
+        self.model.skipping = False
+        self.inner.zero_grad()
+
     def synchronize(self) -> None:
-        """Let the gradients be what the inner optimizer will see: call it before you clip or unscale them."""
+        """Let the gradients be what the inner optimizer will see, as they are whenever backward() has returned.
+
+        Only a step of fewer backward passes than `accumulate` needs this, before you clip.
+        """
         self._require_own("synchronize()")
         self._synchronize()
 
     def _synchronize(self) -> None:
         if Need.PARTIAL_PARTICIPATION in self.needs and self._has_rested():
             return
-        pending, model = self.loop.pending, self.model
-        local = pending is GRADIENT or type(pending) is Update  # the strategy does nothing before the update
-        with nullcontext() if local else model.flat():
+        if self.loop.pending is GRADIENT:  # the strategy does nothing before the update
             self.loop.to_update()
-        if model.sent:
-            model.check_sent()
-        if model.lent:
-            model.hand_back()
+        else:
+            self.averages.complete(late=True)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Let backward passes inside the block not be the last of their step, as DDP's no_sync() does.
+
+        The next pass after it is the last one, whatever `accumulate` is.
+        """
+        return self.averages.no_sync()
 
     def ready(self) -> None:
         """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
@@ -277,10 +273,9 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Average the gradients, and tell GradScaler.step to call step() whatever it finds in them.
+        """Tell GradScaler.step to call step() whatever it finds in the gradients.
 
-        GradScaler reads this before it checks for an overflow, so all workers see averaged gradients and decide
-        alike.
+        They are averaged before it looks, so all workers decide alike.
         """
         self.synchronize()
         return True
@@ -314,6 +309,7 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
             self.loop.leave(error)
             return
         with self.layout.flat():
+            self.averages.leave()
             self.loop.leave(None, self.statistics.exchange())
 
     def _at_exit(self) -> None:

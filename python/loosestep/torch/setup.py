@@ -16,9 +16,10 @@ from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
+from loosestep.transports.launched import joined
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
-from loosestep.transports.processes.launchers import check_alone, remedy, started_by_mpi
+from loosestep.transports.processes.launchers import remedy, started_by_mpi
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
@@ -73,14 +74,19 @@ def check_inner(inner: torch.optim.Optimizer) -> None:
             f"{type(inner).__name__} takes gradients by itself (its step() needs a closure), and a strategy's "
             "step has one: use an optimizer that steps without a closure"
         )
+    if hasattr(inner, "first_step") and hasattr(inner, "second_step"):
+        raise TypeError(
+            f"{type(inner).__name__} makes a step of two (first_step() and second_step()), each with its own "
+            "gradient, and a strategy's step has one: use the optimizer that it was given"
+        )
 
 
 def facts(
-    run: RunOptions, statistics: str, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
+    run: RunOptions, inner: torch.optim.Optimizer, layout: Layout, state: SharedState | None
 ) -> dict[str, str]:
     """Return what every worker must have alike, by the name that an error gives it."""
     found = {name: stable_repr(value) for name, value in run._asdict().items()}
-    found |= {"optimizer": type(inner).__name__, "buffers": statistics, "parameters on": side(layout.params)}
+    found |= {"optimizer": type(inner).__name__, "parameters on": side(layout.params)}
     found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param
@@ -89,10 +95,12 @@ def facts(
 
 
 def launched() -> ProcessTransport:
-    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
+    """Return what joins this process with those started beside it, Serial() if it is meant to be alone."""
+    found = joined()
+    if found is not None:
+        return found
     if started_by_mpi():
         return MPI()
-    check_alone("this process does not belong to an MPI job")
     check_spawned()
     return Serial()
 

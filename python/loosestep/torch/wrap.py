@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import nn
 
 from loosestep.foundation import checks
 from loosestep.optimizers.schedules import SCALINGS
-from loosestep.torch.batch_norm import Statistics
+from loosestep.torch.buffers.statistics import Statistics
+from loosestep.torch.group import ParallelGroup, models_of
 from loosestep.torch.optimizer import Parallel
 from loosestep.torch.setup import RunOptions, check_inner, check_model, launched
 from loosestep.torch.shared_state import check_sharing
 from loosestep.transports.base import Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loosestep.strategies.base import Strategy
 
+Buffers = Literal["average", "rank0", "sync", "recompute", "own"]
 
+
+@overload
 def parallel(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -26,11 +33,43 @@ def parallel(
     on: Transport | None = None,
     *,
     accumulate: int = 1,
-    buffers: Literal["average", "rank0", "recompute", "own"] | None = None,
+    buffers: Buffers | None = None,
+    batch_norm: Literal["own", "sync"] = "own",
     scale_rate: Literal["none", "linear", "sqrt"] = "none",
     seed: int = 0,
     steps_per_epoch: int | None = None,
-) -> Parallel:
+) -> Parallel: ...
+
+
+@overload
+def parallel(
+    model: nn.Module | Sequence[nn.Module],
+    optimizer: Sequence[torch.optim.Optimizer],
+    strategy: Strategy,
+    on: Transport | None = None,
+    *,
+    accumulate: int | Sequence[int] = 1,
+    buffers: Buffers | None = None,
+    batch_norm: Literal["own", "sync"] = "own",
+    scale_rate: Literal["none", "linear", "sqrt"] = "none",
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+) -> ParallelGroup: ...
+
+
+def parallel(
+    model: nn.Module | Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    strategy: Strategy,
+    on: Transport | None = None,
+    *,
+    accumulate: int | Sequence[int] = 1,
+    buffers: Buffers | None = None,
+    batch_norm: Literal["own", "sync"] = "own",
+    scale_rate: Literal["none", "linear", "sqrt"] = "none",
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+) -> Parallel | ParallelGroup:
     """Return an optimizer that trains `model` with a strategy, in the loop that you already have.
 
     Each `step()` of worker i does this; which parts a strategy has, and on which steps, its own docstring says:
@@ -45,16 +84,23 @@ def parallel(
         Parameters must be float32, float64, bfloat16 or float16, on the CPU or on one NVIDIA GPU (docs/cuda.md).
         All workers start from rank 0's parameters and buffers. Where dtypes differ, averages and centers are of
         the widest (at least float32), and what comes back is rounded to each parameter's. Make learning-rate
-        schedulers afterwards, on the optimizer that is returned.
+        schedulers afterwards, on the optimizer that is returned. Of lists of optimizers and models, as for a GAN,
+        what is returned has as `optimizers` one for each, which step apart, and one consensus, checkpoint and end:
+        see `ParallelGroup`.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default `world()`: MPI() where an MPI launcher started this process, else Serial(). One
-        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
-        it would train alone; on=Serial() allows that.
-    accumulate: backward passes to a step.
+    on: the transport; by default `world()`: MPI() in a process that an MPI launcher started, ZMQ() under torchrun,
+        srun without MPI, and wherever RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set, Serial() otherwise. A
+        process that was started as one of several and cannot join them is refused, for it would train alone;
+        on=Serial() allows that.
+    accumulate: backward passes to a step; of several optimizers one number for each, or one for all.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are set to rank 0's at the
         start) with which `consensus()` evaluates: the 'average' over workers, those of 'rank0', each worker's
         'own', or 'recompute'd from the batches that are given to it. By default 'average' where the strategy's
-        consensus is collective and 'own' where it is one-sided. While training each worker keeps its own.
+        consensus is collective and 'own' where it is one-sided. While training each worker keeps its own, but
+        'sync' sets all to the average whenever a round ends: for codebooks, normalizers, and running means that
+        training itself reads.
+    batch_norm: 'sync' lets BatchNorm layers normalize with the statistics of all workers' batches together, as
+        torch's SyncBatchNorm layers always do. 'own' are those of this worker's batch.
     scale_rate: multiply the learning rate by the number of workers ('linear'), by its square root ('sqrt'), or
         leave it ('none').
     seed: of what a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
@@ -99,14 +145,39 @@ def parallel(
     which is undone. Of embeddings with sparse=True only rows that were used are updated. Load a model's state
     dict before its optimizer's, which waits for the others.
     """
-    run = RunOptions(strategy, accumulate, seed, steps_per_epoch).checked()
+    listed = isinstance(model, (list, tuple)) or isinstance(optimizer, (list, tuple))
+    models: Sequence[Any] = model if isinstance(model, (list, tuple)) else [model]
+    optimizers: Sequence[Any] = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    counts: Sequence[Any] = accumulate if isinstance(accumulate, (list, tuple)) else [accumulate] * len(optimizers)
+    runs = [RunOptions(strategy, each, seed, steps_per_epoch).checked() for each in counts]
     check_sharing(strategy)
-    checks.instance("model", model, nn.Module)
-    checks.instance("optimizer", optimizer, torch.optim.Optimizer)
-    check_model(model)
-    check_inner(optimizer)
+    check_lists(models, optimizers, counts)
     if on is not None:
         checks.instance("on", on, Transport)
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
-    statistics = Statistics(model, strategy, buffers)
-    return Parallel(model, optimizer, run, on or launched(), statistics, scale_rate)
+    wholes = models_of(models, optimizers) if listed else models
+    kinds = [buffers if whole not in wholes[:number] else "own" for number, whole in enumerate(wholes)]
+    statistics = [Statistics(*each, batch_norm) for each in zip(wholes, repeat(strategy), kinds)]
+    on, made = on or launched(), []
+    try:
+        for whole, inner, run, its in zip(wholes, optimizers, runs, statistics, strict=True):
+            made.append(Parallel(whole, inner, run, on, its, scale_rate))
+    except BaseException as error:
+        for each in made:
+            each.close(error)
+        raise
+    return ParallelGroup(models, made) if listed else made[0]
+
+
+def check_lists(models: Sequence[Any], optimizers: Sequence[Any], counts: Sequence[Any]) -> None:
+    """Refuse what is no model or optimizer, and what parallel() cannot train."""
+    for model in models:
+        checks.instance("model", model, nn.Module)
+        check_model(model)
+    for optimizer in optimizers:
+        checks.instance("optimizer", optimizer, torch.optim.Optimizer)
+        check_inner(optimizer)
+    if not models or not optimizers:
+        raise ValueError(f"parallel() needs a model and an optimizer, got {len(models)} and {len(optimizers)}")
+    if len(counts) != len(optimizers):
+        raise ValueError(f"accumulate has {len(counts)} numbers, and there are {len(optimizers)} optimizers")

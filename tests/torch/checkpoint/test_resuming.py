@@ -111,7 +111,7 @@ def test_a_round_that_begins_with_an_exchange_begins_in_backward() -> None:
     whole, halves = mlp(), mlp()
     halves.load_state_dict(whole.state_dict())
     optimizer, first = parallel(whole, strategy), parallel(halves, strategy)
-    optimizer.size = 2  # as where there are others: one alone begins nothing in backward
+    optimizer.averages.alone = False  # as where there are others: one alone begins nothing in backward
     for number, (x, y) in enumerate(batches(6)):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(whole(x), y)

@@ -100,6 +100,19 @@ def synchronize(training: Training) -> None:
     training.call(training.optimizer.synchronize)
 
 
+def skip(training: Training) -> None:
+    training.backward()
+    training.call(training.optimizer.skip)
+
+
+def no_sync(training: Training) -> None:
+    def backward() -> None:
+        with training.optimizer.no_sync():
+            training.backward()
+
+    training.call(backward)
+
+
 def ready(training: Training) -> None:
     training.call(training.optimizer.ready)
 
@@ -190,7 +203,7 @@ def stopping(training: Training) -> None:
 METHODS: dict[str, Callable[[Training], Any]] = {
     each.__name__: each
     for each in (
-        *(synchronize, ready, zero_grad, state_dict, load_state_dict, save, restore),
+        *(synchronize, skip, no_sync, ready, zero_grad, state_dict, load_state_dict, save, restore),
         *(close, once, consensus, shard, add_param_group, mean, gather, agree, barrier, stop, stopping),
     )
 } | {"step": Training.step}
@@ -202,7 +215,7 @@ def result(method: str, training: Training) -> list[Tensor]:
         training.step()
     found = METHODS[method](training) or []
     found += training.parameters()
-    if method == "synchronize":
+    if method in ("synchronize", "no_sync"):
         training.call(training.optimizer.step)
     for _ in range(0 if method == "close" else 2):
         training.step()

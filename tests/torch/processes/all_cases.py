@@ -9,10 +9,21 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.torch import sharing
 from tests.torch.checkpoint import failing_saves
-from tests.torch.processes import ranks, ranks_device, ranks_mixed, ranks_needs, ranks_together, ranks_users
+from tests.torch.processes import (
+    ranks,
+    ranks_buffers,
+    ranks_device,
+    ranks_gradients,
+    ranks_mixed,
+    ranks_needs,
+    ranks_several,
+    ranks_together,
+    ranks_users,
+)
 
-FILES = (failing_saves, ranks_together, ranks_mixed, ranks_needs, sharing, ranks_device, ranks, ranks_users)
-"""The last cases of two end a session with an error."""
+QUIET = (failing_saves, ranks_together, ranks_mixed, ranks_needs, ranks_several, sharing, ranks_device)
+FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
+"""The last cases of four end a session with an error."""
 
 if __name__ == "__main__":
     for file in FILES:

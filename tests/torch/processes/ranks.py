@@ -212,22 +212,6 @@ def unused() -> int:
     return optimizer.rank
 
 
-def clipped_too_early() -> int:
-    """Gradients written while they are on their way are an error on the rank that did it."""
-    net = seeded(0)
-    optimizer = loosestep.torch.parallel(net, momentum(net.parameters()), ls.AllReduceSGD())
-    ((x, y),) = batches(1)
-    nn.functional.cross_entropy(net(x), y).backward()
-    nn.utils.clip_grad_norm_(net.parameters(), 1e-3)
-    try:
-        optimizer.step()
-    except RuntimeError as error:
-        assert "call optimizer.synchronize() before you clip" in str(error)  # noqa: PT017
-        optimizer.close()
-        return optimizer.rank
-    raise AssertionError("nobody noticed")
-
-
 def unlike() -> int:
     """Networks that differ are refused on every rank, by the first difference."""
     net = nn.Linear(5, 3 + (rank() == 1))
@@ -331,7 +315,6 @@ CASES: dict[str, Callable[[], int]] = {
         statistics,
         overflow,
         unused,
-        clipped_too_early,
         resumed,
         beside_backward,
         other_workers,

@@ -9,7 +9,7 @@ import torch
 from loosestep.torch.flat import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from loosestep.torch.flat import Layout, Slot
 
@@ -20,14 +20,14 @@ Answer = TypeVar("Answer")
 class Copies:
     """The tensors in dicts of a call's arguments that equal a parameter of their name, and are not its memory."""
 
-    def __init__(self, layout: Layout, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, layouts: Sequence[Layout], arguments: tuple[Any, ...]) -> None:
         self.arguments = arguments
-        slots = {plain(slot.name): slot for slot in layout.slots} if any(arguments_with_names(arguments)) else {}
         self.found = [
-            (name, tensor, slots[plain(name)])
+            (name, tensor, slot)
             for each in arguments_with_names(arguments)
             for name, tensor in each.items()
-            if plain(name) in slots and is_copy(tensor, slots[plain(name)])
+            for slot in named(layouts, name)
+            if is_copy(tensor, slot)
         ]
 
     def checked(self, action: Callable[..., Answer]) -> Answer:
@@ -49,6 +49,11 @@ def arguments_with_names(arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]
     for each in arguments:
         if isinstance(each, dict):
             yield from (inner for inner in (each, *each.values()) if isinstance(inner, dict) and is_named(inner))
+
+
+def named(layouts: Sequence[Layout], name: Any) -> Iterator[Slot]:
+    """Yield the parameters of that name: of several models some may share one."""
+    yield from (slot for layout in layouts for slot in layout.slots if plain(slot.name) == plain(name))
 
 
 def is_named(values: dict[Any, Any]) -> bool:

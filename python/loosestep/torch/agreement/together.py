@@ -9,7 +9,7 @@ from loosestep.torch.agreement.copied_arguments import Copies
 from loosestep.torch.agreement.tensors import foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import nn
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 class TorchTogether(Together):
     """Calls by which workers agree, where values may be tensors and the consensus is shown by a module."""
 
-    layout: Layout
+    layouts: Sequence[Layout]
     consensus: Callable[[], AbstractContextManager[nn.Module]]
     _foreign = staticmethod(foreign)
 
@@ -37,7 +37,7 @@ class TorchTogether(Together):
         everywhere: return rank 0's answer (pickled on the way) on all workers, which wait for it, and raise on all
             where it fails. So all see one score, also where each would find another center.
         """
-        copies = Copies(self.layout, arguments)
+        copies = Copies(self.layouts, arguments)
         if everywhere:
             return self._once_everywhere(self.consensus, lambda model: copies.checked(action))
         if self.rank != 0 and self.loop.program.one_sided():

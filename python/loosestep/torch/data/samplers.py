@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from loosestep.requests.worker import Worker
-    from loosestep.torch.step_model import TorchModel
+    from loosestep.torch.gradients.step_model import TorchModel
 
     Wait = Callable[[], object]
 

@@ -9,7 +9,7 @@ import torch
 
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import Mismatch
-from loosestep.torch.batch_norm import broadcast
+from loosestep.torch.buffers.statistics import broadcast
 from loosestep.torch.saving.contents import TorchContents
 from loosestep.torch.saving.serialize import to_array
 

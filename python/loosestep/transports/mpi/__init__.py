@@ -47,8 +47,7 @@ class MPI(ProcessTransport):
     def local_rank(self) -> int:
         """Return the place of this process among those of its host, as `hosts` or its launcher says it."""
         if self.hosts is not None:
-            group = next(each for each in hierarchical.split(self.hosts, self.size) if self.rank in each)
-            return group.index(self.rank)
+            return hierarchical.place(self.hosts, self.size, self.rank)
         return local_rank(os.environ) if self.size > 1 else 0
 
     def open(self, seed: int = 0) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -53,9 +54,14 @@ def claims(environment: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
     torchrun = "torchrun" if "TORCHELASTIC_RUN_ID" in environment else "a launcher of torch.distributed"
     yield torchrun, "WORLD_SIZE", number(environment, "WORLD_SIZE")
     if "SLURM_PROCID" in environment and not any(name in environment for name in OF_MPI):
-        of_step = "SLURM_STEP_NUM_TASKS"  # a step may have fewer tasks than its allocation
-        name = of_step if of_step in environment else "SLURM_NTASKS"
-        yield "SLURM", name, number(environment, name)
+        yield "SLURM", *slurm_count(environment)
+
+
+def slurm_count(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Return SLURM's variable for the number of processes, and that number."""
+    of_step = "SLURM_STEP_NUM_TASKS"  # a step may have fewer tasks than its allocation
+    name = of_step if of_step in environment else "SLURM_NTASKS"
+    return name, number(environment, name)
 
 
 def check_alone(found: str) -> None:
@@ -76,9 +82,12 @@ def check_alone(found: str) -> None:
 
 def remedy(count: int | str) -> str:
     """Return what to do, as a sentence."""
+    by_zmq = "say on=loosestep.ZMQ(), which finds rank 0 by MASTER_ADDR and MASTER_PORT or by SLURM's variables"
+    if importlib.util.find_spec("zmq") is None:
+        by_zmq = "pip install 'loosestep[zmq]', which joins the processes of torchrun and srun as they are"
     return (
         f"Start the script by `loosestep run -n {count} SCRIPT` or by the mpiexec of mpi4py's MPI (under SLURM "
-        "also `srun --mpi=pmix`), or say on=loosestep.Serial() if each shall train alone"
+        f"also `srun --mpi=pmix`), or {by_zmq}, or say on=loosestep.Serial() if each shall train alone"
     )
 
 

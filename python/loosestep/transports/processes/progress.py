@@ -202,7 +202,7 @@ class BlockingCalls:
                 idle = 0 if self.engine.progress() else idle + 1
                 if idle > SPINS:
                     self.check()
-                    time.sleep(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
+                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
                     if watched:
                         watch = watch or self.detector.watch(self.place or what, began)
                         watch.look()

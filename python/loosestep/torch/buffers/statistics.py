@@ -13,19 +13,22 @@ from torch.optim.swa_utils import update_bn
 from loosestep.foundation import buffers as flat
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Broadcast
+from loosestep.torch.buffers import sync_batch_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor, nn
 
     from loosestep.requests import Buffer, Request
+    from loosestep.requests.worker import Worker
+    from loosestep.runtime.program import Data
     from loosestep.runtime.user_loop import Loop
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout
 
-KINDS = ("average", "rank0", "recompute", "own")
-COLLECTIVE = ("average", "rank0")
+KINDS = ("average", "rank0", "sync", "recompute", "own")
+COLLECTIVE = ("average", "rank0", "sync")
 
 
 def broadcast(layout: Layout, model: nn.Module) -> Iterator[Request]:
@@ -46,15 +49,6 @@ def untrained(layout: Layout, model: nn.Module) -> Iterator[tuple[str, str, Tens
             yield "parameter", name, param
     for name, tensor in model.named_buffers():
         yield "buffer", name, tensor
-
-
-def facts(layout: Layout, model: nn.Module) -> dict[str, str]:
-    """Return what workers must have alike of what is not trained. Raises TypeError for what cannot be sent."""
-    found = {}
-    for kind, name, tensor in untrained(layout, model):
-        check(kind, name, tensor)
-        found[f"{kind} {name!r}"] = f"{tuple(tensor.shape)} {tensor.dtype}"
-    return found
 
 
 def check(kind: str, name: str, tensor: Tensor) -> None:
@@ -117,30 +111,52 @@ def as_bytes(tensor: Tensor) -> Tensor:
 class Statistics:
     """The floating-point buffers with which `consensus()` evaluates; see `parallel`."""
 
-    def __init__(self, model: nn.Module, strategy: Strategy, kind: str | None) -> None:
+    def __init__(self, model: nn.Module, strategy: Strategy, kind: str | None, batch_norm: str) -> None:
         collective = all(part.consensus_is == "collective" for part, _ in strategy.stages)
-        self.kind = kind or ("average" if collective else "own")
+        self.kind: str = kind or ("average" if collective else "own")
         checks.one_of("buffers", self.kind, KINDS)
         if self.kind in COLLECTIVE and not collective:
             raise ValueError(
                 f"buffers={self.kind!r} makes all workers meet, but one evaluates {strategy} alone: "
                 "use 'own' or 'recompute'"
             )
+        if self.kind == "sync" and not all(part.synchronous for part, _ in strategy.stages):
+            raise ValueError(f"buffers='sync' makes all workers meet when a round ends, which {strategy} does not")
+        checks.one_of("batch_norm", batch_norm, sync_batch_norm.KINDS)
+        self.batch_norm = batch_norm
+        self.synchronized = sync_batch_norm.synchronized(model, batch_norm, strategy)
         self.model = model
         self.values: Buffer = np.empty(0)  # those of the last exchange
+
+    def facts(self, layout: Layout) -> dict[str, str]:
+        """Return what workers must have alike. Raises TypeError for a tensor that cannot be sent."""
+        found = {"buffers": self.kind, "batch_norm": self.batch_norm}
+        for kind, name, tensor in untrained(layout, self.model):
+            check(kind, name, tensor)
+            found[f"{kind} {name!r}"] = f"{tuple(tensor.shape)} {tensor.dtype}"
+        return found
 
     def tensors(self) -> list[Tensor]:
         """Return the model's floating-point buffers."""
         return [tensor for tensor in self.model.buffers() if tensor.is_floating_point()]
 
-    def exchange(self) -> Iterator[Request]:
+    def exchange(self, weight: float = 1.0) -> Iterator[Request]:
         """Average the values over workers, or broadcast rank 0's, where the kind says so."""
         tensors = self.tensors() if self.kind in COLLECTIVE else []
         if not tensors:
             return
         self.values = flat.zeros(sum(tensor.numel() for tensor in tensors), np.float64)
         np.concatenate([tensor.double().reshape(-1).cpu().numpy() for tensor in tensors], out=self.values)
-        yield AllReduce(self.values, op="mean") if self.kind == "average" else Broadcast(self.values)
+        yield Broadcast(self.values) if self.kind == "rank0" else AllReduce(self.values, op="mean", weight=weight)
+
+    def after_round(self, worker: Worker, feed: Data) -> Callable[[], Iterator[Request]] | None:
+        """Return what makes the buffers of all workers alike when a round ends: their mean, or None."""
+
+        def average() -> Iterator[Request]:
+            yield from self.exchange(1.0 if worker.samples or not feed.ended() else 0.0)  # without data: left out
+            self.place()
+
+        return average if self.kind == "sync" and worker.size > 1 else None
 
     def place(self) -> None:
         """Set the model's buffers to the values of the last exchange."""

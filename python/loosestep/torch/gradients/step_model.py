@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -13,9 +14,9 @@ from loosestep.lowering.requests import RollCall
 from loosestep.requests import Gradient, Ready, Update
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import UserFeed
-from loosestep.torch import backward_passes
 from loosestep.torch.device_buffer import buffer_of
-from loosestep.torch.flat import copy_gradient, in_memory_order
+from loosestep.torch.flat import copy_gradient, give_back, in_memory_order
+from loosestep.torch.gradients import backward_passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ class TorchModel:
     ) -> None:
         self.layout, self.worker, self.inner = layout, worker, inner
         self.synchronous = lambda: strategy.synchronous  # of a schedule, its part
-        self.accumulate = accumulate
+        self.accumulate = self.last_pass = accumulate  # no_sync() lets a step have another number of passes
         self.rows: int | None = None  # of the next batch, where the library chose it
         self.copies = worker.size > 1 or not strategy.identity_at_one
         self.has_casts = layout.has_casts and self.copies
@@ -60,9 +61,11 @@ class TorchModel:
         self.skipping = False  # the gradient overflowed
         self.fresh: list[Slot] = []  # arrived before a bucket was asked for
         self.missing: set[Slot] | None = None  # what has not arrived, of the bucket that is asked for
-        self.lent: set[Slot] = set()  # cast gradients whose values are in the flat one
+        self.lent: set[Slot] = set()  # cast and sparse gradients whose values are in the flat one
         self.touched: dict[Bucket, list[Slot]] = {}
         self.sent: dict[Slot, Seen] = {}  # the gradient when others began to read it
+        self.passes = backward_passes.Passes()
+        self.taken = 0  # what the gradient at hand weighs
         worker.rate_at = self.rate
         self.handlers: dict[type[Request], Callable[[Any], None]] = {
             Gradient: self.gradient,
@@ -76,30 +79,40 @@ class TorchModel:
         """Note that a backward pass has added to this gradient, and return whether more may be asked for now."""
         before = slot.passes
         backward_passes.count(slot)
+        self.passes.note(slot)
         if slot in self.sent:
             raise RuntimeError(backward_passes.too_late(slot))
         if slot.passes <= before:  # what was cast of an earlier gradient is thrown away with it
             self.lent.discard(slot)
-        if slot.passes > self.accumulate:
+        if slot.passes > self.last_pass:
             self.allow_recomputation(slot)
             return False
-        if slot.passes < self.accumulate:
+        if slot.passes < self.last_pass:
             return False
         if self.missing is None:
             self.fresh.append(slot)
             return True
         if self.copies:  # while it is warm
             self.take(slot)
+            slot.left = ref(slot.param.grad), slot.param.grad._version
         self.missing.discard(slot)
         return not self.missing
+
+    def is_last_pass(self) -> bool:
+        """Return whether the backward pass that goes on is the last of this step."""
+        return self.passes.number >= self.last_pass
+
+    def lacks_any(self) -> bool:
+        """Return whether the last pass has not reached all that is trained."""
+        return any(slot.passes < self.last_pass and slot.param.requires_grad for slot in self.layout.slots)
 
     def allow_recomputation(self, slot: Slot) -> None:
         """Refuse one pass more than a step has, but where torch made it, and nothing is sent before step()."""
         if not backward_passes.in_recomputation():
-            raise RuntimeError(backward_passes.too_many(slot, self.accumulate))
+            raise RuntimeError(backward_passes.too_many(slot, self.last_pass))
         if self.begun or self.missing is not None:
             raise RuntimeError(backward_passes.too_late(slot))
-        slot.passes = self.accumulate
+        slot.passes = self.last_pass
 
     def may_perform(self, request: Request) -> bool:
         """Return whether a request can be performed while backward goes on."""
@@ -113,7 +126,7 @@ class TorchModel:
         """Return whether every gradient of that bucket has arrived."""
         if self.missing is None:
             slots = self.slots_of(request.bucket)
-            self.missing = {slot for slot in slots if slot.passes < self.accumulate}
+            self.missing = {slot for slot in slots if slot.passes < self.last_pass}
             self.complete(self.fresh)
             self.fresh.clear()
         return not self.missing
@@ -154,7 +167,7 @@ class TorchModel:
         worker = self.worker
         if self.begun:
             raise TypeError("a loop of your own makes one gradient a step, and the strategy asks for two: use run")
-        self.begun, self.idle = True, self.feed.closed
+        self.begun, self.idle, self.taken = True, self.feed.closed, 0
         worker.clock += 1
         if self.idle:
             return
@@ -163,9 +176,19 @@ class TorchModel:
             raise TypeError(
                 "batches whose sizes follow the workers' speeds are those of optimizer.shard(...) alone"
             )
-        worker.samples += rows or 1
-        self.samples += rows or 1
+        self.taken = rows or 1
+        worker.samples += self.taken
+        self.samples += self.taken
         self.steps += 1
+
+    def take_back(self) -> None:
+        """Let the gradient at hand count for no step."""
+        self.worker.clock -= 1
+        self.worker.samples -= self.taken
+        self.samples -= self.taken
+        self.steps -= self.taken > 0
+        if self.worker.fractions is not None:
+            self.rows = self.taken
 
     def complete(self, slots: list[Slot]) -> None:
         """Let gradients be zero that backward did not reach, and all of them once the user has left the loop."""
@@ -178,18 +201,17 @@ class TorchModel:
         """Copy a gradient into the flat one; a cast is made once, for parts of it may have met others' since."""
         if slot not in self.lent:
             copy_gradient(slot)
-        if slot.cast is not None:
+        if slot.cast is not None or slot.sparse:
             self.lent.add(slot)
 
     def hand_back(self) -> None:
-        """Copy what became of cast gradients to where the user and the optimizer look."""
+        """Copy what became of cast and sparse gradients to where the user and the optimizer look."""
         for slot in self.lent:
-            if slot.param.grad is not None:
-                slot.param.grad.copy_(slot.grad)
+            give_back(slot)
         self.lent.clear()
 
     def check_sent(self) -> None:
-        """Raise RuntimeError if the user wrote what was on its way to other workers."""
+        """Raise RuntimeError if the user wrote what was on its way to other workers, from a hook or a thread."""
         for slot, (grad, writes) in self.sent.items():
             now = slot.param.grad
             if now is None and grad is not None:
@@ -205,6 +227,18 @@ class TorchModel:
             if now is None:
                 self.check_frozen(slot)
         self.sent.clear()
+
+    def check_unwritten(self) -> None:
+        """Raise RuntimeError if the user wrote gradients before they were averaged, as if they were final."""
+        for slot in self.layout.slots:
+            if slot not in self.sent and backward_passes.is_written(slot):
+                raise RuntimeError(backward_passes.written_early(slot, self.passes.number, self.accumulate))
+
+    def note_gradients(self) -> None:
+        """Note the gradients that the user is given, to see later what becomes of them."""
+        for slot in self.layout.slots:
+            grad = slot.param.grad
+            slot.left = None if grad is None else (ref(grad), grad._version)
 
     def check_frozen(self, slot: Slot) -> None:
         """Refuse a parameter that is frozen here, and so stays, and is trained by others."""
@@ -260,6 +294,7 @@ class TorchModel:
         self.missing = None
         self.fresh.clear()
         self.lent.clear()
+        self.passes.first, self.last_pass = -1, self.accumulate
         for slot in self.layout.slots:
             slot.passes, slot.left = 0, None
 

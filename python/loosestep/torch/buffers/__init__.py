@@ -1,0 +1,1 @@
+"""Buffers of a torch model: set alike, exchanged, and batch normalization over all workers."""
