@@ -21,6 +21,7 @@ from tests.jax.training import (
     ADAM,
     FOLLOWED,
     MOMENTUM,
+    NOISY,
     SGD,
     START,
     batch,
@@ -38,7 +39,6 @@ from loosestep.foundation.errors import LoosestepError, PeerFailed
 from loosestep.runtime.user_loop import SUPPORTED_NEEDS
 
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-NOISY = optax.chain(optax.add_noise(0.01, 0.5, key=jax.random.key(3)), optax.sgd(0.1))
 
 
 def parallel(strategy: ls.Strategy, optimizer: Any = MOMENTUM, **options: Any) -> Any:

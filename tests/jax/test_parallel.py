@@ -33,6 +33,7 @@ import loosestep as ls
 import loosestep.jax
 from loosestep.runtime.user_loop import SUPPORTED_NEEDS
 
+PARTITION: Any = getattr(optax, "partition", None) or optax.multi_transform  # its name before 0.2.4
 IDENTITIES = [ls.AllReduceSGD(), ls.AllReduceSGD(bucket_bytes=8, first_bytes=8), ls.LocalSGD(3), ls.CDSGD()]
 
 
@@ -100,7 +101,7 @@ def of_torch(strategy: ls.Strategy) -> Any:
     [
         optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(optax.cosine_decay_schedule(0.1, 10))),
         optax.MultiSteps(optax.sgd(0.1), 3),
-        optax.partition({"a": optax.sgd(0.1), "b": optax.set_to_zero()}, {"bias": "b", "weight": "a"}),
+        PARTITION({"a": optax.sgd(0.1), "b": optax.set_to_zero()}, {"bias": "b", "weight": "a"}),
         optax.masked(optax.sgd(0.1, momentum=0.5), {"bias": False, "weight": True}),
     ],
     ids=["chain", "multi_steps", "partition", "masked"],

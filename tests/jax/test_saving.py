@@ -14,13 +14,12 @@ pytest.importorskip("optax")
 import jax
 import jax.numpy as jnp
 import optax
-from tests.jax.training import ADAM, SGD, START, batches, parallel, same_bits, train
+from tests.jax.training import ADAM, NOISY, SGD, START, batches, parallel, same_bits, train
 
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError
 
 HALF = optax.adam(0.01, mu_dtype=jnp.bfloat16)
-NOISY = optax.chain(optax.add_noise(0.01, 0.5, key=jax.random.key(3)), optax.sgd(0.1))
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, HALF, NOISY], ids=["adam", "half", "noisy"])

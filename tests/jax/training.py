@@ -25,6 +25,17 @@ FOLLOWED = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
 """One whose learning rate a strategy can follow."""
 
 
+def noise() -> Any:
+    """A transformation that keeps a key of random numbers."""
+    try:
+        return optax.add_noise(0.01, 0.5, key=jax.random.key(3))
+    except TypeError:  # optax before 0.2.5
+        return optax.add_noise(0.01, 0.5, seed=3)
+
+
+NOISY = optax.chain(noise(), SGD)
+
+
 def loss_of(params: Any, batch: Any) -> Any:
     x, y = batch
     return ((x @ params["weight"] + params["bias"] - y) ** 2).mean()
