@@ -116,7 +116,8 @@ class ParallelGroup(TorchTogether):
 
         All end at once, for another worker may still be in its loop, and wait for this one in any of them.
         """
-        self.stop_at.close()  # handlers of signals are set by the main thread alone
+        for optimizer in self.optimizers:
+            optimizer.stop_at.close()  # handlers of signals are set by the main thread alone
         with ThreadPoolExecutor(len(self.optimizers)) as threads:
             closing = [threads.submit(optimizer.close, error) for optimizer in self.optimizers]
         for each in closing:
