@@ -83,6 +83,15 @@ def test_compiled_calls() -> None:
     trainer.close()
 
 
+def test_an_optimizer_that_takes_gradients_by_itself() -> None:
+    trainer = parallel()
+    with pytest.raises(
+        TypeError, match="value_fn= is a function, for an optimizer that takes gradients by itself"
+    ):
+        trainer.step(ONES, value_fn=lambda params: 0.0)
+    trainer.close()
+
+
 def test_after_the_end() -> None:
     trainer = parallel()
     with trainer:

@@ -48,7 +48,7 @@ class JaxModel:
     def __init__(self, layout: Layout, worker: Worker, inner: Any, strategy: Strategy) -> None:
         self.layout, self.worker, self.inner = layout, worker, inner
         self.synchronous = lambda: strategy.synchronous  # of a schedule, its part
-        self.leaves: Leaves = layout.leaves
+        self.leaves: Leaves = []
         self.state: Any = None  # the optimizer's
         self.newer = "flat"  # or 'leaves', or 'both'
         self.inside = 0  # blocks of `flat`
@@ -109,6 +109,12 @@ class JaxModel:
 
     def take(self, grads: Any, extra: dict[str, Any]) -> None:
         """Keep the user's gradient for this step, when it is computed."""
+        for name, value in extra.items():
+            if callable(value):
+                raise TypeError(
+                    f"{name}= is a function, for an optimizer that takes gradients by itself, as a line search does, "
+                    "and a strategy's step has one gradient: use an optimizer that steps with it"
+                )
         self.grads = jax.block_until_ready(self.layout.like("the gradient", grads, self.checked))
         self.extra, self.flat_grad = extra, False
 

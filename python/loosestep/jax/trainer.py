@@ -70,6 +70,7 @@ class Trainer(Together):
         self.rank, self.size = self.worker.rank, self.worker.size
         self.model = JaxModel(layout, self.worker, inner, run.strategy)
         self.dropped = False  # the gradient at hand was taken before this worker rested
+        self.zero = jnp.zeros(())
         self._begin(run)
         self.beside = JaxBeside()
         self.checkpoints = Checkpoints([Member(JaxContents(self.model), self.agreement)], self.beside)
@@ -108,7 +109,7 @@ class Trainer(Together):
         Read it before every gradient, and outside compiled functions, for which it would be a constant: there it
         raises RuntimeError.
         """
-        if isinstance(jnp.add(0, 0), jax.core.Tracer):
+        if isinstance(self.zero + self.zero, jax.core.Tracer):  # which it is where a function is compiled
             raise RuntimeError(  # noqa: TRY004, the place is wrong
                 "trainer.params inside jax.jit would stay what it is now, whatever is trained: give the compiled "
                 "function the parameters as an argument"

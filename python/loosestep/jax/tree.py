@@ -40,13 +40,17 @@ class Layout:
         self.dtype = np.dtype(np.float64 if any(kind == np.float64 for kind in self.dtypes) else np.float32)
 
     def flat(self) -> Buffer:
-        """Return a buffer with the values of the leaves. Raises ValueError where one is not finite."""
+        """Return a buffer with the values of the leaves, of which only shapes are kept here.
+
+        Raises ValueError where one is not finite.
+        """
         made = buffers.zeros(self.size, self.dtype)
         self.write(self.leaves, made)
         if not ops.all_finite(made):
             pairs = zip(self.names, self.slices, strict=True)
             name = next(name for name, part in pairs if not ops.all_finite(made[part].copy()))
             raise ValueError(f"{name} holds values that are not finite")
+        self.leaves = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in self.leaves]
         return made
 
     def write(self, leaves: Leaves, buffer: Buffer) -> None:
