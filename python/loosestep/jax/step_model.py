@@ -112,7 +112,7 @@ class JaxModel:
         for name, value in extra.items():
             if callable(value):
                 raise TypeError(
-                    f"{name}= is a function, for an optimizer that takes gradients by itself, as a line search does, "
+                    f"{name}= is a function, for an optimizer that takes gradients by itself (a line search), "
                     "and a strategy's step has one gradient: use an optimizer that steps with it"
                 )
         self.grads = jax.block_until_ready(self.layout.like("the gradient", grads, self.checked))
