@@ -19,8 +19,8 @@ here = partial(nox.session, venv_backend="none")
 WARNINGS = {"SKBUILD_CMAKE_DEFINE": "LOOSESTEP_WERROR=ON"}
 SHARED_MEMORY = [
     "tests/native/test_simulated.py",
-    "tests/contract/test_transports.py",
-    "tests/contract/test_collectives.py",
+    "tests/contract/transports/test_transports.py",
+    "tests/contract/transports/test_collectives.py",
 ]
 
 
@@ -104,15 +104,15 @@ def papers(session: nox.Session) -> None:
 
 
 @here
-def card(session: nox.Session) -> None:
+def gpu(session: nox.Session) -> None:
     """All that needs a GPU: tests, compute-sanitizer, benchmarks."""
-    session.run("tests/cuda/on_a_card.sh", *session.posargs, external=True, env={"PYTHON": sys.executable})
+    session.run("tests/cuda/on_a_gpu.sh", *session.posargs, external=True, env={"PYTHON": sys.executable})
 
 
 @here
 def sanitizers(session: nox.Session) -> None:
     """ThreadSanitizer, AddressSanitizer and UBSan on native stress programs."""
-    session.run("sh", "tests/native/sanitize.sh", *session.posargs, external=True)
+    session.run("sh", "tests/native/stress/sanitize.sh", *session.posargs, external=True)
 
 
 @nox.session

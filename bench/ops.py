@@ -24,8 +24,8 @@ from bench.ops_cases import (
     KEEP,
     MOMENTUM,
     MOVING_RATE,
-    PULL,
     RATE,
+    STRENGTH,
     Arrays,
     Maker,
     numpy_blocked_elastic,
@@ -47,7 +47,7 @@ from bench.ops_cases import (
     ours_outer,
     ours_outer_nesterov,
     ours_parle,
-    ours_pulled,
+    ours_proximal,
     ours_three_ops,
     three_passes,
     torch_adam_optimizer,
@@ -64,7 +64,7 @@ from bench.ops_cases import (
     torch_nesterov_optimizer,
     torch_outer,
     torch_outer_nesterov,
-    torch_pulled,
+    torch_proximal,
     two_passes,
 )
 from loosestep import _core, ops
@@ -186,15 +186,15 @@ CASES: dict[str, tuple[int, str, dict[str, Maker]]] = {
     ),
     "lerp_and_copy": (16, "xc", {"loosestep": ours_lerp_and_copy, "loosestep, two ops": two_passes}),
     "anchor": (24, "xcv", {"loosestep": ours_anchor, "torch in place": torch_anchor}),
-    "sgd_pulled": (
+    "sgd_proximal": (
         24,
         "xm",
-        {"loosestep": lambda a: lambda: ops.sgd_pulled(a["x"], a["g"], a["c"], a["m"], RATE, PULL, KEEP)},
+        {"loosestep": lambda a: lambda: ops.sgd_proximal(a["x"], a["g"], a["c"], a["m"], RATE, STRENGTH, KEEP)},
     ),
-    "nesterov_pulled": (
+    "nesterov_proximal": (
         32,
         "xvm",
-        {"loosestep": ours_pulled, "loosestep, three ops": ours_three_ops, "torch in place": torch_pulled},
+        {"loosestep": ours_proximal, "loosestep, three ops": ours_three_ops, "torch in place": torch_proximal},
     ),
     "parle": (32, "xvcg", {"loosestep": ours_parle, "loosestep, five ops": ours_five_ops}),
     "add_and_average": (20, "cx", {"loosestep": ours_add_and_average, "torch in place": torch_add_and_average}),

@@ -20,7 +20,7 @@ Arrays = Mapping[str, Any]
 Maker = Callable[[Arrays], Contestant]
 
 RATE, MOMENTUM, MOVING_RATE, DECAY = 0.01, 0.9, 0.1, 0.1
-PULL, KEEP = 1e-4, 0.75  # weak, so that thousands of steps on one gradient do not end in denormal numbers
+STRENGTH, KEEP = 1e-4, 0.75  # weak, so that thousands of steps on one gradient do not end in denormal numbers
 COUPLING = 0.5  # and Parle's outer step has no momentum, which would
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 STEADY = 1.0  # the outer momentum: with less, repeated steps of equal x and c end in denormal numbers
@@ -189,13 +189,13 @@ def torch_outer(a: Arrays) -> Contestant:
     return run
 
 
-def ours_pulled(a: Arrays) -> Contestant:
-    return lambda: ops.nesterov_pulled(a["x"], a["v"], a["g"], a["c"], a["m"], RATE, MOMENTUM, PULL, KEEP)
+def ours_proximal(a: Arrays) -> Contestant:
+    return lambda: ops.nesterov_proximal(a["x"], a["v"], a["g"], a["c"], a["m"], RATE, MOMENTUM, STRENGTH, KEEP)
 
 
 def ours_three_ops(a: Arrays) -> Contestant:
     def run() -> None:
-        ops.pull(a["g"], a["x"], a["c"], PULL)
+        ops.proximal(a["g"], a["x"], a["c"], STRENGTH)
         ops.nesterov(a["x"], a["v"], a["g"], RATE, MOMENTUM)
         ops.blend(a["m"], a["x"], KEEP)
 
@@ -218,11 +218,11 @@ def torch_outer_nesterov(a: Arrays) -> Contestant:
     return run
 
 
-def torch_pulled(a: Arrays) -> Contestant:
+def torch_proximal(a: Arrays) -> Contestant:
     x, v, g, c, m = (torch.from_numpy(a[k]) for k in "xvgcm")
 
     def run() -> None:
-        g.add_(x, alpha=PULL).sub_(c, alpha=PULL)
+        g.add_(x, alpha=STRENGTH).sub_(c, alpha=STRENGTH)
         v.mul_(MOMENTUM).sub_(g, alpha=RATE)
         x.add_(v, alpha=MOMENTUM).sub_(g, alpha=RATE)
         m.lerp_(x, 1 - KEEP)
@@ -272,12 +272,12 @@ def torch_correct_and_copy(a: Arrays) -> Contestant:
 
 
 def ours_lerp_and_copy(a: Arrays) -> Contestant:
-    return lambda: ops.lerp_and_copy(a["x"], a["c"], PULL)
+    return lambda: ops.lerp_and_copy(a["x"], a["c"], STRENGTH)
 
 
 def two_passes(a: Arrays) -> Contestant:
     def run() -> None:
-        ops.lerp(a["x"], a["c"], PULL)
+        ops.lerp(a["x"], a["c"], STRENGTH)
         ops.copy(a["x"], a["c"])
 
     return run
@@ -309,7 +309,7 @@ def ours_five_ops(a: Arrays) -> Contestant:
 
     def run() -> None:
         ops.subtract(x, z, move)
-        ops.pull(move, x, y, COUPLING)
+        ops.proximal(move, x, y, COUPLING)
         ops.nesterov(x, v, move, RATE, 0.0)
         ops.copy(x, z)
         ops.copy(x, y)

@@ -15,9 +15,10 @@ settings.load_profile("busy machines")
 
 NOT_FAST = {
     "chaos", "cuda", "mpi", "system", "torch",  # start processes, or compile
-    "test_factor_rotation.py", "test_forks.py", "test_instruction_sets.py",  # so do these
+    "test_factor_rotation.py", "test_forks.py", "test_instruction_sets.py", "test_host.py",  # so do these
+    "test_host_buffer.py", "test_host_center.py", "test_host_failures.py", "test_host_lane.py",
     "test_against_torch.py", "test_ops_torch.py",  # import torch
-    "test_resuming.py",  # many whole runs to one test
+    "test_resuming.py", "test_easgd_against_downpour.py",  # many whole runs to one test
 }  # fmt: skip
 FAST_CASES = 2
 """`pytest -m fast` runs so many cases of each test function outside NOT_FAST; new folders and functions join."""

@@ -1,1 +1,1 @@
-"""Benchmarks on a card: `python -m bench NAME --device cuda` runs the module of that name in this folder."""
+"""Benchmarks on a GPU: `python -m bench NAME --device cuda` runs the module of that name in this folder."""

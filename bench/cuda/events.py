@@ -1,4 +1,4 @@
-"""Time on a card: between events on its stream, over buffers that take turns so that its L2 holds none of them."""
+"""Time on a GPU: between events on its stream, over buffers that take turns so that its L2 holds none of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TIMES_L2 = 4
 """Buffers in turn hold so many times what the L2 does."""
 
 
-class OnCard(Elsewhere):
-    """Runs in turn, one for each set of buffers; timed by the card itself."""
+class OnGpu(Elsewhere):
+    """Runs in turn, one for each set of buffers; timed by the GPU itself."""
 
     def __init__(self, runs: Sequence[Callable[[], object]]) -> None:
         self.runs = cycle(runs)

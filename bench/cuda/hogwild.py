@@ -1,6 +1,6 @@
-"""A sparse linear model on a card, beside the CPU's engine with two threads: seconds a pass, and the objective.
+"""A sparse linear model on a GPU, beside the CPU's engine with two threads: seconds a pass, and the objective.
 
-RCV1-like rows, the step sizes of scikit-learn, 1 / (alpha (t0 + t)). A pass on the card is SWEEPS launches, each
+RCV1-like rows, the step sizes of scikit-learn, 1 / (alpha (t0 + t)). A pass on the GPU is SWEEPS launches, each
 followed by one that shrinks the model as L2 does over as many steps. After EPOCHS passes the objective must be the
 CPU's within 1%; if it is not, the row says so. Every warp has a row at a time, so WARPS is how many are at work.
 """
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.cuda.events import OnCard
-from bench.data import rcv1_like
+from bench.cuda.events import OnGpu
 from bench.harness import Options, Row, measure
-from bench.hogwild import EPOCHS, Objective, Run, matrix, quality
+from bench.sparse.data import rcv1_like
+from bench.sparse.hogwild import EPOCHS, Objective, Run, matrix, quality
 from loosestep import ops
 from loosestep.cuda import device, hogwild
 from loosestep.cuda.launch import cupy
@@ -26,7 +26,7 @@ ALPHA, FEATURES = 1e-6, 47_236
 SWEEPS, WARPS, INTERCEPT = 16, 1024, 0.01  # scikit-learn moves the intercept of sparse rows by a hundredth
 
 
-class CardRun:
+class GpuRun:
     """Calls are passes."""
 
     def __init__(self, rows: Any, targets: Any, objective: Objective, adds: Any, warps: int = WARPS) -> None:
@@ -89,7 +89,7 @@ def compare(loss: str, n: int, options: Options, warps: int = WARPS) -> Iterator
     rows, targets = matrix(rcv1_like(n), FEATURES)
     objective = Objective(loss, ALPHA)
     runs: dict[str, Any] = {
-        f"card, {adds}": CardRun(rows, targets, objective, adds, warps) for adds in ("racy", "exact")
+        f"GPU, {adds}": GpuRun(rows, targets, objective, adds, warps) for adds in ("racy", "exact")
     }
     runs["CPU, 2 threads"] = Run(rows, targets, objective, n_threads=2)
     data = (rows, targets)
@@ -97,16 +97,16 @@ def compare(loss: str, n: int, options: Options, warps: int = WARPS) -> Iterator
     for name, found in reached.items():
         print(f"  {loss}, {name:18} {found:.5f} after {EPOCHS} passes", file=sys.stderr)
     fine = all(found <= 1.01 * reached["CPU, 2 threads"] for found in reached.values())
-    timed = {name: OnCard([run]) if isinstance(run, CardRun) else run for name, run in runs.items()}
+    timed = {name: OnGpu([run]) if isinstance(run, GpuRun) else run for name, run in runs.items()}
     measured = measure(timed, options, at_least=0.0)
     case = f"RCV1-like, {loss}"
     yield from measured.rows(
-        "hogwild on a card", case, threads=2, n=n, amount=float(n), unit="examples/s", checked=fine
+        "hogwild on a GPU", case, threads=2, n=n, amount=float(n), unit="examples/s", checked=fine
     )
 
 
 def rows(options: Options) -> Iterator[Row]:
-    print(f"on card 0, {device.first()}; {WARPS} warps", file=sys.stderr)
+    print(f"on GPU 0, {device.first()}; {WARPS} warps", file=sys.stderr)
     for loss in ("log_loss", "hinge"):
         if options.only in f"RCV1-like, {loss}":
             yield from compare(loss, 2_000 if options.smoke else 200_000, options)

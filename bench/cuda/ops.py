@@ -1,4 +1,4 @@
-"""Every rule on a card, in memory (256 Mi float32) and over 16 Mi; the limit is the driver's copy within the card.
+"""Every rule on a GPU, in memory (256 Mi float32) and over 16 Mi; the limit is the driver's copy within the GPU.
 
 Rivals, where they have the step: CuPy's elementwise calls, the same as one `ElementwiseKernel`, and torch's
 `foreach` and `fused` optimizers on the same memory. Each is checked against ours first. Bytes are those that a
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cuda.events import OnCard, sets_of
+from bench.cuda.events import OnGpu, sets_of
 from bench.harness import Options, Row, measure
 from bench.ops_cases import unfused
 from loosestep import _core, ops
@@ -131,7 +131,7 @@ def has_torch() -> bool:
 
 
 def makers(op: str) -> dict[str, Maker]:
-    """Ours, and the rivals whose library is here and sees a card."""
+    """Ours, and the rivals whose library is here and sees a GPU."""
     rivals = RIVALS.get(op, {})
     return {"loosestep": ours(op)} | {name: rivals[name] for name in rivals if has_torch() or "torch" not in name}
 
@@ -140,7 +140,7 @@ def makers(op: str) -> dict[str, Maker]:
 
 
 def arrays(op: str, n: int, seed: int = 0) -> dict[str, Any]:
-    """An op's buffers on the card: what accumulates begins at zero, as in a new optimizer."""
+    """An op's buffers on the GPU: what accumulates begins at zero, as in a new optimizer."""
     rng = np.random.default_rng(seed)
     names = parts(op)[0]
     return {name: cupy().asarray(rng.random(n, np.float32) if name in "xcgds" else np.zeros(n, np.float32))
@@ -159,25 +159,25 @@ def check(op: str) -> None:
             np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f"{op}: {name}")
 
 
-def copier(n: int) -> OnCard:
+def copier(n: int) -> OnGpu:
     """The driver's own copy."""
     pairs = [[cupy().zeros(n, "float32") for _ in range(2)] for _ in range(sets_of(8 * n))]
-    return OnCard([lambda x=x, out=out: out.data.copy_from_device_async(x.data, 4 * n) for x, out in pairs])
+    return OnGpu([lambda x=x, out=out: out.data.copy_from_device_async(x.data, 4 * n) for x, out in pairs])
 
 
 def rows_of(op: str, where: str, n: int, options: Options) -> Iterator[Row]:
     sets = [arrays(op, n, seed) for seed in range(sets_of(4 * n * len(parts(op)[0])))]
-    contestants = {name: OnCard([make(a) for a in sets]) for name, make in makers(op).items()}
+    contestants = {name: OnGpu([make(a) for a in sets]) for name, make in makers(op).items()}
     measured = measure({**contestants, "copy": copier(n)}, options)
     amount = dict.fromkeys(contestants, bytes_of(op) * n / 1e9) | {"copy": 8 * n / 1e9}
     yield from measured.rows(
-        "ops on a card", f"{op}, {where}", threads=1, n=n, amount=amount, unit="GB/s", limits=["copy"]
+        "ops on a GPU", f"{op}, {where}", threads=1, n=n, amount=amount, unit="GB/s", limits=["copy"]
     )
 
 
 def rows(options: Options) -> Iterator[Row]:
     print(
-        f"on card 0, {device.first()}{'' if has_torch() else '; torch is not here, or sees no card'}",
+        f"on GPU 0, {device.first()}{'' if has_torch() else '; torch is not here, or sees no GPU'}",
         file=sys.stderr,
     )
     for where, n in ({"small": 1 << 12} if options.smoke else SIZES).items():

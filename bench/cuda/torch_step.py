@@ -1,4 +1,4 @@
-"""A torch loop on a card: what a strategy adds to a step, and what it costs to meet others through main memory.
+"""A torch loop on a GPU: what a strategy adds to a step, and what it costs to meet others through main memory.
 
 Steps are timed ten at a time, up to the last loss in main memory; the limit is the same loop in bare torch. An
 average is staged as for any transport; in place of the other workers each chunk is read and written once in main
@@ -44,7 +44,7 @@ def steps(options: Options) -> Iterator[Row]:
         contestants |= {f"loosestep {strategy}": loop(make, shape, strategy, DEVICE) for strategy in STRATEGIES}
         measured = measure(contestants, options, at_least=0.05)
         yield from measured.rows(
-            "torch_step on a card", case, threads=1, amount=STEPS, unit="steps/s", limits=["bare torch"]
+            "torch_step on a GPU", case, threads=1, amount=STEPS, unit="steps/s", limits=["bare torch"]
         )
 
 
@@ -58,7 +58,7 @@ def staged(options: Options) -> Iterator[Row]:
         contestants = {"loosestep": in_chunks(n), "in one piece": in_one_piece(n), "copies alone": copies(n)}
         measured = measure(contestants, options, at_least=0.05)
         yield from measured.rows(
-            "torch_step on a card", case, threads=1, n=n, amount=8 * n / 1e9, unit="GB/s", limits=["copies alone"]
+            "torch_step on a GPU", case, threads=1, n=n, amount=8 * n / 1e9, unit="GB/s", limits=["copies alone"]
         )
 
 

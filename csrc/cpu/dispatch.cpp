@@ -1,23 +1,12 @@
 // The instruction sets that this processor supports.
+#include "cpu/instruction_sets.hpp"
 #include "cpu/kernels.hpp"
 #include "cpu/streams.hpp"
 
 namespace loosestep {
 
-#if defined(LOOSESTEP_X86)
-namespace avx512 {
-extern const Table table;
-extern const Streams streams;
-}  // namespace avx512
-namespace avx2 {
-extern const Table table;
-extern const Streams streams;
-}  // namespace avx2
-#endif
-namespace LOOSESTEP_BASELINE {
-extern const Table table;
-extern const Streams streams;
-}  // namespace LOOSESTEP_BASELINE
+LOOSESTEP_DECLARE(Table, table)
+LOOSESTEP_DECLARE(Streams, streams)
 
 namespace {
 

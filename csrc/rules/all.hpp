@@ -21,17 +21,17 @@
 #include "rules/lerp_and_copy.hpp"
 #include "rules/momentum.hpp"
 #include "rules/nesterov.hpp"
-#include "rules/nesterov_pulled.hpp"
+#include "rules/nesterov_proximal.hpp"
 #include "rules/normal.hpp"
 #include "rules/normals.hpp"
 #include "rules/outer_momentum.hpp"
 #include "rules/outer_nesterov.hpp"
 #include "rules/parle.hpp"
-#include "rules/pull.hpp"
+#include "rules/proximal.hpp"
 #include "rules/rmsprop_warmup.hpp"
 #include "rules/scale.hpp"
 #include "rules/sgd.hpp"
-#include "rules/sgd_pulled.hpp"
+#include "rules/sgd_proximal.hpp"
 #include "rules/shrink.hpp"
 #include "rules/subtract.hpp"
 
@@ -43,7 +43,7 @@ template <template <class> class... Rules> struct List {
 
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
-                         Anchor, Pull, Blend, SgdPulled, NesterovPulled, Parle, Lars, Lamb, RmspropWarmup,
+                         Anchor, Proximal, Blend, SgdProximal, NesterovProximal, Parle, Lars, Lamb, RmspropWarmup,
                          AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
 // Rules whose last argument is a normal random number (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;

@@ -87,12 +87,12 @@ class Ops(Updates):
     def correct(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
     def correct_and_copy(self, x: Buffer, s: Buffer, a: Buffer) -> None: ...
     def anchor(self, x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> None: ...
-    def pull(self, g: Buffer, x: Buffer, c: Buffer, strength: float) -> None: ...
+    def proximal(self, g: Buffer, x: Buffer, c: Buffer, strength: float) -> None: ...
     def blend(self, z: Buffer, x: Buffer, keep: float) -> None: ...
-    def sgd_pulled(
+    def sgd_proximal(
         self, x: Buffer, g: Buffer, c: Buffer, z: Buffer, rate: float, strength: float, keep: float
     ) -> None: ...
-    def nesterov_pulled(
+    def nesterov_proximal(
         self,
         x: Buffer,
         v: Buffer,
@@ -163,18 +163,18 @@ mean_of = _best.mean_of
 mix = _best.mix
 momentum = _best.momentum
 nesterov = _best.nesterov
-nesterov_pulled = _best.nesterov_pulled
+nesterov_proximal = _best.nesterov_proximal
 norm = _best.norm
 normal = _best.normal
 norms = _best.norms
 outer_momentum = _best.outer_momentum
 outer_nesterov = _best.outer_nesterov
 parle = _best.parle
-pull = _best.pull
+proximal = _best.proximal
 rmsprop_warmup = _best.rmsprop_warmup
 scale = _best.scale
 sgd = _best.sgd
-sgd_pulled = _best.sgd_pulled
+sgd_proximal = _best.sgd_proximal
 shrink = _best.shrink
 subtract = _best.subtract
 weighted_sum = _best.weighted_sum

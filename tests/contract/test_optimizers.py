@@ -13,7 +13,7 @@ from tests.contract.discovery import discover
 import loosestep as ls
 from loosestep import ops, optimizers
 from loosestep.optimizers import Optimizer
-from loosestep.requests import Pull
+from loosestep.requests import Proximal
 
 KINDS = discover(optimizers, Optimizer)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -50,7 +50,9 @@ def test_shared_memory_gives_the_same_bits_to_one_thread(kind: type[Optimizer], 
 
 @every_kind
 @dtypes
-def test_a_pulled_update_is_the_update_between_two_halves_bit_for_bit(kind: type[Optimizer], dtype: type) -> None:
+def test_a_proximal_update_is_the_update_between_two_halves_bit_for_bit(
+    kind: type[Optimizer], dtype: type
+) -> None:
     optimizer = kind(weight_decay=0.1)
     rng = np.random.default_rng(0)
     x, grad, anchor, mean = (rng.standard_normal(37).astype(dtype) for _ in range(4))
@@ -58,7 +60,7 @@ def test_a_pulled_update_is_the_update_between_two_halves_bit_for_bit(kind: type
     ours, theirs = optimizer.init(x), optimizer.init(x)
     decay, alone = (dtype(0.1), kind(weight_decay=0.0)) if kind.decays_gradient else (dtype(0), optimizer)
     for step in range(3):
-        optimizer.update(x, grad.copy(), ours, step, step + 1, pull=Pull(anchor, 0.3, mean, 0.75))
+        optimizer.update(x, grad.copy(), ours, step, step + 1, proximal=Proximal(anchor, 0.3, mean, 0.75))
         felt = plain + decay * y + dtype(0.3) * (y - anchor)
         alone.update(y, felt, theirs, step, step + 1)
         z = dtype(0.75) * z + dtype(0.25) * y

@@ -1,6 +1,6 @@
-"""Where a test runs: on the emulation, or on a card. One body for both: a card's failures are then a card's.
+"""Where a test runs: on the emulation, or on a GPU. One body for both: a GPU's failures are then a GPU's.
 
-A test that asks for `carrier` runs twice: everywhere on the emulation, and by `pytest -m gpu` on a card.
+A test that asks for `carrier` runs twice: everywhere on the emulation, and by `pytest -m gpu` on a GPU.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.stub import Array, Card, Launch
-from tests.cuda.test_elementwise import LENGTHS, LONG, placed
+from tests.cuda.emulated.stub import Array, Gpu, Launch
+from tests.cuda.kernels.test_elementwise import LENGTHS, LONG, placed
 
 from loosestep.cuda import device
 from loosestep.foundation.errors import CudaError
 
 
 class Carrier(ABC):
-    """Memory of a card, and what is left of it."""
+    """Memory of a GPU, and what is left of it."""
 
     large: int
-    """Elements: on a card so many that neither their number nor their bytes fit in 32 bits."""
+    """Elements: on a GPU so many that neither their number nor their bytes fit in 32 bits."""
     lengths: tuple[int, ...]
     """Worth trying, of every rule; the emulation's own tests try all."""
 
@@ -65,7 +65,7 @@ class Carrier(ABC):
 class Emulated(Carrier):
     large, lengths = 4133, (100,)
 
-    def __init__(self, stub: Card) -> None:
+    def __init__(self, stub: Gpu) -> None:
         self.stub = stub
 
     def put(self, values: NDArray[Any], past: int = 0) -> Array:
@@ -91,7 +91,7 @@ class Emulated(Carrier):
             yield
 
 
-class OnCard(Carrier):
+class OnGpu(Carrier):
     large, lengths = 2**31 + 33, (*LENGTHS, LONG)
 
     def __init__(self) -> None:
@@ -121,17 +121,17 @@ class OnCard(Carrier):
     def needs(self, size: int) -> None:
         free, _ = self.cupy.cuda.runtime.memGetInfo()
         if free < size:
-            pytest.skip(f"this needs {size / 2**30:.0f} GiB of the card's memory, {free / 2**30:.0f} are free")
+            pytest.skip(f"this needs {size / 2**30:.0f} GiB of the GPU's memory, {free / 2**30:.0f} are free")
 
 
-def on_device() -> OnCard:
+def on_device() -> OnGpu:
     """Skipped, and said why, where there is none."""
     try:
         device.first()
     except CudaError as failed:
         pytest.skip(str(failed))
     pytest.importorskip("cupy")
-    return OnCard()
+    return OnGpu()
 
 
 def ones(carrier: Carrier, many: int, n: int = 4) -> list[Any]:

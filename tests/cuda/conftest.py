@@ -1,4 +1,4 @@
-"""What many tests of cards need."""
+"""What many tests of GPUs need."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 from tests.cuda.carriers import Carrier, Emulated, on_device
-from tests.cuda.stub import Card, stub_card
+from tests.cuda.emulated.stub import Gpu, stub_gpu
 
-from loosestep.cuda import device as cards
+from loosestep.cuda import device as gpus
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Card]:
-    monkeypatch.setattr(cards, "names", lambda: ["Stub"])
-    with stub_card(monkeypatch, tmp_path) as made:
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gpu]:
+    monkeypatch.setattr(gpus, "names", lambda: ["Stub"])
+    with stub_gpu(monkeypatch, tmp_path) as made:
         yield made
 
 
-@pytest.fixture(params=["emulated", pytest.param("card", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["emulated", pytest.param("GPU", marks=pytest.mark.gpu)])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
-    return on_device() if request.param == "card" else Emulated(request.getfixturevalue("card"))
+    return on_device() if request.param == "GPU" else Emulated(request.getfixturevalue("gpu"))
 
 
 @pytest.fixture
 def cupy() -> Any:
-    """Of a card."""
+    """Of a GPU."""
     return on_device().cupy

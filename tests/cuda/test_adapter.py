@@ -1,4 +1,4 @@
-"""Gradients of CuPy arrays, in the library's loops: arrays of a card see what numpy's do."""
+"""Gradients of CuPy arrays, in the library's loops: arrays of a GPU see what numpy's do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier
-from tests.cuda.stub import Card
+from tests.cuda.emulated.stub import Gpu
 
 import loosestep as ls
-from loosestep.cuda import device as cards
+from loosestep.cuda import device as gpus
 from loosestep.cuda.cupy import on_device
 from loosestep.foundation.errors import CudaError
 
@@ -28,7 +28,7 @@ def plain(x: Any, target: Any) -> Any:
 
 
 class There:
-    """The same, there: with a loss that is a number of the card's framework."""
+    """The same, there: with a loss that is a number of the GPU's framework."""
 
     def __init__(self, carrier: Carrier) -> None:
         self.cupy = carrier.cupy
@@ -54,20 +54,20 @@ def test_the_bits_are_numpys(carrier: Carrier, way: str) -> None:
     assert ours.params.tobytes() == theirs.params.tobytes()
 
 
-def test_a_gradient_that_is_no_array_of_a_card(carrier: Carrier) -> None:
+def test_a_gradient_that_is_no_array_of_a_gpu(carrier: Carrier) -> None:
     with pytest.raises(TypeError, match="gradient must return a CuPy array like x, got a ndarray"):
         on_device(lambda x, t: np.zeros(3))(np.zeros(3), TARGETS[0])
 
 
-def test_without_cupy_it_says_so_before_anything_runs(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cupy_it_says_so_before_anything_runs(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(CudaError, match="need CuPy, which is not here: pip install"):
         on_device(plain)
 
 
-def test_without_a_driver_too(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_too(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(cards, "DRIVER", "libnodriver.so")
-    monkeypatch.setitem(sys.modules, "cupy", card.module())
+    monkeypatch.setattr(gpus, "DRIVER", "libnodriver.so")
+    monkeypatch.setitem(sys.modules, "cupy", gpu.module())
     with pytest.raises(CudaError, match="^no driver: libnodriver.so is not on this machine$"):
         on_device(plain)

@@ -1,30 +1,30 @@
-"""`bench replicas` and `bench hogwild` without a card: their contestants agree, on the stub."""
+"""`bench replicas` and `bench hogwild` without a GPU: their contestants agree, on the stub."""
 
 from __future__ import annotations
 
 import pytest
 from bench.cuda import hogwild, replicas
-from bench.data import rcv1_like
-from bench.hogwild import Objective, Rival, matrix, quality
 from bench.replicas import check
-from tests.cuda.stub import Card
+from bench.sparse.data import rcv1_like
+from bench.sparse.hogwild import Objective, Rival, matrix, quality
+from tests.cuda.emulated.stub import Gpu
 
 from loosestep.cuda import launch
 
 
 @pytest.mark.parametrize("case", replicas.CASES)
-def test_contestants_agree(card: Card, case: str) -> None:
+def test_contestants_agree(gpu: Gpu, case: str) -> None:
     check(lambda: replicas.made(replicas.CASES[case], 4096), launch.cupy().asnumpy)
-    assert card.launches
+    assert gpu.launches
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "hinge"])
-def test_a_card_learns_what_scikit_learn_does(card: Card, loss: str) -> None:
+def test_a_gpu_learns_what_scikit_learn_does(gpu: Gpu, loss: str) -> None:
     """One warp, so one row after another: after three passes the objective is within a tenth of scikit-learn's."""
     rows, targets = matrix(rcv1_like(500), hogwild.FEATURES)
     objective = Objective(loss, 1e-4)
     data = (rows, targets)
-    ours = hogwild.CardRun(rows, targets, objective, "exact", warps=1)
+    ours = hogwild.GpuRun(rows, targets, objective, "exact", warps=1)
     reached, wanted = (quality(*run.after(3), data, data, objective)[0] for run in (ours, Rival(*data, objective)))
     assert reached < 1.1 * wanted
-    assert len(card.launches) == 3 * 2 * hogwild.SWEEPS
+    assert len(gpu.launches) == 3 * 2 * hogwild.SWEEPS

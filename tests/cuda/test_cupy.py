@@ -1,11 +1,11 @@
-"""The real CuPy, without a card: it takes our arguments, and goes on to ask for a driver."""
+"""The real CuPy, without a GPU: it takes our arguments, and goes on to ask for a driver."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from tests.cuda.stub import Card
+from tests.cuda.emulated.stub import Gpu
 
 from loosestep.cuda.launch import Stream, addresses, by_value
 
@@ -32,6 +32,6 @@ def test_the_callers_stream_is_taken_as_it_is() -> None:
 
 
 def test_the_stub_has_only_what_cupy_has() -> None:
-    stub = Card().module()
+    stub = Gpu().module()
     for made, real in ((stub, cupy), (stub.cuda, cupy.cuda)):
         assert [name for name in vars(made) if not name.startswith("__") and not hasattr(real, name)] == []

@@ -167,7 +167,7 @@ def test_no_gpu_and_no_cupy_is_one_sentence() -> None:
 
 def test_the_carrier_is_used(carrier: Carrier) -> None:
     """Launches of one fit: 16 a pass, and as many that shrink."""
-    if not carrier.launches() and type(carrier).__name__ == "OnCard":
+    if not carrier.launches() and type(carrier).__name__ == "OnGpu":
         pytest.skip("a GPU does not list its launches")
     before = len(carrier.launches())
     HogwildClassifier(**{**PLAIN, "max_iter": 1}, n_threads=1).fit(*problem(count=160))

@@ -1,4 +1,4 @@
-"""Ops that are no rule, on buffers of a card: the CPU's bits and sentences."""
+"""Ops that are no rule, on buffers of a GPU: the CPU's bits and sentences."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier, ones
+from tests.cuda.emulated.stub import Array, Gpu
 from tests.cuda.making import KINDS, buffers, each_kind
-from tests.cuda.stub import Array, Card
 
 from loosestep import ops
 
@@ -39,7 +39,7 @@ def test_one_bad_element_is_found(carrier: Carrier, n: int, bad: float, kind: st
 
 
 @pytest.mark.parametrize("typestr", ["<f2", "<V2"])
-def test_norms_of_two_bytes(card: Card, typestr: str) -> None:
+def test_norms_of_two_bytes(gpu: Gpu, typestr: str) -> None:
     numbers = np.array([1.5, -2, 3, 0.25], np.float32)
     held = numbers.astype(np.float16) if typestr == "<f2" else (numbers.view(np.uint32) >> 16).astype(np.uint16)
     assert ops.norm(Array(held, typestr=typestr)) == ops.norm(numbers)
@@ -114,16 +114,16 @@ REFUSED: dict[str, tuple[Any, type[Exception]]] = {
         lambda x, y: ops.mix([x, y], [[1, 0]]),
         ValueError,
     ),
-    "elastic_all: replicas must hold 1 to 64 arrays on a card, got 0": (
+    "elastic_all: replicas must hold 1 to 64 arrays on a GPU, got 0": (
         lambda x, y: ops.elastic_all([], x, 0.1),
         ValueError,
     ),
-    "dot: y must be on a card": (lambda x, y: ops.dot(x, np.ones(4, np.float32)), TypeError),
-    "mix: replicas[1] must be on a card": (
+    "dot: y must be on a GPU": (lambda x, y: ops.dot(x, np.ones(4, np.float32)), TypeError),
+    "mix: replicas[1] must be on a GPU": (
         lambda x, y: ops.mix([x, np.ones(4, np.float32)], [[1, 0], [0, 1]]),
         TypeError,
     ),
-    "mean_of: buffers[0] must be on a card": (lambda x, y: ops.mean_of([np.ones(4, np.float32)], x), TypeError),
+    "mean_of: buffers[0] must be on a GPU": (lambda x, y: ops.mean_of([np.ones(4, np.float32)], x), TypeError),
     "norm: x must be contiguous, got strides (8,) for (2,)": (lambda x, y: ops.norm(x[::2]), ValueError),
     "elastic_all: replicas[0] must be contiguous": (
         lambda x, y: ops.elastic_all([x[::2]], y[:2], 1.0),
@@ -178,7 +178,7 @@ def test_mistakes_are_told_in_the_cpus_words(carrier: Carrier, says: str) -> Non
         assert (np.asarray(x if isinstance(x, np.ndarray) else carrier.got(x)) == 1).all()
 
 
-def test_two_bytes_where_only_rules_know_them(card: Card) -> None:
+def test_two_bytes_where_only_rules_know_them(gpu: Gpu) -> None:
     x = Array(np.ones(4, np.float16))
     for says, call in {
         "normal: out": lambda: ops.normal(x, 1.0, 1, 2, 3),
@@ -188,11 +188,11 @@ def test_two_bytes_where_only_rules_know_them(card: Card) -> None:
     }.items():
         with pytest.raises(TypeError) as raised:
             call()
-        assert str(raised.value) == f"{says} must be float32 or float64 on a card, got float16"
-    assert not card.launches
+        assert str(raised.value) == f"{says} must be float32 or float64 on a GPU, got float16"
+    assert not gpu.launches
 
 
-def test_a_mistake_on_the_card_is_one_sentence(card: Card) -> None:
-    card.refusal = "an illegal memory access was encountered"
-    with pytest.raises(Exception, match=r"dot<float> could not be started on card 0: an illegal memory access"):
+def test_a_mistake_on_the_gpu_is_one_sentence(gpu: Gpu) -> None:
+    gpu.refusal = "an illegal memory access was encountered"
+    with pytest.raises(Exception, match=r"dot<float> could not be started on GPU 0: an illegal memory access"):
         ops.norm(Array(np.ones(4, np.float32)))

@@ -1,4 +1,4 @@
-"""What can go wrong on a card: one sentence, and nothing half-updated."""
+"""What can go wrong on a GPU: one sentence, and nothing half-updated."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cuda.carriers import Carrier
-from tests.cuda.stub import Array, Card
-from tests.cuda.test_hogwild import FEATURES, Problem
-from tests.cuda.test_passes import rows_of
+from tests.cuda.emulated.stub import Array, Gpu
+from tests.cuda.kernels.test_hogwild import FEATURES, Problem
+from tests.cuda.kernels.test_passes import rows_of
 
 from loosestep import ops
 from loosestep.cuda import cache, hogwild
@@ -33,7 +33,7 @@ def test_out_of_memory(carrier: Carrier, says: str) -> None:
     with carrier.full(), pytest.raises(CudaError) as raised:
         NEED_ROOM[says](x, y)
     assert str(raised.value).startswith(says)
-    assert "failed on card 0: Out of memory allocating" in str(raised.value)
+    assert "failed on GPU 0: Out of memory allocating" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert carrier.same([x, y], [before, before])
 
@@ -42,7 +42,7 @@ def test_out_of_memory_in_a_pass(carrier: Carrier) -> None:
     w, rows = carrier.put(np.zeros(FEATURES + 1, np.float32)), rows_of(carrier, Problem())
     with (
         carrier.full(),
-        pytest.raises(CudaError, match="^a copy of 8 bytes to it failed on card 0: Out of memory"),
+        pytest.raises(CudaError, match="^a copy of 8 bytes to it failed on GPU 0: Out of memory"),
     ):
         hogwild.linear(w, rows)
     assert (carrier.got(w) == 0).all()
@@ -58,22 +58,22 @@ SEVERAL: dict[str, tuple[Call, int]] = {  # and how many launches it is
 
 
 @pytest.mark.parametrize("op", SEVERAL)
-def test_whichever_launch_fails_nothing_is_changed(card: Card, op: str) -> None:
+def test_whichever_launch_fails_nothing_is_changed(gpu: Gpu, op: str) -> None:
     call, launches = SEVERAL[op]
     x, y = (np.linspace(-1, 1, 100, dtype=np.float32) for _ in range(2))
-    card.refusal = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
+    gpu.refusal = "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
     for willing in range(launches):
-        card.launches, card.willing = [], willing
-        with pytest.raises(CudaError, match=f"could not be started on card 0: {card.refusal}$"):
+        gpu.launches, gpu.willing = [], willing
+        with pytest.raises(CudaError, match=f"could not be started on GPU 0: {gpu.refusal}$"):
             call(Array(x), Array(y))
-        assert len(card.launches) == willing
+        assert len(gpu.launches) == willing
         assert x.tobytes() == y.tobytes() == np.linspace(-1, 1, 100, dtype=np.float32).tobytes()
-    card.launches, card.willing = [], launches
+    gpu.launches, gpu.willing = [], launches
     call(Array(x), Array(y))
 
 
 @pytest.mark.parametrize("op", SEVERAL)
-def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+def test_a_kernel_that_does_not_compile(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
     def refuses(file: str, kernels: Any, architecture: str) -> Any:
         raise CudaError(f"NVRTC 13.0 cannot compile {kernels[0]} of {file}.cu for {architecture}: line 3")
 
@@ -86,9 +86,9 @@ def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("op", ["sgd", "elastic_all", "mix", "langevin"])
-def test_arrays_on_two_cards(card: Card, op: str) -> None:
+def test_arrays_on_two_gpus(gpu: Gpu, op: str) -> None:
     x, y = np.ones(100, np.float32), np.ones(100, np.float32)
-    with pytest.raises(ValueError, match=r"card [01].*got .*on card [01]$"):
+    with pytest.raises(ValueError, match=r"GPU [01].*got .*on GPU [01]$"):
         SEVERAL[op][0](Array(x), Array(y, 1))
     assert (x == 1).all()
-    assert not card.launches
+    assert not gpu.launches

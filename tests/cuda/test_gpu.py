@@ -1,4 +1,4 @@
-"""What only a card can show: torch's tensors, streams of the callers', two cards. Other files run on both."""
+"""What only a GPU can show: torch's tensors, streams of the callers', two GPUs. Other files run on both."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
-from tests.cuda.test_rules import drawn
+from tests.cuda.kernels.test_elementwise import LONG, NAMES, NARROWED, WIDENED, scalars
+from tests.cuda.kernels.test_rules import drawn
 
 from loosestep import ops
 from loosestep.cuda.launch import Stream
@@ -21,7 +21,7 @@ TORCH_TYPES = ["float32", "float64", "float16", "bfloat16"]
 def torch(cupy: Any) -> Any:
     module = pytest.importorskip("torch")
     if not module.cuda.is_available():
-        pytest.skip("torch sees no card")
+        pytest.skip("torch sees no GPU")
     return module
 
 
@@ -44,7 +44,7 @@ def widened(bits: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def test_a_launch_follows_the_callers_stream(cupy: Any) -> None:
-    """On a stream of its own: what the stream did before is seen, without a word to the card."""
+    """On a stream of its own: what the stream did before is seen, without a word to the GPU."""
     x, c = cupy.zeros(1 << 24, cupy.float32), cupy.ones(1 << 24, cupy.float32)
     cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True) as stream:
@@ -100,12 +100,12 @@ def test_reductions_of_tensors(cupy: Any, torch: Any, kind: str) -> None:
     assert ops.all_finite(x)
 
 
-def test_two_cards_keep_apart(cupy: Any) -> None:
+def test_two_gpus_keep_apart(cupy: Any) -> None:
     if cupy.cuda.runtime.getDeviceCount() < 2:
-        pytest.skip("there is one card")
+        pytest.skip("there is one GPU")
     with cupy.cuda.Device(1):
         x = cupy.ones(1000, cupy.float32)
     ops.scale(x, 2.0)
-    with pytest.raises(ValueError, match="c must be on card 1 like the first buffer, got one on card 0"):
+    with pytest.raises(ValueError, match="c must be on GPU 1 like the first buffer, got one on GPU 0"):
         ops.elastic(x, cupy.ones(1000, cupy.float32), 0.5)
     assert float(x.sum()) == 2000

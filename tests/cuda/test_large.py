@@ -1,4 +1,4 @@
-"""Buffers whose lengths and bytes do not fit in 32 bits, on a card; the emulation runs the same, short.
+"""Buffers whose lengths and bytes do not fit in 32 bits, on a GPU; the emulation runs the same, short.
 
 Noise fills them there, since any part of it can be made here again: what is compared are parts of the result.
 """

@@ -1,4 +1,4 @@
-"""`ops` on buffers of a card: all that Python does is real, the card is the emulation."""
+"""`ops` on buffers of a GPU: all that Python does is real, the GPU is the emulation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cuda.stub import Array, Card
-from tests.cuda.test_elementwise import placed
+from tests.cuda.emulated.stub import Array, Gpu
+from tests.cuda.kernels.test_elementwise import placed
 
 from loosestep import ops
 from loosestep.cuda import arrays, cache, launch, sources
@@ -27,7 +27,7 @@ def drawn(count: int, n: int = 100, dtype: Any = F4) -> list[NDArray[Any]]:
 
 
 @pytest.mark.parametrize(("typestr", "kind"), [("<f2", "float16"), ("<V2", "bfloat16"), ("|V2", "bfloat16")])
-def test_numbers_of_two_bytes(card: Card, typestr: str, kind: str) -> None:
+def test_numbers_of_two_bytes(gpu: Gpu, typestr: str, kind: str) -> None:
     """1, 2, 3 and their halves are exact in both, so scaling by 2 adds one to the exponent."""
     x = np.array([1, 2, 3, 0.5], np.float16).view(np.uint16)
     bits = (
@@ -36,34 +36,34 @@ def test_numbers_of_two_bytes(card: Card, typestr: str, kind: str) -> None:
     before = bits.copy()
     ops.scale(Array(bits, typestr=typestr), 2.0)
     np.testing.assert_array_equal(bits - before, 1 << (10 if kind == "float16" else 7))
-    assert card.launches[0].kernel == f"elementwise<Scale, {kind}>"
+    assert gpu.launches[0].kernel == f"elementwise<Scale, {kind}>"
 
 
-def test_a_launch_is_on_the_arrays_card_and_the_callers_stream(card: Card) -> None:
+def test_a_launch_is_on_the_arrays_gpu_and_the_callers_stream(gpu: Gpu) -> None:
     x, c = drawn(2, 5000)
     ops.elastic(Array(x, 3), Array(c, 3), rate=0.5)
-    assert card.launches == [("elementwise<Elastic, float>", (5,), (256,), 3, 7)]
+    assert gpu.launches == [("elementwise<Elastic, float>", (5,), (256,), 3, 7)]
 
 
-def test_nothing_is_launched_for_nothing(card: Card) -> None:
+def test_nothing_is_launched_for_nothing(gpu: Gpu) -> None:
     ops.scale(Array(np.zeros(0, np.float32)), 2.0)
-    assert not card.launches
+    assert not gpu.launches
 
 
 @pytest.fixture
-def torch(card: Card, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Tensors of the CPU pass for a card's, but for their place and stream."""
+def torch(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tensors of the CPU pass for a GPU's, but for their place and stream."""
     module = pytest.importorskip("torch")
-    monkeypatch.setattr(arrays, "card_of", lambda given: 2 if isinstance(given, module.Tensor) else None)
+    monkeypatch.setattr(arrays, "gpu_of", lambda given: 2 if isinstance(given, module.Tensor) else None)
     stream = SimpleNamespace(cuda_stream=40)
     monkeypatch.setattr(module.cuda, "current_stream", lambda device: stream if device == 2 else None)
     return module
 
 
-def test_a_tensors_launch_is_on_torchs_stream(card: Card, torch: Any) -> None:
+def test_a_tensors_launch_is_on_torchs_stream(gpu: Gpu, torch: Any) -> None:
     x = torch.ones(100, requires_grad=True)
     ops.scale(x, 2.0)
-    assert card.launches[0][3:] == (2, 40)
+    assert gpu.launches[0][3:] == (2, 40)
     assert float(x.detach().sum()) == 200
 
 
@@ -85,22 +85,22 @@ def test_a_tensor_of_another_type(torch: Any) -> None:
 # --- compiled kernels are kept -------------------------------------------------------------------------------
 
 
-def test_a_kernel_is_compiled_once_and_kept(card: Card) -> None:
+def test_a_kernel_is_compiled_once_and_kept(gpu: Gpu) -> None:
     (x,) = drawn(1)
     for _ in range(3):
         launch.loaded.cache_clear()  # as in another process
         ops.scale(Array(x), 2.0)
-    assert card.compiled == ["elementwise<Scale, float> for sm_90"]
+    assert gpu.compiled == ["elementwise<Scale, float> for sm_90"]
     assert cache.state()[0] == 1
 
 
-def test_other_sources_are_compiled_anew(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_sources_are_compiled_anew(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     (x,) = drawn(1)
     for digest in ("old", "new", "old"):
         monkeypatch.setattr(sources, "digest", lambda digest=digest: digest)
         launch.loaded.cache_clear()
         ops.scale(Array(x), 2.0)
-    assert len(card.compiled) == cache.state()[0] == 2
+    assert len(gpu.compiled) == cache.state()[0] == 2
 
 
 def test_the_digest_is_of_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -135,20 +135,20 @@ def refused(error: type[Exception], text: str, op: str, *given: Any) -> None:
         assert array.tobytes() == was.tobytes()
 
 
-def test_buffers_on_two_cards(card: Card) -> None:
+def test_buffers_on_two_gpus(gpu: Gpu) -> None:
     x, c = drawn(2)
-    text = "elastic: c must be on card 0 like the first buffer, got one on card 1"
+    text = "elastic: c must be on GPU 0 like the first buffer, got one on GPU 1"
     refused(ValueError, text, "elastic", Array(x), Array(c, 1), 0.5)
 
 
-def test_one_buffer_of_the_cpu(card: Card) -> None:
+def test_one_buffer_of_the_cpu(gpu: Gpu) -> None:
     x, c = drawn(2)
-    refused(TypeError, "elastic: c must be on a card, like", "elastic", Array(x), c, 0.5)
-    refused(TypeError, "elastic: x must be on a card, like", "elastic", x, Array(c), 0.5)
+    refused(TypeError, "elastic: c must be on a GPU, like", "elastic", Array(x), c, 0.5)
+    refused(TypeError, "elastic: x must be on a GPU, like", "elastic", x, Array(c), 0.5)
     refused(TypeError, "got a numpy.ndarray", "elastic", Array(x), c, 0.5)
 
 
-def test_strides_types_lengths(card: Card) -> None:
+def test_strides_types_lengths(gpu: Gpu) -> None:
     x, c, wide = *drawn(2), np.zeros(100)
     text = "elastic: c must be contiguous, got strides (8,) for (50,)"
     refused(ValueError, text, "elastic", Array(x[:50]), Array(c[::2]), 0.5)
@@ -161,34 +161,34 @@ def test_strides_types_lengths(card: Card) -> None:
     refused(ValueError, "scale: x must be writable", "scale", Array(x, read_only=True), 0.5)
 
 
-def test_overlap(card: Card) -> None:
+def test_overlap(gpu: Gpu) -> None:
     x = np.zeros(100, np.float32)
     refused(ValueError, "elastic: x and c must not overlap", "elastic", Array(x[:60]), Array(x[40:]), 0.5)
     ops.subtract(Array(x), Array(x.copy()), out=Array(x))
-    assert len(card.launches) == 1
+    assert len(gpu.launches) == 1
 
 
-def test_numbers_are_checked_as_on_the_cpu(card: Card) -> None:
+def test_numbers_are_checked_as_on_the_cpu(gpu: Gpu) -> None:
     x = drawn(4)
     refused(TypeError, "scale: a must be a number, got str", "scale", Array(x[0]), "2")
     refused(ValueError, "adam: step must be at least 1", "adam", *map(Array, x), 0.1, 0.9, 0.99, 1e-8, 0)
     refused(TypeError, "scale: a is missing", "scale", Array(x[0]))
 
 
-def test_an_op_that_no_card_has(card: Card) -> None:
+def test_an_op_that_no_gpu_has(gpu: Gpu) -> None:
     x, y = drawn(2)
     with pytest.raises(TypeError, match=r"exact.axpy: its buffers must be numpy arrays"):
         ops.exact.axpy(Array(x), Array(y), 1.0)
 
 
-def test_a_launch_that_fails(card: Card) -> None:
+def test_a_launch_that_fails(gpu: Gpu) -> None:
     (x,) = drawn(1)
-    card.refusal = "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
-    text = "elementwise<Scale, float> could not be started on card 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+    gpu.refusal = "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+    text = "elementwise<Scale, float> could not be started on GPU 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
     refused(CudaError, text, "scale", Array(x), 2.0)
 
 
-def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_compile(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*given: Any) -> Any:
         raise CudaError("NVRTC 13.0 cannot compile elementwise<Scale, float>: line 3")
 
@@ -197,7 +197,7 @@ def test_a_kernel_that_does_not_compile(card: Card, monkeypatch: pytest.MonkeyPa
     assert cache.state() == (0, 0)
 
 
-def test_without_cupy(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cupy(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     refused(CudaError, "need CuPy, which is not here: pip install 'loosestep[cuda13]'", "scale",
             Array(drawn(1)[0]), 2.0)  # fmt: skip
@@ -205,7 +205,7 @@ def test_without_cupy(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tensor_of_the_cpu() -> None:
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="scale: x must be on a card, .*got a tensor on cpu"):
+    with pytest.raises(TypeError, match="scale: x must be on a GPU, .*got a tensor on cpu"):
         ops.scale(torch.ones(3), 2.0)
 
 

@@ -12,12 +12,12 @@ import pytest
 from loosestep.foundation.errors import Mismatch, TimedOut
 from loosestep.requests import Exchange
 from loosestep.requests.worker import Worker
-from loosestep.transports.mpi.departures import Departures
-from loosestep.transports.mpi.liveness import FailureDetector, Watch
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.progress import ProgressEngine
-from loosestep.transports.mpi.queries import Queries
-from loosestep.transports.mpi.wire import LAST_OF_WORK, Header, Kind, Wire
+from loosestep.transports.processes.departures import Departures
+from loosestep.transports.processes.liveness import FailureDetector, Watch
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.progress import ProgressEngine
+from loosestep.transports.processes.queries import Queries
+from loosestep.transports.processes.wire import LAST_OF_WORK, Header, Kind, Wire
 
 SIZE = 4
 

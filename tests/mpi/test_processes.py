@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from tests.mpi.wires import sessions, together
 import loosestep as ls
 from loosestep.foundation.errors import TimedOut
 from loosestep.runtime.plan import Plan
-from loosestep.transports.mpi import liveness
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.wire import Header, Kind, pack, unpack
+from loosestep.transports.processes import liveness
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.wire import Header, Kind, pack, unpack
 
 
 def plan_of(session: Any, heading: int) -> Plan[Any]:
@@ -40,9 +41,9 @@ def test_all_stop_at_the_largest_step_that_was_begun() -> None:
 @pytest.mark.parametrize("asks", [0, 2])
 def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "LOOK", 0.1)
-    with sessions(3, heartbeat_timeout=1.0) as (made, lines):
+    with sessions(3, heartbeat_timeout=1.0) as (made, net):
         plans = [plan_of(session, 5) for session in made]
-        lines[1].stopped = True
+        net.gone.add(1)
         plans[asks].halt()
         plans[0].halting = plans[2].halting = True
         errors = together([lambda plan=plans[rank]: plan.halts(3) for rank in (0, 2)])
@@ -53,19 +54,23 @@ def test_who_is_stopped_while_all_agree_on_a_halt_is_named(asks: int, monkeypatc
 
 
 def test_who_fails_while_all_agree_on_a_halt_is_heard() -> None:
-    with sessions(2) as (made, lines):
+    with sessions(2) as (made, net):
         plan = plan_of(made[0], 5)
         made[1].departures.tell_failure("worker 1 failed in round 3, at Gradient(): boo")
-        lines[1].stopped = True
+        until = time.monotonic() + 20
+        while net.on_the_way(1, 0) and time.monotonic() < until:  # the progress thread takes it
+            time.sleep(0.001)
+        net.gone.add(1)
         plan.halting = True
         (error,) = together([lambda: plan.halts(3)])
         assert str(error) == "worker 1 failed in round 3, at Gradient(): boo"
 
 
 def test_what_went_wrong_in_the_helper_thread_ends_the_wait_for_a_halt() -> None:
-    with sessions(2) as (made, lines):
+    with sessions(2) as (made, net):
         plan = plan_of(made[0], 5)
-        lines[1].stopped, plan.halting = True, True
+        net.gone.add(1)
+        plan.halting = True
         made[0].engine.broken = ArithmeticError("boo")
         (error,) = together([lambda: plan.halts(3)])
         assert error is made[0].engine.broken
@@ -134,13 +139,14 @@ def refused(action: Any) -> bool:
 
 
 def test_a_copy_that_leaves_tells_nobody_and_closes_nothing() -> None:
-    with sessions(2) as (made, lines):
-        boxes = [list(box) for box in lines[1].boxes]
+    with sessions(2) as (made, net):
+        sent = {pair: list(line) for pair, line in net.lines.items()}
 
         def leave() -> bool:
             for error in (None, SystemExit(0), ArithmeticError("boo")):
                 made[1].leave(error)
-            return lines[1].closed is None and [list(box) for box in lines[1].boxes] == boxes and not made[1].gone
+            now = {pair: list(line) for pair, line in net.lines.items()}
+            return net.ends[1].closed is None and now == sent and not made[1].gone
 
         assert in_a_copy(leave) == 1
         assert made[0].departures.failed is None

@@ -1,62 +1,27 @@
-"""Wires within one process: sessions of several workers without MPI, each of which can be stopped."""
+"""Sessions of several workers without MPI, each of which can be stopped: threads over memory, in real time."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from tests.unit.wire import MemoryWire, Net
 
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.multi_host import Messages
-from loosestep.transports.mpi.session import MPISession
-from loosestep.transports.mpi.shards import Shards
-from loosestep.transports.mpi.wire import FORMAT, Header, Wire, pack, unpack
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.multi_host import Messages
+from loosestep.transports.processes.session import ProcessSession
+from loosestep.transports.processes.shards import Shards
 
 
-class Line(Wire):
-    """One end: what is sent lies in the receiver's box at once."""
-
-    local = True
-
-    def __init__(self, rank: int, boxes: Sequence[deque[tuple[int, bytes]]]) -> None:
-        self.rank, self.size, self.boxes = rank, len(boxes), boxes
-        self.signs = [time.monotonic()] * self.size
-        self.stopped = False  # as a process that SIGSTOP has stopped: it hears nothing and says nothing
-        self.closed: bool | None = None  # whether orderly
-
-    def send(self, to: int, header: Header, payload: Any, done: Callable[[], None] | None) -> None:
-        if not self.stopped:
-            content = b"" if payload is None else np.ascontiguousarray(payload).tobytes()
-            self.boxes[to].append((self.rank, pack(header) + content))
-        if done is not None:
-            done()
-
-    def receive(self, source: int, into: Any, done: Callable[[], None]) -> None:
-        raise AssertionError("payloads come along")
-
-    def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
-        while self.boxes[self.rank] and not self.stopped:
-            source, content = self.boxes[self.rank].popleft()
-            self.signs[source] = time.monotonic()
-            yield source, unpack(content), content[FORMAT.size :]
+class MachineClock:
+    """The machine's own time, for a net whose ends are in threads."""
 
     @property
-    def parts(self) -> int:
-        return 0
-
-    def last_heard(self, rank: int) -> float:
-        return self.signs[rank]
-
-    def close(self, *, orderly: bool) -> None:
-        self.closed = orderly
-
-    def end_job(self) -> None:
-        raise AssertionError("a test's job is not to be ended")
+    def now(self) -> float:
+        return time.monotonic()
 
 
 def together(actions: Sequence[Callable[[], Any]], seconds: float = 60) -> list[Any]:
@@ -81,20 +46,19 @@ def together(actions: Sequence[Callable[[], Any]], seconds: float = 60) -> list[
 @contextmanager
 def sessions(
     size: int, heartbeat_timeout: float = 60, deadline: float = 60
-) -> Iterator[tuple[list[MPISession], list[Line]]]:
+) -> Iterator[tuple[list[ProcessSession], Net]]:
     """So many workers' sessions, joined."""
-    boxes: list[deque[tuple[int, bytes]]] = [deque() for _ in range(size)]
-    lines = [Line(rank, boxes) for rank in range(size)]
+    net = Net(size, inline=1 << 30, clock=MachineClock())
     hosts = tuple((rank,) for rank in range(size))
 
-    def make(line: Line) -> MPISession:
-        mailbox = Mailbox(line)
-        return MPISession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
+    def make(end: MemoryWire) -> ProcessSession:
+        mailbox = Mailbox(end)
+        return ProcessSession(mailbox, Messages(), Shards(mailbox), None, hosts, heartbeat_timeout, deadline)
 
-    made = together([lambda line=line: make(line) for line in lines])
-    assert all(isinstance(each, MPISession) for each in made), made
+    made = together([lambda end=end: make(end) for end in net.ends])
+    assert all(isinstance(each, ProcessSession) for each in made), made
     try:
-        yield made, lines
+        yield made, net
     finally:
         for session in made:
             session.engine.closing.set()

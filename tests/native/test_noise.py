@@ -1,5 +1,5 @@
 """Noise is a function of seed, stream, step and position, and is normal. (That the native ops have the bits of the
-numpy bodies, for every instruction set, alignment and number of threads, is in tests/contract/test_ops.py.)"""
+numpy bodies, for every instruction set, alignment and number of threads, is in tests/contract/ops/test_ops.py.)"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ USE += """
 static_assert(loosestep::Arguments<loosestep::Elastic<float>>::written() == 3);
 static_assert(loosestep::only_writes<loosestep::Copy<float>> && loosestep::has_from<loosestep::Blend<double>>);
 template struct loosestep::Adam<float>;
-template struct loosestep::NesterovPulled<double>;
+template struct loosestep::NesterovProximal<double>;
 """
 
 

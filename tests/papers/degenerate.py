@@ -1,4 +1,4 @@
-"""What a table of degenerate cases is made of; the tables are the files cases_*.py, one a family of methods."""
+"""What a table of degenerate cases is made of; the tables are in `cases`, one a family of methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method at the settings where it must be another: the tables cases_*.py, run by one test."""
+"""Every method at the settings where it must be another: the tables in `cases`, run by one test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tests.papers.problems import EQUAL, Array, difference, in_turn, sgd, trace
 
 import loosestep as ls
 
-TABLES = [import_module(f"tests.papers.{file.stem}") for file in sorted(Path(__file__).parent.glob("cases_*.py"))]
+TABLES = [
+    import_module(f"tests.papers.cases.{file.stem}") for file in sorted(Path(__file__).parent.glob("cases/*.py"))
+]
 CASES: dict[str, Case] = {name: case for table in TABLES for name, case in table.CASES.items()}
 
 

@@ -76,6 +76,7 @@ def test_every_example_has_small_data_here() -> None:
     assert list(SMALL) == PAIRS
 
 
+@pytest.mark.slow  # without loosestep: by `test_the_pages_show_the_real_difference` it is the parallel one's rest
 @pytest.mark.parametrize("name", PAIRS)
 def test_alone_it_learns(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")

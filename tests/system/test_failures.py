@@ -44,7 +44,7 @@ worker that skips an average is found at the next checkpoint, where it asks for 
 """
 
 LIKE_OTHERS = ("exits", "no memory", "little memory", "late")
-"""Rows that differ from others by the exception alone, or that tests/unit/transports/mpi has without processes."""
+"""Rows that differ from others by the exception alone, or that the unit tests have without processes."""
 
 
 def shown(how: str, slow: tuple[str, ...], *others: object) -> Any:

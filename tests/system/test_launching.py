@@ -17,7 +17,7 @@ from tests.mpi.jobs import has_ended
 from loosestep.cli.commands import main
 from loosestep.cli.launch import guard, mpiexec, records
 from loosestep.cli.launch.job import EARLY, Job, Limits
-from loosestep.transports.mpi import launchers
+from loosestep.transports.processes import launchers
 
 OPEN_MPI = mpiexec.OpenMpi("/x/mpiexec", (5, 0, 11))
 UNKNOWN = [name for name in (*mpiexec.SCHEDULED, "SLURM_TASKS_PER_NODE") if name in os.environ]

@@ -59,8 +59,8 @@ def test_what_does_not_fit_on_two_hosts_ends_the_job(what: str, who: int) -> Non
 def test_an_average_between_hosts_goes_through_few_files(hosts: str, files: int) -> None:
     """Of some rank: to rank 0 the roll calls of others come as well."""
     ranks = sum(map(int, hosts.split(",")))
-    script = ROOT / "tests" / "mpi" / "calls.py"
-    job = ended("-n", ranks, script, hosts, seconds=120, environment={"PYTHONPATH": str(ROOT)})
+    script = ROOT / "tests" / "calls.py"
+    job = ended("-n", ranks, script, "average", hosts, seconds=120, environment={"PYTHONPATH": str(ROOT)})
     assert job.process.returncode == 0, job.err
     found = [int(line.split()[2]) for line in job.out.splitlines() if line.startswith("rank ")]
     assert len(found) == ranks, job.out

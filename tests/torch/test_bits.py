@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from tests.torch.training import (  # noqa: E402
     OPTIMIZERS,
+    HalfUsed,
     Training,
     assert_same_bits,
     batches,
@@ -17,6 +18,7 @@ from tests.torch.training import (  # noqa: E402
     left_behind,
     mlp,
     momentum,
+    scaled,
 )
 from torch import Tensor, nn  # noqa: E402
 
@@ -60,19 +62,6 @@ def test_gradients_that_are_zeroed_and_not_forgotten(strategy: ls.Strategy) -> N
 def test_float64(strategy: ls.Strategy) -> None:
     make = lambda: mlp().double()  # noqa: E731
     check(Training(make=make, loss=lambda net, x, y: nn.functional.cross_entropy(net(x.double()), y)), strategy)
-
-
-class HalfUsed(nn.Module):
-    """The second branch takes part in every third batch only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(5, 3), nn.Linear(5, 3)
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return self.first(x) + self.second(x) if self.calls % 3 == 0 else self.first(x)
 
 
 @each_strategy
@@ -137,28 +126,11 @@ def test_several_groups(strategy: ls.Strategy) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_autocast_and_a_scaler(strategy: ls.Strategy, dtype: Any, clip: float | None) -> None:
-    def run(ours: bool) -> list[Tensor]:
-        torch.manual_seed(0)
-        net = mlp()
-        inner = optimizer = momentum(net.parameters())
-        if ours:
-            optimizer = loosestep.torch.parallel(net, inner, strategy, ls.Serial())
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=3)  # the first ones overflow
-        for x, y in batches(20):
-            optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=dtype):
-                loss = nn.functional.cross_entropy(net(x), y)
-            scaler.scale(loss * 2.0**10).backward()
-            if clip is not None:
-                if ours:
-                    optimizer.synchronize()
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(net.parameters(), clip)
-            scaler.step(optimizer)
-            scaler.update()
-        return [*left_behind(net, inner), torch.tensor(scaler.get_scale())]
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=dtype):
+            return nn.functional.cross_entropy(net(x), y)
 
-    ours, plain = run(True), run(False)
+    ours, plain = (scaled(one, mlp, 2.0**120, clip, loss) for one in (strategy, None))
     assert_same_bits(ours, plain)
     assert plain[-1] < 2.0**120  # it did overflow
 

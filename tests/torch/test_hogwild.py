@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
 from tests.mpi.jobs import ended as job_of  # noqa: E402
+from tests.torch.processes.test_ranks import ALONE, MPIEXEC  # noqa: E402
 from tests.torch.sharing import MAKERS, RACY  # noqa: E402
-from tests.torch.test_ranks import ALONE, MPIEXEC  # noqa: E402
 from tests.torch.training import Training, assert_same_bits, left_behind, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 

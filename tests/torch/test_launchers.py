@@ -15,7 +15,8 @@ from tests.torch.training import mlp, momentum  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.torch.setup import launched  # noqa: E402
-from loosestep.transports.mpi import launchers, membership  # noqa: E402
+from loosestep.transports.mpi import membership  # noqa: E402
+from loosestep.transports.processes import launchers  # noqa: E402
 
 OTHERS = ("WORLD_SIZE", "RANK", "TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
 

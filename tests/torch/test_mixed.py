@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from tests.torch.training import (  # noqa: E402
     OPTIMIZERS,
     STRATEGIES,
+    HalfUsed,
     Mixed,
     Training,
     assert_same_bits,
@@ -22,6 +23,7 @@ from tests.torch.training import (  # noqa: E402
     left_behind,
     mlp,
     momentum,
+    scaled,
 )
 from torch import Tensor, nn  # noqa: E402
 
@@ -129,43 +131,14 @@ def test_strides(strategy: ls.Strategy) -> None:
 
 @each_strategy
 def test_parameters_unused_in_a_step(strategy: ls.Strategy) -> None:
-    class HalfUsed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Linear(5, 3), nn.Linear(5, 3, dtype=HALF)
-            self.calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            first: Tensor = self.first(x)
-            return first + self.second(x.to(HALF)).float() if self.calls % 3 == 0 else first
-
-    check(strategy, HalfUsed, clip=0.1)
+    check(strategy, lambda: HalfUsed(HALF), clip=0.1)
 
 
 @each_strategy
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_a_scaler(strategy: ls.Strategy, clip: float | None) -> None:
-    def run(ours: bool) -> list[Tensor]:
-        torch.manual_seed(0)
-        net = Mixed(HALF, FULL)
-        inner = optimizer = momentum(net.parameters())
-        if ours:
-            optimizer = loosestep.torch.parallel(net, inner, strategy, ls.Serial())
-        scaler = torch.amp.GradScaler("cpu", init_scale=3.0 * 2.0**120, growth_interval=3)  # the first overflow
-        for x, y in batches(20):
-            optimizer.zero_grad()
-            scaler.scale(nn.functional.cross_entropy(net(x), y) * 2.0**10).backward()
-            if clip is not None:
-                if ours:
-                    optimizer.synchronize()
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(net.parameters(), clip)
-            scaler.step(optimizer)
-            scaler.update()
-        return [*left_behind(net, inner), torch.tensor(scaler.get_scale())]
-
-    ours, plain = run(True), run(False)
+    make = lambda: Mixed(HALF, FULL)  # noqa: E731
+    ours, plain = (scaled(one, make, 3.0 * 2.0**120, clip) for one in (strategy, None))
     assert_same_bits(ours, plain)
     assert plain[-1] < 3.0 * 2.0**120  # it did overflow
 

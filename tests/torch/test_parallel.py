@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.torch.setup import launched  # noqa: E402
-from loosestep.transports.mpi.launchers import BY_MPI  # noqa: E402
+from loosestep.transports.processes.launchers import BY_MPI  # noqa: E402
 
 # --- refusals --------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,20 @@ def seeded(seed: int) -> nn.Module:
     return mlp()
 
 
+class HalfUsed(nn.Module):
+    """The second branch, of `dtype`, takes part in every third batch only."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.first, self.second, self.dtype = nn.Linear(5, 3), nn.Linear(5, 3, dtype=dtype), dtype
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        first: Tensor = self.first(x)
+        return first + self.second(x.to(self.dtype)).float() if self.calls % 3 == 0 else first
+
+
 class Mixed(nn.Module):
     """Linear layers, one of each dtype; what goes between them is cast."""
 
@@ -171,3 +185,30 @@ def assert_same_bits(one: list[Tensor], other: list[Tensor]) -> None:
     for number, (a, b) in enumerate(zip(one, other, strict=True)):
         assert a.dtype == b.dtype
         assert torch.equal(a, b), f"tensor {number}: {(a - b).abs().max()} apart"
+
+
+def scaled(
+    strategy: ls.Strategy | None,
+    make: Callable[[], nn.Module],
+    scale: float,
+    clip: float | None,
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = lambda net, x, y: nn.functional.cross_entropy(net(x), y),
+) -> list[Tensor]:
+    """What 20 steps under a scaler leave behind, the last its scale; in plain torch where there is no strategy."""
+    torch.manual_seed(0)
+    net = make()
+    inner = momentum(net.parameters())
+    parallel = loosestep.torch.parallel(net, inner, strategy, ls.Serial()) if strategy is not None else None
+    optimizer: Any = parallel or inner
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=3)  # the first ones overflow
+    for x, y in batches(20):
+        optimizer.zero_grad()
+        scaler.scale(loss(net, x, y) * 2.0**10).backward()
+        if clip is not None:
+            if parallel is not None:
+                parallel.synchronize()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+    return [*left_behind(net, inner), torch.tensor(scaler.get_scale())]

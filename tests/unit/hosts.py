@@ -17,6 +17,7 @@ class HostCalls:
         self.rank, self.worker, self.known = rank, worker(rank, size), known
         self.meanwhile: Callable[[], None] = lambda: None
         self.log: list[str] = []
+        self.waits, self.waiting = 0, ""
 
     def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:
         """The first one's word for all of them: it is what they ask for."""
@@ -28,13 +29,15 @@ class HostCalls:
         self.log.append(name)
         self.meanwhile()
 
-    def retry(self, request: Request, attempt: Callable[[], Any]) -> None:
+    def retry(self, request: Request, attempt: Callable[[], Any], said: str) -> None:
         """Until it is done; the others go on meanwhile."""
+        assert self.waiting is request
         for _ in range(1000):
-            if (said := attempt()) != "waiting":
+            if said != "waiting":
                 assert said == "done"
                 return
             self.meanwhile()
+            said = attempt()
         raise AssertionError(f"{request} is never done")
 
 

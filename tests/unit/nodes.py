@@ -15,13 +15,13 @@ from loosestep.lowering.requests import RollCall, Script
 from loosestep.requests import Communication, Exchange, Fetch, Push
 from loosestep.transports.continuation import Continuation
 from loosestep.transports.forks import Original
-from loosestep.transports.mpi.attendance import Attendance
-from loosestep.transports.mpi.departures import Departures
-from loosestep.transports.mpi.liveness import FailureDetector
-from loosestep.transports.mpi.mailbox import Mailbox
-from loosestep.transports.mpi.progress import BlockingCalls, ProgressEngine
-from loosestep.transports.mpi.queries import Queries
-from loosestep.transports.mpi.shards import Shards
+from loosestep.transports.processes.attendance import Attendance
+from loosestep.transports.processes.departures import Departures
+from loosestep.transports.processes.liveness import FailureDetector
+from loosestep.transports.processes.mailbox import Mailbox
+from loosestep.transports.processes.progress import BlockingCalls, ProgressEngine
+from loosestep.transports.processes.queries import Queries
+from loosestep.transports.processes.shards import Shards
 
 NATIVE: Any = frozenset({Exchange, Fetch, Push, RollCall, Script})
 

@@ -6,14 +6,22 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Protocol
 
 import numpy as np
 from tests.unit.clock import Clock
 
-from loosestep.transports.mpi.wire import Header, Wire, pack, unpack
+from loosestep.transports.processes.wire import Header, Wire, pack, unpack
 
 Pair = tuple[int, int]  # (from, to)
+
+
+class HasNow(Protocol):
+    """A clock."""
+
+    @property
+    def now(self) -> float: ...
 
 
 @dataclass
@@ -29,10 +37,10 @@ class Sent:
 class Net:
     """What lies between `size` ends. Messages of a pair keep their order; which pair is next is drawn."""
 
-    def __init__(self, size: int, seed: int = 0, inline: int = 64, clock: Clock | None = None) -> None:
+    def __init__(self, size: int, seed: int = 0, inline: int = 64, clock: HasNow | None = None) -> None:
         self.size, self.inline, self.random = size, inline, random.Random(seed)
-        self.clock = clock or Clock()
-        self.lines: dict[Pair, deque[Sent]] = defaultdict(deque)
+        self.clock: Any = clock or Clock()
+        self.lines: dict[Pair, deque[Sent]] = {pair: deque() for pair in product(range(size), repeat=2)}
         self.held: set[Pair] = set()  # nothing of these is delivered
         self.gone: set[int] = set()  # as stopped processes: they neither say nor hear anything
         self.finished: list[list[Callable[[], None]]] = [[] for _ in range(size)]  # told at the next poll

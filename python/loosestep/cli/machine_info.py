@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from loosestep import _core, ops
-from loosestep.cuda import device as card
+from loosestep.cuda import device as gpu
 from loosestep.foundation import units
 from loosestep.runtime import banner
 
@@ -42,7 +42,7 @@ PARTS = (
     Package("threadpoolctl", "threadpoolctl", "one BLAS thread a worker", "pip install threadpoolctl"),
     Package("torch", "torch", "a rival in the benchmarks", 'pip install "loosestep[bench]"'),
     Package("mpi4py", "mpi4py", "workers in processes", 'pip install "loosestep[mpi]"'),
-    Package("cupy", "cupy", "ops on a card", 'pip install "loosestep[cuda13]", or cuda12'),
+    Package("cupy", "cupy", "ops on a GPU", 'pip install "loosestep[cuda13]", or cuda12'),
 )
 
 
@@ -55,7 +55,7 @@ def inspect_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "core": dict(_core.info()),
         "rates": {"in_place": in_place_rate(), "copy": copy_rate()},
-        "card": card.inspect(),
+        "gpu": gpu.inspect(),
         "parts": [{**part._asdict(), "version": version_of(part)} for part in PARTS],
         "self_test": self_test(),
     }
@@ -72,19 +72,19 @@ def as_text(found: dict[str, Any]) -> str:
         "threads": f"{core['threads']} on {units.times(core['cores'], 'core')}",
         "in place": f"{units.size(found['rates']['in_place'])}/s read and written, two arrays updated",
         "copy": f"{units.size(found['rates']['copy'])}/s read and written",
-        "card": _card(found["card"]),
+        "GPU": _gpu(found["gpu"]),
         **{part["package"]: _part(part) for part in found["parts"]},
         "self-test": verdict,
     }
     return banner.block(facts)
 
 
-def _card(card: dict[str, Any]) -> str:
-    kept = f"{units.times(card['kernels'], 'compiled kernel')} kept, {units.size(card['kernel_bytes'])}"
-    if card["name"] is None:
-        return f"{card['why']} ({kept})"
-    copied = card["why"] if card["copy"] is None else f"copies at {units.size(card['copy'])}/s read and written"
-    return f"{card['name']}: {copied} ({kept})"
+def _gpu(gpu: dict[str, Any]) -> str:
+    kept = f"{units.times(gpu['kernels'], 'compiled kernel')} kept, {units.size(gpu['kernel_bytes'])}"
+    if gpu["name"] is None:
+        return f"{gpu['why']} ({kept})"
+    copied = gpu["why"] if gpu["copy"] is None else f"copies at {units.size(gpu['copy'])}/s read and written"
+    return f"{gpu['name']}: {copied} ({kept})"
 
 
 def _part(part: dict[str, Any]) -> str:

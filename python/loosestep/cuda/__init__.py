@@ -20,7 +20,7 @@ FACES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "weighted_sum": replicas.weighted_sum,
     **{op: partial(noise.run, op) for op in noise.RULES},
 }
-"""Ops that are no rule, by name: what performs them on a card."""
+"""Ops that are no rule, by name: what performs them on a GPU."""
 RULES = frozenset(_core.rules.names())
 
 
@@ -29,5 +29,5 @@ def run(op: str, arguments: tuple[Any, ...]) -> Any:
     if op in RULES:
         return elementwise.run(op, arguments)
     if op not in FACES:
-        raise TypeError(f"{op}: its buffers must be numpy arrays; it is not made for those on a card")
+        raise TypeError(f"{op}: its buffers must be numpy arrays; it is not made for those on a GPU")
     return FACES[op](arguments)

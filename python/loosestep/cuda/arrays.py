@@ -1,8 +1,8 @@
 """Buffers on a device as a launch needs them: CuPy arrays and torch CUDA tensors, by their own description.
 
 Address, shape and type come from `__cuda_array_interface__` (a tensor is asked itself: its interface refuses those
-that want a gradient), the card from `__dlpack_device__`. Nothing is ever converted or copied: all but a contiguous
-array of the first one's type, length and card is an error.
+that want a gradient), the GPU from `__dlpack_device__`. Nothing is ever converted or copied: all but a contiguous
+array of the first one's type, length and GPU is an error.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def kind(given: Any) -> str:
 
 def seen(op: str, name: str, given: Any, *, written: bool = False, like: Buffer | None = None) -> Buffer:
     """Return a buffer that was checked by itself and against the first one (which is `like`)."""
-    device = card_of(given)
+    device = gpu_of(given)
     if device is None:
-        raise TypeError(f"{op}: {name} must be on a card, like the op's other buffers, got {kind(given)}")
+        raise TypeError(f"{op}: {name} must be on a GPU, like the op's other buffers, got {kind(given)}")
     memory = of_tensor(given) if is_tensor(given) else of_interface(given.__cuda_array_interface__)
     if memory.dtype not in BYTES:
         raise TypeError(f"{op}: {name} must be {WANTED}, got {memory.dtype}")
@@ -115,7 +115,7 @@ def of_tensor(given: Any) -> Memory:
     return Memory(given.data_ptr(), tuple(given.shape), strides, dtype, read_only=False)
 
 
-def card_of(given: Any) -> int | None:
+def gpu_of(given: Any) -> int | None:
     """Return the number of the device that it lies on."""
     device = getattr(given, "__dlpack_device__", None)
     where, number = device() if device is not None else (None, 0)
@@ -137,7 +137,7 @@ def check_alike(op: str, name: str, buffer: Buffer, first: Buffer) -> None:
     """Refuse another device, dtype or length than the first one's."""
     if buffer.device != first.device:
         raise ValueError(
-            f"{op}: {name} must be on card {first.device} like the first buffer, got one on card {buffer.device}"
+            f"{op}: {name} must be on GPU {first.device} like the first buffer, got one on GPU {buffer.device}"
         )
     if buffer.dtype != first.dtype:
         raise TypeError(f"{op}: {name} must be {first.dtype} like the first buffer, got {buffer.dtype}")
@@ -174,5 +174,5 @@ def check_disjoint(op: str, names: Sequence[str], buffers: Sequence[Buffer]) -> 
 def check_wide(op: str, name: str, buffer: Buffer) -> str:
     """Refuse other dtypes than float32 and float64."""
     if buffer.dtype not in WIDE:
-        raise TypeError(f"{op}: {name} must be {' or '.join(WIDE)} on a card, got {buffer.dtype}")
+        raise TypeError(f"{op}: {name} must be {' or '.join(WIDE)} on a GPU, got {buffer.dtype}")
     return buffer.dtype

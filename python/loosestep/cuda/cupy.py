@@ -1,7 +1,7 @@
 """Gradients from a function on CuPy arrays, for the library's own loop.
 
 Parameters stay in main memory, where transports find them: every gradient costs a copy there and a copy back. What
-lives on the card for good (a loop of one's own, a torch model) is updated there by `ops`, which take its arrays.
+lives on the GPU for good (a loop of one's own, a torch model) is updated there by `ops`, which take its arrays.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def on_device(gradient: GradientFunction) -> GradientFunction:
     """Return a gradient for `run` from one that CuPy computes: `run(strategy, on_device(gradient), x0, batches)`.
 
     gradient(x, batch) -> gradient, or (loss, gradient); x is a CuPy array with the values of the parameters, the
-    gradient one like it. It runs on the thread's current card and stream. TypeError if it returns anything else;
-    CudaError where CuPy or a card is not here.
+    gradient one like it. It runs on the thread's current GPU and stream. TypeError if it returns anything else;
+    CudaError where CuPy or a GPU is not here.
     """
     module = cupy()
     device.first()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COPIED = 1 << 28
-"""Bytes: more than any card's L2 holds."""
+"""Bytes: more than any GPU's L2 holds."""
 REPEATS = 9
 """Copies that are timed, after one to warm up."""
 DRIVER = "libcuda.so.1"
@@ -43,7 +43,7 @@ def asked(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
     """Call a function of the driver, and check its status."""
     status = getattr(driver, name)(*arguments)
     if status:
-        raise CudaError(f"no card: the driver's {name} gives error {status}")
+        raise CudaError(f"no GPU: the driver's {name} gives error {status}")
 
 
 def name_of(driver: ctypes.CDLL, number: int) -> str:
@@ -58,7 +58,7 @@ def first() -> str:
     """Return the name of the first device; raise CudaError where there is none."""
     found = names()
     if not found:
-        raise CudaError("no card: the driver knows none")
+        raise CudaError("no GPU: the driver knows none")
     return found[0]
 
 
@@ -81,7 +81,7 @@ def copy_rate() -> float:
         x, out = (module.zeros(COPIED // 4, module.float32) for _ in range(2))
         taken = [elapsed(lambda: out.data.copy_from_device_async(x.data, COPIED)) for _ in range(1 + REPEATS)]
     except Exception as error:
-        raise CudaError(f"how fast the card copies cannot be measured: {error}") from error
+        raise CudaError(f"how fast the GPU copies cannot be measured: {error}") from error
     return 2 * COPIED / median(taken[1:])
 
 

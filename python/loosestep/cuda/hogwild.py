@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from loosestep.cuda.arrays import Place, card_of, is_contiguous, seen
+from loosestep.cuda.arrays import Place, gpu_of, is_contiguous, seen
 from loosestep.cuda.launch import THREADS, addresses, launch
 from loosestep.cuda.memory import address, fetched, sent, structure
 
@@ -99,8 +99,8 @@ def checked(rows: CSR, device: int) -> int:
 
 def length(name: str, given: Any, typestr: str, device: int) -> int:
     """Return the length of an array on the device; refuse another dtype, and gaps."""
-    if card_of(given) != device:
-        raise ValueError(f"hogwild: {name} must be on card {device} like the model, got {type(given).__name__}")
+    if gpu_of(given) != device:
+        raise ValueError(f"hogwild: {name} must be on GPU {device} like the model, got {type(given).__name__}")
     told, kind = given.__cuda_array_interface__, np.dtype(typestr)
     strides = told.get("strides")
     if told["typestr"] != typestr or not is_contiguous(told["shape"], strides, kind.itemsize):

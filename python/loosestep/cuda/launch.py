@@ -37,7 +37,7 @@ def cupy() -> Any:
         return importlib.import_module("cupy")
     except ImportError as error:
         raise CudaError(
-            "buffers on a card need CuPy, which is not here: pip install 'loosestep[cuda13]' (or cuda12, as the "
+            "buffers on a GPU need CuPy, which is not here: pip install 'loosestep[cuda13]' (or cuda12, as the "
             f"driver has it): {error}"
         ) from error
 
@@ -82,7 +82,7 @@ def launch(
     except CudaError:
         raise
     except Exception as error:
-        raise CudaError(f"{kernel} could not be started on card {place.device}: {error}") from error
+        raise CudaError(f"{kernel} could not be started on GPU {place.device}: {error}") from error
 
 
 @cache

@@ -27,7 +27,7 @@ def on(place: Place, what: str) -> Iterator[Any]:
         with module.cuda.Device(place.device), module.cuda.Stream.from_external(Stream(place.stream)):
             yield module
     except Exception as error:
-        raise CudaError(f"{what} failed on card {place.device}: {error}") from error
+        raise CudaError(f"{what} failed on GPU {place.device}: {error}") from error
 
 
 def room(place: Place, size: int, dtype: str) -> Any:

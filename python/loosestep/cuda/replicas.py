@@ -71,7 +71,7 @@ def fold(op: str, given: Sequence[Any], weights: Sequence[float], out: Any, divi
     """Launch the fold; a division by 1 changes nothing."""
     to = seen(op, "out", out, written=True)
     if not 1 <= len(given) <= MOST:
-        raise ValueError(f"{op}: buffers must hold 1 to {MOST} arrays on a card, got {len(given)}")
+        raise ValueError(f"{op}: buffers must hold 1 to {MOST} arrays on a GPU, got {len(given)}")
     terms = [seen(op, f"buffers[{i}]", each, like=to) for i, each in enumerate(given)]
     check_terms(op, terms, to, same=op == "mean_of")
     kind = check_wide(op, "out", to)
@@ -123,7 +123,7 @@ def start(kernel: str, instance: str, like: Buffer, given: Sequence[Any]) -> Non
 def all_replicas(op: str, given: Sequence[Any], center: Buffer | None, most: int) -> list[Buffer]:
     """Return the checked replicas: each like the center (or the first), none overlapping another."""
     if not 1 <= len(given) <= most:
-        raise ValueError(f"{op}: replicas must hold 1 to {most} arrays on a card, got {len(given)}")
+        raise ValueError(f"{op}: replicas must hold 1 to {most} arrays on a GPU, got {len(given)}")
     names, found = [f"replicas[{i}]" for i in range(len(given))], list[Buffer]()
     for name, each in zip(names, given, strict=True):
         found.append(seen(op, name, each, written=True, like=center or (found[0] if found else None)))

@@ -5,6 +5,7 @@ The counts are those of the forms in `collectives`; transports that perform a re
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from loosestep.lowering.collectives import members
@@ -65,6 +66,16 @@ COSTS: dict[type[Request], Cost] = {
     Start: lambda request, rank, size: cost_of(request.request, rank, size),
     Script: lambda request, rank, size: request.sent or cost_of(request.source, rank, size),
 }
+
+KEYS: dict[type[Request], Callable[[Request], object]] = {
+    AllReduce: attrgetter("buf.size", "buf.itemsize", "group"),
+    AllGather: attrgetter("piece.nbytes", "group"),
+    Broadcast: attrgetter("buf.nbytes", "root", "group"),
+    Barrier: attrgetter("group"),
+    Mix: attrgetter("buf.nbytes", "weights.readers"),
+    Elastic: attrgetter("buf.nbytes"),
+}
+"""What of a request its cost depends on: every round asks for the same, whose cost needs not be counted again."""
 
 
 def cost_of(request: Request, rank: int, size: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from loosestep.foundation import checks
 from loosestep.lowering import collectives
-from loosestep.lowering.costs import cost_of
+from loosestep.lowering.costs import KEYS, cost_of
 from loosestep.lowering.requests import IntraHost
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange
 
@@ -139,8 +139,7 @@ def cost(request: Request, hosts: HostMap) -> tuple[int, int]:
     """Return (bytes, messages) that this worker sends to other hosts; memory within a host is not counted."""
     if not hosts.is_leader:
         return 0, 0
-    buf = getattr(request, "piece", None) if isinstance(request, AllGather) else getattr(request, "buf", None)
-    key = type(request), None if buf is None else (buf.size, buf.itemsize), getattr(request, "root", None)
+    key = type(request), KEYS[type(request)](request)
     if key not in hosts.costs:  # every round asks for the same
         hosts.costs[key] = leaders_cost(request, hosts)
     return hosts.costs[key]

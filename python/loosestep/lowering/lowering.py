@@ -80,7 +80,7 @@ class Lowering:
         return crc32(kind.encode()) << 32 | self.tags[group]
 
     def local(self, request: Local) -> Iterator[Request]:
-        step = list(self.lower((Gradient(), Update(request.pull, local=True))))
+        step = list(self.lower((Gradient(), Update(request.proximal, local=True))))
         for _ in range(request.steps):
             yield from step
 

@@ -28,13 +28,13 @@ __all__ = [
     "load",
     "mean_of",
     "mix",
-    "nesterov_pulled",
+    "nesterov_proximal",
     "outer_momentum",
     "outer_nesterov",
     "parle",
-    "pull",
+    "proximal",
     "scale",
-    "sgd_pulled",
+    "sgd_proximal",
     "shrink",
     "subtract",
     "weighted_sum",
@@ -172,7 +172,7 @@ def anchor(x: Buffer, z: Buffer, b: Buffer, pull: float, momentum: float) -> Non
 
 
 @op
-def pull(g: Buffer, x: Buffer, c: Buffer, strength: float) -> None:
+def proximal(g: Buffer, x: Buffer, c: Buffer, strength: float) -> None:
     """A gradient feels a spring from x to c as well: g += strength (x - c)."""
     g += strength * (x - c)
 
@@ -184,15 +184,15 @@ def blend(z: Buffer, x: Buffer, keep: float) -> None:
 
 
 @op
-def sgd_pulled(x: Buffer, g: Buffer, c: Buffer, z: Buffer, rate: float, strength: float, keep: float) -> None:
-    """`pull(g, x, c, strength)`, `sgd(x, g, rate)`, `blend(z, x, keep)` in one pass; g stays as it was."""
+def sgd_proximal(x: Buffer, g: Buffer, c: Buffer, z: Buffer, rate: float, strength: float, keep: float) -> None:
+    """`proximal(g, x, c, strength)`, `sgd(x, g, rate)`, `blend(z, x, keep)` in one pass; g stays as it was."""
     felt = g + strength * (x - c)
     specification["sgd"](x, felt, rate)
     specification["blend"](z, x, keep)
 
 
 @op
-def nesterov_pulled(
+def nesterov_proximal(
     x: Buffer,
     v: Buffer,
     g: Buffer,
@@ -203,7 +203,7 @@ def nesterov_pulled(
     strength: float,
     keep: float,
 ) -> None:
-    """`pull(g, x, c, strength)`, `nesterov(x, v, g, rate, momentum)`, `blend(z, x, keep)` in one pass; g stays."""
+    """`proximal(g, x, c, strength)`, `nesterov(x, v, g, rate, momentum)`, `blend(z, x, keep)` in one pass."""
     felt = g + strength * (x - c)
     specification["nesterov"](x, v, felt, rate, momentum)
     specification["blend"](z, x, keep)

@@ -14,7 +14,7 @@ from loosestep.optimizers import schedules
 from loosestep.optimizers.schedules import Rate
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Pull
+    from loosestep.requests import Buffer, Proximal
 
 Shapes: TypeAlias = Sequence[tuple[int, ...]]  # of the tensors in a flat buffer, one after the other
 
@@ -71,23 +71,23 @@ class Optimizer(Value):
         at: Buffer | None = None,
         rules: Any = ops,
         shapes: Shapes = (),
-        pull: Pull | None = None,
+        proximal: Proximal | None = None,
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
         `count` is the number of updates including this one. `rules` are the ops: plain, or the atomic forms
         `ops.exact` and `ops.racy` for shared memory. `shapes` are those of the tensors in `params`, if they are
-        known. With a `pull` params are this worker's own.
+        known. With `proximal` params are this worker's own.
         """
         how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes)
         if self.weight_decay and self.decays_gradient:
             ops.axpy(grad, how.seen, self.weight_decay)
         if self.correction and rules is ops and count > 1 and step > 0:
             self.carry(moments[0], schedules.at(self.rate, step - 1), how.rate)
-        if pull is None:
+        if proximal is None:
             self.apply(params, grad, moments, how)
         else:
-            self.apply_pulled(params, grad, moments, how, pull)
+            self.apply_proximal(params, grad, moments, how, proximal)
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:
@@ -99,13 +99,13 @@ class Optimizer(Value):
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
         """Move `params` by the rule: a call of an op of `how.rules`, which may be those for shared memory."""
 
-    def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
+    def apply_proximal(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, proximal: Proximal
     ) -> None:
-        """Move `params` by the rule between the two halves of a pull; override where there is a fused op."""
-        ops.pull(grad, params, pull.anchor, pull.strength)
+        """Move `params` by the rule and by a proximal term; override where there is a fused op."""
+        ops.proximal(grad, params, proximal.anchor, proximal.strength)
         self.apply(params, grad, moments, how)
-        ops.blend(pull.mean, params, pull.keep)
+        ops.blend(proximal.mean, params, proximal.keep)
 
     def check(self, *names: str) -> None:
         """Refuse a rate, weight decay or other number that is negative or not finite."""

@@ -10,7 +10,7 @@ from loosestep.optimizers.base import How, Optimizer
 from loosestep.optimizers.schedules import Rate
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer, Pull
+    from loosestep.requests import Buffer, Proximal
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,10 +26,10 @@ class SGD(Optimizer):
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
         how.rules.sgd(params, grad, how.rate)
 
-    def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
+    def apply_proximal(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, proximal: Proximal
     ) -> None:
-        ops.sgd_pulled(params, grad, pull.anchor, pull.mean, how.rate, pull.strength, pull.keep)
+        ops.sgd_proximal(params, grad, proximal.anchor, proximal.mean, how.rate, proximal.strength, proximal.keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,8 +73,10 @@ class Nesterov(Optimizer):
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:
         how.rules.nesterov(params, moments[0], grad, how.rate, self.momentum)
 
-    def apply_pulled(
-        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, pull: Pull
+    def apply_proximal(
+        self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How, proximal: Proximal
     ) -> None:
-        anchor, mean, mu = pull.anchor, pull.mean, self.momentum
-        ops.nesterov_pulled(params, moments[0], grad, anchor, mean, how.rate, mu, pull.strength, pull.keep)
+        anchor, mean, mu = proximal.anchor, proximal.mean, self.momentum
+        ops.nesterov_proximal(
+            params, moments[0], grad, anchor, mean, how.rate, mu, proximal.strength, proximal.keep
+        )

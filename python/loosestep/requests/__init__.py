@@ -30,10 +30,10 @@ from loosestep.requests.communication import (
     Start,
     Wait,
 )
-from loosestep.requests.compute import Gradient, Local, Pull, Ready, Update
+from loosestep.requests.compute import Gradient, Local, Proximal, Ready, Update
 
 __all__ = [
     "AllGather", "AllReduce", "Barrier", "Broadcast", "Bucket", "Buffer", "Communication", "Compute", "Elastic",
-    "Exchange", "Fetch", "Gradient", "Group", "Local", "Mix", "Pull", "Push", "Ready", "Reduction", "Request",
+    "Exchange", "Fetch", "Gradient", "Group", "Local", "Mix", "Proximal", "Push", "Ready", "Reduction", "Request",
     "Shared", "Sleep", "Start", "Update", "Wait", "Weights",
 ]  # fmt: skip

@@ -8,8 +8,8 @@ from loosestep.requests.base import Bucket, Buffer, Compute
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Pull:
-    """An attraction to an anchor that is added to an update, and a running mean that the update leaves.
+class Proximal:
+    """A proximal term, which draws an update to an anchor, and a running mean that the update leaves.
 
     The gradient becomes g + strength (x - anchor); after the update mean <- keep mean + (1 - keep) x.
     """
@@ -34,12 +34,12 @@ class Gradient(Compute):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Update(Compute):
-    """Let the local optimizer move `params` by `grad`, and by `pull` where there is one.
+    """Let the local optimizer move `params` by `grad`, and by `proximal` where there is one.
 
     `local` are those of `Local`: a worker without data makes none.
     """
 
-    pull: Pull | None = None
+    proximal: Proximal | None = None
     local: bool = False
 
 
@@ -51,5 +51,5 @@ class Local(Compute):
     """
 
     steps: int
-    pull: Pull | None = None
+    proximal: Proximal | None = None
     idle: int = 0

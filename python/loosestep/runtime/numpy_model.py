@@ -177,7 +177,7 @@ class NumpyModel:
             worker.count_update(),
             at=self.snapshot,
             rules=self.rules,
-            pull=request.pull,
+            proximal=request.proximal,
             shapes=worker.shapes,
         )
         return 0

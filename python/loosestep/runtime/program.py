@@ -168,7 +168,7 @@ class Program:
     def local(self, request: Local, first: bool) -> Iterator[Request]:
         """Perform local steps; without data, a worker that stays lets them pass, any other ends them early."""
         worker, plan, part = self.worker, self.plan, self.part
-        update = UPDATE if request.pull is None else Update(request.pull, local=True)
+        update = UPDATE if request.proximal is None else Update(request.proximal, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
         for step in range(done + 1, last + 1):

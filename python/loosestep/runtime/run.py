@@ -38,7 +38,7 @@ from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Task, Transport
 from loosestep.transports.matching import check_facts, stable_repr
 from loosestep.transports.metered import Metered
-from loosestep.transports.mpi.launchers import check_alone
+from loosestep.transports.processes.launchers import check_alone
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:

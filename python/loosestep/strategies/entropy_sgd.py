@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at, check
-from loosestep.requests import Pull, Update
+from loosestep.requests import Proximal, Update
 from loosestep.strategies.base import Cost, Need, State, Strategy, cost_of_mean_gradient, mean_gradient
 from loosestep.strategies.scoping import Strength, check_strength, strength_at
 
@@ -101,7 +101,7 @@ class EntropySGD(Strategy):
 
     def step(self, worker: Worker, state: State, strength: float) -> Iterator[Request]:
         """Yield a step of the inner loop; with noise the mean is moved after the noise was added."""
-        yield Update(Pull(state.anchor, strength, state.mean, 1.0 if self.noise else self.averaging))
+        yield Update(Proximal(state.anchor, strength, state.mean, 1.0 if self.noise else self.averaging))
         if self.noise:
             ops.axpy(worker.params, worker.normal(), self.noise)
             ops.blend(state.mean, worker.params, self.averaging)

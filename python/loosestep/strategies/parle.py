@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.optimizers.schedules import Rate, at, check
-from loosestep.requests import AllReduce, Local, Pull
+from loosestep.requests import AllReduce, Local, Proximal
 from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean
 from loosestep.strategies.scoping import Scoping, Strength, check_strength, strength_at
 
@@ -100,8 +100,8 @@ class Parle(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         before = worker.round - 1
-        pull = Pull(state.anchor, strength_at(self.pull, before), state.mean, self.averaging)
-        yield Local(self.period, pull=pull)
+        proximal = Proximal(state.anchor, strength_at(self.pull, before), state.mean, self.averaging)
+        yield Local(self.period, proximal=proximal)
         master = worker.params  # z holds what the inner loop found, so its place is free
         ops.copy(state.anchor if self.towards == "anchors" else state.mean, master)
         yield AllReduce(master, op="mean", weight=worker.samples)

@@ -18,7 +18,7 @@ from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
-from loosestep.transports.mpi.launchers import check_alone, remedy, started_by_mpi
+from loosestep.transports.processes.launchers import check_alone, remedy, started_by_mpi
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loosestep.lowering.costs import COSTS, Cost
+from loosestep.lowering.costs import COSTS, KEYS, cost_of
 from loosestep.lowering.requests import Script
 from loosestep.requests import Compute, Exchange, Request
 from loosestep.transports.base import Session, Transport
@@ -37,8 +37,8 @@ class Meter:
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
         """Yield the same requests; book the time from asking for a communication to its end as waiting."""
         rank, size = worker.rank, worker.size
-        tallies: dict[type[Request], tuple[list[int], Cost | None]] = {}
         computing = frozenset(Compute.__subclasses__())
+        counts: dict[type[Request], Count] = {}
         for request in requests:
             kind = type(request)
             if worker.unmetered:
@@ -52,21 +52,39 @@ class Meter:
                 continue
             worker.communicating += spent
             self.waiting += spent
-            if kind not in tallies:
-                tallies[kind] = self.requests.setdefault(kind.__name__, [0, 0, 0]), COSTS.get(kind)
-            tally, cost = tallies[kind]
+            if kind not in counts:
+                counts[kind] = Count(kind, self.requests.setdefault(kind.__name__, [0, 0, 0]))
+            count = counts[kind]
+            tally = count.tally
             tally[0] += 1
-            asked: Any = request
-            if kind is Exchange:  # lists its own messages
-                nbytes, messages = sum([buf.nbytes for _, buf in asked.sends]), len(asked.sends)
-            elif kind is Script and asked.sent is not None:
-                nbytes, messages = asked.sent
-            elif cost is not None:
-                nbytes, messages = cost(request, rank, size)
+            if count.key_of is not None:
+                key = count.key_of(request)
+                if key != count.key:
+                    count.key = key
+                    count.nbytes, count.messages = cost_of(request, rank, size)
+                nbytes, messages = count.nbytes, count.messages
+            elif kind is Exchange:  # lists its own messages
+                sends: Any = request.sends  # type: ignore[attr-defined]
+                nbytes, messages = sum([buf.nbytes for _, buf in sends]), len(sends)
+            elif kind is Script:
+                nbytes, messages = request.sent or cost_of(request, rank, size)  # type: ignore[attr-defined]
+            elif kind in COSTS:
+                nbytes, messages = cost_of(request, rank, size)
             else:
                 continue
             tally[1] += messages
             tally[2] += nbytes
+
+
+class Count:
+    """How many requests of one type there were, and what those cost that are like the last one."""
+
+    __slots__ = ("key", "key_of", "messages", "nbytes", "tally")
+
+    def __init__(self, kind: type[Request], tally: list[int]) -> None:
+        self.tally, self.key_of = tally, KEYS.get(kind)
+        self.key: object = self  # like none
+        self.nbytes = self.messages = 0
 
 
 @dataclass(frozen=True, repr=False)

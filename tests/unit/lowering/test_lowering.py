@@ -23,7 +23,7 @@ from loosestep.requests import (
     Gradient,
     Local,
     Mix,
-    Pull,
+    Proximal,
     Push,
     Ready,
     Request,
@@ -48,10 +48,10 @@ def test_what_is_native_passes_untouched() -> None:
 
 
 def test_local_steps_are_gradients_and_updates() -> None:
-    pull = Pull(np.zeros(2), 0.1, np.zeros(2), 0.9)
-    seen: list[Any] = list(lowering(0, 2, Gradient).lower([Local(3, pull)]))
+    proximal = Proximal(np.zeros(2), 0.1, np.zeros(2), 0.9)
+    seen: list[Any] = list(lowering(0, 2, Gradient).lower([Local(3, proximal)]))
     assert [type(each) for each in seen] == [Gradient, Update] * 3
-    assert all(each.local and each.pull is pull for each in seen[1::2])
+    assert all(each.local and each.proximal is proximal for each in seen[1::2])
 
 
 def test_a_gradient_is_one_bucket_of_all() -> None:

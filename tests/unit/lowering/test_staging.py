@@ -1,4 +1,4 @@
-"""Buffers of a card meet others through mirrors: what is copied when, for every communication of buffers."""
+"""Buffers of a GPU meet others through mirrors: what is copied when, for every communication of buffers."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ SHARED = Shared("center", 4, np.dtype(np.float32), None)
 log: list[str] = []
 
 
-class OnCard:
-    """Memory that says that it is a card's, and notes what is copied."""
+class OnGpu:
+    """Memory that says that it is a GPU's, and notes what is copied."""
 
     def __init__(self, name: str, held: NDArray[Any]) -> None:
         self.name, self.held = name, held
         self.size, self.dtype, self.itemsize, self.nbytes = held.size, held.dtype, held.itemsize, held.nbytes
 
-    def __getitem__(self, part: slice) -> OnCard:
-        return OnCard(f"{self.name}[{part.start}:]", self.held[part])
+    def __getitem__(self, part: slice) -> OnGpu:
+        return OnGpu(f"{self.name}[{part.start}:]", self.held[part])
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return self.held.__array_interface__
 
-    def like(self, size: int) -> OnCard:
-        return OnCard("other", np.zeros(size, self.dtype))
+    def like(self, size: int) -> OnGpu:
+        return OnGpu("other", np.zeros(size, self.dtype))
 
     def mirror(self) -> Mirror:
         return Mirror(self.held)
@@ -92,7 +92,7 @@ class Mirror:
 
 
 def on_device(name: str, *values: float) -> Any:
-    return OnCard(name, np.array(values, np.float32))
+    return OnGpu(name, np.array(values, np.float32))
 
 
 def staged(worker_size: int, *given: Request, step: int = 1 << 20) -> list[Request]:
@@ -233,7 +233,7 @@ def test_other_requests() -> None:
     assert last.notes is notes
 
 
-def test_what_names_no_buffer_of_a_card_passes_untouched() -> None:
+def test_what_names_no_buffer_of_a_gpu_passes_untouched() -> None:
     given = [AllReduce(np.ones(3)), RollCall(1, present=True), Ready(Bucket(0, 1, np.ones(1), 1.0))]
     assert staged(2, *given) == given
     assert not log or log == ["AllReduce", "RollCall", "Ready"]

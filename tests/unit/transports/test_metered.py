@@ -42,6 +42,13 @@ def test_bytes_and_messages_are_what_a_request_costs() -> None:
     assert (meter.messages, meter.bytes) == (15, 208)
 
 
+def test_requests_of_one_type_that_cost_differently_are_counted_apart() -> None:
+    wide, narrow = np.zeros(8), np.zeros(8, np.float32)
+    asked = [AllReduce(wide), AllReduce(narrow), AllReduce(narrow), AllReduce(wide, group=(0, 1)), Barrier((0, 1))]
+    meter = watched(worker(0, 4), [(request, 0) for request in [*asked, Barrier()]])
+    assert meter.requests == {"AllReduce": [4, 6 + 6 + 6 + 2, 96 + 48 + 48 + 64], "Barrier": [2, 1 + 2, 0]}
+
+
 def test_nothing_is_counted_while_unmetered() -> None:
     one = worker(0, 4)
     one.unmetered = True

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from loosestep.requests import Bucket, Buffer, Pull, Request
+    from loosestep.requests import Bucket, Buffer, Proximal, Request
     from loosestep.requests.worker import Worker
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout, Slot
@@ -271,10 +271,10 @@ class TorchModel:
             return
         if not self.skipping:
             self.updates += 1
-            if request.pull is None:
+            if request.proximal is None:
                 self.step()
             else:
-                self.pulled_step(request.pull)
+                self.proximal_step(request.proximal)
         self.skipping = False
         self.reset()
 
@@ -285,13 +285,13 @@ class TorchModel:
         with self.layout.unflat():
             self.inner.step()
 
-    def pulled_step(self, pull: Pull) -> None:
-        """Make a step of the inner optimizer between the two halves of a pull."""
+    def proximal_step(self, proximal: Proximal) -> None:
+        """Make a step of the inner optimizer, with the two ops of a proximal term around it."""
         with self.flat():
             self.complete(self.layout.slots)
-            ops.pull(self.worker.grad, self.worker.params, pull.anchor, pull.strength)
+            ops.proximal(self.worker.grad, self.worker.params, proximal.anchor, proximal.strength)
             self.step()
-            ops.blend(pull.mean, self.worker.params, pull.keep)
+            ops.blend(proximal.mean, self.worker.params, proximal.keep)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of the inner optimizer's first group, as a scheduler has left it."""

@@ -8,9 +8,9 @@ from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
 from loosestep.transports.base import Session, Transport
 from loosestep.transports.mpi.channel import MPIChannel
-from loosestep.transports.mpi.launchers import tell_guard
 from loosestep.transports.mpi.membership import checked_world, this_process
-from loosestep.transports.mpi.session import open_session
+from loosestep.transports.processes.launchers import tell_guard
+from loosestep.transports.processes.session import open_session
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,19 +6,16 @@ raised. Here every message says what it is, and a worker that waits asks those t
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loosestep.foundation.errors import PeerFailed
-from loosestep.transports.mpi.wire import FORMAT, Header, Wire
+from loosestep.transports.processes.hosts import SIZE, grouped, marks
+from loosestep.transports.processes.wire import FORMAT, Header, Wire
 
 if TYPE_CHECKING:
     from loosestep.lowering.hierarchical import Hosts
@@ -32,23 +29,6 @@ NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that
 FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
 # behind what goes the same way, so that one direction of the link stands idle (a sum takes twice as long)
 IN_FLIGHT = 64  # parts on their way to or from one process at once: MPI is slow with thousands
-
-
-def marks() -> tuple[bytes, bytes]:
-    """Return two marks of 16 bytes, of the host and of its network.
-
-    The first is the same for processes that see each other in /proc: one kernel, one name, one name space. The
-    second is for those that also reach each other at 127.0.0.1.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    host = f"{boot} {platform.node()} {os.readlink('/proc/self/ns/pid')}"
-    net = f"{host} {os.readlink('/proc/self/ns/net')}"
-    return digest(host), digest(net)
-
-
-def digest(text: str) -> bytes:
-    """Return 16 bytes that stand for a text."""
-    return blake2b(text.encode(), digest_size=16).digest()
 
 
 class Flow:
@@ -93,17 +73,11 @@ class MPIChannel(Wire):
         self.done_parts = 0
 
     def find_hosts(self, deadline: float) -> tuple[Hosts, bool]:
-        """Return which ranks can map each other's memory, and whether all are on one machine and network.
-
-        Hosts are in the order of their first ranks.
-        """
-        found = np.zeros((self.size, 32), np.uint8)
+        """Return which ranks can map each other's memory, and whether all are on one machine and network."""
+        found = np.zeros((self.size, 2 * SIZE), np.uint8)
         mine = np.frombuffer(b"".join(marks()), np.uint8)
         self.membership.finish(self.comm.Iallgather(mine, found), deadline)
-        hosts: dict[bytes, list[int]] = {}
-        for rank, (host, _) in enumerate(found.reshape(self.size, 2, 16)):
-            hosts.setdefault(host.tobytes(), []).append(rank)
-        return tuple(map(tuple, hosts.values())), bool((found == found[0]).all())
+        return grouped([(row[:SIZE].tobytes(), row[SIZE:].tobytes()) for row in found])
 
     def flow(self, peer: int, sign_of: int, begin: Callable[[Any, int, int], Any]) -> Flow:
         """Return the flow of payloads in one direction between this process and another."""

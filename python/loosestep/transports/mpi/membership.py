@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from loosestep.foundation.errors import PeerFailed, TimedOut
 from loosestep.transports.forks import Original
-from loosestep.transports.mpi.launchers import BY_LOOSESTEP, check_alone
+from loosestep.transports.processes.launchers import BY_LOOSESTEP, check_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

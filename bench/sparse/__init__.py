@@ -1,0 +1,1 @@
+"""Benchmarks of models of sparse data, by their names, and what they read."""

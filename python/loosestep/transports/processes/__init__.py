@@ -1,0 +1,1 @@
+"""Workers in processes, over any wire: matching, sums, centers and liveness. Folders beside it carry bytes."""

@@ -1,0 +1,30 @@
+"""One rank of a job under mpiexec that runs every case: a job for each file would import torch as often."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from tests.torch import sharing
+from tests.torch.checkpoint import failing_saves
+from tests.torch.processes import (
+    ranks,
+    ranks_buffers,
+    ranks_device,
+    ranks_gradients,
+    ranks_mixed,
+    ranks_needs,
+    ranks_several,
+    ranks_users,
+)
+
+QUIET = (failing_saves, ranks_mixed, ranks_needs, ranks_several, sharing, ranks_device)
+FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
+"""The last cases of four end a session with an error."""
+
+if __name__ == "__main__":
+    for file in FILES:
+        for name, case in file.CASES.items():
+            print(f"rank {case()}: {file.__name__} {name} ok", flush=True)
