@@ -72,9 +72,14 @@ THIRD_PARTY = {
     "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
     "torch": "torch",
+    "transformers": "torch/frameworks/huggingface",
+    "lightning": "torch/frameworks/lightning",
+    "accelerate": "torch/frameworks/accelerate",
     "cupy": "cuda/cupy",
 }
 """Where a framework may be imported: nowhere else."""
+
+OPTIONAL = {"torch", "mpi4py", "transformers", "lightning", "accelerate"}
 
 OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
@@ -321,7 +326,7 @@ def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
     wanted = {module.split(".")[0] for module in imports(file)}
     mine = "torch" if "torch" in name(file).split(".") else ""
-    return all(importlib.util.find_spec(each) for each in ({"torch", "mpi4py"} & wanted) | {mine} - {""})
+    return all(importlib.util.find_spec(each) for each in (OPTIONAL & wanted) | {mine} - {""})
 
 
 def examples() -> list[Any]:
