@@ -107,7 +107,7 @@ def papers(session: nox.Session) -> None:
 @here
 def gpu(session: nox.Session) -> None:
     """All that needs a GPU: tests, compute-sanitizer, benchmarks."""
-    session.run("tests/cuda/on_a_gpu.sh", *session.posargs, external=True, env={"PYTHON": sys.executable})
+    session.run("tests/cuda/on_a_card.sh", *session.posargs, external=True, env={"PYTHON": sys.executable})
 
 
 @here

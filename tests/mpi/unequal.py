@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from tests.contract.scripted import Ask
+from tests.mpi.between import Processes
 
 import loosestep as ls
 from loosestep.requests import AllReduce, Barrier, Broadcast, Request
@@ -29,5 +30,5 @@ def script(worker: Worker) -> Iterator[Request]:
 
 
 zero = lambda x, batch: np.zeros_like(x)  # noqa: E731
-ls.run(Ask(script), zero, np.zeros(6), lambda rank, n: iter([0.0]), on=ls.MPI(hosts=[2, 2]))
+ls.run(Ask(script), zero, np.zeros(6), lambda rank, n: iter([0.0]), on=Processes(hosts=[2, 2]))
 print("done")

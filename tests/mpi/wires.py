@@ -19,6 +19,9 @@ from loosestep.transports.processes.shards import Shards
 class MachineClock:
     """The machine's own time, for a net whose ends are in threads."""
 
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     @property
     def now(self) -> float:
         return time.monotonic()

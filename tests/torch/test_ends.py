@@ -38,6 +38,14 @@ def test_the_end_of_the_script_is_the_end_of_the_data(strategy: str, tmp_path: P
     assert "learning rate 0.1\n" in job.err
 
 
+def test_one_worker_alone_ends_in_order(tmp_path: Path) -> None:
+    """Its session has a thread, which must not ask MPI for messages after MPI's end."""
+    text = LOOP.format(strategy="LocalSGD(2)", then="pass")
+    job = ended("-n", 1, script(tmp_path, text), seconds=120)
+    assert job.process.returncode == 0, job.err
+    assert "MPI_FINALIZE" not in job.err
+
+
 def test_an_error_is_told_to_the_others(tmp_path: Path) -> None:
     text = LOOP.format(strategy="AllReduceSGD()", then="raise ArithmeticError('boo')")
     job = ended("-n", 2, "--tag", script(tmp_path, text), seconds=120)

@@ -13,7 +13,6 @@ from torch import nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
-from loosestep.foundation.errors import CheckpointError  # noqa: E402
 
 TWO = {"accumulate": [1, 2]}
 EACH = pytest.mark.parametrize("strategy", [ls.LocalSGD(2), ls.AllReduceSGD()], ids=repr)
@@ -86,10 +85,14 @@ def test_one_consensus_and_one_checkpoint_for_all(tmp_path: Any) -> None:
             step(net, optimizer, 4)
         assert both.restore(tmp_path) == {"epoch": 1}
         assert_same_bits(mine, [param.detach() for net in (one, other) for param in net.parameters()])
-        step(other, both.optimizers[1])
-        both.optimizers[1].save(tmp_path / "1", {"steps": [3, 4], "note": None})
-        with pytest.raises(CheckpointError, match=r"optimizer 1 of different saves .steps .3, 3. and .3, 4"):
-            both.restore(tmp_path)
+        assert both.once(lambda: 3, everywhere=True) == 3
+        assert both.mean(2.0) == 2
+        assert both.agree("x") == "x"
+        assert not both.stopping
+        both.stop()
+        for net, optimizer in zip((one, other), both, strict=True):
+            step(net, optimizer, 5)
+        assert both.stopping
     with pytest.raises(RuntimeError, match="the run has ended"):
         both.step()
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.torch.agreement.in_threads import together  # noqa: E402
 from tests.torch.training import mlp, parallel, step  # noqa: E402
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, TensorDataset  # noqa: E402
+from torch.utils.data import (  # noqa: E402
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from loosestep.foundation.errors import CheckpointError  # noqa: E402
-from loosestep.torch.samplers import rows_of, shard  # noqa: E402
+import loosestep as ls  # noqa: E402
+import loosestep.torch  # noqa: E402
+from loosestep.foundation.errors import CheckpointError, Mismatch  # noqa: E402
+from loosestep.torch.data.samplers import rows_of, shard  # noqa: E402
 
 
 def worker(rank: int = 0, size: int = 1) -> Any:
@@ -104,15 +119,159 @@ def test_a_stream_is_dealt_in_turn(processes: int) -> None:
 DATA = TensorDataset(torch.arange(64))
 
 
+class Endless(Sampler[int]):
+    def __iter__(self) -> Any:
+        while True:
+            yield 1
+
+
+class Bucketed(Sampler[int]):
+    """Draws by numpy and by Python, and wants to know its epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return 64
+
+    def __iter__(self) -> Any:
+        rows = np.random.permutation(64).tolist()
+        random.shuffle(rows)
+        return iter([row + 100 * self.epoch for row in rows])
+
+
+def dealt(size: int, given: Any, batch: int = 4, accumulate: int = 1) -> list[Any]:
+    """Of every worker, whose global generators stand elsewhere."""
+    made = []
+    for rank in range(size):
+        torch.manual_seed(rank)
+        made.append(shard(given, batch, 7, True, worker(rank, size), accumulate))
+    return made
+
+
+KINDS = {
+    "weighted": lambda: WeightedRandomSampler([0.0] * 60 + [1.0] * 4, 40),
+    "subset": lambda: SubsetRandomSampler(range(30, 60)),
+    "bucketed": Bucketed,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_samplers_order_is_dealt(kind: str, size: int) -> None:
+    """Each item goes to one worker; passes differ, come again, and leave the global generators alone."""
+    given = KINDS[kind]()
+    every = dealt(size, given)
+    before = random.getstate(), np.random.get_state()[2], torch.get_rng_state()
+    epochs = [[list(sampler) for sampler in every] for _ in range(2)]
+    assert before[:2] == (random.getstate(), np.random.get_state()[2])
+    assert torch.equal(before[2], torch.get_rng_state())
+    assert epochs[0] != epochs[1]
+    assert [[list(sampler) for sampler in dealt(size, given)]] == epochs[:1]
+    for own in epochs[0]:
+        assert [len(batch) for batch in own] == [len(batch) for batch in epochs[0][0]]
+        assert len(own) == len(every[0])
+    rows = [row for own in epochs[0] for batch in own for row in batch]
+    assert len(rows) == len(given) // size * size
+    if kind == "weighted":
+        assert set(rows) <= set(range(60, 64))
+    else:
+        assert len(set(rows)) == len(rows)
+        assert set(rows) <= set(range(30, 60) if kind == "subset" else range(64))
+    if kind == "bucketed":
+        assert min(row for own in epochs[1] for batch in own for row in batch) >= 100
+
+
+def test_batches_of_a_batch_sampler_stay_whole() -> None:
+    given = BatchSampler(SequentialSampler(range(22)), 4, False)
+    one, other = dealt(2, given, batch=1)
+    assert list(one) == [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
+    assert list(other) == [[4, 5, 6, 7], [12, 13, 14, 15], [20, 21]]
+    assert len(one) == 3
+    loader = DataLoader(DATA, batch_sampler=parallel(mlp()).shard(given))
+    assert [len(batch) for (batch,) in loader] == [4, 4, 4, 4, 4, 2]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_dealt_order_goes_on_where_it_stood(accumulate: int) -> None:
+    given = RandomSampler(DATA)
+    (whole,) = dealt(1, given, accumulate=accumulate)
+    wanted = list(whole)
+    (one,) = dealt(1, given, accumulate=accumulate)
+    seen = []
+    for number, batch in enumerate(one, 1):
+        seen.append(batch)
+        one.worker.clock += number % accumulate == 0
+        if number == 6:
+            break
+    (other,) = dealt(1, given, accumulate=accumulate)
+    other.load_state_dict(one.state_dict())
+    assert [*seen, *other] == wanted
+    own = RandomSampler(DATA, generator=torch.Generator().manual_seed(1))
+    (one,), (other,) = dealt(1, own), dealt(1, own)
+    for _ in zip(one, range(2), strict=False):
+        one.worker.clock += 1
+    other.load_state_dict(one.state_dict())
+    with pytest.raises(CheckpointError, match="draws another order than in the run that was saved"):
+        next(iter(other))
+
+
+def test_workers_that_draw_other_orders_learn_it() -> None:
+    """Generators of a sampler's own that are not alike would give rows to both workers, or to none."""
+
+    def run(on: Any) -> None:
+        net = mlp()
+        optimizer = loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), ls.LocalSGD(4), on)
+        own = RandomSampler(DATA, generator=torch.Generator().manual_seed(on.rank))
+        with optimizer:
+            sampler = optimizer.shard(own, 16)
+            if on.rank:
+                next(iter(sampler))  # a look is none
+            optimizer.once(int)
+            for _ in sampler:
+                step(net, optimizer)
+            with pytest.raises(
+                Mismatch, match="worker 1 has the order of sampler 0 .*, worker 0 has the order of"
+            ):
+                optimizer.once(int)
+
+    together(2, run)
+
+
+def test_the_length_of_a_stream_is_known_if_it_is() -> None:
+    class Counted(Stream):
+        epochs: ClassVar[list[int]] = []
+
+        def __len__(self) -> int:
+            return 23
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epochs.append(epoch)
+
+    items = shard(Counted(), 1, 0, True, worker(0, 2), 1)
+    loader = DataLoader(items, batch_size=5)
+    assert len(loader) == 3 == len(list(loader))
+    items.set_epoch(4)
+    assert Counted.epochs == [4]
+    with pytest.raises(TypeError, match="has no len"):
+        len(DataLoader(shard(Stream(), 1, 0, True, worker(0, 2), 1)))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (DataLoader(DATA), r"got a DataLoader: give it its \.dataset"),
-        (RandomSampler(DATA), "got a RandomSampler: give it what it draws from"),
-        (BatchSampler(RandomSampler(DATA), 4, False), "got a BatchSampler"),
+        (DataLoader(DATA), r"got a DataLoader: give it its \.dataset or its \.sampler"),
+        (
+            DistributedSampler(DATA, 2, 0),
+            "got a DistributedSampler, which divides rows itself: give it the data set",
+        ),
+        (BatchSampler(RandomSampler(DATA), 4, False), "a BatchSampler makes batches itself: leave out batch_size"),
+        (Endless(), r"deals the whole order of a sampler: Endless has no len\(\)"),
         (iter(DATA), "takes a data set with len"),
     ],
-    ids=["loader", "sampler", "batches", "iterator"],
+    ids=["loader", "distributed", "batches", "endless", "iterator"],
 )
 def test_what_shard_refuses(given: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):

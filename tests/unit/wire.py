@@ -109,6 +109,9 @@ class MemoryWire(Wire):
                     self.net.finished[source].append(sent.done)
                 done()
 
+    def rest(self, seconds: float) -> None:
+        self.net.clock.sleep(seconds)
+
     @property
     def parts(self) -> int:
         return self.count

@@ -180,6 +180,8 @@ def train(
 @cli.command(context_settings={"allow_interspersed_args": False})
 @click.option("-n", "ranks", type=at_least_one, required=True, metavar="N", help="How many ranks.")
 @click.option("--hosts", metavar="LIST", help="Where, and how many on each, as in 'one:4,two:4'; here by default.")
+@click.option("--wire", type=click.Choice(["mpi", "zmq"]), default="mpi", show_default=True,
+              help="What joins the ranks; zmq needs no MPI.")  # fmt: skip
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), default=math.inf, metavar="S",
               help="End the job after that many seconds, with exit code 124.")  # fmt: skip
 @click.option("--linger", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
@@ -191,24 +193,28 @@ def train(
 def run(
     ranks: int,
     hosts: str | None,
+    wire: str,
     deadline: float,
     linger: float,
     tag: bool,
     module: str | None,
     program: tuple[str, ...],
 ) -> int:
-    """Run a Python script on N ranks, joined by MPI.
+    """Run a Python script on N ranks, joined by MPI or by ZeroMQ.
 
-    Finds the MPI of this environment, else the one on the PATH. Ctrl-C and SIGTERM reach the ranks once, so that
-    they finish and save; a second one ends them. The exit code is 0 if every rank's was.
+    Finds the MPI of this environment, else the one on the PATH; with --wire zmq it starts the ranks itself. Ctrl-C
+    and SIGTERM reach the ranks once, so that they finish and save; a second one ends them. The exit code is 0 if
+    every rank's was.
     """
     if module is None and not program:
         raise click.UsageError("what is to run? Give a SCRIPT, or -m MODULE")
     if module is None:
         check_script(program)
+    if wire == "zmq" and hosts is not None:
+        raise click.UsageError("--hosts goes with --wire mpi; ranks on other machines join if srun starts them")
     python = [sys.executable, *(["-m", module] if module else []), *program]
     try:
-        return launch.launch(python, ranks, hosts, tag, launch.Limits(deadline, linger))
+        return launch.launch(python, ranks, hosts, tag, launch.Limits(deadline, linger), wire)
     except launch.NoMpi as error:
         raise click.UsageError(str(error)) from error
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from typing import Any
 
 
 class LoosestepError(Exception):
     """The root of every error that is not plain bad input (which is ValueError or TypeError)."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors be pickled as they are; by default Python would call `__init__` with their text."""
+        return restored, (type(self), self.args, self.__dict__)
+
+
+def restored(kind: type[LoosestepError], args: tuple[Any, ...], state: dict[str, Any]) -> LoosestepError:
+    """Return the error that was pickled."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class WorkerFailed(LoosestepError):

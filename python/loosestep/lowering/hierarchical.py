@@ -39,6 +39,11 @@ def split(counts: Sequence[int], size: int) -> Hosts:
     return tuple(tuple(range(low, high)) for low, high in pairwise(edges))
 
 
+def place(counts: Sequence[int], size: int, rank: int) -> int:
+    """Return the place of a rank among those of its host."""
+    return next(group.index(rank) for group in split(counts, size) if rank in group)
+
+
 def checked(hosts: Sequence[int]) -> tuple[int, ...]:
     """Return the number of workers of every host; refuse anything but whole numbers of at least 1."""
     if isinstance(hosts, str) or not hasattr(hosts, "__len__") or not len(hosts):

@@ -48,8 +48,11 @@ class Local(Compute):
     """Make that many local steps: `Gradient`, `Update`, repeated. A worker without data makes none.
 
     Of a synchronous strategy: then `idle` steps of the clock in which this worker makes none, while others do.
+    A run can be saved and resumed inside the first `Local` of a round, and inside a later one that says so by
+    `after`: a round that begins with the state as it is here would first yield these steps and `after` more.
     """
 
     steps: int
     proximal: Proximal | None = None
     idle: int = 0
+    after: int | None = None

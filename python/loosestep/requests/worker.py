@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 ONE = np.ones(1)
+LEFT = "the end of its loop,"
+"""What `Worker.calling` is when a loop of the user's has ended."""
 
 
 class Worker:
@@ -56,6 +58,7 @@ class Worker:
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
+        self.calling: str | None = None  # what a loop of the user's has called, "" for step(); None in `run`
         self._share = share
         self.free: dict[object, list[list[Buffer]]] = defaultdict(list)  # receive buffers that no collective uses
         self._scratch: dict[object, Buffer] = {}
@@ -94,6 +97,19 @@ class Worker:
         Raises TypeError where a torch optimizer has none.
         """
         return float(self.rate_at(self.clock))
+
+    @property
+    def place(self) -> str:
+        """What the user's loop has called, for people; "" in `run`."""
+        if self.calling is None:
+            return ""
+        return f"{self.calling} after step {self.clock}" if self.calling else f"step() {self.clock}"
+
+    def whereabouts(self) -> str:
+        """Return where the user's loop is, as the end of a sentence about this worker; "" in `run`."""
+        if self.calling == LEFT:
+            return f"has left the loop, after step {self.clock}"
+        return self.place and f"is in {self.place}"
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Record that parameters and gradient consist of tensors of these shapes, one after the other."""

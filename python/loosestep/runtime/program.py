@@ -64,12 +64,19 @@ class Program:
     Workers meet at synchronization points: every `checkpoint_every` steps, at evaluations of a collective
     consensus, on request, and at the end. They are possible between rounds and inside a round's first `Local`,
     where nothing else of the round has happened.
+
+    progress: steps of the round's first `Local` that are done; 0 between rounds.
+    resumed: the next round is one that had begun before a checkpoint.
+    made: how many steps a round that is resumed here has made of the `Local` with which it begins; None where none
+        can be resumed.
     """
 
     def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
         self.plan, self.worker, self.model = plan, worker, model
         self.states = [strategy.init(worker) for strategy, _ in plan.strategy.stages]
-        self.progress = 0  # steps of the round's first Local that are done; 0 between rounds
+        self.progress = 0
+        self.resumed = False
+        self.made: int | None = 0
         self.last_sync_step = 0  # the step of the last synchronization point
         self.last_eval_step = 0  # the step of the last evaluation without one
         self.next_step = 0  # the step that it may have begun
@@ -124,7 +131,7 @@ class Program:
 
     def roll_call(self) -> Generator[Request, None, bool]:
         """Return whether there is another round: workers that stay go on while any worker has data for it."""
-        if self.progress:  # resumed inside a round, which all workers finish
+        if self.progress or self.resumed:  # inside a round, which all workers finish
             return True
         if self.plan.steps is not None and self.worker.clock >= self.plan.steps:
             self.ended = True
@@ -140,10 +147,10 @@ class Program:
 
     def round(self) -> Iterator[Request]:
         """Perform one round of the strategy, with `Local` unrolled."""
-        if not self.progress:
+        if not (self.progress or self.resumed):
             self.worker.round += 1
             self.worker.samples = 0
-        self.worker.inside = True
+        self.worker.inside, self.resumed, self.made = True, False, self.progress
         first, part = True, self.part
         for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
@@ -152,6 +159,7 @@ class Program:
                     return
             else:
                 yield self.track(request) if type(request) in (Start, Wait) else request
+                self.made = None
             first = False
         self.progress, self.worker.inside = 0, False
         if self.eval_period:
@@ -170,8 +178,10 @@ class Program:
         worker, plan, part = self.worker, self.plan, self.part
         update = UPDATE if request.proximal is None else Update(request.proximal, local=True)
         done, steps = self.progress if first else 0, request.steps + request.idle
+        before = 0 if first else request.after
         last = steps if plan.steps is None else min(steps, done + plan.steps - worker.clock)
         for step in range(done + 1, last + 1):
+            self.made = None if before is None else before + step - 1
             if step <= request.steps and not self.model.feed.ended():
                 yield GRADIENT
                 yield update
@@ -179,6 +189,7 @@ class Program:
                 worker.clock += 1
             else:
                 return
+            self.made = None if before is None else before + step
             if first and step < last:
                 yield from self.between(step)
                 if self.stopped or self.part != part:
@@ -246,7 +257,7 @@ class Program:
             self.enter(self.part + 1)
             self.state = self.states[self.part] = yield from stage_switch.begin(self.strategy, worker, self.state)
             worker.clock = self.last_eval_step = self.last_sync_step
-            self.progress, worker.inside, worker.fractions = 0, False, None
+            self.progress, self.resumed, worker.inside, worker.fractions = 0, False, False, None
             worker.unmetered = True
             yield AllReduce(self._board, op="max")  # shared variables are set before any worker goes on
             worker.unmetered = False

@@ -36,9 +36,9 @@ from loosestep.runtime.shared_buffers import Common
 from loosestep.runtime.signals import interruptible
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Task, Transport
+from loosestep.transports.launched import joined
 from loosestep.transports.matching import check_facts, stable_repr
 from loosestep.transports.metered import Metered
-from loosestep.transports.processes.launchers import check_alone
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def run(
         weight averages.
     optimizer: the local optimizer, SGD(0.1) by default.
     steps: local gradient steps of each worker (None: until the batches end).
-    on: the transport, Serial() by default. A process that a launcher (mpiexec, torchrun, srun) started as one of
-        several is refused where it would train alone; on=Serial() allows it.
+    on: the transport; by default what joins the processes that a launcher started (MPI() under mpiexec, ZMQ()
+        under torchrun and srun), Serial() where it started one. A process that was started as one of several and
+        cannot join them is refused; on=Serial() lets it train alone.
     seed: for whatever is random in the run: simulated durations and delays, a strategy's noise. The order of data
         is up to `batches`.
     evaluate: consensus parameters -> {name: number} (or one number), called every `every` steps and at the
@@ -119,9 +120,8 @@ def run(
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
-    if on is None:
-        check_alone("run() is on=Serial() where on= is left out (say on=loosestep.MPI() to join)")
-    made = Run(strategy, check_start(x0), optimizer or SGD(), on or Serial(), seed, checkpoint, resume)
+    on = on or joined() or Serial()
+    made = Run(strategy, check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
     made.evaluate, made.callback, made.stop = evaluate, callback, stop
     made.scale_rate, made.shapes, made.keep = scale_rate, check_shapes(shapes, x0), keep
     return made.carry_out(gradient, batches, lengths)

@@ -14,14 +14,14 @@ import numpy as np
 from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.foundation.buffers import here, is_on_device
-from loosestep.foundation.errors import Diverged
+from loosestep.foundation.errors import Diverged, Mismatch
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import RollCall
 from loosestep.lowering.staging import Staging
 from loosestep.requests import AllReduce, Communication, Gradient, Ready, Start, Update
-from loosestep.requests.worker import Worker
+from loosestep.requests.worker import LEFT, Worker
 from loosestep.runtime.plan import Plan
-from loosestep.runtime.program import CONSENSUS, GRADIENT, PARAMETERS, Program, StepModel
+from loosestep.runtime.program import CONSENSUS, PARAMETERS, Program, StepModel
 from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport, failure
 from loosestep.transports.matching import check_facts
@@ -67,11 +67,12 @@ class Connection:
         self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
         self.worker = Worker(rank, metered.size, params, self.share)
-        self.worker.seed = seed
+        self.worker.seed, self.worker.calling = seed, ""
         self.meter = self.session.meters[rank]
         on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
         self.endpoint = self.session.join(self.worker)
+        self.explain: Callable[[Mismatch], Mismatch] = lambda error: error  # in words of the loop's calls
         self.handlers: dict[type[Request], Callable[..., object]] = dict(self.endpoint.handlers)
 
     def share(self, name: str, like: Buffer) -> Shared:
@@ -107,6 +108,8 @@ class Connection:
             for request in self.lower(requests):
                 self.endpoint.doing = request
                 self.handlers[type(request)](request)
+        except Mismatch as error:
+            raise self.explain(error) from error.__cause__
         finally:
             self.worker.unmetered = before
 
@@ -141,7 +144,7 @@ class Loop:
     def restart(self) -> None:
         """Begin where the program's position says."""
         self.begun = False
-        self.round, self.done, self.local = self.worker.round, self.program.progress, True
+        self.round = self.worker.round  # that of the last request
         script = self.program.script()
         self.requests = self.connection.lower(self.with_more(script) if self.after_round else script)
         self.pending = next(self.requests, None)
@@ -162,20 +165,14 @@ class Loop:
     # --- performing requests -----------------------------------------------------------------------------
 
     def perform(self) -> None:
-        """Perform the pending request.
-
-        Count the round's local steps, and note whether it had only local steps: checkpoints need both.
-        """
+        """Perform the pending request."""
         request: Any = self.pending
-        kind = type(request)
-        if self.worker.round != self.round:
-            self.round, self.done, self.local = self.worker.round, 0, True
-        if kind is Update and request.local:
-            self.done += 1
-        elif request is not GRADIENT and kind is not RollCall:
-            self.local = False
+        self.round = self.worker.round
         self.endpoint.doing = request
-        self.handlers[kind](request)
+        try:
+            self.handlers[type(request)](request)
+        except Mismatch as error:
+            raise self.connection.explain(error) from error.__cause__
 
     def call_roll(self, request: RollCall) -> None:
         """Ask the others whether there is data for a round; a worker that need not stay does not wait for them."""
@@ -280,27 +277,31 @@ class Loop:
         raise Diverged(0, worker.clock, what=CONSENSUS)
 
     def position(self) -> dict[str, int]:
-        """Return where a run can begin again: between rounds, or after some local steps that open a round."""
+        """Return where a run can begin again: between rounds, or inside one."""
         self.between_steps("state_dict()")
-        worker, begun = self.worker, type(self.pending) is not RollCall and self.pending is not None
+        worker, made = self.worker, self.program.made
+        begun = type(self.pending) is not RollCall and self.pending is not None
         fresh = worker.round != self.round  # nothing of its round was performed
-        if begun and not fresh and not self.local:
+        if begun and not fresh and made is None:
             raise RuntimeError(
-                f"worker {worker.rank} is inside round {worker.round}, after its communication: "
-                "call state_dict() where a round begins"
+                f"worker {worker.rank} is inside round {worker.round}, where {self.program.strategy} cannot go on "
+                "from its state: call state_dict() after another step"
             )
+        inside = begun and not fresh
         return {
             "clock": worker.clock,
             "updates": self.model.updates,
             "samples": worker.samples,
             "part": self.program.part,
             "round": worker.round - (begun and fresh),
-            "progress": self.done if begun and not fresh else 0,
+            "progress": (made or 0) if inside else 0,
+            "inside": inside,
         }
 
     def go_to(self, position: dict[str, int]) -> None:
         """Begin again at a position; the state of its part of a schedule is already there."""
         self.program.progress = position["progress"]
+        self.program.resumed = bool(position.get("inside", position["progress"]))
         self.program.in_flight.clear()
         self.model.updates = position["updates"]
         for name in ("clock", "samples", "round"):
@@ -325,6 +326,7 @@ class Loop:
             return
         try:
             if error is None:
+                self.worker.calling = LEFT
                 self.finalize()
                 self.connection.run_unmetered(last)
         except BaseException as failed:

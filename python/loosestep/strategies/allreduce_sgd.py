@@ -39,6 +39,7 @@ class AllReduceSGD(Strategy):
 
     identity_at_one: ClassVar[bool] = True
     replicas_agree: ClassVar[bool] = True
+    all_alike: ClassVar[bool] = True
     bucket_bytes: int = 25 << 20
     first_bytes: int = 1 << 20
 

@@ -94,6 +94,8 @@ class Strategy(Value):
     identity_at_one: with one worker it is the plain local optimizer, bit for bit.
     needs: what else a training loop must give: a set of `Need`.
     replicas_agree: when a round ends all replicas are the same.
+    all_alike: after every step all replicas are the same, and the buffers of their local optimizers: one worker's
+        state is that of all.
     consensus_is: 'collective' if all workers take part in `consensus`, 'one-sided' if one can do it alone.
     consensus_in: the part of a checkpoint whose mean over workers is the consensus, a buffer, or a State (its
         buffers in order). With another number of workers all begin there, with the state that `init` makes. The
@@ -105,6 +107,7 @@ class Strategy(Value):
     identity_at_one: ClassVar[bool] = False
     needs: ClassVar[frozenset[Need]] = frozenset()
     replicas_agree: ClassVar[bool] = False
+    all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"
 

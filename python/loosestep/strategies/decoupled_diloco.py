@@ -150,6 +150,7 @@ class DecoupledDiLoCo(Strategy):
             since=[[0, 0] for _ in parts],  # samples and looks when it was taken
             samples=0,
             looks=0,
+            made=0,  # steps of this round
             ended=False,  # what the others know of this learner's data
         )
 
@@ -171,10 +172,12 @@ class DecoupledDiLoCo(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield from self.tell(worker, state, ended=False)
-        for _ in range(self.period):
-            yield Local(1)
+        for made in range(state.made, self.period):
+            yield Local(1, after=0)
             state.looks += 1
             yield from self.look(worker, state)
+            state.made = made + 1
+        state.made = 0
         p = (worker.round - 1) % self.fragments
         if state.samples + worker.samples > state.since[p][0]:
             yield from self.leave(worker, state, p)

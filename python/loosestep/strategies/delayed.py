@@ -72,7 +72,7 @@ class LateStrategy(Strategy):
         if early:
             yield Local(early)
             yield from self.arrive(worker, state)
-        yield Local(self.period - early)
+        yield Local(self.period - early, after=early)  # a round without anything in flight makes all steps at once
 
     def arrive(self, worker: Worker, state: State) -> Iterator[Request]:
         """Wait for the communication in flight, and merge it."""

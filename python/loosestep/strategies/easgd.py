@@ -74,12 +74,18 @@ class EASGD(Strategy):
         return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
-        return State(center=worker.shared("center", like=worker.params))
+        state = State(center=worker.shared("center", like=worker.params))
+        if self.order == "published":
+            state.met = False  # in this round
+        return state
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         if self.order == "published":
-            yield from self.step_and_exchange(worker, state)
-            yield Local(self.period - 1)
+            if not state.met:
+                yield from self.step_and_exchange(worker, state)
+            state.met = True
+            yield Local(self.period - 1, after=0)
+            state.met = False
         else:
             yield Local(self.period)
             yield Elastic(worker.params, state.center, self.rate(worker.size))

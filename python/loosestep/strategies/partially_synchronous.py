@@ -50,22 +50,22 @@ class PartiallySynchronous(Strategy):
         return Cost(self.period * d, self.period + (n - 1).bit_length())
 
     def init(self, worker: Worker) -> State:
-        return State(center=worker.shared("center", like=worker.params), pulled=worker.copy_of_params())
+        center = worker.shared("center", like=worker.params)
+        return State(center=center, pulled=worker.copy_of_params(), first=None, made=0)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield from self.push(worker, state)
-        first = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside, on every transport
-        yield Start(first)
-        for _ in range(self.period - 1):
+        """Yield the steps of a round that are left: `state` says how many were made, and holds the barrier."""
+        for step in range(state.made, self.period):
+            yield Local(1, after=0)
+            yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
+            if not step:
+                state.first = Barrier(tuple(range(worker.size)))  # of a group: it goes on beside everywhere
+                yield Start(state.first)
+            if step == self.period - 1:
+                yield Wait(state.first)
+                state.first = None
             yield from pull(worker, state, state.center)
-            yield from self.push(worker, state)
-        yield Wait(first)
-        yield from pull(worker, state, state.center)
-
-    def push(self, worker: Worker, state: State) -> Iterator[Request]:
-        """Make a local step and push it to the center."""
-        yield Local(1)
-        yield Push("axpy", (state.center,), (steps_taken(worker, state),), (1.0,), arrived=True)
+            state.made = (step + 1) % self.period
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """Fetch the center."""

@@ -75,14 +75,20 @@ class SyncEASGD(Strategy):
         return cost_of_mean(n, d)
 
     def init(self, worker: Worker) -> State:
-        return State(center=worker.copy_of_params())
+        state = State(center=worker.copy_of_params())
+        if self.order == "published":
+            state.met = False  # in this round
+        return state
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         if self.order == "published":
-            yield Gradient()
-            yield from self.exchange(worker, state)
-            yield Update()
-            yield Local(self.period - 1)
+            if not state.met:
+                yield Gradient()
+                yield from self.exchange(worker, state)
+                yield Update()
+            state.met = True
+            yield Local(self.period - 1, after=0)
+            state.met = False
         else:
             yield Local(self.period)
             yield from self.exchange(worker, state)

@@ -3,6 +3,8 @@
 from loosestep.torch.group import ParallelGroup
 from loosestep.torch.module import Model
 from loosestep.torch.optimizer import Parallel
+from loosestep.torch.saving.several import restore_together, save_together
+from loosestep.torch.world import world
 from loosestep.torch.wrap import parallel
 
-__all__ = ["Model", "Parallel", "ParallelGroup", "parallel"]
+__all__ = ["Model", "Parallel", "ParallelGroup", "parallel", "restore_together", "save_together", "world"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint.folder import KEEP
+from loosestep.torch.agreement.together import Together
 from loosestep.torch.exit_handler import is_success
+from loosestep.torch.saving.several import restore_together, save_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
     from loosestep.torch.optimizer import Parallel
 
-Answer = TypeVar("Answer")
 
-
-class ParallelGroup:
+class ParallelGroup(Together):
     """Several optimizers whose run is one: `parallel` makes it where it is given a list of them.
 
     `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
-    steps when you say so, in rounds of its own. Consensus, checkpoints and the end are those of all together.
+    steps when you say so, in rounds of its own. Consensus, checkpoints and the end are those of all together;
+    `mean`, `gather`, `agree`, `barrier`, `once`, `stop` and `stopping` are as of one, at the first one's steps.
 
     An optimizer trains the parameters that it holds. A parameter belongs to one optimizer, in whatever models it
     is, so models may share parts. Use `with` where workers have unequal data: only then all end at once.
@@ -55,7 +54,10 @@ class ParallelGroup:
 
     def __init__(self, models: Sequence[nn.Module], optimizers: Sequence[Parallel]) -> None:
         self.models, self.optimizers = list(models), tuple(optimizers)
-        self.rank, self.size = self.optimizers[0].rank, self.optimizers[0].size
+        first = self.optimizers[0]
+        self.rank, self.size, self.loop = first.rank, first.size, first.loop
+        self.agreement, self.stop_at = first.agreement, first.stop_at
+        self.layouts = [optimizer.layout for optimizer in self.optimizers]
 
     def __iter__(self) -> Iterator[Parallel]:
         return iter(self.optimizers)
@@ -91,36 +93,15 @@ class ParallelGroup:
                 stack.enter_context(optimizer.consensus(batches if recomputes else None))
             yield self.models[0] if len(self.models) == 1 else self.models
 
-    def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
-        """Return `action(*arguments)` of rank 0, called while models hold the consensus; None on other ranks."""
-        if self.rank != 0 and self.optimizers[0].loop.program.one_sided():
-            return None
-        with self.consensus():
-            return action(*arguments) if self.rank == 0 else None
+    def save(
+        self, folder: str | PathLike[str], note: Any = None, keep: int = KEEP, *, also: Sequence[Any] = ()
+    ) -> None:
+        """Write one checkpoint of all, which `restore` goes on from: see `Parallel.save`."""
+        save_together(folder, self.optimizers, note, keep, also=also)
 
-    def save(self, folder: str | PathLike[str], note: Any = None, keep: int = KEEP) -> None:
-        """Write a checkpoint of all, which `restore` goes on from: see `Parallel.save`.
-
-        Each optimizer's is in a folder of its own there. They count together: `restore` refuses those of one save
-        beside those of another, which a job leaves that dies between the first manifest and the last.
-        """
-        clocks = [optimizer.worker.clock for optimizer in self.optimizers]
-        for number, optimizer in enumerate(self.optimizers):
-            optimizer.save(Path(folder) / str(number), {"steps": clocks, "note": note}, keep)
-
-    def restore(self, folder: str | PathLike[str]) -> Any:
-        """Go on from the newest checkpoint in the folder, and return its note; None where there is none."""
-        found = [optimizer.restore(Path(folder) / str(number)) for number, optimizer in enumerate(self.optimizers)]
-        if all(each is None for each in found):
-            return None
-        for number, each in enumerate(found):
-            if each is None or each["steps"] != found[0]["steps"]:
-                raise CheckpointError(
-                    f"{folder} holds optimizer 0 and optimizer {number} of different saves (steps "
-                    f"{found[0] and found[0]['steps']} and {each and each['steps']}): the job ended between "
-                    "the two; take away the newer checkpoint of the one that is ahead, and restore again"
-                )
-        return found[0]["note"]
+    def restore(self, folder: str | PathLike[str], *, also: Sequence[Any] = ()) -> Any:
+        """Go on from the newest whole checkpoint in the folder: see `Parallel.restore`."""
+        return restore_together(folder, self.optimizers, also=also)
 
     def __enter__(self) -> ParallelGroup:
         return self
@@ -135,6 +116,7 @@ class ParallelGroup:
 
         All end at once, for another worker may still be in its loop, and wait for this one in any of them.
         """
+        self.stop_at.close()  # handlers of signals are set by the main thread alone
         with ThreadPoolExecutor(len(self.optimizers)) as threads:
             closing = [threads.submit(optimizer.close, error) for optimizer in self.optimizers]
         for each in closing:

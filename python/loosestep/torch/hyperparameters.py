@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import numpy as np
 import torch
 
-from loosestep.requests import AllReduce
-from loosestep.torch.agreement import maximum
 from loosestep.transports.matching import check_facts, stable_repr
 
 if TYPE_CHECKING:
-    from loosestep.runtime.user_loop import Connection
+    from loosestep.torch.agreement.meeting import Agreement
+    from loosestep.torch.data.dealt import Dealt
     from loosestep.torch.flat import Layout
 
 NO_OPTIONS = ("params", "param_names")  # of what a group holds
@@ -52,20 +50,18 @@ def groups(inner: torch.optim.Optimizer, layout: Layout) -> dict[str, str]:
 class Hyperparameters:
     """Checks whether workers' options have drifted apart since they began alike."""
 
-    def __init__(self, connection: Connection, inner: torch.optim.Optimizer) -> None:
-        self.connection, self.inner = connection, inner
+    def __init__(self, agreement: Agreement, inner: torch.optim.Optimizer) -> None:
+        self.agreement, self.inner = agreement, inner
+        self.orders: list[Dealt] = []  # of samplers, which must be alike too
         self.mine = options(inner)  # when this worker came to compare them
-        self.of_all = connection.session.all_gather_object("options", lambda: self.mine)
+        self.of_all = agreement.loop.connection.session.all_gather_object("options", lambda: self.mine)
 
     def check(self, what: str) -> None:
         """Raise Mismatch, with the first difference, on all workers; all call it at one step, in `what`."""
-        if self.connection.worker.size == 1:
-            return
         self.mine = options(self.inner)
-        mark = float(crc32(repr(self.mine).encode()))
-        board = np.array([mark, -mark])
-        maximum(self.connection, what, board)
-        if board[0] != -board[1]:
+        for number, each in enumerate(self.orders if self.agreement.loop.program.stays else ()):
+            self.mine[f"the order of sampler {number}"] = f"{each.in_use:08x}"
+        if not self.agreement.meet(what, repr(self.mine)):
             found = self.of_all()
-            self.connection.run_unmetered([AllReduce(board, op="max")])  # wait until all have read
+            self.agreement.meet(what)  # all have read them
             check_facts(found)

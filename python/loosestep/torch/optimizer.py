@@ -6,21 +6,21 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from loosestep.foundation.buffers import is_on_device
 from loosestep.optimizers.schedules import SCALINGS
-from loosestep.requests import AllReduce
-from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
-from loosestep.torch import samplers
+from loosestep.torch.agreement.meeting import Agreement
+from loosestep.torch.agreement.stopping import Stopping
+from loosestep.torch.agreement.together import Together
 from loosestep.torch.buffers.statistics import Statistics, broadcast
 from loosestep.torch.buffers.sync_batch_norm import SynchronizedNorms, Workers
-from loosestep.torch.checkpoint import Checkpoints
+from loosestep.torch.data import samplers
+from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
 from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
@@ -28,14 +28,18 @@ from loosestep.torch.gradients.averages import Averages
 from loosestep.torch.gradients.step_model import Moments, TorchModel
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
-from loosestep.torch.run_state import own_part, restored, saved
+from loosestep.torch.saving.checkpoint import Checkpoints
+from loosestep.torch.saving.member import Member
+from loosestep.torch.saving.methods import Saving
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
 from loosestep.torch.tracked_parameters import TrackedParameters
 from loosestep.transports.matching import build
+from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from loosestep.torch.setup import RunOptions
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(torch.optim.Optimizer):
+class Parallel(Together, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -76,8 +80,10 @@ class Parallel(torch.optim.Optimizer):
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.dropped = False  # the gradient at hand was taken before this worker rested
+        self.layouts = [self.layout]
         self._begin(model, run)
-        self.checkpoints = Checkpoints(model, self.tracked, inner, self.loop, self.model)
+        self.member = Member(model, self.tracked, inner, self.agreement, self.model)
+        self.checkpoints = Checkpoints([self.member])
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._alias_inner()
@@ -90,9 +96,10 @@ class Parallel(torch.optim.Optimizer):
         if self.size > 1:
             self.hooks.add(SynchronizedNorms(statistics.synchronized, Workers(self.connection, self.layout)))
         self._built = True
-        self.exit_handler: ExitHandler | None = None  # one worker alone need not tell others that it ends
-        if self.size > 1:
+        self.exit_handler: ExitHandler | None = None  # Serial() has nobody to tell that it ends, and no thread
+        if self.size > 1 or type(on) is not Serial:
             self.exit_handler = ExitHandler(self._at_exit)
+        if self.size > 1:
             print_banner(run, on, inner, self.worker, self.shared_state)
 
     def _begin(self, model: nn.Module, run: RunOptions) -> None:
@@ -108,28 +115,21 @@ class Parallel(torch.optim.Optimizer):
                 self.shared_state = SharedState(self.inner, self.layout, sparse_of(model))
             told = facts(run, self.inner, self.layout, self.shared_state)
             told |= self.statistics.facts(self.layout)
-            self.hyperparameters = Hyperparameters(self.connection, self.inner)
             self.connection.agree(told | (build(strategy) if self.size > 1 else {}))
             with self.layout.flat():
                 self.connection.run_unmetered(broadcast(self.layout, model))
             if self.shared_state:
-                self._share(self.shared_state)
+                self.shared_state.share_all(self.connection)
             self.worker.moments = Moments(self.layout, self.inner)
             more = self.statistics.after_round(self.worker, self.model.feed)
             self.loop = Loop(strategy, self.connection, self.model, run.steps_per_epoch, more)
+            self.agreement, self.stop_at = Agreement(self.loop), Stopping(self.loop)
+            self.hyperparameters = Hyperparameters(self.agreement, self.inner)
             self.model.synchronous = lambda: self.loop.program.strategy.synchronous
-            self.averages = Averages(self.loop, self.model)
+            self.averages = Averages(self.loop, self.model, self.agreement)
         except BaseException as error:
             self.connection.session.leave(error)
             raise
-
-    def _share(self, state: SharedState) -> None:
-        """Move parameters and the optimizer's state to memory that all workers map."""
-        session = self.connection.session
-        self.layout.move(session.in_common("params", self.layout.params))
-        self.worker.params, self.layout.shared = self.layout.params, True
-        state.share(session)
-        self.connection.run_unmetered([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
@@ -240,6 +240,13 @@ class Parallel(torch.optim.Optimizer):
         else:
             self.averages.complete(late=True)
 
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Let backward passes inside the block not be the last of their step, as DDP's no_sync() does.
+
+        The next pass after it is the last one, whatever `accumulate` is.
+        """
+        return self.averages.no_sync()
+
     def ready(self) -> None:
         """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
 
@@ -271,51 +278,6 @@ class Parallel(torch.optim.Optimizer):
         self.synchronize()
         return True
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner optimizer's state, and this worker's: strategy, counters, on rank 0 shared variables.
-
-        Parameters and buffers are in the model's own state_dict. Every rank saves its own; one that gets another's
-        is refused. Raises RuntimeError inside a step, and inside a round that has already communicated.
-        """
-        self._require_own("state_dict()", over=True)
-        with self.layout.flat():
-            return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers."""
-        self._require_own("load_state_dict()")
-        with self.layout.flat():
-            restored(self.loop, own_part(state_dict))
-        self.inner.load_state_dict(state_dict["optimizer"])
-        self.checkpoints.agreement.barrier("load_state_dict()")  # shared variables are set
-
-    def save(self, folder: str | os.PathLike[str], note: Any = None, keep: int = KEEP) -> None:
-        """Write a checkpoint that `restore` goes on from: model, optimizer, strategy, counters, random numbers.
-
-        Every worker calls it, at one step, inside `with optimizer:`. Each writes a file, then rank 0 the manifest,
-        so that a job that dies leaves the last complete one; `keep` of them stay. `restore` returns `note`: what
-        else your loop must know, as JSON, such as {"epoch": 3, "data": sampler.state_dict()}. Raises on all
-        workers, which may go on, and leaves the checkpoint before: CheckpointError if a disk refuses, Diverged if
-        numbers are not finite, TypeError for what cannot be written; ValueError if the folder holds another run's.
-        """
-        self._require_own("save()")
-        self.loop.between_steps("save()")
-        self.hyperparameters.check("save()")
-        with self.layout.flat():
-            self.checkpoints.save(folder, note, keep)
-
-    def restore(self, folder: str | os.PathLike[str]) -> Any:
-        """Go on from the newest whole checkpoint in the folder, and return its note; None where there is none.
-
-        As many workers as wrote it go on bit for bit. With another number all begin at the saved consensus, with
-        the mean of the optimizer's buffers and the note of worker 0, and a line on standard error says so. Raises
-        CheckpointError, on all, where none is whole, another run wrote it, or another job writes there.
-        """
-        self._require_own("restore()")
-        self.loop.between_steps("restore()")
-        with self.layout.flat():
-            return self.checkpoints.restore(folder)
-
     # --- the run -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Parallel:
@@ -336,6 +298,7 @@ class Parallel(torch.optim.Optimizer):
             self.exit_handler.close()
         self.hooks.close()
         self.checkpoints.close()
+        self.stop_at.close()
         self.model.feed.closed = True
         if error is not None:  # it may be the GPU's: nothing more is asked of it
             if isinstance(error, SystemExit) and self.size > 1:
@@ -351,18 +314,6 @@ class Parallel(torch.optim.Optimizer):
         """End the data where the script ends, unless its exit code says that it failed."""
         code = ExitHandler.code
         self.close(None if is_success(code) else SystemExit(code))
-
-    def once(self, action: Callable[..., Answer], *arguments: Any) -> Answer | None:
-        """Return `action(*arguments)` of rank 0, called while the model holds the consensus; None on other ranks.
-
-        It is for what is printed, evaluated or saved once. Where the strategy's consensus is collective, all
-        workers call it at one step. Arguments that look at the model's memory, as `model.state_dict()` does, show
-        the consensus too.
-        """
-        if self.rank != 0 and self.loop.program.one_sided():
-            return None
-        with self.consensus():
-            return action(*arguments) if self.rank == 0 else None
 
     @contextmanager
     def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:
@@ -380,19 +331,29 @@ class Parallel(torch.optim.Optimizer):
         if not self.loop.over:
             self.loop.between_steps("consensus()")
             self.tracked.check()
-            if not self.loop.program.one_sided():
+        with self.agreement.call(self.worker.calling or "consensus()"):
+            if not self.loop.over and not self.loop.program.one_sided():
                 self.hyperparameters.check("consensus()")
-        with self.statistics.consensus(self.loop, self.layout, batches) as model:
-            yield model
+            with self.statistics.consensus(self.loop, self.layout, batches) as model:
+                yield model
 
     def shard(self, data: Any, batch_size: int = 1, *, seed: int = 0, shuffle: bool = True) -> Any:
-        """Return this worker's part of `data`: a batch sampler of a data set or a length, or an IterableDataset.
+        """Return this worker's part of `data`: a batch sampler, or of a stream an IterableDataset.
 
         DataLoader(data, batch_sampler=optimizer.shard(data, batch_size=64))
+        DataLoader(data, batch_sampler=optimizer.shard(WeightedRandomSampler(...), batch_size=64))
+        DataLoader(data, batch_sampler=optimizer.shard(BatchSampler(...)))
         DataLoader(optimizer.shard(stream), batch_size=64)
+
+        data: a data set with len(), a number of rows, a Sampler, whose order is dealt (see `Dealt`), a
+            BatchSampler, whose batches are, or an IterableDataset, of which every worker reads all and keeps its
+            items.
 
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
         if Need.GLOBAL_BATCHES in self.needs:
             return samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
-        return samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        found = samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        if isinstance(found, Dealt):
+            self.hyperparameters.orders.append(found)
+        return found

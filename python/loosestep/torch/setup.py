@@ -16,9 +16,10 @@ from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
+from loosestep.transports.launched import joined
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.mpi import MPI
-from loosestep.transports.processes.launchers import check_alone, remedy, started_by_mpi
+from loosestep.transports.processes.launchers import remedy, started_by_mpi
 from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout
     from loosestep.torch.shared_state import SharedState
-    from loosestep.transports.base import Transport
+    from loosestep.transports.base import ProcessTransport, Transport
 
 
 BY_ITSELF = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
@@ -93,11 +94,13 @@ def facts(
     return found
 
 
-def launched() -> Transport:
-    """Return MPI() where an MPI launcher started this process, else Serial() if it is meant to be alone."""
+def launched() -> ProcessTransport:
+    """Return what joins this process with those started beside it, Serial() if it is meant to be alone."""
+    found = joined()
+    if found is not None:
+        return found
     if started_by_mpi():
         return MPI()
-    check_alone("this process does not belong to an MPI job")
     check_spawned()
     return Serial()
 

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from loosestep.foundation import buffers
 from loosestep.foundation.buffers import is_on_device
+from loosestep.requests import AllReduce
 from loosestep.torch.flat import is_dense, strides
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer
+    from loosestep.runtime.user_loop import Connection
     from loosestep.strategies.base import Strategy
     from loosestep.torch.flat import Layout, Slot
     from loosestep.transports.base import Session
@@ -93,7 +95,7 @@ class SharedState:
     def __init__(self, inner: torch.optim.Optimizer, layout: Layout, sparse: set[nn.Parameter]) -> None:
         if any(group.get("dampening") for group in inner.param_groups):
             raise ValueError("dampening makes the first step unlike all others, and workers share one: say 0")
-        self.inner, self.slots = inner, layout.slots
+        self.inner, self.layout, self.slots = inner, layout, layout.slots
         initial = initial_state(inner, layout, sparse)
         self.entries = [
             Entry(slot, name, as_tensor(value, slot, name))
@@ -112,6 +114,14 @@ class SharedState:
         """Return what every worker must have alike."""
         each = {f"{e.name} {tuple(e.value.shape)} {e.value.dtype}" for e in self.entries}
         return {"optimizer state": f"{len(self.entries)} tensors: {', '.join(sorted(each)) or 'none'}"}
+
+    def share_all(self, connection: Connection) -> None:
+        """Move parameters and state to memory that all workers map."""
+        session, layout = connection.session, self.layout
+        layout.move(session.in_common("params", layout.params))
+        connection.worker.params, layout.shared = layout.params, True
+        self.share(session)
+        connection.run_unmetered([AllReduce(np.zeros(1))])  # nobody begins before rank 0's values are there
 
     def share(self, session: Session) -> None:
         """Move the state to memory of all workers, with the first worker's values."""

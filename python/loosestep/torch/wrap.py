@@ -88,9 +88,10 @@ def parallel(
         what is returned has as `optimizers` one for each, which step apart, and one consensus, checkpoint and end:
         see `ParallelGroup`.
     strategy: when and how workers combine their work, such as `LocalSGD(period=8)`.
-    on: the transport; by default MPI() in a process that an MPI launcher started, Serial() otherwise. A process
-        that torchrun, srun without MPI or torch.multiprocessing.spawn started as one of several is refused, for
-        it would train alone; on=Serial() allows that.
+    on: the transport; by default `world()`: MPI() in a process that an MPI launcher started, ZMQ() under torchrun,
+        srun without MPI, and wherever RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set, Serial() otherwise. A
+        process that was started as one of several and cannot join them is refused, for it would train alone;
+        on=Serial() allows that.
     accumulate: backward passes to a step; of several optimizers one number for each, or one for all.
     buffers: the running statistics of BatchNorm (floating-point buffers; others are set to rank 0's at the
         start) with which `consensus()` evaluates: the 'average' over workers, those of 'rank0', each worker's

@@ -59,6 +59,20 @@ class Transport(Value):
         """Make the resources of one run; `seed` is for whatever is random in it."""
 
 
+class ProcessTransport(Transport):
+    """Base of the transports on which each worker is a process, which knows its place before a run."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """This process's number among all."""
+
+    @property
+    @abstractmethod
+    def local_rank(self) -> int:
+        """This process's number among those of its host."""
+
+
 class Session(ABC):
     """The resources of one run: shared variables, clocks, and what carries messages."""
 
@@ -223,6 +237,8 @@ def failure(worker: Worker, during: Request | None, cause: BaseException) -> Bas
     if isinstance(cause, SAYS_WHERE):
         return cause
     where = "the start of a round" if during is None else str(during)
+    if worker.calling is not None:  # a loop of the user's, which knows of steps
+        where = f"step {worker.clock}"
     error = WorkerFailed(worker.rank, worker.round, where, cause)
     error.__cause__ = cause
     return error

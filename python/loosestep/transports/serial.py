@@ -26,7 +26,7 @@ from loosestep.requests import (
     Wait,
 )
 from loosestep.transports import center
-from loosestep.transports.base import Endpoint, LocalSession, Session, Task, Transport, drive, failure, spin
+from loosestep.transports.base import Endpoint, LocalSession, ProcessTransport, Session, Task, drive, failure, spin
 from loosestep.transports.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -34,12 +34,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Serial(Transport):
+class Serial(ProcessTransport):
     """One worker and no thread: for stepping through a strategy in a debugger."""
 
     @property
     def size(self) -> int:
         return 1
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    @property
+    def local_rank(self) -> int:
+        return 0
 
     def open(self, seed: int = 0) -> Session:
         return SerialSession()

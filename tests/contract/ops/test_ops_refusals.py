@@ -40,17 +40,15 @@ def refuse(error: type[Exception], name: str, parameter: str, bad: Any, *says: s
 
 
 @every_buffer
-@pytest.mark.parametrize(
-    "bad", [[0.0] * 8, None, 1.5, "text", memoryview(bytes(32))], ids=lambda bad: type(bad).__name__
-)
-def test_what_is_no_array_is_refused(name: str, parameter: str, bad: object) -> None:
-    refuse(TypeError, name, parameter, bad, parameter, f"got {type(bad).__name__}")
+def test_what_is_no_array_is_refused(name: str, parameter: str) -> None:
+    for bad in ([0.0] * 8, None, 1.5, "text", memoryview(bytes(32))):
+        refuse(TypeError, name, parameter, bad, parameter, f"got {type(bad).__name__}")
 
 
 @every_buffer
-@pytest.mark.parametrize("other", ["float16", "int32", "complex64", ">f4", "longdouble"])
-def test_other_types_are_refused(name: str, parameter: str, other: str) -> None:
-    refuse(TypeError, name, parameter, np.ones(8, other), parameter, f"got {np.dtype(other)}")
+def test_other_types_are_refused(name: str, parameter: str) -> None:
+    for other in ("float16", "int32", "complex64", ">f4", "longdouble"):
+        refuse(TypeError, name, parameter, np.ones(8, other), parameter, f"got {np.dtype(other)}")
 
 
 @every_buffer

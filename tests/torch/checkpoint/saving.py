@@ -31,9 +31,7 @@ def saved_after(
         optimizer.save(folder, sampler.state_dict())
         with optimizer.consensus():
             found = values(optimizer)
-        optimizer.checkpoints.agreement.barrier(
-            "load_state_dict()"
-        )  # whoever leaves may move the center once more
+        optimizer.agreement.meet("load_state_dict()")  # whoever leaves may move the center once more
         return found
 
 

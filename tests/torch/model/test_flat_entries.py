@@ -23,7 +23,9 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.foundation.errors import Diverged  # noqa: E402
+from loosestep.torch.agreement.together import Together  # noqa: E402
 from loosestep.torch.flat import Casts  # noqa: E402
+from loosestep.torch.saving.methods import Saving  # noqa: E402
 
 STRATEGIES = [
     ls.LocalSGD(2),
@@ -102,6 +104,14 @@ def skip(training: Training) -> None:
     training.call(training.optimizer.skip)
 
 
+def no_sync(training: Training) -> None:
+    def backward() -> None:
+        with training.optimizer.no_sync():
+            training.backward()
+
+    training.call(backward)
+
+
 def ready(training: Training) -> None:
     training.call(training.optimizer.ready)
 
@@ -162,11 +172,38 @@ def add_param_group(training: Training) -> None:
         training.call(training.optimizer.add_param_group, {"params": []})
 
 
+def mean(training: Training) -> list[Tensor]:
+    found: list[Tensor] = [training.call(training.optimizer.mean, training.parameters()[0])]
+    return found
+
+
+def gather(training: Training) -> list[Tensor]:
+    found: list[Tensor] = training.call(training.optimizer.gather, training.parameters()[0])
+    return found
+
+
+def agree(training: Training) -> list[Tensor]:
+    return [training.call(training.optimizer.agree, training.parameters()[0])]
+
+
+def barrier(training: Training) -> None:
+    training.call(training.optimizer.barrier)
+
+
+def stop(training: Training) -> None:
+    training.call(training.optimizer.stop)
+
+
+def stopping(training: Training) -> None:
+    training.call(lambda: training.optimizer.stopping)
+    training.optimizer.stop_at.close()  # signals do what they did before
+
+
 METHODS: dict[str, Callable[[Training], Any]] = {
     each.__name__: each
     for each in (
-        *(synchronize, skip, ready, zero_grad, state_dict, load_state_dict, save, restore),
-        *(close, once, consensus, shard, add_param_group),
+        *(synchronize, skip, no_sync, ready, zero_grad, state_dict, load_state_dict, save, restore),
+        *(close, once, consensus, shard, add_param_group, mean, gather, agree, barrier, stop, stopping),
     )
 } | {"step": Training.step}
 
@@ -177,7 +214,7 @@ def result(method: str, training: Training) -> list[Tensor]:
         training.step()
     found = METHODS[method](training) or []
     found += training.parameters()
-    if method == "synchronize":
+    if method in ("synchronize", "no_sync"):
         training.call(training.optimizer.step)
     for _ in range(0 if method == "close" else 2):
         training.step()
@@ -187,7 +224,7 @@ def result(method: str, training: Training) -> list[Tensor]:
 def test_every_public_method_is_here() -> None:
     public = {
         name
-        for name, value in vars(loosestep.torch.Parallel).items()
+        for name, value in (vars(loosestep.torch.Parallel) | vars(Together) | vars(Saving)).items()
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     }
     assert public == set(METHODS)

@@ -149,7 +149,7 @@ def test_an_error_ends_it_at_once_and_is_told_with_its_place() -> None:
     users.step()
     users.loop.leave(KeyError("rows"))
     _, told = users.session.log[-1]
-    assert str(told) == "worker 0 failed in round 1, at Update(): KeyError: 'rows'"
+    assert str(told) == "worker 0 failed in round 1, at step 1: KeyError: 'rows'"
     with pytest.raises(RuntimeError, match=r"the run ended with an error \(KeyError\), so there is no consensus"):
         users.loop.consensus()
 

@@ -33,9 +33,9 @@ LAST_WORDS = 1.5  # seconds: mpiexec ends all ranks at the first exit code but 0
 FAREWELL = 1.0  # seconds from SIGTERM to SIGKILL for what a program has left behind
 RECORDS = "LOOSESTEP_RECORDS"  # the launcher's folder for records, on its own machine
 BEGUN = "LOOSESTEP_BEGUN"  # where a rank writes `begun` and `heard`
-UNBEGUN = "it had begun no run, so ranks that wait for it in MPI's start do not hear of this"
+UNBEGUN = "it had begun no run, so ranks that wait for it at their start do not hear of this"
 AFTER = ", after it had heard that another rank failed"
-RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+RANKS = ("LOOSESTEP_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 
 
 def die_with(parent: int) -> None:
@@ -119,7 +119,7 @@ def pass_on(child: int) -> set[int]:
 
 
 def rank() -> str:
-    """Return the rank that MPI's launcher has given."""
+    """Return the rank that the launcher has given."""
     return next((os.environ[name] for name in RANKS if name in os.environ), "?")
 
 
@@ -147,7 +147,7 @@ def end_group(group: int) -> None:
 
 
 def told(code: int, child: int, record: bytes) -> str:
-    """Return which rank failed, where, how, and whether others that wait for it in MPI's start know of it."""
+    """Return which rank failed, where, how, and whether others that wait for it at their start know of it."""
     how = f"ended with exit code {code}"
     if code < 0:
         how = f"was killed by signal {-code} ({signal.strsignal(-code)})"

@@ -27,7 +27,7 @@ GRACE = 5.0  # seconds that mpiexec has to end its ranks before it is killed, an
 AGAIN = 3  # times that mpiexec is started again where it failed before any rank began
 UNSTARTED = b"The PMIx server's listener thread failed to start"  # Open MPI 5 on a busy machine, now and then
 OVERDUE = 124  # the exit code of a job that took longer than its deadline, as timeout(1) has it
-EARLY = 5.0  # seconds for the others after a rank failed before its run: those waiting in MPI's start are not told
+EARLY = 5.0  # seconds for the others after a rank failed before its run: those waiting at their start are not told
 KILLED = 128 + int(signal.SIGKILL)
 CERTAIN = 2.0  # seconds after which a killed guard is no sign that mpiexec is about to end the job
 LEFT = 10.0  # seconds for mpiexec to end after all ranks have
@@ -108,6 +108,8 @@ class Job:
             self.tell_of_killed()
         if len(self.asked) == 1 and self.guards.early:  # of what a signal ended the guard says nothing
             self.fail(self.guards.early, begun=False)
+        if self.guards.abort:  # a rank has given the others up, one of which may be stopped
+            self.lingering, self.until = 0.0, min(self.until, now)
         if self.left_behind == math.inf and self.guards.ended == self.ranks:
             self.left_behind = now + LEFT
 

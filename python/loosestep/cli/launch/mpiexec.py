@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,11 +18,13 @@ from typing import ClassVar
 from loosestep import _core
 from loosestep.foundation.errors import LoosestepError
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD, STARTER = (Path(__file__).with_name(name) for name in ("guard.py", "starter.py"))
 LOOPBACK = "127.0.0.1"
 SCHEDULED = ("SLURM_JOB_ID", "SLURM_JOBID", "PBS_JOBID", "LSB_JOBID", "PE_HOSTFILE")
 """Where one of these is set, mpiexec starts ranks on the machines of an allocation."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+OF_OUTER = ("LOOSESTEP_RANK", "LOOSESTEP_ADDRESS")
+"""What a job around this one has told its ranks."""
 MEND = "pip install 'loosestep[mpi]', or put the mpiexec of an MPI on the PATH"
 
 
@@ -58,7 +62,8 @@ class Mpi(ABC):
     def environment(self, ranks: int) -> dict[str, str]:
         """Return this process's environment and what ranks need; LOOSESTEP_RANKS is their number."""
         one = dict.fromkeys(ONE_THREAD, "1")  # ranks are the parallelism: more threads under them fight
-        return {**one, **self.settings(ranks), **os.environ, "LOOSESTEP_RANKS": str(ranks)}
+        around = {name: value for name, value in os.environ.items() if name not in OF_OUTER}
+        return {**one, **self.settings(ranks), **around, "LOOSESTEP_RANKS": str(ranks)}
 
 
 class OpenMpi(Mpi):
@@ -101,6 +106,30 @@ class Mpich(Mpi):
     def settings(self, ranks: int) -> dict[str, str]:
         crowded = ranks > _core.info()["cores"]
         return {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"} if crowded else {}  # else waiting ranks spin
+
+
+class Local(Mpi):
+    """No MPI: `starter.py` starts the ranks on this machine, and they join by ZeroMQ."""
+
+    survives = True
+    passes: ClassVar = OpenMpi.passes
+
+    def options(self, ranks: int, hosts: str | None, tag: bool) -> list[str]:
+        return ["-I", "-S", str(STARTER), str(ranks), "tag" if tag else "plain"]
+
+    def settings(self, ranks: int) -> dict[str, str]:
+        return {}
+
+    def private(self, folder: Path) -> dict[str, str]:
+        """Let ranks meet where this user alone can come, with a key that nobody else has."""
+        return {"LOOSESTEP_ADDRESS": f"ipc://{folder}/meet", "LOOSESTEP_KEY": secrets.token_urlsafe(32)}
+
+
+def local() -> Local:
+    """Return what starts ranks without an MPI. Raises NoMpi where they could not join."""
+    if importlib.util.find_spec("zmq") is None:
+        raise NoMpi("--wire zmq needs pyzmq: pip install 'loosestep[zmq]'")
+    return Local(sys.executable, ())
 
 
 def alone(hosts: str | None) -> bool:

@@ -100,13 +100,15 @@ class Killed(NamedTuple):
 class Guards:
     """The guards that mpiexec has started on this machine: which ended in order, and which were killed.
 
-    early: the exit code of a rank that failed before its run had begun, 0 while there is none.
+    early: the exit code of a rank that failed before its run had begun, 0 while there is none. abort: whether a
+    rank has ended that wants all others ended too.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
         self.alive: dict[int, str] = {}  # their ranks
         self.ended = self.early = 0
+        self.abort = False
 
     def look(self, mpiexec: int) -> list[Killed]:
         """Return the guards that were killed since the last call."""
@@ -117,6 +119,7 @@ class Guards:
         for pid in [pid for pid in self.alive if not is_guard(pid)]:
             rank = self.alive.pop(pid)
             words = content(self.folder / f"rank-{rank}").split()
+            self.abort = self.abort or b"abort" in words
             if b"ended" in words:
                 self.ended += 1
                 if b"begun" not in words:

@@ -48,6 +48,7 @@ class LoosestepStrategy(ParallelStrategy):
         super().__init__(cluster_environment=LightningEnvironment())
         self.workers_do, self.options = strategy, options
         self.on = on or launched()
+        self.number_here = int(getattr(self.on, "local_rank", 0))
         self.parallel: Any = None  # from the beginning of a fit on
         self.over = True
         self.looking = ExitStack()  # open while the model holds the consensus
@@ -69,7 +70,7 @@ class LoosestepStrategy(ParallelStrategy):
 
     @property
     def local_rank(self) -> int:
-        return int(getattr(self.on, "local_rank", 0))
+        return self.number_here
 
     @property
     def world_size(self) -> int:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import sys
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import AllReduce, Gradient, Ready, Update
-from loosestep.torch.agreement import maximum
 from loosestep.torch.gradients import backward_passes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from loosestep.runtime.user_loop import Loop
+    from loosestep.torch.agreement.meeting import Agreement
     from loosestep.torch.flat import Slot
     from loosestep.torch.gradients.step_model import TorchModel
+
+
+THROWN_AWAY = "zero_grad(), or the end of the loop, between backward() and step()"
 
 
 class Averages:
@@ -28,8 +33,8 @@ class Averages:
     them, as clipping does, or throw them away.
     """
 
-    def __init__(self, loop: Loop, model: TorchModel) -> None:
-        self.loop, self.model, self.layout = loop, model, model.layout
+    def __init__(self, loop: Loop, model: TorchModel, agreement: Agreement) -> None:
+        self.loop, self.model, self.layout, self.agreement = loop, model, model.layout, agreement
         self.alone = loop.worker.size == 1  # then there is nothing to send
         self.final = False
         self.joined = False  # a pass has added to them since they were complete
@@ -93,6 +98,16 @@ class Averages:
             self.final = True
             model.note_gradients()
 
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let backward passes inside the block not be the last of their step; the next one after it is."""
+        model = self.model
+        model.last_pass = sys.maxsize
+        try:
+            yield
+        finally:
+            model.last_pass = 1 + (model.passes.number if model.passes.first >= 0 else 0)
+
     # --- passes after the means were complete ----------------------------------------------------------------
 
     def joins(self, slot: Slot) -> bool:
@@ -105,7 +120,7 @@ class Averages:
         if slot.left is None or (kept and slot.passes > 0):
             raise RuntimeError(backward_passes.too_late(slot))
         if not kept:
-            self.discard("zero_grad() between two backward passes")
+            self.discard()
         self.joined = kept
         return kept
 
@@ -124,16 +139,16 @@ class Averages:
     def throw_away(self) -> None:
         """Let the gradients at hand count for no step. Raises RuntimeError where a step is half made."""
         if self.final:
-            self.discard("zero_grad() between backward() and step()")
+            self.discard()
         elif self.model.begun and (not self.alone or self.model.copies):
             raise RuntimeError(
                 "zero_grad() between backward() and step() erases gradients that are being sent to the other "
                 f"workers: call skip() in place of step() to leave a step out; {backward_passes.MEANWHILE}"
             )
 
-    def discard(self, what: str) -> None:
+    def discard(self) -> None:
         """Let the means at hand count for no step; all workers do, or Mismatch says that one does not."""
-        self.meet(what)
+        self.meet(THROWN_AWAY)
         self.model.take_back()
         self.model.skipping, self.final = True, False
         self.loop.perform()
@@ -143,10 +158,11 @@ class Averages:
     def meet(self, what: str) -> None:
         """Block until all workers throw away the same means; each may throw away what is its own alone."""
         if self.final:
-            maximum(self.loop.connection, what, np.zeros(1))
+            with self.agreement.call(what):
+                self.agreement.meet(what)
 
     def leave(self) -> None:
         """Let the end of the data make no step with gradients that the user has not used."""
         if self.final:
-            self.meet("the end of the loop between backward() and step()")
+            self.meet(THROWN_AWAY)  # others may throw the same means away to begin another step
             self.model.skipping, self.final = True, False

@@ -61,7 +61,7 @@ class TorchModel:
     ) -> None:
         self.layout, self.worker, self.inner = layout, worker, inner
         self.synchronous = lambda: strategy.synchronous  # of a schedule, its part
-        self.accumulate = accumulate
+        self.accumulate = self.last_pass = accumulate  # no_sync() lets a step have another number of passes
         self.rows: int | None = None  # of the next batch, where the library chose it
         self.copies = worker.size > 1 or not strategy.identity_at_one
         self.has_casts = layout.has_casts and self.copies
@@ -98,10 +98,10 @@ class TorchModel:
             raise RuntimeError(backward_passes.too_late(slot))
         if slot.passes <= before:  # what was cast of an earlier gradient is thrown away with it
             self.lent.discard(slot)
-        if slot.passes > self.accumulate:
+        if slot.passes > self.last_pass:
             self.allow_recomputation(slot)
             return False
-        if slot.passes < self.accumulate:
+        if slot.passes < self.last_pass:
             return False
         if self.missing is None:
             self.fresh.append(slot)
@@ -114,19 +114,19 @@ class TorchModel:
 
     def is_last_pass(self) -> bool:
         """Return whether the backward pass that goes on is the last of this step."""
-        return self.passes.number >= self.accumulate
+        return self.passes.number >= self.last_pass
 
     def lacks_any(self) -> bool:
         """Return whether the last pass has not reached all that is trained."""
-        return any(slot.passes < self.accumulate and slot.param.requires_grad for slot in self.layout.slots)
+        return any(slot.passes < self.last_pass and slot.param.requires_grad for slot in self.layout.slots)
 
     def allow_recomputation(self, slot: Slot) -> None:
         """Refuse one pass more than a step has, but where torch made it, and nothing is sent before step()."""
         if not backward_passes.in_recomputation():
-            raise RuntimeError(backward_passes.too_many(slot, self.accumulate))
+            raise RuntimeError(backward_passes.too_many(slot, self.last_pass))
         if self.begun or self.missing is not None:
             raise RuntimeError(backward_passes.too_late(slot))
-        slot.passes = self.accumulate
+        slot.passes = self.last_pass
 
     def may_perform(self, request: Request) -> bool:
         """Return whether a request can be performed while backward goes on."""
@@ -140,7 +140,7 @@ class TorchModel:
         """Return whether every gradient of that bucket has arrived."""
         if self.missing is None:
             slots = self.slots_of(request.bucket)
-            self.missing = {slot for slot in slots if slot.passes < self.accumulate}
+            self.missing = {slot for slot in slots if slot.passes < self.last_pass}
             self.complete(self.fresh)
             self.fresh.clear()
         return not self.missing
@@ -308,7 +308,7 @@ class TorchModel:
         self.missing = None
         self.fresh.clear()
         self.lent.clear()
-        self.passes.first = -1
+        self.passes.first, self.last_pass = -1, self.accumulate
         for slot in self.layout.slots:
             slot.passes, slot.left = 0, None
 

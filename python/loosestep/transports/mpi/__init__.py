@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
-from loosestep.transports.base import Session, Transport
+from loosestep.transports.base import ProcessTransport, Session
 from loosestep.transports.mpi.channel import MPIChannel
 from loosestep.transports.mpi.membership import checked_world, this_process
-from loosestep.transports.processes.launchers import tell_guard
+from loosestep.transports.processes.launchers import local_rank, tell_guard
 from loosestep.transports.processes.session import open_session
 
 
 @dataclass(frozen=True, repr=False)
-class MPI(Transport):
+class MPI(ProcessTransport):
     """The processes that `mpiexec -n N` or `loosestep run -n N` started, one worker each.
 
     deadline: seconds for which a worker may compute while others wait for it, before its run begins too.
@@ -41,6 +42,13 @@ class MPI(Transport):
     def rank(self) -> int:
         """Return the rank of this process."""
         return int(checked_world().rank)
+
+    @property
+    def local_rank(self) -> int:
+        """Return the place of this process among those of its host, as `hosts` or its launcher says it."""
+        if self.hosts is not None:
+            return hierarchical.place(self.hosts, self.size, self.rank)
+        return local_rank(os.environ) if self.size > 1 else 0
 
     def open(self, seed: int = 0) -> Session:
         forced = None if self.hosts is None else hierarchical.split(self.hosts, self.size)

@@ -155,6 +155,9 @@ class MPIChannel(Wire):
         if done is not None:
             done()
 
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     @property
     def parts(self) -> int:
         return self.done_parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +15,12 @@ BY_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS", "M
 
 OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 """Those of them that hold a number of processes."""
+
+LOCAL_RANKS = (
+    *("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID"),
+    *("SLURM_LOCALID", "LOCAL_RANK"),
+)
+"""Where launchers leave the place of a process among those of its host."""
 
 BY_LOOSESTEP = "LOOSESTEP_RANKS"
 RECORD = "LOOSESTEP_BEGUN"  # names the file in which a rank tells its guard its progress
@@ -30,6 +37,16 @@ def number(environment: Mapping[str, str], name: str) -> int:
     return int(text) if text.isdecimal() else 1
 
 
+def local_rank(environment: Mapping[str, str]) -> int:
+    """Return the place of this process among those of its host. Raises RuntimeError if no launcher says it."""
+    for name in LOCAL_RANKS:
+        if environment.get(name, "").isdecimal():
+            return int(environment[name])
+    raise RuntimeError(
+        f"the launcher does not say which process of its host this is: none of {', '.join(LOCAL_RANKS)} is set"
+    )
+
+
 def claims(environment: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
     """Yield (launcher, variable, processes) for every launcher that says how many processes it started."""
     for name in OF_MPI:
@@ -37,9 +54,14 @@ def claims(environment: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
     torchrun = "torchrun" if "TORCHELASTIC_RUN_ID" in environment else "a launcher of torch.distributed"
     yield torchrun, "WORLD_SIZE", number(environment, "WORLD_SIZE")
     if "SLURM_PROCID" in environment and not any(name in environment for name in OF_MPI):
-        of_step = "SLURM_STEP_NUM_TASKS"  # a step may have fewer tasks than its allocation
-        name = of_step if of_step in environment else "SLURM_NTASKS"
-        yield "SLURM", name, number(environment, name)
+        yield "SLURM", *slurm_count(environment)
+
+
+def slurm_count(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Return SLURM's variable for the number of processes, and that number."""
+    of_step = "SLURM_STEP_NUM_TASKS"  # a step may have fewer tasks than its allocation
+    name = of_step if of_step in environment else "SLURM_NTASKS"
+    return name, number(environment, name)
 
 
 def check_alone(found: str) -> None:
@@ -60,9 +82,12 @@ def check_alone(found: str) -> None:
 
 def remedy(count: int | str) -> str:
     """Return what to do, as a sentence."""
+    by_zmq = "say on=loosestep.ZMQ(), which finds rank 0 by MASTER_ADDR and MASTER_PORT or by SLURM's variables"
+    if importlib.util.find_spec("zmq") is None:
+        by_zmq = "pip install 'loosestep[zmq]', which joins the processes of torchrun and srun as they are"
     return (
         f"Start the script by `loosestep run -n {count} SCRIPT` or by the mpiexec of mpi4py's MPI (under SLURM "
-        "also `srun --mpi=pmix`), or say on=loosestep.Serial() if each shall train alone"
+        f"also `srun --mpi=pmix`), or {by_zmq}, or say on=loosestep.Serial() if each shall train alone"
     )
 
 

@@ -128,7 +128,7 @@ class Watch:
 
 def waits(state: dict[str, Any]) -> str:
     """Return what a worker waits for, for people."""
-    return f"waits at {state['waiting']} in round {state['round']}"
+    return state.get("where") or f"waits at {state['waiting']} in round {state['round']}"
 
 
 def shown(late: tuple[int, dict[str, Any]]) -> str:

@@ -171,6 +171,12 @@ class BlockingCalls:
         """Make the calls of this worker from now on."""
         self.worker = worker
 
+    @property
+    def place(self) -> str:
+        """What a loop of the user's has called, for people; "" where there is none."""
+        found: str = getattr(self.worker, "place", "")
+        return found
+
     def check(self) -> None:
         """Raise if another worker has failed, or the progress thread; or in a forked copy of this process."""
         self.original.require(self.rank)
@@ -196,9 +202,9 @@ class BlockingCalls:
                 idle = 0 if self.engine.progress() else idle + 1
                 if idle > SPINS:
                     self.check()
-                    time.sleep(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
+                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
                     if watched:
-                        watch = watch or self.detector.watch(what, began)
+                        watch = watch or self.detector.watch(self.place or what, began)
                         watch.look()
         finally:
             self.waiting = ""
@@ -209,7 +215,7 @@ class BlockingCalls:
         attempt: makes the call, each time with a deadline of its own. said: what it gave the first time.
         """
         if said == "waiting":
-            watch = self.detector.watch(request, time.monotonic())
+            watch = self.detector.watch(self.place or request, time.monotonic())
         while said == "waiting":
             self.engine.progress()
             self.check()

@@ -177,12 +177,13 @@ class ProcessSession(Stopwatch, Session):
     def state(self) -> dict[str, Any]:
         """Return how this worker is, for those that wait for it."""
         calls, mailbox = self.calls, self.mailbox
-        waiting, doing = calls.waiting, self.endpoint.doing
+        waiting, doing, worker = calls.waiting, self.endpoint.doing, calls.worker
         received = self.engine.received - mailbox.incoming
         return {
-            "round": getattr(calls.worker, "round", 0),
-            "doing": "its start" if doing is None else str(doing),
+            "round": getattr(worker, "round", 0),
+            "doing": "its start" if doing is None else busy_at(worker, doing),
             "waiting": str(waiting),
+            "where": getattr(worker, "whereabouts", str)(),
             "sent": mailbox.sent,
             "received": received,
             "progress": [
@@ -311,6 +312,13 @@ class UncaughtErrors:
         """Restore the hook that was there before."""
         if sys.excepthook == self.hook:
             sys.excepthook = self.before
+
+
+def busy_at(worker: Worker | None, doing: Request) -> str:
+    """Return what a worker that does not wait is at: its last request, or the code of a loop of the user's."""
+    if worker is None or worker.calling is None:
+        return str(doing)
+    return worker.place if worker.calling else f"its own code, step {worker.clock}"
 
 
 def end_stuck(rank: int, words: str) -> NoReturn:

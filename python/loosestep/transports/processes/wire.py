@@ -85,6 +85,10 @@ class Wire(ABC):
         The payload is None where it follows by itself: `receive` must then be called before the next is asked for.
         """
 
+    @abstractmethod
+    def rest(self, seconds: float) -> None:
+        """Sleep for about so long, or until something may have come; another thread may poll meanwhile."""
+
     @property
     @abstractmethod
     def parts(self) -> int:

@@ -81,3 +81,12 @@ def test_the_guard_is_told_where_there_is_one(tmp_path: Path, bare: pytest.Monke
     assert (tmp_path / "record").read_text() == "begun\nheard\n"
     bare.setenv(launchers.RECORD, str(tmp_path / "missing" / "record"))
     launchers.tell_guard("begun")  # a guard that is gone is no reason to fail
+
+
+def test_the_place_on_a_host_is_what_the_launcher_says() -> None:
+    assert launchers.local_rank({"LOCAL_RANK": "3", "SLURM_LOCALID": "1"}) == 1
+    assert launchers.local_rank({"OMPI_COMM_WORLD_LOCAL_RANK": "2", "SLURM_LOCALID": "0"}) == 2
+    with pytest.raises(
+        RuntimeError, match="does not say which process of its host this is: none of OMPI_COMM_WORLD"
+    ):
+        launchers.local_rank({"RANK": "1"})

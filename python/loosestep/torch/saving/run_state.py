@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def saved(loop: Loop) -> Saved:
         if is_buffer(value):
             tensors[name] = torch.tensor(here(value))
         elif not isinstance(value, Shared):
-            numbers[name] = to_json(loop.program, name, value)
+            numbers[name] = deepcopy(to_json(loop.program, name, value))  # lists go on changing
         elif loop.worker.rank == 0:
             tensors[name] = torch.from_numpy(fetched(loop, value))
             numbers[name] = loop.connection.session.version(value)
@@ -55,23 +56,29 @@ def fetched(loop: Loop, shared: Shared) -> Any:
     return values
 
 
+def is_plain(state_dict: Any) -> bool:
+    """Return whether a state dict is that of a plain torch optimizer."""
+    return isinstance(state_dict, dict) and set(state_dict) == {"state", "param_groups"}
+
+
 def own_part(state_dict: Saved) -> Saved:
     """Return what `state_dict` added to the inner optimizer's. Raises CheckpointError for another kind of dict."""
     if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
         raise CheckpointError(
-            "this state dict is not of an optimizer that parallel() made: load that of a plain optimizer into it "
-            "before parallel(), and go on from there"
+            "this state dict is neither of an optimizer that parallel() made nor of a plain torch optimizer"
         )
     part: Saved = state_dict["loosestep"]
     return part
 
 
 def check_identity(loop: Loop, state: Saved) -> None:
-    """Refuse another worker's state, or that of another strategy."""
+    """Refuse another worker's state, where workers differ, or that of another strategy."""
+    one_for_all = loop.program.plan.strategy.all_alike
     for name, wanted in identity(loop).items():
-        if state[name] != wanted:
+        if state[name] != wanted and not (one_for_all and name in ("rank", "size")):
+            hint = "" if name == "strategy" else ": every worker saves and loads its own, or use save(folder)"
             raise CheckpointError(
-                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}"
+                f"the state dict is of {name} {state[name]}, and this worker's {name} is {wanted}{hint}"
             )
 
 
@@ -85,7 +92,7 @@ def restored(loop: Loop, state: Saved) -> None:
         if is_buffer(value):
             place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
         elif not isinstance(value, Shared):
-            setattr(holder, key, from_json(state["numbers"][name]))
+            setattr(holder, key, deepcopy(from_json(state["numbers"][name])))
         elif loop.worker.rank == 0:
             loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():

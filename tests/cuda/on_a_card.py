@@ -1,4 +1,4 @@
-"""For on_a_gpu.sh: the GPU, its driver, what launches there; one sentence and status 1 where there is none."""
+"""For on_a_card.sh: the GPU, its driver, what launches there; one sentence and status 1 where there is none."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ if __name__ == "__main__":
     try:
         print(described())
     except CudaError as failed:
-        sys.exit(f"on_a_gpu: {failed}")
+        sys.exit(f"on_a_card: {failed}")

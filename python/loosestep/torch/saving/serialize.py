@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,22 +48,43 @@ def encode(name: str, value: Any, tensors: Tensors) -> Any:
     if value is None or isinstance(value, (bool, int, str)) or type(value) is float:
         return value
     if isinstance(value, torch.Tensor):
+        name = free(name, tensors)
         tensors[name] = to_array(name, value)
         return {"tensor": name, "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        name = free(name, tensors)
+        tensors[name] = np.ascontiguousarray(value)
+        return {"array": name, "shape": list(value.shape)}
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return {"numpy": value.dtype.name, "value": value.item()}
     if isinstance(value, (list, tuple)):
         items = [encode(f"{name}.{place}", each, tensors) for place, each in enumerate(value)]
         return items if type(value) is list else {"tuple": items}
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: encode(f"{name}.{key}", each, tensors) for key, each in value.items()}}
-    kind = (
-        "a dict whose keys are not all strings" if isinstance(value, dict) else f"of type {type(value).__name__}"
-    )
+    if isinstance(value, dict):
+        return encode_dict(name, value, tensors)
     raise TypeError(
-        f"save() cannot write {name}, which is {kind}: it keeps numbers, strings, tensors, and lists, tuples and "
-        "dicts of those"
+        f"save() cannot write {name}, which is of type {type(value).__name__}: it keeps numbers, strings, "
+        "tensors, arrays, and lists, tuples and dicts of those"
     )
+
+
+def free(name: str, tensors: Tensors) -> str:
+    """Return a name that no tensor has: {"a": {"b": x}, "a.b": y} has two of one name."""
+    while name in tensors:
+        name += "'"
+    return name
+
+
+def encode_dict(name: str, value: dict[Any, Any], tensors: Tensors) -> Any:
+    """Return a dict as JSON that says its kind, and those of its keys where they are not all strings."""
+    if type(value) in (dict, OrderedDict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: encode(f"{name}.{key}", each, tensors) for key, each in value.items()}}
+    pairs = [
+        [encode(f"a key of {name}", key, tensors), encode(f"{name}.{key}", each, tensors)]
+        for key, each in value.items()
+    ]
+    kind = "Counter" if isinstance(value, Counter) else "dict"
+    return {"pairs": pairs, "of": kind}
 
 
 def decode(value: Any, tensors: Tensors) -> Any:
@@ -77,6 +99,11 @@ def decode(value: Any, tensors: Tensors) -> Any:
         return np.dtype(value["numpy"]).type(value["value"])
     if set(value) == {"tuple"}:
         return tuple(decode(each, tensors) for each in value["tuple"])
+    if set(value) == {"array", "shape"}:
+        return tensors[value["array"]].reshape(value["shape"]).copy()
+    if set(value) == {"pairs", "of"}:
+        found = {decode(key, tensors): decode(each, tensors) for key, each in value["pairs"]}
+        return Counter(found) if value["of"] == "Counter" else found
     if set(value) == {"dict"}:
         return {key: decode(each, tensors) for key, each in value["dict"].items()}
     return value  # as checkpoints of format 1 have it

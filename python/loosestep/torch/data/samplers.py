@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
 from loosestep.data.global_batch import cut, order_of, part_of
 from loosestep.foundation import checks
-from loosestep.foundation.errors import CheckpointError
+from loosestep.torch.data.dealt import Dealt
+from loosestep.torch.data.resumable import Resumable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +26,10 @@ def rows_of(data: Any, size: int) -> int:
     """Return how many rows there are. Raises TypeError or ValueError for what `shard` cannot divide."""
     if isinstance(data, (DataLoader, Sampler)):
         kind = type(data).__name__
-        hint = "its .dataset" if isinstance(data, DataLoader) else "what it draws from"
+        hint = "its .dataset or its .sampler" if isinstance(data, DataLoader) else "what it draws from"
         raise TypeError(
-            f"shard() deals the rows of a data set in an order of its own, and got a {kind}: give it {hint}, or a "
-            "number of rows, and what it returns to a DataLoader as batch_sampler"
+            f"shard() deals rows, and got a {kind}: give it {hint}, or a number of rows, and what it returns to a "
+            "new DataLoader as batch_sampler"
         )
     if not hasattr(data, "__len__") and not hasattr(data, "__index__"):
         raise TypeError(
@@ -42,9 +43,13 @@ def rows_of(data: Any, size: int) -> int:
 
 
 def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
-    """Return a batch sampler of a data set or a length; of an IterableDataset, one of this worker's items."""
+    """Return a batch sampler of a data set, a length or a sampler; of an IterableDataset, one of own items."""
     if isinstance(data, IterableDataset):
-        return Stride(data, worker.rank, worker.size)
+        return (CountedStride if hasattr(data, "__len__") else Stride)(data, worker.rank, worker.size)
+    if isinstance(data, Sampler):
+        if not shuffle:
+            raise TypeError(f"a {type(data).__name__} has an order of its own: leave out shuffle=False")
+        return Dealt(data, batch_size, checks.integer("seed", seed, 0), worker, accumulate)
     rows = rows_of(data, worker.size)
     batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
     return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
@@ -60,42 +65,6 @@ def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: Torc
     rows = rows_of(data, model.worker.size)
     batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
     return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
-
-
-class Resumable(Sampler[list[int]]):
-    """A sampler that knows where in which epoch it stands."""
-
-    facts: ClassVar[tuple[str, ...]]  # what must be as it was for a position to mean the same
-
-    def __init__(self) -> None:
-        self.epoch = 0  # number of the current or the next epoch
-        self.used = 0  # rows or steps of it that an earlier run used
-        self.began: int | None = None  # how far this worker was when the pass began
-        self.dealt = 0  # batches of this pass
-        self.whole = False  # it was dealt to its end
-
-    def begin(self, steps: int) -> None:
-        """Begin a pass: the next epoch's, if the pass before led to steps or was dealt whole."""
-        if self.began is not None and (self.whole or steps != self.began):
-            self.epoch, self.used = self.epoch + 1, 0
-        self.began, self.dealt, self.whole = steps, 0, False
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: every pass begins the next epoch by itself; torch's DistributedSampler must be told."""
-
-    def position(self, used: int, *, over: bool) -> dict[str, int]:
-        """Return what is saved."""
-        epoch, used = (self.epoch + 1, 0) if over else (self.epoch, used)
-        return {**{name: getattr(self, name) for name in self.facts}, "epoch": epoch, "used": used}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass begin at a saved position."""
-        for name in self.facts:
-            value = getattr(self, name)
-            if state[name] != value:
-                raise CheckpointError(f"the sampler's state is of {name} {state[name]}, and its {name} is {value}")
-        self.epoch, self.used, self.began = state["epoch"], state["used"], None
-        self.whole = False
 
 
 class Shard(Resumable):
@@ -194,7 +163,9 @@ class Stride(IterableDataset[Any]):
         self.data, self.rank, self.size = data, rank, size
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: a stream is read as it comes."""
+        """Tell the stream, if it wants to know."""
+        if hasattr(self.data, "set_epoch"):
+            self.data.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
@@ -202,3 +173,10 @@ class Stride(IterableDataset[Any]):
         items, mine = iter(self.data), self.rank * processes + process
         while len(stride := list(islice(items, self.size * processes))) == self.size * processes:
             yield stride[mine]
+
+
+class CountedStride(Stride):
+    """One of a stream that knows its length; the processes of a loader may leave out a few items more."""
+
+    def __len__(self) -> int:
+        return len(self.data) // self.size

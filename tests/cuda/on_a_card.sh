@@ -1,6 +1,6 @@
 #!/bin/sh
 # On a machine with a GPU: all its tests, compute-sanitizer over a short job, all its benchmarks:
-#   tests/cuda/on_a_gpu.sh [--smoke]
+#   tests/cuda/on_a_card.sh [--smoke]
 # What they say goes to docs/results/gpu.md, and the benchmarks' rows to gpu_NAME.json beside it. All of it runs, also
 # where a part fails; then the page says so, and the exit status. --smoke: the benchmarks at tiny sizes.
 # Needs pip install -e '.[dev,torch,cuda13]' (or cuda12), and compute-sanitizer of NVIDIA's toolkit; PYTHON, RESULTS: others.
@@ -10,7 +10,7 @@ python=${PYTHON:-python} results=${RESULTS:-docs/results} failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-gpu=$("$python" -m tests.cuda.on_a_gpu)
+gpu=$("$python" -m tests.cuda.on_a_card)
 page=$results/gpu.md
 
 section() { # TITLE COMMAND...
@@ -22,7 +22,7 @@ section() { # TITLE COMMAND...
   printf '\n## %s: %s\n\n`%s`\n\n```\n%s\n```\n' "$title" "$verdict" "$*" "$(cat "$log")" >>"$page"
 }
 
-printf '# On a GPU\n\n%s. Written by `tests/cuda/on_a_gpu.sh`, at %s of %s.\n' \
+printf '# On a GPU\n\n%s. Written by `tests/cuda/on_a_card.sh`, at %s of %s.\n' \
   "$gpu" "$(git describe --always --dirty)" "$(date -u +%F)" >"$page"
 
 section "tests" "$python" -m pytest -q -n0 -m gpu tests/cuda tests/torch

@@ -1,0 +1,1 @@
+"""What all workers of a torch loop agree on, between two steps of it."""

@@ -1,0 +1,61 @@
+"""When all workers of a loop stop: after one step, at a signal or at the wish of any of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from loosestep.runtime.signals import interruptible
+
+if TYPE_CHECKING:
+    from loosestep.runtime.user_loop import Loop
+
+
+class Stopping:
+    """The step after which all workers are to stop; it is one that none of them has begun.
+
+    1. A worker that asks writes the step that it may make next, then reads whether a stop was asked for.
+    2. So if it finds that none was, it wrote its step before, and the largest of all steps includes it.
+    3. If one was asked for it waits until that largest step is known to all.
+
+    The first call of `now` in the main thread takes over Ctrl-C and SIGTERM, until `close`.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.worker, self.loop = loop.worker, loop
+        session = loop.connection.session
+        self.begin, self.wait = session.stop_protocol(self.prepare, self.decide), session.await_stop
+        self.next_step = 0
+        self.asked = False
+        self.after: int | None = None  # the step
+        self.signals: ExitStack | None = None
+
+    def prepare(self) -> int:
+        """Let this worker wait for the decision; return the step that it may have begun."""
+        self.asked = True
+        return 0 if self.loop.over else self.next_step
+
+    def decide(self, step: int) -> None:
+        """Take the step that all have found; of two decisions the first counts."""
+        if self.after is None:
+            self.after = step
+
+    def ask(self) -> None:
+        """Ask all workers to stop. It never waits: a signal handler may call it."""
+        if not self.asked and not self.loop.over:
+            self.begin()
+
+    def now(self) -> bool:
+        """Return whether this worker has made the step after which all stop."""
+        if self.signals is None:
+            self.signals = ExitStack()
+            self.signals.enter_context(interruptible(lambda number: self.ask()))
+        self.next_step = self.worker.clock + 1
+        if self.asked and self.after is None and not self.loop.over:
+            self.wait(lambda: self.after is not None)
+        return self.after is not None and self.worker.clock >= self.after
+
+    def close(self) -> None:
+        """Let signals do what they did before."""
+        if self.signals is not None:
+            self.signals.close()

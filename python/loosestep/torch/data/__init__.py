@@ -1,0 +1,1 @@
+"""How a data set, a sampler or a stream is divided among workers."""

@@ -1,0 +1,175 @@
+"""This process's connections with all others: what is sent arrives in order, or the loss is noted."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from loosestep.transports.zmq.sockets import Sockets
+
+PART = 1 << 20  # bytes: longer payloads are cut so, which shows progress
+INLINE = 4096  # bytes: shorter payloads travel with their header
+COPIED = 128 << 10  # bytes: shorter parts are copied; pyzmq's bookkeeping for one in place takes longer
+WAITING = 8  # messages that wait in libzmq for the network; more wait here, so that memory stays bounded
+LOOK = 0.1  # seconds between two looks at connections
+LOSSES = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+LOSSES |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+YIELD = getattr(os, "sched_yield", lambda: time.sleep(0))
+
+Part = tuple[memoryview, "Callable[[], None] | None"]
+
+
+class Outgoing:
+    """What goes to one process. Messages may go before parts of payloads that were given earlier."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+        self.messages: deque[bytes] = deque()
+        self.parts: deque[Part] = deque()
+        self.flying: deque[tuple[Any, Callable[[], None] | None]] = deque()  # libzmq reads their memory
+        self.gone = 0  # parts that have gone
+
+    def send(self, message: bytes) -> None:
+        """Send a message, now or when there is room for it."""
+        if not self.messages:
+            try:
+                self.socket.send(message, zmq.NOBLOCK)
+            except zmq.Again:
+                pass
+            else:
+                return
+        self.messages.append(message)
+
+    def add(self, payload: memoryview, done: Callable[[], None] | None) -> None:
+        """Send a payload in parts; then call `done`."""
+        last = (len(payload) - 1) // PART * PART
+        for low in range(0, len(payload), PART):
+            self.parts.append((payload[low : low + PART], done if low == last else None))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send as much as there is room for, and return whether all has gone."""
+        self.land()
+        try:
+            while self.messages:
+                self.socket.send(self.messages[0], zmq.NOBLOCK)
+                self.messages.popleft()
+            while self.parts:
+                self.socket.send(b"", zmq.SNDMORE | zmq.NOBLOCK)
+                part, done = self.parts.popleft()
+                copied = len(part) < COPIED
+                tracker = self.socket.send(part, zmq.NOBLOCK, copy=copied, track=not copied)
+                self.flying.append((tracker, done))
+        except zmq.Again:
+            return False
+        finally:
+            self.land()
+        return not self.flying
+
+    def land(self) -> None:
+        """Note the parts, in order, whose memory may be changed again."""
+        while self.flying and (self.flying[0][0] is None or self.flying[0][0].done):
+            _, done = self.flying.popleft()
+            self.gone += 1
+            if done is not None:
+                done()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has not gone."""
+        return bool(self.messages or self.parts or self.flying)
+
+    def drop(self) -> None:
+        """Forget the parts that have not gone; their run is over."""
+        self.parts.clear()
+        self.flying.clear()
+
+
+class Peers:
+    """A socket that all others send to, and for each of them one to send by."""
+
+    def __init__(self, sockets: Sockets, rank: int, size: int, *, local: bool) -> None:
+        self.sockets, self.rank, self.size = sockets, rank, size
+        self.socket = sockets.server(PART + INLINE)
+        self.socket.set(zmq.RCVHWM, WAITING)
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1" if local else "tcp://*")
+        self.outgoing: dict[int, Outgoing] = {}
+        self.monitors: dict[int, Any] = {}
+        self.sources: dict[bytes, int] = {}
+        self.lost: dict[int, float] = {}  # whose connection is lost, since when
+        self.heard_at = [time.monotonic()] * size
+        self.looked = 0.0
+        self.news, self.sleeper = select.poll(), select.poll()  # two: one refuses to be asked in two threads
+        for each in (self.news, self.sleeper):
+            each.register(self.socket.get(zmq.FD), select.POLLIN)
+        self.more = True  # what has come may not all have been read
+
+    def connect(self, token: bytes, ends: Sequence[str]) -> None:
+        """Connect with every process, given where each listens; the token keeps others out."""
+        for rank, end in enumerate(ends):
+            self.sources[token + rank.to_bytes(4, "big")] = rank
+            if rank != self.rank:
+                socket = self.sockets.client()
+                socket.set(zmq.ROUTING_ID, token + self.rank.to_bytes(4, "big"))
+                socket.set(zmq.RECONNECT_IVL, -1)  # what was on its way would be lost without a word
+                socket.set(zmq.SNDHWM, WAITING)
+                self.monitors[rank] = socket.get_monitor_socket(LOSSES)
+                socket.connect(end)
+                self.outgoing[rank] = Outgoing(socket)
+
+    def arrived(self, room: Callable[[int], memoryview]) -> Iterator[tuple[int, bytes | None, int]]:
+        """Yield (source, message, 0) of what has come, and (source, None, bytes) of parts of payloads.
+
+        room: gives the memory for the next part of a payload from a source.
+        """
+        if not self.more and not self.news.poll(0):
+            YIELD()  # libzmq's thread, which has the news, may want this core
+            return
+        receive, sources, heard = self.socket.recv, self.sources, self.heard_at
+        self.more = True
+        while True:
+            if not self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+                self.more = False
+                return
+            source, content = sources.get(receive()), receive()
+            if source is None:  # a stranger, who may send more frames
+                while self.socket.get(zmq.RCVMORE):
+                    receive()
+                continue
+            heard[source] = time.monotonic()
+            if content:
+                yield source, content, 0
+            else:
+                yield source, None, self.socket.recv_into(room(source))
+
+    def look(self) -> None:
+        """Note, now and then, whose connection is lost."""
+        now = time.monotonic()
+        if now - self.looked < LOOK:
+            return
+        self.looked = now
+        self.sockets.admit()
+        for rank, monitor in self.monitors.items():
+            while monitor.poll(0):
+                monitor.recv_multipart()
+                self.lost.setdefault(rank, now)
+
+    def rest(self) -> None:
+        """Sleep for a millisecond, or until something may have come."""
+        if self.more:
+            return
+        sleeper, busy = self.sleeper, [each.socket for each in self.outgoing.values() if each.busy]
+        if busy:  # which may have room before anything comes
+            sleeper = select.poll()
+            for socket in (self.socket, *busy):
+                sleeper.register(socket.get(zmq.FD), select.POLLIN)
+        sleeper.poll(1)
