@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from glob import glob
 
 import nox
 
@@ -128,6 +129,15 @@ def sanitized_core(session: nox.Session) -> None:
         *("pytest", "-s", "-k", "not Threads", *(session.posargs or SHARED_MEMORY)),
         env={"ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": " ".join(libraries)},
     )
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """The examples of Hugging Face, Lightning, accelerate and timm, with what they need, on two processes."""
+    session.install(".[test,mpi,torch]")
+    needed = sorted(glob("examples/*/requirements.txt"))
+    session.install(*(word for file in needed for word in ("-r", file)))
+    session.run("pytest", "-n0", "tests/system/test_framework_examples.py", *session.posargs)
 
 
 @nox.session

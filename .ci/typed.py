@@ -26,7 +26,7 @@ warn_unused_ignores = true
 disable_error_code = name-defined
 [mypy-loosestep.*]
 follow_imports = silent
-[mypy-torch.*,jax.*,optax.*]
+[mypy-torch.*,jax.*,optax.*,transformers.*,lightning.*,accelerate.*,timm.*]
 follow_imports = skip
 ignore_missing_imports = true
 [mypy-sklearn.*,scipy.*,matplotlib.*,safetensors.*,threadpoolctl.*,cupy.*]

@@ -76,9 +76,14 @@ THIRD_PARTY = {
     "torch": "torch",
     "jax": "jax",
     "optax": "jax",
+    "transformers": "torch/frameworks/huggingface",
+    "lightning": "torch/frameworks/lightning",
+    "accelerate": "torch/frameworks/accelerate",
     "cupy": "cuda/cupy",
 }
 """Where a framework may be imported: nowhere else."""
+
+OPTIONAL = {"torch", "mpi4py", "zmq", "transformers", "lightning", "accelerate"}
 
 OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
@@ -346,7 +351,7 @@ def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: t
 
 def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
-    wanted = {module.split(".")[0] for module in imports(file)} & {"torch", "mpi4py", "zmq"}
+    wanted = {module.split(".")[0] for module in imports(file)} & OPTIONAL
     of_folder = {"torch": {"torch"}, "jax": {"jax", "optax"}}.get(name(file).split(".")[0], set())
     return all(importlib.util.find_spec(each) for each in wanted | of_folder)
 
