@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import loosestep as ls
 from loosestep.data import Dataset, load, shards
-from loosestep.models import MLP
+from loosestep.data.models import MLP
 
 WORKERS = (4, 8)
 PERIODS = (1, 4, 16, 64)

@@ -33,7 +33,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 
 LAYERS = [
     "foundation ops cuda _core",
-    "requests data models",
+    "requests data",
     "strategies optimizers topologies codecs lowering",
     "transports",
     "runtime",
@@ -89,11 +89,8 @@ OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
 ]
 FOLDERS = sorted({file.parent for file in [*FILES, *OTHERS]})
-MANY = {"python/loosestep/strategies": 100, "tests/papers": 100, "python/loosestep": 21}
-"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests.
-
-The package has a folder for each framework, besides one for each layer's part.
-"""
+MANY = {"python/loosestep/strategies": 100, "tests/papers": 100}
+"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests."""
 
 LONG_FILES = {
     "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers

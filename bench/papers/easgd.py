@@ -17,7 +17,7 @@ from bench.papers.drawing import Ends
 from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, SENT, TEST_LOSS, Across
 from bench.papers.types import Contender
-from loosestep.models import MLP
+from loosestep.data.models import MLP
 from loosestep.optimizers import Optimizer
 
 STEPS = {4: 640, 8: 640, 16: 320}  # of each worker

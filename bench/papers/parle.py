@@ -21,7 +21,7 @@ from bench.papers.drawing import Curves
 from bench.papers.study import Study
 from bench.papers.tables import COLUMNS, Column, Plain, first_at
 from bench.papers.types import Contender
-from loosestep.models import MLP
+from loosestep.data.models import MLP
 
 ROWS, STEPS = 6000, 6000
 PULL, COUPLING = ls.Scoping(0.01, 1.0, 62), ls.Scoping(1.0, 10.0, 62)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeAlias
 
 import loosestep as ls
-from loosestep.models import MLP, Model
+from loosestep.data.models import MLP, Model
 from loosestep.optimizers import Optimizer
 from loosestep.transports.base import Transport
 

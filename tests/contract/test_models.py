@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from loosestep.models import MLP, Classifier, Model, Softmax
+from loosestep.data.models import MLP, Classifier, Model, Softmax
 
 MODELS = [Softmax(), Softmax(l2=0.1), MLP(7), MLP(6, 5), MLP(6, l2=0.01)]
 
@@ -74,7 +74,7 @@ def test_the_start_depends_on_the_seed_alone_and_has_the_variance_of_he() -> Non
 def test_evaluation_in_blocks_equals_evaluation_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, x = built(MLP(6, l2=0.01))
     at_once = classifier.evaluate(x, batch(100))
-    monkeypatch.setattr("loosestep.models.BLOCK", 7)
+    monkeypatch.setattr("loosestep.data.models.BLOCK", 7)
     in_blocks = classifier.evaluate(x, batch(100))
     assert in_blocks["test_accuracy"] == at_once["test_accuracy"]
     assert in_blocks["loss"] == pytest.approx(at_once["loss"])

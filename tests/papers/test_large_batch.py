@@ -12,8 +12,8 @@ from tests.papers.problems import EQUAL, Array, around, changes_sides, differenc
 
 import loosestep as ls
 from loosestep import ops
+from loosestep.data.models import MLP
 from loosestep.foundation.errors import WorkerFailed
-from loosestep.models import MLP
 from loosestep.optimizers import Optimizer, schedules
 
 SHAPES = ((4, 3), (3,), (3, 2), (2,))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loosestep.data import Dataset
-    from loosestep.models import Classifier, Model
+    from loosestep.data.models import Classifier, Model
     from loosestep.optimizers import Optimizer
     from loosestep.optimizers.schedules import Scaling
     from loosestep.runtime.numpy_model import Batches

@@ -4,7 +4,7 @@ Known are calls of classes in a vocabulary, with literals and further calls as a
 stands for `EASGD()`. Rate schedules and stragglers are written with their namespace,
 `stragglers.LogNormal(0.3)`, or without it, as they print.
 
->>> from loosestep.models import MLP, Softmax
+>>> from loosestep.data.models import MLP, Softmax
 >>> words = {"MLP": MLP, "Softmax": Softmax}
 >>> parse("MLP(128, 64, l2=1e-4)", words)
 MLP(128, 64, l2=0.0001)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 import loosestep
-from loosestep import models
 from loosestep.cli.expressions import ExpressionError, of_kind, parse, parse_list, public
+from loosestep.data import models
 from loosestep.optimizers import Optimizer
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.transports.base import Transport

@@ -12,7 +12,7 @@ from tests.chaos.draw import sentence
 
 from loosestep.cli.commands import WORDS
 from loosestep.cli.expressions import ExpressionError, parse, parse_list
-from loosestep.models import Model
+from loosestep.data.models import Model
 from loosestep.optimizers import Optimizer
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport

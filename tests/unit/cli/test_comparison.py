@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 import loosestep as ls
-from loosestep import models
 from loosestep.cli.compared_methods import (
     STORY,
     Contender,
@@ -29,7 +28,7 @@ from loosestep.cli.report.ranking import leader
 from loosestep.cli.report.run_record import Outcome
 from loosestep.cli.report.summary import Number, Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
-from loosestep.data import Dataset
+from loosestep.data import Dataset, models
 from loosestep.foundation.errors import Diverged
 from loosestep.optimizers.schedules import Warmup
 from loosestep.optimizers.sgd import SGD, Nesterov

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loosestep as ls
-from loosestep import models
 from loosestep.cli import expressions
 from loosestep.cli.expressions import ExpressionError, of_kind, parse, parse_list, public
+from loosestep.data import models
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
 
