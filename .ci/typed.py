@@ -4,8 +4,8 @@
     python .ci/typed.py
 
 Everything is copied into one folder under names of its own, since examples share file names. A block of a page is
-a fragment: what it does not define is taken as Any. So is torch, as in the package's own check. The package's
-errors are that check's: how it is installed would otherwise decide whether they are reported here.
+a fragment: what it does not define is taken as Any. So are torch and JAX, as in the package's own check. The
+package's errors are that check's: how it is installed would otherwise decide whether they are reported here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ warn_unused_ignores = true
 disable_error_code = name-defined
 [mypy-loosestep.*]
 follow_imports = silent
-[mypy-torch.*,transformers.*,lightning.*,accelerate.*,timm.*]
+[mypy-torch.*,jax.*,optax.*,transformers.*,lightning.*,accelerate.*,timm.*]
 follow_imports = skip
 ignore_missing_imports = true
 [mypy-sklearn.*,scipy.*,matplotlib.*,safetensors.*,threadpoolctl.*,cupy.*]

@@ -18,7 +18,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # pages of results: a part may begin a level lower
 
-autodoc_mock_imports = ["torch", "mpi4py", "cupy"]  # frameworks that no page needs
+autodoc_mock_imports = ["torch", "jax", "optax", "mpi4py", "cupy"]  # frameworks that no page needs
 autodoc_typehints = "none"  # signatures name arguments, docstrings say what they are
 autodoc_member_order = "bysource"
 add_module_names = False

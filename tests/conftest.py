@@ -14,7 +14,7 @@ settings.load_profile("busy machines")
 
 
 NOT_FAST = {
-    "chaos", "cuda", "mpi", "system", "torch",  # start processes, or compile
+    "chaos", "cuda", "jax", "mpi", "system", "torch",  # start processes, or compile
     "test_factor_rotation.py", "test_forks.py", "test_instruction_sets.py", "test_host.py",  # so do these
     "test_host_buffer.py", "test_host_center.py", "test_host_failures.py", "test_host_lane.py",
     "test_against_torch.py", "test_ops_torch.py",  # import torch

@@ -37,7 +37,7 @@ LAYERS = [
     "strategies optimizers topologies codecs lowering",
     "transports",
     "runtime",
-    "torch sparse",
+    "torch jax sparse",
     "loosestep cli __main__",
 ]
 """From the bottom up. A file imports what is in its layer or below; `loosestep` is the package's own face."""
@@ -74,6 +74,8 @@ THIRD_PARTY = {
     "zmq": "transports/zmq",
     "cloudpickle": "cli/launch",
     "torch": "torch",
+    "jax": "jax",
+    "optax": "jax",
     "transformers": "torch/frameworks/huggingface",
     "lightning": "torch/frameworks/lightning",
     "accelerate": "torch/frameworks/accelerate",
@@ -87,8 +89,11 @@ OTHERS = [
     file for place in ("bench", "tests") for file in (ROOT / place).rglob("*.*") if "__pycache__" not in file.parts
 ]
 FOLDERS = sorted({file.parent for file in [*FILES, *OTHERS]})
-MANY = {"python/loosestep/strategies": 100, "tests/papers": 100}
-"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests."""
+MANY = {"python/loosestep/strategies": 100, "tests/papers": 100, "python/loosestep": 21}
+"""How many entries a folder may hold, where it is more than 20: it has one method a file, or its tests.
+
+The package has a folder for each framework, besides one for each layer's part.
+"""
 
 LONG_FILES = {
     "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers
@@ -346,9 +351,9 @@ def test_a_strategy_says_its_formula_its_cost_an_example_and_a_reference(kind: t
 
 def can_import(file: Path) -> bool:
     """Whether the optional frameworks of a file are there (`torch.py` of ours imports its own by the adapter)."""
-    wanted = {module.split(".")[0] for module in imports(file)}
-    mine = "torch" if "torch" in name(file).split(".") else ""
-    return all(importlib.util.find_spec(each) for each in (OPTIONAL & wanted) | {mine} - {""})
+    wanted = {module.split(".")[0] for module in imports(file)} & OPTIONAL
+    of_folder = {"torch": {"torch"}, "jax": {"jax", "optax"}}.get(name(file).split(".")[0], set())
+    return all(importlib.util.find_spec(each) for each in wanted | of_folder)
 
 
 def examples() -> list[Any]:

@@ -35,8 +35,8 @@ def blocks(page: Path) -> list[str]:
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one namespace; a block that says why it cannot run here is compiled."""
     monkeypatch.chdir(tmp_path)
-    if page.stem == "sparse":
-        pytest.importorskip("sklearn")
+    for framework in {"sparse": ["sklearn"], "jax": ["jax", "optax"]}.get(page.stem, []):
+        pytest.importorskip(framework)
     module = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # where the classes of a page live
     for number, text in enumerate(blocks(page), 1):

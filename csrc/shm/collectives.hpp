@@ -21,7 +21,7 @@
 #include "shared/team.hpp"
 #include "shm/collective_step.hpp"
 #include "shm/layout.hpp"
-#include "shm/store_choice.hpp"
+#include "shm/streaming_stores.hpp"
 
 namespace loosestep::shm {
 

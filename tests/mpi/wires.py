@@ -19,7 +19,7 @@ from loosestep.transports.processes.shards import Shards
 class MachineClock:
     """The machine's own time, for a net whose ends are in threads."""
 
-    def rest(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
     @property

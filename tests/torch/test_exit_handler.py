@@ -15,7 +15,7 @@ from tests.torch.training import (  # noqa: E402
     step,
 )
 
-from loosestep.torch import exit_handler  # noqa: E402
+from loosestep.runtime import exit_handler  # noqa: E402
 
 
 @pytest.mark.parametrize(("code", "bad"), [(0, False), (None, False), (3, True), ("no data", True)])

@@ -69,6 +69,7 @@ class Program:
     resumed: the next round is one that had begun before a checkpoint.
     made: how many steps a round that is resumed here has made of the `Local` with which it begins; None where none
         can be resumed.
+    steps_left: how many steps of the `Local` that is being performed come after this one.
     """
 
     def __init__(self, plan: Plan[Program], worker: Worker, model: StepModel) -> None:
@@ -77,6 +78,7 @@ class Program:
         self.progress = 0
         self.resumed = False
         self.made: int | None = 0
+        self.steps_left = 0
         self.last_sync_step = 0  # the step of the last synchronization point
         self.last_eval_step = 0  # the step of the last evaluation without one
         self.next_step = 0  # the step that it may have begun
@@ -155,6 +157,7 @@ class Program:
         for request in self.strategy.round(self.worker, self.state):
             if type(request) is Local:
                 yield from self.local(request, first)
+                self.steps_left = 0
                 if self.stopped or self.part != part:
                     return
             else:
@@ -183,6 +186,7 @@ class Program:
         for step in range(done + 1, last + 1):
             self.made = None if before is None else before + step - 1
             if step <= request.steps and not self.model.feed.ended():
+                self.steps_left = min(last, request.steps) - step
                 yield GRADIENT
                 yield update
             elif self.stays:

@@ -52,6 +52,21 @@ class LoopModel(StepModel, Protocol):
     updates: int  # steps that the optimizer has made
 
 
+class UserFeed:
+    """The data of a loop that the user reads: known is only whether the user has left the loop."""
+
+    def __init__(self) -> None:
+        self.taken, self.closed = 0, False
+
+    def ended(self) -> bool:
+        """Return whether no further step will come."""
+        return self.closed
+
+    def skip(self, taken: int) -> None:
+        """Do nothing but count: the user's loader stands where the user puts it."""
+        self.taken = taken
+
+
 def check_strategy(strategy: Strategy) -> None:
     """Raise TypeError for a strategy that needs more than a loop of the user's can give."""
     checks.instance("strategy", strategy, Strategy)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from loosestep.runtime.checkpoint.folder import KEEP
-from loosestep.torch.agreement.together import Together
-from loosestep.torch.exit_handler import is_success
+from loosestep.runtime.exit_handler import is_success
+from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.saving.several import restore_together, save_together
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loosestep.torch.optimizer import Parallel
 
 
-class ParallelGroup(Together):
+class ParallelGroup(TorchTogether):
     """Several optimizers whose run is one: `parallel` makes it where it is given a list of them.
 
     `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
@@ -116,7 +116,8 @@ class ParallelGroup(Together):
 
         All end at once, for another worker may still be in its loop, and wait for this one in any of them.
         """
-        self.stop_at.close()  # handlers of signals are set by the main thread alone
+        for optimizer in self.optimizers:
+            optimizer.stop_at.close()  # handlers of signals are set by the main thread alone
         with ThreadPoolExecutor(len(self.optimizers)) as threads:
             closing = [threads.submit(optimizer.close, error) for optimizer in self.optimizers]
         for each in closing:

@@ -10,7 +10,7 @@ import torch
 from loosestep.transports.matching import check_facts, stable_repr
 
 if TYPE_CHECKING:
-    from loosestep.torch.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.meeting import Agreement
     from loosestep.torch.data.dealt import Dealt
     from loosestep.torch.flat import Layout
 

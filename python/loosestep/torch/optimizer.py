@@ -11,25 +11,27 @@ from torch import nn
 
 from loosestep.foundation.buffers import is_on_device
 from loosestep.optimizers.schedules import SCALINGS
+from loosestep.runtime.agreement.meeting import Agreement
+from loosestep.runtime.agreement.stopping import Stopping
+from loosestep.runtime.checkpoint.loop import Checkpoints
+from loosestep.runtime.checkpoint.member import Member
+from loosestep.runtime.exit_handler import ExitHandler, end_with, is_success
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
-from loosestep.torch.agreement.meeting import Agreement
-from loosestep.torch.agreement.stopping import Stopping
-from loosestep.torch.agreement.together import Together
+from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.buffers.statistics import Statistics, broadcast
 from loosestep.torch.buffers.sync_batch_norm import SynchronizedNorms, Workers
 from loosestep.torch.data import samplers
 from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
-from loosestep.torch.exit_handler import ExitHandler, end_with, is_success
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.gradients.averages import Averages
 from loosestep.torch.gradients.step_model import Moments, TorchModel
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
-from loosestep.torch.saving.checkpoint import Checkpoints
-from loosestep.torch.saving.member import Member
+from loosestep.torch.saving.beside import TorchBeside
+from loosestep.torch.saving.contents import TorchContents
 from loosestep.torch.saving.methods import Saving
 from loosestep.torch.setup import facts, print_banner, scale
 from loosestep.torch.shared_state import SharedState, check_hosted, check_in_memory, check_one_dtype, sparse_of
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(Together, Saving, torch.optim.Optimizer):
+class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -82,8 +84,8 @@ class Parallel(Together, Saving, torch.optim.Optimizer):
         self.dropped = False  # the gradient at hand was taken before this worker rested
         self.layouts = [self.layout]
         self._begin(model, run)
-        self.member = Member(model, self.tracked, inner, self.agreement, self.model)
-        self.checkpoints = Checkpoints([self.member])
+        self.member = Member(TorchContents(model, self.tracked, inner), self.agreement)
+        self.checkpoints = Checkpoints([self.member], TorchBeside(self.layout.slots[0].param.device))
         scale(inner, SCALINGS[scale_rate](self.size))
         super().__init__(inner.param_groups, inner.defaults)
         self._alias_inner()

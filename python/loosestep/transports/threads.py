@@ -40,8 +40,8 @@ from loosestep.transports import center
 from loosestep.transports.attendance import Roll
 from loosestep.transports.base import Endpoint, ManyWorkersSession, Session, Task, Transport, drive, failure
 from loosestep.transports.forks import Original, end_copy
+from loosestep.transports.keyed_queues import pop
 from loosestep.transports.matching import check_message
-from loosestep.transports.queues import pop
 from loosestep.transports.stopwatch import Stopwatch
 
 PATIENCE = 5.0  # seconds after a failure for threads to end; one stuck in user code never does

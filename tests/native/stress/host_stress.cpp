@@ -13,7 +13,7 @@
 #include "shm/center.hpp"
 #include "shm/collectives.hpp"
 #include "shm/mapping.hpp"
-#include "shm/store_choice.hpp"
+#include "shm/streaming_stores.hpp"
 #include "stress.hpp"
 
 using namespace loosestep::shm;

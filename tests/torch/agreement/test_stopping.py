@@ -30,7 +30,7 @@ def test_a_signal_ends_the_loop_after_a_step_that_is_saved(number: int, strategy
         assert job.left() == []
     if number == signal.SIGTERM:  # once is enough: a job takes seconds to start
         return
-    again = ended(*arguments, seconds=60)
+    again = ended(*arguments, seconds=180)
     assert again.process.returncode == 0, again.err
     assert [line.split(":")[0] for line in again.out.splitlines()] == ["epoch 1"]
     assert (tmp_path / "model.pt").exists()

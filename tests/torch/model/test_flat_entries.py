@@ -23,7 +23,8 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.foundation.errors import Diverged  # noqa: E402
-from loosestep.torch.agreement.together import Together  # noqa: E402
+from loosestep.runtime.agreement.together import Together  # noqa: E402
+from loosestep.torch.agreement.together import TorchTogether  # noqa: E402
 from loosestep.torch.flat import Casts  # noqa: E402
 from loosestep.torch.saving.methods import Saving  # noqa: E402
 
@@ -222,9 +223,11 @@ def result(method: str, training: Training) -> list[Tensor]:
 
 
 def test_every_public_method_is_here() -> None:
+    parts = (loosestep.torch.Parallel, Together, TorchTogether, Saving)
     public = {
         name
-        for name, value in (vars(loosestep.torch.Parallel) | vars(Together) | vars(Saving)).items()
+        for part in parts
+        for name, value in vars(part).items()
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     }
     assert public == set(METHODS)

@@ -1,1 +1,1 @@
-"""What all workers of a torch loop agree on, between two steps of it."""
+"""Agreement in a torch loop: what of it knows tensors and modules."""

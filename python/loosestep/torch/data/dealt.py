@@ -9,21 +9,19 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DistributedSampler
+from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
+from loosestep.data.resumable import Resumable
 from loosestep.foundation import checks
 from loosestep.foundation.errors import CheckpointError
-from loosestep.torch.data.resumable import Resumable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch.utils.data import Sampler
-
     from loosestep.requests.worker import Worker
 
 
-class Dealt(Resumable):
+class Dealt(Resumable, Sampler[Any]):
     """Every n-th item of a sampler's order, from this worker's on; the last, incomplete n are left out.
 
     Items are rows, of which batches are made, or batches of a `BatchSampler`, which stay whole. All workers must

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from loosestep.runtime.agreement.meeting import Agreement
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.agreement.meeting import Agreement
     from loosestep.torch.flat import Slot
     from loosestep.torch.gradients.step_model import TorchModel
 

@@ -13,6 +13,7 @@ from loosestep import ops
 from loosestep.lowering.requests import RollCall
 from loosestep.requests import Gradient, Ready, Update
 from loosestep.runtime.program import GRADIENT
+from loosestep.runtime.user_loop import UserFeed
 from loosestep.torch.device_buffer import buffer_of
 from loosestep.torch.flat import copy_gradient, give_back, in_memory_order
 from loosestep.torch.gradients import backward_passes
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
 
 
 Seen = tuple["Tensor | None", int]
-
-
-class UserFeed:
-    """The data of a loop that the user reads: known is only whether the user has left the loop."""
-
-    def __init__(self) -> None:
-        self.taken, self.closed = 0, False
-
-    def ended(self) -> bool:
-        """Return whether no further step will come."""
-        return self.closed
-
-    def skip(self, taken: int) -> None:
-        """Do nothing but count: the user's loader stands where the user puts it."""
-        self.taken = taken
 
 
 class TorchModel:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loosestep.runtime.checkpoint.folder import KEEP
+from loosestep.runtime.checkpoint.loop_state import restored
 from loosestep.torch.saving.plain_state import load_plain
-from loosestep.torch.saving.run_state import is_plain, own_part, restored, saved
+from loosestep.torch.saving.state_dict import is_plain, own_part, parallel_state
 
 if TYPE_CHECKING:
     import os
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
     import torch
 
+    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.checkpoint.loop import Checkpoints
+    from loosestep.runtime.checkpoint.member import Member
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.agreement.meeting import Agreement
     from loosestep.torch.flat import Layout
     from loosestep.torch.hyperparameters import Hyperparameters
-    from loosestep.torch.saving.checkpoint import Checkpoints
-    from loosestep.torch.saving.member import Member
 
 
 class Saving:
@@ -42,7 +43,7 @@ class Saving:
         """
         self._require_own("state_dict()", over=True)
         with self.layout.flat():
-            return {"optimizer": self.inner.state_dict(), "loosestep": saved(self.loop)}
+            return parallel_state(self.inner, self.loop)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`: every worker loads its own, of the same strategy and number of workers.

@@ -10,13 +10,14 @@ import torch
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import Mismatch
 from loosestep.torch.buffers.statistics import broadcast
+from loosestep.torch.saving.contents import TorchContents
 from loosestep.torch.saving.serialize import to_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.runtime.checkpoint.member import Member
     from loosestep.torch.hyperparameters import Hyperparameters
-    from loosestep.torch.saving.member import Member
 
 WHAT = "load_state_dict()"
 START = dict.fromkeys(("clock", "updates", "samples", "part", "round", "progress", "inside"), 0)
@@ -29,9 +30,11 @@ def load_plain(member: Member, state_dict: dict[str, Any], hyperparameters: Hype
     """
     if not member.agreement.meet(WHAT, f"{checksum(state_dict):08x}"):
         raise Mismatch(f"{WHAT} was given different state dicts by the workers: load one file on all of them")
-    member.inner.load_state_dict(state_dict)
+    contents = member.contents
+    assert isinstance(contents, TorchContents)
+    contents.inner.load_state_dict(state_dict)
     hyperparameters.check(WHAT)
-    member.loop.connection.run_unmetered(broadcast(member.layout, member.untrained.model))
+    member.loop.connection.run_unmetered(broadcast(contents.layout, contents.untrained.model))
     member.begin_again(here(member.worker.params).copy(), dict(START), WHAT, "the model")
     member.agreement.meet(WHAT)
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from loosestep.runtime.checkpoint.folder import KEEP
+from loosestep.runtime.checkpoint.loop import Checkpoints
 from loosestep.torch.optimizer import Parallel
-from loosestep.torch.saving.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
     import os
@@ -47,7 +47,7 @@ class Several:
         self.optimizers, self.what = list(optimizers), what
         first = self.optimizers[0].checkpoints
         self.checkpoints = first.joint.setdefault(
-            tuple(map(id, self.optimizers)), Checkpoints([each.member for each in self.optimizers])
+            tuple(map(id, self.optimizers)), Checkpoints([each.member for each in self.optimizers], first.beside)
         )
 
     def enter(self, stack: ExitStack) -> None:

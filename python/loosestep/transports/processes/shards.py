@@ -22,10 +22,10 @@ from loosestep._core import Center
 from loosestep.foundation import buffers
 from loosestep.lowering.collectives import bounds
 from loosestep.requests import Fetch, Push, Shared
+from loosestep.transports.keyed_queues import pop
 from loosestep.transports.processes.components import Centers
 from loosestep.transports.processes.mailbox import Operation, PostedReceive
 from loosestep.transports.processes.wire import DTYPES, Header, Kind
-from loosestep.transports.queues import pop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The global generators of random numbers that a training script draws from: torch's, numpy's and Python's."""
+"""The global generators of random numbers that every training script may draw from: numpy's and Python's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import numpy as np
-import torch
 
 from loosestep.runtime.checkpoint.folder import Facts
 
@@ -15,11 +14,8 @@ NUMPY = "MT19937"
 """The algorithm of numpy's global generator, unless a script has replaced it: then its state is left alone."""
 
 
-def save_random_states(device: torch.device, tensors: Tensors) -> Facts:
+def save_random_states(tensors: Tensors) -> Facts:
     """Put the states into `tensors`, and return what of them is JSON."""
-    tensors["random"] = torch.get_rng_state().numpy()
-    if device.type == "cuda":
-        tensors["random.card"] = torch.cuda.get_rng_state(device).numpy()
     facts: Facts = {}
     version, words, gauss = random.getstate()
     tensors["random.python"] = np.array(words, np.uint64)
@@ -31,11 +27,8 @@ def save_random_states(device: torch.device, tensors: Tensors) -> Facts:
     return facts
 
 
-def load_random_states(device: torch.device, tensors: Tensors, facts: Facts) -> None:
-    """Let all generators go on drawing where the checkpoint stood, as far as it knows them."""
-    torch.set_rng_state(torch.from_numpy(tensors["random"]))
-    if "random.card" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(torch.from_numpy(tensors["random.card"]), device)
+def load_random_states(tensors: Tensors, facts: Facts) -> None:
+    """Let the generators go on drawing where the checkpoint stood, as far as it knows them."""
     if "python" in facts:
         version, gauss = facts["python"]
         random.setstate((version, tuple(map(int, tensors["random.python"])), gauss))

@@ -22,22 +22,23 @@ Answer = TypeVar("Answer")
 MARK = 0.6180339887498949
 """What every meeting sends first, so that no other collective is taken for one."""
 
-ADVICE = (
-    "all workers must make the same calls, each at one step and none under `if optimizer.rank == 0`; "
-    "optimizer.shard() gives all as many steps"
-)
-
 
 class Agreement:
     """Calls of all workers of a loop.
+
+    word: what users call the object whose methods these calls are.
 
     Each begins with a meeting, which compares what was called and, where workers keep step, at which step. Answers
     are read after a meeting for which all have come. There are two places for them, used in turn: a worker that
     has read all may write its next answer before the others have read.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, word: str = "optimizer") -> None:
         self.loop, self.worker, self.turn = loop, loop.worker, 0
+        self.advice = (
+            f"all workers must make the same calls, each at one step and none under `if {word}.rank == 0`; "
+            f"{word}.shard() gives all as many steps"
+        )
         self.mine: list[Any] = [None, None]
         self.depth = 0  # of calls within calls
         survey = loop.connection.session.all_gather_object
@@ -64,12 +65,12 @@ class Agreement:
             where = self.where()
         except LoosestepError as failed:  # another worker has left with its own error, which may be this one
             _, found, rest = str(failed).partition("worker 0 ")
-            return Mismatch(found + rest) if ADVICE in rest else error
+            return Mismatch(found + rest) if self.advice in rest else error
         return self.apart(where) if len(set(where)) > 1 else error
 
     def apart(self, where: Sequence[str]) -> Mismatch:
         """Return the error that says where all workers are."""
-        return Mismatch(f"{'; '.join(f'worker {rank} {each}' for rank, each in enumerate(where))}: {ADVICE}")
+        return Mismatch(f"{'; '.join(f'worker {rank} {each}' for rank, each in enumerate(where))}: {self.advice}")
 
     def meet(self, what: str, detail: str = "") -> bool:
         """Block until all workers are in this call; return whether all have the same `detail`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import CheckpointError
@@ -15,8 +15,6 @@ from loosestep.runtime.checkpoint.folder import KEEP, Folder, drawn, holds
 from loosestep.runtime.checkpoint.resize import merged
 from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import understood
-from loosestep.torch.saving import also as others
-from loosestep.torch.saving.random_states import load_random_states, save_random_states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +22,29 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Buffer
     from loosestep.runtime.checkpoint.folder import Facts, Part
-    from loosestep.torch.saving.member import Member
+    from loosestep.runtime.checkpoint.member import Member
 
 Tensors = dict[str, Any]
 ADVICE = "call restore(folder) first to go on from it, or give another folder"
+
+
+class Beside(Protocol):
+    """What a framework keeps in a checkpoint beside its optimizers: the user's `also=`, and random numbers."""
+
+    def checked(self, also: Any) -> None:
+        """Raise TypeError for what cannot be saved and loaded."""
+
+    def save(self, also: Any, tensors: Tensors) -> Facts:
+        """Put arrays into `tensors`, and return the rest as JSON."""
+
+    def check(self, also: Any, facts: Facts, where: str) -> None:
+        """Refuse another `also` than that which was saved, before anything is changed."""
+
+    def load(self, also: Any, tensors: Tensors, facts: Facts) -> None:
+        """Load what `save` was given."""
+
+    def load_random_states(self, tensors: Tensors, facts: Facts) -> None:
+        """Let generators go on drawing where the checkpoint stood."""
 
 
 class Checkpoints:
@@ -37,8 +54,8 @@ class Checkpoints:
     first are as they are; those of others begin with their number.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = list(members)
+    def __init__(self, members: Sequence[Member], beside: Beside) -> None:
+        self.members, self.beside = list(members), beside
         self.agreement, self.worker = members[0].agreement, members[0].worker
         self.known: dict[str, Folder] = {}
         self.joint: dict[tuple[int, ...], Checkpoints] = {}  # with other optimizers
@@ -96,10 +113,9 @@ class Checkpoints:
     def prepare(self, path: str | PathLike[str], note: Any, keep: int, also: Any) -> list[Any]:
         """Refuse what can be refused before anything is written; return clock, an id for a new run, and keep."""
         check_note(note)
-        others.checked(also)
+        self.beside.checked(also)
         for member in self.members:
-            member.tracked.check()
-            member.loop.position()
+            member.check_ready()
         folder = self.folder(path)
         folder.keep = checks.integer("keep", keep)
         if self.worker.rank == 0 and not folder.key:
@@ -123,9 +139,7 @@ class Checkpoints:
             of_it, about = member.part(step)
             tensors |= {f"{number}/{name}": tensor for name, tensor in of_it.items()}
             more.append(about)
-        random = save_random_states(self.members[0].device, tensors)
-        kept = others.save_also(also, tensors)
-        return tensors, {**facts, "others": more, "also": kept, "random": random, "note": note}
+        return tensors, {**facts, "others": more, **self.beside.save(also, tensors), "note": note}
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -147,7 +161,7 @@ class Checkpoints:
 
     def enter(self, path: str | PathLike[str], also: Any) -> str:
         """Lock a folder against other jobs, unless it can only be read; return an id for a new run."""
-        others.checked(also)
+        self.beside.checked(also)
         folder = self.folder(path)
         if self.worker.rank == 0 and not folder.key:
             try:
@@ -177,7 +191,7 @@ class Checkpoints:
         for number, (member, about) in enumerate(zip(self.members, shares(facts[0]), strict=True)):
             member.check(of_member(tensors, number), about, where, own=own)
         with understood(where):
-            others.check_also(also, facts[0].get("also", []), where)
+            self.beside.check(also, facts[0], where)
             facts[0]["note"]
         return tensors, facts
 
@@ -188,8 +202,8 @@ class Checkpoints:
         else:
             for number, (member, about) in enumerate(zip(self.members, shares(facts[0]), strict=True)):
                 member.load(of_member(tensors, number), about, str(folder.path))
-            load_random_states(self.members[0].device, tensors, facts[0].get("random", {}))
-        others.load_also(also, facts[0].get("also", []), tensors)
+            self.beside.load_random_states(tensors, facts[0])
+        self.beside.load(also, tensors, facts[0])
 
 
 def shares(facts: Facts) -> list[Facts]:

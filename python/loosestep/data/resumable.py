@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch.utils.data import Sampler
-
 from loosestep.foundation.errors import CheckpointError
 
 
-class Resumable(Sampler[list[int]]):
+class Resumable:
     """A sampler that knows where in which epoch it stands."""
 
     facts: ClassVar[tuple[str, ...]]  # what must be as it was for a position to mean the same

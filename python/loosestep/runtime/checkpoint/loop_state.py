@@ -1,4 +1,4 @@
-"""One worker's part of a run as a torch state dict, and back."""
+"""One worker's part of a run in a loop of the user's, as arrays and JSON, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from loosestep.foundation import buffers
 from loosestep.foundation.buffers import here, is_buffer
@@ -35,11 +34,11 @@ def saved(loop: Loop) -> Saved:
     loop.drain()
     for name, _, _, value in leaves(loop.program.state):
         if is_buffer(value):
-            tensors[name] = torch.tensor(here(value))
+            tensors[name] = np.array(here(value))
         elif not isinstance(value, Shared):
             numbers[name] = deepcopy(to_json(loop.program, name, value))  # lists go on changing
         elif loop.worker.rank == 0:
-            tensors[name] = torch.from_numpy(fetched(loop, value))
+            tensors[name] = fetched(loop, value)
             numbers[name] = loop.connection.session.version(value)
     totals = {name: getattr(loop.model, attribute) for name, attribute in TOTALS.items()}
     return {**identity(loop), "position": position, "totals": totals, "tensors": tensors, "numbers": numbers}
@@ -54,21 +53,6 @@ def fetched(loop: Loop, shared: Shared) -> Any:
     values = buffers.zeros(shared.size, shared.dtype)
     loop.connection.run_unmetered([Fetch(shared, into=values)])
     return values
-
-
-def is_plain(state_dict: Any) -> bool:
-    """Return whether a state dict is that of a plain torch optimizer."""
-    return isinstance(state_dict, dict) and set(state_dict) == {"state", "param_groups"}
-
-
-def own_part(state_dict: Saved) -> Saved:
-    """Return what `state_dict` added to the inner optimizer's. Raises CheckpointError for another kind of dict."""
-    if not isinstance(state_dict, dict) or set(state_dict) != {"optimizer", "loosestep"}:
-        raise CheckpointError(
-            "this state dict is neither of an optimizer that parallel() made nor of a plain torch optimizer"
-        )
-    part: Saved = state_dict["loosestep"]
-    return part
 
 
 def check_identity(loop: Loop, state: Saved) -> None:
@@ -90,11 +74,11 @@ def restored(loop: Loop, state: Saved) -> None:
     for name, holder, key, value in leaves(loop.program.state):
         found = state["tensors"].get(name)
         if is_buffer(value):
-            place(value, None if found is None else found.cpu().numpy(), name, "the state dict")
+            place(value, found, name, "the state dict")
         elif not isinstance(value, Shared):
             setattr(holder, key, deepcopy(from_json(state["numbers"][name])))
         elif loop.worker.rank == 0:
-            loop.connection.session.store(value, found.cpu().numpy(), state["numbers"].get(name, 0))
+            loop.connection.session.store(value, found, state["numbers"].get(name, 0))
     for name, attribute in TOTALS.items():
         setattr(loop.model, attribute, state["totals"][name])
     loop.connection.run_unmetered([AllReduce(np.zeros(1), op="max")])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Mismatch
@@ -18,18 +17,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loosestep.torch.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.meeting import Agreement
 
     Numbers = NDArray[np.float64]
     Rebuild = Callable[[Iterator[Numbers]], Any]
 
 
-def mean(agreement: Agreement, what: str, x: Any, weight: float) -> Any:
+class Foreign(NamedTuple):
+    """A framework's array: what it is called, its shape, its numbers as float64, and what makes the like of it."""
+
+    word: str
+    shape: tuple[int, ...]
+    numbers: Numbers
+    rebuild: Callable[[Numbers], Any]
+
+
+def mean(agreement: Agreement, what: str, x: Any, weight: float, foreign: Callable[[Any], Foreign | None]) -> Any:
     """Return the weighted mean of x over all workers, summed as float64 in rank order: the same bits for all."""
     checks.positive("weight", weight, zero=True)
     kinds: list[str] = []
     parts: list[Numbers] = []
-    rebuild = take_apart("x", x, kinds, parts)
+    rebuild = take_apart("x", x, kinds, parts, foreign)
     given = ", ".join(kinds)
     if not agreement.meet(what, given):
         every = agreement.all_gather(what, given)
@@ -43,17 +51,18 @@ def mean(agreement: Agreement, what: str, x: Any, weight: float) -> Any:
     return rebuild(iter(np.split(total[:-1] / total[-1], edges[:-1])))
 
 
-def take_apart(name: str, x: Any, kinds: list[str], parts: list[Numbers]) -> Rebuild:
+def take_apart(
+    name: str, x: Any, kinds: list[str], parts: list[Numbers], foreign: Callable[[Any], Foreign | None]
+) -> Rebuild:
     """Append what x consists of, in words and as numbers; return what makes the like of it from other numbers."""
     if isinstance(x, dict) and all(isinstance(key, str) for key in x):
-        inner = {key: take_apart(f"{name}[{key!r}]", x[key], kinds, parts) for key in sorted(x)}
+        inner = {key: take_apart(f"{name}[{key!r}]", x[key], kinds, parts, foreign) for key in sorted(x)}
         return lambda numbers: {key: made[key] for made in [remade(inner, numbers)] for key in x}
-    if isinstance(x, torch.Tensor) and not x.is_complex() and x.layout is torch.strided:
-        kinds.append(f"{name} as a tensor of shape {tuple(x.shape)}")
-        parts.append(x.detach().double().cpu().numpy().reshape(-1))
-        kind = x.dtype if x.is_floating_point() else torch.float64
-        shape, device = x.shape, x.device
-        return lambda numbers: torch.from_numpy(next(numbers).copy()).reshape(shape).to(device, kind)
+    found = foreign(x)
+    if found is not None:
+        kinds.append(f"{name} as a {found.word} of shape {found.shape}")
+        parts.append(found.numbers.reshape(-1))
+        return lambda numbers: found.rebuild(next(numbers).copy().reshape(found.shape))
     if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
         kinds.append(f"{name} as an array of shape {x.shape}")
         parts.append(x.astype(np.float64).reshape(-1))

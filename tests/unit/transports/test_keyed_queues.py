@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 
 import pytest
 
-from loosestep.transports.queues import pop
+from loosestep.transports.keyed_queues import pop
 
 
 def test_the_oldest_comes_first_and_an_empty_queue_is_dropped() -> None:
