@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,6 +12,7 @@ from torch import nn
 from loosestep.foundation import checks
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.torch.buffers.statistics import Statistics
+from loosestep.torch.frameworks.within import ParallelWithin, check_within
 from loosestep.torch.group import ParallelGroup, models_of
 from loosestep.torch.optimizer import Parallel
 from loosestep.torch.setup import RunOptions, check_inner, check_model, launched
@@ -43,6 +45,19 @@ def parallel(
 
 @overload
 def parallel(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    strategy: Strategy,
+    on: Transport | None = None,
+    *,
+    seed: int = 0,
+    steps_per_epoch: int | None = None,
+    within: Any,
+) -> ParallelWithin: ...
+
+
+@overload
+def parallel(
     model: nn.Module | Sequence[nn.Module],
     optimizer: Sequence[torch.optim.Optimizer],
     strategy: Strategy,
@@ -69,7 +84,8 @@ def parallel(
     scale_rate: Literal["none", "linear", "sqrt"] = "none",
     seed: int = 0,
     steps_per_epoch: int | None = None,
-) -> Parallel | ParallelGroup:
+    within: Any = None,
+) -> Parallel | ParallelGroup | ParallelWithin:
     """Return an optimizer that trains `model` with a strategy, in the loop that you already have.
 
     Each `step()` of worker i does this; which parts a strategy has, and on which steps, its own docstring says:
@@ -106,6 +122,9 @@ def parallel(
     seed: of what a strategy draws at random, such as the noise of `EntropySGD`; not of your data or model.
     steps_per_epoch: steps in an epoch of this loop, such as len(loader), for `Stages`. At the end of a stage the
         step() of all workers goes to the consensus, and the optimizer's buffers become their mean.
+    within: a DeviceMesh or process group of torch.distributed, of the processes that are one worker together: the
+        model is DDP or FSDP2 (`fully_shard`) over them, and the strategy is between such groups. See
+        `ParallelWithin` for what is returned, which has fewer calls.
 
     Raises TypeError or ValueError for bad input, and for a strategy that needs more than a loop of your own can
     give; RuntimeError where a process would train alone, and where another open `parallel()` has a parameter;
@@ -151,9 +170,19 @@ def parallel(
     counts: Sequence[Any] = accumulate if isinstance(accumulate, (list, tuple)) else [accumulate] * len(optimizers)
     runs = [RunOptions(strategy, each, seed, steps_per_epoch).checked() for each in counts]
     check_sharing(strategy)
-    check_lists(models, optimizers, counts)
     if on is not None:
         checks.instance("on", on, Transport)
+    if within is not None:
+        if listed or accumulate != 1 or buffers is not None or batch_norm != "own" or scale_rate != "none":
+            raise ValueError(
+                "within= takes one model and one optimizer, and no accumulate, buffers, batch_norm or scale_rate"
+            )
+        checks.instance("model", model, nn.Module)
+        check_within(models[0], strategy)
+        check_inner(optimizers[0])
+        between = partial(parallel, strategy=strategy, seed=seed, steps_per_epoch=steps_per_epoch)
+        return ParallelWithin(models[0], optimizers[0], within, on or launched(), between)
+    check_lists(models, optimizers, counts)
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
     wholes = models_of(models, optimizers) if listed else models
     kinds = [buffers if whole not in wholes[:number] else "own" for number, whole in enumerate(wholes)]

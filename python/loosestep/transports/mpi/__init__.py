@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
-from loosestep.transports.base import ProcessTransport, Session
+from loosestep.transports.base import Session, WiredTransport
 from loosestep.transports.mpi.channel import MPIChannel
 from loosestep.transports.mpi.membership import checked_world, this_process
 from loosestep.transports.processes.launchers import local_rank, tell_guard
 from loosestep.transports.processes.session import open_session
 
+if TYPE_CHECKING:
+    from loosestep.lowering.hierarchical import Hosts
+    from loosestep.transports.processes.wire import Wire
+
 
 @dataclass(frozen=True, repr=False)
-class MPI(ProcessTransport):
+class MPI(WiredTransport):
     """The processes that `mpiexec -n N` or `loosestep run -n N` started, one worker each.
 
     deadline: seconds for which a worker may compute while others wait for it, before its run begins too.
@@ -50,9 +55,12 @@ class MPI(ProcessTransport):
             return hierarchical.place(self.hosts, self.size, self.rank)
         return local_rank(os.environ) if self.size > 1 else 0
 
-    def open(self, seed: int = 0) -> Session:
+    def wire(self) -> tuple[Wire, Hosts]:
         forced = None if self.hosts is None else hierarchical.split(self.hosts, self.size)
         checked_world()
         channel = MPIChannel(this_process(), self.deadline)
         tell_guard("begun")  # from now on this rank's failure is heard by the others
-        return open_session(channel, forced or channel.hosts, self.heartbeat_timeout, self.deadline)
+        return channel, forced or channel.hosts
+
+    def open(self, seed: int = 0) -> Session:
+        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)

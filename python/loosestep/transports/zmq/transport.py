@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
-from loosestep.transports.base import ProcessTransport, Session
+from loosestep.transports.base import Session, WiredTransport
 from loosestep.transports.processes.launchers import local_rank, tell_guard
 from loosestep.transports.processes.session import open_session
 from loosestep.transports.zmq.place import explicit, found
 
 if TYPE_CHECKING:
+    from loosestep.lowering.hierarchical import Hosts
+    from loosestep.transports.processes.wire import Wire
     from loosestep.transports.zmq.place import Place
 
 
 @dataclass(frozen=True, repr=False, init=False)
-class ZMQ(ProcessTransport):
+class ZMQ(WiredTransport):
     """Processes that find each other by the address of rank 0, one worker each.
 
     rank, size, address: which process this is, of how many, and where rank 0 can be met ("host:port"). By default
@@ -66,7 +68,7 @@ class ZMQ(ProcessTransport):
             return hierarchical.place(self.hosts, place.size, place.rank)
         return place.rank if place.local or place.size == 1 else local_rank(os.environ)
 
-    def open(self, seed: int = 0) -> Session:
+    def wire(self) -> tuple[Wire, Hosts]:
         forced = None if self.hosts is None else hierarchical.split(self.hosts, self.size)
         try:
             from loosestep.transports.zmq.channel import ZMQChannel
@@ -74,4 +76,7 @@ class ZMQ(ProcessTransport):
             raise ImportError(f"on=ZMQ() needs pyzmq: pip install 'loosestep[zmq]' ({error})") from error
         channel = ZMQChannel.of_this_process(self.place or found(), self.key, self.deadline)
         tell_guard("begun")  # from now on this rank's failure is heard by the others
-        return open_session(channel, forced or channel.hosts, self.heartbeat_timeout, self.deadline)
+        return channel, forced or channel.hosts
+
+    def open(self, seed: int = 0) -> Session:
+        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)
