@@ -9,7 +9,7 @@ import pytest
 
 import loosestep as ls
 from loosestep.transports import mpi
-from loosestep.transports.mpi import MPI
+from loosestep.transports.mpi.transport import MPI
 
 
 @pytest.mark.parametrize(
