@@ -10,6 +10,7 @@ import pytest
 import loosestep as ls
 from loosestep.transports import mpi
 from loosestep.transports.mpi import MPI
+from loosestep.transports.processes import session
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_hosts_are_found_out_unless_they_are_said(
     monkeypatch.setattr(
         mpi, "MPIChannel", lambda *given: log.append(given) or SimpleNamespace(hosts=((0, 1), (2,)))
     )  # type: ignore[func-returns-value]
-    monkeypatch.setattr(mpi, "open_session", lambda channel, *given: log.append(given))
+    monkeypatch.setattr(session, "open_session", lambda channel, *given: log.append(given))
     monkeypatch.setattr(mpi, "tell_guard", log.append)
     one = MPI(hosts=hosts, deadline=7.0, heartbeat_timeout=3.0)
     assert (one.size, one.rank) == (3, 1)
