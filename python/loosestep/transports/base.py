@@ -23,10 +23,8 @@ from loosestep.requests import Compute
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from loosestep.lowering.hierarchical import Hosts
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.requests.worker import Worker
-    from loosestep.transports.processes.wire import Wire
 
 
 @dataclass(eq=False)
@@ -73,17 +71,6 @@ class ProcessTransport(Transport):
     @abstractmethod
     def local_rank(self) -> int:
         """This process's number among those of its host."""
-
-
-class WiredTransport(ProcessTransport):
-    """Base of the transports whose processes send each other bytes over a wire."""
-
-    deadline: float  # seconds for which a worker may compute while others wait for it
-    heartbeat_timeout: float  # seconds without a sign of life after which a worker counts as dead
-
-    @abstractmethod
-    def wire(self) -> tuple[Wire, Hosts]:
-        """Join the other processes, all of which call it; return what carries bytes, and which share a host."""
 
 
 class Session(ABC):

@@ -12,7 +12,7 @@ from torch import distributed, nn
 
 from loosestep.torch.data import samplers
 from loosestep.torch.optimizer import Parallel
-from loosestep.transports.base import WiredTransport
+from loosestep.transports.processes.session import WiredTransport
 from loosestep.transports.processes.subset import Subset
 
 if TYPE_CHECKING:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
-from loosestep.transports.base import Session, WiredTransport
 from loosestep.transports.mpi.channel import MPIChannel
 from loosestep.transports.mpi.membership import checked_world, this_process
 from loosestep.transports.processes.launchers import local_rank, tell_guard
-from loosestep.transports.processes.session import open_session
+from loosestep.transports.processes.session import WiredTransport
 
 if TYPE_CHECKING:
-    from loosestep.lowering.hierarchical import Hosts
-    from loosestep.transports.processes.wire import Wire
+    from loosestep.transports.processes.session import Joined
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +43,6 @@ class MPI(WiredTransport):
 
     @property
     def rank(self) -> int:
-        """Return the rank of this process."""
         return int(checked_world().rank)
 
     @property
@@ -55,12 +52,9 @@ class MPI(WiredTransport):
             return hierarchical.place(self.hosts, self.size, self.rank)
         return local_rank(os.environ) if self.size > 1 else 0
 
-    def wire(self) -> tuple[Wire, Hosts]:
+    def wire(self) -> Joined:
         forced = None if self.hosts is None else hierarchical.split(self.hosts, self.size)
         checked_world()
         channel = MPIChannel(this_process(), self.deadline)
         tell_guard("begun")  # from now on this rank's failure is heard by the others
         return channel, forced or channel.hosts
-
-    def open(self, seed: int = 0) -> Session:
-        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)

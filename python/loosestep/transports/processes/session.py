@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import abstractmethod
 from functools import partial
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from loosestep.foundation.errors import PeerFailed, TimedOut
 from loosestep.lowering.requests import RollCall, Script
 from loosestep.requests import Exchange, Sleep, Start, Wait
-from loosestep.transports.base import Endpoint, Session, Task, drive, failure
+from loosestep.transports.base import Endpoint, ProcessTransport, Session, Task, drive, failure
 from loosestep.transports.forks import Original
 from loosestep.transports.matching import check_facts
 from loosestep.transports.processes.attendance import Attendance
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from loosestep.transports.processes.components import Centers, Collectives
     from loosestep.transports.processes.wire import Wire
 
+    Joined = tuple[Wire, Hosts]
+
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
@@ -50,6 +53,20 @@ def open_session(wire: Wire, hosts: Hosts, heartbeat_timeout: float, deadline: f
         return ProcessSession(mailbox, HostMemory(group), HostCenter(group), None, hosts, *times)
     collectives = Hierarchical(group) if len(hosts) < wire.size else Messages()
     return ProcessSession(mailbox, collectives, Shards(mailbox), UdpHeartbeat(wire), hosts, *times)
+
+
+class WiredTransport(ProcessTransport):
+    """Base of the transports of processes that a wire joins."""
+
+    deadline: float  # seconds for which a worker may compute while others wait for it
+    heartbeat_timeout: float  # seconds without a sign of life after which a worker counts as dead
+
+    @abstractmethod
+    def wire(self) -> Joined:
+        """Join the other processes, all of which call it; return what carries bytes, and which share a host."""
+
+    def open(self, seed: int = 0) -> Session:
+        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)
 
 
 class ProcessSession(Stopwatch, Session):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loosestep.transports.base import ProcessTransport, Session, WiredTransport
-from loosestep.transports.processes.session import open_session
+from loosestep.transports.processes.session import WiredTransport
 from loosestep.transports.processes.wire import Header, Wire
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class SubsetWire(Wire):
 
 
 @dataclass(frozen=True, repr=False)
-class Subset(ProcessTransport):
+class Subset(WiredTransport):
     """Some of the processes of a transport, one worker each, numbered in the order of `members`.
 
     Every process of `on` opens a subset at the same time, each the one that it belongs to.
@@ -75,10 +74,17 @@ class Subset(ProcessTransport):
     def local_rank(self) -> int:
         return self.on.local_rank
 
-    def open(self, seed: int = 0) -> Session:
+    @property
+    def deadline(self) -> float:  # type: ignore[override]
+        return self.on.deadline
+
+    @property
+    def heartbeat_timeout(self) -> float:  # type: ignore[override]
+        return self.on.heartbeat_timeout
+
+    def wire(self) -> tuple[Wire, Hosts]:
         whole, hosts = self.on.wire()
-        wire, among = SubsetWire(whole, self.members), hosts_of(hosts, self.members)
-        return open_session(wire, among, self.on.heartbeat_timeout, self.on.deadline)
+        return SubsetWire(whole, self.members), hosts_of(hosts, self.members)
 
 
 def hosts_of(hosts: Hosts, members: Sequence[int]) -> Hosts:

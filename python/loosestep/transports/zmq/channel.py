@@ -53,6 +53,11 @@ class ZMQChannel(Wire):
     """One run's messages, over the connections that this process keeps."""
 
     def __init__(self, membership: Membership, deadline: float) -> None:
+        if membership.inside:
+            raise RuntimeError(
+                "over ZeroMQ a process takes part in one run at a time: close the one that is open, or start the "
+                "job by `loosestep run` or mpiexec, whose MPI carries several, such as those of several optimizers"
+            )
         membership.begin(deadline)
         self.membership, self.peers = membership, membership.peers
         self.rank, self.size = membership.rank, membership.size

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
-from loosestep.transports.base import Session, WiredTransport
 from loosestep.transports.processes.launchers import local_rank, tell_guard
-from loosestep.transports.processes.session import open_session
+from loosestep.transports.processes.session import WiredTransport
 from loosestep.transports.zmq.place import explicit, found
 
 if TYPE_CHECKING:
@@ -77,6 +76,3 @@ class ZMQ(WiredTransport):
         channel = ZMQChannel.of_this_process(self.place or found(), self.key, self.deadline)
         tell_guard("begun")  # from now on this rank's failure is heard by the others
         return channel, forced or channel.hosts
-
-    def open(self, seed: int = 0) -> Session:
-        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)

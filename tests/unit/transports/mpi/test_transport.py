@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import loosestep as ls
-from loosestep.transports import mpi
+from loosestep.transports.mpi import transport
 from loosestep.transports.mpi.transport import MPI
+from loosestep.transports.processes import session
 
 
 @pytest.mark.parametrize(
@@ -37,13 +38,13 @@ def test_hosts_are_found_out_unless_they_are_said(
     hosts: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log: list[Any] = []
-    monkeypatch.setattr(mpi, "checked_world", lambda: SimpleNamespace(size=3, rank=1))
-    monkeypatch.setattr(mpi, "this_process", lambda: "this process")
+    monkeypatch.setattr(transport, "checked_world", lambda: SimpleNamespace(size=3, rank=1))
+    monkeypatch.setattr(transport, "this_process", lambda: "this process")
     monkeypatch.setattr(
-        mpi, "MPIChannel", lambda *given: log.append(given) or SimpleNamespace(hosts=((0, 1), (2,)))
+        transport, "MPIChannel", lambda *given: log.append(given) or SimpleNamespace(hosts=((0, 1), (2,)))
     )  # type: ignore[func-returns-value]
-    monkeypatch.setattr(mpi, "open_session", lambda channel, *given: log.append(given))
-    monkeypatch.setattr(mpi, "tell_guard", log.append)
+    monkeypatch.setattr(session, "open_session", lambda channel, *given: log.append(given))
+    monkeypatch.setattr(transport, "tell_guard", log.append)
     one = MPI(hosts=hosts, deadline=7.0, heartbeat_timeout=3.0)
     assert (one.size, one.rank) == (3, 1)
     one.open()

@@ -17,6 +17,7 @@ from tests.mpi.wires import together  # noqa: E402
 
 from loosestep.foundation.errors import PeerFailed, TimedOut  # noqa: E402
 from loosestep.transports.zmq import membership, rendezvous  # noqa: E402
+from loosestep.transports.zmq.channel import ZMQChannel  # noqa: E402
 from loosestep.transports.zmq.membership import Membership  # noqa: E402
 from loosestep.transports.zmq.place import Place  # noqa: E402
 
@@ -45,6 +46,12 @@ def test_runs_begin_together_one_after_the_other(members: list[Membership]) -> N
             each.end_run()
     assert members[0].hosts == ((0, 1),)
     assert members[0].local
+
+
+def test_a_second_run_beside_an_open_one_is_refused(members: list[Membership]) -> None:
+    begun(members)
+    with pytest.raises(RuntimeError, match="one run at a time: close the one that is open"):
+        ZMQChannel(members[0], 20.0)
 
 
 def test_what_was_left_of_a_run_does_not_reach_the_next(members: list[Membership]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import loosestep as ls
+from loosestep.transports.processes import session
 from loosestep.transports.zmq import transport
 from loosestep.transports.zmq.place import Place
 from loosestep.transports.zmq.transport import ZMQ
@@ -52,7 +53,7 @@ def test_hosts_are_found_out_unless_they_are_said(
     log: list[Any] = []
     made = SimpleNamespace(hosts=((0, 1), (2,)))
     monkeypatch.setattr(ZMQChannel, "of_this_process", lambda *given: log.append(given) or made)  # type: ignore[func-returns-value]
-    monkeypatch.setattr(transport, "open_session", lambda channel, *given: log.append(given))
+    monkeypatch.setattr(session, "open_session", lambda channel, *given: log.append(given))
     monkeypatch.setattr(transport, "tell_guard", log.append)
     ZMQ(rank=1, size=3, address="h:5", key="k", hosts=hosts, deadline=7.0, heartbeat_timeout=3.0).open()
     assert log == [(Place(1, 3, ("tcp://h:5",), "h:5"), "k", 7.0), "begun", (opened, 3.0, 7.0)]
