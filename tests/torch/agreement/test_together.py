@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.agreement.in_threads import together  # noqa: E402
+from tests.unit.in_threads import together  # noqa: E402
 from tests.torch.training import batches, loss_of, mlp, parallel, seeded, train  # noqa: E402
 
 import loosestep as ls  # noqa: E402

@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.agreement.in_threads import together  # noqa: E402
+from tests.unit.in_threads import together  # noqa: E402
 from tests.torch.training import (  # noqa: E402
     adamw,
     assert_same_bits,
