@@ -75,6 +75,23 @@ def held() -> Any:
     made.stopping.close()
 
 
+def test_what_others_ask_and_decide_while_a_worker_still_begins_counts() -> None:
+    session = FakeSession(2)
+
+    def at_once(prepare: Any, decide: Any) -> Any:
+        assert prepare() == 0
+        decide(1)
+        return lambda: None
+
+    session.stop_protocol = at_once
+    worker = alone(session)
+    assert (worker.stop_at.asked, worker.stop_at.after) == (True, 1)
+    assert worker.stop_at.now() is False
+    worker.steps(1)
+    assert worker.stop_at.now() is True
+    worker.stop_at.close()
+
+
 def test_without_a_wish_nobody_waits_and_the_step_that_may_be_begun_is_known(held: Held) -> None:
     for steps in range(3):
         assert held.stopping.now() is False
