@@ -59,6 +59,17 @@ def test_what_is_no_meeting_of_all_says_where_each_is_and_lets_all_read_it(words
     assert log == ["max", "where", "max"]
 
 
+def test_a_sum_is_not_taken_for_a_meeting_though_it_is_the_same_for_all() -> None:
+    worker, _ = with_other()
+
+    def double(request: AllReduce) -> None:
+        request.buf *= 2
+
+    worker.loop.connection.handlers[AllReduce] = double
+    with pytest.raises(Mismatch, match="worker 1 is in mean"):
+        worker.agreement.meet("mean()")
+
+
 def test_one_worker_meets_nobody() -> None:
     session = FakeSession()
     worker = alone(session)

@@ -44,6 +44,13 @@ def test_integers_become_float64(given: str, dtype: str) -> None:
     assert (found.dtype, found.tolist()) == (np.dtype(dtype), [[1.0, 0.0], [1.0, 1.0]])
 
 
+def test_no_bit_of_a_float64_and_none_of_a_weighted_product_is_lost() -> None:
+    assert of_one(np.array([0.1, 2.0**53 - 1])).tolist() == [0.1, 2.0**53 - 1]
+    x, weights = np.float32(0.1), (0.3, 0.7)
+    found = all_of(2, lambda worker: mean_of(worker, np.array([x * worker.rank]), weights[worker.rank]))
+    assert [each[0] for each in found] == [np.float32(float(x) * 0.7 / (0.3 + 0.7))] * 2
+
+
 @pytest.mark.parametrize("x", [True, 1, 1.0, np.float32(1), np.int8(1), np.bool_(True)])
 def test_a_number_becomes_a_float(x: Any) -> None:
     found = of_one(x, weight=7)
