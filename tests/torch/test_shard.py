@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.agreement.in_threads import together  # noqa: E402
 from tests.torch.training import mlp, parallel, step  # noqa: E402
+from tests.unit.in_threads import together  # noqa: E402
 from torch.utils.data import (  # noqa: E402
     BatchSampler,
     DataLoader,

@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.agreement.in_threads import together  # noqa: E402
 from tests.torch.training import batches, loss_of, mlp, parallel, seeded, train  # noqa: E402
+from tests.unit.in_threads import together  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402

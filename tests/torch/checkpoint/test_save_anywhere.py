@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests.contract.discovery import discover  # noqa: E402
-from tests.torch.agreement.in_threads import together  # noqa: E402
 from tests.torch.training import batches, left_behind, loss_of, mlp, momentum  # noqa: E402
+from tests.unit.in_threads import together  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402

@@ -14,7 +14,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.agreement.in_threads import together  # noqa: E402
 from tests.torch.training import (  # noqa: E402
     adamw,
     assert_same_bits,
@@ -27,6 +26,7 @@ from tests.torch.training import (  # noqa: E402
     step,
     train,
 )
+from tests.unit.in_threads import together  # noqa: E402
 from torch.optim import lr_scheduler, swa_utils  # noqa: E402
 
 import loosestep as ls  # noqa: E402

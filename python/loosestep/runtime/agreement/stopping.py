@@ -23,12 +23,12 @@ class Stopping:
 
     def __init__(self, loop: Loop) -> None:
         self.worker, self.loop = loop.worker, loop
-        session = loop.connection.session
-        self.begin, self.wait = session.stop_protocol(self.prepare, self.decide), session.await_stop
         self.next_step = 0
         self.asked = False
         self.after: int | None = None  # the step
         self.signals: ExitStack | None = None
+        session = loop.connection.session  # last: a worker that began earlier may have asked already
+        self.begin, self.wait = session.stop_protocol(self.prepare, self.decide), session.await_stop
 
     def prepare(self) -> int:
         """Let this worker wait for the decision; return the step that it may have begun."""

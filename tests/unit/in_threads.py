@@ -1,4 +1,4 @@
-"""Workers of a torch loop in threads of one process: all but MPI is what a job of processes has."""
+"""Workers of a user's loop in threads of one process: all but MPI is what a job of processes has."""
 
 from __future__ import annotations
 
