@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import builtins
 import os
 import sys
@@ -89,6 +90,19 @@ def test_the_end_of_the_script_closes_once_and_in_its_own_process(codes: list[in
     handler.process = -1  # as in a forked process
     handler.end()
     assert closed == ["closed"]
+
+
+def test_it_is_called_before_the_process_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was registered last is called first."""
+    registered: list[Any] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(
+        atexit, "unregister", lambda function: function in registered and registered.remove(function)
+    )
+    handler = ExitHandler(lambda: None)
+    assert registered == [exit_handler.exit_at_once, handler.end]
+    handler.close()
+    assert registered == [exit_handler.exit_at_once]
 
 
 def test_an_error_at_the_end_is_shown_and_makes_the_code_1(

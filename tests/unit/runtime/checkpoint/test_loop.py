@@ -57,6 +57,10 @@ def test_where_there_is_none_nothing_is_restored(tmp_path: Path) -> None:
     one.step(2)
     assert one.checkpoints.restore(tmp_path / "new") is None
     assert one.worker.clock == 2
+    run = one.checkpoints.folder(tmp_path / "new").run
+    assert run, "what is saved from now on belongs to the run that found nothing"
+    one.checkpoints.save(tmp_path / "new", None)
+    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["run"] == run
     one.checkpoints.close()
 
 
@@ -151,7 +155,8 @@ def test_workers_write_a_part_each_under_one_manifest(tmp_path: Path) -> None:
         return note, one.worker.clock, one.contents[0].velocity.tolist()
 
     two = Together(2)
-    assert all(isinstance(one, One) for one in two.each(lambda rank: write(rank, two)))
+    wrote = two.each(lambda rank: write(rank, two))
+    assert [one.checkpoints.folder(tmp_path).current for one in wrote] == ["step-000000002"] * 2
     assert len(list(tmp_path.rglob("manifest.json"))) == 2, "one of the folder, its copy in the checkpoint"
     assert sorted(each.name for each in newest(tmp_path).glob("rank-*")) == [
         f"rank-0000{rank}.safetensors" for rank in range(2)

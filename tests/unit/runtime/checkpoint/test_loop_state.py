@@ -14,11 +14,20 @@ import loosestep as ls
 from loosestep.foundation.errors import CheckpointError
 from loosestep.runtime.checkpoint import loop_state
 
-STRATEGIES: list[ls.Strategy] = [ls.LocalSGD(3), ls.EASGD(3), ls.CoCoDSGD(3), ls.Downpour(3), ls.AllReduceSGD()]
+STRATEGIES: list[ls.Strategy] = [
+    ls.LocalSGD(3),
+    ls.EASGD(3),
+    ls.CoCoDSGD(3),
+    ls.Downpour(3),
+    ls.AllReduceSGD(),
+    ls.PartiallySynchronous(3),
+    ls.AdaptiveLocalSGD(2, 1),
+    ls.Stages((ls.AllReduceSGD(), 1), (ls.CoCoDSGD(3), None)),
+]
 
 
 def users(strategy: ls.Strategy, size: int = 2, rank: int = 0) -> Users:
-    return Users(strategy, session=FakeSession(size, rank))
+    return Users(strategy, session=FakeSession(size, rank), steps_per_epoch=3)
 
 
 def test_a_state_says_whose_it_is_and_where_it_stands() -> None:
@@ -76,6 +85,26 @@ def test_a_state_does_not_change_with_the_loop_it_was_taken_from(strategy: ls.St
     assert state["position"] == before["position"]
     assert state["numbers"] == before["numbers"]
     assert all(np.array_equal(values, before["tensors"][name]) for name, values in state["tensors"].items())
+
+
+def test_a_list_in_a_state_is_copied_both_ways() -> None:
+    one, other = users(ls.CoCoDSGD(3)), users(ls.CoCoDSGD(3))
+    for each in (one, other):
+        each.loop.program.state.seen = [1.0]
+    state = loop_state.saved(one.loop)
+    one.loop.program.state.seen.append(2.0)
+    loop_state.restored(other.loop, state)
+    other.loop.program.state.seen.append(3.0)
+    assert state["numbers"]["state.seen"] == [1.0]
+    loop_state.restored(one.loop, state)
+    assert one.loop.program.state.seen == [1.0]
+
+
+def test_a_number_of_the_state_is_put_back() -> None:
+    one, other = users(ls.AdaptiveLocalSGD(2, 1)), users(ls.AdaptiveLocalSGD(2, 1))
+    one.loop.program.state.period = 7
+    loop_state.restored(other.loop, loop_state.saved(one.loop))
+    assert other.loop.program.state.period == 7
 
 
 def test_what_was_in_flight_is_complete() -> None:
