@@ -29,14 +29,21 @@ class UsersModel(NumpyModel):
 class Users:
     """A script of a user's: batches for so many steps, a gradient of 1 for each."""
 
-    def __init__(self, strategy: ls.Strategy, steps: int = 100, session: FakeSession | None = None) -> None:
+    def __init__(
+        self,
+        strategy: ls.Strategy,
+        steps: int = 100,
+        session: FakeSession | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
         self.session = session or FakeSession(clock=Clock(0.0))
         (kind,) = (kind for name, kind in vars(user_loop).items() if name == "Connection")
         joined = kind(Fake(self.session), np.zeros(2))
         feed = Feed(lambda rank, size: iter([np.ones(1)] * steps), 0, 1)
         model = UsersModel(joined.worker, lambda x, batch: np.ones_like(x), feed, ls.SGD(1.0))
         joined.compute_with(model)
-        self.joined, self.worker, self.loop = joined, joined.worker, user_loop.Loop(strategy, joined, model)
+        self.joined, self.worker = joined, joined.worker
+        self.loop = user_loop.Loop(strategy, joined, model, steps_per_epoch)
 
     def step(self, computing: float = 0.0) -> None:
         """Forward, backward, step()."""
