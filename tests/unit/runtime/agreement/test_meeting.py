@@ -63,7 +63,7 @@ def test_a_sum_is_not_taken_for_a_meeting_though_it_is_the_same_for_all() -> Non
     worker, _ = with_other()
 
     def double(request: AllReduce) -> None:
-        request.buf *= 2
+        request.buf[:] *= 2
 
     worker.loop.connection.handlers[AllReduce] = double
     with pytest.raises(Mismatch, match="worker 1 is in mean"):
