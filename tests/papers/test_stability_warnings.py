@@ -7,8 +7,9 @@ import pytest
 from tests.papers.problems import all_at_once, homogeneous, in_turn, rank_forever, trace
 
 import loosestep as ls
-from loosestep import data, models
+from loosestep import data
 from loosestep.cli.experiment import Experiment
+from loosestep.data import models
 from loosestep.runtime import banner
 
 

@@ -106,8 +106,10 @@ def test_it_is_called_before_the_process_ends_at_once(monkeypatch: pytest.Monkey
 
 
 def test_an_error_at_the_end_is_shown_and_makes_the_code_1(
-    codes: list[int], capsys: pytest.CaptureFixture[str]
+    codes: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # not those of sessions of other tests
+
     def fail() -> None:
         raise ValueError("no consensus")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loosestep.transports.processes.session import WiredTransport
@@ -52,15 +51,17 @@ class SubsetWire(Wire):
         self.whole.end_job()
 
 
-@dataclass(frozen=True, repr=False)
 class Subset(WiredTransport):
     """Some of the processes of a transport, one worker each, numbered in the order of `members`.
 
     Every process of `on` opens a subset at the same time, each the one that it belongs to.
     """
 
-    on: WiredTransport
-    members: tuple[int, ...]
+    def __init__(self, on: WiredTransport, members: tuple[int, ...]) -> None:
+        self.on, self.members = on, members
+
+    def __repr__(self) -> str:
+        return f"Subset({self.on!r}, {self.members})"
 
     @property
     def size(self) -> int:
