@@ -12,7 +12,6 @@ FUZZ: dict[str, tuple[int, tuple[str, ...]]] = {
     "checkpoints": (80, ()),
     "torch_checkpoints": (15, ()),
     "manifest_bits": (200, ()),
-    "disk_touches": (240, ("dies_LocalSGD", "torn_EASGD", "full_CoCoDSGD")),
     "files": (60, ()),
     "matrices": (20, ()),
     "heartbeat": (10, ()),

@@ -17,7 +17,9 @@ pytestmark = needs_mpi
 
 
 @pytest.mark.parametrize(
-    ("number", "strategy"), [(signal.SIGINT, "LocalSGD(8)"), (signal.SIGTERM, "EASGD(8)")], ids=["int", "term"]
+    ("number", "strategy"),
+    [(signal.SIGINT, "LocalSGD(8)"), pytest.param(signal.SIGTERM, "EASGD(8)", marks=pytest.mark.slow)],
+    ids=["int", "term"],
 )
 def test_a_signal_ends_the_loop_after_a_step_that_is_saved(number: int, strategy: str, tmp_path: Path) -> None:
     arguments = ("-n", 2, EXAMPLE, "--folder", tmp_path, "--strategy", strategy, "--epochs", 2)

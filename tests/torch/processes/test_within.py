@@ -14,7 +14,12 @@ RANKS = Path(__file__).with_name("ranks_within.py")
 
 @needs_mpi
 @pytest.mark.parametrize(
-    ("kind", "strategy"), [("fsdp", "LocalSGD(4)"), ("fsdp", "AllReduceSGD()"), ("ddp", "LocalSGD(4)")]
+    ("kind", "strategy"),
+    [
+        ("fsdp", "LocalSGD(4)"),
+        pytest.param("fsdp", "AllReduceSGD()", marks=pytest.mark.slow),
+        pytest.param("ddp", "LocalSGD(4)", marks=pytest.mark.slow),
+    ],
 )
 def test_two_groups_of_two_reach_what_plain_replicas_reach(kind: str, strategy: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
