@@ -25,7 +25,7 @@ from loosestep.runtime.agreement.values import Foreign
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.loop import Checkpoints
 from loosestep.runtime.checkpoint.member import Member
-from loosestep.runtime.exit_handler import ExitHandler, end_with, is_success
+from loosestep.runtime.exit_handler import ClosedAtEnd, ExitHandler, end_with
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
@@ -35,7 +35,6 @@ from loosestep.transports.serial import Serial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from loosestep.jax.setup import RunOptions
     from loosestep.jax.tree import Layout
@@ -53,7 +52,7 @@ def foreign(x: Any) -> Foreign | None:
     return Foreign("JAX array", x.shape, numbers, lambda mean: jnp.array(mean.astype(kind)))
 
 
-class Trainer(Together):
+class Trainer(ClosedAtEnd, Together):
     """One worker of a run: its parameters, its optimizer, and a step that is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -284,14 +283,6 @@ class Trainer(Together):
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Trainer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
-
     def close(self, error: BaseException | None = None) -> None:
         """End this worker's data: it takes part in the others' rounds until all have ended.
 
@@ -307,8 +298,3 @@ class Trainer(Together):
             error = SystemExit(error.code)
         with self.model.flat() if error is None else nullcontext():
             self.loop.leave(error)
-
-    def _at_exit(self) -> None:
-        """End the data where the script ends, unless its exit code says that it failed."""
-        code = ExitHandler.code
-        self.close(None if is_success(code) else SystemExit(code))

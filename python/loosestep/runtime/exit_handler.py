@@ -1,4 +1,4 @@
-"""What closes a parallel() when the script ends, where neither `with optimizer:` nor close() did so before."""
+"""What closes a parallel(): the end of its `with` block, or of the script where nothing did so before."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import builtins
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 PLACES = ((sys, "exit"), (builtins, "exit"), (builtins, "quit"))
 
@@ -32,6 +33,25 @@ class Exit(SystemExit):
         if sys._getframe().f_back is None:  # no Python code reads it, so nothing has caught it
             ExitHandler.code = self._code
         return self._code
+
+
+class ClosedAtEnd:
+    """What `close(error)` ends: at the end of its `with` block, or of the script; an exit with 0 is no error."""
+
+    close: Callable[..., None]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
+
+    def _at_exit(self) -> None:
+        """End the data where the script ends, unless its exit code says that it failed."""
+        code = ExitHandler.code
+        self.close(None if is_success(code) else SystemExit(code))
 
 
 class ExitHandler:

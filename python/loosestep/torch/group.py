@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from loosestep.runtime.checkpoint.folder import KEEP
-from loosestep.runtime.exit_handler import is_success
+from loosestep.runtime.exit_handler import ClosedAtEnd
 from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.saving.several import restore_together, save_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from os import PathLike
-    from types import TracebackType
 
     import torch
 
     from loosestep.torch.optimizer import Parallel
 
 
-class ParallelGroup(TorchTogether):
+class ParallelGroup(ClosedAtEnd, TorchTogether):
     """Several optimizers whose run is one: `parallel` makes it where it is given a list of them.
 
     `optimizers` are in the order in which they were given, and each is used as that of a single `parallel()`: it
@@ -102,14 +101,6 @@ class ParallelGroup(TorchTogether):
     def restore(self, folder: str | PathLike[str], *, also: Sequence[Any] = ()) -> Any:
         """Go on from the newest whole checkpoint in the folder: see `Parallel.restore`."""
         return restore_together(folder, self.optimizers, also=also)
-
-    def __enter__(self) -> ParallelGroup:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
 
     def close(self, error: BaseException | None = None) -> None:
         """End the data of all: see `Parallel.close`.

@@ -15,7 +15,7 @@ from loosestep.runtime.agreement.meeting import Agreement
 from loosestep.runtime.agreement.stopping import Stopping
 from loosestep.runtime.checkpoint.loop import Checkpoints
 from loosestep.runtime.checkpoint.member import Member
-from loosestep.runtime.exit_handler import ExitHandler, end_with, is_success
+from loosestep.runtime.exit_handler import ClosedAtEnd, ExitHandler, end_with
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
@@ -42,7 +42,6 @@ from loosestep.transports.serial import Serial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from loosestep.torch.setup import RunOptions
     from loosestep.transports.base import Transport
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
+class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -282,14 +281,6 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
 
     # --- the run -----------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Parallel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(None if isinstance(error, SystemExit) and is_success(error.code) else error)
-
     def close(self, error: BaseException | None = None) -> None:
         """End this worker's data: it takes part in the others' rounds until all have ended.
 
@@ -311,11 +302,6 @@ class Parallel(TorchTogether, Saving, torch.optim.Optimizer):
         with self.layout.flat():
             self.averages.leave()
             self.loop.leave(None, self.statistics.exchange())
-
-    def _at_exit(self) -> None:
-        """End the data where the script ends, unless its exit code says that it failed."""
-        code = ExitHandler.code
-        self.close(None if is_success(code) else SystemExit(code))
 
     @contextmanager
     def consensus(self, batches: Iterable[Any] | None = None) -> Iterator[nn.Module]:
