@@ -319,19 +319,72 @@ class Calendar(metaclass=_pybind11_type):
 
     def clear(self) -> None: ...
 
-class Mail(metaclass=_pybind11_type):
-    """Messages between workers, priced: latency + bytes/bandwidth each, and a worker sends one at a time.
+class Network(metaclass=_pybind11_type):
+    """What messages cost. A worker sends one at a time; receiving is not limited; the center's link is finite.
 
-    latency, bandwidth: tables (sender, receiver). free: when each worker's link is free again, kept there.
+    latency, bandwidth: tables (sender, receiver). to_center, worker_bandwidth: by worker.
+    """
+
+    def __init__(
+        self,
+        latency: NDArray[np.float64],
+        bandwidth: NDArray[np.float64],
+        to_center: Sequence[float],
+        worker_bandwidth: Sequence[float],
+        center_bandwidth: float,
+    ) -> None: ...
+    @property
+    def center_in(self) -> float:
+        """When what was pushed so far is all at the center."""
+
+    def push(self, source: int, nbytes: float, now: float, /) -> tuple[float, float]:
+        """Send to the center: when the worker is done, and when the center has it all."""
+
+    def asked(self, source: int, now: float, /) -> float:
+        """When a worker's request is at the center: not before what it has pushed."""
+
+    def pull(self, nbytes: float, now: float, /) -> tuple[float, float]:
+        """Answer a request that is at the center now: when it reads the value, and when all has left."""
+
+    def all_reduce(
+        self,
+        elements: int,
+        itemsize: int,
+        ranks: Sequence[int],
+        arrivals: Sequence[float],
+        *,
+        whole: bool,
+        at_once: bool,
+    ) -> list[float]:
+        """When each of `ranks` has the result, given when each asked for it: by the messages of its form.
+
+        Hop k of a phase is from member i to member i + k. What a worker still has to send of an earlier request
+        goes first. Where all links are alike and messages go at once it takes O(n), else O(n^2).
+        """
+
+def replay(
+    network: Network,
+    programs: Sequence[tuple[Any, ...]],
+    program_of: Sequence[int],
+    groups: Sequence[Sequence[int]],
+    durations: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """When each worker is done, how long each has waited, and how many events there were.
+
+    programs: what workers ask for, as csrc/simulated/recorded.hpp has it; program_of: each worker's. durations: of
+    gradient steps, by worker and step. Raises RuntimeError where a worker waits for what no other does.
+    """
+
+class Mail(metaclass=_pybind11_type):
+    """Messages between workers, at the prices of a network.
+
     check(source, content, strand, into) raises where a message and its receive are not alike.
     """
 
     def __init__(
         self,
         calendar: Calendar,
-        latency: NDArray[np.float64],
-        bandwidth: NDArray[np.float64],
-        free: MutableSequence[float],
+        network: Network,
         check: Callable[[int, NDArray[Any], Any, NDArray[Any]], None],
     ) -> None: ...
     def exchange(self, strand: Any, exchange: Exchange, /) -> float | None:

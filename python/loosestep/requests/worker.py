@@ -57,6 +57,7 @@ class Worker:
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
+        self.density = 1.0  # how many parameters each value stands for: more in a prediction for a large model
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self.calling: str | None = None  # what a loop of the user's has called, "" for step(); None in `run`
         self._share = share
@@ -167,7 +168,7 @@ class Worker:
         """
         sizes = bucket_bytes, min(bucket_bytes, first_bytes or bucket_bytes)
         if sizes not in self._buckets:
-            step, first = (max(1, size // self.grad.itemsize) for size in sizes)
+            step, first = (max(1, int(size / self.density) // self.grad.itemsize) for size in sizes)
             self._buckets[sizes] = self._cut(step, first)
         return self._buckets[sizes]
 

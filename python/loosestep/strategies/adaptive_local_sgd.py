@@ -46,6 +46,7 @@ class AdaptiveLocalSGD(Strategy):
     the training loss; both rules here are the library's own.
     """
 
+    course_depends_on_values: ClassVar[bool] = True
     identity_at_one: ClassVar[bool] = True
     replicas_agree: ClassVar[bool] = True
     period: int = 1

@@ -93,6 +93,8 @@ class Strategy(Value):
     attends: asynchronous, but workers wait for each other, so that those without data stay in all rounds.
     identity_at_one: with one worker it is the plain local optimizer, bit for bit.
     needs: what else a training loop must give: a set of `Need`.
+    course_depends_on_values: what a round asks for depends on what it has computed or received, or on measured times,
+        so a run cannot be predicted without its numbers.
     replicas_agree: when a round ends all replicas are the same.
     all_alike: after every step all replicas are the same, and the buffers of their local optimizers: one worker's
         state is that of all.
@@ -106,6 +108,7 @@ class Strategy(Value):
     attends: ClassVar[bool] = False
     identity_at_one: ClassVar[bool] = False
     needs: ClassVar[frozenset[Need]] = frozenset()
+    course_depends_on_values: ClassVar[bool] = False
     replicas_agree: ClassVar[bool] = False
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"

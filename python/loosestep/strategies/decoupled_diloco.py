@@ -94,6 +94,7 @@ class DecoupledDiLoCo(Strategy):
     rule after secondary sources.
     """
 
+    course_depends_on_values: ClassVar[bool] = True
     synchronous: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
     consensus_in: ClassVar[str] = "state.center"

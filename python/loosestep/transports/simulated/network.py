@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loosestep import _core
 from loosestep.foundation import checks
-
-if TYPE_CHECKING:
-    from loosestep.requests import Buffer
 
 PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
 
@@ -37,63 +34,27 @@ def farthest(links: NDArray[np.float64]) -> list[float]:
     return largest
 
 
-class Network:
-    """Latency in seconds and bandwidth in bytes a second per link; the center's link is finite both ways."""
+class Network(_core.Network):
+    """Latency in seconds and bandwidth in bytes a second per link; the center's link is finite both ways.
 
-    def __init__(self, size: int, latency: PerLink, bandwidth: PerLink, center_bandwidth: float) -> None:
-        self.size = size
-        self.latency = per_link("latency", latency, size, zero=True)
-        self.bandwidth = per_link("bandwidth", bandwidth, size, zero=False)
-        self.to_center = farthest(self.latency)  # a table's center is as far as the farthest peer
-        self.center_bandwidth = center_bandwidth
-        self.worker_bandwidth = farthest(self.bandwidth)
-        self.free = array("d", bytes(8 * size))  # when a worker's own link is free again
-        self.center_in = self.center_out = 0.0
-        self.delivered = array("d", bytes(8 * size))  # when what a worker pushed last is at the center
+    worker_bandwidth: of each worker's link to the center; by default the largest of its links.
+    center_bandwidth: of the center's; by default the largest of those.
+    """
 
-    def push(self, source: int, nbytes: int, now: float) -> tuple[float, float]:
-        """Send from a worker to the center; return (when the worker is done, when the center has it all)."""
-        begin = max(now, self.free[source])
-        sent = self.free[source] = begin + nbytes / self.worker_bandwidth[source]
-        latency = self.to_center[source]
-        whole = max(self.center_in, begin + latency) + nbytes / self.center_bandwidth
-        self.center_in = self.delivered[source] = max(whole, sent + latency)
-        return sent, self.center_in
-
-    def asked(self, source: int, now: float) -> float:
-        """Return when a worker's request is at the center: not before what it has pushed."""
-        there: float = now + self.to_center[source]
-        return max(there, self.delivered[source])
-
-    def pull(self, nbytes: int, now: float) -> tuple[float, float]:
-        """Answer a request at the center that arrives now; return (when it reads the value, when all has left)."""
-        begin = max(now, self.center_out)
-        self.center_out = begin + nbytes / self.center_bandwidth
-        return begin, self.center_out
-
-    def all_reduce(
-        self, bufs: Sequence[Buffer], ranks: Sequence[int], arrivals: Sequence[float]
-    ) -> NDArray[np.float64]:
-        """Return when each of `ranks` has the result, by the recursion of its 2 (n-1) hops.
-
-        hop k: member i sends to i + k and receives from i - k; it goes on when both are done. What a worker
-        still has to send of an earlier one goes first (in the event form the two take turns).
-        """
-        n, rank = len(ranks), np.asarray(ranks)
-        edges = np.array([bufs[0].size * part // n for part in range(n + 1)])
-        chunk = np.diff(edges) * float(bufs[0].itemsize)
-        at, me = np.maximum(np.array(arrivals, np.float64), [self.free[one] for one in ranks]), np.arange(n)
-        free = at.copy()
-        for gathering in (False, True):
-            for hop in range(1, n):
-                to, source = (me + hop) % n, (me - hop) % n
-                mine = chunk[me] if gathering else chunk[to]
-                busy = mine / self.bandwidth[rank, rank[to]]
-                sent, free = at + busy, free + busy
-                at = np.maximum(sent, sent[source] + self.latency[rank[source], rank])
-        for one, until in zip(ranks, free.tolist(), strict=True):
-            self.free[one] = until
-        return at
+    def __init__(
+        self,
+        size: int,
+        latency: PerLink,
+        bandwidth: PerLink,
+        center_bandwidth: float | None = None,
+        worker_bandwidth: float | None = None,
+    ) -> None:
+        delay = per_link("latency", latency, size, zero=True)
+        speed = per_link("bandwidth", bandwidth, size, zero=False)
+        own = farthest(speed) if worker_bandwidth is None else [worker_bandwidth] * size
+        self.to_center = farthest(delay)  # a table's center is as far as the farthest peer
+        super().__init__(delay, speed, self.to_center, own, center_bandwidth or max(own))
+        self.size, self.latency, self.bandwidth = size, delay, speed
 
 
 def within(

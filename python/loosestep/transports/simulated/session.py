@@ -106,11 +106,9 @@ class Simulated(Transport):
         """Return a new, idle network."""
         latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
         bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
-        network = Network(self.n, latency, bandwidth, 1.0)
-        if self.hosts is not None and not np.ndim(self.bandwidth):
-            network.worker_bandwidth = [float(cast("float", self.bandwidth))] * self.n  # the center is elsewhere
-        network.center_bandwidth = self.center_bandwidth or max(network.worker_bandwidth)
-        return network
+        elsewhere = self.hosts is not None and not np.ndim(self.bandwidth)  # the center, on no worker's host
+        outside = float(cast("float", self.bandwidth)) if elsewhere else None
+        return Network(self.n, latency, bandwidth, self.center_bandwidth, outside)
 
     def groups(self) -> hierarchical.Hosts:
         """Return the ranks of every host."""
@@ -133,9 +131,7 @@ class SimulatedSession(ManyWorkersSession):
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
         self.unpriced = frozenset({AllReduce})
         self.calendar = Calendar()
-        self.mail = Mail(
-            self.calendar, self.network.latency, self.network.bandwidth, self.network.free, check_mail
-        )
+        self.mail = Mail(self.calendar, self.network, check_mail)
         self.time = 0.0  # of what happens now
         self.clocks = [0.0] * self.size  # when each worker last did something
         self.variables: dict[str, Shared] = {}
@@ -324,7 +320,10 @@ class SimulatedSession(ManyWorkersSession):
                 ops.copy(bufs[0], buf)
         times = list(arrived)  # unmetered: each goes on where its clock stands
         if not processes[0].worker.unmetered:
-            times = self.network.all_reduce(bufs, [process.rank for process in processes], times).tolist()
+            ranks = [process.rank for process in processes]
+            times = self.network.all_reduce(
+                bufs[0].size, bufs[0].itemsize, ranks, times, whole=False, at_once=False
+            )
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(processes)
         for process, time in zip(processes, times, strict=True):

@@ -140,3 +140,14 @@ class Speed:
             self.values *= self.stragglers.slowdown(self.rank, np.arange(self.block) + number * self.block)
             self.drawn = number, step_time
         return float(self.values[place])
+
+    def first(self, count: int, step_time: float) -> NDArray[np.float64]:
+        """Return the seconds of this worker's first `count` steps."""
+        return np.array([self.duration(step, step_time) for step in range(count)])
+
+
+def durations(stragglers: Stragglers, n: int, steps: int, step_time: float, seed: int) -> NDArray[np.float64]:
+    """Return the seconds of the first steps of n workers, a row each."""
+    if type(stragglers) is Constant:
+        return np.broadcast_to(np.array([[step_time]]), (n, steps))
+    return np.array([Speed(stragglers, rank, seed).first(steps, step_time) for rank in range(n)])

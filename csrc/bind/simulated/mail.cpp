@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/simulated/network.hpp"
 #include "bind/python/exclusive_call.hpp"
 #include "simulated/calendar.hpp"
 #include "simulated/mailbox.hpp"
@@ -30,24 +31,6 @@ struct BoundCalendar {
     now = time;
     return what;
   }
-};
-
-// The links between workers. A worker sends one message at a time.
-class Links {
- public:
-  Links(const py::array_t<double>& latency, const py::array_t<double>& bandwidth, const py::buffer& free)
-      : latency(latency), bandwidth(bandwidth), free(free.request(true)) {}
-
-  // Return when the sender has finished and when the message arrives.
-  std::pair<double, double> send(std::uint32_t from, std::uint32_t to, py::ssize_t bytes, double now) {
-    double& free_at = static_cast<double*>(free.ptr)[from];
-    free_at = std::max(free_at, now) + static_cast<double>(bytes) / bandwidth.at(from, to);
-    return {free_at, free_at + latency.at(from, to)};
-  }
-
- private:
-  py::array_t<double> latency, bandwidth;  // by sender and receiver
-  py::buffer_info free;                    // by worker: when it can send the next message
 };
 
 // An exchange in flight.
@@ -118,8 +101,8 @@ template <class F> void each_peer(py::handle pairs, F&& f) {
 class Mail {
  public:
   // check(source, content, strand, into) raises where the two do not match.
-  Mail(BoundCalendar& calendar_, Links links, py::function check)
-      : calendar_(calendar_), links(std::move(links)), check(std::move(check)) {}
+  Mail(BoundCalendar& calendar_, Network& network, py::function check)
+      : calendar_(calendar_), network(network), check(std::move(check)) {}
 
   // Begin an exchange. Return when it is done, or None: then its strand is added to the calendar later.
   py::object exchange(const py::object& strand, const py::object& request) {
@@ -148,7 +131,8 @@ class Mail {
 
  private:
   void deliver(const Address& address, const py::array& content, double note_sent, PendingExchange& sender) {
-    const auto [sent, arrival] = links.send(address.from, address.to, content.nbytes(), calendar_.now);
+    const auto [sent, arrival] =
+        network.send(address.from, address.to, static_cast<double>(content.nbytes()), calendar_.now);
     sender.arrived = std::max(sender.arrived, sent);
     const auto receive = receives.take(address);
     if (!receive) return messages.put(address, {content, note_sent, arrival, true});
@@ -176,7 +160,7 @@ class Mail {
   }
 
   BoundCalendar& calendar_;
-  Links links;
+  Network& network;
   py::function check;
   Mailbox<Message> messages;
   Mailbox<Receive> receives;
@@ -202,12 +186,11 @@ void bind_simulated(py::module_& m) {
         calendar_.calendar.clear();
       });
   py::class_<Mail>(m, "Mail")
-      .def(py::init([](BoundCalendar& calendar_, const py::array_t<double>& latency,
-                       const py::array_t<double>& bandwidth, const py::buffer& free, py::function check) {
-             return std::make_unique<Mail>(calendar_, Links(latency, bandwidth, free), std::move(check));
+      .def(py::init([](BoundCalendar& calendar_, bind::BoundNetwork& network, py::function check) {
+             return std::make_unique<Mail>(calendar_, network.network, std::move(check));
            }),
-           py::keep_alive<1, 2>(), py::arg("calendar"), py::arg("latency").noconvert(),
-           py::arg("bandwidth").noconvert(), py::arg("free"), py::arg("check"))
+           py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::arg("calendar"), py::arg("network"),
+           py::arg("check"))
       .def("exchange", &Mail::exchange)
       .def("clear", &Mail::clear);
 }

@@ -1,0 +1,39 @@
+// The simulated network as Python sees it; its tables of links are Python's.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "simulated/network.hpp"
+
+namespace loosestep::bind {
+
+// Return a view of two dimensions, whose array must live as long.
+inline simulated::Table table_of(const pybind11::array_t<double>& array, pybind11::ssize_t rows,
+                                 pybind11::ssize_t columns) {
+  if (array.ndim() != 2 || array.shape(0) != rows || array.shape(1) != columns)
+    throw std::invalid_argument("a table must have " + std::to_string(rows) + " x " + std::to_string(columns) +
+                                " numbers");
+  const auto steps = [&](int axis) { return array.strides(axis) / static_cast<pybind11::ssize_t>(sizeof(double)); };
+  return {array.data(), steps(0), steps(1)};
+}
+
+struct BoundNetwork {
+  BoundNetwork(pybind11::array_t<double> latency_, pybind11::array_t<double> bandwidth_,
+               std::vector<double> to_center, std::vector<double> worker_bandwidth, double center_bandwidth)
+      : latency(std::move(latency_)), bandwidth(std::move(bandwidth_)),
+        size(static_cast<pybind11::ssize_t>(to_center.size())),
+        network(table_of(latency, size, size), table_of(bandwidth, size, size), std::move(to_center),
+                std::move(worker_bandwidth), center_bandwidth) {}
+
+  pybind11::array_t<double> latency, bandwidth;
+  pybind11::ssize_t size;
+  simulated::Network network;
+};
+
+}  // namespace loosestep::bind

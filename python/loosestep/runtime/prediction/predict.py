@@ -1,0 +1,136 @@
+"""`predict`: how long a run would take, and what it would send, without its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loosestep import _core
+from loosestep.foundation import checks, units
+from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.sgd import SGD
+from loosestep.runtime.prediction.recorder import Groups, Recorder, Recording, Size
+from loosestep.strategies.base import Need, Strategy
+from loosestep.transports.simulated.session import Simulated
+from loosestep.transports.simulated.stragglers import durations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
+
+LARGEST, ROOM = 1 << 16, 1 << 26
+"""Values that are recorded of a larger model: at most LARGEST, and ROOM for all workers together."""
+EACH = 4096
+"""Workers whose requests are recorded one by one, at most."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run takes by the simulator's clock.
+
+    seconds: until the last worker has made its steps and rounds, and all that was sent is there. waiting_share: of the workers' time.
+    bytes_sent, messages: mean over workers. finished: seconds of each worker.
+    """
+
+    strategy: Strategy
+    steps: int
+    seconds: float
+    waiting_share: float
+    bytes_sent: float
+    messages: float
+    finished: np.ndarray[Any, np.dtype[np.float64]]
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of a local step, waiting included."""
+        return self.seconds / self.steps
+
+    def __str__(self) -> str:
+        return (
+            f"{self.strategy!r}: {units.seconds(self.step_seconds)} s a step, {units.share(self.waiting_share)} of it waiting, "
+            f"{units.size(self.bytes_sent / self.steps)} a step and worker"
+        )
+
+
+def predict(
+    strategy: Strategy,
+    parameters: int,
+    on: Simulated,
+    *,
+    steps: int,
+    optimizer: Optimizer | None = None,
+    dtype: DTypeLike = np.float32,
+    shapes: Sequence[tuple[int, ...]] = (),
+    samples: int = 1,
+    seed: int = 0,
+) -> Prediction:
+    """Return how long a run would take on a simulated cluster, and what it would send, without its numbers.
+
+    What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand for
+    all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The seconds are
+    those of `run` on the same cluster, except that an allreduce of up to 64 workers is priced as one that nothing
+    else shares a link with. With more values than are recorded, the bytes of codecs are rounded to words.
+
+    parameters: how many, of `dtype`; with `shapes`, of the tensors, buckets begin with tensors.
+    on: the simulated cluster. steps: local steps of each worker. samples: in a worker's batch of a step.
+    optimizer: whose buffers strategies may send; SGD(0.1) by default.
+
+    Raises ValueError where what a strategy asks for depends on values or on measured times (AdaptiveLocalSGD, DBS,
+    DecoupledDiLoCo), for a strategy of several stages, and where each of more than 4,096 workers would have to be recorded.
+
+    >>> import loosestep as ls
+    >>> cluster = ls.Simulated(4, step_time=0.01, latency=0.005, bandwidth=1.25e7)
+    >>> each, seldom = (ls.predict(s, 10**6, cluster, steps=32) for s in (ls.AllReduceSGD(), ls.LocalSGD(16)))
+    >>> each.seconds > 10 * seldom.seconds
+    True
+    """
+    check(strategy, on)
+    n = on.size
+    steps, samples = checks.integer("steps", steps), checks.integer("samples", samples)
+    parameters = checks.integer("parameters", parameters)
+    amount = Size(parameters, min(parameters, LARGEST, max(256, ROOM // n)))
+    network = on.network()
+    groups = Groups(n)
+    links = None
+
+    def record(rank: int) -> Recording:
+        recorder = Recorder(rank, n, amount, dtype, groups, links, samples)
+        recorder.worker.seed = seed
+        return recorder.play(strategy, optimizer or SGD(), steps, on.groups())
+
+    first = record(0)
+    if first.looked and n > EACH:
+        raise ValueError(
+            f"workers of {strategy!r} do not all ask for the same, so each must be recorded: at most {EACH:,}, got "
+            f"{n:,} on {on!r}"
+        )
+    each = [first, *(record(rank) for rank in range(1, n))] if first.looked else [first]
+    last = max(recording.steps for recording in each)
+    seconds = durations(on.stragglers, n, last, on.step_time + on.sample_time * samples, seed if on.seed is None else on.seed)
+    finished, waiting, _ = _core.replay(
+        network, [recording.program() for recording in each], list(range(n)) if first.looked else [0] * n,
+        groups.members, seconds,
+    )  # fmt: skip
+    whole = max(float(finished.max()), network.center_in)  # what was pushed last arrives later
+    return Prediction(
+        strategy=strategy,
+        steps=last,
+        seconds=whole,
+        waiting_share=float(waiting.sum()) / (n * whole) if whole else 0.0,
+        bytes_sent=float(np.mean([recording.nbytes for recording in each])),
+        messages=float(np.mean([recording.messages for recording in each])),
+        finished=finished,
+    )
+
+
+def check(strategy: Strategy, on: Simulated) -> None:
+    """Refuse what cannot be predicted."""
+    checks.instance("strategy", strategy, Strategy)
+    checks.instance("on", on, Simulated)
+    if strategy.course_depends_on_values or Need.STEP_TIMES in strategy.needs:
+        raise ValueError(f"what {strategy!r} does depends on values or on measured times: run it on {on!r}")
+    if len(strategy.stages) > 1:
+        raise ValueError(f"{strategy!r} has several stages: predict each of them")

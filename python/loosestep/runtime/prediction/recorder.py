@@ -1,0 +1,278 @@
+"""Records what one worker of a run asks for, without the others: requests do not depend on what the values are."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from loosestep._core import Center
+from loosestep.foundation import buffers
+from loosestep.lowering.costs import cost_of
+from loosestep.lowering.lowering import Lowering
+from loosestep.lowering.requests import Script
+from loosestep.requests import (
+    AllReduce,
+    Communication,
+    Exchange,
+    Fetch,
+    Gradient,
+    Local,
+    Push,
+    Ready,
+    Request,
+    Shared,
+    Sleep,
+    Start,
+    Update,
+    Wait,
+)
+from loosestep.requests.worker import Worker
+from loosestep.transports import center
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loosestep.optimizers.base import Optimizer
+    from loosestep.requests import Buffer
+    from loosestep.strategies.base import Strategy
+
+STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT = range(9)
+"""Kinds of requests, as csrc/simulated/recorded.hpp numbers them."""
+SMALL = 16
+"""A buffer of fewer values is no part of the parameters: it holds counts or times, and stands for itself."""
+NATIVE = frozenset({Gradient, Ready, Update, Exchange, AllReduce, Fetch, Push, Sleep, Start, Wait})
+
+Op = tuple[int, int, int, float]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many parameters there are, and how many of them each recorded value stands for."""
+
+    parameters: int
+    recorded: int
+
+    @property
+    def density(self) -> float:
+        return self.parameters / self.recorded
+
+    def values(self, count: int) -> int:
+        """Return how many values a buffer of `count` values stands for."""
+        return count if count < SMALL else round(count * self.density)
+
+    def nbytes(self, buffer: Buffer) -> int:
+        """Return how many bytes a buffer stands for."""
+        return self.values(buffer.size) * buffer.itemsize
+
+
+@dataclass
+class Recording:
+    """What one worker asks for, in the form that the core replays, and what it sends."""
+
+    scripts: list[list[Op]] = field(default_factory=lambda: [[]])
+    sends: list[tuple[int, float]] = field(default_factory=list)
+    receives: list[int] = field(default_factory=list)
+    exchanges: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    reductions: list[tuple[int, int, bool, bool, int]] = field(default_factory=list)
+    nbytes: float = 0.0
+    messages: int = 0
+    steps: int = 0
+    looked: bool = False  # at its own rank: another worker may ask for something else
+
+    def program(self) -> tuple[Any, ...]:
+        """Return what `_core.replay` takes."""
+        return self.scripts, self.sends, self.receives, self.exchanges, self.reductions
+
+
+class Groups:
+    """The groups of workers that meet, by number; 0 is that of all."""
+
+    def __init__(self, size: int) -> None:
+        self.numbers: dict[tuple[int, ...] | None, int] = {None: 0}
+        self.members: list[list[int]] = [list(range(size))]
+
+    def number(self, group: tuple[int, ...] | None) -> int:
+        if group not in self.numbers:
+            self.numbers[group] = len(self.members)
+            self.members.append(sorted(group or ()))
+        return self.numbers[group]
+
+
+class WatchedWorker(Worker):
+    """A worker that notes whether anything looked at its rank: if not, all workers ask for the same."""
+
+    looked = False
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        self.looked = True
+        return self._rank
+
+    @rank.setter
+    def rank(self, rank: int) -> None:
+        self._rank = rank
+
+
+class Recorder:
+    """One worker that is alone: it gets its own values back for those of others, and its gradients are zero."""
+
+    def __init__(
+        self, rank: int, size: int, amount: Size, dtype: Any, groups: Groups, links: Any, samples: int
+    ) -> None:
+        self.rank, self.amount, self.groups, self.samples = rank, amount, groups, samples
+        self.record = Recording()
+        self.worker = WatchedWorker(rank, size, buffers.zeros(amount.recorded, dtype), self.share)
+        self.worker.links, self.worker.density = links, amount.density
+        self.shared: dict[str, Shared] = {}
+        self.ops = self.record.scripts[0]
+        self.begun: dict[Communication, int] = {}  # what was started, by number
+        self.handlers: dict[type[Request], Callable[[Any], object]] = {
+            Gradient: self.gradient,
+            Ready: self.ready,
+            Update: lambda request: self.worker.count_update(),
+            Exchange: self.exchange,
+            AllReduce: self.all_reduce,
+            Push: self.push,
+            Fetch: self.fetch,
+            Sleep: lambda request: self.note(SLEEP, value=request.seconds),
+            Start: self.start,
+            Wait: lambda request: self.note(WAIT, count=self.begun[request.request]),
+            Script: self.script,
+        }
+
+    def play(self, strategy: Strategy, optimizer: Optimizer, steps: int, hosts: Any) -> Recording:
+        """Perform the rounds of so many local steps."""
+        self.worker.moments = optimizer.init(self.worker.params)
+        state = strategy.init(self.worker)
+        lowering = Lowering(NATIVE, self.worker, hosts=hosts)
+        for request in lowering.lower(rounds(strategy, self.worker, state, steps)):
+            self.meter(request)
+            self.handlers[type(request)](request)
+        self.record.steps, self.record.looked = self.worker.clock, self.worker.looked
+        return self.record
+
+    def share(self, name: str, like: Buffer) -> Shared:
+        if name not in self.shared:
+            self.shared[name] = Shared(name, like.size, like.dtype, Center(like))
+        return self.shared[name]
+
+    def note(self, kind: int, index: int = 0, count: int = 0, value: float = 0.0) -> None:
+        self.ops.append((kind, index, count, value))
+
+    def meter(self, request: Request) -> None:
+        """Count what is sent, as `Metered` does."""
+        if not isinstance(request, Communication):
+            return
+        asked = request.request if type(request) is Start else request
+        if type(asked) is AllReduce:
+            nbytes, messages = self.mean_of_all_reduce(asked)
+        else:
+            nbytes, messages = cost_of(request, self.rank, self.worker.size)
+            nbytes *= self.amount.density if nbytes >= 8 * SMALL else 1
+        self.record.nbytes += nbytes
+        self.record.messages += messages
+
+    def mean_of_all_reduce(self, request: AllReduce) -> tuple[float, int]:
+        """Return what a member sends, the mean over all: chunks that do not come out even differ by a value."""
+        n = self.worker.size if request.group is None else len(request.group)
+        nbytes = self.amount.nbytes(request.buf)
+        whole, _ = form_of(n, nbytes, self.worker.links)
+        return ((n - 1) * nbytes, n - 1) if whole else (2 * (n - 1) / n * nbytes, 2 * (n - 1))
+
+    # --- computation -------------------------------------------------------------------------------------
+
+    def gradient(self, request: Gradient) -> None:
+        step = self.step()
+        last = self.ops[-1] if self.ops else None
+        if last is not None and last[0] == STEP and last[1] + last[2] == step:
+            self.ops[-1] = (STEP, last[1], last[2] + 1, 0.0)
+        else:
+            self.note(STEP, step, 1)
+
+    def ready(self, request: Ready) -> None:
+        bucket = request.bucket
+        first = bucket.index == 0
+        self.note(READY, self.step() if first else 0, int(first), bucket.share)
+
+    def step(self) -> int:
+        """Count a step, and return its number."""
+        self.worker.clock += 1
+        self.worker.samples += self.samples
+        return self.worker.clock - 1
+
+    # --- communication -----------------------------------------------------------------------------------
+
+    def exchange(self, request: Exchange) -> None:
+        record, amount = self.record, self.amount
+        first = len(record.sends), len(record.receives)
+        record.sends += [(to, float(amount.nbytes(buf))) for to, buf in request.sends]
+        record.receives += [source for source, _ in request.recvs]
+        self.note(EXCHANGE, len(record.exchanges))
+        tag = request.tag & (1 << 64) - 1
+        record.exchanges.append((tag, first[0], len(record.sends), first[1], len(record.receives)))
+        for source, into in request.recvs:
+            if request.notes is not None:
+                request.notes[source] = request.note
+            alike = next((buf for _, buf in request.sends if buf.shape == into.shape), None)
+            if alike is not None and alike.dtype == into.dtype:
+                into[...] = alike
+
+    def all_reduce(self, request: AllReduce) -> None:
+        count, itemsize = self.amount.values(request.buf.size), request.buf.itemsize
+        n = self.worker.size if request.group is None else len(request.group)
+        whole, at_once = form_of(n, count * itemsize, self.worker.links)
+        self.note(ALL_REDUCE, len(self.record.reductions))
+        self.record.reductions.append((count, itemsize, whole, at_once, self.groups.number(request.group)))
+
+    def push(self, request: Push) -> None:
+        sent = sum(map(self.amount.nbytes, request.values))
+        self.note(PUSH, count=int(request.arrived), value=float(sent))
+        center.move(request, request.values)
+
+    def fetch(self, request: Fetch) -> None:
+        self.note(FETCH, value=float(self.amount.nbytes(request.into)))
+        center.read(request)
+
+    def start(self, request: Start) -> None:
+        asked = request.request
+        number = self.begun[asked] = len(self.begun)
+        self.note(START, len(self.record.scripts), number)
+        with self.beside():
+            for inner in asked.requests if isinstance(asked, Script) else (asked,):
+                self.handlers[type(inner)](inner)
+
+    def script(self, request: Script) -> None:
+        self.start(Start(request))
+        self.note(WAIT, count=self.begun[request])
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Record a new script."""
+        before, self.ops = self.ops, []
+        self.record.scripts.append(self.ops)
+        yield
+        self.ops = before
+
+
+def form_of(n: int, nbytes: int, links: Any) -> tuple[bool, bool]:
+    """Return whether an allreduce sends whole vectors, and whether its messages go at once."""
+    return False, False
+
+
+def rounds(strategy: Strategy, worker: Worker, state: Any, steps: int) -> Iterable[Request]:
+    """Yield what a worker asks for until it has made so many local steps, as `Program` does with endless data."""
+    while worker.clock < steps:
+        worker.round += 1
+        worker.samples, worker.inside = 0, True
+        for request in strategy.round(worker, state):
+            if type(request) is not Local:
+                yield request
+                continue
+            for step in range(min(request.steps + request.idle, steps - worker.clock)):
+                if step < request.steps:
+                    yield Gradient()
+                    yield Update(request.proximal, local=True)
+                else:
+                    worker.clock += 1
+        worker.inside = False
