@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loosestep.foundation import checks
+from loosestep.lowering import forms
+from loosestep.lowering.forms import Form
+from loosestep.requests.links import Links
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer
@@ -71,26 +74,43 @@ class Network:
         self.center_out = begin + nbytes / self.center_bandwidth
         return begin, self.center_out
 
-    def all_reduce(
-        self, bufs: Sequence[Buffer], ranks: Sequence[int], arrivals: Sequence[float]
-    ) -> NDArray[np.float64]:
-        """Return when each of `ranks` has the result, by the recursion of its 2 (n-1) hops.
+    def links(self, hosts: Sequence[Sequence[int]] = ()) -> Links | None:
+        """Return the largest latency and the smallest bandwidth of links between hosts; None without any."""
+        if self.size < 2 or len(hosts) == 1:
+            return None
+        if not any(self.latency.strides) and not any(self.bandwidth.strides):
+            return Links(float(self.latency[0, 0]), float(self.bandwidth[0, 0]))
+        host_of = (
+            np.repeat(np.arange(len(hosts)), [len(host) for host in hosts]) if hosts else np.arange(self.size)
+        )
+        between = host_of[:, None] != host_of[None, :]
+        return Links(float(self.latency[between].max()), float(self.bandwidth[between].min()))
 
-        hop k: member i sends to i + k and receives from i - k; it goes on when both are done. What a worker
-        still has to send of an earlier one goes first (in the event form the two take turns).
+    def all_reduce(
+        self, bufs: Sequence[Buffer], ranks: Sequence[int], arrivals: Sequence[float], form: Form
+    ) -> NDArray[np.float64]:
+        """Return when each of `ranks` has the result, by the recursion of the messages of a form.
+
+        Hop k of a phase: member i sends to i + k and receives from i - k. It goes on when all hops that are made
+        at once are done. What a worker still has to send of an earlier one goes first (in the event form the two
+        take turns).
         """
         n, rank = len(ranks), np.asarray(ranks)
         edges = np.array([bufs[0].size * part // n for part in range(n + 1)])
         chunk = np.diff(edges) * float(bufs[0].itemsize)
         at, me = np.maximum(np.array(arrivals, np.float64), [self.free[one] for one in ranks]), np.arange(n)
         free = at.copy()
-        for gathering in (False, True):
-            for hop in range(1, n):
-                to, source = (me + hop) % n, (me - hop) % n
-                mine = chunk[me] if gathering else chunk[to]
-                busy = mine / self.bandwidth[rank, rank[to]]
-                sent, free = at + busy, free + busy
-                at = np.maximum(sent, sent[source] + self.latency[rank[source], rank])
+        if form is Form.WHOLE:
+            chunk = np.full(n, float(bufs[0].nbytes))
+        for gathering in [False] if form is Form.WHOLE else [False, True]:
+            for hops in forms.hops(n, form):
+                sent = whole = at
+                for hop in hops:
+                    to, source = (me + hop) % n, (me - hop) % n
+                    busy = (chunk if gathering else chunk[to]) / self.bandwidth[rank, rank[to]]
+                    sent, free = sent + busy, free + busy
+                    whole = np.maximum(whole, sent[source] + self.latency[rank[source], rank])
+                at = np.maximum(sent, whole)
         for one, until in zip(ranks, free.tolist(), strict=True):
             self.free[one] = until
         return at

@@ -14,7 +14,7 @@ from loosestep import ops
 from loosestep._core import Calendar, Center, Mail
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Deadlock
-from loosestep.lowering import collectives, hierarchical
+from loosestep.lowering import collectives, forms, hierarchical
 from loosestep.lowering.requests import Drain, Drained, RollCall, Script
 from loosestep.requests import (
     AllReduce,
@@ -129,6 +129,7 @@ class SimulatedSession(ManyWorkersSession):
         self.network = config.network()
         primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Drain}
         self.hosts = config.groups()
+        self.links = self.network.links(self.hosts)
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
         self.unpriced = frozenset({AllReduce})
@@ -324,7 +325,11 @@ class SimulatedSession(ManyWorkersSession):
                 ops.copy(bufs[0], buf)
         times = list(arrived)  # unmetered: each goes on where its clock stands
         if not processes[0].worker.unmetered:
-            times = self.network.all_reduce(bufs, [process.rank for process in processes], times).tolist()
+            ranks, form = (
+                [process.rank for process in processes],
+                forms.of_all_reduce(len(bufs), bufs[0].nbytes, self.links),
+            )
+            times = self.network.all_reduce(bufs, ranks, times, form).tolist()
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(processes)
         for process, time in zip(processes, times, strict=True):
