@@ -62,9 +62,9 @@ class Simulated(Transport):
         for `latency` and `bandwidth` are of links between hosts; tables hold both, and need nothing else.
 
     A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. From when
-    the last worker asks an allreduce takes latency + (n-1) bytes/bandwidth where that is less (by whole vectors, up
-    to 4 MiB to each worker), else 2 latency + 2 (n-1)/n bytes/bandwidth; 16 and more workers on narrow links up to
-    5% more. Where links differ, the slowest decide.
+    the last worker asks an allreduce takes latency + (n-1) bytes/bandwidth where that is less (whole vectors, of
+    up to 4 MiB to each worker), else 2 latency + 2 (n-1)/n bytes/bandwidth; from 16 workers on up to 5% more on
+    narrow links. Where links differ, the slowest decide.
     """
 
     virtual: ClassVar[bool] = True
