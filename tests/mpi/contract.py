@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,24 @@ from loosestep.transports.base import Transport
 SIZE, RANK = Processes().size, Processes().rank
 SHORT = "short" in sys.argv
 SPLITS = {3: ([2, 1],), 4: ([2, 2], [3, 1], [1, 1, 2])}.get(SIZE, ())
+ROOM = {"latency": 1e-5, "bandwidth": 1.25e9}
+"""Links between hosts as the simulator has them: what is sent is the same, byte for byte."""
+
+
+def apart(latency: float) -> Transport:
+    """Each on a host of its own. Without latency vectors are cut; far away they are sent whole."""
+    return Processes(hosts=[1] * SIZE, latency=latency, bandwidth=inf)
+
+
 ONE_LEVEL: list[tuple[Transport, Transport]] = [
     (Processes(), ls.Threads(SIZE)),
-    (Processes(hosts=[1] * SIZE), ls.Threads(SIZE)),
+    (apart(0.0), ls.Threads(SIZE)),
 ]
-TWO_LEVELS = [(Processes(hosts=hosts), ls.Simulated(SIZE, hosts=hosts)) for hosts in SPLITS]
-PAIRS = ONE_LEVEL * (SIZE < 4) + TWO_LEVELS
+TWO_LEVELS = [(Processes(hosts=hosts, **ROOM), ls.Simulated(SIZE, hosts=hosts, **ROOM)) for hosts in SPLITS]
+FAR: list[tuple[Transport, Transport]] = [(apart(1.0), ls.Threads(SIZE))]
+PAIRS = ONE_LEVEL * (SIZE < 4) + TWO_LEVELS + FAR * (SIZE == 3)
 """Processes, and what gives the same bits in each of them."""
-FEWER = {3: PAIRS[::2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
+FEWER = {3: PAIRS[:-1:2], 4: PAIRS[:1]}.get(SIZE, PAIRS)
 """For whole runs, of which there are many: requests are tried on all."""
 FORMS = [on for on, _ in FEWER]
 

@@ -1,8 +1,8 @@
 """Collectives as generators of `Exchange`.
 
-Sums have one order: per element a left fold in rank order, whatever the transport. A chunk's owner receives
-every worker's part (reduce-scatter by direct exchange: the bytes and the time of a ring), folds, and passes
-the result on (allgather).
+Sums have one order: per element a left fold in rank order, whatever the transport and the form. Either each
+worker receives all vectors and folds them, or a chunk's owner receives every worker's part (reduce-scatter by
+direct exchange: the bytes of a ring), folds, and passes the result on (allgather): `forms` chooses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 
 from loosestep import ops
 from loosestep.foundation import buffers
+from loosestep.lowering import forms
+from loosestep.lowering.forms import Form
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Exchange, Mix
 from loosestep.requests.base import address
 
@@ -36,36 +38,48 @@ def members(request: Request, size: int) -> Sequence[int]:
 
 
 def all_reduce(request: AllReduce, worker: Worker, tag: int) -> Generator[Exchange, None, bool]:
-    """Send 2 (n-1) messages of d/n values: 2 (n-1) latency + 2 (n-1)/n bytes/bandwidth after the last arrival.
+    """Reduce in the form that suits the number of workers, the size and the links (`forms`).
 
+    It receives into memory of its own: d values, or (n-1) d of them in the form WHOLE, kept for the next one.
     Returns False if all weights are 0, so that nothing was done.
     """
     ranks = members(request, worker.size)
-    me, n = ranks.index(worker.rank), len(ranks)
-    edges = bounds(request.buf.size, n)
-    chunks = [request.buf[low:high] for low, high in pairwise(edges)]
-    free = worker.free[type(request.buf), request.buf.dtype, chunks[me].size, n]
-    parts = free.pop() if free else rows_like(chunks[me], n)
-    own, parts[me] = parts[me], chunks[me]
-    whole, places = list(zip(ranks, chunks, strict=True)), list(zip(ranks, parts, strict=True))
+    me, n, buf = ranks.index(worker.rank), len(ranks), request.buf
+    form = forms.of_all_reduce(n, buf.nbytes, worker.links)
+    chunks = [buf] * n if form is Form.WHOLE else [buf[low:high] for low, high in pairwise(bounds(buf.size, n))]
+    mine = chunks[me]
+    free = worker.free[type(buf), buf.dtype, mine.size, n]
+    rows = free.pop() if free else rows_like(mine, n - 1)
+    parts = [*rows[:me], mine, *rows[me:]]
     weights = {worker.rank: float(request.weight)}
-    weight, after = request.weight, [*range(me + 1, n), *range(me)]  # hop k: to me + k, from me - k
-    for to, source in zip(after, reversed(after), strict=True):
-        yield Exchange((whole[to],), (places[source],), weight, weights, tag)
-    done = fold(request.op, parts, chunks[me], [weights[rank] for rank in ranks])
-    parts[me] = own
-    free.append(parts)
+    for hops in forms.hops(n, form):  # hop k: to me + k, from me - k
+        sends = [(ranks[(me + hop) % n], chunks[(me + hop) % n]) for hop in hops]
+        recvs = [(ranks[(me - hop) % n], parts[(me - hop) % n]) for hop in hops]
+        yield Exchange(sends, recvs, request.weight, weights, tag)
+    done = fold(request.op, parts, mine, [weights[rank] for rank in ranks])
+    free.append(rows)
+    if form is Form.WHOLE:
+        return done
     if not done:  # the same on all workers: results are discarded, and sending costs as always
-        whole = [(rank, np.empty_like(chunk)) for rank, chunk in whole]
-    for to, source in zip(after, reversed(after), strict=True):
-        yield Exchange(((ranks[to], chunks[me]),), (whole[source],), 0.0, None, tag)
+        chunks = [np.empty_like(chunk) for chunk in chunks]
+    yield from spread(ranks, me, mine, chunks, form, tag)
     return done
 
 
-def rows_like(chunk: Buffer, n: int) -> list[Buffer]:
-    """Return n new buffers like a chunk, for the parts of n workers."""
-    rows = buffers.like(chunk, chunk.size * n)
-    return [rows[chunk.size * rank : chunk.size * (rank + 1)] for rank in range(n)]
+def spread(
+    ranks: Sequence[int], me: int, mine: Buffer, places: Sequence[Buffer], form: Form, tag: int
+) -> Iterator[Exchange]:
+    """Send every other member what this one has, and receive what they have into their places."""
+    n = len(ranks)
+    for hops in forms.hops(n, form):
+        sends = [(ranks[(me + hop) % n], mine) for hop in hops]
+        yield Exchange(sends, [(ranks[(me - hop) % n], places[(me - hop) % n]) for hop in hops], tag=tag)
+
+
+def rows_like(chunk: Buffer, count: int) -> list[Buffer]:
+    """Return new buffers like a chunk, for the parts of so many workers."""
+    rows = buffers.like(chunk, chunk.size * count)
+    return [rows[chunk.size * row : chunk.size * (row + 1)] for row in range(count)]
 
 
 def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]) -> bool:
@@ -88,14 +102,13 @@ def fold(op: str, parts: Sequence[Buffer], out: Buffer, weights: Sequence[float]
 
 
 def all_gather(request: AllGather, worker: Worker, tag: int) -> Iterator[Exchange]:
-    """Send n-1 messages of d values."""
+    """Send n-1 messages of d values, all at once where that suits the links (`forms`)."""
     ranks = members(request, worker.size)
     me, n = ranks.index(worker.rank), len(ranks)
     places = request.out.reshape(n, -1)
     ops.copy(request.piece, places[me])
-    for hop in range(1, n):
-        to, source = (me + hop) % n, (me - hop) % n
-        yield Exchange(((ranks[to], places[me]),), ((ranks[source], places[source]),), tag=tag)
+    form = forms.of_all_gather(n, request.piece.nbytes, worker.links)
+    yield from spread(ranks, me, places[me], list(places), form, tag)
 
 
 def broadcast(request: Broadcast, worker: Worker, tag: int) -> Iterator[Exchange]:

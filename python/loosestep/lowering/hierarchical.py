@@ -160,7 +160,7 @@ def leaders_cost(request: Request, hosts: HostMap) -> tuple[int, int]:
         among = AllReduce(request.buf, group=hosts.leaders)
     if isinstance(request, Broadcast):
         among = Broadcast(request.buf, hosts.host_of(request.root)[0], hosts.leaders)
-    return cost_of(among, hosts.worker.rank, hosts.worker.size)
+    return cost_of(among, hosts.worker.rank, hosts.worker.size, hosts.worker.links)
 
 
 def fold(op: str, parts: Sequence[Buffer], weights: Sequence[float], hosts: Hosts) -> bool:

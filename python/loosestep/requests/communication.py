@@ -113,7 +113,7 @@ class AllReduce(Communication):
 
     On several hosts, of all workers: such a fold over each host's workers, then one over the hosts.
     A mean is weighted by `weight` (workers of weight 0 are left out; equal weights: fold, one division).
-    Sends 2 (n-1)/n d values a worker in 2 (n-1) messages.
+    Sends 2 (n-1)/n d values a worker in 2 (n-1) messages; by messages, where latency decides, (n-1) d in n-1.
     """
 
     buf: Buffer

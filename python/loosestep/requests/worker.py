@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from loosestep.requests.links import Links
+
 ONE = np.ones(1)
 LEFT = "the end of its loop,"
 """What `Worker.calling` is when a loop of the user's has ended."""
@@ -58,6 +60,7 @@ class Worker:
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
         self.density = 1.0  # how many parameters each value stands for: more in a prediction for a large model
+        self.links: Links | None = None  # to other hosts, where a transport says how good they are
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self.calling: str | None = None  # what a loop of the user's has called, "" for step(); None in `run`
         self._share = share

@@ -253,6 +253,7 @@ def _task(session: Any, share: Share, rate: float, epochs: int) -> Task:
     worker = Worker(
         share.rank, share.size, buffers.zeros(1), lambda name, like: session.share(share.rank, name, like)
     )
+    worker.links = session.links
     lowered = Lowering(
         session.native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts
     ).lower(script())

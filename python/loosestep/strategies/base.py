@@ -78,7 +78,7 @@ class Cost(NamedTuple):
 
 
 def cost_of_mean(n: int, d: float) -> Cost:
-    """Return what a worker sends for a mean of d values over n workers: an all-reduce by direct exchange."""
+    """Return what a worker sends for a mean of d values over n workers: an all-reduce with the fewest bytes."""
     return Cost(2 * (n - 1) / n * d, 2 * (n - 1))
 
 

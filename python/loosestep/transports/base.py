@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from loosestep.requests import Buffer, Request, Shared
+    from loosestep.requests.links import Links
     from loosestep.requests.worker import Worker
 
 
@@ -81,6 +82,7 @@ class Session(ABC):
     hosted: bool = True  # its workers share a host's memory, and can hold buffers in common
     grouped: bool = True  # its own collectives take groups; else those of a group are lowered
     hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be hierarchical
+    links: Links | None = None  # between hosts, the same on all workers; by them collectives choose their form
     ranks: Sequence[int]  # the workers that live in this process
 
     # --- shared variables --------------------------------------------------------------------------------

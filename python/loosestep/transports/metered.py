@@ -36,7 +36,7 @@ class Meter:
 
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
         """Yield the same requests; book the time from asking for a communication to its end as waiting."""
-        rank, size = worker.rank, worker.size
+        rank, size, links = worker.rank, worker.size, worker.links
         computing = frozenset(Compute.__subclasses__())
         counts: dict[type[Request], Count] = {}
         for request in requests:
@@ -61,15 +61,15 @@ class Meter:
                 key = count.key_of(request)
                 if key != count.key:
                     count.key = key
-                    count.nbytes, count.messages = cost_of(request, rank, size)
+                    count.nbytes, count.messages = cost_of(request, rank, size, links)
                 nbytes, messages = count.nbytes, count.messages
             elif kind is Exchange:  # lists its own messages
                 sends: Any = request.sends  # type: ignore[attr-defined]
                 nbytes, messages = sum([buf.nbytes for _, buf in sends]), len(sends)
             elif kind is Script:
-                nbytes, messages = request.sent or cost_of(request, rank, size)  # type: ignore[attr-defined]
+                nbytes, messages = request.sent or cost_of(request, rank, size, links)  # type: ignore[attr-defined]
             elif kind in COSTS:
-                nbytes, messages = cost_of(request, rank, size)
+                nbytes, messages = cost_of(request, rank, size, links)
             else:
                 continue
             tally[1] += messages

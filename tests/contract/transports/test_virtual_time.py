@@ -45,15 +45,35 @@ def table(n: int, low: float, high: float, seed: int) -> Any:
 # --- allreduce ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 16, 32, 64, 65, 96, 128])
-def test_an_allreduce_costs_what_a_ring_costs(n: int) -> None:
+def allreduce(n: int, size: int, latency: float) -> ls.Result:
     def script(worker: Worker) -> Iterator[Request]:
         yield AllReduce(worker.params)
 
-    result = price(script, n, size=15 * n)
-    wanted = 2 * (n - 1) * LATENCY + 2 * (n - 1) / n * 15 * n * 8 / BANDWIDTH
+    result = price(script, n, size=size, latency=latency)
+    assert ends(result) == close([result.seconds] * n, rel=1e-9, abs=0)
+    return result
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 16, 32, 64, 65, 96, 128])
+def test_an_allreduce_of_few_bytes_takes_one_latency_and_whole_vectors(n: int) -> None:
+    result, nbytes = allreduce(n, 15 * n, latency=1.0), 15 * n * 8
+    assert result.seconds == close((n > 1) * 1.0 + (n - 1) * nbytes / BANDWIDTH, rel=1e-9, abs=0)
+    assert (result.bytes_sent, result.messages) == ((n - 1) * nbytes, n - 1)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 16, 32, 64, 65, 96, 128])
+def test_an_allreduce_of_more_takes_two_latencies_and_the_bytes_of_a_ring(n: int) -> None:
+    result, nbytes = allreduce(n, 400 * n, latency=LATENCY), 400 * n * 8
+    assert result.seconds == close((n > 1) * 2 * LATENCY + 2 * (n - 1) / n * nbytes / BANDWIDTH, rel=1e-9, abs=0)
+    assert (result.bytes_sent, result.messages) == (2 * (n - 1) / n * nbytes, 2 * (n - 1))
+
+
+@pytest.mark.parametrize("n", [16, 32, 64, 65, 96, 128])
+def test_an_allreduce_of_many_on_narrow_links_waits_for_every_message(n: int) -> None:
+    result, nbytes = allreduce(n, 400 * n, latency=1e-7), 400 * n * 8
+    wanted = 2 * (n - 1) * 1e-7 + 2 * (n - 1) / n * nbytes / BANDWIDTH
     assert result.seconds == close(wanted, rel=1e-9, abs=0)
-    assert ends(result) == close([wanted] * n, rel=1e-9, abs=0)
+    assert (result.bytes_sent, result.messages) == (2 * (n - 1) / n * nbytes, 2 * (n - 1))
 
 
 def both_forms(script: Any, n: int, monkeypatch: pytest.MonkeyPatch, **network: Any) -> list[ls.Result]:
@@ -64,12 +84,12 @@ def both_forms(script: Any, n: int, monkeypatch: pytest.MonkeyPatch, **network: 
     return results
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 8, 13])
-@pytest.mark.parametrize("links", ["alike", "a table"])
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 17])
+@pytest.mark.parametrize("links", ["alike", "narrow", "a table"])
 @pytest.mark.parametrize("size", [1, 64, 1001])
 def test_the_closed_form_is_the_events(n: int, links: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     delays = np.random.default_rng(n).uniform(0, 1e-3, n)
-    network = {}
+    network: dict[str, Any] = {"latency": 1e-9} if links == "narrow" else {}
     if links == "a table":
         network = {"latency": table(n, 1e-6, 1e-3, 1), "bandwidth": table(n, 1e6, 1e9, 2)}
 
@@ -178,9 +198,9 @@ def test_a_bandwidth_without_limit_costs_nothing() -> None:
     assert price(script, 4, bandwidth=float("inf"), latency=0.0).seconds == 0
 
 
-@pytest.mark.parametrize(("begun", "wanted"), [(True, 5e-3 + 2e-3), (False, 4 * 5e-3 + 4e-3)])
+@pytest.mark.parametrize(("begun", "wanted"), [(True, 5e-3 + 2e-3), (False, 2 * 5e-3 + 4e-3)])
 def test_a_delay_holds_up_whoever_waits_and_not_whoever_started(begun: bool, wanted: float) -> None:
-    """Each of the four messages of a reduction that is waited for; of one that was started, all at once."""
+    """Each of the two exchanges of a reduction that is waited for; of one that was started, both at once."""
 
     def script(worker: Worker) -> Iterator[Request]:
         reduction = AllReduce(worker.params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from tests.unit.messages import Mail, Player
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
-from loosestep.lowering import collectives
+from loosestep.lowering import collectives, forms
 from loosestep.lowering.costs import cost_of
+from loosestep.lowering.forms import Form
 from loosestep.requests import (
     AllGather,
     AllReduce,
@@ -23,21 +25,36 @@ from loosestep.requests import (
     Mix,
     Weights,
 )
+from loosestep.requests.links import Links
 
 SIZES = range(1, 8)
 OPS = ("sum", "mean", "max", "min")
 seeds = st.integers(0, 2**32)
 
 
-def play(requests: Sequence[Any], size: int, seed: int = 0) -> list[Player]:
+FAR, NARROW = Links(1.0, inf), Links(0.0, 1.0)
+FORMS = {Form.WHOLE: FAR, Form.DIRECT: None, Form.PAIRWISE: NARROW}
+"""Links on which a collective takes each form, where few workers count as many."""
+
+
+@pytest.fixture(params=FORMS, ids=lambda form: form.name.lower())
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Links | None:
+    monkeypatch.setattr(forms, "CROWD", 3)
+    return FORMS[request.param]
+
+
+def play(requests: Sequence[Any], size: int, seed: int = 0, links: Links | None = None) -> list[Player]:
     """One collective of all, or of the ranks that have a request; what each sent is what it was said to cost."""
+    all_ = workers(size)
+    for each in all_:
+        each.links = links
     scripts = [
         iter(()) if request is None else collectives.FORMS[type(request)](request, worker, 7)
-        for request, worker in zip(requests, workers(size), strict=True)
+        for request, worker in zip(requests, all_, strict=True)
     ]
     players = Mail(scripts, seed).play()
     for player, request in zip(players, requests, strict=True):
-        cost = (0, 0) if request is None else cost_of(request, player.rank, size)
+        cost = (0, 0) if request is None else cost_of(request, player.rank, size, links)
         assert (player.bytes, player.messages) == cost
     return players
 
@@ -46,17 +63,26 @@ def play(requests: Sequence[Any], size: int, seed: int = 0) -> list[Player]:
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("length", [0, 1, 6, 13])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_reduction_is_a_left_fold_in_rank_order(op: Any, n: int, length: int, dtype: Any) -> None:
+def test_a_reduction_is_a_left_fold_in_rank_order(
+    op: Any, n: int, length: int, dtype: Any, links: Links | None
+) -> None:
     bufs = beginnings(n, length, dtype)
     wanted = reduced(op, bufs)
-    players = play([AllReduce(buf, op) for buf in bufs], n, seed=n)
+    players = play([AllReduce(buf, op) for buf in bufs], n, seed=n, links=links)
     assert bits(bufs) == bits([wanted] * n)
     assert all(player.returned for player in players)
 
 
 @drawn
-@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, 64.0]), min_size=1, max_size=7), st.integers(0, 20), seeds)
-def test_a_mean_is_weighted_and_leaves_out_who_has_no_weight(weights: list[float], length: int, seed: int) -> None:
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.5, 64.0]), min_size=1, max_size=7),
+    st.integers(0, 20),
+    seeds,
+    st.sampled_from([FAR, None]),
+)
+def test_a_mean_is_weighted_and_leaves_out_who_has_no_weight(
+    weights: list[float], length: int, seed: int, links: Links | None
+) -> None:
     n = len(weights)
     bufs = beginnings(n, length)
     for buf, weight in zip(bufs, weights, strict=True):
@@ -64,26 +90,28 @@ def test_a_mean_is_weighted_and_leaves_out_who_has_no_weight(weights: list[float
             buf[:] = np.nan  # what has no weight is not read
     wanted = reduced("mean", bufs, weights)
     before = bits(bufs)
-    players = play([AllReduce(buf, "mean", weight) for buf, weight in zip(bufs, weights, strict=True)], n, seed)
+    asked = [AllReduce(buf, "mean", weight) for buf, weight in zip(bufs, weights, strict=True)]
+    players = play(asked, n, seed, links)
     assert bits(bufs) == (before if wanted is None else bits([wanted] * n))
     assert {player.returned for player in players} == {any(weights)}
 
 
 @drawn
-@given(st.permutations(range(7)), st.integers(1, 7), st.sampled_from(OPS), seeds)
-def test_a_group_folds_in_its_own_order(order: list[int], n: int, op: Any, seed: int) -> None:
+@given(st.permutations(range(7)), st.integers(1, 7), st.sampled_from(OPS), seeds, st.sampled_from([FAR, None]))
+def test_a_group_folds_in_its_own_order(order: list[int], n: int, op: Any, seed: int, links: Links | None) -> None:
     group = tuple(order[:n])
     bufs = beginnings(7)
     before = bits(bufs)
     wanted = reduced(op, [bufs[rank] for rank in group])
-    play([AllReduce(bufs[rank], op, group=group) if rank in group else None for rank in range(7)], 7, seed)
+    asked = [AllReduce(bufs[rank], op, group=group) if rank in group else None for rank in range(7)]
+    play(asked, 7, seed, links)
     assert bits(bufs) == [wanted.tobytes() if rank in group else before[rank] for rank in range(7)]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_a_gathering_puts_pieces_in_rank_order(n: int) -> None:
+def test_a_gathering_puts_pieces_in_rank_order(n: int, links: Links | None) -> None:
     pieces, outs = beginnings(n, 3), [np.full(3 * n, np.nan) for _ in range(n)]
-    play([AllGather(piece, out) for piece, out in zip(pieces, outs, strict=True)], n)
+    play([AllGather(piece, out) for piece, out in zip(pieces, outs, strict=True)], n, links=links)
     assert bits(outs) == bits([np.concatenate(pieces)] * n)
 
 
@@ -137,6 +165,24 @@ def test_mixing_is_one_row_of_the_matrix(n: int, data: st.DataObject, seed: int)
     assert bits(bufs) == bits(wanted)
     for player, request in zip(players, asked, strict=True):
         assert (player.bytes, player.messages) == cost_of(request, player.rank, n)
+
+
+@pytest.mark.parametrize(("form", "exchanges"), [(Form.WHOLE, 1), (Form.DIRECT, 2), (Form.PAIRWISE, 6)])
+def test_a_form_makes_its_exchanges_and_receives_into_room_that_is_kept(
+    form: Form, exchanges: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "CROWD", 3)
+    one, buf = workers(4)[1], np.ones(8)
+    one.links = FORMS[form]
+    for _ in range(2):
+        made = []
+        for each in collectives.all_reduce(AllReduce(buf), one, 0):
+            made.append(each)
+            if each.notes is not None:
+                each.notes.update((source, 1.0) for source, _ in each.recvs)
+        assert len(made) == exchanges
+    ((rows,),) = one.free.values()
+    assert sum(row.nbytes for row in rows) == 3 * (buf.nbytes if form is Form.WHOLE else buf.nbytes // 4)
 
 
 @drawn

@@ -94,7 +94,7 @@ def predict(
     amount = Size(parameters, min(parameters, LARGEST, max(256, ROOM // n)))
     network = on.network()
     groups = Groups(n)
-    links = None
+    links = network.links(on.groups())
 
     def record(rank: int) -> Recording:
         recorder = Recorder(rank, n, amount, dtype, groups, links, samples)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loosestep._core import Center
 from loosestep.foundation import buffers
+from loosestep.lowering import forms
 from loosestep.lowering.costs import cost_of
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import Script
@@ -27,6 +28,7 @@ from loosestep.requests import (
     Update,
     Wait,
 )
+from loosestep.requests.links import Links
 from loosestep.requests.worker import Worker
 from loosestep.transports import center
 
@@ -118,12 +120,14 @@ class Recorder:
     """One worker that is alone: it gets its own values back for those of others, and its gradients are zero."""
 
     def __init__(
-        self, rank: int, size: int, amount: Size, dtype: Any, groups: Groups, links: Any, samples: int
+        self, rank: int, size: int, amount: Size, dtype: Any, groups: Groups, links: Links | None, samples: int
     ) -> None:
         self.rank, self.amount, self.groups, self.samples = rank, amount, groups, samples
         self.record = Recording()
         self.worker = WatchedWorker(rank, size, buffers.zeros(amount.recorded, dtype), self.share)
-        self.worker.links, self.worker.density = links, amount.density
+        self.links, self.worker.density = links, amount.density
+        if links is not None:  # to which a value is as many bytes as what it stands for
+            self.worker.links = Links(links.latency, links.bandwidth / amount.density)
         self.shared: dict[str, Shared] = {}
         self.ops = self.record.scripts[0]
         self.begun: dict[Communication, int] = {}  # what was started, by number
@@ -145,7 +149,8 @@ class Recorder:
         """Perform the rounds of so many local steps."""
         self.worker.moments = optimizer.init(self.worker.params)
         state = strategy.init(self.worker)
-        lowering = Lowering(NATIVE, self.worker, hosts=hosts)
+        native = NATIVE - {AllReduce} if hosts else NATIVE  # as in `SimulatedSession`
+        lowering = Lowering(native, self.worker, hosts=hosts)
         for request in lowering.lower(rounds(strategy, self.worker, state, steps)):
             self.meter(request)
             self.handlers[type(request)](request)
@@ -168,7 +173,7 @@ class Recorder:
         if type(asked) is AllReduce:
             nbytes, messages = self.mean_of_all_reduce(asked)
         else:
-            nbytes, messages = cost_of(request, self.rank, self.worker.size)
+            nbytes, messages = cost_of(request, self.rank, self.worker.size, self.worker.links)
             nbytes *= self.amount.density if nbytes >= 8 * SMALL else 1
         self.record.nbytes += nbytes
         self.record.messages += messages
@@ -177,7 +182,7 @@ class Recorder:
         """Return what a member sends, the mean over all: chunks that do not come out even differ by a value."""
         n = self.worker.size if request.group is None else len(request.group)
         nbytes = self.amount.nbytes(request.buf)
-        whole, _ = form_of(n, nbytes, self.worker.links)
+        whole = forms.of_all_reduce(n, nbytes, self.links).whole
         return ((n - 1) * nbytes, n - 1) if whole else (2 * (n - 1) / n * nbytes, 2 * (n - 1))
 
     # --- computation -------------------------------------------------------------------------------------
@@ -221,9 +226,10 @@ class Recorder:
     def all_reduce(self, request: AllReduce) -> None:
         count, itemsize = self.amount.values(request.buf.size), request.buf.itemsize
         n = self.worker.size if request.group is None else len(request.group)
-        whole, at_once = form_of(n, count * itemsize, self.worker.links)
+        form = forms.of_all_reduce(n, count * itemsize, self.links)
         self.note(ALL_REDUCE, len(self.record.reductions))
-        self.record.reductions.append((count, itemsize, whole, at_once, self.groups.number(request.group)))
+        group = self.groups.number(request.group)
+        self.record.reductions.append((count, itemsize, form.whole, form.at_once, group))
 
     def push(self, request: Push) -> None:
         sent = sum(map(self.amount.nbytes, request.values))
@@ -253,11 +259,6 @@ class Recorder:
         self.record.scripts.append(self.ops)
         yield
         self.ops = before
-
-
-def form_of(n: int, nbytes: int, links: Any) -> tuple[bool, bool]:
-    """Return whether an allreduce sends whole vectors, and whether its messages go at once."""
-    return False, False
 
 
 def rounds(strategy: Strategy, worker: Worker, state: Any, steps: int) -> Iterable[Request]:

@@ -10,6 +10,7 @@ from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
 from loosestep.transports.mpi.channel import MPIChannel
 from loosestep.transports.mpi.membership import checked_world, this_process
+from loosestep.transports.processes import links
 from loosestep.transports.processes.launchers import local_rank, tell_guard
 from loosestep.transports.processes.session import WiredTransport
 
@@ -25,17 +26,22 @@ class MPI(WiredTransport):
     heartbeat_timeout: seconds without any sign of life after which a worker counts as dead.
     hosts: how many workers live on each host, in rank order, as [2, 2]: those of one share memory. By default this
         is found out; said, it splits one machine, so that what happens between hosts can be tried there.
+    latency, bandwidth: seconds of a message between hosts, and bytes a second, by which collectives choose their
+        form. By default they are measured when the first run on several hosts begins.
     """
 
     deadline: float = 600.0
     heartbeat_timeout: float = 10.0
     hosts: tuple[int, ...] | None = None
+    latency: float | None = None
+    bandwidth: float | None = None
 
     def __post_init__(self) -> None:
         checks.positive("deadline", self.deadline)
         checks.positive("heartbeat_timeout", self.heartbeat_timeout)
         if self.hosts is not None:
             object.__setattr__(self, "hosts", hierarchical.checked(self.hosts))
+        links.checked(self.latency, self.bandwidth)
 
     @property
     def size(self) -> int:

@@ -16,6 +16,7 @@ from loosestep.requests import Exchange, Sleep, Start, Wait
 from loosestep.transports.base import Endpoint, ProcessTransport, Session, Task, drive, failure
 from loosestep.transports.forks import Original
 from loosestep.transports.matching import check_facts
+from loosestep.transports.processes import links
 from loosestep.transports.processes.attendance import Attendance
 from loosestep.transports.processes.departures import Departures
 from loosestep.transports.processes.heartbeat import UdpHeartbeat
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from loosestep.lowering.hierarchical import Hosts
     from loosestep.requests import Buffer, Communication, Request, Shared
+    from loosestep.requests.links import Links
     from loosestep.requests.worker import Worker
     from loosestep.transports.processes.components import Centers, Collectives
     from loosestep.transports.processes.wire import Wire
@@ -45,14 +47,21 @@ if TYPE_CHECKING:
 LAST_WORDS = 1.0  # seconds for the others to hear of a failure
 
 
-def open_session(wire: Wire, hosts: Hosts, heartbeat_timeout: float, deadline: float) -> ProcessSession:
-    """Compose the session that suits the hosts, over a wire; every rank calls it."""
+def open_session(
+    wire: Wire, hosts: Hosts, heartbeat_timeout: float, deadline: float, said: Links | None = None
+) -> ProcessSession:
+    """Compose the session that suits the hosts, over a wire; every rank calls it.
+
+    said: what the links between hosts are, by which collectives choose their form; else that is measured.
+    """
     mailbox, group = Mailbox(wire), next(host for host in hosts if wire.rank in host)
     times = heartbeat_timeout, deadline
     if len(hosts) == 1:
         return ProcessSession(mailbox, HostMemory(group), HostCenter(group), None, hosts, *times)
     collectives = Hierarchical(group) if len(hosts) < wire.size else Messages()
-    return ProcessSession(mailbox, collectives, Shards(mailbox), UdpHeartbeat(wire), hosts, *times)
+    session = ProcessSession(mailbox, collectives, Shards(mailbox), UdpHeartbeat(wire), hosts, *times)
+    session.links = links.agreed(session.calls, hosts, said)
+    return session
 
 
 class WiredTransport(ProcessTransport):
@@ -60,13 +69,16 @@ class WiredTransport(ProcessTransport):
 
     deadline: float  # seconds for which a worker may compute while others wait for it
     heartbeat_timeout: float  # seconds without a sign of life after which a worker counts as dead
+    latency: float | None  # seconds of a message between hosts, and bytes a second; None: measured
+    bandwidth: float | None
 
     @abstractmethod
     def wire(self) -> Joined:
         """Join the other processes, all of which call it; return what carries bytes, and which share a host."""
 
     def open(self, seed: int = 0) -> Session:
-        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline)
+        said = links.checked(self.latency, self.bandwidth)
+        return open_session(*self.wire(), self.heartbeat_timeout, self.deadline, said)
 
 
 class ProcessSession(Stopwatch, Session):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from loosestep import _core
 from loosestep.foundation import checks
+from loosestep.requests.links import Links
 
 PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
 
@@ -55,6 +56,18 @@ class Network(_core.Network):
         self.to_center = farthest(delay)  # a table's center is as far as the farthest peer
         super().__init__(delay, speed, self.to_center, own, center_bandwidth or max(own))
         self.size, self.latency, self.bandwidth = size, delay, speed
+
+    def links(self, hosts: Sequence[Sequence[int]] = ()) -> Links | None:
+        """Return the largest latency and the smallest bandwidth of links between hosts; None without any."""
+        if self.size < 2 or len(hosts) == 1:
+            return None
+        if not any(self.latency.strides) and not any(self.bandwidth.strides):
+            return Links(float(self.latency[0, 0]), float(self.bandwidth[0, 0]))
+        host_of = (
+            np.repeat(np.arange(len(hosts)), [len(host) for host in hosts]) if hosts else np.arange(self.size)
+        )
+        between = host_of[:, None] != host_of[None, :]
+        return Links(float(self.latency[between].max()), float(self.bandwidth[between].min()))
 
 
 def within(

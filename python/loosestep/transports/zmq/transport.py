@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from loosestep.foundation import checks
 from loosestep.lowering import hierarchical
+from loosestep.transports.processes import links
 from loosestep.transports.processes.launchers import local_rank, tell_guard
 from loosestep.transports.processes.session import WiredTransport
 from loosestep.transports.zmq.place import explicit, found
@@ -29,7 +30,7 @@ class ZMQ(WiredTransport):
         default LOOSESTEP_KEY, which `loosestep run` and `launch` set; without one nothing is encrypted.
     deadline: seconds for which a worker may compute while others wait for it, before its run begins too.
     heartbeat_timeout: seconds without any sign of life after which a worker counts as dead.
-    hosts: as for `MPI`.
+    hosts, latency, bandwidth: as for `MPI`.
     """
 
     deadline: float = 600.0
@@ -37,16 +38,19 @@ class ZMQ(WiredTransport):
     hosts: tuple[int, ...] | None = None
     place: Place | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
+    latency: float | None = None
+    bandwidth: float | None = None
 
     def __init__(
         self, *, rank: int | None = None, size: int | None = None, address: str | None = None,
         key: str | None = None, deadline: float = 600.0, heartbeat_timeout: float = 10.0,
-        hosts: tuple[int, ...] | None = None,
+        hosts: tuple[int, ...] | None = None, latency: float | None = None, bandwidth: float | None = None,
     ) -> None:  # fmt: skip
         checks.positive("deadline", deadline)
         checks.positive("heartbeat_timeout", heartbeat_timeout)
         hosts = None if hosts is None else hierarchical.checked(hosts)
-        values = (deadline, heartbeat_timeout, hosts, explicit(rank, size, address), key)
+        links.checked(latency, bandwidth)
+        values = (deadline, heartbeat_timeout, hosts, explicit(rank, size, address), key, latency, bandwidth)
         for name, value in zip(self.__dataclass_fields__, values, strict=True):
             object.__setattr__(self, name, value)
 

@@ -48,4 +48,4 @@ def test_hosts_are_found_out_unless_they_are_said(
     one = MPI(hosts=hosts, deadline=7.0, heartbeat_timeout=3.0)
     assert (one.size, one.rank) == (3, 1)
     one.open()
-    assert log == [("this process", 7.0), "begun", (opened, 3.0, 7.0)]
+    assert log == [("this process", 7.0), "begun", (opened, 3.0, 7.0, None)]

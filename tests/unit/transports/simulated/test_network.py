@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loosestep.lowering.forms import Form
 from loosestep.transports.simulated.network import Network, farthest, per_link, within
 
 
@@ -48,20 +49,32 @@ def test_answers_queue_on_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 7])
-def test_an_allreduce_takes_twice_the_hops_and_the_bytes_of_a_ring(n: int) -> None:
+@pytest.mark.parametrize("form", Form)
+def test_an_allreduce_takes_what_its_form_says(n: int, form: Form) -> None:
     bufs = [np.zeros(4 * n)] * n  # chunks of one size
     arrivals = [0.0] * (n - 1) + [3.0]
-    times = network(n).all_reduce(bufs, range(n), arrivals)
-    nbytes = bufs[0].nbytes
-    assert times[n - 1] == pytest.approx(3.0 + 2 * (n - 1) * (1.0 + nbytes / n / 4.0))
+    times = network(n).all_reduce(bufs, range(n), arrivals, form)
+    hops = {Form.WHOLE: 1, Form.DIRECT: 2, Form.PAIRWISE: 2 * (n - 1)}[form]
+    seconds = (n - 1 if form is Form.WHOLE else 2 * (n - 1) / n) * bufs[0].nbytes / 4.0
+    assert max(times) == pytest.approx(3.0 + hops * 1.0 + seconds)
 
 
 def test_an_allreduce_waits_for_what_its_worker_still_sends() -> None:
     one = network(2)
     one.push(0, 40, now=0.0)  # until 10
-    times = one.all_reduce([np.zeros(2)] * 2, (0, 1), [0.0, 0.0])
+    times = one.all_reduce([np.zeros(2)] * 2, (0, 1), [0.0, 0.0], Form.DIRECT)
     assert min(times) >= 10.0
     assert one.free[0] == 14.0
+
+
+def test_the_links_of_a_table_are_its_slowest_between_hosts() -> None:
+    latency, bandwidth = [[9.0, 1.0, 2.0], [1.0, 9.0, 3.0], [2.0, 3.0, 9.0]], [[1.0, 4.0, 6.0]] * 3
+    assert network(3).links() == (1.0, 4.0)
+    assert network(1).links() is None
+    assert network(3, latency, bandwidth).links() == (3.0, 1.0)
+    assert network(3, latency, bandwidth).links(((0, 1), (2,))) == (3.0, 1.0)
+    assert network(3, latency, bandwidth).links(((0,), (1, 2))) == (2.0, 1.0)
+    assert network(3, latency, bandwidth).links(((0, 1, 2),)) is None
 
 
 def test_a_link_is_a_number_or_a_row_of_a_table() -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.unit.values import beginnings, bits, drawn, reduced, worker
 
 from loosestep.foundation.errors import Deadlock, Mismatch, WorkerFailed
+from loosestep.lowering import forms
+from loosestep.lowering.forms import Form
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import Drain, Drained, RollCall
 from loosestep.requests import (
@@ -27,6 +29,7 @@ from loosestep.requests import (
     Update,
     Wait,
 )
+from loosestep.requests.links import Links
 from loosestep.transports.base import Task
 from loosestep.transports.simulated import Simulated
 from loosestep.transports.simulated import session as simulation
@@ -44,6 +47,7 @@ def carry(n: int, script: Script, session: Any = None, **how: Any) -> Any:
 
     def task(rank: int) -> Task:
         one = worker(rank, n)
+        one.links = session.links
         lowering = Lowering(session.native | {Gradient, Ready, Update}, one, session.unpriced, hosts=session.hosts)
         return Task(one, lowering.lower(script(rank)), compute)
 
@@ -82,25 +86,33 @@ def test_messages_arrive_in_order_with_their_notes() -> None:
     assert notes == {0: 1.5}
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
-def test_an_allreduce_costs_what_is_said_and_folds_in_rank_order(n: int) -> None:
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+@pytest.mark.parametrize("latency", [100.0, 1.0, 1e-3])
+def test_an_allreduce_costs_what_is_said_and_folds_in_rank_order(n: int, latency: float) -> None:
     bufs = beginnings(n, 2 * n)
     wanted = reduced("mean", bufs)
-    times = clocks(n, lambda rank: iter([AllReduce(bufs[rank])]))
+    times = clocks(n, lambda rank: iter([AllReduce(bufs[rank])]), latency=latency)
     assert bits(bufs) == bits([wanted] * n)
-    assert times == pytest.approx([2 * (n - 1) + 2 * (n - 1) / n * bufs[0].nbytes / 8.0] * n)
+    form = forms.of_all_reduce(n, bufs[0].nbytes, Links(latency, 8.0))
+    hops = {Form.WHOLE: 1, Form.DIRECT: 2, Form.PAIRWISE: 2 * (n - 1)}[form]
+    values = (n - 1 if form is Form.WHOLE else 2 * (n - 1) / n) * bufs[0].size
+    assert times == pytest.approx([hops * latency + values] * n)
 
 
 @drawn
-@given(st.integers(2, 6), st.lists(st.integers(0, 9), min_size=6, max_size=6))
-def test_the_closed_form_of_many_workers_is_that_of_the_messages(n: int, late: list[int]) -> None:
+@given(
+    st.sampled_from([2, 3, 4, 6, 17]),
+    st.lists(st.integers(0, 9), min_size=17, max_size=17),
+    st.sampled_from([0.0, 1.0, 50.0]),
+)
+def test_the_closed_form_of_many_workers_is_that_of_the_messages(n: int, late: list[int], latency: float) -> None:
     def script(rank: int) -> Iterator[Request]:
         yield Sleep(float(late[rank]))
         yield AllReduce(np.ones(n), "sum")
 
-    closed = Simulated(n, **HALF).open(0)
+    closed = Simulated(n, **{**HALF, "latency": latency}).open(0)
     closed.native |= {AllReduce}
-    assert list(carry(n, script, closed).clocks) == pytest.approx(clocks(n, script))
+    assert list(carry(n, script, closed).clocks) == pytest.approx(clocks(n, script, latency=latency))
 
 
 def test_what_was_started_goes_on_beside() -> None:
@@ -114,9 +126,9 @@ def test_what_was_started_goes_on_beside() -> None:
         yield Gradient()
         yield Wait(reduction)
 
-    assert clocks(2, script) == [6.0, 6.0]  # 2 latency and 4 s of bytes, the steps within
+    assert clocks(2, script) == [5.0, 5.0]  # latency and 4 s of bytes, the steps within
     assert bits(bufs) == bits([wanted] * 2)
-    assert clocks(2, script, latency=0.25) == [4.5, 4.5]
+    assert clocks(2, script, latency=0.25) == [4.25, 4.25]
 
 
 def test_settling_costs_nothing_now_and_says_when_it_would_have_been_over() -> None:
@@ -130,8 +142,8 @@ def test_settling_costs_nothing_now_and_says_when_it_would_have_been_over() -> N
         yield Sleep(1.0)
         yield Wait(drained)
 
-    assert clocks(2, script) == [6.0, 6.0]
-    assert due == [6.0, 6.0]
+    assert clocks(2, script) == [5.0, 5.0]
+    assert due == [5.0, 5.0]
 
 
 def test_a_fetch_sees_what_its_worker_pushed_before() -> None:

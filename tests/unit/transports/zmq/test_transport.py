@@ -56,7 +56,7 @@ def test_hosts_are_found_out_unless_they_are_said(
     monkeypatch.setattr(session, "open_session", lambda channel, *given: log.append(given))
     monkeypatch.setattr(transport, "tell_guard", log.append)
     ZMQ(rank=1, size=3, address="h:5", key="k", hosts=hosts, deadline=7.0, heartbeat_timeout=3.0).open()
-    assert log == [(Place(1, 3, ("tcp://h:5",), "h:5"), "k", 7.0), "begun", (opened, 3.0, 7.0)]
+    assert log == [(Place(1, 3, ("tcp://h:5",), "h:5"), "k", 7.0), "begun", (opened, 3.0, 7.0, None)]
 
 
 def test_without_pyzmq_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
