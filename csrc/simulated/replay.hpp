@@ -22,11 +22,13 @@ namespace loosestep::simulated {
 
 // One stream of requests: a worker's own, or a script that runs beside it.
 struct Strand {
+  Strand(std::uint32_t worker, const std::vector<Op>& ops, bool beside)
+      : worker(worker), ops(&ops), beside(beside) {}
+
   std::uint32_t worker;
   const std::vector<Op>* ops;
   bool beside;
   std::size_t next = 0;  // op
-  std::uint32_t steps_made = 0;  // of the step op that it is in
   bool waits = false;  // for a communication, since `since`
   double since = 0;
   int missing = 0;  // messages of the exchange that it is in
@@ -44,7 +46,7 @@ class Replay {
         meetings(waiting.size()) {
     mine.reserve(waiting.size());
     for (std::uint32_t worker = 0; worker < waiting.size(); ++worker) {
-      mine.push_back({worker, &program(worker).scripts.at(0), false});
+      mine.emplace_back(worker, program(worker).scripts.at(0), false);
       calendar.push(0, static_cast<int>(worker), {&mine.back(), Next::go_on});
     }
   }
@@ -96,13 +98,8 @@ class Replay {
     strand.waits = false;
     while (strand.next < strand.ops->size()) {
       const Op& op = (*strand.ops)[strand.next];
-      const std::uint32_t step = op.index + strand.steps_made;
-      const bool more = op.kind == Kind::step && ++strand.steps_made < op.count;
-      if (!more) {
-        strand.steps_made = 0;
-        ++strand.next;
-      }
-      const std::optional<double> until = perform(strand, op, step);
+      ++strand.next;
+      const std::optional<double> until = perform(strand, op);
       if (until && *until <= now) continue;
       strand.waits = op.kind != Kind::step && op.kind != Kind::ready;
       strand.since = now;
@@ -114,10 +111,14 @@ class Replay {
   }
 
   // Return when it is over, or nothing: then another event says so.
-  std::optional<double> perform(Strand& strand, const Op& op, std::uint32_t step) {
+  std::optional<double> perform(Strand& strand, const Op& op) {
     const std::uint32_t worker = strand.worker;
     switch (op.kind) {
-      case Kind::step: return now + durations(worker, step);
+      case Kind::step: {
+        double until = now;
+        for (std::uint32_t step = 0; step < op.count; ++step) until += durations(worker, op.index + step);
+        return until;
+      }
       case Kind::ready:
         if (op.count) begun[worker] = {now, durations(worker, op.index)};
         return std::max(now, begun[worker].first + begun[worker].second * op.value);
@@ -180,7 +181,7 @@ class Replay {
   }
 
   void start(Strand& strand, const Op& op) {
-    auto child = std::make_unique<Strand>(Strand{strand.worker, &program(strand.worker).scripts.at(op.index), true});
+    auto child = std::make_unique<Strand>(strand.worker, program(strand.worker).scripts.at(op.index), true);
     Strand& begun_ = *child;
     beside[strand.worker][op.count] = std::move(child);
     go_on(begun_);

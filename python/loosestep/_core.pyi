@@ -337,13 +337,13 @@ class Network(metaclass=_pybind11_type):
     def center_in(self) -> float:
         """When what was pushed so far is all at the center."""
 
-    def push(self, source: int, nbytes: float, now: float, /) -> tuple[float, float]:
+    def push(self, source: int, nbytes: float, now: float) -> tuple[float, float]:
         """Send to the center: when the worker is done, and when the center has it all."""
 
-    def asked(self, source: int, now: float, /) -> float:
+    def asked(self, source: int, now: float) -> float:
         """When a worker's request is at the center: not before what it has pushed."""
 
-    def pull(self, nbytes: float, now: float, /) -> tuple[float, float]:
+    def pull(self, nbytes: float, now: float) -> tuple[float, float]:
         """Answer a request that is at the center now: when it reads the value, and when all has left."""
 
     def all_reduce(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from loosestep._core import Calendar, Mail
+from loosestep._core import Calendar, Mail, Network, replay
 from loosestep.requests import Exchange
 
 LATENCY, BANDWIDTH = 0.5, 8.0  # so that two float32 take a second
@@ -25,9 +24,10 @@ class Office:
     """Mail of three workers."""
 
     def __init__(self) -> None:
-        self.calendar, self.free = Calendar(), array("d", [0.0, 0.0, 0.0])
+        self.calendar = Calendar()
         table = np.broadcast_to(np.array(LATENCY), (3, 3)), np.broadcast_to(np.array(BANDWIDTH), (3, 3))
-        self.mail = Mail(self.calendar, *table, self.free, self.check)
+        self.network = Network(*table, [LATENCY] * 3, [BANDWIDTH] * 3, BANDWIDTH)
+        self.mail = Mail(self.calendar, self.network, self.check)
 
     def check(self, source: int, content: Any, strand: Strand, into: Any) -> None:
         if content.shape != into.shape or content.dtype != into.dtype:
@@ -51,7 +51,7 @@ def test_events_come_by_time_then_rank_then_number() -> None:
 def test_a_worker_sends_one_message_at_a_time() -> None:
     office, buf = Office(), np.zeros(2, np.float32)
     assert [office.send(1, buf), office.send(2, buf)] == [1.0, 2.0]
-    assert office.free.tolist() == [2.0, 0.0, 0.0]
+    assert office.network.push(0, 0.0, 0.0)[0] == 2.0  # a push waits for them, too
     assert office.receive(2, buf) == 2.0 + LATENCY
 
 
@@ -144,3 +144,58 @@ def test_a_second_thread_is_refused_and_nested_calls_are_not() -> None:
     assert refused == ["this Calendar is in use by another thread", "this Mail is in use by another thread",
                        "this Calendar is in use by another thread"]  # fmt: skip
     assert office.calendar.next() == "nested"
+
+
+# --- an allreduce, and what replays workers ----------------------------------------------------------------
+
+
+def alike(size: int, latency: float = LATENCY, bandwidth: float = BANDWIDTH, *, table: bool = False) -> Network:
+    """Links that are all alike; as full tables they are priced message by message."""
+    tables = [np.full((size, size), value) if table else np.broadcast_to(np.array(value), (size, size))
+              for value in (latency, bandwidth)]  # fmt: skip
+    return Network(tables[0], tables[1], [latency] * size, [bandwidth] * size, bandwidth)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 17])
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_allreduce_in_closed_form_is_that_of_its_messages(n: int, whole: bool) -> None:
+    """Also where chunks do not come out even, arrivals differ, and members are some of the workers."""
+    rng = np.random.default_rng(n)
+    for _ in range(30):
+        elements, ranks = int(rng.integers(0, 40)), sorted(rng.choice(n + 2, n, replace=False).tolist())
+        arrivals = (rng.integers(0, 2) * rng.exponential(3.0, n)).tolist()
+        one, other = alike(n + 2), alike(n + 2, table=True)
+        for _ in range(2):  # the second begins while links are busy
+            times = [each.all_reduce(elements, 4, ranks, arrivals, whole=whole, at_once=True) for each in (one, other)]
+            np.testing.assert_allclose(times[0], times[1], rtol=1e-12)
+
+
+def test_a_replay_is_the_sum_of_its_steps() -> None:
+    program = ([[(0, 0, 5, 0.0), (6, 0, 0, 2.0)]], [], [], [], [])  # five steps, and two seconds of sleep
+    done, waiting, events = replay(alike(2), [program], [0, 0], [[0, 1]], np.array([[1.0] * 5, [2.0] * 5]))
+    assert (done.tolist(), waiting.tolist(), events) == ([7.0, 12.0], [2.0, 2.0], 6)
+
+
+def test_a_replay_in_which_a_message_never_comes_says_whose() -> None:
+    program = ([[(2, 0, 0, 0.0)]], [], [1], [(7, 0, 0, 0, 1)], [])
+    with pytest.raises(RuntimeError, match="worker 0 waits for what no other worker does"):
+        replay(alike(2), [program, ([[]], [], [], [], [])], [0, 1], [[0, 1]], np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ([], [], [], [], []),  # no script
+        ([[(9, 0, 0, 0.0)]], [], [], [], []),  # no such request
+        ([[(2, 0, 0, 0.0)]], [], [], [], []),  # no such exchange
+        ([[(7, 1, 0, 0.0)]], [], [], [], []),  # no such script
+        ([[]], [(2, 1.0)], [], [], []),  # a message to no worker
+        ([[]], [], [2], [], []),  # from no worker
+        ([[]], [], [], [(0, 0, 1, 0, 0)], []),  # an exchange of messages that are not there
+        ([[]], [], [], [], [(4, 4, False, True, 1)]),  # no such group
+        ([[(0, 0, 2, 0.0)]], [], [], [], []),  # more steps than durations
+    ],
+)
+def test_a_program_that_names_what_is_not_there_is_refused(program: Any) -> None:
+    with pytest.raises(ValueError):
+        replay(alike(2), [program], [0, 0], [[0, 1]], np.ones((2, 1)))

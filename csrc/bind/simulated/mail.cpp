@@ -101,7 +101,7 @@ template <class F> void each_peer(py::handle pairs, F&& f) {
 class Mail {
  public:
   // check(source, content, strand, into) raises where the two do not match.
-  Mail(BoundCalendar& calendar_, Network& network, py::function check)
+  Mail(BoundCalendar& calendar_, bind::BoundNetwork& network, py::function check)
       : calendar_(calendar_), network(network), check(std::move(check)) {}
 
   // Begin an exchange. Return when it is done, or None: then its strand is added to the calendar later.
@@ -131,8 +131,10 @@ class Mail {
 
  private:
   void deliver(const Address& address, const py::array& content, double note_sent, PendingExchange& sender) {
+    network.require(address.from);
+    network.require(address.to);
     const auto [sent, arrival] =
-        network.send(address.from, address.to, static_cast<double>(content.nbytes()), calendar_.now);
+        network.network.send(address.from, address.to, static_cast<double>(content.nbytes()), calendar_.now);
     sender.arrived = std::max(sender.arrived, sent);
     const auto receive = receives.take(address);
     if (!receive) return messages.put(address, {content, note_sent, arrival, true});
@@ -160,7 +162,7 @@ class Mail {
   }
 
   BoundCalendar& calendar_;
-  Network& network;
+  bind::BoundNetwork& network;
   py::function check;
   Mailbox<Message> messages;
   Mailbox<Receive> receives;
@@ -187,7 +189,7 @@ void bind_simulated(py::module_& m) {
       });
   py::class_<Mail>(m, "Mail")
       .def(py::init([](BoundCalendar& calendar_, bind::BoundNetwork& network, py::function check) {
-             return std::make_unique<Mail>(calendar_, network.network, std::move(check));
+             return std::make_unique<Mail>(calendar_, network, std::move(check));
            }),
            py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::arg("calendar"), py::arg("network"),
            py::arg("check"))

@@ -5,7 +5,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,6 +32,11 @@ struct BoundNetwork {
         size(static_cast<pybind11::ssize_t>(to_center.size())),
         network(table_of(latency, size, size), table_of(bandwidth, size, size), std::move(to_center),
                 std::move(worker_bandwidth), center_bandwidth) {}
+
+  void require(std::size_t rank) const {
+    if (rank >= static_cast<std::size_t>(size))
+      throw pybind11::index_error("there is no worker " + std::to_string(static_cast<std::int64_t>(rank)));
+  }
 
   pybind11::array_t<double> latency, bandwidth;
   pybind11::ssize_t size;

@@ -101,14 +101,26 @@ void bind_replay(py::module_& m) {
       .def_property_readonly("center_in", [](const BoundNetwork& self) { return self.network.center_in; })
       .def("push",
            [](BoundNetwork& self, std::size_t source, double bytes, double now) {
+             self.require(source);
              const Sent sent = self.network.push(source, bytes, now);
              return std::pair(sent.left, sent.arrived);
-           })
-      .def("asked", [](const BoundNetwork& self, std::size_t source, double now) { return self.network.asked(source, now); })
-      .def("pull", [](BoundNetwork& self, double bytes, double now) { return self.network.pull(bytes, now); })
+           },
+           py::arg("source"), py::arg("nbytes"), py::arg("now"))
+      .def(
+          "asked",
+          [](const BoundNetwork& self, std::size_t source, double now) {
+            self.require(source);
+            return self.network.asked(source, now);
+          },
+          py::arg("source"), py::arg("now"))
+      .def(
+          "pull", [](BoundNetwork& self, double bytes, double now) { return self.network.pull(bytes, now); },
+          py::arg("nbytes"), py::arg("now"))
       .def("all_reduce",
            [](BoundNetwork& self, std::uint64_t elements, std::uint32_t itemsize, const std::vector<std::uint32_t>& ranks,
               const std::vector<double>& arrivals, bool whole, bool at_once) {
+             for (const std::uint32_t rank : ranks) self.require(rank);
+             if (arrivals.size() != ranks.size()) throw std::invalid_argument("a rank has no arrival");
              return all_reduce(self.network, {elements, itemsize, whole, at_once}, ranks, arrivals);
            },
            py::arg("elements"), py::arg("itemsize"), py::arg("ranks"), py::arg("arrivals"), py::kw_only(),

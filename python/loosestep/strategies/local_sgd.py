@@ -56,22 +56,22 @@ class LocalSGD(Strategy):
     def identity_at_one(self) -> bool:  # type: ignore[override]
         return self.momentum != "reset"
 
-    def steps_of(self, rank: int, size: int) -> int:
+    def steps_of(self, worker: Worker) -> int:
         """Return the steps that a worker makes in a period."""
         if self.steps is None:
             return self.period
-        if len(self.steps) != size:
-            raise ValueError(f"steps must hold a number for each of {size} workers, got {self.steps!r}")
-        return self.steps[rank]
+        if len(self.steps) != worker.size:
+            raise ValueError(f"steps must hold a number for each of {worker.size} workers, got {self.steps!r}")
+        return self.steps[worker.rank]
 
     def weigh(self, worker: Worker) -> float:
-        return worker.samples * self.period / self.steps_of(worker.rank, worker.size)
+        return worker.samples * self.period / self.steps_of(worker)
 
     def cost(self, n: int, d: int) -> Cost:
         return cost_of_mean(n, d)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        steps = self.steps_of(worker.rank, worker.size)
+        steps = self.steps_of(worker)
         yield Local(steps, idle=self.period - steps)
         weight = self.weigh(worker)
         yield AllReduce(worker.params, op="mean", weight=weight)

@@ -51,20 +51,20 @@ def test_answers_queue_on_the_way_out() -> None:
 @pytest.mark.parametrize("n", [2, 3, 4, 7])
 @pytest.mark.parametrize("form", Form)
 def test_an_allreduce_takes_what_its_form_says(n: int, form: Form) -> None:
-    bufs = [np.zeros(4 * n)] * n  # chunks of one size
+    nbytes = 8 * 4 * n  # chunks of one size
     arrivals = [0.0] * (n - 1) + [3.0]
-    times = network(n).all_reduce(bufs, range(n), arrivals, form)
+    times = network(n).all_reduce(4 * n, 8, range(n), arrivals, whole=form.whole, at_once=form.at_once)
     hops = {Form.WHOLE: 1, Form.DIRECT: 2, Form.PAIRWISE: 2 * (n - 1)}[form]
-    seconds = (n - 1 if form is Form.WHOLE else 2 * (n - 1) / n) * bufs[0].nbytes / 4.0
+    seconds = (n - 1 if form is Form.WHOLE else 2 * (n - 1) / n) * nbytes / 4.0
     assert max(times) == pytest.approx(3.0 + hops * 1.0 + seconds)
 
 
 def test_an_allreduce_waits_for_what_its_worker_still_sends() -> None:
     one = network(2)
     one.push(0, 40, now=0.0)  # until 10
-    times = one.all_reduce([np.zeros(2)] * 2, (0, 1), [0.0, 0.0], Form.DIRECT)
+    times = one.all_reduce(2, 8, (0, 1), [0.0, 0.0], whole=False, at_once=True)
     assert min(times) >= 10.0
-    assert one.free[0] == 14.0
+    assert one.push(0, 0, now=0.0)[0] == 14.0
 
 
 def test_the_links_of_a_table_are_its_slowest_between_hosts() -> None:
