@@ -18,7 +18,7 @@ TARGET_BYTES = 8
 """Of a class, an int64."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Degrees(Described):
     """How a training step is distributed over data x tensor x pipeline devices.
 
@@ -53,7 +53,7 @@ class Degrees(Described):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Training(Described):
     """What is trained in a step, besides the model.
 
@@ -74,8 +74,8 @@ class Training(Described):
 
     def microbatch(self, degrees: Degrees) -> int:
         """Return the samples of one microbatch; refuse degrees that do not divide the batch."""
-        mine = part(self.batch, degrees.data, "a batch of", "the data degree")
-        return part(mine, degrees.microbatches, "a replica's batch of", "the number of microbatches")
+        mine = part(self.batch, degrees.data, "the batch", "data degree")
+        return part(mine, degrees.microbatches, "a replica's batch", "the number of microbatches")
 
 
 @lru_cache(maxsize=65536)
@@ -109,20 +109,17 @@ class Distribution:
         self.samples = training.microbatch(degrees)
         self.program = Program()
         groups, self.replicas_apart, self.neighbours_apart = spans(degrees, per_host)
-        data, tensor = degrees.data, degrees.tensor
         self.stages = [
             [
                 Emitter(
                     self.program,
-                    range(first, first + (1 if alike else tensor)),
-                    tensor,
+                    range(first, first + (1 if alike else degrees.tensor)),
+                    degrees.tensor,
                     training.itemsize,
                     training.state_bytes,
                     between=groups,
                 )
-                for first in range(
-                    stage * data * tensor, (stage + 1) * data * tensor, data * tensor if alike else tensor
-                )
+                for first in self.groups(stage)[: 1 if alike else None]
             ]
             for stage in range(degrees.pipeline)
         ]
@@ -132,6 +129,11 @@ class Distribution:
         self.crossing: dict[tuple[Any, ...], Tensor] = {}  # on the way: (stage, replica, microbatch, forward)
         self.saved: dict[tuple[int, int, int], list[Any]] = {}
         self.batches: dict[tuple[int, int], tuple[Value, ...]] = {}
+
+    def groups(self, stage: int) -> range:
+        """Return the first device of each tensor group of a stage."""
+        whole = self.degrees.data * self.degrees.tensor
+        return range(stage * whole, (stage + 1) * whole, self.degrees.tensor)
 
     def write(self) -> Program:
         """Return the program."""
@@ -283,7 +285,7 @@ def distributed(
 
     cuts: the layers of each stage; by default as many in each, as far as that goes.
     per_host: devices of a host, which are numbered together.
-    alike: write it for one device of each stage alone, which stands for the others: they do the same at the same time.
+    alike: write it for one device of each stage alone, which stands for the others: they do the same.
 
     Raises ValueError where a degree does not divide what it should, or where there are more stages than layers.
     """

@@ -15,9 +15,9 @@ class Indivisible(ValueError):
 
 
 def part(size: int, parts: int, what: str, of: str) -> int:
-    """Return an equal part of `size`; refuse one that would not be whole."""
+    """Return an equal part of `size`, which is that of `what`; refuse one that would not be whole."""
     if size % parts:
-        raise Indivisible(f"{what} {size} cannot be divided by {of} {parts}")
+        raise Indivisible(f"{of} {parts} does not divide {size}, {what}")
     return size // parts
 
 
@@ -93,7 +93,7 @@ class Emitter:
         if name not in self.parameters:
             mine = list(shape)
             if axis is not None:
-                mine[axis] = part(shape[axis], self.tensor, f"the size of {name}", "the tensor degree")
+                mine[axis] = part(shape[axis], self.tensor, f"a size of {name}", "tensor degree")
             values = self.new(tuple(mine))
             for index, value in enumerate(values):
                 parts = 1 if axis is None else self.tensor

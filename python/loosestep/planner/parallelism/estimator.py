@@ -1,7 +1,7 @@
-"""Times and memory of a distributed training step from the costs of its layers: what `simulate` gives, in a millisecond.
+"""Times and memory of a distributed step from the costs of its layers: what `simulate` gives, much faster.
 
-The devices of a stage do the same at the same time, microbatches cost alike, and so do layers of one kind. So each kind
-of layer is simulated once, and passes of whole stages are then put in the order of the schedule.
+The devices of a stage do the same at the same time, microbatches cost alike, and so do layers of one kind. So each
+kind of layer is simulated once, and passes of whole stages are then put in the order of the schedule.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Estimator:
         """Return the cost of a layer at a place, which every layer of its kind has there."""
         key = self.numbers[number], place
         if key not in self._costs:
-            self._costs[key] = layer_cost(self.model.layers[number], place, self.training, self.hardware)
+            self._costs[key] = layer_cost(
+                self.model.layers[number], str(number), place, self.training, self.hardware
+            )
         return self._costs[key]
 
     def chain(self, tensor: int, between: bool, rows: int) -> Chain:
@@ -193,24 +195,30 @@ class Pipeline:
 
     def seconds(self) -> float:
         """Return when the last stage has updated its parameters."""
-        degrees, last = self.degrees, len(self.costs) - 1
+        count, microbatches = len(self.costs), self.degrees.microbatches
         clocks, out, into, transfers = self.clocks, self.out, self.into, self.transfers
-        arrived = {way: [[0.0] * degrees.microbatches for _ in range(last + 1)] for way in (True, False)}
-        spent = {
-            True: [(cost.forward.seconds,) * 2 for cost in self.costs],
-            False: [(cost.first.seconds, cost.later.seconds) for cost in self.costs],
-        }
+        ahead, back = ([[0.0] * microbatches for _ in range(count)] for _ in range(2))  # arrivals
+        forwards = [(cost.forward.seconds, cost.forward.result) for cost in self.costs]
+        firsts = [(cost.first.seconds, cost.first.result) for cost in self.costs]
+        laters = [(cost.later.seconds, cost.later.result) for cost in self.costs]
         reduced: list[list[float]] = [[] for _ in self.costs]
-        for stage, forward, microbatch in passes(degrees.schedule, last + 1, degrees.microbatches):
-            begin = max(clocks[stage], arrived[forward][stage][microbatch])
-            clocks[stage] = end = begin + spent[forward][stage][microbatch > 0]
-            to = stage + 1 if forward else stage - 1
-            if 0 <= to <= last:
-                sent = max(end, out[stage], into[to]) + transfers[min(stage, to)]
-                out[stage] = into[to] = arrived[forward][to][microbatch] = sent
-            if not forward and microbatch == degrees.microbatches - 1:
+        for stage, forward, microbatch in passes(self.degrees.schedule, count, microbatches):
+            begin = max(clocks[stage], (ahead if forward else back)[stage][microbatch])
+            if forward:
+                spent, result = forwards[stage]
+                clocks[stage] = begin + spent
+                if stage + 1 < count:
+                    sent = max(begin + result, out[stage], into[stage + 1]) + transfers[stage]
+                    out[stage] = into[stage + 1] = ahead[stage + 1][microbatch] = sent
+                continue
+            spent, result = (laters if microbatch else firsts)[stage]
+            clocks[stage] = begin + spent
+            if stage:
+                sent = max(begin + result, out[stage], into[stage - 1]) + transfers[stage - 1]
+                out[stage] = into[stage - 1] = back[stage - 1][microbatch] = sent
+            if microbatch + 1 == microbatches:
                 reduced[stage] = self.reduce(stage, begin)
-        return max(self.update(stage, reduced[stage]) for stage in range(last + 1))
+        return max(self.update(stage, reduced[stage]) for stage in range(count))
 
     def reduce(self, stage: int, begin: float) -> list[float]:
         """Return when the gradients of each layer are summed, after the last backward pass has begun."""

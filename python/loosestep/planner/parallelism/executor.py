@@ -14,9 +14,9 @@ from loosestep.planner.parallelism.program import Program, Source, Value
 def execute(program: Program, arrays: Mapping[str, Any]) -> tuple[float, dict[str, Any], dict[Value, Any]]:
     """Carry out a program; return the loss, the gradient of every parameter, and all values.
 
-    arrays: "inputs" (rows, width), "targets" (one class a row), and every parameter by its name, whole. All of the
-    devices' parts of a gradient are put together; where several devices have the same part, they must agree to 1e-9
-    of its largest value, else ValueError.
+    arrays: "inputs" (rows, width), "targets" (one class a row), and every parameter by its name, whole. Devices'
+    parts of a gradient are put together; where several have the same part, they must agree to 1e-9 of its largest
+    value, else ValueError.
     """
     values: dict[Value, Any] = {value: portion(arrays, source) for value, source in program.inputs.items()}
     for op in program.ops:

@@ -48,8 +48,8 @@ class Hardware(Value):
     within: the link between two devices of a host.
     between: the link of each device to those of other hosts.
 
-    Reference: K. Santhanam et al., DistIR, arXiv:2111.05426, and its release's cost model, which adds arithmetic and
-    memory instead of taking the larger, and counts the bytes of gather and reduce once too often.
+    Reference: K. Santhanam et al., DistIR, arXiv:2111.05426, and its release's cost model, which adds arithmetic
+    and memory instead of taking the larger, has no latencies, and multiplies some bytes by the size of a value.
     """
 
     flops: float = 100e12

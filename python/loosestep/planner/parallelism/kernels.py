@@ -89,7 +89,7 @@ def attention_grad(dy: Array, qkv: Array, heads: int, sequence: int) -> tuple[Ar
 def attention_flops(inputs: Shapes, outputs: Shapes, options: dict[str, Any]) -> float:
     """Return those of two products of a row with each row of its sequence."""
     rows, width = outputs[0]
-    return 4.0 * rows * options["sequence"] * width
+    return 4.0 * rows * int(options["sequence"]) * width
 
 
 def attention_grad_flops(inputs: Shapes, outputs: Shapes, options: dict[str, Any]) -> float:

@@ -19,7 +19,7 @@ class PassCost(NamedTuple):
 
     seconds: all of it; computing: without communication. sent: bytes that go to the tensor group.
     peak, net: bytes that live in it at most, and when it is over, less those that live when it begins.
-    ready: seconds after its begin at which the gradients of its parameters are there.
+    ready, result: seconds after its begin at which its parameters' gradients are there, and what it passes on.
     """
 
     seconds: float = 0.0
@@ -28,6 +28,7 @@ class PassCost(NamedTuple):
     peak: int = 0
     net: int = 0
     ready: float = 0.0
+    result: float = 0.0
 
     def then(self, after: PassCost) -> PassCost:
         """Return the cost of this pass and another after it."""
@@ -38,6 +39,7 @@ class PassCost(NamedTuple):
             max(self.peak, self.net + after.peak),
             self.net + after.net,
             self.seconds + after.ready,
+            self.seconds + after.result,
         )
 
 
@@ -65,8 +67,8 @@ class LayerCost(NamedTuple):
 class Place(NamedTuple):
     """Where a layer is: what decides its cost besides its sizes.
 
-    rows, width, split: of its input; each device of `tensor` has `width` columns. between: they are on several hosts.
-    kept: something else keeps its input. wanted: so is the gradient of its input.
+    rows, width, split: of its input; each device of `tensor` has `width` columns. between: they are on several
+    hosts. kept: something else keeps its input. wanted: so is the gradient of its input.
     """
 
     tensor: int
@@ -107,19 +109,21 @@ class Measure:
         """Say that a pass ends here."""
         self.ends.append(len(self.program.ops))
 
-    def costs(self, gradients: Sequence[set[Value]]) -> list[PassCost]:
+    def costs(self, gradients: Sequence[set[Value]], results: Sequence[Tensor | None]) -> list[PassCost]:
         """Return the cost of each pass; `gradients` of each are its gradients of parameters."""
         memory = Memory(self.program)
         memory.last.update(dict.fromkeys(self.stays, len(self.program.ops)))
         found, begin = [], 0
-        for end, wanted in zip(self.ends, gradients, strict=True):
-            found.append(self.one(memory, begin, end, wanted))
+        for end, wanted, result in zip(self.ends, gradients, results, strict=True):
+            passed_on = set() if result is None else set(result.values)
+            found.append(self.one(memory, begin, end, wanted, passed_on))
             begin = end
         return found
 
-    def one(self, memory: Memory, begin: int, end: int, gradients: set[Value]) -> PassCost:
+    def one(self, memory: Memory, begin: int, end: int, gradients: set[Value], passed_on: set[Value]) -> PassCost:
+        """Return the cost of the pass of these operations."""
         start = memory.most[0] = memory.live[0]
-        seconds = computing = sent = ready = 0.0
+        seconds = computing = sent = ready = result = 0.0
         for number in range(begin, end):
             op = self.program.ops[number]
             memory.step(number, op)
@@ -129,31 +133,39 @@ class Measure:
             sent += sent_in_group(op)
             if gradients.intersection(op.outputs):
                 ready = seconds
-        return PassCost(seconds, computing, sent, memory.most[0] - start, memory.live[0] - start, ready)
+            if passed_on.intersection(op.outputs):
+                result = seconds
+        peak, net = memory.most[0] - start, memory.live[0] - start
+        return PassCost(seconds, computing, sent, peak, net, ready, result)
 
 
-def layer_cost(layer: Layer, place: Place, training: Training, hardware: Hardware) -> LayerCost:
-    """Return what a layer costs, of two microbatches: the forward pass, and the backward pass of each."""
+def layer_cost(layer: Layer, name: str, place: Place, training: Training, hardware: Hardware) -> LayerCost:
+    """Return what a layer costs, of two microbatches: the forward pass, and the backward pass of each.
+
+    name: the layer's, for errors.
+    """
     measure = Measure(place, training, hardware)
     emitter, passes, gradients = measure.emitter, [], []
     for _ in range(2):
         x = measure.tensor(place.width, split=place.split, stays=place.kept)
-        passes.append(layer.forward(emitter, x, "0"))
+        passes.append(layer.forward(emitter, x, name))
         measure.end()
         gradients.append(set[Value]())
     forward_ops = measure.ends[-1]
+    results: list[Tensor | None] = [y for y, _ in passes]
     for y, saved in passes:
         dy = measure.tensor(y.width, split=y.split)
-        dx = layer.backward(emitter, dy, saved, "0", wanted=place.wanted)
+        dx = layer.backward(emitter, dy, saved, name, wanted=place.wanted)
         measure.stays.update(dx.values if dx is not None else ())
         measure.end()
+        results.append(dx)
         gradients.append({value for each in emitter.gradients.values() for value in each.values})
     measure.stays.update(gradients[-1])
     read = {value for op in measure.program.ops[forward_ops:] for value in op.inputs}
     y = passes[0][0]
     keeps = y.values[0] in read
     measure.stays.update(value for y, _ in passes for value in (() if keeps else y.values))
-    forward, _, first, later = measure.costs(gradients)
+    forward, _, first, later = measure.costs(gradients, results)
     parameters = [each.tensor.values[0] for each in emitter.parameters.values()]
     state = [value for each in emitter.parameters.values() for value in each.state]
     return LayerCost(
@@ -182,4 +194,4 @@ def loss_cost(place: Place, training: Training, hardware: Hardware) -> PassCost:
     dx = emitted.loss(measure.emitter, measure.tensor(place.width, split=place.split, stays=place.kept))
     measure.stays.update(dx.values)
     measure.end()
-    return measure.costs([set()])[0]
+    return measure.costs([set()], [dx])[0]

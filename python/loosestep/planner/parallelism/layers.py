@@ -48,8 +48,8 @@ class Layer(Described):
 
 @dataclass(frozen=True, repr=False)
 class Linear(Layer):
-    """y = x W + b. Of an input that all devices have the columns of W are split, and so is y (Megatron-LM's
-    column-parallel layer); of an input that is split so are the rows of W, and y is a sum over devices (row-parallel).
+    """y = x W + b. If all devices have all of x, the columns of W are split, and so is y (column-parallel); if x
+    is split, so are the rows of W, and y is a sum over devices (row-parallel).
 
     Reference: M. Shoeybi et al., Megatron-LM, arXiv:1909.08053, section 3.
     """
@@ -105,7 +105,7 @@ class GELU(Layer):
 
 @dataclass(frozen=True, repr=False)
 class LayerNorm(Layer):
-    """Rows of mean 0 and variance 1, times a gain, plus a bias; each device of a tensor group computes all of it."""
+    """Rows of mean 0 and variance 1, times a gain, plus a bias; each device of a tensor group computes all."""
 
     whole: ClassVar[bool] = True
     width: int
@@ -128,7 +128,7 @@ class LayerNorm(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Attention(Layer):
-    """Causal self-attention of rows that hold q, k and v of every head; the devices of a group have heads of their own.
+    """Causal self-attention of rows that hold q, k and v of every head; each device of a group has some heads.
 
     The backward pass computes the probabilities anew, so that none are kept.
     """
@@ -141,8 +141,8 @@ class Attention(Layer):
         checks.integer("sequence", self.sequence)
 
     def compute(self, e: Emitter, x: Tensor, name: str) -> tuple[Tensor, Any]:
-        options = {"heads": part(self.heads, e.tensor if x.split else 1, f"the heads of {name},", "the tensor degree"),
-                   "sequence": self.sequence}  # fmt: skip
+        heads = part(self.heads, e.tensor if x.split else 1, f"the heads of layer {name}", "tensor degree")
+        options: dict[str, Any] = {"heads": heads, "sequence": self.sequence}
         return e.apply("attention", x, shape=(x.rows, x.width // 3), split=x.split, **options), (x, options)
 
     def differentiate(self, e: Emitter, dy: Tensor, kept: Any, name: str, *, wanted: bool) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from loosestep.foundation import checks
@@ -40,7 +41,7 @@ def mlp(*widths: int) -> Model:
     if len(widths) < 2:
         raise ValueError(f"an MLP must have the widths of its inputs and its classes at least, got {widths}")
     layers: list[Layer] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [Linear(inputs, outputs), ReLU()]
     return Model(tuple(layers[:-1]), widths[0])
 
@@ -48,8 +49,8 @@ def mlp(*widths: int) -> Model:
 def transformer(layers: int, width: int, heads: int, sequence: int, classes: int) -> Model:
     """Return a decoder of GPT's kind: attention and an MLP of 4 times the width in each layer, norms before them.
 
-    The inputs are embedded rows, of which a sample has `sequence`: the embedding itself is left out. `classes` (the
-    vocabulary) are the scores of each row.
+    The inputs are embedded rows, of which a sample has `sequence`: the embedding itself is left out. Each row gets
+    the scores of `classes`, the vocabulary.
 
     >>> len(transformer(12, 768, 12, 1024, 50257).layers)
     26
@@ -68,8 +69,8 @@ def transformer(layers: int, width: int, heads: int, sequence: int, classes: int
 def of_torch(modules: Iterable[Any]) -> Model:
     """Return the model of torch modules one after the other, as in nn.Sequential: Linear, ReLU, GELU, LayerNorm.
 
-    Raises TypeError for any other module, with its place. Sizes alone are read; Dropout, Flatten and Identity, which
-    cost next to nothing, are left out.
+    Sizes alone are read; Dropout, Flatten and Identity, which cost next to nothing, are left out. Raises TypeError
+    for any other module, with its place.
     """
     layers: list[Layer] = []
     for place, module in enumerate(modules):

@@ -27,8 +27,8 @@ class Op:
     kind: a name of `kernels.KERNELS`.
     inputs, outputs: of several devices in turn, if it is a communication.
     occupies: (device, COMPUTE, OUT or IN) pairs.
-    flops, nbytes: of arithmetic, the floating-point operations and the bytes of memory that it reads and writes; of
-        a communication 0 and the bytes of the vector that each device gives.
+    flops, nbytes: of arithmetic, the floating-point operations and the bytes of memory that it reads and writes;
+        of a communication 0 and the bytes of the vector that each device gives.
     group: how many devices take part; more than `occupies` names where one stands for all that are like it.
     between: whether a communication crosses hosts; None for arithmetic.
     in_place: the i-th output takes the memory of the i-th input.

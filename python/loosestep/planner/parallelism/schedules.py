@@ -19,8 +19,8 @@ class Pass(NamedTuple):
 def of_stage(schedule: str, stage: int, count: int, microbatches: int) -> list[tuple[bool, int]]:
     """Return (forward?, microbatch) in the order of one stage of `count`.
 
-    "gpipe": all forward passes, then all backward passes. "1f1b": as many forward passes as there are later stages,
-    then a forward and a backward pass in turn, then what is left; a stage keeps the activations of at most
+    "gpipe": all forward passes, then all backward passes. "1f1b": as many forward passes as there are later
+    stages, then a forward and a backward pass in turn, then what is left; a stage keeps the activations of at most
     min(count - stage, microbatches) microbatches.
 
     >>> [("F" if forward else "B") + str(m) for forward, m in of_stage("1f1b", 0, 2, 3)]
@@ -36,26 +36,19 @@ def of_stage(schedule: str, stage: int, count: int, microbatches: int) -> list[t
 
 
 @lru_cache(maxsize=4096)
-def passes(schedule: str, count: int, microbatches: int) -> tuple[Pass, ...]:
+def passes(schedule: str, count: int, microbatches: int) -> list[Pass]:
     """Return all passes in an order in which they can be issued: each stage's own, and inputs before their use.
 
-    They go by turns: in each every stage makes its next pass, if what that needs was made in an earlier turn.
+    It is that of the turns in which stages would make them if all passes took equally long.
     """
-    waiting = [of_stage(schedule, stage, count, microbatches)[::-1] for stage in range(count)]
-    done: set[Pass] = set()
-    order: list[Pass] = []
-    while len(order) < 2 * count * microbatches:
-        turn = []
-        for stage, left in enumerate(waiting):
-            if left and _ready(Pass(stage, *left[-1]), count, done):
-                turn.append(Pass(stage, *left.pop()))
-        order += turn
-        done.update(turn)
-    return tuple(order)
-
-
-def _ready(wanted: Pass, count: int, done: set[Pass]) -> bool:
-    stage, forward, microbatch = wanted
-    if forward:
-        return stage == 0 or Pass(stage - 1, True, microbatch) in done
-    return stage == count - 1 or Pass(stage + 1, False, microbatch) in done
+    turns = []
+    for stage in range(count):
+        for m in range(microbatches):
+            if schedule == "gpipe":
+                turns.append((stage + m, stage, Pass(stage, True, m)))
+                turns.append((microbatches + 2 * (count - 1) - stage + m, stage, Pass(stage, False, m)))
+            else:
+                turns.append((stage + (m if m < count - stage else 2 * m), stage, Pass(stage, True, m)))
+                turns.append((2 * count - 1 - stage + 2 * m, stage, Pass(stage, False, m)))
+    turns.sort()
+    return [each for _, _, each in turns]

@@ -44,7 +44,7 @@ class Ranking:
             return self.fitting[0]
         if not self.too_large:
             reasons = Counter(reason for _, reason in self.refused).most_common(SHOWN)
-            told = "; ".join(reason for reason, _ in reasons) or "no degrees were given whose product that is"
+            told = "; ".join(reason for reason, _ in reasons) or "the degrees to try have no such product"
             raise ValueError(f"there is no configuration for {self.devices} devices: {told}")
         least = self.too_large[0]
         raise ValueError(
@@ -83,12 +83,22 @@ def candidates(
             data_degree, rest = divmod(devices, tensor_degree * pipeline_degree)
             if rest or data_degree < 1 or (data and data_degree not in data):
                 continue
-            mine = batch // data_degree
-            powers = {1 << power for power in range(max(1, mine).bit_length()) if mine % (1 << power) == 0}
-            for count in microbatches or sorted(powers | {max(1, mine)}):
+            for count in microbatches or usual_microbatches(batch // data_degree, pipeline_degree):
                 alike = pipeline_degree == 1 or count == 1  # the schedules are then one, or differ in memory alone
                 for schedule in schedules[:1] if alike else schedules:
                     yield Degrees(data_degree, tensor_degree, pipeline_degree, count, schedule)
+
+
+def usual_microbatches(samples: int, stages: int) -> list[int]:
+    """Return the divisors of a replica's batch, up to 64 or 4 for each stage.
+
+    More would hardly shorten the step: of M microbatches and S stages the share of waiting is (S-1) / (M+S-1).
+
+    >>> usual_microbatches(12, 2)
+    [1, 2, 3, 4, 6, 12]
+    """
+    most = min(max(64, 4 * stages), max(1, samples))
+    return [each for each in range(1, most + 1) if samples % each == 0]
 
 
 def search(
@@ -106,16 +116,15 @@ def search(
     """Estimate a training step in every configuration of so many devices, and rank those that fit in memory.
 
     data, tensor, pipeline: the degrees to try; by default all whose product is `devices`.
-    microbatches: their numbers to try; by default the powers of two that divide a replica's batch, and microbatches
-        of one sample.
+    microbatches: their numbers to try; by default those of `usual_microbatches`.
     schedules: of pipelines; with one stage, or one microbatch, the first of them alone.
 
     Degrees that do not divide the batch, or a layer's size, are refused, with the reason.
 
     >>> from loosestep.planner.parallelism.models import mlp
-    >>> found = search(mlp(784, 4096, 4096, 10), Training(256), Hardware(), 4)
+    >>> found = search(mlp(784, 4096, 4096, 10), Training(4096), Hardware(), 4)
     >>> found.best.degrees
-    Degrees(tensor=4)
+    Degrees(data=1, tensor=4)
 
     Reference: K. Santhanam et al., DistIR, arXiv:2111.05426, section 5.
     """
@@ -128,10 +137,13 @@ def search(
     ):
         for number in numbers:
             checks.integer(name, number)
+    wanted = {"data": data, "tensor": tensor, "pipeline": pipeline, "microbatches": microbatches}
+    for name, numbers in wanted.items():
+        for number in numbers:
+            checks.integer(name, number)
     estimator = Estimator(model, training, hardware)
     found: list[Estimate] = []
     refused: list[tuple[Degrees, str]] = []
-    wanted = {"data": data, "tensor": tensor, "pipeline": pipeline, "microbatches": microbatches}
     for degrees in candidates(devices, training.batch, **wanted, schedules=schedules):
         try:
             found.append(estimator.estimate(degrees))

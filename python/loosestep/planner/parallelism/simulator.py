@@ -22,8 +22,8 @@ class Event:
 class Timeline:
     """What a program does in time.
 
-    seconds: the length of the step. events: in the order of issue. peak: of each device, the most bytes that live at
-    once. ready: when each value is there.
+    seconds: the length of the step. events: in the order of issue. peak: of each device, the most bytes that live
+    at once. ready: when each value is there.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Timeline:
 
 
 def simulate(program: Program, hardware: Hardware) -> Timeline:
-    """Return when each operation of a program begins and ends on this hardware, and the peak memory of its devices.
+    """Return when each operation of a program begins and ends on this hardware, and the devices' peak memory.
 
     Operations are issued in the program's order. Each begins when its inputs are there and all that it occupies is
     free: of arithmetic, its device; of a send, the sender's link out and the receiver's link in; of a sum of
@@ -53,10 +53,10 @@ def simulate(program: Program, hardware: Hardware) -> Timeline:
 
 
 class Memory:
-    """Follows what lives on each device. A value lives from the operation that writes it to the last that reads it.
+    """Follows what lives on each device: a value, from the operation that writes it to the last that reads it.
 
-    That is in the order of issue, as in an allocator that gives memory back when work has been issued; inputs of the
-    program live always. What is received takes memory from the operation that receives it.
+    That is in the order of issue, as in an allocator that gives memory back when work has been issued; inputs of
+    the program live always. What is received takes memory from the operation that receives it.
     """
 
     def __init__(self, program: Program) -> None:
