@@ -124,7 +124,7 @@ def search(
     >>> from loosestep.planner.parallelism.models import mlp
     >>> found = search(mlp(784, 4096, 4096, 10), Training(4096), Hardware(), 4)
     >>> found.best.degrees
-    Degrees(data=1, tensor=4)
+    Degrees(data=4)
 
     Reference: K. Santhanam et al., DistIR, arXiv:2111.05426, section 5.
     """
