@@ -73,8 +73,8 @@ def run_split(
     The workers of a row hold one replica of the model together, a part each; those of a column hold the same part.
     With k parts, worker `rank` is in row rank // k and in column rank % k. In each step a row computes the
     gradient of its batch, its workers exchanging what their parts need of each other; then each part's gradient is
-    averaged over its column, weighted by samples, and each worker updates its part. The result is that of the whole
-    model on one worker, to rounding, and has the same bits on every transport.
+    averaged over its column, weighted by samples, and each worker updates its part. The result is that of the
+    whole model on one worker, to rounding, and has the same bits on every transport.
 
     gradient: (x, batch, column) -> a generator. `x` are the parameters of that column's part, read-only. It yields
         an array for the other parts of its row and gets the list of all parts' arrays, in column order, its own
@@ -90,7 +90,7 @@ def run_split(
     seed: for whatever is random in the transport.
 
     In a step of R rows each worker sends 2 (R-1)/R d_c values for the mean of its part's d_c parameters, in
-    2 (R-1) messages, and k-1 times each array that it yields. Halves of a model thus send half of what whole replicas send.
+    2 (R-1) messages, and k-1 times each array that it yields. Halves thus send half of what whole replicas send.
     There are no checkpoints and no evaluations.
 
     Raises ValueError or TypeError for bad input, Diverged where a loss is not finite, and what a transport raises:
@@ -156,9 +156,7 @@ def _carried_out(on: Transport, job: Job) -> SplitResult:
     try:
         check_facts(session.all_gather_object("run", job.facts)())
         workers = [GridWorker(rank, on.size, session, job) for rank in session.ranks]
-        ended = all(worker.model.feed.ended() for worker in workers)
-        if all(session.all_gather_object("no data", lambda: ended)()):
-            raise ValueError("the data is empty: no row got a single batch")
+        refuse_no_data(session, workers)
         session.run([worker.task(session) for worker in workers])
         seconds = max(map(session.now, session.ranks))
     except BaseException as error:
@@ -166,6 +164,12 @@ def _carried_out(on: Transport, job: Job) -> SplitResult:
         raise
     session.leave(None)
     return workers[0].result(seconds, on.virtual)
+
+
+def refuse_no_data(session: Session, workers: Sequence[GridWorker]) -> None:
+    ended = all(worker.model.feed.ended() for worker in workers)
+    if all(session.all_gather_object("no data", lambda: ended)()):
+        raise ValueError("the data is empty: no row got a single batch")
 
 
 class GridWorker:
