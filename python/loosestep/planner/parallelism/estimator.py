@@ -14,7 +14,7 @@ from loosestep.planner.parallelism.distribution import TARGET_BYTES, Degrees, Tr
 from loosestep.planner.parallelism.emitter import Indivisible
 from loosestep.planner.parallelism.hardware import Hardware
 from loosestep.planner.parallelism.layer_costs import LayerCost, PassCost, Place, layer_cost, loss_cost
-from loosestep.planner.parallelism.models import Model, stages
+from loosestep.planner.parallelism.models import Model, run_costs, stages
 from loosestep.planner.parallelism.schedules import passes
 
 
@@ -43,6 +43,11 @@ class Chain(NamedTuple):
     inside: list[LayerCost]
     leading: list[LayerCost]
     loss: PassCost
+    limits: list[float]
+    """What every run of layers costs in seconds."""
+
+    def seconds(self) -> list[float]:
+        return [each.forward.seconds + each.later.seconds for each in self.inside]
 
 
 class StageCost(NamedTuple):
@@ -147,7 +152,8 @@ class Estimator:
             leading.append(self.cost(number, place._replace(kept=False)) if number else inside[0])
             last = inside[-1]
             place = place._replace(width=last.width, split=last.split, kept=last.keeps_output, wanted=True)
-        return Chain(inside, leading, loss_cost(place, self.training, self.hardware))
+        chain = Chain(inside, leading, loss_cost(place, self.training, self.hardware), [])
+        return chain._replace(limits=run_costs(chain.seconds()))
 
     # --- stages ------------------------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Estimator:
         key = tensor, between, rows, count
         if key not in self._stages:
             chain = self.chain(tensor, between, rows)
-            cuts = tuple(stages([each.forward.seconds + each.later.seconds for each in chain.inside], count))
+            cuts = tuple(stages(chain.seconds(), count, chain.limits))
             self._stages[key] = cuts, [self.stage(chain, cut) for cut in cuts]
         return self._stages[key]
 
@@ -203,7 +209,8 @@ class Pipeline:
         laters = [(cost.later.seconds, cost.later.result) for cost in self.costs]
         reduced: list[list[float]] = [[] for _ in self.costs]
         for stage, forward, microbatch in passes(self.degrees.schedule, count, microbatches):
-            begin = max(clocks[stage], (ahead if forward else back)[stage][microbatch])
+            free, arrived = clocks[stage], (ahead if forward else back)[stage][microbatch]
+            begin = free if free > arrived else arrived  # `max` takes as long as the rest of a pass
             if forward:
                 spent, result = forwards[stage]
                 clocks[stage] = begin + spent

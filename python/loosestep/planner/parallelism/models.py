@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from loosestep.foundation import checks
@@ -89,26 +90,27 @@ def of_torch(modules: Iterable[Any]) -> Model:
     return Model(tuple(layers), first.inputs if isinstance(first, Linear) else first.width)
 
 
-def stages(costs: Sequence[float], count: int) -> list[range]:
+def run_costs(costs: Sequence[float]) -> list[float]:
+    """Return what every run of layers one after the other costs, ascending: what a slowest stage can cost."""
+    found: set[float] = set()
+    for first in range(len(costs)):
+        found.update(accumulate(costs[first:]))
+    return sorted(found)
+
+
+def stages(costs: Sequence[float], count: int, limits: Sequence[float] = ()) -> list[range]:
     """Return `count` runs of layers of which the slowest is as fast as can be; early ones are filled first.
+
+    limits: the `run_costs`, where they are known already.
 
     >>> stages([1, 1, 1, 1, 4], 2)
     [range(0, 4), range(4, 5)]
     """
     if count > len(costs):
         raise ValueError(f"{len(costs)} layers cannot be cut into {count} pipeline stages")
-    sums = {0.0}
-    for first in range(len(costs)):
-        total = 0.0
-        for cost in costs[first:]:
-            total += cost
-            sums.add(total)
-    limits = sorted(sums)
-    low, high = 0, len(limits) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _filled(costs, count, limits[middle]) else (middle + 1, high)
-    found = _filled(costs, count, limits[low])
+    limits = limits or run_costs(costs)
+    place = bisect_left(limits, True, key=lambda limit: _filled(costs, count, limit) is not None)
+    found = _filled(costs, count, limits[place])
     assert found is not None
     return found
 
