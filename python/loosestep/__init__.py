@@ -13,6 +13,7 @@ from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
+from loosestep.runtime.split_model import SplitResult, run_split
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
@@ -131,6 +132,7 @@ __all__ = [
     "Serial",
     "Simulated",
     "SlowMo",
+    "SplitResult",
     "Stages",
     "State",
     "Stragglers",
@@ -147,6 +149,7 @@ __all__ = [
     "least_squares",
     "ops",
     "run",
+    "run_split",
     "schedules",
     "stragglers",
 ]

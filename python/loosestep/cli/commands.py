@@ -1,4 +1,4 @@
-"""The command line: `loosestep compare`, `loosestep train`, `loosestep run`, `loosestep info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `plan` and `info`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from loosestep.cli.options import (
     debug,
     shared_options,
 )
+from loosestep.cli.plan import plan
 from loosestep.cli.report import files, plot
 from loosestep.foundation.errors import LoosestepError
 from loosestep.optimizers.base import Optimizer
@@ -75,6 +76,9 @@ def cli() -> None:
     with their namespace, 'Simulated(8, stragglers=stragglers.LogNormal(0.3))'. Files that a command writes replace
     those of the same name.
     """
+
+
+cli.add_command(plan)
 
 
 @cli.command()
@@ -306,9 +310,7 @@ def check_checkpoint(folder: str | None, every: int | None, resume: bool, keep: 
 
 def check_files(json_file: str | None, out: str | None = None, save: str | None = None) -> None:
     """Say before a run, not after it, what cannot be written."""
-    for file in (json_file, save):
-        if file not in (None, "-") and not Path(str(file)).parent.is_dir():
-            raise click.UsageError(f"cannot write {file}: there is no folder {Path(str(file)).parent}")
+    files.check_folders(json_file, save)
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise click.UsageError(f"cannot write to --out {out}: it is no folder")
     if out is not None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+
+def check_folders(*names: str | None) -> None:
+    """Refuse files that cannot be written for want of a folder; None and - (standard output) are none."""
+    for name in names:
+        if name not in (None, "-") and not Path(str(name)).parent.is_dir():
+            raise click.UsageError(f"cannot write {name}: there is no folder {Path(str(name)).parent}")
 
 
 def dumped(content: Any) -> str:
