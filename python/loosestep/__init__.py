@@ -11,6 +11,7 @@ from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
+from loosestep.planner.prediction import Prediction, predict
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.split_model import SplitResult, run_split
@@ -122,6 +123,7 @@ __all__ = [
     "Parle",
     "PartiallySynchronous",
     "PostLocalSGD",
+    "Prediction",
     "Progress",
     "RMSpropWarmup",
     "Result",
@@ -148,6 +150,7 @@ __all__ = [
     "launch",
     "least_squares",
     "ops",
+    "predict",
     "run",
     "run_split",
     "schedules",

@@ -166,7 +166,9 @@ def test_an_allreduce_in_closed_form_is_that_of_its_messages(n: int, whole: bool
         arrivals = (rng.integers(0, 2) * rng.exponential(3.0, n)).tolist()
         one, other = alike(n + 2), alike(n + 2, table=True)
         for _ in range(2):  # the second begins while links are busy
-            times = [each.all_reduce(elements, 4, ranks, arrivals, whole=whole, at_once=True) for each in (one, other)]
+            times = [
+                each.all_reduce(elements, 4, ranks, arrivals, whole=whole, at_once=True) for each in (one, other)
+            ]
             np.testing.assert_allclose(times[0], times[1], rtol=1e-12)
 
 
@@ -197,5 +199,5 @@ def test_a_replay_in_which_a_message_never_comes_says_whose() -> None:
     ],
 )
 def test_a_program_that_names_what_is_not_there_is_refused(program: Any) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"script|request|program|worker|group|durations"):
         replay(alike(2), [program], [0, 0], [[0, 1]], np.ones((2, 1)))

@@ -93,8 +93,8 @@ class Strategy(Value):
     attends: asynchronous, but workers wait for each other, so that those without data stay in all rounds.
     identity_at_one: with one worker it is the plain local optimizer, bit for bit.
     needs: what else a training loop must give: a set of `Need`.
-    course_depends_on_values: what a round asks for depends on what it has computed or received, or on measured times,
-        so a run cannot be predicted without its numbers.
+    course_depends_on_values: what a round asks for depends on what it has computed or received, or on measured
+        times: `predict` refuses it.
     replicas_agree: when a round ends all replicas are the same.
     all_alike: after every step all replicas are the same, and the buffers of their local optimizers: one worker's
         state is that of all.

@@ -326,9 +326,7 @@ class SimulatedSession(ManyWorkersSession):
             ranks = [process.rank for process in processes]
             form = forms.of_all_reduce(len(bufs), bufs[0].nbytes, self.links)
             size, itemsize = bufs[0].size, bufs[0].itemsize
-            times = self.network.all_reduce(
-                size, itemsize, ranks, times, whole=form.whole, at_once=form.at_once
-            )
+            times = self.network.all_reduce(size, itemsize, ranks, times, whole=form.whole, at_once=form.at_once)
         elif self.variables:  # what was pushed must have arrived: a barrier in time
             times = [max(self.time, self.network.center_in)] * len(processes)
         for process, time in zip(processes, times, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-import numpy as np
 import pytest
 
 from loosestep.lowering.forms import Form

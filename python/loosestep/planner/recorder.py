@@ -107,7 +107,7 @@ class WatchedWorker(Worker):
     looked = False
 
     @property
-    def rank(self) -> int:  # type: ignore[override]
+    def rank(self) -> int:
         self.looked = True
         return self._rank
 

@@ -11,14 +11,12 @@ from loosestep import _core
 from loosestep.foundation import checks, units
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
-from loosestep.runtime.prediction.recorder import Groups, Recorder, Recording, Size
+from loosestep.planner.recorder import Groups, Recorder, Recording, Size
 from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.simulated.session import Simulated
 from loosestep.transports.simulated.stragglers import durations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import DTypeLike
 
 LARGEST, ROOM = 1 << 16, 1 << 26
@@ -31,8 +29,8 @@ EACH = 4096
 class Prediction:
     """What a run takes by the simulator's clock.
 
-    seconds: until the last worker has made its steps and rounds, and all that was sent is there. waiting_share: of the workers' time.
-    bytes_sent, messages: mean over workers. finished: seconds of each worker.
+    seconds: until the last worker has made its steps and rounds, and all that was sent is there. waiting_share: of
+    the workers' time. bytes_sent, messages: mean over workers. finished: seconds of each worker.
     """
 
     strategy: Strategy
@@ -50,8 +48,8 @@ class Prediction:
 
     def __str__(self) -> str:
         return (
-            f"{self.strategy!r}: {units.seconds(self.step_seconds)} s a step, {units.share(self.waiting_share)} of it waiting, "
-            f"{units.size(self.bytes_sent / self.steps)} a step and worker"
+            f"{self.strategy!r}: {units.seconds(self.step_seconds)} s a step, {units.share(self.waiting_share)} "
+            f"of it waiting, {units.size(self.bytes_sent / self.steps)} a step and worker"
         )
 
 
@@ -63,23 +61,23 @@ def predict(
     steps: int,
     optimizer: Optimizer | None = None,
     dtype: DTypeLike = np.float32,
-    shapes: Sequence[tuple[int, ...]] = (),
     samples: int = 1,
     seed: int = 0,
 ) -> Prediction:
     """Return how long a run would take on a simulated cluster, and what it would send, without its numbers.
 
-    What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand for
-    all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The seconds are
-    those of `run` on the same cluster, except that an allreduce of up to 64 workers is priced as one that nothing
-    else shares a link with. With more values than are recorded, the bytes of codecs are rounded to words.
+    What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand
+    for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The seconds
+    are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else shared its
+    links. Where fewer values are recorded than there are, the bytes of codecs are rounded to words.
 
-    parameters: how many, of `dtype`; with `shapes`, of the tensors, buckets begin with tensors.
-    on: the simulated cluster. steps: local steps of each worker. samples: in a worker's batch of a step.
-    optimizer: whose buffers strategies may send; SGD(0.1) by default.
+    parameters: how many, of `dtype`. on: the simulated cluster. steps: local steps of each worker.
+    optimizer: whose buffers strategies may send; SGD(0.1) by default. samples: in a worker's batch of a step.
+    seed: of the durations of steps, where `on` has none of its own.
 
     Raises ValueError where what a strategy asks for depends on values or on measured times (AdaptiveLocalSGD, DBS,
-    DecoupledDiLoCo), for a strategy of several stages, and where each of more than 4,096 workers would have to be recorded.
+    DecoupledDiLoCo), for a strategy of several stages, and where each of more than 4,096 workers would have to be
+    recorded, since what they ask for depends on their rank.
 
     >>> import loosestep as ls
     >>> cluster = ls.Simulated(4, step_time=0.01, latency=0.005, bandwidth=1.25e7)
@@ -88,6 +86,8 @@ def predict(
     True
     """
     check(strategy, on)
+    if optimizer is not None:
+        checks.instance("optimizer", optimizer, Optimizer)
     n = on.size
     steps, samples = checks.integer("steps", steps), checks.integer("samples", samples)
     parameters = checks.integer("parameters", parameters)
@@ -104,16 +104,16 @@ def predict(
     first = record(0)
     if first.looked and n > EACH:
         raise ValueError(
-            f"workers of {strategy!r} do not all ask for the same, so each must be recorded: at most {EACH:,}, got "
-            f"{n:,} on {on!r}"
+            f"what a worker of {strategy!r} asks for depends on its rank, so each must be recorded: of at most "
+            f"{EACH:,} workers, got {on!r}"
         )
     each = [first, *(record(rank) for rank in range(1, n))] if first.looked else [first]
     last = max(recording.steps for recording in each)
-    seconds = durations(on.stragglers, n, last, on.step_time + on.sample_time * samples, seed if on.seed is None else on.seed)
-    finished, waiting, _ = _core.replay(
-        network, [recording.program() for recording in each], list(range(n)) if first.looked else [0] * n,
-        groups.members, seconds,
-    )  # fmt: skip
+    step_time = on.step_time + on.sample_time * samples
+    seconds = durations(on.stragglers, n, last, step_time, seed if on.seed is None else on.seed)
+    program_of = list(range(n)) if first.looked else [0] * n
+    programs = [recording.program() for recording in each]
+    finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds)
     whole = max(float(finished.max()), network.center_in)  # what was pushed last arrives later
     return Prediction(
         strategy=strategy,
