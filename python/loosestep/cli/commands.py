@@ -31,6 +31,7 @@ from loosestep.cli.options import (
     shared_options,
 )
 from loosestep.cli.plan import plan
+from loosestep.cli.plan_methods import methods
 from loosestep.cli.report import files, plot
 from loosestep.foundation.errors import LoosestepError
 from loosestep.optimizers.base import Optimizer
@@ -79,6 +80,7 @@ def cli() -> None:
 
 
 cli.add_command(plan)
+plan.add_command(methods)
 
 
 @cli.command()

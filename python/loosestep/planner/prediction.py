@@ -67,9 +67,9 @@ def predict(
     """Return how long a run would take on a simulated cluster, and what it would send, without its numbers.
 
     What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand
-    for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The seconds
-    are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else shared its
-    links. Where fewer values are recorded than there are, the bytes of codecs are rounded to words.
+    for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The
+    seconds are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else
+    shared its links. Where fewer values are recorded than there are, the bytes of codecs are rounded to words.
 
     parameters: how many, of `dtype`. on: the simulated cluster. steps: local steps of each worker.
     optimizer: whose buffers strategies may send; SGD(0.1) by default. samples: in a worker's batch of a step.
@@ -132,5 +132,7 @@ def check(strategy: Strategy, on: Simulated) -> None:
     checks.instance("on", on, Simulated)
     if strategy.course_depends_on_values or Need.STEP_TIMES in strategy.needs:
         raise ValueError(f"what {strategy!r} does depends on values or on measured times: run it on {on!r}")
+    if strategy.shared_buffers and (on.hosts is None or len(on.hosts) > 1) and on.size > 1:
+        raise ValueError(f"{strategy!r} needs workers that share memory, and those of {on!r} are on several hosts")
     if len(strategy.stages) > 1:
         raise ValueError(f"{strategy!r} has several stages: predict each of them")

@@ -71,6 +71,10 @@ class Averaged(Strategy):
         return int(getattr(self.strategy, "period", 1))
 
     @property
+    def course_depends_on_values(self) -> bool:  # type: ignore[override]
+        return self.strategy.course_depends_on_values
+
+    @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
         return self.strategy.needs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep.foundation import checks
 from loosestep.requests import AllGather
@@ -49,6 +49,7 @@ class DBS(Strategy):
     arXiv:2007.11831; the rounding is the library's.
     """
 
+    course_depends_on_values: ClassVar[bool] = True
     strategy: Strategy = field(default_factory=AllReduceSGD)
     every: int = 50
     smoothing: float = 0.0

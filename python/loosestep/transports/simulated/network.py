@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from loosestep import _core
 from loosestep.foundation import checks
+from loosestep.lowering import forms
 from loosestep.requests.links import Links
 
 PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
@@ -68,6 +69,16 @@ class Network(_core.Network):
         )
         between = host_of[:, None] != host_of[None, :]
         return Links(float(self.latency[between].max()), float(self.bandwidth[between].min()))
+
+    def average(self, count: int, itemsize: int, hosts: Sequence[Sequence[int]] = ()) -> float:
+        """Return the seconds of an allreduce that all workers ask for at once; 0 for one worker."""
+        links = self.links(hosts)
+        if links is None:
+            return 0.0
+        form = forms.of_all_reduce(self.size, count * itemsize, links)
+        nothing = [0.0] * self.size
+        ranks = range(self.size)
+        return max(self.all_reduce(count, itemsize, ranks, nothing, whole=form.whole, at_once=form.at_once))
 
 
 def within(
