@@ -56,7 +56,7 @@ class Network(_core.Network):
         own = farthest(speed) if worker_bandwidth is None else [worker_bandwidth] * size
         self.to_center = farthest(delay)  # a table's center is as far as the farthest peer
         super().__init__(delay, speed, self.to_center, own, center_bandwidth or max(own))
-        self.size, self.latency, self.bandwidth = size, delay, speed
+        self.size, self.latency, self.bandwidth, self.worker_bandwidth = size, delay, speed, own
 
     def links(self, hosts: Sequence[Sequence[int]] = ()) -> Links | None:
         """Return the largest latency and the smallest bandwidth of links between hosts; None without any."""
