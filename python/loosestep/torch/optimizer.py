@@ -132,6 +132,9 @@ class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
             self.connection.session.leave(error)
             raise
 
+    def _flat(self) -> AbstractContextManager[None]:
+        return self.layout.flat()
+
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
