@@ -135,6 +135,9 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
     def _flat(self) -> AbstractContextManager[None]:
         return self.layout.flat()
 
+    def _models(self) -> list[nn.Module]:
+        return [self.statistics.model]
+
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
         self.param_groups, self.state = self.inner.param_groups, self.inner.state

@@ -235,7 +235,9 @@ def check_note(note: Any, name: str = "note") -> None:
         return
     if type(note) is float:
         if note != note or note in (float("inf"), float("-inf")):
-            raise TypeError(f"{name} is {note}, which JSON lacks: save() keeps finite numbers")
+            raise TypeError(
+                f"{name} is {note}, which JSON lacks: save() keeps finite numbers, and the rest by also="
+            )
     elif type(note) is list:
         for place_, each in enumerate(note):
             check_note(each, f"{name}[{place_}]")
@@ -247,5 +249,5 @@ def check_note(note: Any, name: str = "note") -> None:
     else:
         raise TypeError(
             f"{name} is of type {type(note).__name__}, which JSON does not give back unchanged: save() keeps "
-            "numbers, strings, lists, and dicts with strings as keys"
+            "numbers, strings, lists, and dicts with strings as keys; the rest goes into also="
         )

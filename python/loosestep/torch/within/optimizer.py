@@ -136,6 +136,9 @@ class ParallelWithin(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
         self.loading = inner.register_load_state_dict_post_hook(lambda inner: self._alias_inner())
         self._built = True
 
+    def _models(self) -> list[nn.Module]:
+        return [self.whole]
+
     def _alias_inner(self) -> None:
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
 
