@@ -236,7 +236,7 @@ def check_note(note: Any, name: str = "note") -> None:
     if type(note) is float:
         if note != note or note in (float("inf"), float("-inf")):
             raise TypeError(
-                f"{name} is {note}, which JSON lacks: save() keeps finite numbers, and the rest by also="
+                f"{name} is {note}, which JSON lacks: save() keeps finite numbers; the rest goes into also="
             )
     elif type(note) is list:
         for place_, each in enumerate(note):
