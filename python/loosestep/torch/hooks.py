@@ -76,6 +76,6 @@ def check_shown(models: Iterable[nn.Module], layouts: Sequence[Layout]) -> None:
         if any(param in hooks.params for hooks in others):
             raise RuntimeError(
                 f"once() would show this worker's own {name!r} beside the consensus, for another parallel() "
-                "trains it: give all optimizers of a model to one, as in parallel(model, [muon, adamw], strategy), "
-                "or call once() inside `with` the other's consensus()"
+                "trains it: give all optimizers of a model to one, as in parallel(model, [muon, adamw], "
+                "strategy), or call once() inside `with` the other's consensus()"
             )
