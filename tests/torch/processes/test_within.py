@@ -50,6 +50,9 @@ def test_what_it_cannot_do_is_refused() -> None:
     model.__class__ = kind
     with pytest.raises(ValueError, match="shares one memory"):
         parallel(model, inner, ls.Hogwild(adds="racy"), ls.Serial(), within=object())
+    model.__class__ = type("DistributedDataParallel", (torch.nn.Linear,), {})
+    with pytest.raises(ValueError, match="copies that DDP keeps alike would differ"):
+        parallel(model, inner, ls.EASGD(4), ls.Serial(), within=object())
     with pytest.raises(ValueError, match=r"DBS\(.*needs .*, which a worker of several processes does not give"):
         parallel(model, inner, ls.DBS(), ls.Serial(), steps_per_epoch=4, within=object())
     with pytest.raises(TypeError, match="within= needs processes that were started together"):

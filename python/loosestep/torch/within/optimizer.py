@@ -43,6 +43,11 @@ def check_within(model: nn.Module, strategy: Strategy) -> None:
         )
     if strategy.shared_buffers:
         raise ValueError(f"within= has parameters of each process's own, and {strategy} shares one memory of them")
+    if "DistributedDataParallel" in kinds and not all(part.synchronous for part, _ in strategy.stages):
+        raise ValueError(
+            f"under {strategy} each process of a group would exchange parameters at times of its own, and the "
+            "copies that DDP keeps alike would differ: use fully_shard() inside, or a synchronous strategy"
+        )
     for need in strategy.needs & {Need.GLOBAL_BATCHES, Need.STEP_TIMES}:
         raise ValueError(f"{strategy} needs {need.value}, which a worker of several processes does not give")
 
