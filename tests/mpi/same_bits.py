@@ -1,11 +1,13 @@
 """A job that any launcher starts: prints what two strategies come to, as a digest. `on=` is left out.
 
-python same_bits.py, or `python same_bits.py spawn PORT` and `launch`, which start two processes by themselves.
+python same_bits.py, or `python same_bits.py spawn PORT` and `launch`, which start two processes by themselves; the
+first by torch.multiprocessing.spawn where torch is there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import multiprocessing
 import os
 import sys
@@ -41,7 +43,10 @@ def spawned(rank: int, port: str) -> None:
 def main() -> None:
     how = sys.argv[1] if len(sys.argv) > 1 else ""
     if how == "spawn":
-        context = multiprocessing.get_context("spawn")  # as torch.multiprocessing.spawn does
+        if importlib.util.find_spec("torch"):
+            importlib.import_module("torch.multiprocessing").spawn(spawned, args=(sys.argv[2],), nprocs=2)
+            return
+        context = multiprocessing.get_context("spawn")
         processes = [context.Process(target=spawned, args=(rank, sys.argv[2])) for rank in range(2)]
         for process in processes:
             process.start()

@@ -37,18 +37,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def outputs(commands: list[list[str]], environments: list[dict[str, str]], seconds: float = 120) -> list[Any]:
-    """(exit code, output, errors) of processes that run at once."""
+def outputs(
+    commands: list[list[str]], environments: list[dict[str, str]], seconds: float = 120, typed: str | None = None
+) -> list[Any]:
+    """(exit code, output, errors) of processes that run at once, each of which is typed the same."""
     processes = [
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**KEPT, **environment}
+            command,
+            stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**KEPT, **environment},
         )
         for command, environment in zip(commands, environments, strict=True)
     ]
     try:
         found = []
         for process in processes:
-            out, err = process.communicate(timeout=seconds)
+            out, err = process.communicate(typed, timeout=seconds)
             found.append((process.returncode, out, err))
         return found
     finally:
@@ -66,35 +73,53 @@ def slurm(rank: int) -> dict[str, str]:
     return {**job, "SLURM_PROCID": str(rank), "SLURM_NTASKS": "2", "SLURM_LOCALID": str(rank)}
 
 
-def run(*options: str) -> list[Any]:
-    job = ended(*options, "-n", 2, JOB)
+def run(job_: Path, *options: str) -> list[Any]:
+    job = ended(*options, "-n", 2, job_, seconds=120)
     return [(job.process.returncode, job.out, job.err)]
 
 
-def torchrun() -> list[Any]:
+def torchrun(job: Path) -> list[Any]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    return outputs([[*command, f"--master-port={free_port()}", str(JOB)]], [{}])
+    return outputs([[*command, f"--master-port={free_port()}", str(job)]], [{}])
 
 
-def mpiexec() -> list[Any]:
+CELLS = f"""
+exec(open({str(JOB)!r}).read().split("if __name__")[0])
+
+for one in ls.launch(digest, 2): print("bits", one)
+
+"""
+
+
+def notebook() -> list[Any]:
+    """What is typed: functions are in no file that other processes import."""
+    return outputs([[sys.executable, "-i", "-q"]], [{}], typed=CELLS)
+
+
+def mpiexec(job: Path) -> list[Any]:
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
-    return outputs([[beside, "-n", "2", sys.executable, str(JOB)]], [root])
+    return outputs([[beside, "-n", "2", sys.executable, str(job)]], [root])
 
 
-def test_every_launcher_gives_the_same_bits() -> None:
-    """`on=` is left out in all of them."""
-    one = [sys.executable, str(JOB)]
+def by_all_launchers(job: Path, *, torch: bool) -> dict[str, list[Any]]:
+    """What a job's processes say, by launcher; those of torch where it is there."""
+    one = [sys.executable, str(job)]
     found = {
-        "loosestep run --wire zmq": run("--wire", "zmq"),
-        "srun": together([slurm(rank) for rank in range(2)]),
+        "loosestep run --wire zmq": run(job, "--wire", "zmq"),
+        "srun": together([slurm(rank) for rank in range(2)], job),
         "spawned processes": outputs([[*one, "spawn", str(free_port())]], [{}]),
         "loosestep.launch": outputs([[*one, "launch"]], [{}]),
     }
     if mpi_is_here():
-        found |= {"loosestep run": run(), "mpiexec": mpiexec()}
-    if importlib.util.find_spec("torch"):
-        found["torchrun"] = torchrun()
+        found |= {"loosestep run": run(job), "mpiexec": mpiexec(job)}
+    if torch:
+        found["torchrun"] = torchrun(job)
+    return found
+
+
+def check_same_bits(found: dict[str, list[Any]]) -> None:
+    """Both processes of each launcher have come to one thing."""
     bits = {}
     for launcher, processes in found.items():
         for code, _, err in processes:
@@ -103,6 +128,28 @@ def test_every_launcher_gives_the_same_bits() -> None:
         assert len(said) == 2, (launcher, found)
         bits[launcher] = set(said)
     assert len(set.union(*bits.values())) == 1, bits
+
+
+def test_every_launcher_gives_the_same_bits() -> None:
+    """`on=` is left out in all of them."""
+    found = by_all_launchers(JOB, torch=importlib.util.find_spec("torch") is not None)
+    if importlib.util.find_spec("cloudpickle"):
+        found["a notebook's cell"] = notebook()
+    check_same_bits(found)
+
+
+@pytest.mark.parametrize("all_", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_loop_of_torch_has_the_same_bits_by_every_launcher(all_: bool) -> None:
+    pytest.importorskip("torch")
+    job = HERE.parent / "torch" / "processes" / "same_bits.py"
+    if all_:
+        found = by_all_launchers(job, torch=True)
+    else:
+        found = {
+            "torch.multiprocessing.spawn": outputs([[sys.executable, str(job), "spawn", str(free_port())]], [{}]),
+            "loosestep run": run(job, *([] if mpi_is_here() else ["--wire", "zmq"])),
+        }
+    check_same_bits(found)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,11 +57,7 @@ def transports(size: int, hosts: tuple[tuple[int, ...], ...] | None = None) -> l
 
 def together(size: int, action: Callable[[Any], Any], *, errors: bool = False, **how: Any) -> list[Any]:
     """What `action(on)` returns on every worker, in rank order, or with `errors` what it raises."""
-    hook = sys.excepthook
-    try:
-        found = wires.together([lambda on=on: action(on) for on in transports(size, **how)], 20)
-    finally:
-        sys.excepthook = hook
+    found = wires.together([lambda on=on: action(on) for on in transports(size, **how)], 20)
     failed = [each for each in found if isinstance(each, BaseException)]
     if failed and not errors:
         raise failed[0]

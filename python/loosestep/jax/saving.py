@@ -35,6 +35,10 @@ class JaxContents:
         layout = self.layout
         return list(zip(layout.names, layout.shapes, map(str, layout.dtypes), strict=True))
 
+    def count(self) -> int:
+        """Return how many numbers the flat buffer of the parameters has."""
+        return self.model.worker.params.size
+
     def check_unchanged(self) -> None:
         """Do nothing: the structure of the parameters cannot change."""
 

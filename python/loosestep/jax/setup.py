@@ -1,4 +1,4 @@
-"""The arguments of `parallel`: checked, compared between workers, and printed as a banner; how it was launched."""
+"""The arguments of `parallel`: checked, compared between workers, and printed as a banner."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ import optax
 from loosestep.foundation import checks, units
 from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
-from loosestep.transports.launched import joined
 from loosestep.transports.matching import stable_repr
-from loosestep.transports.mpi import MPI
-from loosestep.transports.processes.launchers import started_by_mpi
-from loosestep.transports.serial import Serial
 
 if TYPE_CHECKING:
     from loosestep.jax.tree import Layout
     from loosestep.requests.worker import Worker
     from loosestep.strategies.base import Strategy
-    from loosestep.transports.base import ProcessTransport, Transport
+    from loosestep.transports.base import Transport
 
 
 class RunOptions(NamedTuple):
@@ -81,11 +77,6 @@ def hyperparameters(state: Any) -> dict[str, float]:
     found = optax.tree_utils.tree_get_all_with_path(state, "hyperparams")
     pairs = [pair for _, values in found for pair in values.items()]
     return {name: float(value) for name, value in pairs if jax.numpy.ndim(value) == 0}
-
-
-def launched() -> ProcessTransport:
-    """Return what joins this process with those started beside it, Serial() if it is meant to be alone."""
-    return joined() or (MPI() if started_by_mpi() else Serial())
 
 
 def print_banner(run: RunOptions, on: Transport, state: Any, worker: Worker) -> None:

@@ -27,6 +27,7 @@ from loosestep.runtime.checkpoint.loop import Checkpoints
 from loosestep.runtime.checkpoint.member import Member
 from loosestep.runtime.exit_handler import ClosedAtEnd, ExitHandler, end_with
 from loosestep.runtime.program import GRADIENT
+from loosestep.runtime.resting import Resting
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
 from loosestep.transports.matching import build
@@ -52,7 +53,7 @@ def foreign(x: Any) -> Foreign | None:
     return Foreign("JAX array", x.shape, numbers, lambda mean: jnp.array(mean.astype(kind)))
 
 
-class Trainer(ClosedAtEnd, Together):
+class Trainer(ClosedAtEnd, Together, Resting):
     """One worker of a run: its parameters, its optimizer, and a step that is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -68,7 +69,6 @@ class Trainer(ClosedAtEnd, Together):
         self.worker, self.meter = self.connection.worker, self.connection.meter
         self.rank, self.size = self.worker.rank, self.worker.size
         self.model = JaxModel(layout, self.worker, inner, run.strategy)
-        self.dropped = False  # the gradient at hand was taken before this worker rested
         self.zero = jnp.zeros(())
         self._begin(run)
         self.beside = JaxBeside()
@@ -137,7 +137,7 @@ class Trainer(ClosedAtEnd, Together):
         exchanged. Raises TypeError or ValueError for a gradient of another kind and inside jax.jit; PeerFailed
         where another worker failed.
         """
-        self._require_running("step()")
+        self._require_own("step()")
         self.model.take(grads, extra)
         self._to_update()
         if self.dropped:
@@ -150,11 +150,8 @@ class Trainer(ClosedAtEnd, Together):
 
     def _to_update(self) -> None:
         """Go on to where the gradient is what the optimizer is to see."""
-        if Need.PARTIAL_PARTICIPATION in self.needs:
-            self.dropped = self.dropped or self._pass_rounds()
-            if self.dropped:
-                self.loop.begun = False
-                return
+        if Need.PARTIAL_PARTICIPATION in self.needs and self._has_rested():
+            return
         pending = self.loop.pending
         local = pending is GRADIENT or type(pending) is Update  # the strategy does nothing before the update
         with nullcontext() if local else self.model.flat():
@@ -165,22 +162,7 @@ class Trainer(ClosedAtEnd, Together):
         program = self.loop.program
         return nullcontext() if program.steps_left and not program.sync_due() else self.model.flat()
 
-    def ready(self) -> None:
-        """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
-
-        Call it before you read `params`. If you leave it out, those rounds pass in step(); the gradient was then
-        taken before them and is not used: that step() makes no step.
-        """
-        self._require_running("ready()")
-        self.loop.between_steps("ready()")
-        self._pass_rounds()
-
-    def _pass_rounds(self) -> bool:
-        """Go on to where a gradient is wanted, and return whether others' parameters came meanwhile."""
-        with self.model.flat():
-            return self.loop.to_gradient()
-
-    def _require_running(self, what: str) -> None:
+    def _require_own(self, what: str) -> None:
         """Refuse a call after the end, or in a forked process."""
         if self.loop.over:
             raise RuntimeError(f"the run has ended: {what} belongs inside the `with trainer:` that began it")
@@ -257,7 +239,7 @@ class Trainer(ClosedAtEnd, Together):
         refuses, Diverged if numbers are not finite, TypeError for what cannot be written; ValueError if the folder
         holds another run's.
         """
-        self._require_running("save()")
+        self._require_own("save()")
         self.loop.between_steps("save()")
         with self.agreement.call("save()"), self.model.flat():
             self._check_hyperparameters("save()")
@@ -274,7 +256,7 @@ class Trainer(ClosedAtEnd, Together):
         the mean of the optimizer's arrays and the note of worker 0, and a line on standard error says so. Raises
         CheckpointError, on all, where none is whole, another run wrote it, or another job writes there.
         """
-        self._require_running("restore()")
+        self._require_own("restore()")
         self.loop.between_steps("restore()")
         self.beside.found = False
         with self.agreement.call("restore()"), self.model.flat():

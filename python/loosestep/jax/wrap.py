@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loosestep.foundation import checks
-from loosestep.jax.setup import RunOptions, check_optimizer, launched
+from loosestep.jax.setup import RunOptions, check_optimizer
 from loosestep.jax.trainer import Trainer
 from loosestep.jax.tree import Layout
 from loosestep.transports.base import Transport
+from loosestep.transports.launched import launched
 
 if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy

@@ -72,9 +72,8 @@ class ExitHandler:
             self.replaced[:] = [getattr(place, name, None) for place, name in PLACES]
             install([function and exit_by for function in self.replaced])
         self.open.append(self)
-        atexit.unregister(exit_at_once)
-        atexit.register(exit_at_once)  # before MPI's end, which was registered earlier
-        atexit.register(self.end)
+        atexit.unregister(end_all)
+        atexit.register(end_all)  # before a wire's end, which was registered earlier and is called later
 
     def end(self) -> None:
         """Call `at_exit`; after an error there the exit code must not be 0."""
@@ -88,7 +87,6 @@ class ExitHandler:
 
     def close(self) -> None:
         """Do nothing at the end of the script."""
-        atexit.unregister(self.end)
         if self in self.open:
             self.open.remove(self)
             if not self.open and sys.exit is exit_by:
@@ -111,6 +109,13 @@ def exit_by(code: object = None) -> None:
 def end_with(code: object) -> None:
     """Let this process end with that code, however it ends: the others have been told so."""
     ExitHandler.final_code = code & 0xFF if isinstance(code, int) else 1
+
+
+def end_all() -> None:
+    """End all that are open, the newest first, before the process ends: each has others to tell."""
+    for handler in reversed(ExitHandler.open[:]):
+        handler.end()
+    exit_at_once()
 
 
 def exit_at_once() -> None:

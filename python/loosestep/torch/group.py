@@ -58,6 +58,9 @@ class ParallelGroup(ClosedAtEnd, TorchTogether):
         self.agreement, self.stop_at = first.agreement, first.stop_at
         self.layouts = [optimizer.layout for optimizer in self.optimizers]
 
+    def _models(self) -> list[nn.Module]:
+        return self.models
+
     def __iter__(self) -> Iterator[Parallel]:
         return iter(self.optimizers)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import nn
 
@@ -40,7 +40,7 @@ class Hooks:
     open: ClassVar[WeakSet[Hooks]] = WeakSet()  # in this process
 
     def __init__(self, layout: Layout, arrived: Callable[[Slot, nn.Parameter], None]) -> None:
-        self.params = {slot.param for slot in layout.slots}
+        self.layout, self.params = layout, {slot.param for slot in layout.slots}
         self.handles: list[Handle] = [
             slot.param.register_post_accumulate_grad_hook(partial(arrived, slot)) for slot in layout.slots
         ]
@@ -66,4 +66,16 @@ def check_free(named: Iterable[tuple[str, nn.Parameter]]) -> None:
             raise RuntimeError(
                 f"parameter {name!r} already belongs to another parallel() that is open: close() that one first, "
                 "or leave its `with optimizer:`; what two models share only one of their optimizers may hold"
+            )
+
+
+def check_shown(models: Iterable[nn.Module], layouts: Sequence[Layout]) -> None:
+    """Refuse to show models of which another open parallel() trains a part, unless they hold its consensus too."""
+    others = [hooks for hooks in Hooks.open if hooks.layout not in layouts and not hooks.layout.away]
+    for name, param in (named for model in models for named in model.named_parameters()):
+        if any(param in hooks.params for hooks in others):
+            raise RuntimeError(
+                f"once() would show this worker's own {name!r} beside the consensus, for another parallel() "
+                "trains it: give all optimizers of a model to one, as in parallel(model, [muon, adamw], "
+                "strategy), or call once() inside `with` the other's consensus()"
             )

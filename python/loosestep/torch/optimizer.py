@@ -17,6 +17,7 @@ from loosestep.runtime.checkpoint.loop import Checkpoints
 from loosestep.runtime.checkpoint.member import Member
 from loosestep.runtime.exit_handler import ClosedAtEnd, ExitHandler, end_with
 from loosestep.runtime.program import GRADIENT
+from loosestep.runtime.resting import Resting
 from loosestep.runtime.user_loop import Connection, Loop
 from loosestep.strategies.base import Need
 from loosestep.torch.agreement.together import TorchTogether
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
+class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimizer):
     """A torch optimizer whose step is a strategy's. `parallel` makes it.
 
     `rank` and `size` are this worker's, `meter` counts what it sent.
@@ -80,7 +81,6 @@ class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
         self.model = TorchModel(self.layout, self.worker, inner, run.strategy, run.accumulate)
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
-        self.dropped = False  # the gradient at hand was taken before this worker rested
         self.layouts = [self.layout]
         self._begin(model, run)
         self.member = Member(TorchContents(model, self.tracked, inner), self.agreement)
@@ -131,6 +131,12 @@ class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
         except BaseException as error:
             self.connection.session.leave(error)
             raise
+
+    def _flat(self) -> AbstractContextManager[None]:
+        return self.layout.flat()
+
+    def _models(self) -> list[nn.Module]:
+        return [self.statistics.model]
 
     def _alias_inner(self) -> None:
         """Use the inner optimizer's state and groups, so that a scheduler of ours sets the user's rates."""
@@ -247,28 +253,6 @@ class Parallel(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
         The next pass after it is the last one, whatever `accumulate` is.
         """
         return self.averages.no_sync()
-
-    def ready(self) -> None:
-        """Wait until this worker has a step to make: the rounds in which `FedAvg` lets it rest pass here.
-
-        Call it before you take a batch. If you leave it out, those rounds pass in step(); the gradient was then
-        taken before them and is not used: that step() makes no step.
-        """
-        self._require_own("ready()")
-        self.loop.between_steps("ready()")
-        self._pass_rounds()
-
-    def _pass_rounds(self) -> bool:
-        """Go on to where a gradient is wanted, and return whether others' parameters came meanwhile."""
-        with self.model.flat():
-            return self.loop.to_gradient()
-
-    def _has_rested(self) -> bool:
-        """Return whether the gradient at hand was taken before rounds in which this worker rested."""
-        self.dropped = self.dropped or self._pass_rounds()
-        if self.dropped:
-            self.loop.begun = False
-        return self.dropped
 
     @property
     def _step_supports_amp_scaling(self) -> bool:

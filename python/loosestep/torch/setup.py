@@ -16,11 +16,9 @@ from loosestep.runtime import banner
 from loosestep.runtime.user_loop import check_strategy
 from loosestep.torch.device_buffer import described, side
 from loosestep.torch.hyperparameters import groups, options
-from loosestep.transports.launched import joined
+from loosestep.transports.launched import launched as by_launcher
 from loosestep.transports.matching import stable_repr
-from loosestep.transports.mpi import MPI
-from loosestep.transports.processes.launchers import remedy, started_by_mpi
-from loosestep.transports.serial import Serial
+from loosestep.transports.processes.launchers import remedy
 
 if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
@@ -96,13 +94,7 @@ def facts(
 
 def launched() -> ProcessTransport:
     """Return what joins this process with those started beside it, Serial() if it is meant to be alone."""
-    found = joined()
-    if found is not None:
-        return found
-    if started_by_mpi():
-        return MPI()
-    check_spawned()
-    return Serial()
+    return by_launcher(check_spawned)
 
 
 def check_spawned() -> None:

@@ -12,11 +12,11 @@ from torch import nn
 from loosestep.foundation import checks
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.torch.buffers.statistics import Statistics
-from loosestep.torch.frameworks.within import ParallelWithin, check_within
 from loosestep.torch.group import ParallelGroup, models_of
 from loosestep.torch.optimizer import Parallel
 from loosestep.torch.setup import RunOptions, check_inner, check_model, launched
 from loosestep.torch.shared_state import check_sharing
+from loosestep.torch.within.optimizer import ParallelWithin, check_within
 from loosestep.transports.base import Transport
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def parallel(
         step() of all workers goes to the consensus, and the optimizer's buffers become their mean.
     within: a DeviceMesh or process group of torch.distributed, of the processes that are one worker together: the
         model is DDP or FSDP2 (`fully_shard`) over them, and the strategy is between such groups. See
-        `ParallelWithin` for what is returned, which has fewer calls.
+        `ParallelWithin` for what is returned.
 
     Raises TypeError or ValueError for bad input, and for a strategy that needs more than a loop of your own can
     give; RuntimeError where a process would train alone, and where another open `parallel()` has a parameter;

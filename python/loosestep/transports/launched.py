@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
-from loosestep.transports.base import ProcessTransport
 from loosestep.transports.mpi import MPI
 from loosestep.transports.processes.launchers import OF_MPI, check_alone, number, started_by_mpi
+from loosestep.transports.serial import Serial
 from loosestep.transports.zmq import ZMQ
 from loosestep.transports.zmq.place import by_loosestep, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loosestep.transports.base import ProcessTransport
 
 
 def joined() -> ProcessTransport | None:
@@ -29,6 +35,20 @@ def joined() -> ProcessTransport | None:
         return ZMQ()
     check_alone("nothing joins it with the others")
     return None
+
+
+def launched(check_others: Callable[[], None] = lambda: None) -> ProcessTransport:
+    """Return what joins this process with those started beside it, Serial() if it is meant to be alone.
+
+    check_others: raises for what else may have started this process as one of several.
+    """
+    found = joined()
+    if found is not None:
+        return found
+    if started_by_mpi():
+        return MPI()
+    check_others()
+    return Serial()
 
 
 def is_there(package: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+import pytest
 import torch
 from mpi4py import MPI
 from tests.torch.processes.ranks import rank, say
@@ -125,7 +126,20 @@ def uneven_ends() -> int:
     return rank()
 
 
-CASES: dict[str, Callable[[], int]] = {case.__name__: case for case in (gan, shared_encoder, uneven_ends)}
+def apart() -> int:
+    """Of two parallel() on one model once() shows only what both are entered for."""
+    _, net = pair()
+    parts = [momentum(net[0].parameters()), momentum(net[2].parameters())]
+    one, other = (loosestep.torch.parallel(net, inner, ls.LocalSGD(2)) for inner in parts)
+    with one, other:
+        with pytest.raises(RuntimeError, match=r"show this worker's own '2.weight' beside .* \[muon, adamw\]"):
+            one.once(lambda: 3)
+        with other.consensus():
+            assert one.once(lambda: 3, everywhere=True) == 3
+    return rank()
+
+
+CASES: dict[str, Callable[[], int]] = {case.__name__: case for case in (gan, shared_encoder, uneven_ends, apart)}
 
 if __name__ == "__main__":
     say(CASES)

@@ -65,6 +65,29 @@ def test_an_exit_code_is_told_to_the_others_and_is_the_jobs(tmp_path: Path) -> N
     assert any("rank 1" in line and "ended with exit code 3" in line for line in said(job.err, 1)), job.err
 
 
+TWO = """
+import sys, torch, loosestep as ls, loosestep.torch
+nets = [torch.nn.Linear(3, 1) for _ in range(2)]
+optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in nets]
+one, two = (loosestep.torch.parallel(net, each, ls.AllReduceSGD()) for net, each in zip(nets, optimizers))
+for step in range(5):
+    for net, optimizer in zip(nets, (one, two)):
+        if step == 2 and optimizer is one and optimizer.rank == 1:
+            sys.exit(3)
+        optimizer.zero_grad()
+        net(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+"""
+
+
+def test_an_exit_code_is_told_to_those_that_wait_in_the_first_of_two_optimizers(tmp_path: Path) -> None:
+    job = ended("-n", 2, "--tag", script(tmp_path, TWO), seconds=120)
+    assert job.process.returncode == 3, job.err
+    words = "PeerFailed: worker 1 failed in round 2, at step 2: SystemExit: 3"
+    assert any(words in line for line in said(job.err, 0)), job.err
+    assert "worker 0 ends at" not in job.err, "by its own traceback"
+
+
 def test_an_exit_with_0_is_the_end_of_the_data(tmp_path: Path) -> None:
     text = LOOP.format(strategy="LocalSGD(2)", then="sys.exit(0)")
     text = text.replace("for step", "with optimizer:\n  for step")

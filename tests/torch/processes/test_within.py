@@ -30,7 +30,11 @@ def test_two_groups_of_two_reach_what_plain_replicas_reach(kind: str, strategy: 
     assert sorted(line for line in job.out.splitlines() if line.startswith("rank")) == [
         f"rank {rank}: group {rank // 2} of 2, rows [{rank}, {rank + 4}]" for rank in range(4)
     ]
-    assert job.err.count("workers ") == 1  # one banner
+    assert job.err.count("workers ") == 3  # one banner for each run
+    assert (
+        job.out.count("was written with optimizer AdamW of 2 groups of 2, this run has AdamW of 4 groups of 1")
+        == 4
+    )
 
 
 def test_what_it_cannot_do_is_refused() -> None:
@@ -46,5 +50,10 @@ def test_what_it_cannot_do_is_refused() -> None:
     model.__class__ = kind
     with pytest.raises(ValueError, match="shares one memory"):
         parallel(model, inner, ls.Hogwild(adds="racy"), ls.Serial(), within=object())
+    model.__class__ = type("DistributedDataParallel", (torch.nn.Linear,), {})
+    with pytest.raises(ValueError, match="copies that DDP keeps alike would differ"):
+        parallel(model, inner, ls.EASGD(4), ls.Serial(), within=object())
+    with pytest.raises(ValueError, match=r"DBS\(.*needs .*, which a worker of several processes does not give"):
+        parallel(model, inner, ls.DBS(), ls.Serial(), steps_per_epoch=4, within=object())
     with pytest.raises(TypeError, match="within= needs processes that were started together"):
         parallel(model, inner, ls.LocalSGD(4), ls.Serial(), within=object())

@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,13 @@ from loosestep.runtime.exit_handler import Exit, ExitHandler
 
 
 @pytest.fixture(autouse=True)
-def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Note the codes by which the process would end at once; leave nothing open."""
+def codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note the codes by which the process would end at once."""
     found: list[int] = []
     monkeypatch.setattr(os, "_exit", found.append)
     monkeypatch.setattr(ExitHandler, "code", None)
     monkeypatch.setattr(ExitHandler, "final_code", None)
-    yield found
-    for handler in list(ExitHandler.open):
-        handler.close()
+    return found
 
 
 def test_what_is_a_success() -> None:
@@ -92,24 +89,39 @@ def test_the_end_of_the_script_closes_once_and_in_its_own_process(codes: list[in
     assert closed == ["closed"]
 
 
-def test_it_is_called_before_the_process_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_is_registered_anew_with_each_since_a_wire_may_have_come_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What was registered last is called first."""
     registered: list[Any] = []
     monkeypatch.setattr(atexit, "register", registered.append)
     monkeypatch.setattr(
         atexit, "unregister", lambda function: function in registered and registered.remove(function)
     )
-    handler = ExitHandler(lambda: None)
-    assert registered == [exit_handler.exit_at_once, handler.end]
-    handler.close()
-    assert registered == [exit_handler.exit_at_once]
+    for wire in ("MPI", "ZeroMQ"):
+        registered.append(wire)
+        ExitHandler(lambda: None)
+    assert registered == ["MPI", "ZeroMQ", exit_handler.end_all]
+
+
+def test_all_that_are_open_are_closed_before_the_process_ends_at_once(codes: list[int]) -> None:
+    """The error of one sets the code by which the process ends, and the others' workers wait to be told too."""
+    log: list[Any] = []
+
+    def closed(name: str) -> None:
+        log.append((name, list(codes)))
+        exit_handler.end_with(3)
+
+    handlers = [ExitHandler(lambda name=name: closed(name)) for name in ("first", "closed before", "last")]
+    handlers[1].close()
+    exit_handler.end_all()
+    assert log == [("last", []), ("first", [])]
+    assert codes == [3]
 
 
 def test_an_error_at_the_end_is_shown_and_makes_the_code_1(
-    codes: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    codes: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # not those of sessions of other tests
-
     def fail() -> None:
         raise ValueError("no consensus")
 

@@ -55,6 +55,19 @@ def test_srun_with_pmi_does_without_mpi(monkeypatch: pytest.MonkeyPatch) -> None
     assert joined(monkeypatch, {**SLURM, "PMI_SIZE": "2"}, "zmq") == ls.ZMQ()
 
 
+@pytest.mark.parametrize(
+    ("environment", "wanted", "asked"),
+    [({}, "Serial()", 1), (TORCH, "ZMQ()", 0), ({"OMPI_COMM_WORLD_SIZE": "1"}, "MPI()", 0)],
+)
+def test_who_may_be_alone_is(
+    environment: dict[str, str], wanted: str, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined(monkeypatch, environment, "zmq", "mpi4py")
+    others: list[str] = []
+    assert repr(launched.launched(lambda: others.append("asked"))) == wanted
+    assert len(others) == asked
+
+
 @pytest.mark.parametrize("environment", [TORCH, SLURM])
 def test_without_pyzmq_they_are_refused(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="started this process as one of 2 .* but nothing joins it"):

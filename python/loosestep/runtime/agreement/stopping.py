@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from loosestep.runtime.signals import interruptible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loosestep.runtime.user_loop import Loop
 
 
@@ -18,7 +20,8 @@ class Stopping:
     2. So if it finds that none was, it wrote its step before, and the largest of all steps includes it.
     3. If one was asked for it waits until that largest step is known to all.
 
-    The first call of `now` in the main thread takes over Ctrl-C and SIGTERM, until `close`.
+    The first call of `now` in the main thread takes over Ctrl-C and SIGTERM, until `close`. Where a worker is
+    several processes `largest` gives each the largest number of them, so that they answer alike.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -27,6 +30,7 @@ class Stopping:
         self.asked = False
         self.after: int | None = None  # the step
         self.signals: ExitStack | None = None
+        self.largest: Callable[[int], int] = lambda number: number
         session = loop.connection.session  # last: a worker that began earlier may have asked already
         self.begin, self.wait = session.stop_protocol(self.prepare, self.decide), session.await_stop
 
@@ -51,8 +55,11 @@ class Stopping:
             self.signals = ExitStack()
             self.signals.enter_context(interruptible(lambda number: self.ask()))
         self.next_step = self.worker.clock + 1
-        if self.asked and self.after is None and not self.loop.over:
-            self.wait(lambda: self.after is not None)
+        if not self.loop.over and self.largest(self.asked):  # a process that was not asked yet asks by itself
+            self.ask()
+            if self.after is None:
+                self.wait(lambda: self.after is not None)
+            self.after = self.largest(self.after or 0)
         return self.after is not None and self.worker.clock >= self.after
 
     def close(self) -> None:

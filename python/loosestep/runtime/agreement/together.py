@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.base import Meeting
     from loosestep.runtime.agreement.stopping import Stopping
     from loosestep.runtime.agreement.values import Foreign
     from loosestep.runtime.user_loop import Loop
@@ -29,7 +29,7 @@ class Together:
     """
 
     rank: int
-    agreement: Agreement
+    agreement: Meeting
     stop_at: Stopping
     loop: Loop
     word: str = "optimizer"  # what users call it
@@ -67,8 +67,9 @@ class Together:
     def agree(self, x: Answer) -> Answer:
         """Return rank 0's object on every worker; it is pickled on the way. What others pass is not looked at."""
         with self._together("agree()"):
-            found = self.agreement.all_gather("agree()", packed(x) if self.rank == 0 else None)
-            return x if self.rank == 0 else unpacked(found[0])
+            first = self.agreement.rank == 0
+            found = self.agreement.all_gather("agree()", packed(x) if first else None)
+            return x if first else unpacked(found[0])
 
     def barrier(self) -> None:
         """Block until all workers have come here."""
@@ -91,13 +92,14 @@ class Together:
                 if not alone:  # all have raised it
                     raise
                 mine, told[1] = error, str(error)
-            told = self.agreement.all_gather("once()", told)[0]
-            if told[1] is None:
-                answer: Answer = mine if self.rank == 0 else unpacked(told[0])
-                return answer
+            every = self.agreement.all_gather("once()", told)[: self.agreement.processes]  # those of worker 0
             if isinstance(mine, Exception):
                 raise mine
-            raise RuntimeError(f"once() failed on worker 0: {told[1]}")
+            for rank, (_, words) in enumerate(every):
+                if words is not None:
+                    raise RuntimeError(f"once() failed on {self.agreement.who(rank)}: {words}")
+            answer: Answer = mine if self.agreement.rank == 0 else unpacked(every[0][0])
+            return answer
 
     # --- the end -----------------------------------------------------------------------------------------
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from loosestep.foundation import checks
 from loosestep.foundation.errors import Mismatch
-from loosestep.requests import AllReduce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.base import Meeting
 
     Numbers = NDArray[np.float64]
     Rebuild = Callable[[Iterator[Numbers]], Any]
@@ -32,7 +31,7 @@ class Foreign(NamedTuple):
     rebuild: Callable[[Numbers], Any]
 
 
-def mean(agreement: Agreement, what: str, x: Any, weight: float, foreign: Callable[[Any], Foreign | None]) -> Any:
+def mean(agreement: Meeting, what: str, x: Any, weight: float, foreign: Callable[[Any], Foreign | None]) -> Any:
     """Return the weighted mean of x over all workers, summed as float64 in rank order: the same bits for all."""
     checks.positive("weight", weight, zero=True)
     kinds: list[str] = []
@@ -42,9 +41,11 @@ def mean(agreement: Agreement, what: str, x: Any, weight: float, foreign: Callab
     if not agreement.meet(what, given):
         every = agreement.all_gather(what, given)
         rank = next(rank for rank, each in enumerate(every) if each != every[0])
-        raise Mismatch(f"{what} was given {every[0]} by worker 0, and {every[rank]} by worker {rank}")
+        raise Mismatch(
+            f"{what} was given {every[0]} by {agreement.who(0)}, and {every[rank]} by {agreement.who(rank)}"
+        )
     total = np.concatenate([*(part * weight if weight else np.zeros_like(part) for part in parts), [weight]])
-    agreement.loop.connection.run_unmetered([AllReduce(total, op="sum")])
+    agreement.sum(total)
     if total[-1] == 0:
         raise ValueError(f"{what} has weight 0 on all workers")
     edges = np.cumsum([part.size for part in parts])

@@ -17,7 +17,7 @@ from loosestep.runtime.checkpoint.resume_point import choose
 from loosestep.runtime.checkpoint.state import understood
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
     from loosestep.requests import Buffer
@@ -57,6 +57,7 @@ class Checkpoints:
     def __init__(self, members: Sequence[Member], beside: Beside) -> None:
         self.members, self.beside = list(members), beside
         self.agreement, self.worker = members[0].agreement, members[0].worker
+        self.rank, self.size = self.agreement.rank, self.agreement.size
         self.known: dict[str, Folder] = {}
         self.joint: dict[tuple[int, ...], Checkpoints] = {}  # with other optimizers
 
@@ -66,7 +67,7 @@ class Checkpoints:
         return {
             "strategy": " and ".join(each["strategy"] for each in every),
             "optimizer": " and ".join(each["optimizer"] for each in every),
-            "workers": self.worker.size,
+            "workers": self.size,
             "tensors": [one for each in every for one in each["tensors"]],
             "parameters": " and ".join(each["parameters"] for each in every),
         }
@@ -90,16 +91,16 @@ class Checkpoints:
     def save(self, path: str | PathLike[str], note: Any, keep: int = KEEP, also: Any = ()) -> None:
         """Write all workers' parts, then the manifest that makes them count."""
         prepared = self.agreement.all_or_none("save()", lambda: self.prepare(path, note, keep, also))
-        check_alike("keep", [kept for *_, kept in prepared])
+        check_alike("keep", [kept for *_, kept in prepared], self.agreement.who)
         folder = self.folder(path)
         folder.begin(prepared[0][1])
         step = max(clock for clock, *_ in prepared)
         try:
             parts = self.agreement.all_or_none(
-                "save()", lambda: folder.write(step, self.worker.rank, *self.part(note, also, step))
+                "save()", lambda: folder.write(step, self.rank, *self.part(note, also, step))
             )
         except Exception:
-            if self.worker.rank == 0:
+            if self.rank == 0:
                 folder.drop(step)
             raise
         try:
@@ -107,7 +108,7 @@ class Checkpoints:
         except BaseException:
             folder.fail(step)
             raise
-        if self.worker.rank != 0:
+        if self.rank != 0:
             folder.follow(step)
 
     def prepare(self, path: str | PathLike[str], note: Any, keep: int, also: Any) -> list[Any]:
@@ -118,7 +119,7 @@ class Checkpoints:
             member.check_ready()
         folder = self.folder(path)
         folder.keep = checks.integer("keep", keep)
-        if self.worker.rank == 0 and not folder.key:
+        if self.rank == 0 and not folder.key:
             folder.probe(0)
             folder.lock(alone=False)
         folder.check_own()  # another optimizer of this script, or a job before the lock, may have written there
@@ -128,7 +129,7 @@ class Checkpoints:
 
     def commit(self, folder: Folder, step: int, parts: list[Part]) -> None:
         """Let the checkpoint count: rank 0 writes its manifest."""
-        if self.worker.rank == 0:
+        if self.rank == 0:
             folder.commit(step, parts, {})
 
     def part(self, note: Any, also: Any, step: int) -> tuple[dict[str, Buffer], Facts]:
@@ -147,7 +148,7 @@ class Checkpoints:
         """Go to the newest whole checkpoint, and return its note; None where there is no checkpoint."""
         runs = self.agreement.all_or_none("restore()", lambda: self.enter(path, also))
         folder = self.folder(path)
-        ranks = [self.worker.rank]
+        ranks = [self.rank]
         found = choose(folder, ranks, lambda mine: self.agreement.all_gather("restore()", mine))
         folder.begin(runs[0])
         if found is None:
@@ -163,7 +164,7 @@ class Checkpoints:
         """Lock a folder against other jobs, unless it can only be read; return an id for a new run."""
         self.beside.checked(also)
         folder = self.folder(path)
-        if self.worker.rank == 0 and not folder.key:
+        if self.rank == 0 and not folder.key:
             try:
                 folder.probe(0)
             except CheckpointError as error:
@@ -177,13 +178,13 @@ class Checkpoints:
     def read(self, folder: Folder, also: Any) -> tuple[Tensors, list[Facts]]:
         """Return this worker's part, or those of another number of workers merged, checked; change nothing."""
         where, first = str(folder.path), self.members[0]
-        own = folder.workers == self.worker.size
+        own = folder.workers == self.size
         if own:
-            tensors, about = folder.read(self.worker.rank)
+            tensors, about = folder.read(self.rank)
             facts = [about]
         elif len(self.members) > 1:
             raise CheckpointError(
-                f"{where} was written by {folder.workers} workers, and this run has {self.worker.size}: what "
+                f"{where} was written by {folder.workers} workers, and this run has {self.size}: what "
                 "several optimizers saved together goes on with as many workers"
             )
         else:
@@ -197,7 +198,7 @@ class Checkpoints:
 
     def load(self, folder: Folder, tensors: Tensors, facts: list[Facts], also: Any) -> None:
         """Load everything that a checkpoint holds."""
-        if folder.workers != self.worker.size:
+        if folder.workers != self.size:
             self.members[0].rejoin(folder, tensors, facts)
         else:
             for number, (member, about) in enumerate(zip(self.members, shares(facts[0]), strict=True)):
@@ -219,12 +220,12 @@ def of_member(tensors: Tensors, number: int) -> Tensors:
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
-def check_alike(name: str, values: list[Any]) -> None:
+def check_alike(name: str, values: list[Any], who: Callable[[int], str]) -> None:
     """Raise ValueError, on all workers, where the value of one is not that of worker 0."""
     for rank, each in enumerate(values):
         if each != values[0]:
             raise ValueError(
-                f"{name} is {values[0]} on worker 0 and {each} on worker {rank}: say the same on all workers"
+                f"{name} is {values[0]} on {who(0)} and {each} on {who(rank)}: say the same on all workers"
             )
 
 
@@ -234,7 +235,9 @@ def check_note(note: Any, name: str = "note") -> None:
         return
     if type(note) is float:
         if note != note or note in (float("inf"), float("-inf")):
-            raise TypeError(f"{name} is {note}, which JSON lacks: save() keeps finite numbers")
+            raise TypeError(
+                f"{name} is {note}, which JSON lacks: save() keeps finite numbers; the rest goes into also="
+            )
     elif type(note) is list:
         for place_, each in enumerate(note):
             check_note(each, f"{name}[{place_}]")
@@ -246,5 +249,5 @@ def check_note(note: Any, name: str = "note") -> None:
     else:
         raise TypeError(
             f"{name} is of type {type(note).__name__}, which JSON does not give back unchanged: save() keeps "
-            "numbers, strings, lists, and dicts with strings as keys"
+            "numbers, strings, lists, and dicts with strings as keys; the rest goes into also="
         )

@@ -15,7 +15,7 @@ from loosestep.runtime.program import PARAMETERS
 from loosestep.transports.matching import stable_repr
 
 if TYPE_CHECKING:
-    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.base import Meeting
     from loosestep.runtime.checkpoint.folder import Facts, Folder
 
 Tensors = dict[str, Any]
@@ -29,6 +29,9 @@ class Contents(Protocol):
 
     def shapes(self) -> list[tuple[str, tuple[int, ...], str]]:
         """Return (name, shape, dtype) of every parameter."""
+
+    def count(self) -> int:
+        """Return how many numbers the parameters are."""
 
     def check_unchanged(self) -> None:
         """Raise RuntimeError where parameters are no longer those of the beginning."""
@@ -46,7 +49,7 @@ class Contents(Protocol):
 class Member:
     """One optimizer's share of a checkpoint, by names of its own."""
 
-    def __init__(self, contents: Contents, agreement: Agreement) -> None:
+    def __init__(self, contents: Contents, agreement: Meeting) -> None:
         self.contents, self.agreement = contents, agreement
         self.loop, self.worker = agreement.loop, agreement.worker
 
@@ -58,7 +61,7 @@ class Member:
             "strategy": stable_repr(self.loop.program.plan.strategy),
             "optimizer": self.contents.kind(),
             "tensors": [[name, list(shape), kind.removeprefix("torch.")] for name, shape, kind in shapes],
-            "parameters": f"{params.size} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
+            "parameters": f"{self.contents.count()} {params.dtype}, names, shapes and dtypes {shapes_are:08x}",
         }
 
     # --- writing -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from loosestep.torch.flat import plain
+from loosestep.torch.within.dtensors import local_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ class Copies:
         self.found = [
             (name, tensor, slot)
             for each in arguments_with_names(arguments)
-            for name, tensor in each.items()
+            for name, tensor in held(each)
             for slot in named(layouts, name)
             if is_copy(tensor, slot)
         ]
@@ -51,6 +52,11 @@ def arguments_with_names(arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]
             yield from (inner for inner in (each, *each.values()) if isinstance(inner, dict) and is_named(inner))
 
 
+def held(values: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield names and tensors, of a tensor that is divided this process's part."""
+    yield from ((name, local_of(each)) for name, each in values.items() if isinstance(each, torch.Tensor))
+
+
 def named(layouts: Sequence[Layout], name: Any) -> Iterator[Slot]:
     """Yield the parameters of that name: of several models some may share one."""
     yield from (slot for layout in layouts for slot in layout.slots if plain(slot.name) == plain(name))
@@ -61,9 +67,9 @@ def is_named(values: dict[Any, Any]) -> bool:
     return any(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in values.items())
 
 
-def is_copy(tensor: Any, slot: Slot) -> bool:
+def is_copy(tensor: torch.Tensor, slot: Slot) -> bool:
     """Return whether a tensor is a copy of a parameter as it is now."""
-    if not isinstance(tensor, torch.Tensor) or tensor.shape != slot.param.shape or tensor.is_complex():
+    if tensor.shape != slot.param.shape or tensor.is_complex():
         return False
     shared = tensor.untyped_storage().data_ptr() == slot.param.untyped_storage().data_ptr()
     return not shared and same_values(tensor, slot.param)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from loosestep.runtime.agreement.together import Together
 from loosestep.torch.agreement.copied_arguments import Copies
 from loosestep.torch.agreement.tensors import foreign
+from loosestep.torch.hooks import check_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ Answer = TypeVar("Answer")
 class TorchTogether(Together):
     """Calls by which workers agree, where values may be tensors and the consensus is shown by a module."""
 
+    size: int
     layouts: Sequence[Layout]
+    _models: Callable[[], Sequence[nn.Module]]
     consensus: Callable[[], AbstractContextManager[nn.Module]]
     _foreign = staticmethod(foreign)
 
@@ -37,6 +40,8 @@ class TorchTogether(Together):
         everywhere: return rank 0's answer (pickled on the way) on all workers, which wait for it, and raise on all
             where it fails. So all see one score, also where each would find another center.
         """
+        if self.size > 1:
+            check_shown(self._models(), self.layouts)
         copies = Copies(self.layouts, arguments)
         if everywhere:
             return self._once_everywhere(self.consensus, lambda model: copies.checked(action))

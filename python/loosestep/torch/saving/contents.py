@@ -33,6 +33,10 @@ class TorchContents:
         slots = self.layout.slots
         return [(plain(slot.name), tuple(slot.param.shape), str(slot.param.dtype)) for slot in slots]
 
+    def count(self) -> int:
+        """Return how many numbers the flat buffer of the parameters has."""
+        return self.layout.params.size
+
     def check_unchanged(self) -> None:
         """Raise RuntimeError where parameters are no longer those of the beginning."""
         self.tracked.check()

@@ -12,14 +12,14 @@ from loosestep.torch.saving.state_dict import is_plain, own_part, parallel_state
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import torch
 
-    from loosestep.runtime.agreement.meeting import Agreement
+    from loosestep.runtime.agreement.base import Meeting
     from loosestep.runtime.checkpoint.loop import Checkpoints
     from loosestep.runtime.checkpoint.member import Member
     from loosestep.runtime.user_loop import Loop
-    from loosestep.torch.flat import Layout
     from loosestep.torch.hyperparameters import Hyperparameters
 
 
@@ -28,8 +28,8 @@ class Saving:
 
     inner: torch.optim.Optimizer
     loop: Loop
-    layout: Layout
-    agreement: Agreement
+    _flat: Callable[[], AbstractContextManager[None]]  # lets the flat buffer hold the parameters
+    agreement: Meeting
     hyperparameters: Hyperparameters
     member: Member
     checkpoints: Checkpoints
@@ -42,7 +42,7 @@ class Saving:
         is refused, but under `AllReduceSGD`, where all are alike. Raises RuntimeError inside a step.
         """
         self._require_own("state_dict()", over=True)
-        with self.layout.flat():
+        with self._flat():
             return parallel_state(self.inner, self.loop)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Saving:
         before `parallel()`: load the model first.
         """
         self._require_own("load_state_dict()")
-        with self.agreement.call("load_state_dict()"), self.layout.flat():
+        with self.agreement.call("load_state_dict()"), self._flat():
             if is_plain(state_dict):
                 load_plain(self.member, state_dict, self.hyperparameters)
                 return
@@ -76,7 +76,7 @@ class Saving:
         """
         self._require_own("save()")
         self.loop.between_steps("save()")
-        with self.agreement.call("save()"), self.layout.flat():
+        with self.agreement.call("save()"), self._flat():
             self.hyperparameters.check("save()")
             self.checkpoints.save(folder, note, keep, also)
 
@@ -90,5 +90,5 @@ class Saving:
         """
         self._require_own("restore()")
         self.loop.between_steps("restore()")
-        with self.agreement.call("restore()"), self.layout.flat():
+        with self.agreement.call("restore()"), self._flat():
             return self.checkpoints.restore(folder, also)

@@ -11,6 +11,7 @@ from torch import nn
 
 from loosestep.foundation.errors import CheckpointError
 from loosestep.torch.flat import plain
+from loosestep.torch.within.dtensors import local_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +28,13 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def to_array(name: str, tensor: torch.Tensor) -> Buffer:
-    """Return a tensor as an array for a file: half types as float32, which holds them exactly."""
+    """Return a tensor, or this process's part of it, as an array: half types as float32, which holds them."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise TypeError(
             f"save() cannot write {name}: it is no plain dense tensor, but {tensor.layout} {tensor.dtype}"
         )
-    values = (tensor.float() if tensor.dtype in HALF else tensor).detach().cpu().resolve_conj().resolve_neg()
+    tensor = local_of(tensor)
+    values = (tensor.float() if tensor.dtype in HALF else tensor).cpu().resolve_conj().resolve_neg()
     try:
         found: Buffer = values.numpy()
     except TypeError as error:

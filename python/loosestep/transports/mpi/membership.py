@@ -45,7 +45,7 @@ class Membership:
         self.begun = dict.fromkeys((rank for rank in range(self.size) if rank != self.rank), 0)  # ... and there
         self.gone: dict[int, str] = {}  # ranks that take part in no more runs, and why
         self.failed: set[int] = set()  # ... of whom these never come to MPI's end
-        self.inside = False  # a run is open, which speaks for itself
+        self.inside = 0  # runs that are open, which speak for themselves
         self.sends: list[Any] = []
 
     def attach(self) -> None:
@@ -63,11 +63,11 @@ class Membership:
         self.until(self.all_begun, deadline)
         if self.runs == 1:  # from now on where no messages of the user are met
             self.comm = self.own(deadline)
-        self.inside = True
+        self.inside += 1
 
     def end_run(self) -> None:
-        """Note that the run here has ended in order: from now on this object speaks for the process again."""
-        self.inside = False
+        """Note that a run here has ended in order: after the last this object speaks for the process again."""
+        self.inside -= 1
 
     def all_begun(self) -> bool:
         """Return whether all have begun this run; raise PeerFailed for one that never will."""

@@ -314,23 +314,28 @@ class ProcessEndpoint(Endpoint):
 class UncaughtErrors:
     """Ends the job after an uncaught exception, when its traceback, and those of others, are printed.
 
-    leave: tells the others of it. end_job: ends every process.
+    leave: tells the others of it. end_job: ends every process. Of several sessions each tells its own others.
     """
 
     def __init__(
         self, leave: Callable[[BaseException], None], original: Original, end_job: Callable[[], None]
     ) -> None:
         self.leave, self.original, self.end_job = leave, original, end_job
+        self.removed = False
         self.before = sys.excepthook
         sys.excepthook = self.hook
 
     def hook(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print the traceback, tell the others, and end this process."""
-        self.before(kind, error, trace)
+        all_ = [self]
+        while (earlier := owner(all_[-1].before)) is not None:
+            all_.append(earlier)
+        all_[-1].before(kind, error, trace)
         if self.original.here:
             sys.stdout.flush()
             sys.stderr.flush()
-            self.leave(error)
+            for each in all_:
+                each.leave(error)
             time.sleep(LAST_WORDS)
             if isinstance(error, TimedOut):  # a process is stopped or cut off, and will not end by itself
                 self.end_job()
@@ -338,9 +343,16 @@ class UncaughtErrors:
             os._exit(code)  # the end of a wire may wait for the dead
 
     def remove(self) -> None:
-        """Restore the hook that was there before."""
-        if sys.excepthook == self.hook:
-            sys.excepthook = self.before
+        """Restore the hook that was there before, when those that came later have been removed as well."""
+        self.removed = True
+        while (last := owner(sys.excepthook)) is not None and last.removed:
+            sys.excepthook = last.before
+
+
+def owner(hook: object) -> UncaughtErrors | None:
+    """Return the object whose method a hook for uncaught exceptions is; None for hooks of others."""
+    found = getattr(hook, "__self__", None)
+    return found if isinstance(found, UncaughtErrors) else None
 
 
 def busy_at(worker: Worker | None, doing: Request) -> str:

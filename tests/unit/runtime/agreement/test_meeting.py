@@ -13,7 +13,7 @@ from tests.unit.sessions import FakeSession
 import loosestep as ls
 from loosestep.foundation.errors import CheckpointError, Damaged, Diverged, Mismatch, PeerFailed
 from loosestep.requests import AllReduce
-from loosestep.runtime.agreement.meeting import MARK, from_json, to_json
+from loosestep.runtime.agreement.meeting import MARK
 
 ADVICE = (
     ": all workers must make the same calls, each at one step and none under `if optimizer.rank == 0`; "
@@ -188,15 +188,3 @@ def test_nobody_is_told_by_a_worker_that_has_lost_another() -> None:
     before = list(session.endpoint.performed)
     assert tried(lambda: agreement.all_or_none("save()", raising(error))) is error
     assert session.endpoint.performed == before
-
-
-@pytest.mark.parametrize("error", [CheckpointError("a"), Diverged(2, 5, what="parameters"), ValueError("b")])
-def test_an_error_travels_as_json(error: Exception) -> None:
-    again = from_json("save()", 2, to_json(error))
-    words = {
-        "CheckpointError": "worker 2: a",
-        "Diverged": str(error),
-        "ValueError": "worker 2: ValueError: b (in save())",
-    }
-    assert str(again) == words[type(error).__name__]
-    assert isinstance(again, Diverged if isinstance(error, Diverged) else CheckpointError)

@@ -33,6 +33,9 @@ class Contents:
     def shapes(self) -> list[tuple[str, tuple[int, ...], str]]:
         return [("weight", (2,), "torch.float64")]
 
+    def count(self) -> int:
+        return 2
+
     def check_unchanged(self) -> None:
         if self.changed:
             raise RuntimeError("a parameter was replaced")

@@ -226,7 +226,7 @@ def test_workers_must_keep_alike(tmp_path: Path) -> None:
     session.surveys["word"] = lambda mine: [mine, [[*mine[0][:2], 5], None]]
     with pytest.raises(ValueError, match="keep is 2 on worker 0 and 5 on worker 1: say the same on all workers"):
         One(session=lambda: session).checkpoints.save(tmp_path, None)
-    loop.check_alike("keep", [2, 2])
+    loop.check_alike("keep", [2, 2], str)
 
 
 def test_a_folder_is_one_however_it_is_spelled(tmp_path: Path) -> None:

@@ -173,6 +173,18 @@ def test_a_rank_that_raises_outside_of_a_run_tells_the_others(runs: int, monkeyp
     assert str(heard) == f"worker 1 failed {when} its run: FileNotFoundError: no data for rank 1"
 
 
+def test_the_end_of_one_of_two_runs_leaves_the_other_open(monkeypatch: Any) -> None:
+    all_, codes = memberships(2), []
+    monkeypatch.setattr(membership, "leave", codes.append)
+    all_[1].before = lambda kind, error, trace: None
+    for _ in range(2):
+        begin(all_, [0, 1])
+    for still_open in (True, False):
+        all_[1].end_run()
+        all_[1].hook(ValueError, ValueError("boo"), None)
+        assert codes == ([] if still_open else [1])
+
+
 def test_ctrl_c_outside_of_a_run_is_left_to_python(monkeypatch: Any) -> None:
     (one, _), codes = memberships(2), []
     monkeypatch.setattr(membership, "leave", codes.append)

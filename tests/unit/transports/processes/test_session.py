@@ -78,7 +78,6 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Any:
         return made
 
     monkeypatch.setattr(progress, "threading", SimpleNamespace(Thread=NoThread, Event=progress.threading.Event))
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     return make
 
 
@@ -311,6 +310,30 @@ def test_an_error_that_nobody_catches_ends_the_process_when_others_have_heard(
     assert world.net.clock.naps == 1
     hook.remove()
     assert sys.excepthook != hook.hook
+
+
+def test_an_error_that_nobody_catches_is_told_to_the_others_of_every_session(
+    played: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    played(1)
+    monkeypatch.setattr(session.os, "_exit", done.append)
+    monkeypatch.setattr(sys, "excepthook", lambda *given: done.append("printed"))
+    original: Any = SimpleNamespace(here=True)
+    for name in ("first", "last"):
+        UncaughtErrors(lambda error, name=name: done.append(name), original, lambda: None)  # type: ignore[misc]
+    sys.excepthook(ValueError, ValueError("boo"), None)
+    assert done == ["printed", "last", "first", 1]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_sessions_may_end_in_any_order(order: tuple[int, ...]) -> None:
+    before, original = sys.excepthook, SimpleNamespace(here=True)
+    hooks: list[Any] = [UncaughtErrors(print, original, print) for _ in range(3)]  # type: ignore[arg-type]
+    for number in order:
+        assert sys.excepthook != before
+        hooks[number].remove()
+    assert sys.excepthook == before
 
 
 def test_a_worker_that_is_stuck_says_where(

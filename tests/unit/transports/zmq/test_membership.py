@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -129,7 +128,6 @@ def test_a_copy_says_nothing(members: list[Membership], monkeypatch: pytest.Monk
 def test_a_process_has_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[Any] = []
     membership.this_process.cache_clear()
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(membership.atexit, "register", log.append)
     place = Place(0, 1, (), "alone")
     one = membership.membership(place, None)
