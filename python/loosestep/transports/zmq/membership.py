@@ -1,8 +1,7 @@
 """Which processes of a job have begun their run, have ended, or failed outside of one; one object in each process.
 
 The connections are made when the first run begins and last until the process ends. A process says when it begins a
-run: what came from it before belongs to an earlier one. So it says when an exception ends it outside of a run, and
-when its script has ended, and the others do not wait for it.
+run, when an exception ends it outside of one, and when its script has ended, and the others do not wait for it.
 """
 
 from __future__ import annotations
