@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 PART = 1 << 20  # bytes: longer payloads are cut so, which shows progress
 INLINE = 4096  # bytes: shorter payloads travel with their header
 COPIED = 128 << 10  # bytes: shorter parts are copied; pyzmq's bookkeeping for one in place takes longer
-WAITING = 8  # messages that wait in libzmq for the network; more wait here, so that memory stays bounded
+WAITING = 64  # messages that wait in libzmq for the network, or for their reader; more wait here or there
+FLYING = 8  # parts of them, so that memory stays bounded and a message need not wait behind many
 LOOK = 0.1  # seconds between two looks at connections
 LOSSES = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 LOSSES |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -31,7 +32,8 @@ LOSSES |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 MARK = Struct("<I")
 """Begins every message and is the frame before a part of a payload: the number of the run that it belongs to."""
 NO_RUN = MARK.pack(0)
-NOBLOCK, MORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # as enums they take microseconds
+NOBLOCK, MORE, EVENTS, POLLOUT = map(int, (zmq.NOBLOCK, zmq.SNDMORE, zmq.EVENTS, zmq.POLLOUT))
+"""As enums they take microseconds."""
 YIELD = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
@@ -47,14 +49,9 @@ class Outgoing:
 
     def send(self, message: bytes) -> None:
         """Send a message, which begins with the mark, now or when there is room for it."""
-        if not self.messages:
-            try:
-                self.socket.send(message, NOBLOCK)
-            except zmq.Again:
-                pass
-            else:
-                return
         self.messages.append(message)
+        if len(self.messages) == 1:
+            self.flush()
 
     def add(self, payload: memoryview, done: Callable[[], None] | None) -> None:
         """Send a payload in parts; then call `done`."""
@@ -68,19 +65,27 @@ class Outgoing:
         self.land()
         try:
             while self.messages:
-                self.socket.send(self.messages[0], NOBLOCK)
+                self.put(self.messages[0], 0)
                 self.messages.popleft()
-            while self.parts:
-                self.socket.send(self.mark, MORE | NOBLOCK)
+            while self.parts and len(self.flying) < FLYING:
+                self.put(self.mark, MORE)
                 part, done = self.parts.popleft()
                 copied = len(part) < COPIED
                 tracker = self.socket.send(part, NOBLOCK, copy=copied, track=not copied)
                 self.flying.append((tracker, done))
+                self.land()
         except zmq.Again:
             return False
-        finally:
-            self.land()
-        return not self.flying
+        return not self.busy
+
+    def put(self, frame: bytes, more: int) -> None:
+        """Send a short frame; raise zmq.Again where there is no room."""
+        try:
+            self.socket.send(frame, NOBLOCK | more)
+        except zmq.Again:  # libzmq looks for news of room once a millisecond, or when it is asked
+            if not self.socket.get(EVENTS) & POLLOUT:
+                raise
+            self.socket.send(frame, NOBLOCK | more)
 
     def land(self) -> None:
         """Note the parts, in order, whose memory may be changed again."""
