@@ -1,6 +1,6 @@
 """One rank of a job under mpiexec whose optimizers are joined by ZeroMQ; MPI compares what came.
 
-    mpiexec -n 2 python over_zmq.py ADDRESS [HOSTS]
+mpiexec -n 2 python over_zmq.py ADDRESS [HOSTS]
 """
 
 from __future__ import annotations

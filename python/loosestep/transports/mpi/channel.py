@@ -155,6 +155,9 @@ class MPIChannel(Wire):
         if done is not None:
             done()
 
+    def pause(self) -> None:
+        """Do nothing: MPI carries bytes in the thread that polls."""
+
     def rest(self, seconds: float) -> None:
         time.sleep(seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from loosestep.transports.zmq.membership import Membership
     from loosestep.transports.zmq.place import Place
 
+LONG = 3e-4  # seconds: after a longer yield a stranger has had the core
+CROWDED = 100  # pauses after it in which the worker sleeps
 GRACE = 0.5  # seconds for the last words of a process whose connection is lost
 LEFT = int(Kind.LEFT)
 ENVELOPE = Struct(MARK.format + FORMAT.format.removeprefix("<"))
@@ -68,6 +71,8 @@ class ZMQChannel(Wire):
         self.incoming = [Incoming() for _ in range(self.size)]
         self.left: set[int] = set()  # whose connections may be closed now
         self.come = 0  # parts that have come
+        self.expected = 0  # payloads that are on their way here
+        self.crowded = 0  # pauses in which to sleep, since others compute on this core
 
     @classmethod
     def of_this_process(cls, place: Place, key: str | None, deadline: float) -> ZMQChannel:
@@ -99,7 +104,8 @@ class ZMQChannel(Wire):
 
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
         if source != self.rank:
-            self.incoming[source].waiting.append((memory(into), done))
+            self.expected += 1
+            self.incoming[source].waiting.append((memory(into), partial(self.finish, done)))
             return
         payload, sent = self.to_self.popleft()
         into.reshape(-1).view(np.uint8)[:] = payload.reshape(-1).view(np.uint8)
@@ -109,9 +115,7 @@ class ZMQChannel(Wire):
         done()
 
     def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
-        idle = True
         while (arrival := self.runs.take(self.mark, self.room)) is not None:
-            idle = False
             source, _, message, part = arrival
             if message is None:
                 self.advance(source, part)
@@ -129,8 +133,6 @@ class ZMQChannel(Wire):
             yield self.rank, header, content
         if self.unsent:
             self.flush()
-        elif idle:
-            YIELD()  # libzmq's thread, which has the news, may want this core
         self.look()
 
     def room(self, source: int) -> memoryview:
@@ -144,6 +146,11 @@ class ZMQChannel(Wire):
             part = len(part)
         self.come += 1
         self.incoming[source].advance(part)
+
+    def finish(self, done: Callable[[], None]) -> None:
+        """Note that a payload is whole."""
+        self.expected -= 1
+        done()
 
     def flush(self) -> None:
         """Send what found no room."""
@@ -161,6 +168,21 @@ class ZMQChannel(Wire):
             if rank not in self.left and time.monotonic() - since > GRACE:
                 gone = self.membership.gone.get(rank, "without a word (its connection is closed)")
                 raise PeerFailed(rank, gone)
+
+    def pause(self) -> None:
+        """Let libzmq's thread, which has the news, have this core.
+
+        To yield is quickest where no others compute; among strangers it costs milliseconds, while a thread that
+        sleeps is woken at once. It also sleeps while a long payload comes, which keeps libzmq's thread busy.
+        """
+        if self.expected or self.crowded:
+            self.crowded = max(0, self.crowded - 1)
+            self.rest(0.0)
+            return
+        began = time.monotonic()
+        YIELD()
+        if time.monotonic() - began > LONG:
+            self.crowded = CROWDED
 
     def rest(self, seconds: float) -> None:
         if not self.own:

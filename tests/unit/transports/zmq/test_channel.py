@@ -189,6 +189,42 @@ def test_who_is_lost_has_failed_in_all_runs(channels: list[ZMQChannel]) -> None:
             list(one.poll())
 
 
+def test_a_worker_yields_its_core_and_sleeps_among_strangers(
+    channels: list[ZMQChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, log, clock = channels[0], list[str](), [0.0]
+    monkeypatch.setattr(channel.time, "monotonic", lambda: clock[0])
+
+    def give(seconds: float) -> Any:
+        def act() -> None:
+            log.append("yields")
+            clock[0] += seconds
+
+        return act
+
+    monkeypatch.setattr(channel.ZMQChannel, "rest", lambda self, seconds: log.append("sleeps"))
+    monkeypatch.setattr(channel, "YIELD", give(channel.LONG / 2))
+    for _ in range(2):
+        one.pause()
+    monkeypatch.setattr(channel, "YIELD", give(channel.LONG * 2))
+    for _ in range(1 + channel.CROWDED + 1):
+        one.pause()
+    assert log == ["yields"] * 3 + ["sleeps"] * channel.CROWDED + ["yields"]
+
+
+def test_a_worker_sleeps_while_a_long_payload_comes(
+    channels: list[ZMQChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, log = channels[0], list[str]()
+    monkeypatch.setattr(channel.ZMQChannel, "rest", lambda self, seconds: log.append("sleeps"))
+    monkeypatch.setattr(channel, "YIELD", lambda: log.append("yields"))
+    one.receive(1, np.zeros(4), lambda: log.append("whole"))
+    one.pause()
+    one.advance(1, bytes(32))
+    one.pause()
+    assert log == ["sleeps", "whole", "yields"]
+
+
 def test_the_end_of_the_job_is_told_to_the_guard(
     channels: list[ZMQChannel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,18 +12,23 @@ import pytest
 zmq = pytest.importorskip("zmq")
 
 from loosestep.transports.zmq import peers  # noqa: E402
-from loosestep.transports.zmq.peers import MARK, NO_RUN, PART, Outgoing, Peers  # noqa: E402
+from loosestep.transports.zmq.peers import FLYING, MARK, NO_RUN, PART, Outgoing, Peers  # noqa: E402
 from loosestep.transports.zmq.sockets import Sockets  # noqa: E402
 
 TOKEN = b"8 bytes!"
 
 
 class Narrow:
-    """A socket that has room for so many messages."""
+    """A socket with room for so many messages; of more room it knows when it is asked, as libzmq does."""
 
     def __init__(self, room: int) -> None:
-        self.room, self.sent, self.begun = room, list[bytes](), False
+        self.room, self.more, self.sent, self.begun = room, 0, list[bytes](), False
         self.flying: list[SimpleNamespace] = []
+
+    def get(self, what: int) -> int:
+        assert what == zmq.EVENTS
+        self.room, self.more = self.room + self.more, 0
+        return int(zmq.POLLOUT if self.room else 0)
 
     def send(self, what: Any, flags: int = 0, copy: bool = True, track: bool = False) -> Any:
         if not self.room and not self.begun:
@@ -56,6 +61,40 @@ def test_what_finds_no_room_waits_and_messages_pass_parts() -> None:
         tracker.done = True
         one.flush()
     assert (one.gone, done, one.busy) == (3, ["whole"], False)
+
+
+def test_libzmq_is_asked_for_room_before_a_message_waits() -> None:
+    socket = Narrow(1)
+    one = Outgoing(socket)
+    one.send(b"first")
+    one.send(b"waits")
+    assert (socket.sent, one.busy) == ([b"first"], True)
+    socket.more = 2
+    one.send(b"behind it")
+    assert socket.sent == [b"first"], "messages keep their order"
+    assert one.flush()
+    assert socket.sent == [b"first", b"waits", b"behind it"]
+    one.add(memoryview(b"part"), None)
+    socket.more = 1
+    assert one.flush()
+    assert socket.sent[-1] == b"part"
+
+
+def test_only_so_many_parts_fly_at_once() -> None:
+    socket, told = Narrow(1000), list[str]()
+    one = Outgoing(socket)
+    one.add(memoryview(bytes(PART * (FLYING + 2))), lambda: told.append("whole"))
+    assert len(socket.sent) == FLYING
+    one.send(b"a message")
+    assert socket.sent[-1] == b"a message"
+    socket.flying[0].done = True
+    assert not one.flush()
+    assert len(socket.flying) == FLYING + 1
+    for _ in range(FLYING + 2):
+        for tracker in socket.flying:
+            tracker.done = True
+        one.flush()
+    assert (told, one.gone, one.busy) == (["whole"], FLYING + 2, False)
 
 
 def test_parts_of_a_run_that_is_over_are_dropped() -> None:
