@@ -95,8 +95,8 @@ class ZMQChannel(Wire):
                 outgoing.send(content)
                 if payload is not None and not short:
                     outgoing.add(memory(payload), done)
-            if outgoing.busy:
-                self.unsent[to] = outgoing
+                if outgoing.busy:
+                    self.unsent[to] = outgoing
         if short and done is not None:
             done()
 
@@ -186,7 +186,8 @@ class ZMQChannel(Wire):
 
     def rest(self, seconds: float) -> None:
         if not self.own:
-            self.runs.rest(self.mark, list(self.unsent))
+            blocked = [rank for rank, outgoing in self.unsent.items() if outgoing.blocked]
+            self.runs.rest(self.mark, blocked)
 
     # --- what is known -----------------------------------------------------------------------------------
 

@@ -49,9 +49,14 @@ class Outgoing:
 
     def send(self, message: bytes) -> None:
         """Send a message, which begins with the mark, now or when there is room for it."""
+        if not self.messages:
+            try:
+                self.put(message, 0)
+            except zmq.Again:
+                pass
+            else:
+                return
         self.messages.append(message)
-        if len(self.messages) == 1:
-            self.flush()
 
     def add(self, payload: memoryview, done: Callable[[], None] | None) -> None:
         """Send a payload in parts; then call `done`."""
@@ -99,6 +104,11 @@ class Outgoing:
     def busy(self) -> bool:
         """Whether something has not gone."""
         return bool(self.messages or self.parts or self.flying)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether libzmq had no room for something; its descriptor says when it has, unless nothing was tried."""
+        return bool(self.messages or (self.parts and len(self.flying) < FLYING))
 
     def drop(self) -> None:
         """Forget the parts that have not gone; their run is over."""

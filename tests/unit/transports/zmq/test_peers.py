@@ -68,7 +68,7 @@ def test_libzmq_is_asked_for_room_before_a_message_waits() -> None:
     one = Outgoing(socket)
     one.send(b"first")
     one.send(b"waits")
-    assert (socket.sent, one.busy) == ([b"first"], True)
+    assert (socket.sent, one.busy, one.blocked) == ([b"first"], True, True)
     socket.more = 2
     one.send(b"behind it")
     assert socket.sent == [b"first"], "messages keep their order"
@@ -85,6 +85,7 @@ def test_only_so_many_parts_fly_at_once() -> None:
     one = Outgoing(socket)
     one.add(memoryview(bytes(PART * (FLYING + 2))), lambda: told.append("whole"))
     assert len(socket.sent) == FLYING
+    assert not one.blocked, "it waits for those that fly, not for room"
     one.send(b"a message")
     assert socket.sent[-1] == b"a message"
     socket.flying[0].done = True
