@@ -44,6 +44,9 @@ class SlowWire(Wire):
         while self.boxes[self.rank]:
             yield self.boxes[self.rank].popleft()
 
+    def pause(self) -> None:
+        pass
+
     def rest(self, seconds: float) -> None:
         raise AssertionError("time passes in Machine.run alone")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mpi.jobs import ended, mpi_is_here, started
+from tests.mpi.jobs import MARK, Running, ended, mpi_is_here, started
 
 pytest.importorskip("zmq")
 
@@ -327,3 +327,52 @@ def test_launch_raises_the_first_failure_with_its_rank(how: str, kind: type[Exce
     assert time.monotonic() - began < 40
     if how != "killed":
         assert caught.value.__notes__[0].startswith("in rank 1 of loosestep.launch:\nTraceback")
+
+
+INTERRUPTED = """
+import signal, sys, time
+import numpy as np
+import loosestep as ls
+from loosestep.cli.launch import functions
+
+functions.LINGER = 3.0
+
+def trains():
+    count = 0
+    def gradient(x, batch):
+        nonlocal count
+        count += 1
+        if count == 3: print("going", flush=True)
+        time.sleep(0.02)
+        return x - batch
+    ls.run(ls.LocalSGD(5), gradient, np.zeros(8), lambda rank, size: iter([1.0] * 5000))
+
+def stubborn():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("going", flush=True)
+    time.sleep(100)
+
+if __name__ == "__main__":
+    ls.launch(globals()[sys.argv[1]], 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("trains", r"KeyboardInterrupt: interrupted after step \d+\nin rank \d of loosestep.launch"),
+        ("stubborn", "KeyboardInterrupt: ended by force 3 s after Ctrl-C: rank 0, 1"),
+    ],
+)
+def test_ctrl_c_ends_a_launch_and_all_of_its_ranks(how: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(INTERRUPTED)
+    mark = {MARK: f"launch-{os.getpid()}-{how}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process: Any = subprocess.Popen([sys.executable, str(file), how], env=KEPT | mark, **pipes)  # type: ignore[call-overload]
+    job = Running(process, mark[MARK])
+    job.wait_for("going", 2)
+    process.send_signal(signal.SIGINT)
+    assert job.end(40) == -signal.SIGINT, job.err
+    assert re.search(words, job.err), job.err
+    assert job.left() == []

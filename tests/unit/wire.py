@@ -109,6 +109,9 @@ class MemoryWire(Wire):
                     self.net.finished[source].append(sent.done)
                 done()
 
+    def pause(self) -> None:
+        pass
+
     def rest(self, seconds: float) -> None:
         self.net.clock.sleep(seconds)
 

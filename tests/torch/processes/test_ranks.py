@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
 from tests.mpi.jobs import ended
-from tests.torch.processes import all_cases
+from tests.torch.processes import all_cases, over_zmq, ranks_several
 
 ROOT = Path(__file__).parents[3]
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -38,6 +38,21 @@ def test_every_case_ends_well_on_every_rank(size: int) -> None:
     for case in (f"{file.__name__} {name}" for file in all_cases.FILES for name in file.CASES):
         said = [line for line in ended.stdout.splitlines() if line.endswith(f": {case} ok")]
         assert sorted(said) == [f"rank {rank}: {case} ok" for rank in range(size)], ended.stdout
+
+
+@pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
+@pytest.mark.parametrize("hosts", ["1,1", pytest.param("", marks=pytest.mark.slow)])
+def test_several_optimizers_over_zeromq(hosts: str, tmp_path: Path) -> None:
+    pytest.importorskip("zmq")
+    address = f"ipc://{tmp_path}/meet"
+    command = [str(MPIEXEC), "-n", "2", sys.executable, str(over_zmq.__file__), address, *filter(None, [hosts])]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | ALONE, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for name in ranks_several.CASES:
+        said = sorted(line for line in ended.stdout.splitlines() if line.endswith(f": {name} ok"))
+        assert said == [f"rank {rank}: {name} ok" for rank in range(2)], ended.stdout
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")

@@ -37,9 +37,10 @@ def launch(function: Callable[..., Answer], n: int, *args: Any) -> list[Answer]:
     function, its arguments and its results are pickled, by cloudpickle if that is installed; else the function
     must be one that can be imported, which one of a notebook cannot. Scripts call this below
     `if __name__ == "__main__":`.
-    After Ctrl-C the ranks finish their step and save; a second one ends them.
+    After Ctrl-C the ranks have a minute to finish their step and save; a second one ends them at once.
 
-    Raises what the first rank that failed has raised, with its rank and traceback as a note.
+    Raises what the first rank that failed has raised, with its rank and traceback as a note; KeyboardInterrupt
+    after Ctrl-C, unless all ranks return nevertheless.
 
     >>> import loosestep as ls
     >>> ls.launch(print, 0)
@@ -138,11 +139,15 @@ class Ranks:
                 if self.interrupted:
                     raise
                 self.interrupted = True
+                self.until = min(self.until, time.monotonic() + LINGER)
                 for process in self.processes:
                     with suppress(ProcessLookupError):
                         os.kill(process.pid or 0, signal.SIGINT)
         if self.errors:
-            raise min(self.errors.values(), key=heard)  # the first of those that failed by themselves
+            raise min(self.errors.values(), key=follows)
+        if self.waiting:
+            words = ", ".join(map(str, self.waiting))
+            raise KeyboardInterrupt(f"ended by force {LINGER:.0f} s after Ctrl-C: rank {words}")
         return [self.answers[rank] for rank in range(len(self.processes))]
 
     def hear(self) -> None:
@@ -189,9 +194,10 @@ def work(content: bytes, answer: Connection, parent: int) -> None:
     answer.close()
 
 
-def heard(error: BaseException) -> bool:
-    """Return whether a rank has raised this because another one failed."""
-    return isinstance(error, (PeerFailed, TimedOut)) and hasattr(error, "__notes__")
+def follows(error: BaseException) -> bool:
+    """Return whether a rank has raised this because another one failed, or was asked to end."""
+    heard = isinstance(error, (PeerFailed, TimedOut)) and hasattr(error, "__notes__")
+    return heard or isinstance(error, KeyboardInterrupt)
 
 
 def failure(error: BaseException) -> bytes:
@@ -203,7 +209,8 @@ def failure(error: BaseException) -> bytes:
         content = pickled(error)
         pickle.loads(content)
     except Exception:
-        other = RuntimeError(f"{type(error).__name__}: {error}")
+        asked = isinstance(error, KeyboardInterrupt)  # such as `Interrupted`, which holds the whole result
+        other = KeyboardInterrupt(str(error)) if asked else RuntimeError(f"{type(error).__name__}: {error}")
         other.add_note(note)
         content = pickled(other)
     return content

@@ -32,8 +32,8 @@ class LoosestepStrategy(ParallelStrategy):
 
         Trainer(strategy=LoosestepStrategy(ls.LocalSGD(period=8)), devices=1, gradient_clip_val=1.0)
 
-    Start the script by `loosestep run -n N`. Lightning's global_rank and world_size are loosestep's, so that it
-    deals the data (DistributedSampler), and logs and writes on rank 0. `devices` are those of one worker: 1.
+    Start the script by `loosestep run -n N` or torchrun. Lightning's global_rank and world_size are loosestep's,
+    so that it deals the data (DistributedSampler), and logs and writes on rank 0. `devices` are one worker's: 1.
 
     Validation sees the consensus, and so do the weights in a checkpoint, and the model after `fit`. Beside a
     checkpoint NAME.ckpt the folder NAME.ckpt.workers holds what each worker needs to go on with the same bits. Log

@@ -162,6 +162,9 @@ class MPIChannel(Wire):
         if done is not None:
             done()
 
+    def pause(self) -> None:
+        """Do nothing: MPI carries bytes in the thread that polls."""
+
     def rest(self, seconds: float) -> None:
         time.sleep(seconds)
         self.looks = LOOKS

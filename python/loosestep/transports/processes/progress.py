@@ -199,7 +199,11 @@ class BlockingCalls:
         self.waiting = what if watched else ""
         try:
             while not ready():
-                idle = 0 if self.engine.progress() else idle + 1
+                if self.engine.progress():
+                    idle = 0
+                    continue
+                idle += 1
+                self.engine.wire.pause()
                 if idle > SPINS:
                     self.check()
                     self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))

@@ -44,6 +44,9 @@ class SubsetWire(Wire):
     def close(self, *, orderly: bool) -> None:
         self.whole.close(orderly=orderly)
 
+    def pause(self) -> None:
+        self.whole.pause()
+
     def rest(self, seconds: float) -> None:
         self.whole.rest(seconds)
 

@@ -86,6 +86,10 @@ class Wire(ABC):
         """
 
     @abstractmethod
+    def pause(self) -> None:
+        """Let the threads that carry bytes have this core, if there are any: a worker has just polled in vain."""
+
+    @abstractmethod
     def rest(self, seconds: float) -> None:
         """Sleep for about so long, or until something may have come; another thread may poll meanwhile."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from functools import partial
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +14,8 @@ import numpy as np
 from loosestep.foundation.errors import PeerFailed
 from loosestep.transports.processes.launchers import tell_guard
 from loosestep.transports.processes.wire import FORMAT, Header, Kind, Wire
-from loosestep.transports.zmq.membership import CONTROL, membership
-from loosestep.transports.zmq.peers import INLINE, PART
+from loosestep.transports.zmq.membership import membership
+from loosestep.transports.zmq.peers import INLINE, MARK, PART, YIELD, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
     from loosestep.transports.zmq.membership import Membership
     from loosestep.transports.zmq.place import Place
 
+LONG = 3e-4  # seconds: after a longer yield a stranger has had the core
+CROWDED = 100  # pauses after it in which the worker sleeps
 GRACE = 0.5  # seconds for the last words of a process whose connection is lost
 LEFT = int(Kind.LEFT)
+ENVELOPE = Struct(MARK.format + FORMAT.format.removeprefix("<"))
+"""The mark of the run, then the header."""
 
 
 class Incoming:
@@ -50,26 +56,23 @@ class Incoming:
 
 
 class ZMQChannel(Wire):
-    """One run's messages, over the connections that this process keeps."""
+    """One run's messages, over the connections that this process keeps for all of its runs."""
 
     def __init__(self, membership: Membership, deadline: float) -> None:
-        if membership.inside:
-            raise RuntimeError(
-                "over ZeroMQ a process takes part in one run at a time: close the one that is open, or start the "
-                "job by `loosestep run` or mpiexec, whose MPI carries several, such as those of several optimizers"
-            )
-        membership.begin(deadline)
-        self.membership, self.peers = membership, membership.peers
+        self.mark = membership.begin(deadline)
+        (self.number,) = MARK.unpack(self.mark)
+        self.membership, self.peers, self.runs = membership, membership.peers, membership.table
         self.rank, self.size = membership.rank, membership.size
         self.hosts, self.local = membership.hosts, membership.local
-        self.early = deque(membership.early)
-        membership.early.clear()
         self.own: deque[tuple[Header, bytes | None, Buffer | None, Callable[[], None] | None]] = deque()
         self.to_self: deque[tuple[Buffer, Callable[[], None] | None]] = deque()
+        self.outgoing = {rank: Outgoing(socket, self.mark) for rank, socket in self.peers.ways.items()}
+        self.unsent: dict[int, Outgoing] = {}  # of which something has not gone
         self.incoming = [Incoming() for _ in range(self.size)]
         self.left: set[int] = set()  # whose connections may be closed now
         self.come = 0  # parts that have come
-        self.gone_before = sum(each.gone for each in self.peers.outgoing.values())
+        self.expected = 0  # payloads that are on their way here
+        self.crowded = 0  # pauses in which to sleep, since others compute on this core
 
     @classmethod
     def of_this_process(cls, place: Place, key: str | None, deadline: float) -> ZMQChannel:
@@ -79,25 +82,30 @@ class ZMQChannel(Wire):
     # --- sending -----------------------------------------------------------------------------------------
 
     def send(self, to: int, header: Header, payload: Buffer | None, done: Callable[[], None] | None) -> None:
-        content = FORMAT.pack(*header)
-        long = payload is not None and payload.nbytes > INLINE
-        if payload is not None and not long:
-            content += payload.tobytes()
+        short = payload is None or payload.nbytes <= INLINE
         if to == self.rank:
-            self.own.append((header, None if long else content[FORMAT.size :], payload, done))
+            content = b"" if payload is None else payload.tobytes() if short else None
+            self.own.append((header, content, payload, done))
         else:
-            self.peers.outgoing[to].send(content)
-        if payload is not None and long:
-            if to != self.rank:
-                self.peers.outgoing[to].add(memory(payload), done)
-        elif done is not None:
+            content = ENVELOPE.pack(self.number, *header)
+            if payload is not None and short:
+                content += payload.tobytes()
+            outgoing = self.outgoing[to]
+            with self.runs.lock:
+                outgoing.send(content)
+                if payload is not None and not short:
+                    outgoing.add(memory(payload), done)
+                if outgoing.busy:
+                    self.unsent[to] = outgoing
+        if short and done is not None:
             done()
 
     # --- receiving ---------------------------------------------------------------------------------------
 
     def receive(self, source: int, into: Buffer, done: Callable[[], None]) -> None:
         if source != self.rank:
-            self.incoming[source].waiting.append((memory(into), done))
+            self.expected += 1
+            self.incoming[source].waiting.append((memory(into), partial(self.finish, done)))
             return
         payload, sent = self.to_self.popleft()
         into.reshape(-1).view(np.uint8)[:] = payload.reshape(-1).view(np.uint8)
@@ -107,69 +115,94 @@ class ZMQChannel(Wire):
         done()
 
     def poll(self) -> Iterator[tuple[int, Header, bytes | None]]:
-        while self.early:
-            source, content, part = self.early.popleft()
-            if content is None:
-                self.incoming[source].room()[:] = part
-                self.advance(source, len(part))
-            else:
-                yield from self.message(source, content)
-        for source, content, count in self.peers.arrived(lambda source: self.incoming[source].room()):
-            if content is None:
-                self.advance(source, count)
-            else:
-                yield from self.message(source, content)
+        while (arrival := self.runs.take(self.mark, self.room)) is not None:
+            source, _, message, part = arrival
+            if message is None:
+                self.advance(source, part)
+                continue
+            _, *fields = ENVELOPE.unpack_from(message)
+            header = Header._make(fields)
+            if header.kind == LEFT:
+                self.left.add(source)
+            short = not header.size or len(message) > ENVELOPE.size
+            yield source, header, message[ENVELOPE.size :] if short else None
         while self.own:
-            header, short, payload, done = self.own.popleft()
-            if short is None and payload is not None:
+            header, content, payload, done = self.own.popleft()
+            if content is None and payload is not None:
                 self.to_self.append((payload, done))
-            yield self.rank, header, short
-        for outgoing in self.peers.outgoing.values():
-            if outgoing.busy:
-                outgoing.flush()
+            yield self.rank, header, content
+        if self.unsent:
+            self.flush()
         self.look()
 
-    def message(self, source: int, content: bytes) -> Iterator[tuple[int, Header, bytes | None]]:
-        """Yield the message if it is one of the run."""
-        if content[0] == CONTROL:
-            self.membership.note(source, content)
-            return
-        header = Header._make(FORMAT.unpack_from(content))
-        if header.kind == LEFT:
-            self.left.add(source)
-        short = not header.size or len(content) > FORMAT.size
-        yield source, header, content[FORMAT.size :] if short else None
+    def room(self, source: int) -> memoryview:
+        """Return the memory for the next part of a payload."""
+        return self.incoming[source].room()
 
-    def advance(self, source: int, count: int) -> None:
-        """Note that a part of a payload has come."""
+    def advance(self, source: int, part: bytes | int) -> None:
+        """Note that a part has come: so many bytes in their place, or bytes that another run's thread has read."""
+        if isinstance(part, bytes):
+            self.room(source)[:] = part
+            part = len(part)
         self.come += 1
-        self.incoming[source].advance(count)
+        self.incoming[source].advance(part)
+
+    def finish(self, done: Callable[[], None]) -> None:
+        """Note that a payload is whole."""
+        self.expected -= 1
+        done()
+
+    def flush(self) -> None:
+        """Send what found no room."""
+        unsent, self.unsent = self.unsent, {}
+        with self.runs.lock:
+            for rank, outgoing in unsent.items():
+                outgoing.flush()
+                if outgoing.busy:
+                    self.unsent[rank] = outgoing
 
     def look(self) -> None:
         """Raise PeerFailed for a process whose connection is lost and that has said nothing before."""
-        self.peers.look()
+        self.membership.look()
         for rank, since in self.peers.lost.items():
             if rank not in self.left and time.monotonic() - since > GRACE:
                 gone = self.membership.gone.get(rank, "without a word (its connection is closed)")
                 raise PeerFailed(rank, gone)
 
+    def pause(self) -> None:
+        """Let libzmq's thread, which has the news, have this core.
+
+        To yield is quickest where no others compute; among strangers it costs milliseconds, while a thread that
+        sleeps is woken at once. It also sleeps while a long payload comes, which keeps libzmq's thread busy.
+        """
+        if self.expected or self.crowded:
+            self.crowded = max(0, self.crowded - 1)
+            self.rest(0.0)
+            return
+        began = time.monotonic()
+        YIELD()
+        if time.monotonic() - began > LONG:
+            self.crowded = CROWDED
+
     def rest(self, seconds: float) -> None:
         if not self.own:
-            self.peers.rest()
+            blocked = [rank for rank, outgoing in self.unsent.items() if outgoing.blocked]
+            self.runs.rest(self.mark, blocked)
 
     # --- what is known -----------------------------------------------------------------------------------
 
     @property
     def parts(self) -> int:
-        return self.come + sum(each.gone for each in self.peers.outgoing.values()) - self.gone_before
+        return self.come + sum(each.gone for each in self.outgoing.values())
 
     def last_heard(self, rank: int) -> float:
         return self.peers.heard_at[rank]
 
     def close(self, *, orderly: bool) -> None:
-        for outgoing in self.peers.outgoing.values():
-            outgoing.drop()
-        self.membership.end_run()
+        with self.runs.lock:
+            for outgoing in self.outgoing.values():
+                outgoing.drop()
+        self.membership.end_run(self.mark)
 
     def end_job(self) -> None:
         tell_guard("abort")

@@ -1,8 +1,7 @@
 """Which processes of a job have begun their run, have ended, or failed outside of one; one object in each process.
 
 The connections are made when the first run begins and last until the process ends. A process says when it begins a
-run: what came from it before belongs to an earlier one. So it says when an exception ends it outside of a run, and
-when its script has ended, and the others do not wait for it.
+run, when an exception ends it outside of one, and when its script has ended, and the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from loosestep import _core
 from loosestep.foundation.errors import PeerFailed
 from loosestep.transports.forks import Original
 from loosestep.transports.processes.hosts import grouped, marks
-from loosestep.transports.zmq.peers import PART, Peers
+from loosestep.transports.zmq.peers import LOOK, NO_RUN, Outgoing, Peers
 from loosestep.transports.zmq.rendezvous import Patience, excuse, meet
+from loosestep.transports.zmq.runs import Runs
 from loosestep.transports.zmq.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from loosestep.transports.zmq.place import Place
 
-CONTROL = 0  # the first byte of what this file sends, where a header has its kind
 NAP = 1  # milliseconds
 FAREWELL = 2.0  # seconds for last messages to go out
 
@@ -40,11 +39,10 @@ class Membership:
         self.place, self.rank, self.size, self.original = place, place.rank, place.size, Original()
         self.sockets = Sockets(key)
         self.peers = Peers(self.sockets, self.rank, self.size, local=place.local)
-        self.runs = 0  # that were begun here
-        self.begun = {rank: 0 for rank in range(self.size) if rank != self.rank}  # ... and there
+        self.table = Runs(self.peers, self.note)
+        self.begun = {rank: 0 for rank in range(self.size) if rank != self.rank}  # runs, there
         self.gone: dict[int, str] = {}  # ranks that take part in no more runs, and why
-        self.early: list[tuple[int, bytes | None, bytes]] = []  # what came from those that have begun before us
-        self.inside = False  # a run is open, which speaks for itself
+        self.outgoing: dict[int, Outgoing] = {}  # of what belongs to no run
         self.joined = False
 
     def attach(self) -> None:
@@ -54,23 +52,36 @@ class Membership:
 
     # --- a run begins ------------------------------------------------------------------------------------
 
-    def begin(self, deadline: float) -> None:
-        """Block until every process has begun this run; raise if one never will, or is late."""
+    def begin(self, deadline: float) -> bytes:
+        """Block until all have begun one more run, and return its mark; raise if one will not, or is late."""
         self.original.require(self.rank)
         clock = Patience(self.rank, deadline)
         if not self.joined:
             self.join(deadline)
-        self.runs += 1
-        self.early.clear()
-        self.tell("begun", self.runs)
-        while missing := [rank for rank, runs in self.begun.items() if runs < self.runs]:
-            came = self.hear()
-            for rank in missing:
-                self.refuse(rank)
-            clock.check([f"worker {rank}, which has not begun its run" for rank in missing])
-            if not came:
-                self.peers.rest()
-        self.inside = True
+        mark = self.table.open()
+        try:
+            self.tell("begun", self.runs)
+            while missing := [rank for rank, runs in self.begun.items() if runs < self.runs]:
+                came = self.hear()
+                for rank in missing:
+                    self.refuse(rank)
+                clock.check([f"worker {rank}, which has not begun its run" for rank in missing])
+                if not came:
+                    self.table.rest(mark, ())
+        except BaseException:
+            self.table.close(mark)
+            raise
+        return mark
+
+    @property
+    def runs(self) -> int:
+        """How many runs were begun here."""
+        return self.table.count
+
+    @property
+    def inside(self) -> bool:
+        """Whether a run is open, which speaks for itself."""
+        return bool(self.table.inboxes)
 
     def join(self, deadline: float) -> None:
         """Meet the others, and connect with them."""
@@ -85,6 +96,7 @@ class Membership:
             for one, here in zip(cards, near, strict=True)
         ]
         self.peers.connect(token, ends)
+        self.outgoing = {rank: Outgoing(socket) for rank, socket in self.peers.ways.items()}
         self.joined = True
 
     def address(self) -> str:
@@ -106,36 +118,37 @@ class Membership:
         if rank in self.peers.lost:
             raise PeerFailed(rank, "without a word (its connection is closed)")
 
-    def end_run(self) -> None:
-        """Note that the run here has ended: from now on this object speaks for the process again."""
-        self.inside = False
+    def end_run(self, mark: bytes) -> None:
+        """Note that a run has ended here: after the last one this object speaks for the process again."""
+        self.table.close(mark)
 
     # --- messages ----------------------------------------------------------------------------------------
 
     def tell(self, what: str, more: Any = None) -> None:
         """Send something to every rank that is there."""
-        message = bytes([CONTROL]) + json.dumps([what, more]).encode()
-        for rank, outgoing in self.peers.outgoing.items():
-            if rank not in self.gone and rank not in self.peers.lost:
-                outgoing.send(message)
+        message = NO_RUN + json.dumps([what, more]).encode()
+        with self.table.lock:
+            for rank, outgoing in self.outgoing.items():
+                if rank not in self.gone and rank not in self.peers.lost:
+                    outgoing.send(message)
 
     def hear(self) -> bool:
-        """Note what has come, and keep what belongs to the run that begins; return whether anything came."""
-        came, space = False, bytearray(PART)
-        for source, content, count in self.peers.arrived(lambda source: memoryview(space)):
-            came = True
-            if content is not None and content[0] == CONTROL:
-                self.note(source, content)
-            elif self.begun[source] == self.runs:
-                self.early.append((source, content, bytes(space[:count])))
-        self.peers.look()
-        for outgoing in self.peers.outgoing.values():
-            outgoing.flush()
+        """Note what has come, and hand on what belongs to runs; return whether anything came."""
+        came = self.table.serve()
+        self.look()
         return came
+
+    def look(self) -> None:
+        """Look after the connections, now and then, and send what has found no room."""
+        if time.monotonic() - self.peers.looked > LOOK:
+            with self.table.lock:
+                self.peers.look()
+                for outgoing in self.outgoing.values():
+                    outgoing.flush()
 
     def note(self, source: int, content: bytes) -> None:
         """Keep what a rank has said of itself."""
-        what, more = json.loads(content[1:])
+        what, more = json.loads(content[len(NO_RUN) :])
         if what == "begun":
             self.begun[source] = more
         else:
@@ -169,9 +182,10 @@ class Membership:
         """Tell the others, and let what waits go out."""
         self.tell(what, more)
         until = time.monotonic() + FAREWELL
-        waiting = [each for rank, each in self.peers.outgoing.items() if rank not in self.peers.lost]
+        waiting = [each for rank, each in self.outgoing.items() if rank not in self.peers.lost]
         while waiting and time.monotonic() < until:
-            waiting = [each for each in waiting if not each.flush()]
+            with self.table.lock:
+                waiting = [each for each in waiting if not each.flush()]
             if waiting:
                 time.sleep(NAP * 1e-3)
 

@@ -86,21 +86,6 @@ def test_messages_of_one_sender_come_in_order(channels: list[ZMQChannel]) -> Non
     assert other.last_heard(0) > other.last_heard(1)
 
 
-def test_what_came_before_the_run_began_here_is_its_first(channels: list[ZMQChannel]) -> None:
-    one = channels[0]
-    values = np.arange(1000.0)
-    header = Header(Kind.DATA, F8, values.size)
-    from loosestep.transports.processes.wire import pack
-
-    one.early.extend([(1, pack(header), b""), (1, None, values.tobytes())])
-    into, told = np.zeros_like(values), list[bool]()
-    for source, came, content in one.poll():
-        assert (source, came, content) == (1, header, None)
-        one.receive(source, into, lambda: told.append(True))
-    assert told == [True]
-    assert into.tobytes() == values.tobytes()
-
-
 def test_a_part_of_another_length_is_an_error(channels: list[ZMQChannel]) -> None:
     incoming = channel.Incoming()
     incoming.waiting.append((memoryview(bytearray(10)), lambda: None))
@@ -151,6 +136,93 @@ def test_a_run_that_is_over_leaves_the_connections_to_the_next(channels: list[ZM
     again = together([partial(ZMQChannel, each.membership, 20.0) for each in channels])
     into, _ = carry(again[1], again[0], np.arange(5000.0))
     assert into.tobytes() == np.arange(5000.0).tobytes()
+
+
+def second(channels: list[ZMQChannel]) -> list[ZMQChannel]:
+    """Another run of the same processes, beside the first."""
+    made = together([partial(ZMQChannel, each.membership, 20.0) for each in channels])
+    assert all(isinstance(each, ZMQChannel) for each in made), made
+    return made
+
+
+def test_runs_beside_each_other_get_their_own_whoever_reads(channels: list[ZMQChannel]) -> None:
+    other = second(channels)
+    values = [np.full(length, float(length)) for length in (10, 5000, 400_000)]
+    for number, each in enumerate(values):
+        for place, pair in enumerate((channels, other)):
+            pair[0].send(1, Header(Kind.DATA, F8, each.size, number=number), each + place, None)
+    came: dict[int, list[Any]] = {0: [], 1: []}
+    until = time.monotonic() + 20
+    while sum(map(len, came.values())) < 6:
+        assert time.monotonic() < until
+        for place, pair in enumerate((channels, other)):
+            list(pair[0].poll())
+            for _ in range(2 - place):  # the first reads more often, also what is the second's
+                for source, header, content in pair[1].poll():
+                    into = np.zeros(header.size)
+                    if content is None:
+                        pair[1].receive(source, into, partial(came[place].append, into))
+                    else:
+                        into[...] = np.frombuffer(content)
+                        came[place].append(into)
+    for place in (0, 1):
+        assert [each.tolist() for each in came[place]] == [(each + place).tolist() for each in values]
+
+
+def test_closing_one_run_leaves_the_other(channels: list[ZMQChannel]) -> None:
+    other = second(channels)
+    channels[0].send(1, Header(Kind.ACK, number=1), None, None)
+    for each in channels:
+        each.close(orderly=True)
+        assert each.membership.inside
+    into, _ = carry(other[0], other[1], np.arange(3000.0))
+    assert into.tobytes() == np.arange(3000.0).tobytes()
+    other[0].close(orderly=True)
+    assert not other[0].membership.inside
+
+
+def test_who_is_lost_has_failed_in_all_runs(channels: list[ZMQChannel]) -> None:
+    other = second(channels)
+    lose(*channels)
+    for one in (channels[0], other[0]):
+        with pytest.raises(PeerFailed, match=r"worker 1 failed: without a word"):
+            list(one.poll())
+
+
+def test_a_worker_yields_its_core_and_sleeps_among_strangers(
+    channels: list[ZMQChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, log, clock = channels[0], list[str](), [0.0]
+    monkeypatch.setattr(channel.time, "monotonic", lambda: clock[0])
+
+    def give(seconds: float) -> Any:
+        def act() -> None:
+            log.append("yields")
+            clock[0] += seconds
+
+        return act
+
+    monkeypatch.setattr(channel.ZMQChannel, "rest", lambda self, seconds: log.append("sleeps"))
+    monkeypatch.setattr(channel, "YIELD", give(channel.LONG / 2))
+    for _ in range(2):
+        one.pause()
+    monkeypatch.setattr(channel, "YIELD", give(channel.LONG * 2))
+    for _ in range(1 + channel.CROWDED + 1):
+        one.pause()
+    assert log == ["yields"] * 3 + ["sleeps"] * channel.CROWDED + ["yields"]
+
+
+def test_a_worker_sleeps_while_a_long_payload_comes(
+    channels: list[ZMQChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, log = channels[0], list[str]()
+    monkeypatch.setattr(channel.ZMQChannel, "rest", lambda self, seconds: log.append("sleeps"))
+    monkeypatch.setattr(channel, "YIELD", lambda: log.append("yields"))
+    one.receive(1, np.zeros(4), lambda: log.append("whole"))
+    one.pause()
+    one.advance(1, bytes(32))
+    one.pause()
+    assert log == ["sleeps", "whole", "yields"]
 
 
 def test_the_end_of_the_job_is_told_to_the_guard(

@@ -16,8 +16,8 @@ from tests.mpi.wires import together  # noqa: E402
 
 from loosestep.foundation.errors import PeerFailed, TimedOut  # noqa: E402
 from loosestep.transports.zmq import membership, rendezvous  # noqa: E402
-from loosestep.transports.zmq.channel import ZMQChannel  # noqa: E402
 from loosestep.transports.zmq.membership import Membership  # noqa: E402
+from loosestep.transports.zmq.peers import MARK, Outgoing  # noqa: E402
 from loosestep.transports.zmq.place import Place  # noqa: E402
 
 
@@ -38,36 +38,43 @@ def begun(members: list[Membership]) -> list[Any]:
 
 def test_runs_begin_together_one_after_the_other(members: list[Membership]) -> None:
     for run in (1, 2, 3):
-        assert begun(members) == [None, None]
+        mark = MARK.pack(run)
+        assert begun(members) == [mark, mark]
         assert [each.runs for each in members] == [run, run]
         assert all(each.inside for each in members)
         for each in members:
-            each.end_run()
+            each.end_run(mark)
+            assert not each.inside
     assert members[0].hosts == ((0, 1),)
     assert members[0].local
 
 
-def test_a_second_run_beside_an_open_one_is_refused(members: list[Membership]) -> None:
-    begun(members)
-    with pytest.raises(RuntimeError, match="one run at a time: close the one that is open"):
-        ZMQChannel(members[0], 20.0)
+def test_a_run_begins_beside_an_open_one(members: list[Membership]) -> None:
+    assert begun(members) == [MARK.pack(1)] * 2
+    assert begun(members) == [MARK.pack(2)] * 2
+    for each in members:
+        each.end_run(MARK.pack(1))
+        assert each.inside, "the second is open"
 
 
-def test_what_was_left_of_a_run_does_not_reach_the_next(members: list[Membership]) -> None:
+def test_what_comes_before_the_run_begins_here_is_kept(members: list[Membership]) -> None:
     one, other = members
     begun(members)
-    one.peers.outgoing[1].send(b"\1 of the first run")
-    one.peers.outgoing[1].add(memoryview(b"and a part"), None)
-    one.runs += 1
-    one.tell("begun", one.runs)
-    one.peers.outgoing[1].send(b"\1 of the second")
-    one.peers.outgoing[1].add(memoryview(b"its part"), None)
-    other.runs += 1
+    second = MARK.pack(2)
+    one.table.open()
+    one.tell("begun", 2)
+    outgoing = Outgoing(one.peers.ways[1], second)
+    outgoing.send(second + b" of the second")
+    outgoing.add(memoryview(b"and a part"), None)
+    assert other.table.open() == second
     until = time.monotonic() + 10
-    while len(other.early) < 2:
+    while len(other.table.inboxes[second]) < 2:
         assert time.monotonic() < until
         other.hear()
-    assert other.early == [(0, b"\1 of the second", b""), (0, None, b"its part")]
+    assert list(other.table.inboxes[second]) == [
+        (0, second, second + b" of the second", 0),
+        (0, second, None, b"and a part"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +121,7 @@ def test_an_uncaught_exception_before_the_run_is_told(
 
 def test_a_copy_says_nothing(members: list[Membership], monkeypatch: pytest.MonkeyPatch) -> None:
     begun(members)
-    members[1].end_run()
+    members[1].end_run(MARK.pack(1))
     members[1].original.pid = -1
     members[1].before = lambda *given: None
     members[1].hook(ValueError, ValueError("boo"), None)

@@ -12,18 +12,23 @@ import pytest
 zmq = pytest.importorskip("zmq")
 
 from loosestep.transports.zmq import peers  # noqa: E402
-from loosestep.transports.zmq.peers import PART, Outgoing, Peers  # noqa: E402
+from loosestep.transports.zmq.peers import FLYING, MARK, NO_RUN, PART, Outgoing, Peers  # noqa: E402
 from loosestep.transports.zmq.sockets import Sockets  # noqa: E402
 
 TOKEN = b"8 bytes!"
 
 
 class Narrow:
-    """A socket that has room for so many messages."""
+    """A socket with room for so many messages; of more room it knows when it is asked, as libzmq does."""
 
     def __init__(self, room: int) -> None:
-        self.room, self.sent, self.begun = room, list[bytes](), False
+        self.room, self.more, self.sent, self.begun = room, 0, list[bytes](), False
         self.flying: list[SimpleNamespace] = []
+
+    def get(self, what: int) -> int:
+        assert what == zmq.EVENTS
+        self.room, self.more = self.room + self.more, 0
+        return int(zmq.POLLOUT if self.room else 0)
 
     def send(self, what: Any, flags: int = 0, copy: bool = True, track: bool = False) -> Any:
         if not self.room and not self.begun:
@@ -58,6 +63,41 @@ def test_what_finds_no_room_waits_and_messages_pass_parts() -> None:
     assert (one.gone, done, one.busy) == (3, ["whole"], False)
 
 
+def test_libzmq_is_asked_for_room_before_a_message_waits() -> None:
+    socket = Narrow(1)
+    one = Outgoing(socket)
+    one.send(b"first")
+    one.send(b"waits")
+    assert (socket.sent, one.busy, one.blocked) == ([b"first"], True, True)
+    socket.more = 2
+    one.send(b"behind it")
+    assert socket.sent == [b"first"], "messages keep their order"
+    assert one.flush()
+    assert socket.sent == [b"first", b"waits", b"behind it"]
+    one.add(memoryview(b"part"), None)
+    socket.more = 1
+    assert one.flush()
+    assert socket.sent[-1] == b"part"
+
+
+def test_only_so_many_parts_fly_at_once() -> None:
+    socket, told = Narrow(1000), list[str]()
+    one = Outgoing(socket)
+    one.add(memoryview(bytes(PART * (FLYING + 2))), lambda: told.append("whole"))
+    assert len(socket.sent) == FLYING
+    assert not one.blocked, "it waits for those that fly, not for room"
+    one.send(b"a message")
+    assert socket.sent[-1] == b"a message"
+    socket.flying[0].done = True
+    assert not one.flush()
+    assert len(socket.flying) == FLYING + 1
+    for _ in range(FLYING + 2):
+        for tracker in socket.flying:
+            tracker.done = True
+        one.flush()
+    assert (told, one.gone, one.busy) == (["whole"], FLYING + 2, False)
+
+
 def test_parts_of_a_run_that_is_over_are_dropped() -> None:
     one = Outgoing(Narrow(0))
     one.add(memoryview(bytes(PART)), None)
@@ -76,26 +116,33 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Peers]]:
         each.sockets.close(0)
 
 
-def come(one: Peers, others: list[Peers], count: int, room: Any = None) -> list[Any]:
+def sender(one: Peers, mark: bytes = NO_RUN) -> Outgoing:
+    """What one of two sends to the other by, for a run."""
+    return Outgoing(one.ways[1 - one.rank], mark)
+
+
+def come(one: Peers, senders: list[Outgoing], count: int, own: bytes = NO_RUN, room: Any = None) -> list[Any]:
     """The next so many that come."""
     found: list[Any] = []
     until = time.monotonic() + 20
     while len(found) < count:
         assert time.monotonic() < until, found
-        for each in others:
-            each.looked = 0.0
-            each.look()
-            for outgoing in each.outgoing.values():
-                outgoing.flush()
-        found += one.arrived(room or (lambda source: memoryview(bytearray(PART))))
+        one.looked = 0.0
+        one.look()
+        for outgoing in senders:
+            outgoing.flush()
+        arrival = one.read(own, room or (lambda source: memoryview(bytearray(PART))))
+        found += [] if arrival is None else [arrival]
     return found
 
 
 def test_messages_come_in_order_and_parts_where_they_belong(pair: list[Peers]) -> None:
     one, other = pair
+    outgoing = sender(one)
     for number in range(50):
-        one.outgoing[1].send(b"%d" % number)
-    assert come(other, pair, 50) == [(0, b"%d" % number, 0) for number in range(50)]
+        outgoing.send(NO_RUN + b"%d" % number)
+    other.looked = 0.0
+    assert come(other, [outgoing], 50) == [(0, NO_RUN, NO_RUN + b"%d" % number, 0) for number in range(50)]
     payload, into = bytes(range(256)) * (PART // 100), bytearray(PART // 100 * 256)
     low = 0
 
@@ -104,18 +151,27 @@ def test_messages_come_in_order_and_parts_where_they_belong(pair: list[Peers]) -
         low += PART
         return memoryview(into)[low - PART : low]
 
-    one.outgoing[1].add(memoryview(payload), None)
-    found = come(other, pair, len(payload) // PART + 1, room)
-    assert {content for _, content, _ in found} == {None}
-    assert sum(count for _, _, count in found) == len(payload)
+    outgoing.add(memoryview(payload), None)
+    found = come(other, [outgoing], len(payload) // PART + 1, NO_RUN, room)
+    assert {(source, mark, message) for source, mark, message, _ in found} == {(0, NO_RUN, None)}
+    assert sum(count for _, _, _, count in found) == len(payload)
     assert bytes(into) == payload
     assert other.heard_at[0] > other.heard_at[1]
 
 
+def test_a_part_of_another_run_is_returned(pair: list[Peers]) -> None:
+    one, other = pair
+    second = MARK.pack(2)
+    outgoing = sender(one, second)
+    outgoing.add(memoryview(b"for the second"), None)
+    assert come(other, [outgoing], 1, MARK.pack(1)) == [(0, second, None, b"for the second")]
+
+
 def test_a_lost_connection_is_noted(pair: list[Peers]) -> None:
     one, other = pair
-    one.outgoing[1].send(b"here")
-    come(other, pair, 1)
+    outgoing = sender(one)
+    outgoing.send(NO_RUN + b"here")
+    come(other, [outgoing], 1)
     other.sockets.close(0)
     until = time.monotonic() + 10
     while 1 not in one.lost:
@@ -128,20 +184,26 @@ def test_a_stranger_with_the_key_and_without_the_token_is_not_heard(pair: list[P
     one, other = pair
     stranger = other.sockets.client()
     stranger.connect(f"tcp://127.0.0.1:{one.port}")
-    stranger.send_multipart([b"\1" * 48, b"", b"more"])
-    other.outgoing[0].send(b"known")
-    assert come(one, pair, 1) == [(1, b"known", 0)]
+    stranger.send_multipart([NO_RUN + b"\1" * 48, b"", b"more"])
+    outgoing = sender(other)
+    outgoing.send(NO_RUN + b"known")
+    one.looked = 0.0
+    assert come(one, [outgoing], 1) == [(1, NO_RUN, NO_RUN + b"known", 0)]
     time.sleep(0.1)
-    assert list(one.arrived(lambda source: memoryview(b""))) == []
+    assert one.read(NO_RUN, lambda source: memoryview(b"")) is None
     stranger.close(0)
 
 
-def test_it_rests_until_something_comes(pair: list[Peers]) -> None:
+@pytest.mark.parametrize("ranks", [(), (1,)])
+def test_it_rests_until_something_comes(ranks: tuple[int, ...], pair: list[Peers]) -> None:
     one, other = pair
-    other.outgoing[0].send(b"x")
-    come(one, pair, 1)
+    outgoing = sender(other)
+    outgoing.send(NO_RUN + b"x")
+    come(one, [outgoing], 1)
+    while one.read(NO_RUN, lambda source: memoryview(b"")) is not None:
+        pass
     began = time.monotonic()
     for _ in range(5):
-        one.rest()
-    assert time.monotonic() - began > 0.002
+        one.rest(ranks)
+    assert ranks or time.monotonic() - began > 0.002
     assert peers.LOOK > 0
