@@ -263,7 +263,10 @@ class Loop:
     def between_steps(self, what: str) -> None:
         """Raise RuntimeError inside a step."""
         if self.begun:
-            raise RuntimeError(f"{what} belongs between steps: after step(), before the next backward()")
+            raise RuntimeError(
+                f"{what} belongs between steps: after step(), before the next backward(). If no step will use the "
+                "gradient at hand (a GAN's generator leaves one in its discriminator), call zero_grad() first"
+            )
 
     def consensus(self) -> Buffer:
         """Return the parameters to evaluate; where the consensus is collective all workers call it at one step."""
