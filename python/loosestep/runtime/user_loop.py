@@ -264,8 +264,9 @@ class Loop:
         """Raise RuntimeError inside a step."""
         if self.begun:
             raise RuntimeError(
-                f"{what} belongs between steps: after step(), before the next backward(). If no step will use the "
-                "gradient at hand (a GAN's generator leaves one in its discriminator), call zero_grad() first"
+                f"{what} belongs between steps: after step(), before the next backward(). If no step will use "
+                "the gradient at hand (a GAN's loss leaves one in the other network), freeze that network for the "
+                "pass, detach() what comes from it, or call zero_grad() first"
             )
 
     def consensus(self) -> Buffer:
