@@ -185,6 +185,10 @@ def what_must_be_alike() -> None:
     trainer.opt_state.hyperparams["learning_rate"] += RANK
     refused(trainer.consensus, "hyperparameters differ in consensus()")
     trainer.close()
+    trainer = parallel(ls.LocalSGD(2), SGD)
+    trainer.shard(64, 8, seed=RANK)
+    refused(trainer.consensus, f"worker {RANK} has {{'the order of sampler 0': 'of 64 rows with seed {RANK} ")
+    trainer.close()
 
 
 def an_error_on_one() -> None:

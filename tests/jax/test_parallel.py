@@ -218,6 +218,7 @@ def test_what_one_worker_agrees_on() -> None:
         trainer.barrier()
         assert trainer.once(lambda params, scale: scale * params["bias"].tolist()[0], 2) == 1.0
         assert trainer.once(lambda params: sorted(params), everywhere=True) == ["bias", "weight"]
+        assert trainer.once(lambda params, power: power, power=3, everywhere=True) == 3
         assert not trainer.stopping
         trainer.stop()
         train(trainer, batches(1))

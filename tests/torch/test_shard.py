@@ -21,6 +21,7 @@ from torch.utils.data import (  # noqa: E402
     RandomSampler,
     Sampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -240,6 +241,34 @@ def test_workers_that_draw_other_orders_learn_it() -> None:
     together(2, run)
 
 
+@pytest.mark.parametrize("strategy", [ls.LocalSGD(4), ls.DBS()], ids=["shard", "shared out"])
+@pytest.mark.parametrize(
+    ("of_rank", "said"),
+    [
+        (
+            lambda optimizer, rank: optimizer.shard(Subset(DATA, range(rank, 40 + rank)), 8),
+            "a Subset with indices",
+        ),
+        (lambda optimizer, rank: optimizer.shard(DATA, 8, seed=rank), "of 64 rows with seed 1"),
+        (lambda optimizer, rank: optimizer.shard(64 - rank, 8), "of 63 rows with seed 0"),
+    ],
+    ids=["random_split", "seed", "rows"],
+)
+def test_workers_that_deal_other_rows_learn_it(of_rank: Any, said: str, strategy: Any) -> None:
+    """A split that each draws for itself gives one's rows of validation to another's training."""
+
+    def run(on: Any) -> None:
+        net = mlp()
+        with loosestep.torch.parallel(net, torch.optim.SGD(net.parameters(), 0.1), strategy, on) as optimizer:
+            of_rank(optimizer, 0)
+            optimizer.once(int)
+            of_rank(optimizer, on.rank)
+            with pytest.raises(Mismatch, match=f"worker 1 has the order of sampler 1 .*{said}"):
+                optimizer.once(int)
+
+    together(2, run)
+
+
 def test_the_length_of_a_stream_is_known_if_it_is() -> None:
     class Counted(Stream):
         epochs: ClassVar[list[int]] = []
@@ -268,10 +297,14 @@ def test_the_length_of_a_stream_is_known_if_it_is() -> None:
             "got a DistributedSampler, which divides rows itself: give it the data set",
         ),
         (BatchSampler(RandomSampler(DATA), 4, False), "a BatchSampler makes batches itself: leave out batch_size"),
-        (Endless(), r"deals the whole order of a sampler: Endless has no len\(\)"),
+        (Endless(), r"deals the whole order of a sampler: Endless has no len\(\)\. Give shard\(\) the data set"),
+        (
+            RandomSampler(DATA, replacement=True, num_samples=10**10),
+            "RandomSampler has 10,000,000,000 items.* let each worker draw its own rows",
+        ),
         (iter(DATA), "takes a data set with len"),
     ],
-    ids=["loader", "distributed", "batches", "endless", "iterator"],
+    ids=["loader", "distributed", "batches", "endless", "very long", "iterator"],
 )
 def test_what_shard_refuses(given: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):

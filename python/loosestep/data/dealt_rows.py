@@ -32,7 +32,21 @@ def count_of(data: Any, size: int) -> int:
     return rows
 
 
-class Shard(Resumable):
+class DealtRows(Resumable):
+    """Rows of a data set, in orders that seed and epoch decide."""
+
+    rows: int
+    seed: int
+    shuffle: bool
+    subset: str = ""  # of which rows of a data set these are numbers, where that is not all
+
+    @property
+    def source(self) -> str:
+        """What decides the order, in words: all workers must deal the same one."""
+        return f"of {self.rows} rows{self.subset} with seed {self.seed} and shuffle={self.shuffle}"
+
+
+class Shard(DealtRows):
     """Batches of row numbers. In an epoch a row goes to one worker, and every worker makes as many steps.
 
     Orders are keyed by (seed, epoch); the `rows % size` rows at the end of an order are left out of that epoch.
@@ -76,7 +90,7 @@ class Shard(Resumable):
         return self.position(self.used + taken * self.batch * self.worker.size, over=taken >= len(self))
 
 
-class SharedOut(Resumable):
+class SharedOut(DealtRows):
     """Batches whose sizes follow `worker.fractions`: in an epoch every row is in one step, which all share out.
 
     The size of a batch is known when the step before is made, so nothing may be read ahead: a loader with

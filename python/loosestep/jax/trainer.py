@@ -70,6 +70,7 @@ class Trainer(ClosedAtEnd, Together, Resting):
         self.rank, self.size = self.worker.rank, self.worker.size
         self.model = JaxModel(layout, self.worker, inner, run.strategy)
         self.zero = jnp.zeros(())
+        self.orders: list[Shard | SharedOut] = []  # which must be alike on all workers
         self._begin(run)
         self.beside = JaxBeside()
         self.checkpoints = Checkpoints([Member(JaxContents(self.model), self.agreement)], self.beside)
@@ -180,8 +181,10 @@ class Trainer(ClosedAtEnd, Together, Resting):
         rows = count_of(data, self.size)
         batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
         if Need.GLOBAL_BATCHES in self.needs:
-            return SharedOut(rows, batch_size * self.size, seed, shuffle, self.model, self.ready)
-        return Shard(rows, batch_size, seed, shuffle, self.worker, 1)
+            self.orders.append(SharedOut(rows, batch_size * self.size, seed, shuffle, self.model, self.ready))
+        else:
+            self.orders.append(Shard(rows, batch_size, seed, shuffle, self.worker, 1))
+        return self.orders[-1]
 
     # --- the consensus -----------------------------------------------------------------------------------
 
@@ -203,26 +206,30 @@ class Trainer(ClosedAtEnd, Together, Resting):
     def _held(self) -> Iterator[Any]:
         yield self.consensus()
 
-    def once(self, action: Callable[..., Answer], *arguments: Any, everywhere: bool = False) -> Answer | None:
-        """Return `action(consensus, *arguments)` of rank 0; None on other ranks.
+    def once(
+        self, action: Callable[..., Answer], *arguments: Any, everywhere: bool = False, **keywords: Any
+    ) -> Answer | None:
+        """Return `action(consensus, *arguments, **keywords)` of rank 0; None on other ranks.
 
         It is for what is evaluated or saved once. Where the strategy's consensus is collective, all workers call
         it at one step. everywhere: return rank 0's answer (pickled on the way) on all workers, which wait for it,
         and raise on all where it fails.
         """
         if everywhere:
-            return self._once_everywhere(self._held, lambda params: action(params, *arguments))
+            return self._once_everywhere(self._held, lambda params: action(params, *arguments, **keywords))
         if self.rank != 0 and self.loop.program.one_sided():
             return None
         with self.agreement.call("once()"):
             params = self.consensus()
-            return action(params, *arguments) if self.rank == 0 else None
+            return action(params, *arguments, **keywords) if self.rank == 0 else None
 
     def _check_hyperparameters(self, what: str) -> None:
-        """Raise Mismatch where what `optax.inject_hyperparams` keeps differs between workers."""
-        own = repr(sorted(hyperparameters(self.model.state).items())) if self.size > 1 else ""
-        if not self.agreement.meet(what, own):
-            raise Mismatch(f"the workers' hyperparameters differ in {what}: worker {self.rank} has {own}")
+        """Raise Mismatch where what `optax.inject_hyperparams` keeps, or what shard() deals, differs."""
+        found: dict[str, Any] = dict(sorted(hyperparameters(self.model.state).items())) if self.size > 1 else {}
+        for number, each in enumerate(self.orders if self.loop.program.stays else ()):
+            found[f"the order of sampler {number}"] = each.source
+        if not self.agreement.meet(what, repr(found)):
+            raise Mismatch(f"the workers' hyperparameters differ in {what}: worker {self.rank} has {found}")
 
     # --- checkpoints -------------------------------------------------------------------------------------
 

@@ -264,7 +264,11 @@ class Loop:
     def between_steps(self, what: str) -> None:
         """Raise RuntimeError inside a step."""
         if self.begun:
-            raise RuntimeError(f"{what} belongs between steps: after step(), before the next backward()")
+            raise RuntimeError(
+                f"{what} belongs between steps: after step(), before the next backward(). If no step will use "
+                "the gradient at hand (a GAN's loss leaves one in the other network), freeze that network for the "
+                "pass, detach() what comes from it, or call zero_grad() first"
+            )
 
     def consensus(self) -> Buffer:
         """Return the parameters to evaluate; where the consensus is collective all workers call it at one step."""

@@ -31,6 +31,10 @@ class State(SimpleNamespace):
     """
 
 
+class Words(State):
+    """Buffers of what a `Codec` encoded: bits of any pattern, which may look like numbers that are not finite."""
+
+
 def leaves(state: State, path: str = "state") -> Iterator[tuple[str, State, str, Any]]:
     """Yield every leaf of a state: (full name, the State that holds it, its key, its value)."""
     for key, value in sorted(vars(state).items()):

@@ -11,7 +11,7 @@ from loosestep.codecs.base import Codec
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import AllGather, AllReduce
-from loosestep.strategies.base import Cost, State, cost_of_mean
+from loosestep.strategies.base import Cost, State, Words, cost_of_mean
 from loosestep.strategies.delayed import LateStrategy
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class StreamingDiLoCo(LateStrategy):
     def wire(self, worker: Worker, largest: int, codec: Codec) -> State:
         """Return buffers for the samples and the encoded fragment of this worker, and of all."""
         words = 1 + codec.words(largest)
-        return State(mine=buffers.zeros(words, float), come=buffers.zeros(words * worker.size, float))
+        return Words(mine=buffers.zeros(words, float), come=buffers.zeros(words * worker.size, float))
 
     def parts(self, worker: Worker, place: int) -> list[tuple[slice, slice]]:
         """Return where the parts of a fragment are among the parameters, and where in what is sent."""

@@ -12,6 +12,7 @@ from loosestep.transports.matching import check_facts, stable_repr
 if TYPE_CHECKING:
     from loosestep.runtime.agreement.meeting import Agreement
     from loosestep.torch.data.dealt import Dealt
+    from loosestep.torch.data.samplers import Shard, SharedOut
     from loosestep.torch.flat import Layout
 
 NO_OPTIONS = ("params", "param_names")  # of what a group holds
@@ -52,7 +53,7 @@ class Hyperparameters:
 
     def __init__(self, agreement: Agreement, inner: torch.optim.Optimizer) -> None:
         self.agreement, self.inner = agreement, inner
-        self.orders: list[Dealt] = []  # of samplers, which must be alike too
+        self.orders: list[Shard | SharedOut | Dealt] = []  # of samplers, which must be alike too
         self.mine = options(inner)  # when this worker came to compare them
         self.of_all = agreement.loop.connection.session.all_gather_object("options", lambda: self.mine)
 
@@ -60,7 +61,7 @@ class Hyperparameters:
         """Raise Mismatch, with the first difference, on all workers; all call it at one step, in `what`."""
         self.mine = options(self.inner)
         for number, each in enumerate(self.orders if self.agreement.loop.program.stays else ()):
-            self.mine[f"the order of sampler {number}"] = f"{each.in_use:08x}"
+            self.mine[f"the order of sampler {number}"] = each.source
         if not self.agreement.meet(what, repr(self.mine)):
             found = self.of_all()
             self.agreement.meet(what)  # all have read them

@@ -24,7 +24,6 @@ from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.buffers.statistics import Statistics, broadcast
 from loosestep.torch.buffers.sync_batch_norm import SynchronizedNorms, Workers
 from loosestep.torch.data import samplers
-from loosestep.torch.data.dealt import Dealt
 from loosestep.torch.device_buffer import check_device
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.gradients.averages import Averages
@@ -324,8 +323,9 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
         Under `DBS` batches are of `batch_size` rows on average, and a worker's follow its speed: see `SharedOut`.
         """
         if Need.GLOBAL_BATCHES in self.needs:
-            return samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
-        found = samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
-        if isinstance(found, Dealt):
+            found = samplers.shared_out(data, batch_size, seed, shuffle, self.model, self.ready)
+        else:
+            found = samplers.shard(data, batch_size, seed, shuffle, self.worker, self.accumulate)
+        if not isinstance(found, samplers.Stride):
             self.hyperparameters.orders.append(found)
         return found

@@ -97,6 +97,7 @@ def test_one_worker_alone_gets_its_own() -> None:
         assert optimizer.mean(np.float32(0.5), weight=7) == 0.5
         assert (optimizer.gather(3), optimizer.agree("a")) == ([3], "a")
         assert optimizer.once(int, "7", everywhere=True) == 7
+        assert optimizer.once(int, "7", base=8) == optimizer.once(int, "7", base=8, everywhere=True) == 7
         optimizer.barrier()
     for call in (optimizer.barrier, lambda: optimizer.mean(1.0), lambda: optimizer.once(int, everywhere=True)):
         with pytest.raises(RuntimeError, match=r"^the run has ended: (barrier|mean|once)\(\) belongs inside the"):
@@ -237,12 +238,14 @@ def test_a_copy_among_the_arguments_is_refused() -> None:
             clones = {name: value.clone() for name, value in net.state_dict().items()}
             halves = {"model": {name: value.half() for name, value in net.state_dict().items()}}
             if on.rank:
-                for _ in range(2):
+                for _ in range(4):
                     optimizer.once(kept.append, None)
                 return None
             for copied in (clones, halves):
                 with pytest.raises(ValueError, match=r"hold a copy of '0\.weight' that was made before the cons"):
                     optimizer.once(kept.append, copied)
+                with pytest.raises(ValueError, match=r"hold a copy of '0\.weight'"):
+                    optimizer.once(dict, state=copied)
             return len(kept)
 
     assert together(2, run) == [3, None]

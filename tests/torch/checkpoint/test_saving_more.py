@@ -90,6 +90,30 @@ class Holder:
         self.state = state
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_groups_may_hold_their_parameters_in_any_order(named: bool, tmp_path: Path) -> None:
+    """As those of a set do, which has another order in every process."""
+
+    def made(order: tuple[int, ...]) -> Any:
+        net = seeded(0)
+        every = list(net.named_parameters() if named else net.parameters())
+        groups = [{"params": [every[0]]}, {"params": [every[place] for place in order], "weight_decay": 0.1}]
+        return net, loosestep.torch.parallel(net, torch.optim.AdamW(groups, 0.1), ls.LocalSGD(4), ls.Serial())
+
+    net, optimizer = made((1, 2, 3))
+    train(net, optimizer, batches(3))
+    optimizer.save(tmp_path)
+    train(net, optimizer, list(batches(6))[3:])
+    for order in ((3, 2, 1), (2, 1, 3)):
+        other, resumed = made(order)
+        resumed.restore(tmp_path)
+        train(other, resumed, list(batches(6))[3:])
+        for one, found in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, found)
+            assert torch.equal(optimizer.state[one]["exp_avg"], resumed.state[found]["exp_avg"])
+        resumed.close()
+
+
 def test_states_of_every_kind_come_back_as_they_were(tmp_path: Path) -> None:
     state = {
         "numbers": [1, 2.5, None, True, float("inf"), (1, (2,)), np.float32(0.5)],

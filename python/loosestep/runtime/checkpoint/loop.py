@@ -230,13 +230,16 @@ def check_alike(name: str, values: list[Any], who: Callable[[int], str]) -> None
 
 
 def check_note(note: Any, name: str = "note") -> None:
-    """Raise TypeError, which names it, for what JSON would not give back unchanged."""
+    """Raise TypeError, which names it, for what JSON would not give back unchanged.
+
+    Infinity may be in it, as Python's JSON keeps it: loops begin with it as the best score so far.
+    """
     if note is None or type(note) in (bool, int, str):
         return
     if type(note) is float:
-        if note != note or note in (float("inf"), float("-inf")):
+        if note != note:
             raise TypeError(
-                f"{name} is {note}, which JSON lacks: save() keeps finite numbers; the rest goes into also="
+                f"{name} is nan, which does not equal itself: save() keeps numbers that do; the rest goes into also="
             )
     elif type(note) is list:
         for place_, each in enumerate(note):

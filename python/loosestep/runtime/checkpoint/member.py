@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
-from loosestep import ops
 from loosestep.foundation.buffers import here
 from loosestep.foundation.errors import Diverged
 from loosestep.runtime.checkpoint.loop_state import check_identity, restored, saved
 from loosestep.runtime.checkpoint.resize import begin_anew, report_resize
-from loosestep.runtime.checkpoint.state import check_place, place, understood
+from loosestep.runtime.checkpoint.state import check_finite, check_place, place, understood
 from loosestep.runtime.program import PARAMETERS
 from loosestep.transports.matching import stable_repr
 
@@ -80,9 +79,7 @@ class Member:
         """Return this worker's share of a checkpoint."""
         state = saved(self.loop)
         kept = state.pop("tensors")
-        for name, values in kept.items():
-            if not ops.all_finite(values):
-                raise Diverged(self.worker.rank, step, what=f"the values of {name!r}")
+        check_finite(kept, self.loop.program, step)
         tensors: Tensors = {"params": here(self.worker.params), **kept}
         return tensors, {**state, **self.contents.save(tensors)}
 

@@ -14,7 +14,7 @@ from loosestep.foundation.buffers import is_buffer
 from loosestep.foundation.errors import CheckpointError, Diverged
 from loosestep.lowering.requests import Drained
 from loosestep.requests import Communication, Fetch, Shared
-from loosestep.strategies.base import leaves
+from loosestep.strategies.base import Words, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -87,15 +87,16 @@ def save_worker(
             yield Fetch(value, into=tensors[name])
             numbers[name] = session.version(value)
     facts = {"state": numbers, "seconds": session.now(worker.rank), **position(program, meter)}
-    check_finite(tensors, worker.rank, step)
+    check_finite(tensors, program, step)
     return folder.write(step, worker.rank, tensors, facts)
 
 
-def check_finite(tensors: Mapping[str, Buffer], rank: int, step: int) -> None:
-    """Refuse to keep what is not finite."""
+def check_finite(tensors: Mapping[str, Buffer], program: Program, step: int) -> None:
+    """Refuse to keep numbers that are not finite."""
+    words = {name for name, holder, *_ in leaves(program.state) if isinstance(holder, Words)}
     for name, tensor in tensors.items():
-        if not ops.all_finite(tensor):
-            raise Diverged(rank, step, what=f"the values of {name!r}")
+        if name not in words and not ops.all_finite(tensor):
+            raise Diverged(program.worker.rank, step, what=f"the values of {name!r}")
 
 
 def position(program: Program, meter: Meter) -> Facts:

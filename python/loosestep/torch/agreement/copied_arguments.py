@@ -21,18 +21,18 @@ Answer = TypeVar("Answer")
 class Copies:
     """The tensors in dicts of a call's arguments that equal a parameter of their name, and are not its memory."""
 
-    def __init__(self, layouts: Sequence[Layout], arguments: tuple[Any, ...]) -> None:
-        self.arguments = arguments
+    def __init__(self, layouts: Sequence[Layout], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self.arguments, self.keywords = arguments, keywords
         self.found = [
             (name, tensor, slot)
-            for each in arguments_with_names(arguments)
+            for each in arguments_with_names((*arguments, *keywords.values()))
             for name, tensor in held(each)
             for slot in named(layouts, name)
             if is_copy(tensor, slot)
         ]
 
     def checked(self, action: Callable[..., Answer]) -> Answer:
-        """Return `action(*arguments)`, when the model holds the consensus.
+        """Return `action(*arguments, **keywords)`, when the model holds the consensus.
 
         Raises ValueError where a copy shows something else.
         """
@@ -42,7 +42,7 @@ class Copies:
                     f"the arguments hold a copy of {name!r} that was made before the consensus, of this worker's "
                     "own parameters: pass a function, as in optimizer.once(lambda: save(model.state_dict()))"
                 )
-        return action(*self.arguments)
+        return action(*self.arguments, **self.keywords)
 
 
 def arguments_with_names(arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]:

@@ -29,8 +29,10 @@ class TorchTogether(Together):
     consensus: Callable[[], AbstractContextManager[nn.Module]]
     _foreign = staticmethod(foreign)
 
-    def once(self, action: Callable[..., Answer], *arguments: Any, everywhere: bool = False) -> Answer | None:
-        """Return `action(*arguments)` of rank 0, called while the model holds the consensus; None on other ranks.
+    def once(
+        self, action: Callable[..., Answer], *arguments: Any, everywhere: bool = False, **keywords: Any
+    ) -> Answer | None:
+        """Return rank 0's `action(*arguments, **keywords)`, called at the consensus; None on other ranks.
 
         It is for what is evaluated or saved once; print under `if optimizer.rank == 0`, which costs nothing. Where
         the strategy's consensus is collective, all workers call it at one step. Arguments that look at the model's
@@ -42,7 +44,7 @@ class TorchTogether(Together):
         """
         if self.size > 1:
             check_shown(self._models(), self.layouts)
-        copies = Copies(self.layouts, arguments)
+        copies = Copies(self.layouts, arguments, keywords)
         if everywhere:
             return self._once_everywhere(self.consensus, lambda model: copies.checked(action))
         if self.rank != 0 and self.loop.program.one_sided():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from loosestep.requests.worker import Worker
 
+ENDLESS = 100_000_000  # items: to draw an order of more takes minutes and gigabytes; endless samplers claim 10^10
+
 
 class Dealt(Resumable, Sampler[Any]):
     """Every n-th item of a sampler's order, from this worker's on; the last, incomplete n are left out.
@@ -36,8 +38,13 @@ class Dealt(Resumable, Sampler[Any]):
         super().__init__()
         if isinstance(sampler, DistributedSampler):
             raise TypeError("shard() got a DistributedSampler, which divides rows itself: give it the data set")
-        if not hasattr(sampler, "__len__"):
-            raise TypeError(f"shard() deals the whole order of a sampler: {type(sampler).__name__} has no len()")
+        if not hasattr(sampler, "__len__") or len(sampler) > ENDLESS:
+            length = f"{len(sampler):,} items" if hasattr(sampler, "__len__") else "no len()"
+            raise TypeError(
+                f"shard() deals the whole order of a sampler: {type(sampler).__name__} has {length}. Give shard() "
+                "the data set, or let each worker draw its own rows from this sampler, its generator seeded by "
+                "optimizer.rank, without shard()"
+            )
         self.whole_batches = isinstance(sampler, BatchSampler)
         self.batch = checks.integer("batch_size", batch_size)
         if self.whole_batches and self.batch != 1:
@@ -51,6 +58,11 @@ class Dealt(Resumable, Sampler[Any]):
     def in_use(self) -> int:
         """The checksum of the order of which steps were made; 0 where there were none: a look is none."""
         return self.order if self.began is not None and self.worker.clock > self.began else 0
+
+    @property
+    def source(self) -> str:
+        """The same in words."""
+        return f"{self.in_use:08x}"
 
     @property
     def rows(self) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, get_worker_info
 
 from loosestep.data import dealt_rows
 from loosestep.foundation import checks
@@ -37,6 +39,15 @@ def rows_of(data: Any, size: int) -> int:
     return dealt_rows.count_of(data, size)
 
 
+def subset_of(data: Any) -> str:
+    """Return a checksum, in words, of the row numbers of a Subset, such as random_split() draws; else ""."""
+    checksum, told = 0, ""
+    while isinstance(data, Subset):
+        checksum = crc32(np.asarray(data.indices).astype(np.int64).tobytes(), checksum)
+        data, told = data.dataset, f" (a Subset with indices {checksum:08x})"
+    return told
+
+
 def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, accumulate: int) -> Any:
     """Return a batch sampler of a data set, a length or a sampler; of an IterableDataset, one of own items."""
     if isinstance(data, IterableDataset):
@@ -47,7 +58,9 @@ def shard(data: Any, batch_size: int, seed: int, shuffle: bool, worker: Worker, 
         return Dealt(data, batch_size, checks.integer("seed", seed, 0), worker, accumulate)
     rows = rows_of(data, worker.size)
     batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
-    return Shard(rows, batch_size, seed, shuffle, worker, accumulate)
+    dealt = Shard(rows, batch_size, seed, shuffle, worker, accumulate)
+    dealt.subset = subset_of(data)
+    return dealt
 
 
 def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: TorchModel, ready: Wait) -> SharedOut:
@@ -59,7 +72,9 @@ def shared_out(data: Any, batch_size: int, seed: int, shuffle: bool, model: Torc
         )
     rows = rows_of(data, model.worker.size)
     batch_size, seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
-    return SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
+    dealt = SharedOut(rows, batch_size * model.worker.size, seed, shuffle, model, ready)
+    dealt.subset = subset_of(data)
+    return dealt
 
 
 class Shard(dealt_rows.Shard, Sampler[list[int]]):

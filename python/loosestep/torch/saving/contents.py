@@ -23,6 +23,7 @@ class TorchContents:
     def __init__(self, model: nn.Module, tracked: TrackedParameters, inner: torch.optim.Optimizer) -> None:
         self.tracked, self.layout, self.inner = tracked, tracked.layout, inner
         self.untrained = UntrainedState(model, self.layout)
+        self.order = {param: place for place, param in enumerate(model.parameters())}
 
     def kind(self) -> str:
         """Return the optimizer's name."""
@@ -44,7 +45,7 @@ class TorchContents:
     def save(self, tensors: Tensors) -> Facts:
         """Put arrays into `tensors`, and return the rest as JSON."""
         extra = self.untrained.save(tensors)
-        return {"optimizer": save_optimizer(self.inner, tensors), "extra": extra}
+        return {"optimizer": save_optimizer(self.inner, tensors, self.order), "extra": extra}
 
     def check(self, tensors: Tensors, facts: Facts, where: str) -> None:
         """Refuse what cannot be loaded here, before anything is changed."""
@@ -54,4 +55,4 @@ class TorchContents:
     def load(self, tensors: Tensors, facts: Facts) -> None:
         """Load what `save` gave."""
         self.untrained.load(tensors, facts.get("extra", {}))
-        load_optimizer(self.inner, tensors, facts["optimizer"])
+        load_optimizer(self.inner, tensors, facts["optimizer"], self.order)

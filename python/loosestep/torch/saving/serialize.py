@@ -114,9 +114,37 @@ def decode(value: Any, tensors: Tensors) -> Any:
 # --- the optimizer -----------------------------------------------------------------------------------------
 
 
-def save_optimizer(inner: torch.optim.Optimizer, tensors: Tensors) -> Facts:
-    """Return its groups and states as JSON, and put tensors into `tensors`."""
-    whole = inner.state_dict()
+Order = dict[torch.Tensor, int]  # where in the model a parameter is
+
+BY_MODEL = "of the model"
+PER_PARAMETER = {"params", "param_names"}  # what a group has for each of its parameters
+
+
+def in_order(inner: torch.optim.Optimizer, order: Order) -> list[list[int]]:
+    """Return the places of each group's parameters, in the order of the model: a group made of a set has none."""
+    found = []
+    for group in inner.param_groups:
+        where = [order.get(param, len(order)) for param in group["params"]]
+        found.append(sorted(range(len(where)), key=where.__getitem__))
+    return found
+
+
+def numbered(whole: Facts, places: list[list[int]]) -> Facts:
+    """Return an optimizer's state dict with its parameters numbered in these orders."""
+    new: dict[int, int] = {}
+    groups = []
+    for group, order in zip(whole["param_groups"], places, strict=True):
+        group = {**group, **{key: [group[key][place] for place in order] for key in PER_PARAMETER & set(group)}}
+        groups.append({**group, "params": [new.setdefault(number, len(new)) for number in group["params"]]})
+    return {"param_groups": groups, "state": {new.get(key, key): each for key, each in whole["state"].items()}}
+
+
+def save_optimizer(inner: torch.optim.Optimizer, tensors: Tensors, order: Order) -> Facts:
+    """Return its groups and states as JSON, and put tensors into `tensors`.
+
+    Parameters are numbered in the model's order, in which all workers and every run have them.
+    """
+    whole = numbered(inner.state_dict(), in_order(inner, order))
     groups = [
         {key: encode(f"{key!r} of the optimizer's group {place}", value, tensors) for key, value in group.items()}
         for place, group in enumerate(whole["param_groups"])
@@ -130,7 +158,7 @@ def save_optimizer(inner: torch.optim.Optimizer, tensors: Tensors) -> Facts:
         states[str(index)] = {
             name: encode(f"optimizer.{index}.{name}", each, tensors) for name, each in values.items()
         }
-    return {"groups": groups, "state": states}
+    return {"groups": groups, "state": states, "order": BY_MODEL}
 
 
 def check_optimizer(inner: torch.optim.Optimizer, kept: Facts, where: str) -> None:
@@ -142,7 +170,7 @@ def check_optimizer(inner: torch.optim.Optimizer, kept: Facts, where: str) -> No
         )
 
 
-def load_optimizer(inner: torch.optim.Optimizer, tensors: Tensors, kept: Facts) -> None:
+def load_optimizer(inner: torch.optim.Optimizer, tensors: Tensors, kept: Facts, order: Order) -> None:
     """Load what `save_optimizer` returned."""
     state: dict[int, Any] = {
         int(index): {name: decode(each, tensors) for name, each in values.items()}
@@ -155,6 +183,11 @@ def load_optimizer(inner: torch.optim.Optimizer, tensors: Tensors, kept: Facts) 
             if key not in state[int(index)]:
                 state[int(index)][key] = torch.from_numpy(tensor.copy())
     groups = [{key: decode(each, tensors) for key, each in group.items()} for group in kept["groups"]]
+    if kept.get("order") == BY_MODEL:  # earlier versions kept each run's own
+        for group, places in zip(groups, in_order(inner, order), strict=True):
+            for key in PER_PARAMETER & set(group):
+                by_place = dict(zip(places, group[key], strict=True))
+                group[key] = [by_place[place] for place in range(len(places))]
     inner.load_state_dict({"state": state, "param_groups": groups})
 
 

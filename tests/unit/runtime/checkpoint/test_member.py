@@ -93,6 +93,13 @@ def test_what_is_not_finite_is_not_saved() -> None:
         one.member.check_finite()
 
 
+def test_encoded_words_are_saved_whatever_numbers_their_bits_look_like() -> None:
+    one = One(ls.StreamingDiLoCo(2, fragments=2, codec=ls.E3M0()), lambda: FakeSession(2))
+    one.loop.program.state.wire.mine[:] = np.nan
+    tensors, _ = share(one)
+    assert np.isnan(tensors["state.wire.mine"]).all()
+
+
 def test_with_another_number_of_workers_it_begins_as_far_as_the_furthest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

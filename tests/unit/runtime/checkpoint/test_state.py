@@ -157,6 +157,14 @@ def test_what_is_not_finite_is_not_kept(bad: float, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 
+def test_encoded_words_are_kept_whatever_numbers_their_bits_look_like(tmp_path: Path) -> None:
+    def change(one: One) -> None:
+        one.program.state.wire.come.view(np.uint64)[:] = 2**64 - 1
+
+    _, other = saved_and_restored(tmp_path, ls.StreamingDiLoCo(2, fragments=2, codec=ls.E3M0()), change)
+    assert set(other.program.state.wire.come.view(np.uint64)) == {2**64 - 1}
+
+
 @pytest.mark.parametrize("saved", [None, np.zeros(2), np.zeros(3, np.float32)])
 def test_a_tensor_that_does_not_fit_is_refused(saved: Any) -> None:
     found = "is missing" if saved is None else f"holds {saved.size} {saved.dtype}"
