@@ -1,0 +1,116 @@
+"""Files in the system's page cache: dropped before a cold run, read before a cached one, without root.
+
+`posix_fadvise(POSIX_FADV_DONTNEED)` drops a file's clean pages, except those that a process has mapped. Whether it
+did is seen by reads with RWF_NOWAIT, which fail where a page is not in memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from loosestep.foundation import units
+
+PAGE = 4096
+LOOKS = 32  # pages of a file that are looked at
+LOOKED_AT = 256  # files that are looked at
+READ = 1 << 20
+ROOM = 0.5  # of the memory that is available may be filled with files
+
+
+class PageCache:
+    """The files of a data set: paths, folders with all that is below them.
+
+    Raises FileNotFoundError for a path that is not there.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        self.files = sorted({file for path in paths for file in _below(Path(path))})
+        self.bytes = sum(file.stat().st_size for file in self.files)
+
+    def drop(self) -> None:
+        """Write changed pages to the disk, and drop all of them from memory."""
+        for file in self.files:
+            with _opened(file) as opened:
+                os.fdatasync(opened.fd)
+                os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def fill(self) -> None:
+        """Read all files, if half of the memory that is free holds them."""
+        if self.bytes > ROOM * free_memory():
+            return
+        for file in self.files:
+            with _opened(file) as opened:
+                while os.read(opened.fd, READ):
+                    pass
+
+    def resident(self) -> float | None:
+        """Return about which share of the files is in memory; None where the file system does not say."""
+        step = max(1, len(self.files) // LOOKED_AT)
+        found = [there for file in self.files[::step] for there in _looks(file)]
+        return sum(found) / len(found) if found else None
+
+    def complaint(self) -> str:
+        """Return a sentence if files that were dropped are still in memory."""
+        share = self.resident()
+        if share is None or share < 0.1:
+            return ""
+        return (
+            f"{units.share(share)} of the files stayed in memory when they were dropped, so the cold runs were "
+            "not cold: they are on a file system in memory (tmpfs), or a process has mapped them (np.memmap)."
+        )
+
+
+class _opened:  # noqa: N801 (a function that needs a state)
+    """A file, opened for reading."""
+
+    def __init__(self, file: Path) -> None:
+        self.fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> _opened:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+
+
+def _below(path: Path) -> list[Path]:
+    """Return a file, or the files in a folder and below it."""
+    if path.is_dir():
+        return [file.resolve() for file in path.rglob("*") if file.is_file()]
+    if not path.is_file():
+        raise FileNotFoundError(
+            errno.ENOENT, "there is no file or folder to be dropped from the page cache", str(path)
+        )
+    return [path.resolve()]
+
+
+def _looks(file: Path) -> list[bool]:
+    """Return for some pages of a file whether they are in memory; none where that cannot be asked."""
+    found = []
+    with _opened(file) as opened:
+        pages = -(-os.fstat(opened.fd).st_size // PAGE)
+        for page in range(0, pages, max(1, -(-pages // LOOKS))):
+            try:
+                os.preadv(opened.fd, [bytearray(1)], page * PAGE, os.RWF_NOWAIT)
+            except BlockingIOError:
+                found.append(False)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+                return []
+            else:
+                found.append(True)
+    return found
+
+
+def free_memory() -> float:
+    """Return the bytes of memory that the system can give."""
+    with Path("/proc/meminfo").open() as facts:
+        for line in facts:
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return float(rest.split()[0]) * 1024
+    return float("inf")
