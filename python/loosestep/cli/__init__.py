@@ -1,1 +1,1 @@
-"""The command line: `loosestep compare`, `train`, `run` and `info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `stalls` and `info`."""

@@ -1,4 +1,4 @@
-"""The command line: `loosestep compare`, `loosestep train`, `loosestep run`, `loosestep info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `stalls` and `info`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from loosestep.cli.options import (
     shared_options,
 )
 from loosestep.cli.report import files, plot
+from loosestep.cli.stalls import stalls
 from loosestep.foundation.errors import LoosestepError
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import Nesterov
@@ -239,6 +240,9 @@ def info(json_file: str | None) -> int:
     console(json_file).print(machine_info.as_text(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
+
+
+cli.add_command(stalls)
 
 
 def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: bool) -> list[Contender]:

@@ -124,7 +124,9 @@ class Report:
 
     def __str__(self) -> str:
         """Return a table, with what a larger cache, more cores and a faster disk would give."""
-        return "\n".join([*self._stages(), "", *self._whole(), "", *self._what_if(), *self._notes()])
+        return "\n".join(
+            [*self._stages(), "", *self._whole(), *self._needed(), "", *self._what_if(), *self._notes()]
+        )
 
     def _stages(self) -> list[str]:
         computes = 1 - self.prep_stall - (self.fetch_stall or 0.0)
@@ -151,6 +153,17 @@ class Report:
         limit = self.rates.limit(cache=float(self.fetch is None))
         return [first, f"{ways[self.pipeline]}; the longest part is {limit}."]
 
+    def _needed(self) -> list[str]:
+        """Return what would hide each stage of the loader behind the step."""
+        cores = self.rates.cores_needed()
+        told = [] if cores is None else [f"Preparing is hidden by {units.times(cores, 'core')}."]
+        cache, disk = self.rates.cache_needed(), self.rates.disk_needed()
+        if self.fetch and cache and disk is not None:
+            told.append(
+                f"Fetching is hidden by a cache of {cache:.0%} of the data, or a disk {disk:.2g} times as fast."
+            )
+        return told
+
     def _what_if(self) -> list[str]:
         rates, known = self.rates, self.fetch is not None
         cache = 0.0 if known else 1.0
@@ -170,7 +183,13 @@ class Report:
         return lines + [f"{what:32}{rate:>12.4g}{rate / now:>8.2f}" for what, rate in rows.items() if rate != inf]
 
     def _notes(self) -> list[str]:
-        return ["", *self.notes] if self.notes else []
+        notes = list(self.notes)
+        if self.cold is not None and self.cold.each < self.cached.each * (1 - UNCLEAR):
+            notes.append(
+                "The loop was faster with the data on disk than with it in memory, which cannot be: something "
+                "else ran on this machine, or the runs are too short."
+            )
+        return ["", *notes] if notes else []
 
 
 def _share(part: float, whole: float) -> float:

@@ -39,6 +39,12 @@ class Source:
         found = getattr(self.loader, "num_workers", None)
         return found if isinstance(found, int) else None
 
+    @property
+    def ahead(self) -> int:
+        """How many batches the loader's workers prepare ahead of the step, 0 where it does not say."""
+        each = getattr(self.loader, "prefetch_factor", None)
+        return (self.workers or 0) * (each if isinstance(each, int) else 0)
+
 
 def samples_of(batch: Any) -> int:
     """Return the rows of a batch: the length of its first part that has one; 1 where nothing has."""

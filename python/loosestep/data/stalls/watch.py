@@ -16,6 +16,7 @@ from loosestep.data.stalls.source import Loader, Source, samples_of, synchronize
 from loosestep.foundation import checks
 
 END = object()
+WARMUP = 5
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Callable[[], Iterable[str]]
 
 
@@ -38,7 +39,7 @@ class Watch:
         loader: Loader | Source,
         *,
         batches: int = 50,
-        warmup: int = 5,
+        warmup: int | None = None,
         files: Files = (),
         cold: Callable[[], object] | None = None,
         cached: Callable[[], object] | None = None,
@@ -49,7 +50,7 @@ class Watch:
     ) -> None:
         self.source = loader if isinstance(loader, Source) else Source(loader)
         self.batches = checks.integer("batches", batches)
-        self.warmup = checks.integer("warmup", warmup, 0)
+        self.warmup = max(WARMUP, self.source.ahead) if warmup is None else checks.integer("warmup", warmup, 0)
         if pipeline is not None:
             checks.one_of("pipeline", pipeline, PIPELINES)
         for name, given in {"cold": cold, "cached": cached}.items():
@@ -236,7 +237,8 @@ def watch(loader: Loader, **options: Any) -> Watch:
 
     loader: what is iterated: a `torch.utils.data.DataLoader`, a list, any iterable that can be iterated several
         times; or a function that returns a new iterator.
-    batches, warmup: how many are timed in a run (fewer if the loader has fewer), after how many that are not.
+    batches, warmup: how many are timed in a run (fewer if the loader has fewer), after how many that are not; by
+        default 5, or as many as the loader's workers prefetch, if those are more.
     files: what the loader reads: paths of files and folders. They are dropped from the page cache before the cold
         runs and read before the cached ones. Or cold, cached: functions that bring the data into either state.
     samples: a function of a batch, its rows; by default the length of its first array or tensor.

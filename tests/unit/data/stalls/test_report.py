@@ -44,6 +44,17 @@ def test_the_table_has_a_line_for_each_stage_and_each_question() -> None:
     assert lines[-1] == "Mind this."
 
 
+def test_the_table_says_what_hides_the_loader() -> None:
+    found = report(loader_cached=Run(10, 0.1), cached=Run(10, 0.2))
+    assert "Preparing is hidden by 1 core." in str(found)
+    assert "Fetching is hidden by a cache of 75% of the data, or a disk 4 times as fast." in str(found)
+
+
+def test_times_that_contradict_each_other_are_told() -> None:
+    assert "which cannot be" in str(report(cold=Run(10, 0.2)))
+    assert "which cannot be" not in str(report())
+
+
 def test_the_table_without_a_cold_run_asks_nothing_of_disks() -> None:
     text = str(report(cold=None, loader_cold=None))
     assert "unknown" in text

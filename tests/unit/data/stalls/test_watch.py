@@ -82,6 +82,15 @@ def test_a_loader_shorter_than_the_warmup_is_refused(length: int) -> None:
         measured(Timed(Clock(), 0.01, 0.02, length=length), 0.01)
 
 
+def test_the_warmup_covers_what_workers_prefetch() -> None:
+    class Loader(list[Any]):
+        num_workers, prefetch_factor = 4, 3
+
+    assert stalls.watch(Loader([[0]])).warmup == 12
+    assert stalls.watch([[0]]).warmup == 5
+    assert stalls.watch(Loader([[0]]), warmup=1).warmup == 1
+
+
 def test_an_empty_loader_is_refused() -> None:
     with pytest.raises(ValueError, match="the loader is empty"):
         stalls.measure([], print)
