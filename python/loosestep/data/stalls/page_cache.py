@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from loosestep.data.shared_memory.free_memory import free_memory
 from loosestep.foundation import units
 
 PAGE = 4096
@@ -104,13 +105,3 @@ def _looks(file: Path) -> list[bool]:
             else:
                 found.append(True)
     return found
-
-
-def free_memory() -> float:
-    """Return the bytes of memory that the system can give."""
-    with Path("/proc/meminfo").open() as facts:
-        for line in facts:
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return float(rest.split()[0]) * 1024
-    return float("inf")
