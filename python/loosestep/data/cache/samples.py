@@ -29,15 +29,15 @@ class Pickler(pickle.Pickler):
             return NotImplemented
 
 
-def dumped(sample: Any, number: int, dataset: object) -> bytes:
-    """Return the bytes of a sample. Raises TypeError, which names it, if it cannot be pickled."""
+def dumped(sample: Any, number: int, dataset: object, what: str = "sample") -> bytes:
+    """Return the bytes of a sample, or a batch. Raises TypeError, which names it, if it cannot be pickled."""
     out = io.BytesIO()
     try:
         Pickler(out, pickle.HIGHEST_PROTOCOL).dump(sample)
     except (TypeError, AttributeError, pickle.PicklingError, RecursionError) as error:
         raise TypeError(
-            f"sample {number} of {type(dataset).__name__} cannot be cached: {error}; let the data set return "
-            "arrays, tensors, bytes or numbers, and make the rest of them in transform="
+            f"{what} {number} of {type(dataset).__name__} cannot be kept: {error}; let the data set return "
+            "arrays, tensors, bytes or numbers, and make the rest of them later, as in transform="
         ) from error
     return out.getvalue()
 

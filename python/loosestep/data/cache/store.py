@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loosestep.data.shared_memory.free_memory import free_memory
-from loosestep.data.shared_memory.segment import Segment, no_room
+from loosestep.data.shared_memory.segment import Segment
 
 MAGIC = 0x6C6F6F7365303031
 HEADER, PROCESSES, COUNTERS = 4096, 1024, 8
@@ -63,8 +62,6 @@ class Store:
     @staticmethod
     def make(items: int, capacity: int) -> Segment:
         """Return memory for a store. Raises MemoryError where there is too little for it."""
-        if capacity > free_memory():
-            raise MemoryError(no_room(capacity))
         start = data_start(items)
         segment = Segment.make(start + capacity + 2 * ALIGN * items, "loosestep-cache")
         segment.reserve(0, start)

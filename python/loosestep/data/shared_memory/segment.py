@@ -36,7 +36,11 @@ class Segment:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.memory = mmap.mmap(fd, 0)
+        try:
+            self.memory = mmap.mmap(fd, 0)
+        except OSError:
+            os.close(fd)
+            raise
         self.view = memoryview(self.memory)
         self.inode = _inode(fd)
         self.pid, self.guard = os.getpid(), threading.RLock()
@@ -45,7 +49,9 @@ class Segment:
 
     @classmethod
     def make(cls, size: int, name: str = "loosestep") -> Segment:
-        """Return new memory."""
+        """Return new memory. Raises MemoryError if the system has less than that."""
+        if size > free_memory():
+            raise MemoryError(no_room(size))
         fd = os.memfd_create(name)
         os.ftruncate(fd, size)
         return cls(fd)

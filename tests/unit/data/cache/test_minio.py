@@ -115,7 +115,7 @@ def test_the_transform_is_applied_each_time_and_not_kept() -> None:
 
 
 def test_a_sample_that_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(TypeError, match="sample 1 of list cannot be cached: .* in transform="):
+    with pytest.raises(TypeError, match="sample 1 of list cannot be kept: .* in transform="):
         epochs(MinIOCache([b"", threading.Lock()], 100), 1)
     assert MinIOCache([threading.Lock()], 0)[0] is not None  # nothing is kept
 
