@@ -27,6 +27,8 @@ PREPARED, TAKEN_OVER = 5, 6
 PAGE = 4096
 SHORTEST, LONGEST, LOOK = 0.0002, 0.005, 0.1  # seconds between looks at a slot, and at who lives
 LOCK = 30.0
+Blame = tuple[int, tuple[tuple[int, int], ...]]
+"""What is waited for (ABSENT, NEXT or PREPARER), and from which jobs, each with a number that shows work."""
 
 
 class LeftOut(LoosestepError):
@@ -113,14 +115,10 @@ class Board:
 
     def wait_for_all(self) -> None:
         """Wait until every job has come. Raises TimeoutError, which names those that have not."""
-        self._wait(lambda: not (self.jobs[:, STATE] == ABSENT).any(), self._who_is_missing)
+        self._wait(lambda: not (self.jobs[:, STATE] == ABSENT).any(), self._absent)
 
-    def _who_is_missing(self) -> None:
-        missing = ", ".join(str(job) for job in np.flatnonzero(self.jobs[:, STATE] == ABSENT))
-        raise TimeoutError(
-            f"job {self.job} has waited {self.deadline:g} s for jobs that have not come: {missing}; start as many "
-            f"as jobs={self.count} says, with the same name"
-        )
+    def _absent(self) -> Blame:
+        return ABSENT, tuple((int(job), 0) for job in np.flatnonzero(self.jobs[:, STATE] == ABSENT))
 
     def bury(self) -> None:
         """Note which jobs have ended without saying so: the kernel has freed their locks."""
@@ -186,7 +184,7 @@ class Board:
                 f"give capacity= at least {self.slots * len(content)}, or fewer slots"
             )
         slot = number % self.slots
-        self._wait(lambda: self.low > number - self.slots, lambda: self._expel_the_slow(number - self.slots))
+        self._wait(lambda: self.low > number - self.slots, lambda: self._slow(number - self.slots))
         with self.segment.locked(LOCK):
             self.check_own_state()
             if self.is_staged(number):
@@ -201,7 +199,7 @@ class Board:
     def take(self, number: int, meanwhile: Callable[[], object]) -> bytes:
         """Return a batch when it is there. `meanwhile` is called now and then until it is."""
         slot = number % self.slots
-        self._wait(lambda: self.is_staged(number), lambda: self._expel_the_late(number), meanwhile)
+        self._wait(lambda: self.is_staged(number), lambda: self._late(number), meanwhile)
         at = self.start + slot * self.slot_bytes
         content = bytes(self.segment.view[at : at + int(self.staged[slot, LENGTH])])
         self.segment.fence()
@@ -216,11 +214,11 @@ class Board:
     # --- waiting
 
     def _wait(
-        self, ready: Callable[[], bool], late: Callable[[], object], meanwhile: Callable[[], object] = int
+        self, ready: Callable[[], bool], blame: Callable[[], Blame], meanwhile: Callable[[], object] = int
     ) -> None:
-        """Wait, look now and then who still lives, and call `late` whenever the deadline has passed."""
+        """Wait, and look now and then who still lives. Give up those that are to blame for a whole deadline."""
         now = looked = self.clock()
-        until, nap = now + self.deadline, SHORTEST
+        until, nap, blamed = now + self.deadline, SHORTEST, blame()
         while not ready():
             if self.closed:
                 raise Closed
@@ -229,31 +227,44 @@ class Board:
                 looked = now
                 self.bury()
             meanwhile()
+            if (late := blame()) != blamed:  # somebody else, or with another batch
+                until, blamed = now + self.deadline, late
             if now > until:
-                until = now + self.deadline
-                late()
+                self._give_up(*blamed)
             self.sleep(nap)
             nap = min(1.5 * nap, LONGEST)
             now = self.clock()
 
-    def _expel_the_slow(self, number: int) -> None:
-        """Go on without those that have not taken a batch, unless this job is among them."""
+    def _slow(self, number: int) -> Blame:
+        """Return who has not taken a batch that others have taken, and how far each is."""
         slow = np.flatnonzero((self.jobs[:, STATE] == HERE) & (self.jobs[:, NEXT] <= number))
-        for job in slow if self.job not in slow else ():
-            self._end(int(job), EXPELLED)
+        return NEXT, tuple((int(job), int(self.jobs[job, NEXT])) for job in slow)
 
-    def _expel_the_late(self, number: int) -> None:
-        """Go on without the job that does not get a batch ready, or those that keep its slot occupied."""
+    def _late(self, number: int) -> Blame:
+        """Return who has not got a batch ready, or keeps its slot occupied."""
         if self.low <= number - self.slots:
-            self._expel_the_slow(number - self.slots)
-            return
-        preparer = int(self.jobs[number % self.count, PREPARER])
-        if preparer == self.job:
+            return self._slow(number - self.slots)
+        return PREPARER, ((int(self.jobs[number % self.count, PREPARER]), number),)
+
+    def _give_up(self, what: int, jobs: tuple[tuple[int, int], ...]) -> None:
+        """Go on without jobs, unless this one is among them.
+
+        Raises TimeoutError for jobs that have not come, and for a batch that this one does not get ready.
+        """
+        names = ", ".join(str(job) for job, _ in jobs)
+        if what == ABSENT:
             raise TimeoutError(
-                f"job {self.job} has prepared batch {number} for {self.deadline:g} s and is not ready: its data "
-                "set hangs, or the deadline is too short"
+                f"job {self.job} has waited {self.deadline:g} s for jobs that have not come: {names}; start as "
+                f"many as jobs={self.count} says, with the same name"
             )
-        self._end(preparer, EXPELLED)
+        if self.job not in dict(jobs):
+            for job, _ in jobs:
+                self._end(job, EXPELLED)
+        elif what == PREPARER:
+            raise TimeoutError(
+                f"job {self.job} has prepared batch {jobs[0][1]} for {self.deadline:g} s and is not ready: its "
+                "data set hangs, or the deadline is too short"
+            )
 
 
 def tables(jobs: int, slots: int) -> int:

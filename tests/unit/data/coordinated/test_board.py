@@ -100,6 +100,43 @@ def test_who_waits_for_a_slot_is_not_blamed_for_the_batch() -> None:
     assert [int(state) == HERE for state in zero.jobs[:, STATE]] == [False, True, True]
 
 
+def test_a_job_that_is_slow_but_goes_on_is_waited_for() -> None:
+    (one, two), clock = boards(slots=3)
+    for number in (0, 1, 2):
+        one.stage(number, b"x")
+        one.take(number, nothing)
+    began = clock.now
+    clock.meanwhile = lambda: slow_steps(two, clock.now - began)
+    one.stage(5, b"5")  # needs batch 2 to have been taken by both
+    assert clock.now - began > 24
+    assert two.jobs[1, STATE] == HERE
+
+
+def slow_steps(job: Board, seconds: float) -> None:
+    """Take a batch every 8 seconds."""
+    if seconds > 8 * (job.jobs[job.job, NEXT] + 1):
+        job.take(int(job.jobs[job.job, NEXT]), nothing)
+
+
+def test_a_job_that_takes_the_place_of_another_has_a_deadline_of_its_own() -> None:
+    (zero, one, two), clock = boards(jobs=3)
+    began = clock.now
+
+    def others() -> None:
+        if clock.now > began + 10.0 and zero.shares() == [0]:
+            two._end(1, DEAD)
+            zero.take_over(1)
+        if clock.now > began + 18.0:
+            zero.stage(1, b"late")
+
+    zero.stage(0, b"0")
+    for board in (zero, one, two):
+        board.take(0, nothing)
+    clock.meanwhile = others
+    assert two.take(1, nothing) == b"late"
+    assert zero.jobs[0, STATE] == HERE
+
+
 def test_a_job_whose_process_has_ended_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (one, two), clock = boards()
     one.jobs[1, PID] += 1  # another process, of whose lock nothing is held

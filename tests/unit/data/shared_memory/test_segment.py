@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def test_memory_is_one_however_it_is_found() -> None:
     assert pickle.loads(pickle.dumps(segment)) is segment
     assert Segment.of(segment.fd) is segment
     segment.duplicates.clear()
+
+
+def test_it_is_no_file_that_could_be_left_behind() -> None:
+    segment = Segment.make(4096, "loosestep-unit")
+    assert os.readlink(f"/proc/self/fd/{segment.fd}") == "/memfd:loosestep-unit (deleted)"
+    assert not os.get_inheritable(segment.fd)
 
 
 def test_a_lock_is_free_again_after_an_error() -> None:
