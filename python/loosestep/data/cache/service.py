@@ -38,11 +38,14 @@ class Service:
             told = f"this host's part of the cache cannot answer at {where}: {os.strerror(error.errno or 0)}"
             raise OSError(error.errno, f"{told}; give hosts= an address of this host and a free port") from error
         self.connections: set[socket.socket] = set()
+        self.pid = os.getpid()
         self.listener = Listener(listening, self._begin)
         self.listener.start()
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more. A forked child's copy of the cache closes nothing of its parent's."""
+        if self.pid != os.getpid():
+            return
         self.listener.close()
         for connected in list(self.connections):
             try:
@@ -109,6 +112,7 @@ class Peers:
         self._begin()
 
     def _begin(self) -> None:
+        """Have no connections, in this process."""
         self.pid, self.guard = os.getpid(), threading.Lock()
         self.links: dict[int, Link] = {}
         self.again: dict[int, float] = {}
@@ -132,7 +136,8 @@ class Peers:
         self._ask(self.owner(number), PUT + REQUEST.pack(self.items, number), content)
 
     def _ask(self, host: int, *request: bytes) -> bytearray:
-        if self.pid != os.getpid():  # a forked worker has connections of its own
+        if self.pid != os.getpid():  # a forked worker makes connections of its own
+            self.close()
             self._begin()
         with self.guard:
             if self.again.get(host, 0.0) > self.clock():

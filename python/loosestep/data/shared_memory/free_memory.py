@@ -5,13 +5,21 @@ from __future__ import annotations
 from math import inf
 from pathlib import Path
 
-MEMINFO = Path("/proc/meminfo")
+MEMINFO, GROUP = Path("/proc/meminfo"), Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
 
 
-def free_memory(meminfo: Path = MEMINFO, groups: Path = GROUPS) -> float:
+def free_memory(meminfo: Path = MEMINFO, group: Path = GROUP, groups: Path = GROUPS) -> float:
     """Return the bytes that are left; infinite where the system does not say."""
-    return min(of_system(meminfo), of_group(groups))
+    return min([of_system(meminfo), *(of_group(each) for each in own_groups(group, groups))])
+
+
+def own_groups(group: Path, groups: Path) -> list[Path]:
+    """Return the folders of this process's control group and of those that it is in (version 2)."""
+    lines = group.read_text().splitlines() if group.exists() else []
+    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    own = groups / path
+    return [groups, *(each for each in (own, *own.parents) if groups in each.parents)]
 
 
 def of_system(meminfo: Path) -> float:
@@ -23,12 +31,12 @@ def of_system(meminfo: Path) -> float:
     return inf
 
 
-def of_group(groups: Path) -> float:
-    """Return what the limit of this container leaves, pages of files not counted; there may be none."""
+def of_group(group: Path) -> float:
+    """Return what the limit of a control group leaves, pages of files not counted; there may be none."""
     try:
-        most = (groups / "memory.max").read_text().strip()
-        used = int((groups / "memory.current").read_text())
-        facts = dict(line.split() for line in (groups / "memory.stat").read_text().splitlines())
+        most = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except FileNotFoundError:
         return inf
     dropped = int(facts.get("inactive_file", 0)) + int(facts.get("active_file", 0))

@@ -8,25 +8,13 @@ from math import inf
 from typing import Any
 
 from loosestep.data.stalls.rates import Pipeline, Rates
+from loosestep.data.stalls.run import Run
 from loosestep.foundation import units
 
 UNCLEAR = 0.05  # of a time: what is less than this beside it cannot be told from noise
+HIDDEN = 0.1  # by how much fetching must be the longer stage to be told from preparing
 CACHES = (0.25, 0.5, 0.75)
 FACTORS = (2, 4)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a measurement: `count` batches, `seconds` in all, of them `waited` for the loader."""
-
-    count: int
-    seconds: float
-    waited: float = 0.0
-
-    @property
-    def each(self) -> float:
-        """Seconds of a batch."""
-        return self.seconds / self.count
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,7 @@ class Report:
             return None
         cold, cached = self.loader_cold.each, self.loader_cached.each
         if self.pipeline == "staged":
-            return cold if cold > cached * (1 + UNCLEAR) else None
+            return cold if cold > cached * (1 + HIDDEN) else None
         return max(0.0, cold - cached)
 
     @property

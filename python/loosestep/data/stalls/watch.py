@@ -11,7 +11,8 @@ from typing import Any
 from loosestep.data.stalls.page_cache import PageCache
 from loosestep.data.stalls.rates import PIPELINES, Pipeline
 from loosestep.data.stalls.replay import Replay
-from loosestep.data.stalls.report import Report, Run, found_pipeline
+from loosestep.data.stalls.report import Report, found_pipeline
+from loosestep.data.stalls.run import Blocks, Run
 from loosestep.data.stalls.source import Loader, Source, samples_of, synchronize
 from loosestep.foundation import checks
 
@@ -162,17 +163,22 @@ class Watch:
         """Return the run of the loader alone."""
         for _ in range(self.warmup):
             self._next(source)
-        began = self.clock()
-        for _ in range(self.batches):
+        blocks = Blocks(self.batches, max(1, self.source.workers or 1))
+        got = self.clock()
+        for number in range(self.batches):
+            began = got
             self._next(source)
-        seconds = self.clock() - began
-        return Run(self.batches, seconds, seconds)
+            got = self.clock()
+            blocks.add(number, got - began, got - began)
+        found = blocks.run()
+        assert found is not None
+        return found
 
     def _whole(self, name: str, source: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches of a run to the loop; a step during which it was left and entered is not counted."""
         for _ in range(self.warmup):
             yield self._next(source)
-        count, seconds, waited = 0, 0.0, 0.0
+        blocks = Blocks(self.batches, max(1, self.source.workers or 1))
         self.sync()
         for number in range(self.batches):
             began = self.clock()
@@ -180,14 +186,14 @@ class Watch:
             got = self.clock()
             self._left = False
             yield batch
-            if number == self.batches - 1:
+            if blocks.is_end(number):
                 self.sync()
-            if self._left:
-                continue
-            count, seconds, waited = count + 1, seconds + self.clock() - began, waited + got - began
-        if count == 0:
+            if not self._left:
+                blocks.add(number, self.clock() - began, got - began)
+        found = blocks.run()
+        if found is None:
             raise RuntimeError(f"the loop was left after every batch of the run {name}: nothing could be timed")
-        self.runs[name] = Run(count, seconds, waited)
+        self.runs[name] = found
 
     def _next(self, source: Iterator[Any]) -> Any:
         batch = next(source, END)
@@ -244,7 +250,8 @@ def watch(loader: Loader, **options: Any) -> Watch:
     samples: a function of a batch, its rows; by default the length of its first array or tensor.
     pipeline: "serial", "prefetch" or "staged", how loader and step overlap (`Rates`); by default as the loader's
         `num_workers` says, or as its times show, which cannot tell "staged".
-    sync: called before clocks are read; by default it waits for what torch has queued on GPUs.
+    sync: called after every block of batches, before the clock is read; by default it waits for what torch has
+        queued on GPUs. What a batch takes is the median over ten blocks, so a pause of the machine counts little.
 
     The loop is as long as the measurement, five runs of warmup + batches, of which it sees three. It trains on
     the same batches again and again, so its model is of no use afterwards.

@@ -64,14 +64,25 @@ def test_a_first_one_that_fails_gives_the_name_back() -> None:
     again.close()
 
 
-def test_the_limit_of_a_container_counts_and_pages_of_files_do_not(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
+def limit(group: Path, most: str, used: int) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "memory.max").write_text(f"{most}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    (group / "memory.stat").write_text("anon 5\ninactive_file 1000\nactive_file 500\n")
+
+
+def test_limits_of_control_groups_count_and_pages_of_files_do_not(tmp_path: Path) -> None:
+    meminfo, group, groups = tmp_path / "meminfo", tmp_path / "cgroup", tmp_path / "groups"
     meminfo.write_text("MemTotal: 100 kB\nMemAvailable:   40 kB\n")
-    assert free_memory(meminfo, tmp_path) == 40 * 1024
-    for name, text in {"memory.max": "30000", "memory.current": "25000"}.items():
-        (tmp_path / name).write_text(text + "\n")
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000\nactive_file 500\n")
-    assert free_memory(meminfo, tmp_path) == 30000 - 25000 + 1500
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory(meminfo, tmp_path) == 40 * 1024
-    assert free_memory(tmp_path / "none", tmp_path / "none") == float("inf")
+    assert free_memory(meminfo, group, groups) == 40 * 1024
+    group.write_text("1:name=systemd:/x\n0::/job/step\n")
+    limit(groups / "job", "30000", 25000)
+    assert free_memory(meminfo, group, groups) == 30000 - 25000 + 1500
+    limit(groups / "job" / "step", "9000", 8900)
+    assert free_memory(meminfo, group, groups) == 9000 - 8900 + 1500
+    limit(groups / "job" / "step", "max", 8900)
+    limit(groups / "job", "max", 0)
+    assert free_memory(meminfo, group, groups) == 40 * 1024
+    limit(groups, "20000", 20000)
+    assert free_memory(meminfo, group, groups) == 1500
+    assert free_memory(tmp_path / "none", tmp_path / "none", tmp_path / "none") == float("inf")

@@ -64,7 +64,7 @@ def test_the_table_without_a_cold_run_asks_nothing_of_disks() -> None:
 
 def test_json_holds_measurements_and_what_follows() -> None:
     found = json.loads(report().json())
-    assert found["cold"] == {"count": 10, "seconds": 0.5, "waited": 0.3}
+    assert found["cold"] == {"count": 10, "seconds": 0.5, "waited": 0.3, "typical": None}
     assert found["fetch_stall"] == pytest.approx(0.4)
     assert found["rates"]["memory"] is None
 
