@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.data.cache.test_service import free_ports
 
 torch = pytest.importorskip("torch")
 
@@ -46,6 +47,22 @@ def test_workers_have_one_cache_over_all_epochs(tmp_path: Path) -> None:
         assert cache.stats().hits == 25 * epoch
     assert cache.stats().stored == 25
     assert lines(rows.reads) == 1 + 40 + 2 * 15
+
+
+def test_forked_workers_ask_other_hosts_by_connections_of_their_own(tmp_path: Path) -> None:
+    names, rows = free_ports(2), Rows(tmp_path / "reads")
+    caches = [MinIOCache(rows, 1 << 20, hosts=names, host=host, key="k") for host in range(2)]
+    assert [caches[0][number][1] for number in (0, 1)] == [0, 1]  # so that there is a connection already
+    loader = DataLoader(caches[0], batch_size=4, num_workers=2, multiprocessing_context="fork")
+    for _ in range(2):
+        assert [int(label) for _, labels in loader for label in labels] == list(range(40))
+    assert caches[0][1][1] == 1  # nor was that connection disturbed
+    stats = caches[0].stats()
+    assert (stats.failures, stats.misses, stats.hits, stats.remote_hits) == (0, 40, 21, 22)
+    assert [cache.stats().stored for cache in caches] == [20, 20]
+    assert lines(rows.reads) == 40
+    for cache in caches:
+        cache.close()
 
 
 @pytest.mark.slow

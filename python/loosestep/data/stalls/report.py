@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from math import inf
+from textwrap import fill
 from typing import Any
 
 from loosestep.data.stalls.rates import Pipeline, Rates
@@ -13,6 +14,7 @@ from loosestep.foundation import units
 
 UNCLEAR = 0.05  # of a time: what is less than this beside it cannot be told from noise
 HIDDEN = 0.1  # by how much fetching must be the longer stage to be told from preparing
+WIDTH = 110  # characters of a line of text
 CACHES = (0.25, 0.5, 0.75)
 FACTORS = (2, 4)
 
@@ -153,7 +155,7 @@ class Report:
         return told
 
     def _what_if(self) -> list[str]:
-        rates, known = self.rates, self.fetch is not None
+        rates, known = self.rates, bool(self.fetch)
         cache = 0.0 if known else 1.0
         now = rates.throughput(cache=cache)
         rows = {f"{c:.0%} of the data in a cache": rates.throughput(cache=c) for c in CACHES if known}
@@ -177,7 +179,7 @@ class Report:
                 "The loop was faster with the data on disk than with it in memory, which cannot be: something "
                 "else ran on this machine, or the runs are too short."
             )
-        return ["", *notes] if notes else []
+        return ["", *(fill(note, WIDTH) for note in notes)] if notes else []
 
 
 def _share(part: float, whole: float) -> float:
