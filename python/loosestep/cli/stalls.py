@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,9 @@ def stalls(
             run(module, program)
         except measured_loader.Measured:
             pass
+        except Exception:
+            traceback.print_exc()  # the script's own
+            return 1
         except SystemExit as ended:
             raise click.ClickException(f"{too_early(loaders)} (it exited with {ended.code!r})") from ended
         else:

@@ -101,6 +101,26 @@ def test_a_script_that_leaves_its_loop_is_told_so(script: Path, capsys: pytest.C
     assert run(script, script.parent, 0, 20) == 0  # epochs go on where the measurement stood
 
 
+def test_a_script_that_raises_shows_its_own_traceback(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text("import sys\n\nsys.argv.index('nowhere')\n")
+    assert run(script, "some", "arguments") == 1
+    error = capsys.readouterr().err
+    assert f'File "{script}", line 3' in error
+    assert "ValueError: 'nowhere' is not in list" in error
+
+
+def test_a_module_is_run_with_its_arguments(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.with_name("as_module.py").write_text(SCRIPT)
+    assert run("-m", "as_module", script.parent, 0, 1) == 0
+    assert "Dropped from the page cache" in capsys.readouterr().out
+
+
+def test_workers_that_stay_are_measured_too(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text(SCRIPT.replace("shuffle=True,", "shuffle=True, persistent_workers=True,"))
+    assert run("--json", "-", script, script.parent, 2, 1) == 0
+    assert json.loads(capsys.readouterr().out)["workers"] == 2
+
+
 def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("none.py") == 2
     assert "there is no script none.py" in capsys.readouterr().err

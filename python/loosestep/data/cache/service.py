@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from loosestep.data.cache.frames import Link, Refused
 from loosestep.data.cache.store import Store
-from loosestep.data.shared_memory.listener import Listener
+from loosestep.data.shared_memory.listener import Listener, close_in_children
 
 GET, PUT, HIT, MISS, DONE = b"G", b"P", b"H", b"M", b"D"
 REQUEST = struct.Struct("<QQ")  # the number of samples, and which of them
@@ -58,6 +58,7 @@ class Service:
             connected.close()
             return
         self.connections.add(connected)
+        close_in_children(connected)
         threading.Thread(target=self._serve, args=(connected,), daemon=True).start()
 
     def _serve(self, connected: socket.socket) -> None:

@@ -22,8 +22,8 @@ ABSENT, HERE, LEFT, DEAD, EXPELLED = range(5)
 WORDS = ("has not come", "takes part", "has left", "has ended", "was left out, for others waited too long for it")
 STATE, NEXT, PID, PREPARER = range(4)  # columns of the jobs
 NUMBER, LENGTH = range(2)  # columns of the slots
-FACTS = 8  # magic, jobs, slots, bytes of a slot, total, batches prepared, shares taken over, batches an epoch
-PREPARED, TAKEN_OVER = 5, 6
+FACTS = 8  # magic, jobs, slots, bytes of a slot, batches, batches prepared, shares taken over, what is prepared
+PREPARED, TAKEN_OVER, WHAT = 5, 6, 7
 PAGE = 4096
 SHORTEST, LONGEST, LOOK = 0.0002, 0.005, 0.1  # seconds between looks at a slot, and at who lives
 LOCK = 30.0
@@ -72,13 +72,14 @@ class Board:
         self.closed = False
 
     @staticmethod
-    def make(jobs: int, slots: int, slot_bytes: int, total: int) -> Segment:
+    def make(jobs: int, slots: int, slot_bytes: int, total: int, what: int = 0) -> Segment:
         """Return memory for so many jobs and slots, all of it reserved. Raises MemoryError if there is none."""
         start = tables(jobs, slots)
         segment = Segment.make(start + slots * slot_bytes, "loosestep-staging")
         segment.reserve(0, start + slots * slot_bytes)
         facts = np.frombuffer(segment.memory, np.int64, FACTS)
         facts[1:5] = jobs, slots, slot_bytes, total
+        facts[WHAT] = what
         board = Board(segment, 0, 1.0)
         board.jobs[:, PREPARER] = np.arange(jobs)
         board.staged[:, NUMBER] = -1
@@ -86,10 +87,16 @@ class Board:
         facts[0] = MAGIC
         return segment
 
-    def check(self, jobs: int, slots: int, slot_bytes: int, total: int) -> None:
-        """Raise ValueError if other jobs want something else."""
-        there, mine = (self.count, self.slots, self.slot_bytes, self.total), (jobs, slots, slot_bytes, total)
-        names = ("jobs", "slots", "bytes of a slot", "batches of all epochs")
+    def check(self, *mine: int) -> None:
+        """Raise ValueError if other jobs want something else than what `make` would be given here."""
+        there = (self.count, self.slots, self.slot_bytes, self.total, int(self.facts[WHAT]))
+        names = (
+            "jobs",
+            "slots",
+            "bytes of a slot",
+            "batches of all epochs",
+            "as a digest of samples, batch and seed",
+        )
         wrong = [f"{b} {name} (others: {a})" for name, a, b in zip(names, there, mine, strict=True) if a != b]
         if wrong:
             raise ValueError(f"job {self.job} differs from the others of this name: {', '.join(wrong)}")
@@ -206,6 +213,10 @@ class Board:
         self.check_own_state()  # or the slot may hold another batch by now
         self.jobs[self.job, NEXT] = number + 1
         return content
+
+    def skip_to(self, number: int) -> None:
+        """Take no batch before that one: a loop may have been left in the middle of an epoch."""
+        self.jobs[self.job, NEXT] = max(number, int(self.jobs[self.job, NEXT]))
 
     def stats(self) -> PrepStats:
         """Return what all jobs have done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+from zlib import crc32
 
 from loosestep.data.cache import samples
 from loosestep.data.cache.minio import Indexed
@@ -78,7 +79,8 @@ class CoordinatedLoader:
             checks.callable_("prepare", prepare, " of lists of numbers")
         self.dataset, self.seed, self.prepare = dataset, seed, prepare or self._samples
         self.length, self.epoch = -(-len(dataset) // batch), 0
-        wanted = (jobs, slots, capacity // slots, epochs * self.length)
+        what = crc32(repr((len(dataset), batch, seed)).encode())
+        wanted = (jobs, slots, capacity // slots, epochs * self.length, what)
         self.named = Named(f"coordinated/{name}", lambda: Board.make(*wanted))
         self.board = Board(self.named.segment, job, deadline)
         self.board.check(*wanted)
@@ -99,8 +101,8 @@ class CoordinatedLoader:
         return self._batches(first)
 
     def _batches(self, first: int) -> Iterator[Any]:
-        if first == 0:
-            self.board.wait_for_all()
+        self.board.wait_for_all()
+        self.board.skip_to(first)
         for number in range(first, first + self.length):
             self._prepare_shares()
             content = self.board.take(number, lambda number=number: self._look(number))  # type: ignore[misc]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakSet
 
-LISTENING: WeakSet[socket.socket] = WeakSet()
+OWN: WeakSet[socket.socket] = WeakSet()
 PATIENCE = 5.0  # seconds for the thread to notice that it shall end
 
 
@@ -22,7 +22,7 @@ class Listener:
     def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], None]) -> None:
         self.listening, self.serve = listening, serve
         self.thread: threading.Thread | None = None
-        LISTENING.add(listening)
+        close_in_children(listening)
 
     def start(self) -> None:
         """Begin to listen and to accept."""
@@ -50,11 +50,16 @@ class Listener:
             self.serve(connected)
 
 
+def close_in_children(own: socket.socket) -> None:
+    """Let children that are forked from now on close their copy of a socket."""
+    OWN.add(own)
+
+
 def forget() -> None:
-    """Close what a parent listens at."""
-    for listening in list(LISTENING):
-        listening.close()
-    LISTENING.clear()
+    """Close what is the parent's alone."""
+    for own in list(OWN):
+        own.close()
+    OWN.clear()
 
 
 os.register_at_fork(after_in_child=forget)

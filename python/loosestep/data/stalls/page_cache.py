@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loosestep.data.shared_memory.free_memory import free_memory
@@ -33,25 +33,34 @@ class PageCache:
 
     def drop(self) -> None:
         """Write changed pages to the disk, and drop all of them from memory."""
-        for file in self.files:
-            with _opened(file) as opened:
-                os.fdatasync(opened.fd)
-                os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for fd in self._opened():
+            os.fdatasync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def fill(self) -> None:
         """Read all files, if half of the memory that is free holds them."""
         if self.bytes > ROOM * free_memory():
             return
-        for file in self.files:
-            with _opened(file) as opened:
-                while os.read(opened.fd, READ):
-                    pass
+        for fd in self._opened():
+            while os.read(fd, READ):
+                pass
 
     def resident(self) -> float | None:
         """Return about which share of the files is in memory; None where the file system does not say."""
-        step = max(1, len(self.files) // LOOKED_AT)
-        found = [there for file in self.files[::step] for there in _looks(file)]
+        found = [there for fd in self._opened(max(1, len(self.files) // LOOKED_AT)) for there in _looks(fd)]
         return sum(found) / len(found) if found else None
+
+    def _opened(self, step: int = 1) -> Iterator[int]:
+        """Yield a descriptor of each file, or each `step`-th, that is still there."""
+        for file in self.files[::step]:
+            try:
+                fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                yield fd
+            finally:
+                os.close(fd)
 
     def complaint(self) -> str:
         """Return a sentence if files that were dropped are still in memory."""
@@ -62,19 +71,6 @@ class PageCache:
             f"{units.share(share)} of the files stayed in memory when they were dropped, so the cold runs were "
             "not cold: they are on a file system in memory (tmpfs), or a process has mapped them (np.memmap)."
         )
-
-
-class _opened:  # noqa: N801 (a function that needs a state)
-    """A file, opened for reading."""
-
-    def __init__(self, file: Path) -> None:
-        self.fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __enter__(self) -> _opened:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self.fd)
 
 
 def _below(path: Path) -> list[Path]:
@@ -88,20 +84,20 @@ def _below(path: Path) -> list[Path]:
     return [path.resolve()]
 
 
-def _looks(file: Path) -> list[bool]:
+def _looks(fd: int) -> list[bool]:
     """Return for some pages of a file whether they are in memory; none where that cannot be asked."""
-    found = []
-    with _opened(file) as opened:
-        pages = -(-os.fstat(opened.fd).st_size // PAGE)
-        for page in range(0, pages, max(1, -(-pages // LOOKS))):
-            try:
-                os.preadv(opened.fd, [bytearray(1)], page * PAGE, os.RWF_NOWAIT)
-            except BlockingIOError:
-                found.append(False)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                    raise
-                return []
-            else:
-                found.append(True)
+    found: list[bool] = []
+    flag = getattr(os, "RWF_NOWAIT", 0)  # not with every C library
+    pages = -(-os.fstat(fd).st_size // PAGE)
+    for page in range(0, pages, max(1, -(-pages // LOOKS))) if flag else ():
+        try:
+            os.preadv(fd, [bytearray(1)], page * PAGE, flag)
+        except BlockingIOError:
+            found.append(False)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            return []
+        else:
+            found.append(True)
     return found

@@ -93,6 +93,27 @@ def test_the_share_of_a_job_that_leaves_is_taken_over() -> None:
     assert run.stats.taken_over == 1
 
 
+def test_a_loop_that_is_left_in_the_middle_of_an_epoch_holds_nobody_up() -> None:
+    common: dict[str, Any] = {"epochs": 3, "jobs": 2, "name": "breaks", "capacity": 1 << 16, "slots": 2}
+    seen: dict[int, list[int]] = {0: [], 1: []}
+
+    def run(job: int) -> None:
+        with CoordinatedLoader(range(20), 2, job=job, **common) as loader:
+            for _ in range(3):
+                for number, batch in enumerate(loader):
+                    seen[job] += batch
+                    if job == 1 and number == 2:
+                        break
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert (len(seen[0]), len(seen[1])) == (60, 18)
+
+
 def test_the_first_job_may_leave_first() -> None:
     run = Jobs(2, "first leaves", rows=16, epochs=2)
     run.start(job_0=1)
@@ -166,6 +187,8 @@ def test_jobs_must_agree_and_have_numbers_of_their_own() -> None:
             loader(job=1, jobs=3)
         with pytest.raises(ValueError, match="4 batches of all epochs \\(others: 2\\)"):
             loader(job=1, epochs=2)
+        with pytest.raises(ValueError, match="as digest of samples, batch and seed"):
+            loader(job=1, seed=1)
         with pytest.raises(ValueError, match="job 0 of this name takes part already"):
             loader()
 
