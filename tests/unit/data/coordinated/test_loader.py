@@ -187,7 +187,7 @@ def test_jobs_must_agree_and_have_numbers_of_their_own() -> None:
             loader(job=1, jobs=3)
         with pytest.raises(ValueError, match="4 batches of all epochs \\(others: 2\\)"):
             loader(job=1, epochs=2)
-        with pytest.raises(ValueError, match="as digest of samples, batch and seed"):
+        with pytest.raises(ValueError, match="as a digest of samples, batch and seed"):
             loader(job=1, seed=1)
         with pytest.raises(ValueError, match="job 0 of this name takes part already"):
             loader()
