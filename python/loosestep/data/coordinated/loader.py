@@ -129,8 +129,11 @@ class CoordinatedLoader:
                 begin, end = epoch * self.length, (epoch + 1) * self.length
                 mine = range(begin + (share - begin) % self.board.count, end, self.board.count)
                 numbers = [number for number in mine if not self._is_over(number)]
-                if numbers:
-                    prepared = iter(self.prepare([self.numbers(number) for number in numbers]))
+                if not numbers:
+                    continue
+                order = order_of(len(self.dataset), self.seed, epoch).tolist()
+                starts = [(number - begin) * self.batch for number in numbers]
+                prepared = iter(self.prepare([order[start : start + self.batch] for start in starts]))
                 for number in numbers:
                     self.board.stage(number, self._dumped(number, prepared))
         except Closed:
@@ -150,12 +153,6 @@ class CoordinatedLoader:
 
     def _samples(self, batches: Sequence[list[int]]) -> Iterable[Any]:
         return ([self.dataset[number] for number in numbers] for numbers in batches)
-
-    def numbers(self, number: int) -> list[int]:
-        """Return the samples of a batch, counted through all epochs."""
-        epoch, place = divmod(number, self.length)
-        order = order_of(len(self.dataset), self.seed, epoch)
-        return [int(each) for each in order[place * self.batch : (place + 1) * self.batch]]
 
     def stats(self) -> PrepStats:
         """Return how many batches all jobs together have prepared."""
