@@ -1,1 +1,1 @@
-"""The command line: `loosestep compare`, `train`, `run`, `plan` and `info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `plan`, `stalls` and `info`."""

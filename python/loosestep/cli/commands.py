@@ -1,4 +1,4 @@
-"""The command line: `loosestep compare`, `train`, `run`, `plan` and `info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `plan`, `stalls` and `info`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from loosestep.cli.options import (
 from loosestep.cli.plan import plan
 from loosestep.cli.plan_methods import methods
 from loosestep.cli.report import files, plot
+from loosestep.cli.stalls import stalls
 from loosestep.foundation.errors import LoosestepError
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import Nesterov
@@ -245,6 +246,9 @@ def info(json_file: str | None) -> int:
     console(json_file).print(machine_info.as_text(found), markup=False, soft_wrap=True)
     write_json(json_file, found)
     return 1 if found["self_test"]["failed"] else 0
+
+
+cli.add_command(stalls)
 
 
 def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: bool) -> list[Contender]:

@@ -239,7 +239,7 @@ def check_note(note: Any, name: str = "note") -> None:
     if type(note) is float:
         if note != note:
             raise TypeError(
-                f"{name} is nan, which does not equal itself: save() keeps numbers that do; the rest goes into also="
+                f"{name} is nan, which equals nothing: save() keeps numbers that do; the rest goes into also="
             )
     elif type(note) is list:
         for place_, each in enumerate(note):
