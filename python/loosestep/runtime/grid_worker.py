@@ -49,18 +49,25 @@ class GridWorker:
     """One worker of the grid: its part of a replica, and its step as requests.
 
     summed: at the end, of each step the losses' sum, of how many, and the samples, over all workers.
-    parts: at the end, the parameters of every column. all_sent: what each worker has sent, as `sent`.
+    parts: at the end, the parameters of every column. told: of each worker, when its last step was over, and what
+        it has sent.
     """
 
     def __init__(
-        self, rank: int, size: int, job: Job, meter: Counter, share: Callable[[str, Buffer], Shared]
+        self,
+        rank: int,
+        size: int,
+        job: Job,
+        meter: Counter,
+        share: Callable[[str, Buffer], Shared],
+        now: Callable[[], float],
     ) -> None:
         self.job, self.columns = job, len(job.parts)
         self.row, self.column = divmod(rank, self.columns)
         self.rows = size // self.columns
         self.in_row = tuple(range(rank - self.column, rank - self.column + self.columns))
         self.in_column = tuple(range(self.column, size, self.columns))
-        self.meter = meter
+        self.meter, self.now = meter, now
         params = buffers.copy_of(job.parts[self.column])
         moments = job.optimizer.init(params)
         self.worker = Worker(rank, size, params, share, moments)
@@ -76,7 +83,7 @@ class GridWorker:
         self.counts: list[tuple[float, int, int]] = []  # of each step: the sum of losses, of how many, samples
         self.summed: Array = np.zeros((0, 3))
         self.parts: list[Buffer] = []
-        self.all_sent: Array = np.zeros((0, 2))
+        self.told: Array = np.zeros((0, 3))
 
     def whole_step(self, x: Array, batch: Any) -> Any:
         """Never compute a gradient at once: it has exchanges in it."""
@@ -92,8 +99,9 @@ class GridWorker:
             if not call.answer[0]:
                 break
             yield from self.step()
+        seconds = self.now()
         self.worker.unmetered = True
-        yield from self.gather()
+        yield from self.gather(seconds)
 
     def step(self) -> Iterator[Request]:
         """Yield the requests of one step: computing and exchanges in turn, the mean, the update."""
@@ -123,11 +131,10 @@ class GridWorker:
             every[:] = piece
         self.given = list(every.reshape(self.columns, *array.shape))
 
-    def gather(self) -> Iterator[Request]:
-        """Bring every part, the losses, and what each worker has sent, to all workers."""
+    def gather(self, seconds: float) -> Iterator[Request]:
+        """Bring every part, the losses, and what each worker has spent and sent, to all workers."""
         for column, part in enumerate(self.job.parts):
-            mine = self.worker.params if column == self.column else part
-            whole = buffers.copy_of(mine)
+            whole = buffers.copy_of(self.worker.params if column == self.column else part)
             yield Broadcast(whole, root=column)
             self.parts.append(whole.reshape(part.shape))
         summed = buffers.zeros(3 * len(self.counts), np.float64)
@@ -135,10 +142,10 @@ class GridWorker:
         if self.counts:
             yield AllReduce(summed, op="sum", group=tuple(range(self.worker.size)))  # one order, on any hosts
         self.summed = summed.reshape(-1, 3)
-        sent, every = buffers.zeros(2, np.float64), buffers.zeros(2 * self.worker.size, np.float64)
-        sent[:] = self.sent
-        yield AllGather(sent, every)
-        self.all_sent = every.reshape(-1, 2)
+        mine, every = buffers.zeros(3, np.float64), buffers.zeros(3 * self.worker.size, np.float64)
+        mine[:] = seconds, *self.sent
+        yield AllGather(mine, every)
+        self.told = every.reshape(-1, 3)
 
     # --- computing ---------------------------------------------------------------------------------------
 

@@ -13,13 +13,13 @@ from loosestep.foundation import checks
 from loosestep.lowering.lowering import Lowering
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
-from loosestep.requests import Buffer, Gradient, Update
+from loosestep.requests import Buffer, Gradient, Shared, Update
 from loosestep.runtime.arguments import check_start
 from loosestep.runtime.grid_worker import Array, GridWorker, Job, SplitGradient
 from loosestep.transports.base import Session, Task, Transport
 from loosestep.transports.launched import joined
 from loosestep.transports.matching import check_facts, stable_repr
-from loosestep.transports.metered import Metered
+from loosestep.transports.metered import Metered, MeteredSession
 from loosestep.transports.serial import Serial
 
 
@@ -30,7 +30,7 @@ class SplitResult:
     parts: the trained parameters of each column, with the shapes that they began with.
     losses: of each step the mean loss over all samples; nan where the gradient gives none.
     steps, samples: of the run; samples those of all rows.
-    seconds: of the slowest worker of this process; simulated where `virtual`.
+    seconds: until the slowest worker's last step was over; simulated where `virtual`.
     gradient_bytes, exchange_bytes: what each worker, in rank order, has sent for the means of gradients, and for
         what the parts of the model gave each other.
     """
@@ -126,18 +126,14 @@ def _carried_out(on: Transport, job: Job) -> SplitResult:
     session = metered.open(job.seed)
     try:
         check_facts(session.all_gather_object("run", lambda: facts(job))())
-        workers = [
-            GridWorker(rank, on.size, job, meter, share_for(session, rank))
-            for rank, meter in ((rank, session.meters[rank]) for rank in session.ranks)
-        ]
+        workers = [grid_worker(rank, on.size, session, job) for rank in session.ranks]
         refuse_no_data(session, workers)
         session.run([task(session, worker) for worker in workers])
-        seconds = max(map(session.now, session.ranks))
     except BaseException as error:
         session.leave(error)
         raise
     session.leave(None)
-    return result(workers[0], seconds, on.virtual)
+    return result(workers[0], on.virtual)
 
 
 def facts(job: Job) -> dict[str, Any]:
@@ -150,8 +146,13 @@ def facts(job: Job) -> dict[str, Any]:
     }
 
 
-def share_for(session: Session, rank: int) -> Callable[[str, Buffer], Any]:
-    return lambda name, like: session.share(rank, name, like)
+def grid_worker(rank: int, size: int, session: MeteredSession, job: Job) -> GridWorker:
+    """Return a worker with what it needs of the session."""
+
+    def share(name: str, like: Buffer) -> Shared:
+        return session.share(rank, name, like)
+
+    return GridWorker(rank, size, job, session.meters[rank], share, lambda: session.now(rank))
 
 
 def refuse_no_data(session: Session, workers: Sequence[GridWorker]) -> None:
@@ -168,17 +169,18 @@ def task(session: Session, worker: GridWorker) -> Task:
     return Task(one, session.wrap(one, lowering.lower(worker.script())), worker.compute)
 
 
-def result(worker: GridWorker, seconds: float, virtual: bool) -> SplitResult:
+def result(worker: GridWorker, virtual: bool) -> SplitResult:
     """Return what a worker has gathered at the end."""
     with np.errstate(invalid="ignore"):
         losses = worker.summed[:, 0] / worker.summed[:, 1]
-    gradient_bytes, exchange_bytes = (tuple(map(int, sent)) for sent in worker.all_sent.T)
+    seconds, *sent = worker.told.T
+    gradient_bytes, exchange_bytes = (tuple(map(int, each)) for each in sent)
     return SplitResult(
         tuple(worker.parts),
         losses,
         worker.worker.clock,
         int(worker.summed[:, 2].sum()) // worker.columns,
-        seconds,
+        float(seconds.max()),
         virtual,
         gradient_bytes,
         exchange_bytes,

@@ -26,7 +26,7 @@ def gradient(x: Any, batch: Any, column: int) -> Any:
 
 def made(rank: int, *batches: Any, steps: int | None = None) -> GridWorker:
     job = Job(gradient, PARTS, lambda row, rows: iter(batches), ls.SGD(1.0), steps, 0)
-    return GridWorker(rank, 6, job, SimpleNamespace(bytes=0), no_variable)
+    return GridWorker(rank, 6, job, SimpleNamespace(bytes=0), no_variable, lambda: 7.5)
 
 
 def answered(worker: GridWorker, present: bool = False) -> list[Request]:
@@ -94,3 +94,4 @@ def test_at_the_end_every_part_comes_from_the_first_row() -> None:
     assert roots == [(0, 2), (1, 3)]
     assert [part.shape for part in worker.parts] == [(2,), (3,)]
     assert worker.worker.unmetered
+    assert worker.told.tolist() == [[7.5, 1000.0, 24.0]] * 6  # 2 + 1 values given in two exchanges, and a mean
