@@ -54,36 +54,44 @@ OPTIONS = (
                  help="Samples of a training step, of all devices together."),
     click.option("--mlp", "widths", type=Numbers(), metavar="LIST",
                  help="An MLP of these widths: inputs, hidden layers, classes. By default a transformer."),
-    click.option("--layers", type=at_least_one, default=24, show_default=True, help="Of the transformer."),
-    click.option("--width", type=at_least_one, default=1024, show_default=True, help="Of the transformer's rows."),
-    click.option("--heads", type=at_least_one, default=16, show_default=True, help="Of its attention."),
-    click.option("--sequence", type=at_least_one, default=1024, show_default=True, help="Rows of a sample."),
-    click.option("--classes", type=at_least_one, default=50304, show_default=True, help="Its vocabulary."),
-    click.option("--value-bytes", type=at_least_one, default=4, show_default=True,
+    click.option("--layers", type=at_least_one, metavar="N", default=24, show_default=True,
+                 help="Of the transformer."),
+    click.option("--width", type=at_least_one, metavar="N", default=1024, show_default=True,
+                 help="Of the transformer's rows."),
+    click.option("--heads", type=at_least_one, metavar="N", default=16, show_default=True,
+                 help="Of its attention."),
+    click.option("--sequence", type=at_least_one, metavar="N", default=1024, show_default=True,
+                 help="Rows of a sample."),
+    click.option("--classes", type=at_least_one, metavar="N", default=50304, show_default=True,
+                 help="Its vocabulary."),
+    click.option("--value-bytes", type=at_least_one, default=4, show_default=True, metavar="N",
                  help="Bytes of a parameter, gradient or activation."),
-    click.option("--state-bytes", type=click.IntRange(min=0), default=8, show_default=True,
+    click.option("--state-bytes", type=click.IntRange(min=0), default=8, show_default=True, metavar="N",
                  help="Bytes of optimizer state for each parameter: 0 SGD, 4 momentum, 8 Adam."),
-    click.option("--flops", type=positive, default=100e12, show_default=True,
+    click.option("--flops", type=positive, default="100e12", show_default=True, metavar="OPS/S",
                  help="Operations a second that a device reaches in a matrix product."),
-    click.option("--memory-bandwidth", type=positive, default=1e12, show_default=True,
+    click.option("--memory-bandwidth", type=positive, default="1e12", show_default=True, metavar="BYTES/S",
                  help="Bytes a second between a device and its memory."),
-    click.option("--memory", type=positive, default=40e9, show_default=True, help="Bytes of a device's memory."),
-    click.option("--launch", type=not_negative, default=10e-6, show_default=True,
+    click.option("--memory", type=positive, default="40e9", show_default=True, metavar="BYTES",
+                 help="Bytes of a device's memory."),
+    click.option("--launch", type=not_negative, default="10e-6", show_default=True, metavar="SECONDS",
                  help="Seconds that each operation costs besides."),
-    click.option("--per-host", type=at_least_one, default=8, show_default=True, help="Devices of a host."),
-    click.option("--host-latency", type=not_negative, default=5e-6, show_default=True,
+    click.option("--per-host", type=at_least_one, default=8, show_default=True, metavar="N",
+                 help="Devices of a host."),
+    click.option("--host-latency", type=not_negative, default="5e-6", show_default=True, metavar="SECONDS",
                  help="Seconds of a message within a host."),
-    click.option("--host-bandwidth", type=positive, default=100e9, show_default=True,
+    click.option("--host-bandwidth", type=positive, default="100e9", show_default=True, metavar="BYTES/S",
                  help="Bytes a second of a device's link within its host."),
-    click.option("--latency", type=not_negative, default=20e-6, show_default=True,
+    click.option("--latency", type=not_negative, default="20e-6", show_default=True, metavar="SECONDS",
                  help="Seconds of a message between hosts."),
-    click.option("--bandwidth", type=positive, default=10e9, show_default=True,
+    click.option("--bandwidth", type=positive, default="10e9", show_default=True, metavar="BYTES/S",
                  help="Bytes a second of a device's link to other hosts."),
     *(click.option(f"--{name}", type=Numbers(), default=(), metavar="LIST", help=f"The {told} to try; else all.")
       for name, told in (("data", "replicas"), ("tensor", "devices that share a layer"), ("pipeline", "stages"),
                          ("microbatches", "numbers of microbatches"))),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the pipeline; by default both."),
-    click.option("--top", type=at_least_one, default=10, show_default=True, help="How many rows to show."),
+    click.option("--top", type=at_least_one, default=10, show_default=True, metavar="N",
+                 help="How many rows to show."),
     click.option("--json", "json_file", metavar="FILE", help="Write all configurations; - is standard output."),
     click.option("--trace", "trace_file", metavar="FILE",
                  help="Write the best one's step for chrome://tracing, one device of each stage."),
@@ -96,9 +104,12 @@ def all_options(command: Command) -> Command:
     return reduce(lambda wrapped, option: option(wrapped), reversed(OPTIONS), command)
 
 
-@click.group()
-def plan() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def plan(context: click.Context) -> None:
     """Say what a run will cost on machines that are described by numbers."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @plan.command()

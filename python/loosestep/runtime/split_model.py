@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from loosestep.foundation import buffers, checks
+from loosestep.foundation import checks
 from loosestep.lowering.lowering import Lowering
-from loosestep.lowering.requests import RollCall
 from loosestep.optimizers.base import Optimizer
-from loosestep.optimizers.schedules import at
 from loosestep.optimizers.sgd import SGD
-from loosestep.requests import AllGather, AllReduce, Broadcast, Buffer, Gradient, Request, Update
-from loosestep.requests.worker import Worker
+from loosestep.requests import Buffer, Gradient, Shared, Update
 from loosestep.runtime.arguments import check_start
-from loosestep.runtime.numpy_model import Batches, Feed, NumpyModel, kind, samples_in
+from loosestep.runtime.grid_worker import Array, GridWorker, Job, SplitGradient
 from loosestep.transports.base import Session, Task, Transport
 from loosestep.transports.launched import joined
 from loosestep.transports.matching import check_facts, stable_repr
-from loosestep.transports.metered import Metered
+from loosestep.transports.metered import Metered, MeteredSession
 from loosestep.transports.serial import Serial
-
-Array = Any  # float32 or float64, of any shape
-Exchanges = Generator[Array, "list[Array]", Any]
-SplitGradient = Callable[[Array, Any, int], Exchanges]
-GRADIENT, UPDATE = Gradient(), Update()
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class SplitResult:
     parts: the trained parameters of each column, with the shapes that they began with.
     losses: of each step the mean loss over all samples; nan where the gradient gives none.
     steps, samples: of the run; samples those of all rows.
-    seconds: of the slowest worker of this process; simulated where `virtual`.
+    seconds: until the slowest worker's last step was over; simulated where `virtual`.
     gradient_bytes, exchange_bytes: what each worker, in rank order, has sent for the means of gradients, and for
         what the parts of the model gave each other.
     """
@@ -61,7 +53,7 @@ class SplitResult:
 def run_split(
     gradient: SplitGradient,
     parts: Sequence[Array],
-    batches: Batches,
+    batches: Callable[[int, int], Iterator[Any]],
     *,
     optimizer: Optimizer | None = None,
     steps: int | None = None,
@@ -128,42 +120,39 @@ def run_split(
     return _carried_out(on, Job(gradient, given, batches, optimizer, steps, checks.integer("seed", seed, 0)))
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all workers are to do."""
-
-    gradient: SplitGradient
-    parts: list[Array]
-    batches: Batches
-    optimizer: Optimizer
-    steps: int | None
-    seed: int
-
-    def facts(self) -> dict[str, Any]:
-        """Return what must be the same in every process."""
-        return {
-            "parts": [f"{part.size} {part.dtype}, checksum {crc32(part.tobytes())}" for part in self.parts],
-            "optimizer": stable_repr(self.optimizer),
-            "steps": self.steps,
-            "seed": self.seed,
-        }
-
-
 def _carried_out(on: Transport, job: Job) -> SplitResult:
     """Return what one of the workers of this process has gathered."""
     metered = on if isinstance(on, Metered) else Metered(on)
     session = metered.open(job.seed)
     try:
-        check_facts(session.all_gather_object("run", job.facts)())
-        workers = [GridWorker(rank, on.size, session, job) for rank in session.ranks]
+        check_facts(session.all_gather_object("run", lambda: facts(job))())
+        workers = [grid_worker(rank, on.size, session, job) for rank in session.ranks]
         refuse_no_data(session, workers)
-        session.run([worker.task(session) for worker in workers])
-        seconds = max(map(session.now, session.ranks))
+        session.run([task(session, worker) for worker in workers])
     except BaseException as error:
         session.leave(error)
         raise
     session.leave(None)
-    return workers[0].result(seconds, on.virtual)
+    return result(workers[0], on.virtual)
+
+
+def facts(job: Job) -> dict[str, Any]:
+    """Return what must be the same in every process."""
+    return {
+        "parts": [f"{part.size} {part.dtype}, checksum {crc32(part.tobytes())}" for part in job.parts],
+        "optimizer": stable_repr(job.optimizer),
+        "steps": job.steps,
+        "seed": job.seed,
+    }
+
+
+def grid_worker(rank: int, size: int, session: MeteredSession, job: Job) -> GridWorker:
+    """Return a worker with what it needs of the session."""
+
+    def share(name: str, like: Buffer) -> Shared:
+        return session.share(rank, name, like)
+
+    return GridWorker(rank, size, job, session.meters[rank], share, lambda: session.now(rank))
 
 
 def refuse_no_data(session: Session, workers: Sequence[GridWorker]) -> None:
@@ -172,171 +161,27 @@ def refuse_no_data(session: Session, workers: Sequence[GridWorker]) -> None:
         raise ValueError("the data is empty: no row got a single batch")
 
 
-class GridWorker:
-    """One worker of the grid: its part of a replica, and its step as requests."""
+def task(session: Session, worker: GridWorker) -> Task:
+    """Return a worker's whole run, lowered to what the session and the worker perform."""
+    native = session.native | {Gradient, Update}
+    one = worker.worker
+    lowering = Lowering(native, one, session.unpriced, grouped=session.grouped, hosts=session.hosts)
+    return Task(one, session.wrap(one, lowering.lower(worker.script())), worker.compute)
 
-    def __init__(self, rank: int, size: int, session: Any, job: Job) -> None:
-        self.job, self.columns = job, len(job.parts)
-        self.row, self.column = divmod(rank, self.columns)
-        self.rows = size // self.columns
-        self.in_row = tuple(range(rank - self.column, rank - self.column + self.columns))
-        self.in_column = tuple(range(self.column, size, self.columns))
-        self.meter = session.meters[rank]
-        params = buffers.copy_of(job.parts[self.column])
-        moments = job.optimizer.init(params)
-        self.worker = Worker(rank, size, params, lambda name, like: session.share(rank, name, like), moments)
-        self.worker.rate_at = lambda step: at(job.optimizer.rate, step)
-        feed = Feed(job.batches, self.row, self.rows)
-        shape = job.parts[self.column].shape
-        self.model = NumpyModel(self.worker, self.whole_step, feed, job.optimizer, shape)
-        self.running: Exchanges | None = None  # the user's code, up to its next exchange
-        self.given: list[Array] | None = None  # what that exchange has brought
-        self.yielded: Array = None
-        self.exchanges = 0  # in this step
-        self.sent = [0, 0]  # bytes: for gradients, for exchanges
-        self.counts: list[tuple[float, int, int]] = []  # of each step: the sum of losses, of how many, samples
-        self.summed: Array = np.zeros((0, 3))
-        self.parts: list[Buffer] = []
-        self.all_sent: Array = np.zeros((0, 2))
 
-    def whole_step(self, x: Array, batch: Any) -> Any:
-        """Never compute a gradient at once: it has exchanges in it."""
-        raise NotImplementedError("a split model's gradient is computed between its exchanges")
-
-    def task(self, session: Session) -> Task:
-        native = session.native | {Gradient, Update}
-        lowering = Lowering(native, self.worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
-        return Task(self.worker, session.wrap(self.worker, lowering.lower(self.script())), self.compute)
-
-    # --- requests ----------------------------------------------------------------------------------------
-
-    def script(self) -> Iterator[Request]:
-        """Yield all requests of this worker."""
-        while self.job.steps is None or self.worker.clock < self.job.steps:
-            call = RollCall(self.worker.clock + 1, not self.model.feed.ended())
-            yield call
-            if not call.answer[0]:
-                break
-            yield from self.step()
-        self.worker.unmetered = True
-        yield from self.gather()
-
-    def step(self) -> Iterator[Request]:
-        """Yield the requests of one step: computing and exchanges in turn, the mean, the update."""
-        self.exchanges = 0
-        yield GRADIENT
-        while self.running is not None:
-            yield from self.exchange()
-            yield GRADIENT
-        if self.rows > 1:
-            before = self.meter.bytes
-            yield AllReduce(self.worker.grad, op="mean", weight=self.worker.samples, group=self.in_column)
-            self.sent[0] += self.meter.bytes - before
-        yield UPDATE
-
-    def exchange(self) -> Iterator[Request]:
-        """Give the row what the user's code has yielded, and get what the others have."""
-        array, number = self.yielded, self.exchanges
-        self.exchanges += 1
-        piece = self.worker.workspace(("piece", number), array.size, array.dtype)
-        every = self.worker.workspace(("pieces", number), array.size * self.columns, array.dtype)
-        piece[:] = array.reshape(-1)
-        if self.columns > 1:
-            before = self.meter.bytes
-            yield AllGather(piece, every, group=self.in_row)
-            self.sent[1] += self.meter.bytes - before
-        else:
-            every[:] = piece
-        self.given = list(every.reshape(self.columns, *array.shape))
-
-    def gather(self) -> Iterator[Request]:
-        """Bring every part, the losses, and what each worker has sent, to all workers."""
-        for column, part in enumerate(self.job.parts):
-            mine = self.worker.params if column == self.column else part
-            whole = buffers.copy_of(mine)
-            yield Broadcast(whole, root=column)
-            self.parts.append(whole.reshape(part.shape))
-        summed = buffers.zeros(3 * len(self.counts), np.float64)
-        summed[:] = np.ravel(self.counts)
-        if self.counts:
-            yield AllReduce(summed, op="sum", group=tuple(range(self.worker.size)))  # one order, on any hosts
-        self.summed = summed.reshape(-1, 3)
-        sent, every = buffers.zeros(2, np.float64), buffers.zeros(2 * self.worker.size, np.float64)
-        sent[:] = self.sent
-        yield AllGather(sent, every)
-        self.all_sent = every.reshape(-1, 2)
-
-    # --- computing ---------------------------------------------------------------------------------------
-
-    def compute(self, request: Request) -> int:
-        """Perform what a model performs; return how many gradient steps that began."""
-        if isinstance(request, Update):
-            return self.model.update(request)
-        if self.running is not None:
-            self.advance()
-            return 0
-        return self.begin()
-
-    def begin(self) -> int:
-        """Begin the user's code on the next batch; without one the gradient is zero, from no samples."""
-        worker, model = self.worker, self.model
-        worker.clock += 1
-        worker.round, worker.samples = worker.clock, 0
-        if model.feed.ended():
-            self.counts.append((0.0, 0, 0))
-            worker.grad.fill(0)
-            return 0
-        batch = model.feed.take()
-        worker.samples = samples_in(batch)
-        self.counts.append((0.0, 0, worker.samples))
-        running = self.job.gradient(model.readable, batch, self.column)
-        if not isinstance(running, Generator):
-            raise TypeError(
-                f"gradient must be a generator, which yields what other parts need, got {kind(running)}"
-            )
-        self.running, self.given = running, None
-        self.advance()
-        return 1
-
-    def advance(self) -> None:
-        """Let the user's code run to its next exchange, or to its end."""
-        assert self.running is not None
-        try:
-            found = self.running.send(self.given)  # type: ignore[arg-type]
-        except StopIteration as end:
-            self.running = None
-            self.finish(end.value)
-            return
-        if not isinstance(found, np.ndarray) or found.dtype not in (np.float32, np.float64) or not found.size:
-            got = f"{kind(found)} of {found.dtype}" if isinstance(found, np.ndarray) else kind(found)
-            raise TypeError(
-                f"exchange {self.exchanges + 1} of part {self.column} must yield a float32 or float64 array, "
-                f"got {got}"
-            )
-        self.yielded = found
-
-    def finish(self, answer: Any) -> None:
-        """Take the gradient, and the loss if there is one."""
-        count = self.worker.samples
-        if isinstance(answer, tuple):
-            loss, answer = answer
-            self.model.note_loss(float(loss), count)
-            self.counts[-1] = float(loss) * count, count, count
-        self.model.keep(answer)
-
-    # --- the end -----------------------------------------------------------------------------------------
-
-    def result(self, seconds: float, virtual: bool) -> SplitResult:
-        with np.errstate(invalid="ignore"):
-            losses = self.summed[:, 0] / self.summed[:, 1]
-        gradient_bytes, exchange_bytes = (tuple(map(int, sent)) for sent in self.all_sent.T)
-        return SplitResult(
-            tuple(self.parts),
-            losses,
-            self.worker.clock,
-            int(self.summed[:, 2].sum()) // self.columns,
-            seconds,
-            virtual,
-            gradient_bytes,
-            exchange_bytes,
-        )
+def result(worker: GridWorker, virtual: bool) -> SplitResult:
+    """Return what a worker has gathered at the end."""
+    with np.errstate(invalid="ignore"):
+        losses = worker.summed[:, 0] / worker.summed[:, 1]
+    seconds, *sent = worker.told.T
+    gradient_bytes, exchange_bytes = (tuple(map(int, each)) for each in sent)
+    return SplitResult(
+        tuple(worker.parts),
+        losses,
+        worker.worker.clock,
+        int(worker.summed[:, 2].sum()) // worker.columns,
+        float(seconds.max()),
+        virtual,
+        gradient_bytes,
+        exchange_bytes,
+    )

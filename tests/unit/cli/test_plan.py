@@ -64,3 +64,8 @@ def test_a_transformer_is_the_default_model(capsys: pytest.CaptureFixture[str]) 
     assert "tensor degree 8 does not divide 4, the heads of layer 0.2" in capsys.readouterr().out
     assert main(["plan", "parallelism", "--devices", "8", "--batch", "8", "--heads", "3"]) == 1
     assert "width must be a multiple of heads=3, got 1024" in capsys.readouterr().err
+
+
+def test_plan_alone_shows_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    assert "parallelism" in capsys.readouterr().out

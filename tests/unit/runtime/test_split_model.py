@@ -89,6 +89,16 @@ def test_halves_send_half_of_what_whole_replicas_send() -> None:
     assert workers == pytest.approx(3 * grid, rel=0.01)
 
 
+def test_on_slow_links_a_grid_is_faster_than_whole_replicas() -> None:
+    """The paper's finding for 4 GPUs, where a worker computes a fourth of a step either way."""
+    on, batches = ls.Simulated(4, latency=0.0, bandwidth=1e4, step_time=1e-6), partial(net.batches, samples=4)
+    grid = run_split(net.half, net.split(net.start()), batches, on=on)
+    replicas = ls.run(ls.AllReduceSGD(), net.whole, net.start(), batches, on=on)
+    sent = (2 * 1 / 2 * SIZE + net.exchanged(2)) * 8
+    assert grid.seconds == pytest.approx(6 * sent / 1e4, rel=0.01)
+    assert grid.seconds < 0.8 * replicas.seconds
+
+
 def test_without_rows_nothing_is_sent_for_gradients() -> None:
     result = trained(ls.Threads(2))
     assert result.gradient_bytes == (0, 0)

@@ -197,7 +197,7 @@ class Distribution:
         emitter.label = f"to stage {to}"
         other, under_way = self.stages[to][replica], []
         for value, receiver in zip(x.values, other.devices, strict=True):
-            (message,) = (Value(receiver, value.shape, 0),)  # in flight it is nowhere
+            message = Value(receiver, value.shape, 0)  # in flight it takes no memory
             occupied = ((value.device, OUT), (receiver, IN))
             self.add(emitter, "send", (value,), (message,), occupied, value.nbytes, self.neighbours_apart)
             under_way.append(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +107,8 @@ class Emitter:
 
     def outputs(
         self, kind: str, inputs: Sequence[Tensor], *shapes: tuple[int, ...], in_place: bool = False, **options: Any
-    ) -> Iterator[tuple[Value, ...]]:
-        """Emit an operation on each device; yield the values of each output."""
+    ) -> list[tuple[Value, ...]]:
+        """Emit an operation on each device; return the values of each output."""
         made = [self.new(shape) for shape in shapes]
         flops = KERNELS[kind].flops([each.values[0].shape for each in inputs], shapes, options)
         first = [each.values[0] for each in inputs] + [values[0] for values in made]
@@ -129,7 +129,7 @@ class Emitter:
                 task=self.task,
             )
             self.program.ops.append(op)
-        yield from made
+        return made
 
     def apply(
         self,

@@ -19,7 +19,8 @@ class PassCost(NamedTuple):
 
     seconds: all of it; computing: without communication. sent: bytes that go to the tensor group.
     peak, net: bytes that live in it at most, and when it is over, less those that live when it begins.
-    ready, result: seconds after its begin at which its parameters' gradients are there, and what it passes on.
+    ready, result: seconds after its begin at which its parameters' gradients are there, and what it passes on;
+        `ready` is of a single layer.
     """
 
     seconds: float = 0.0

@@ -35,8 +35,8 @@ def of_stage(schedule: str, stage: int, count: int, microbatches: int) -> list[t
     return order + [(False, m) for m in range(microbatches - ahead, microbatches)]
 
 
-@lru_cache(maxsize=4096)
-def passes(schedule: str, count: int, microbatches: int) -> list[Pass]:
+@lru_cache(maxsize=1024)
+def passes(schedule: str, count: int, microbatches: int) -> tuple[Pass, ...]:
     """Return all passes in an order in which they can be issued: each stage's own, and inputs before their use.
 
     It is that of the turns in which stages would make them if all passes took equally long.
@@ -51,4 +51,4 @@ def passes(schedule: str, count: int, microbatches: int) -> list[Pass]:
                 turns.append((stage + (m if m < count - stage else 2 * m), stage, Pass(stage, True, m)))
                 turns.append((2 * count - 1 - stage + 2 * m, stage, Pass(stage, False, m)))
     turns.sort()
-    return [each for _, _, each in turns]
+    return tuple(each for _, _, each in turns)
