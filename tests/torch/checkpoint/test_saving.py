@@ -236,7 +236,7 @@ def test_a_buffer_that_no_file_can_hold_is_named(
 @pytest.mark.parametrize(
     ("note", "words"),
     [
-        ({"loss": float("nan")}, "note['loss'] is nan, which does not equal itself"),
+        ({"loss": float("nan")}, "note['loss'] is nan, which equals nothing"),
         ({"drops": {5: 1}}, "note['drops'] has the key 5: keys must be strings"),
         ([1, (2, 3)], "note[1] is of type tuple, which JSON does not give back unchanged"),
         ({"best": np.float32(1)}, "note['best'] is of type float32"),

@@ -264,7 +264,7 @@ def test_a_note_that_json_gives_back(note: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("note", "message"),
     [
-        (float("nan"), "^note is nan, which does not equal itself"),
+        (float("nan"), "^note is nan, which equals nothing"),
         ({"loss": [0.5, float("nan")]}, r"^note\['loss'\]\[1\] is nan, which"),
         ({1: 2}, "^note has the key 1: keys must be strings"),
         ([(1, 2)], r"^note\[0\] is of type tuple, which JSON does not give back unchanged"),
