@@ -127,10 +127,10 @@ def simulator(options: Options) -> Iterator[Row]:
 
 
 def simulated(strategy: ls.Strategy, n: int, steps: int) -> Callable[[], ls.Result]:
-    start = np.ones(SIZE * n, np.float32)
+    start, on = np.ones(SIZE * n, np.float32), ls.Simulated(n, latency=0.0)  # every message is a request then
 
     def go() -> ls.Result:
         feed = lambda rank, size: repeat(0.0)  # noqa: E731
-        return ls.run(strategy, lambda x, batch: x, start, feed, steps=steps, on=ls.Simulated(n))
+        return ls.run(strategy, lambda x, batch: x, start, feed, steps=steps, on=on)
 
     return go

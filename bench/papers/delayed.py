@@ -35,8 +35,8 @@ SECONDS = Column("seconds", last("seconds"), ".3f")
 
 
 def virtual(length: int) -> Transport:
-    """An average of four workers is six messages one after the other."""
-    return ls.Simulated(4, step_time=VIRTUAL_STEP, latency=length * VIRTUAL_STEP / 6, bandwidth=float("inf"))
+    """An average of four workers takes one message to everybody."""
+    return ls.Simulated(4, step_time=VIRTUAL_STEP, latency=length * VIRTUAL_STEP, bandwidth=float("inf"))
 
 
 def real(length: int) -> Transport:

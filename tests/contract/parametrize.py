@@ -30,6 +30,11 @@ every_virtual = pytest.mark.parametrize("virtual", VIRTUAL)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+def near(kind: type[Transport], n: int) -> Transport:
+    """So many workers between whom the fewest bytes are fastest, which is what threads and costs count."""
+    return ls.Simulated(n, latency=0.0) if kind is ls.Simulated else kind(n)  # type: ignore[call-arg]
+
+
 def go(strategy: Strategy, data: Quadratic, on: Transport, dtype: type = np.float64, **options: Any) -> ls.Result:
     options.setdefault("optimizer", ls.SGD(0.1))
     options.setdefault("steps_per_epoch", EPOCH)

@@ -15,6 +15,7 @@ from tests.contract.parametrize import (
     every_strategy,
     every_virtual,
     go,
+    near,
 )
 from tests.contract.problem import SIZE, Quadratic
 
@@ -37,11 +38,6 @@ CODED = [each for each in EXAMPLES if "codec" in {item.name for item in fields(e
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8])
 def test_a_round_sends_what_its_cost_says(strategy: Strategy, kind: type[Transport], n: int) -> None:
     check(metered(strategy, near(kind, n)), strategy, n)
-
-
-def near(kind: type[Transport], n: int) -> Transport:
-    """So many workers between whom the fewest bytes are fastest, which is what costs count."""
-    return ls.Simulated(n, latency=0.0) if kind is ls.Simulated else kind(n)
 
 
 def test_where_latency_decides_a_mean_of_few_values_is_fewer_messages_and_more_bytes() -> None:

@@ -137,11 +137,13 @@ def test_with_unlike_data_a_merge_that_keeps_more_is_farther_off() -> None:
 LATENCY, STEP = 1e-3, 1e-2
 
 
-@pytest.mark.parametrize("messages", [LATENCY, 8 * LATENCY], ids=["less than the delay", "more than the delay"])
+@pytest.mark.parametrize(
+    "messages", [6 * LATENCY, 48 * LATENCY], ids=["less than the delay", "more than the delay"]
+)
 @pytest.mark.parametrize("delay", [1, 2, 4])
 def test_a_round_takes_the_longer_of_the_two_and_not_their_sum(delay: int, messages: float) -> None:
     on = ls.Simulated(4, step_time=STEP, latency=messages, bandwidth=1e6)
-    average = 2 * 3 * messages + 2 * sum(5 * (part + 1) // 4 - 5 * part // 4 for part in range(3)) * 8 / 1e6
+    average = messages + 3 * 5 * 8 / 1e6
     seconds = [trace(ls.DaSGD(4, delay), PROBLEM, 4 * rounds, on=on).result.seconds for rounds in (5, 6)]
     a_round = seconds[1] - seconds[0]
     hidden = max(delay * STEP, average) + (4 - delay) * STEP

@@ -178,6 +178,18 @@ MUTATIONS = [
         "* itemsize, 2 * n",
         "a reduction is said to send two messages more",
     ),
+    Mutation(
+        "lowering/forms",
+        "if whole < direct and",
+        "if whole < pairwise and",
+        "whole vectors are sent where chunks take less time",
+    ),
+    Mutation(
+        "transports/processes/links",
+        "((after, before), (before, after))",
+        "((after, before), (after, before))",
+        "a rank that comes late measures too short a latency",
+    ),
     Mutation("lowering/lowering", "self.tags[group] += 1", "pass", "collectives that run at once have one tag"),
     Mutation("lowering/staging", "part.send()", "pass", "what came is not copied back to the device"),
     Mutation(

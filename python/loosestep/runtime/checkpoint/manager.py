@@ -5,6 +5,7 @@ All processes learn what one of them finds, so that all go on, or raise, alike.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class CheckpointManager:
         self.apart = len(session.ranks) < signature["workers"]  # workers live in several processes
         self.written: dict[int, list[int]] = {}  # by rank: size and checksum of the part
         self.failed: dict[int, list[Any]] = {}  # by rank: what its save came to
+        self.dropped, self.dropping = set[int](), threading.Lock()
         self.all_written = session.all_gather_object("written", lambda: sorted(self.written.items()))
         self.all_failed = session.all_gather_object("not written", lambda: sorted(self.failed.items()))
         self.folder = self.open(path, signature, resume, keep)
@@ -128,8 +130,8 @@ class CheckpointManager:
         one ends them all.
         """
         if failed:
-            if first and 0 in self.session.ranks:
-                self.folder.drop(step)
+            if 0 in self.session.ranks:
+                self.drop(step)
             yield from self.fail()
         board = np.zeros(1)
         if first and 0 in self.session.ranks:
@@ -145,6 +147,13 @@ class CheckpointManager:
             yield from self.fail()
         if first and 0 not in self.session.ranks:
             self.folder.follow(step)
+
+    def drop(self, step: int) -> None:
+        """Remove what was written of a checkpoint that failed: by the first worker here, which ends the others."""
+        with self.dropping:
+            if step not in self.dropped:
+                self.dropped.add(step)
+                self.folder.drop(step)
 
     def fail(self) -> Iterator[Request]:
         """Raise on all workers the error of the first that failed."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 HEADERS, PAYLOADS = 1, 2  # MPI tags
 NO_RANK = -1
-LOOKS = 12  # calls after which MPI has surely asked the network (Open MPI asks in every eighth)
 INLINE = 4096  # bytes: shorter payloads travel with their header
 NEAR_CHUNK = 4 << 20  # bytes: longer payloads are cut so within a host, so that progress can be seen
 FAR_CHUNK = 48 << 10  # ... and so between hosts: Open MPI asks before it sends longer parts; answers then wait
@@ -72,7 +71,6 @@ class MPIChannel(Wire):
         self.heard_at = [time.monotonic()] * self.size
         self.status = self.binding.Status()
         self.done_parts = 0
-        self.looks = LOOKS  # how often the next poll asks
 
     def find_hosts(self, deadline: float) -> tuple[Hosts, bool]:
         """Return which ranks can map each other's memory, and whether all are on one machine and network."""
@@ -125,7 +123,7 @@ class MPIChannel(Wire):
         """Complete what has ended, and yield what has come."""
         if self.requests:
             self.complete()
-        while self.probe():
+        while self.comm.Iprobe(self.binding.ANY_SOURCE, HEADERS, self.status):
             source, count = self.status.Get_source(), self.status.Get_count(self.binding.BYTE)
             content = bytearray(count)
             self.comm.Recv([content, self.binding.BYTE], source, HEADERS)
@@ -133,11 +131,6 @@ class MPIChannel(Wire):
             header = Header._make(FORMAT.unpack_from(content))
             short = not header.size or count > FORMAT.size
             yield source, header, bytes(content[FORMAT.size :]) if short else None
-
-    def probe(self) -> bool:
-        """Return whether a header is here; after a rest look repeatedly, since not every call asks the network."""
-        looks, self.looks = self.looks, 1
-        return any(self.comm.Iprobe(self.binding.ANY_SOURCE, HEADERS, self.status) for _ in range(looks))
 
     def complete(self) -> None:
         """Forget MPI's requests that have ended, and follow up on those that were parts of payloads."""
@@ -167,7 +160,6 @@ class MPIChannel(Wire):
 
     def rest(self, seconds: float) -> None:
         time.sleep(seconds)
-        self.looks = LOOKS
 
     @property
     def parts(self) -> int:

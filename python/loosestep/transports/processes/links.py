@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loosestep.transports.processes.mailbox import Operation
     from loosestep.transports.processes.progress import BlockingCalls
 
-PINGS, TRIES = 5, 2
+PINGS, TRIES = 5, 3
 SIZES = 32 << 10, 512 << 10  # bytes; the longer one where the shorter takes no longer than
 LONG = 0.02  # seconds
 MEASURED: dict[Hosts, Links] = {}  # by this process, in an earlier run on the same hosts

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 PAUSE = 1e-3  # seconds between two calls by the progress thread
 PATIENCE = 2.0  # seconds for the worker to notice that another has failed
-SPINS = 200  # calls without news before a waiting worker naps
-NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a twentieth of the wait so far
+SPINS, FEW = 200, 2  # calls without news before a waiting worker naps: where it waits for a short time, and else
+SHORT = 1e-3  # seconds of the wait before, up to which that is expected; spinning takes cores from other processes
+NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a hundredth of the wait so far
 REASON = 2.0  # seconds for the reason of an abort to come
 
 
@@ -166,6 +167,7 @@ class BlockingCalls:
         self.worker: Any = None
         self.waiting: str | Request = ""  # for what, while it waits, here or in the core
         self.waits = 0  # that were begun
+        self.spins = SPINS
 
     def serve(self, worker: Worker) -> None:
         """Make the calls of this worker from now on."""
@@ -204,14 +206,16 @@ class BlockingCalls:
                     continue
                 idle += 1
                 self.engine.wire.pause()
-                if idle > SPINS:
+                if idle > self.spins:
+                    self.spins = FEW
                     self.check()
-                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 20), LONGEST_NAP))
+                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 100), LONGEST_NAP))
                     if watched:
                         watch = watch or self.detector.watch(self.place or what, began)
                         watch.look()
         finally:
             self.waiting = ""
+            self.spins = SPINS if time.monotonic() - began < SHORT else FEW
 
     def retry(self, request: Request, attempt: Callable[[], _core.Said], said: _core.Said) -> None:
         """Go on with a call of the core that did not end at once: repeat it, and look after those that are late.

@@ -11,6 +11,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loosestep.foundation.errors import PeerFailed, TimedOut
+from loosestep.foundation.stacks import line, stacks
 from loosestep.lowering.requests import RollCall, Script
 from loosestep.requests import Exchange, Sleep, Start, Wait
 from loosestep.transports.base import Endpoint, ProcessTransport, Session, Task, drive, failure
@@ -28,7 +29,6 @@ from loosestep.transports.processes.multi_host import Hierarchical, Messages
 from loosestep.transports.processes.progress import BlockingCalls, ProgressEngine
 from loosestep.transports.processes.queries import Queries
 from loosestep.transports.processes.shards import Shards
-from loosestep.transports.processes.stacks import line, stacks
 from loosestep.transports.stopwatch import Stopwatch
 
 if TYPE_CHECKING:

@@ -127,6 +127,29 @@ def test_what_nobody_can_begin_is_refused() -> None:
         one.engine.begin(Barrier(), one.worker)
 
 
+def test_after_a_long_wait_the_next_one_hardly_spins(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = nodes(1)
+    clock, polls = one.net.clock, list[float]()
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(one.engine, "progress", lambda: polls.append(clock.now) or False)  # type: ignore[func-returns-value]
+
+    def looks_before_a_nap(seconds: float) -> int:
+        """Of a wait of so many seconds."""
+        polls.clear()
+        began = clock.now
+        one.calls.until("nothing", lambda: clock.now >= began + seconds, watched=False)
+        return polls.count(began)
+
+    few, many = progress.FEW + 1, progress.SPINS + 1
+    assert [looks_before_a_nap(seconds) for seconds in (1e-5, 5e-3, 5e-3, 1e-5, 1e-5)] == [
+        many,
+        many,
+        few,
+        few,
+        many,
+    ]
+
+
 # --- progress beside the worker -----------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from loosestep.transports.processes import stacks
+from loosestep.foundation import stacks
 
 
 def deep(level: int) -> str:
