@@ -152,6 +152,7 @@ def main(kind: str, strategy: str, folder: str) -> None:
         one.steps(x, y, rows, STOPPED)
         one.averaged.n_averaged.fill_(rank)
         optimizer.save(checkpoint, {"steps": STOPPED}, also=[one.averaged, one.sampler])
+        optimizer.load_state_dict(optimizer.state_dict())  # changes nothing
         check_agreement(one, rank)
         one.steps(x, y, rows, STEPS - STOPPED)
         whole = one.parameters(kind)
