@@ -65,7 +65,7 @@ class MemoryWire(Wire):
         self.incoming: dict[int, deque[tuple[Sent, Any, Callable[[], None]]]] = defaultdict(deque)
         self.offered: tuple[int, Sent] | None = None
         self.signs = [net.clock.now] * net.size
-        self.count = 0
+        self.count = self.pauses = 0
         self.closed: bool | None = None  # whether orderly
 
     def send(self, to: int, header: Header, payload: Any, done: Callable[[], None] | None) -> None:
@@ -110,7 +110,7 @@ class MemoryWire(Wire):
                 done()
 
     def pause(self) -> None:
-        pass
+        self.pauses += 1
 
     def rest(self, seconds: float) -> None:
         self.net.clock.sleep(seconds)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PART = 1 << 20  # bytes: longer payloads are cut so, which shows progress
 INLINE = 4096  # bytes: shorter payloads travel with their header
 COPIED = 128 << 10  # bytes: shorter parts are copied; pyzmq's bookkeeping for one in place takes longer
-WAITING = 64  # messages that wait in libzmq for the network, or for their reader; more wait here or there
-FLYING = 8  # parts of them, so that memory stays bounded and a message need not wait behind many
+WAITING = 64  # messages that wait in libzmq for the network, or to be read; more wait here, or there
+FLYING = 8  # parts among those that go, so that a message need not wait behind many
 LOOK = 0.1  # seconds between two looks at connections
 LOSSES = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 LOSSES |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -122,7 +122,7 @@ class Peers:
     def __init__(self, sockets: Sockets, rank: int, size: int, *, local: bool) -> None:
         self.sockets, self.rank, self.size = sockets, rank, size
         self.socket = sockets.server(PART + INLINE)
-        self.socket.set(zmq.RCVHWM, WAITING)
+        self.socket.set(zmq.RCVHWM, WAITING)  # with few, each other one wakes libzmq's thread once more
         self.port = self.socket.bind_to_random_port("tcp://127.0.0.1" if local else "tcp://*")
         self.ways: dict[int, Any] = {}  # sockets to others, by rank
         self.descriptors: dict[int, int] = {}  # ... and theirs

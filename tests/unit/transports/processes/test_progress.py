@@ -286,6 +286,19 @@ def test_a_wait_is_watched_unless_it_is_not_to_be(monkeypatch: pytest.MonkeyPatc
     one.calls.until("nothing", lambda: clock.now > until_, watched=False)
 
 
+def test_a_wait_pauses_after_each_poll_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = blocking(2, monkeypatch)
+    looks = iter([False] * 5 + [True])
+    wire: Any = one.mailbox.wire
+    one.calls.until("nothing", lambda: next(looks), watched=False)
+    assert wire.pauses == 5
+    other.departures.tell_left()
+    one.net.random.random = lambda: 0.0  # the message comes at the first poll
+    looks = iter([False, True])
+    one.calls.until("nothing", lambda: next(looks), watched=False)
+    assert wire.pauses == 5, "something came"
+
+
 def test_a_sleep_lasts_as_long_as_it_says_and_serves_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = blocking(2, monkeypatch)
     heard: list[Any] = []

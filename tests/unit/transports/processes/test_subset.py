@@ -28,6 +28,8 @@ def test_members_send_to_each_other_by_their_own_numbers() -> None:
     assert found == [(0, 2), (0, 100)]
     assert into.tolist() == long.tolist()
     assert other.last_heard(0) == net.ends[3].last_heard(1)
+    other.pause()
+    assert net.ends[3].pauses == 1
 
 
 def test_hosts_are_told_by_the_numbers_of_members() -> None:
