@@ -55,8 +55,9 @@ class ZMQChannel(Wire):
     def __init__(self, membership: Membership, deadline: float) -> None:
         if membership.inside:
             raise RuntimeError(
-                "over ZeroMQ a process takes part in one run at a time: close the one that is open, or start the "
-                "job by `loosestep run` or mpiexec, whose MPI carries several, such as those of several optimizers"
+                "over ZeroMQ a process takes part in one run at a time: close the one that is open, or start "
+                "the job over MPI (mpiexec, or `loosestep run` without --wire), which carries several, such as those "
+                "of several optimizers"
             )
         membership.begin(deadline)
         self.membership, self.peers = membership, membership.peers
