@@ -56,8 +56,8 @@ class ZMQChannel(Wire):
         if membership.inside:
             raise RuntimeError(
                 "over ZeroMQ a process takes part in one run at a time: close the one that is open, or start "
-                "the job over MPI (mpiexec, or `loosestep run` without --wire), which carries several, such as those "
-                "of several optimizers"
+                "the job over MPI (mpiexec, or `loosestep run` without --wire), which carries several, as for "
+                "several optimizers"
             )
         membership.begin(deadline)
         self.membership, self.peers = membership, membership.peers
