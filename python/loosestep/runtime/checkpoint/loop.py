@@ -250,7 +250,8 @@ def check_note(note: Any, name: str = "note") -> None:
                 raise TypeError(f"{name} has the key {key!r}: keys must be strings, for JSON would make it one")
             check_note(each, f"{name}[{key!r}]")
     else:
+        scalar = " (its .item() is a number)" if hasattr(note, "item") else ""
         raise TypeError(
             f"{name} is of type {type(note).__name__}, which JSON does not give back unchanged: save() keeps "
-            "numbers, strings, lists, and dicts with strings as keys; the rest goes into also="
+            f"numbers, strings, lists, and dicts with strings as keys; the rest goes into also={scalar}"
         )
