@@ -88,6 +88,7 @@ def _looks(fd: int) -> list[bool]:
     """Return for some pages of a file whether they are in memory; none where that cannot be asked."""
     found: list[bool] = []
     flag = getattr(os, "RWF_NOWAIT", 0)  # not with every C library
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # no reading ahead
     pages = -(-os.fstat(fd).st_size // PAGE)
     for page in range(0, pages, max(1, -(-pages // LOOKS))) if flag else ():
         try:
