@@ -215,7 +215,6 @@ class Watch:
             self.pages.drop()
             complaint = self.pages.complaint()
             self.notes += [complaint] if complaint else []
-            self.pages.drop()  # to look may have made the system read ahead
         if self.cold is not None:
             self.cold()
 
