@@ -1,6 +1,6 @@
 """What the stall tool finds in loops whose times are known, and what a sample of a cache costs.
 
-    python -m bench.stalls [--batches 50] [--only recovery|cache]
+    python -m bench.stalls [--batches 50] [--scale 1] [--only recovery|cache]
 
 The first table sleeps: a step, preparing and (only where data is cold) fetching take given times, in a loader that
 does one after the other, in one whose threads work ahead, and in torch's DataLoader with two processes, if torch
@@ -136,8 +136,8 @@ def with_workers(disk: Disk, prep: float, fetch: float, batches: int) -> Any:
     return DataLoader(Sleeping(disk, prep, fetch, 2, batches + 40), batch_size=ROWS, num_workers=2)  # type: ignore[arg-type]
 
 
-def recovery(batches: int) -> None:
-    """Print what is found over what was put in."""
+def recovery(batches: int, scale: float) -> None:
+    """Print what is found over what was put in, all times multiplied by `scale`."""
     kinds: dict[str, Any] = {"serial": serial, "prefetch": ahead, "staged": staged}
     try:
         import torch  # noqa: F401
@@ -149,7 +149,8 @@ def recovery(batches: int) -> None:
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for name, make in kinds.items():
-            for compute, prep, fetch in TIMES:
+            for times in TIMES:
+                compute, prep, fetch = (scale * seconds for seconds in times)
                 disk = Disk(Path(folder))
                 disk.fill()
                 options: dict[str, Any] = {"pipeline": "staged"} if name == "staged" else {}
@@ -213,10 +214,11 @@ def cache(rounds: int = 15) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stalls", description=__doc__)
     parser.add_argument("--batches", type=int, default=50)
+    parser.add_argument("--scale", type=float, default=1.0, help="more, where the machine is busy")
     parser.add_argument("--only", choices=["recovery", "cache"])
     given = parser.parse_args()
     if given.only != "cache":
-        recovery(given.batches)
+        recovery(given.batches, given.scale)
     if given.only != "recovery":
         cache()
 

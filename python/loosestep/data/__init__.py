@@ -1,5 +1,6 @@
 """Data sets for classifiers, functions that deal rows to workers, and what keeps a loop from waiting for data."""
 
+from loosestep.data import stalls
 from loosestep.data.cache import CacheStats, MinIOCache
 from loosestep.data.coordinated import CoordinatedLoader, LeftOut, PrepStats
 from loosestep.data.dataset import Dataset
@@ -21,5 +22,6 @@ __all__ = [
     "load",
     "names",
     "shards",
+    "stalls",
     "steps_per_epoch",
 ]

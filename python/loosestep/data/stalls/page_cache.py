@@ -1,22 +1,25 @@
 """Files in the system's page cache: dropped before a cold run, read before a cached one, without root.
 
 `posix_fadvise(POSIX_FADV_DONTNEED)` drops a file's clean pages, except those that a process has mapped. Whether it
-did is seen by reads with RWF_NOWAIT, which fail where a page is not in memory.
+did is asked of `mincore`, which reads nothing; a read with RWF_NOWAIT may bring back what it looks for.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from loosestep.data.shared_memory.free_memory import free_memory
 from loosestep.foundation import units
 
-PAGE = 4096
-LOOKS = 32  # pages of a file that are looked at
 LOOKED_AT = 256  # files that are looked at
+LARGEST = 1 << 30  # bytes of a file that are looked at
 READ = 1 << 20
 ROOM = 0.5  # of the memory that is available may be filled with files
 
@@ -46,9 +49,10 @@ class PageCache:
                 pass
 
     def resident(self) -> float | None:
-        """Return about which share of the files is in memory; None where the file system does not say."""
-        found = [there for fd in self._opened(max(1, len(self.files) // LOOKED_AT)) for there in _looks(fd)]
-        return sum(found) / len(found) if found else None
+        """Return about which share of the files is in memory; None where the system does not say."""
+        counts = [_in_memory(fd) for fd in self._opened(max(1, len(self.files) // LOOKED_AT))]
+        pages = sum(pages for _, pages in counts)
+        return sum(there for there, _ in counts) / pages if pages else None
 
     def _opened(self, step: int = 1) -> Iterator[int]:
         """Yield a descriptor of each file, or each `step`-th, that is still there."""
@@ -84,20 +88,20 @@ def _below(path: Path) -> list[Path]:
     return [path.resolve()]
 
 
-def _looks(fd: int) -> list[bool]:
-    """Return for some pages of a file whether they are in memory; none where that cannot be asked."""
-    found: list[bool] = []
-    flag = getattr(os, "RWF_NOWAIT", 0)  # not with every C library
-    pages = -(-os.fstat(fd).st_size // PAGE)
-    for page in range(0, pages, max(1, -(-pages // LOOKS))) if flag else ():
-        try:
-            os.preadv(fd, [bytearray(1)], page * PAGE, flag)
-        except BlockingIOError:
-            found.append(False)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            return []
-        else:
-            found.append(True)
-    return found
+def _in_memory(fd: int) -> tuple[int, int]:
+    """Return how many of a file's pages are in memory, and how many there are; none where that is not told.
+
+    The kernel tells the truth of files that this user owns or may write.
+    """
+    found = os.fstat(fd)
+    size = min(found.st_size, LARGEST)
+    if size == 0 or not (found.st_uid == os.geteuid() or os.access(f"/proc/self/fd/{fd}", os.W_OK)):
+        return 0, 0
+    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as mapped:
+        content = np.frombuffer(mapped, np.uint8)
+        pages = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+        failed = ctypes.CDLL(None).mincore(
+            ctypes.c_void_p(content.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(pages.ctypes.data)
+        )
+        del content  # or the mapping could not be closed
+    return (0, 0) if failed else (int((pages & 1).sum()), len(pages))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
+
+import numpy as np
 
 BLOCKS = 10
 
@@ -55,6 +56,6 @@ class Blocks:
         """Return the run, None where no batch was timed."""
         if not self.times:
             return None
-        typical = median(sum(block) / len(block) for block in self.times.values())
+        typical = float(np.median([sum(block) / len(block) for block in self.times.values()]))
         count = sum(len(block) for block in self.times.values())
         return Run(count, sum(sum(block) for block in self.times.values()), self.waited, typical)
