@@ -138,7 +138,7 @@ def test_every_launcher_gives_the_same_bits() -> None:
     check_same_bits(found)
 
 
-@pytest.mark.parametrize("all_", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("all_", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_loop_of_torch_has_the_same_bits_by_every_launcher(all_: bool) -> None:
     pytest.importorskip("torch")
     job = HERE.parent / "torch" / "processes" / "same_bits.py"
