@@ -183,6 +183,7 @@ class Peers:
             return
         self.looked = now
         self.sockets.admit()
+        self.sockets.cores.follow()
         for rank, monitor in self.monitors.items():
             while monitor.poll(0):
                 monitor.recv_multipart()

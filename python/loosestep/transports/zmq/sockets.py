@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils import z85
 
+from loosestep.transports.zmq.cores import Cores
 from loosestep.transports.zmq.place import KEY
 
 GATE = "inproc://zeromq.zap.01"  # where libzmq asks who may come in, says RFC 27
@@ -40,7 +42,7 @@ class Sockets:
         if secret and not zmq.has("curve"):
             raise RuntimeError(f"a key was given, but this libzmq {zmq.zmq_version()} was built without CURVE")
         self.key = Key.of(secret) if secret else None
-        self.context, self.made = zmq.Context(), list[Any]()
+        self.context, self.made, self.cores = zmq.Context(), list[Any](), Cores()
         self.gate: Any = None
         self.refused = 0  # strangers at the gate
         if self.key is not None:
@@ -49,7 +51,8 @@ class Sockets:
 
     def make(self, kind: int) -> Any:
         """Return a new socket, which lives until all are closed."""
-        self.made.append(self.context.socket(kind))
+        with nullcontext() if self.made else self.cores.noting():  # libzmq starts its threads with the first one
+            self.made.append(self.context.socket(kind))
         return self.made[-1]
 
     def server(self, largest: int) -> Any:
