@@ -240,7 +240,10 @@ def test_a_buffer_that_no_file_can_hold_is_named(
         ({"drops": {5: 1}}, "note['drops'] has the key 5: keys must be strings"),
         ([1, (2, 3)], "note[1] is of type tuple, which JSON does not give back unchanged"),
         ({"best": np.float32(1)}, "note['best'] is of type float32"),
-        ({"best": np.float64(1)}, r"dicts with strings as keys; the rest goes into also= (its .item() is a number)"),
+        (
+            {"best": np.float64(1)},
+            r"dicts with strings as keys; the rest goes into also= (its .item() is a number)",
+        ),
         (torch.ones(()), "note is of type Tensor"),
     ],
 )
