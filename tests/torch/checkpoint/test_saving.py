@@ -242,7 +242,7 @@ def test_a_buffer_that_no_file_can_hold_is_named(
         ({"best": np.float32(1)}, "note['best'] is of type float32"),
         (
             {"best": np.float64(1)},
-            r"dicts with strings as keys; the rest goes into also= (its .item() is a number)",
+            "the rest goes into also= (its .item() is a number)",
         ),
         (torch.ones(()), "note is of type Tensor"),
     ],
