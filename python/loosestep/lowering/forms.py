@@ -7,6 +7,7 @@ members know, so all choose alike.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ CROWD = 16  # workers from which on messages that come to one link at once may b
 NARROW = 1.05  # ... so they go one after the other where that takes at most so many times as long
 
 
+@lru_cache(1024)  # every round asks for the same
 def of_all_reduce(n: int, nbytes: int, links: Links | None) -> Form:
     """Return the form of an allreduce of so many bytes over n workers; without links, DIRECT.
 
@@ -62,6 +64,7 @@ def of_all_reduce(n: int, nbytes: int, links: Links | None) -> Form:
     return Form.PAIRWISE if n >= CROWD and pairwise <= NARROW * direct else Form.DIRECT
 
 
+@lru_cache(1024)
 def of_all_gather(n: int, nbytes: int, links: Links | None) -> Form:
     """Return the form of an allgather of pieces of so many bytes over n workers: DIRECT or PAIRWISE."""
     if links is None or n < CROWD:
@@ -70,6 +73,7 @@ def of_all_gather(n: int, nbytes: int, links: Links | None) -> Form:
     return Form.PAIRWISE if pairwise <= NARROW * direct else Form.DIRECT
 
 
+@lru_cache(256)
 def hops(n: int, form: Form) -> Sequence[Sequence[int]]:
     """Return which of the messages 1 to n-1 a worker sends and receives at once; k goes to the k-th after it."""
     if form is Form.PAIRWISE or n < 2:

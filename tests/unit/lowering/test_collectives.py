@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -37,9 +37,20 @@ FORMS = {Form.WHOLE: FAR, Form.DIRECT: None, Form.PAIRWISE: NARROW}
 """Links on which a collective takes each form, where few workers count as many."""
 
 
-@pytest.fixture(params=FORMS, ids=lambda form: form.name.lower())
-def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Links | None:
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three workers are a crowd; what was chosen before and meanwhile is forgotten."""
+    choices = forms.of_all_reduce, forms.of_all_gather
     monkeypatch.setattr(forms, "CROWD", 3)
+    for choice in choices:
+        choice.cache_clear()
+    yield
+    for choice in choices:
+        choice.cache_clear()
+
+
+@pytest.fixture(params=FORMS, ids=lambda form: form.name.lower())
+def links(request: pytest.FixtureRequest, few_are_many: None) -> Links | None:
     return FORMS[request.param]
 
 
@@ -169,9 +180,8 @@ def test_mixing_is_one_row_of_the_matrix(n: int, data: st.DataObject, seed: int)
 
 @pytest.mark.parametrize(("form", "exchanges"), [(Form.WHOLE, 1), (Form.DIRECT, 2), (Form.PAIRWISE, 6)])
 def test_a_form_makes_its_exchanges_and_receives_into_room_that_is_kept(
-    form: Form, exchanges: int, monkeypatch: pytest.MonkeyPatch
+    form: Form, exchanges: int, few_are_many: None
 ) -> None:
-    monkeypatch.setattr(forms, "CROWD", 3)
     one, buf = workers(4)[1], np.ones(8)
     one.links = FORMS[form]
     for _ in range(2):
