@@ -41,16 +41,19 @@ def test_every_case_ends_well_on_every_rank(size: int) -> None:
 
 
 @pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
-@pytest.mark.parametrize("hosts", ["1,1", pytest.param("", marks=pytest.mark.slow)])
-def test_several_optimizers_over_zeromq(hosts: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "cases"),
+    [("1,1", ["uneven_ends"]), *(pytest.param(hosts, [], marks=pytest.mark.slow) for hosts in ("", "1,1"))],
+)
+def test_several_optimizers_over_zeromq(hosts: str, cases: list[str], tmp_path: Path) -> None:
     pytest.importorskip("zmq")
-    address = f"ipc://{tmp_path}/meet"
-    command = [str(MPIEXEC), "-n", "2", sys.executable, str(over_zmq.__file__), address, *filter(None, [hosts])]
+    arguments = [str(over_zmq.__file__), f"ipc://{tmp_path}/meet", hosts, *cases]
+    command = [str(MPIEXEC), "-n", "2", sys.executable, *arguments]
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | ALONE, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    for name in ranks_several.CASES:
+    for name in cases or ranks_several.CASES:
         said = sorted(line for line in ended.stdout.splitlines() if line.endswith(f": {name} ok"))
         assert said == [f"rank {rank}: {name} ok" for rank in range(2)], ended.stdout
 
