@@ -23,10 +23,7 @@ from torch import Tensor, nn  # noqa: E402
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.foundation.errors import Diverged  # noqa: E402
-from loosestep.runtime.agreement.together import Together  # noqa: E402
-from loosestep.torch.agreement.together import TorchTogether  # noqa: E402
 from loosestep.torch.flat import Casts  # noqa: E402
-from loosestep.torch.saving.methods import Saving  # noqa: E402
 
 STRATEGIES = [
     ls.LocalSGD(2),
@@ -223,13 +220,12 @@ def result(method: str, training: Training) -> list[Tensor]:
 
 
 def test_every_public_method_is_here() -> None:
-    parts = (loosestep.torch.Parallel, Together, TorchTogether, Saving)
-    public = {
-        name
-        for part in parts
-        for name, value in vars(part).items()
+    functions = {
+        name: value.fget if isinstance(value, property) else value
+        for name, value in inspect.getmembers(loosestep.torch.Parallel)
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     }
+    public = {name for name, value in functions.items() if value.__module__.startswith("loosestep.")}
     assert public == set(METHODS)
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from loosestep.foundation import output
 from loosestep.foundation.errors import PeerFailed, TimedOut
 from loosestep.transports.forks import Original
 from loosestep.transports.processes.launchers import BY_LOOSESTEP, check_alone
@@ -213,8 +214,7 @@ class Membership:
 
 def leave(code: int) -> None:
     """End this process without MPI's end, which would wait for processes that never come there."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    output.flush()
     os._exit(code)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from loosestep.foundation import output
 from loosestep.foundation.errors import PeerFailed, TimedOut
 from loosestep.foundation.stacks import line, stacks
 from loosestep.lowering.requests import RollCall, Script
@@ -332,8 +333,7 @@ class UncaughtErrors:
             all_.append(earlier)
         all_[-1].before(kind, error, trace)
         if self.original.here:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            output.flush()
             for each in all_:
                 each.leave(error)
             time.sleep(LAST_WORDS)

@@ -83,6 +83,14 @@ class Subset(WiredTransport):
         return self.on.deadline
 
     @property
+    def latency(self) -> float | None:  # type: ignore[override]
+        return self.on.latency
+
+    @property
+    def bandwidth(self) -> float | None:  # type: ignore[override]
+        return self.on.bandwidth
+
+    @property
     def heartbeat_timeout(self) -> float:  # type: ignore[override]
         return self.on.heartbeat_timeout
 
