@@ -12,8 +12,11 @@ from loosestep.runtime.exit_handler import ExitHandler
 
 @pytest.fixture(autouse=True)
 def hooks() -> Iterator[None]:
-    """Sessions that a test does not close hook uncaught exceptions, and open loops the end of the script."""
-    before = sys.excepthook
+    """Sessions that a test does not close hook uncaught exceptions, and open loops the end of the script.
+
+    Those of other tests of this process, which may hook them still, are not met here either.
+    """
+    before, sys.excepthook = sys.excepthook, sys.__excepthook__
     yield
     sys.excepthook = before
     for handler in list(ExitHandler.open):
