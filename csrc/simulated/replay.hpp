@@ -171,9 +171,12 @@ class Replay {
     const std::pair<std::uint32_t, std::uint32_t> key{asked.group, meetings[strand.worker][asked.group]++};
     const auto found = posted.try_emplace(key, group.size()).first;
     Meeting& meeting = found->second;
-    const auto place = std::lower_bound(group.begin(), group.end(), strand.worker) - group.begin();
-    meeting.strands[static_cast<std::size_t>(place)] = &strand;
-    meeting.arrivals[static_cast<std::size_t>(place)] = now;
+    const auto member = std::lower_bound(group.begin(), group.end(), strand.worker);
+    if (member == group.end() || *member != strand.worker)
+      throw std::invalid_argument("worker " + std::to_string(strand.worker) + " is not of the group that it meets");
+    const auto place = static_cast<std::size_t>(member - group.begin());
+    meeting.strands[place] = &strand;
+    meeting.arrivals[place] = now;
     if (--meeting.missing) return;
     const std::vector<double> over = all_reduce(network, asked, group, meeting.arrivals);
     for (std::size_t i = 0; i < group.size(); ++i) at(over[i], *meeting.strands[i]);

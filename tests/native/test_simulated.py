@@ -184,6 +184,13 @@ def test_a_replay_in_which_a_message_never_comes_says_whose() -> None:
         replay(alike(2), [program, ([[]], [], [], [], [])], [0, 1], [[0, 1]], np.ones((2, 1)))
 
 
+def test_a_worker_that_meets_a_group_of_others_is_refused() -> None:
+    program = ([[(3, 0, 0, 0.0)]], [], [], [], [(4, 4, False, True, 1)])
+    for group in ([0], [1]):
+        with pytest.raises(ValueError, match=r"worker \d is not of the group that it meets"):
+            replay(alike(2), [program], [0, 0], [[0, 1], group], np.ones((2, 1)))
+
+
 @pytest.mark.parametrize(
     "program",
     [

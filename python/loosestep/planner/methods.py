@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from loosestep.foundation import units
 from loosestep.planner.prediction import predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
 
     from loosestep.planner.prediction import Prediction
     from loosestep.strategies.base import Strategy
@@ -55,7 +59,7 @@ def rank(
     *,
     waiting: float = 0.1,
     periods: Sequence[int] = PERIODS,
-    itemsize: int = 4,
+    dtype: DTypeLike = np.float32,
 ) -> Methods:
     """Predict strategies with several periods, and choose for each the shortest one that hardly waits.
 
@@ -78,7 +82,8 @@ def rank(
     for strategy in strategies:
         try:
             found = [
-                predict(each, parameters, on, steps=ROUNDS * steps) for each, steps in variants(strategy, periods)
+                predict(each, parameters, on, steps=ROUNDS * steps, dtype=dtype)
+                for each, steps in variants(strategy, periods)
             ]
         except ValueError as error:
             refused.append((strategy, str(error)))
@@ -88,7 +93,7 @@ def rank(
         chosen.append(patient[0] if patient else min(found, key=lambda each: each.waiting_share))
     if not chosen:
         raise ValueError(f"none of the strategies can be predicted: {refused[0][1]}")
-    average = on.network().average(parameters, itemsize, on.groups())
+    average = on.network().average(parameters, np.dtype(dtype).itemsize, on.groups())
     chosen.sort(key=lambda each: (each.step_seconds, each.bytes_sent))
     return Methods(parameters, on, waiting, tuple(chosen), tuple(tried), tuple(refused), average)
 

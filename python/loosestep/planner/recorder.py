@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loosestep._core import Center
 from loosestep.foundation import buffers
 from loosestep.lowering import forms
+from loosestep.lowering.collectives import members
 from loosestep.lowering.costs import cost_of
 from loosestep.lowering.lowering import Lowering
 from loosestep.lowering.requests import Script
@@ -171,19 +172,27 @@ class Recorder:
             return
         asked = request.request if type(request) is Start else request
         if type(asked) is AllReduce:
-            nbytes, messages = self.mean_of_all_reduce(asked)
+            nbytes, messages = self.mean_cost(asked)
         else:
             nbytes, messages = cost_of(request, self.rank, self.worker.size, self.worker.links)
             nbytes *= self.amount.density if nbytes >= 8 * SMALL else 1
         self.record.nbytes += nbytes
         self.record.messages += messages
 
-    def mean_of_all_reduce(self, request: AllReduce) -> tuple[float, int]:
+    def mean_cost(self, request: AllReduce) -> tuple[float, int]:
         """Return what a member sends, the mean over all: chunks that do not come out even differ by a value."""
-        n = self.worker.size if request.group is None else len(request.group)
-        nbytes = self.amount.nbytes(request.buf)
-        whole = forms.of_all_reduce(n, nbytes, self.links).whole
-        return ((n - 1) * nbytes, n - 1) if whole else (2 * (n - 1) / n * nbytes, 2 * (n - 1))
+        n, nbytes = self.members(request), self.amount.nbytes(request.buf)
+        if self.form(request).whole:
+            return (n - 1) * nbytes, n - 1
+        return 2 * (n - 1) / n * nbytes, 2 * (n - 1)
+
+    def members(self, request: AllReduce) -> int:
+        """Return how many workers take part."""
+        return len(members(request, self.worker.size))
+
+    def form(self, request: AllReduce) -> forms.Form:
+        """Return how its messages are arranged, for as many bytes as it stands for."""
+        return forms.of_all_reduce(self.members(request), self.amount.nbytes(request.buf), self.links)
 
     # --- computation -------------------------------------------------------------------------------------
 
@@ -225,10 +234,8 @@ class Recorder:
 
     def all_reduce(self, request: AllReduce) -> None:
         count, itemsize = self.amount.values(request.buf.size), request.buf.itemsize
-        n = self.worker.size if request.group is None else len(request.group)
-        form = forms.of_all_reduce(n, count * itemsize, self.links)
+        form, group = self.form(request), self.groups.number(request.group)
         self.note(ALL_REDUCE, len(self.record.reductions))
-        group = self.groups.number(request.group)
         self.record.reductions.append((count, itemsize, form.whole, form.at_once, group))
 
     def push(self, request: Push) -> None:

@@ -88,3 +88,9 @@ def test_all_strategies_are_predicted_by_default(capsys: pytest.CaptureFixture[s
 def test_bad_options_are_refused(options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "methods", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_wider_parameters_take_longer_to_average_and_to_send() -> None:
+    narrow, wide = (rank([ls.LocalSGD()], 250_000, CLUSTER, dtype=dtype) for dtype in ("float32", "float64"))
+    assert wide.average_seconds - 2 * 0.01 == pytest.approx(2 * (narrow.average_seconds - 2 * 0.01))
+    assert wide.tried[0].bytes_sent == 2 * narrow.tried[0].bytes_sent
