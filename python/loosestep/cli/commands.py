@@ -1,4 +1,4 @@
-"""The command line: `loosestep compare`, `train`, `run`, `plan`, `stalls` and `info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `probe`, `plan`, `stalls` and `info`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from loosestep.cli.options import (
 )
 from loosestep.cli.plan import plan
 from loosestep.cli.plan_methods import methods
+from loosestep.cli.probe import probe
 from loosestep.cli.report import files, plot
 from loosestep.cli.stalls import stalls
 from loosestep.foundation.errors import LoosestepError
@@ -80,6 +81,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(probe)
 cli.add_command(plan)
 plan.add_command(methods)
 

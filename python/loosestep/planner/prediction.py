@@ -13,8 +13,9 @@ from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
 from loosestep.planner.recorder import Groups, Recorder, Recording, Size
 from loosestep.strategies.base import Need, Strategy
-from loosestep.transports.simulated.session import Simulated
+from loosestep.transports.simulated.session import CLOSED_FORM_ABOVE
 from loosestep.transports.simulated.stragglers import durations
+from loosestep.transports.simulated.transport import Simulated
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -69,7 +70,8 @@ def predict(
     What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand
     for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The
     seconds are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else
-    shared its links. Where fewer values are recorded than there are, the bytes of codecs are rounded to words.
+    shared its links, where `on.prices` are free. Where fewer values are recorded than there are, the bytes of
+    codecs are rounded to words.
 
     parameters: how many, of `dtype`. on: the simulated cluster. steps: local steps of each worker.
     optimizer: whose buffers strategies may send; SGD(0.1) by default. samples: in a worker's batch of a step.
@@ -99,7 +101,8 @@ def predict(
     def record(rank: int) -> Recording:
         recorder = Recorder(rank, n, amount, dtype, groups, links, samples)
         recorder.worker.seed = seed
-        return recorder.play(strategy, optimizer or SGD(), steps, on.groups())
+        closed = not on.groups() and (on.prices.free or n > CLOSED_FORM_ABOVE)
+        return recorder.play(strategy, optimizer or SGD(), steps, on, closed=closed)
 
     first = record(0)
     if first.looked and n > EACH:
@@ -113,7 +116,8 @@ def predict(
     seconds = durations(on.stragglers, n, last, step_time, seed if on.seed is None else on.seed)
     program_of = list(range(n)) if first.looked else [0] * n
     programs = [recording.program() for recording in each]
-    finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds)
+    sharded = on.center == "shards" and n > 1
+    finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds, sharded=sharded)
     whole = max(float(finished.max()), network.center_in)  # what was pushed last arrives later
     return Prediction(
         strategy=strategy,
