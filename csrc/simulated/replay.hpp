@@ -141,7 +141,7 @@ class Replay {
       ++strand.next;
       const std::optional<double> until = perform(strand, op);
       if (until && *until <= now) continue;
-      strand.waits = op.kind != Kind::step && op.kind != Kind::ready;
+      strand.waits = op.kind != Kind::step && op.kind != Kind::ready && op.kind != Kind::update;
       strand.since = now;
       if (until) at(*until, strand);
       return;
@@ -175,7 +175,8 @@ class Replay {
       case Kind::fetch:
         if (recorded.sharded) return fetch_shards(strand, op);
         calendar.push(network.asked(worker, now), -1, {&strand, Next::ask}); return std::nullopt;
-      case Kind::sleep: return now + op.value;
+      case Kind::sleep:
+      case Kind::update: return now + op.value;
       case Kind::start: return start(strand, op), std::max(now, network.injected[worker]);
       case Kind::wait: return wait(strand, op);
     }

@@ -52,7 +52,7 @@ Program program_of(const GivenProgram& given, std::size_t workers, std::size_t g
   for (const Ops& ops : scripts) {
     made.scripts.emplace_back();
     for (const auto& [kind, index, count, value] : ops) {
-      require(kind <= static_cast<std::uint8_t>(Kind::wait), "no such request");
+      require(kind <= static_cast<std::uint8_t>(Kind::update), "no such request");
       const Kind known = static_cast<Kind>(kind);
       const std::size_t most = known == Kind::exchange     ? exchanges.size()
                                : known == Kind::all_reduce ? reductions.size()

@@ -116,7 +116,7 @@ def predict(
     seconds = durations(on.stragglers, n, last, step_time, seed if on.seed is None else on.seed)
     program_of = list(range(n)) if first.looked else [0] * n
     programs = [recording.program() for recording in each]
-    sharded = on.center == "shards" and n > 1
+    sharded = on.center == "shards"
     finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds, sharded=sharded)
     whole = max(float(finished.max()), network.center_in)  # what was pushed last arrives later
     return Prediction(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from loosestep.strategies.base import Strategy
     from loosestep.transports.simulated.transport import Simulated
 
-STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT = range(9)
+STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT, UPDATE = range(10)
 """Kinds of requests, as csrc/simulated/recorded.hpp numbers them."""
 MOST_VALUES = (1 << 31) - 1  # that a request of the core says: half of what fits
 SMALL = 16
@@ -214,7 +214,7 @@ class Recorder:
     def update(self, request: Update) -> None:
         self.worker.count_update()
         if self.seconds_of_update:
-            self.note(SLEEP, value=self.seconds_of_update)
+            self.note(UPDATE, value=self.seconds_of_update)
 
     def ready(self, request: Ready) -> None:
         bucket = request.bucket

@@ -81,8 +81,11 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> list[Measurement]:
 
 
 def alike(seconds: Sequence[float]) -> tuple[float, ...]:
-    """Return at most KEPT numbers, equally frequent, with the mean of all."""
-    parts = np.array_split(np.sort(seconds), min(KEPT, len(seconds)))
+    """Return at most KEPT numbers, equally frequent: the means of so many parts of all, from short to long."""
+    ordered = np.sort(seconds)
+    if len(ordered) > KEPT:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, len(ordered) // KEPT * KEPT).round().astype(int)]
+    parts = np.array_split(ordered, min(KEPT, len(ordered)))
     return tuple(short(part.mean()) for part in parts)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from loosestep.foundation import buffers
-from loosestep.requests import AllReduce, Exchange, Fetch, Gradient, Mix, Request, Weights
+from loosestep.requests import AllReduce, Exchange, Fetch, Gradient, Mix, Request
 from loosestep.topologies.ring import Ring
 
 if TYPE_CHECKING:
@@ -91,10 +91,12 @@ def incast(messages: Messages) -> Iterator[Request]:
 
 
 def mix(messages: Messages) -> Iterator[Request]:
-    """Average with the neighbours on a ring."""
-    mine, ranks = Ring().weights(messages.me, messages.n), messages.ranks
-    row = tuple((ranks[place], weight) for place, weight in mine.row)
-    yield Mix(messages.own, Weights(row, tuple(ranks[place] for place in mine.readers)))
+    """Average with the neighbours on a ring; where only some workers do, exchange with them."""
+    weights = Ring().weights(messages.me, messages.n)
+    if messages.group is None:
+        yield Mix(messages.own, weights)
+    else:
+        yield messages.exchange(weights.readers, weights.readers)
 
 
 def all_reduce(messages: Messages) -> Iterator[Request]:

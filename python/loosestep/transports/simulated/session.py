@@ -69,7 +69,7 @@ class SimulatedSession(ManyWorkersSession):
         self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
         self.busy_until = [-1.0] * self.size  # when each worker's latest step is over
         self.shards: Shards | None = None
-        if config.center == "shards" and self.size > 1:
+        if config.center == "shards":
             self.shards = Shards(self.network, self.at, lambda: self.time, self.turn)
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
