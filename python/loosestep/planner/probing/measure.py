@@ -37,7 +37,7 @@ from loosestep.transports.serial import Serial
 from loosestep.transports.simulated.probe import Probe
 
 if TYPE_CHECKING:
-    from loosestep.requests import Buffer
+    from loosestep.requests import Buffer, Shared
 
 SIZES = (8, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20)  # bytes
 LADDERS: dict[str, tuple[Pattern, int]] = {
@@ -217,6 +217,7 @@ class Course:
         """Yield what a worker asks for: patterns between the first workers of all hosts, and within the
         largest."""
         hosts = self.session.hosts
+        shared = worker.shared("probe", buffers.zeros(1, "float32"))  # which all workers must make
         groups = [("", [host[0] for host in hosts])] if len(hosts) > 1 else [("", list(range(self.n)))]
         largest = max(hosts, key=len, default=())
         if 1 < len(largest) < self.n:
@@ -224,7 +225,7 @@ class Course:
         for name, ranks in groups:
             if len(ranks) > 1:
                 share = self.seconds / len(groups) / (len(LADDERS) * len(SIZES) + 6)
-                yield from self.patterns(Timing(worker, clock, timed, ranks, share, name))
+                yield from self.patterns(Timing(worker, clock, timed, ranks, share, name, shared))
 
     def patterns(self, timing: Timing) -> Iterator[Request]:
         """Yield all patterns among some workers."""
@@ -256,6 +257,7 @@ class Timing:
     ranks: list[int]
     share: float  # seconds for one pattern of one size
     name: str  # before those of patterns
+    shared: Shared
 
     def measure(
         self, name: str, pattern: Pattern, nbytes: int, together: int, only: Sequence[int] = ()
@@ -268,7 +270,7 @@ class Timing:
         mine = Timed(self.name + name, nbytes, together)
         messages = None
         if self.worker.rank in self.ranks:
-            messages = Messages(self.worker, self.ranks, nbytes, (len(self.timed) + 1) << 20)
+            messages = Messages(self.worker, self.ranks, nbytes, (len(self.timed) + 1) << 20, self.shared)
         once = yield from self.repeat(pattern, messages, mine.times, 1)
         if once < self.share:
             once = yield from self.repeat(pattern, messages, mine.times, 1)

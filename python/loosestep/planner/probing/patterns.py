@@ -20,13 +20,12 @@ class Messages:
     """One worker's buffers for messages of so many bytes among some workers, and tags that no two patterns
     share."""
 
-    def __init__(self, worker: Worker, ranks: Sequence[int], nbytes: int, first_tag: int) -> None:
-        self.worker, self.ranks, self.tag = worker, tuple(ranks), first_tag
+    def __init__(self, worker: Worker, ranks: Sequence[int], nbytes: int, first_tag: int, shared: Shared) -> None:
+        self.worker, self.ranks, self.tag, self.shared = worker, tuple(ranks), first_tag, shared
         self.n, self.me = len(ranks), self.ranks.index(worker.rank)
         self.values = max(1, nbytes // 4)
         self.own = buffers.zeros(self.values, "float32")
         self._rooms: dict[int, Buffer] = {}
-        self._shared: Shared | None = None
 
     @property
     def group(self) -> tuple[int, ...] | None:
@@ -38,13 +37,6 @@ class Messages:
         if source not in self._rooms:
             self._rooms[source] = buffers.zeros(self.values, "float32")
         return self._rooms[source]
-
-    @property
-    def shared(self) -> Shared:
-        """Return a shared variable of that size."""
-        if self._shared is None:
-            self._shared = self.worker.shared(f"probe {self.values}", self.own)
-        return self._shared
 
     def exchange(self, to: Sequence[int], sources: Sequence[int], values: int | None = None) -> Exchange:
         """Return an exchange that sends to some of these workers, by their places, and receives from others.
