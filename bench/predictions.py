@@ -1,9 +1,9 @@
 """How far predictions are from runs, on the links that a job has: measure in the job, then compare.
 
-On every host: `mpiexec -n 4 ... python -m bench.predictions measure FILE.json`, which probes the cluster, then runs
-five methods with messages of 1 KiB, 1 MiB and 8 MiB; steps sleep for 20 ms, so that two cores suffice for hosts
-that are simulated by network namespaces. Then `python -m bench.predictions compare FILES... --out docs/results`
-predicts each run on the cluster that the probe describes, and writes a table and a plot.
+`mpiexec -n 4 ... python -m bench.predictions measure FILE.json`, with one process on each host, probes the cluster
+and runs five methods with messages of 1 KiB, 1 MiB and 8 MiB. Steps sleep for 20 ms, so that two cores suffice
+for hosts that are network namespaces. `python -m bench.predictions compare FILES... --out docs/results` predicts
+each run on the cluster that the probe describes, and writes a table and a plot.
 """
 
 from __future__ import annotations
@@ -141,11 +141,11 @@ def compare(files: list[str], out: str | None) -> None:
         "| hosts, links | message | method | measured ms a step (least-most) | predicted | error |",
         "|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        lines.append(
-            f"| {row.label} | {units.size(row.nbytes)} | {row.method} | {1e3 * row.real:.4g} "
-            f"({1e3 * row.least:.4g}-{1e3 * row.most:.4g}) | {1e3 * row.predicted:.4g} | {100 * row.error:+.1f}% |"
-        )
+    lines += [
+        f"| {row.label} | {units.size(row.nbytes)} | {row.method} | {1e3 * row.real:.4g} "
+        f"({1e3 * row.least:.4g}-{1e3 * row.most:.4g}) | {1e3 * row.predicted:.4g} | {100 * row.error:+.1f}% |"
+        for row in rows
+    ]
     print("\n".join(lines))
     if out is not None:
         Path(out, "predictions_table.md").write_text("\n".join(lines) + "\n")

@@ -4,13 +4,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,28 +17,10 @@
 #include "simulated/mailbox.hpp"
 #include "simulated/network.hpp"
 #include "simulated/recorded.hpp"
+#include "simulated/shards.hpp"
+#include "simulated/strand.hpp"
 
 namespace loosestep::simulated {
-
-// One stream of requests: a worker's own, or a script that runs beside it.
-struct Strand {
-  Strand(std::uint32_t worker, const std::vector<Op>& ops, bool beside)
-      : worker(worker), ops(&ops), beside(beside) {}
-
-  std::uint32_t worker;
-  const std::vector<Op>* ops;
-  bool beside;
-  std::size_t next = 0;  // op
-  bool waits = false;  // for a communication, since `since`
-  double since = 0;
-  std::size_t missing = 0;  // messages of the request that it is in
-  double arrived = 0;  // when the latest of them is there
-  std::size_t messages = 0;  // ... how many are expected, and the bytes of those that are known
-  double bytes = 0;
-  bool turned = false;  // has waited for the turn of what makes progress while its worker computes
-  std::optional<double> done;
-  Strand* then = nullptr;  // goes on when this one is done
-};
 
 class Replay {
  public:
@@ -48,7 +28,7 @@ class Replay {
   Replay(const Recorded& recorded, Network& network, Table durations)
       : recorded(recorded), network(network), durations(durations),
         waiting(recorded.program_of.size()), begun(waiting.size()), busy_until(waiting.size(), -1.0),
-        beside(waiting.size()), meetings(waiting.size()) {
+        shards(network, calendar, now, busy_until), beside(waiting.size()), meetings(waiting.size()) {
     mine.reserve(waiting.size());
     for (std::uint32_t worker = 0; worker < waiting.size(); ++worker) {
       mine.emplace_back(worker, program(worker).scripts.at(0), false);
@@ -66,9 +46,7 @@ class Replay {
         case Next::go_on: resume(*what.strand); break;
         case Next::ask: ask(*what.strand); break;
         case Next::answer: answer(*what.strand); break;
-        case Next::read: read_shard(what); break;
-        case Next::change: change_shard(what); break;
-        case Next::acknowledge: acknowledge(what.line); break;
+        default: shards.happen(what);
       }
     }
     for (const Strand& each : mine)
@@ -81,30 +59,6 @@ class Replay {
   std::uint64_t events = 0;
 
  private:
-  enum class Next : std::uint8_t { go_on, ask, answer, read, change, acknowledge };
-  using Line = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;  // (worker, owner, variable)
-
-  struct Event {
-    Strand* strand;
-    Next next;
-    Line line = {};  // of what an owner of a shard is asked for
-    double bytes = 0;
-    bool turned = false;
-  };
-
-  // What a worker pushes to one owner; the strand that waits for it, if one does.
-  struct Change {
-    double bytes;
-    std::size_t together;
-    bool arrived;  // is waited for until it is acknowledged, not only until it is sent
-    Strand* strand;
-  };
-
-  struct Part {
-    std::uint32_t owner;
-    double bytes;
-  };
-
   struct Meeting {
     explicit Meeting(std::size_t members) : missing(members), strands(members), arrivals(members) {}
 
@@ -119,12 +73,9 @@ class Replay {
     calendar.push(time, static_cast<int>(strand.worker), {&strand, Next::go_on});
   }
 
-  // Whether a worker computes, so that what makes progress beside it has to wait for its turn.
-  bool computes(std::uint32_t worker) const { return network.prices.turn > 0 && now <= busy_until[worker]; }
-
   // Go on at once, or after a turn with what runs beside a worker that computes.
   void resume(Strand& strand) {
-    if (strand.beside && !strand.turned && computes(strand.worker)) {
+    if (strand.beside && !strand.turned && shards.computes(strand.worker)) {
       strand.turned = true;
       return at(now + network.prices.turn, strand);
     }
@@ -168,12 +119,12 @@ class Replay {
       case Kind::exchange: return exchange(strand, program(worker).exchanges[op.index]);
       case Kind::all_reduce: return meet(strand, program(worker).reductions[op.index]), std::nullopt;
       case Kind::push: {
-        if (recorded.sharded) return push_shards(strand, op);
+        if (recorded.sharded) return shards.push(strand, op);
         const Sent sent = network.push(worker, op.value, now);
         return op.count & 1 ? sent.arrived + network.to_center[worker] : sent.left;
       }
       case Kind::fetch:
-        if (recorded.sharded) return fetch_shards(strand, op);
+        if (recorded.sharded) return shards.fetch(strand, op);
         calendar.push(network.asked(worker, now), -1, {&strand, Next::ask}); return std::nullopt;
       case Kind::sleep:
       case Kind::update: return now + op.value;
@@ -199,7 +150,7 @@ class Replay {
         Strand& receiver = **waits_for;
         receiver.arrived = std::max(receiver.arrived, sent.arrived);
         receiver.bytes += message.bytes;
-        if (--receiver.missing == 0) at(received(receiver), receiver);
+        if (--receiver.missing == 0) at(receiver.received(network.prices), receiver);
       } else {
         messages.put(address, {sent.arrived, message.bytes});
       }
@@ -214,98 +165,7 @@ class Replay {
         receivers.put(address, &strand);
       }
     }
-    return strand.missing ? std::nullopt : std::optional(received(strand));
-  }
-
-  // When a strand has worked off what came for it.
-  double received(const Strand& strand) const {
-    return strand.arrived + network.prices.received(strand.messages, strand.bytes);
-  }
-
-  // --- a center in shards, one of them with each worker ------------------------------------------------------
-
-  // What each other worker has of a variable of so many values, from the next worker on.
-  std::vector<Part> parts(std::uint32_t worker, std::uint64_t values, double bytes) const {
-    const std::uint64_t n = waiting.size();
-    std::vector<Part> found;
-    for (std::uint64_t hop = 1; hop < n; ++hop) {
-      const std::uint64_t owner = (worker + hop) % n, count = values * (owner + 1) / n - values * owner / n;
-      if (count)
-        found.push_back({static_cast<std::uint32_t>(owner), bytes * static_cast<double>(count) / static_cast<double>(values)});
-    }
-    return found;
-  }
-
-  std::optional<double> fetch_shards(Strand& strand, const Op& op) {
-    const auto asked = parts(strand.worker, op.count >> 1, op.value);
-    strand.missing = strand.messages = asked.size();
-    strand.arrived = now;
-    strand.bytes = 0;
-    for (const Part& part : asked) {
-      const Sent sent = network.send(strand.worker, part.owner, 0, now, asked.size());
-      calendar.push(sent.arrived, -1, {&strand, Next::read, {strand.worker, part.owner, op.index}, part.bytes});
-    }
-    return asked.empty() ? std::optional(now) : std::nullopt;
-  }
-
-  std::optional<double> push_shards(Strand& strand, const Op& op) {
-    const auto sent = parts(strand.worker, op.count >> 1, op.value);
-    strand.missing = 0;
-    for (const Part& part : sent) {
-      const Line key{strand.worker, part.owner, op.index};
-      auto& line = lines[key];
-      const bool arrived = op.count & 1, waits = arrived || !line.empty();
-      line.push_back({part.bytes, sent.size(), arrived, waits ? &strand : nullptr});
-      if (waits) ++strand.missing;
-      if (line.size() == 1) send_change(key);
-    }
-    return strand.missing ? std::nullopt : std::optional(std::max(now, network.injected[strand.worker]));
-  }
-
-  // Send the first change of a line, where it stays until it is acknowledged.
-  void send_change(const Line& key) {
-    Change& change = lines.at(key).front();
-    const auto [worker, owner, variable] = key;
-    const Sent sent = network.send(worker, owner, change.bytes, now, change.together);
-    calendar.push(sent.arrived + network.prices.received(1, change.bytes), -1, {nullptr, Next::change, key});
-    if (!change.arrived) release(change);
-  }
-
-  void release(Change& change) {
-    if (change.strand && --change.strand->missing == 0) at(now, *change.strand);
-    change.strand = nullptr;
-  }
-
-  // Let an owner that computes have its turn first, and return whether that is still to come.
-  bool later(Event& event) {
-    if (event.turned || !computes(std::get<1>(event.line))) return false;
-    event.turned = true;
-    calendar.push(now + network.prices.turn, -1, event);
-    return true;
-  }
-
-  void read_shard(Event& event) {
-    if (later(event)) return;
-    Strand& strand = *event.strand;
-    const Sent sent = network.send(std::get<1>(event.line), strand.worker, event.bytes, now);
-    strand.arrived = std::max(strand.arrived, sent.arrived);
-    strand.bytes += event.bytes;
-    if (--strand.missing == 0) at(received(strand), strand);
-  }
-
-  void change_shard(Event& event) {
-    if (later(event)) return;
-    const auto [worker, owner, variable] = event.line;
-    const Sent sent = network.send(owner, worker, 0, now);
-    calendar.push(sent.arrived, -1, {nullptr, Next::acknowledge, event.line});
-  }
-
-  void acknowledge(const Line& key) {
-    auto& line = lines.at(key);
-    release(line.front());
-    line.pop_front();
-    network.center_in = std::max(network.center_in, now);
-    if (!line.empty()) send_change(key);
+    return strand.missing ? std::nullopt : std::optional(strand.received(network.prices));
   }
 
   // Wait for all members; each goes on by the messages of its form.
@@ -374,7 +234,7 @@ class Replay {
  private:
   std::vector<std::pair<double, double>> begun;  // by worker: when its step began, and how long it takes
   std::vector<double> busy_until;  // by worker: when its latest step is over
-  std::map<Line, std::deque<Change>> lines;
+  Shards shards;
   std::vector<std::map<std::uint32_t, std::unique_ptr<Strand>>> beside;
   std::vector<std::map<std::uint32_t, std::uint32_t>> meetings;  // by worker: how many of each group
 };

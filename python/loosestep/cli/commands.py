@@ -159,6 +159,8 @@ def compare(
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
 @click.option("--keep", type=at_least_one, metavar="N", help="Checkpoints that stay; by default 2.")
 @click.option("--save", metavar="FILE", help="Write the trained parameters, as safetensors.")
+@click.option("--probe", "probe_file", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Of loosestep probe: say how long it will take, and then how far that was.")  # fmt: skip
 @shared_options
 def train(
     strategy: Strategy,
@@ -167,6 +169,7 @@ def train(
     resume: bool,
     keep: int | None,
     save: str | None,
+    probe_file: str | None,
     json_file: str | None,
     out: str | None,
     **options: Any,
@@ -177,13 +180,19 @@ def train(
     described = experiment(**options)
     json_file, out, save = of_rank_0(described.on, json_file, out, save)
     there, only = console(json_file, described.on), [Contender(strategy)]
+    prediction = described.predicted(strategy, probe_file) if probe_file else None
+    if prediction is not None:
+        there.print(f"predicted: {prediction}", markup=False, soft_wrap=True)
     with Comparison(described, only, there, out, more=resume) as training:
         every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
         saving = {"checkpoint": checkpoint, "checkpoint_every": every, "resume": resume, "keep": keep or KEEP}
         training.train(**saving)
     if save is not None:
         training.save(save)
-    return finish(training, json_file)
+    code = finish(training, json_file)
+    if prediction is not None and training.result is not None and not training.interrupted and not resume:
+        there.print(prediction.against(training.result), markup=False, soft_wrap=True)
+    return code
 
 
 @cli.command(context_settings={"allow_interspersed_args": False})

@@ -20,6 +20,8 @@ from loosestep.transports.simulated.transport import Simulated
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from loosestep.runtime.result import Result
+
 LARGEST, ROOM = 1 << 16, 1 << 26
 """Values that are recorded of a larger model: at most LARGEST, and ROOM for all workers together."""
 EACH = 4096
@@ -46,6 +48,24 @@ class Prediction:
     def step_seconds(self) -> float:
         """Seconds of a local step, waiting included."""
         return self.seconds / self.steps
+
+    def against(self, result: Result) -> str:
+        """Return in a sentence how far a run was from this.
+
+        >>> import loosestep as ls, numpy as np
+        >>> cluster = ls.Simulated(2, step_time=0.01)
+        >>> batches = lambda rank, size: iter([1.0] * 100)
+        >>> result = ls.run(ls.LocalSGD(4), lambda x, b: x - b, np.zeros(4), batches, on=cluster)
+        >>> ls.predict(ls.LocalSGD(4), 4, cluster, steps=100, dtype=np.float64).against(result)
+        'took 1 s; predicted was 1 s: 0.0% off'
+        """
+        if not self.seconds:
+            return f"took {units.seconds(result.seconds)} s; predicted was no time at all"
+        off = result.seconds / self.seconds - 1
+        return (
+            f"took {units.seconds(result.seconds)} s; predicted was {units.seconds(self.seconds)} s: "
+            f"{100 * off:{'+' if abs(off) >= 5e-4 else ''}.1f}% off"
+        )
 
     def __str__(self) -> str:
         return (

@@ -72,9 +72,9 @@ def probe(on: Transport, *, seconds: float = 30.0, step: Callable[[], object] = 
 
     >>> import loosestep as ls
     >>> cluster = ls.Simulated(4, step_time=0.01, latency=0.005, bandwidth=1.25e7)
-    >>> found = ls.probe(cluster)
-    >>> round(found.latency, 6), round(found.bandwidth), round(found.step_time, 6)
-    (0.005, 12500000, 0.01)
+    >>> found = ls.probe(cluster, seconds=0.2)
+    >>> round(found.latency, 4), round(found.bandwidth, -5), round(found.step_time, 4)
+    (0.005, 12500000.0, 0.01)
     """
     checks.instance("on", on, Transport)
     checks.positive("seconds", seconds)
@@ -101,12 +101,11 @@ def probe(on: Transport, *, seconds: float = 30.0, step: Callable[[], object] = 
 
 def measured_steps(on: Transport, step: Callable[[], object]) -> tuple[list[list[float]], float]:
     """Return seconds of the steps of each worker of this process, and those of an update for each byte."""
-    place: Transport = Serial() if isinstance(on, ProcessTransport) else on
     if on.virtual:
         return virtual_steps(on), 0.0
-    small = durations(place, step, STEPS, 64)
+    small = durations(on, step, STEPS, 64)
     few = 5
-    large, nothing = (fmean(map(fmean, durations(place, idle, few, size))) for size in (LARGE, 64))
+    large, nothing = (fmean(map(fmean, durations(on, idle, few, size))) for size in (LARGE, 64))
     return small, max(0.0, large - nothing) / (4 * LARGE)
 
 
@@ -115,7 +114,9 @@ def idle() -> None:
 
 
 def durations(on: Transport, step: Callable[[], object], count: int, parameters: int) -> list[list[float]]:
-    """Return the seconds from one gradient to the next, of each worker, in a run in which nobody communicates."""
+    """Return the seconds from one gradient to the next, of each worker of this process, where none
+    communicates."""
+    place = Serial() if isinstance(on, ProcessTransport) else on
     begun: dict[int, list[float]] = {}
     nothing = np.zeros(parameters, np.float32)
 
@@ -127,7 +128,7 @@ def durations(on: Transport, step: Callable[[], object], count: int, parameters:
     def batches(rank: int, size: int) -> Iterator[int]:
         yield from [rank] * (count + 2)
 
-    run(LocalSGD(count + 2), gradient, nothing, batches, optimizer=SGD(0.1), on=on)
+    run(LocalSGD(count + 2), gradient, nothing, batches, optimizer=SGD(0.1), on=place)
     return [np.diff(times)[1:].tolist() for _, times in sorted(begun.items())]
 
 

@@ -33,10 +33,11 @@ from loosestep.transports.base import ManyWorkersSession, Task, failure, spin
 from loosestep.transports.continuation import Continuation
 from loosestep.transports.matching import check_alike, check_message, check_shared
 from loosestep.transports.simulated.shards import Shards
-from loosestep.transports.simulated.stragglers import Speed
 
 if TYPE_CHECKING:
-    from loosestep.transports.simulated.transport import Simulated
+    from loosestep.transports.simulated.network import Network
+    from loosestep.transports.simulated.prices import Prices
+    from loosestep.transports.simulated.stragglers import Speed
 
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
 
@@ -44,12 +45,22 @@ CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursi
 class SimulatedSession(ManyWorkersSession):
     """A calendar of events, the earliest first, ties in rank order. Calendar and mail are native."""
 
-    def __init__(self, config: Simulated, seed: int) -> None:
-        self.size = config.n
-        self.ranks = range(config.n)
-        self.network = config.network()
+    def __init__(
+        self,
+        network: Network,
+        speeds: Sequence[Speed],
+        price: tuple[float, float],
+        prices: Prices,
+        *,
+        hosts: hierarchical.Hosts = (),
+        sharded: bool = False,
+    ) -> None:
+        """Make the session of a cluster. price: seconds of a step, and of each sample; sharded: of variables."""
+        self.size = network.size
+        self.ranks = range(self.size)
+        self.network = network
         primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Drain}
-        self.hosts = config.groups()
+        self.hosts = hosts
         self.links = self.network.links(self.hosts)
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -63,13 +74,12 @@ class SimulatedSession(ManyWorkersSession):
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Continuation] = {}
         self.roll = Roll(self.size)
-        self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
-        self.price = config.step_time, config.sample_time
-        self.prices = config.prices
+        self.speeds = speeds
+        self.price, self.prices = price, prices
         self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
         self.busy_until = [-1.0] * self.size  # when each worker's latest step is over
         self.shards: Shards | None = None
-        if config.center == "shards":
+        if sharded:
             self.shards = Shards(self.network, self.at, lambda: self.time, self.turn)
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,

@@ -17,7 +17,7 @@ from loosestep.transports.simulated.network import Network, PerLink, within
 from loosestep.transports.simulated.prices import Prices
 from loosestep.transports.simulated.probe import Probe
 from loosestep.transports.simulated.session import SimulatedSession
-from loosestep.transports.simulated.stragglers import Constant, Measured, Stragglers
+from loosestep.transports.simulated.stragglers import Constant, Measured, Speed, Stragglers
 
 MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
 MOST, MOST_ON_HOSTS = 1_000_000, 4096  # workers; on hosts a link has a place in an n x n table
@@ -149,4 +149,7 @@ class Simulated(Transport):
         return () if self.hosts is None else hierarchical.split(self.hosts, self.n)
 
     def open(self, seed: int = 0) -> Session:
-        return SimulatedSession(self, seed if self.seed is None else self.seed)
+        used = seed if self.seed is None else self.seed
+        speeds = [Speed(self.stragglers, rank, used) for rank in range(self.n)]
+        price, sharded = (self.step_time, self.sample_time), self.center == "shards"
+        return SimulatedSession(self.network(), speeds, price, self.prices, hosts=self.groups(), sharded=sharded)

@@ -32,7 +32,6 @@ from loosestep.requests import (
 from loosestep.requests.links import Links
 from loosestep.transports.base import Task
 from loosestep.transports.simulated import Simulated
-from loosestep.transports.simulated.session import SimulatedSession
 
 Script = Callable[[int], Iterator[Request]]
 HALF = {"step_time": 2.0, "latency": 1.0, "bandwidth": 8.0}  # a float64 a second
