@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = 30  # seconds of steps that are kept for each worker
 UNLIMITED = 1e12  # bytes a second, where no message is long enough to tell
+MANY = 8  # repetitions, of which the longest is left out
 LONG = 1.5  # one-way times of 8 bytes: what takes longer tells of bandwidth
 ROUND_TRIP, ALL, RING, MIX = (
     "there and back",
@@ -66,18 +67,18 @@ def fitted(
 
 
 def merged(rows: Iterable[Mapping[str, Any]]) -> list[Measurement]:
-    """Return the means over workers."""
+    """Return what repetitions took, the mean over workers, without what they waited for the longest step."""
     groups: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["pattern"], row["nbytes"], row["together"]].append(row)
-
-    def mean(group: list[Mapping[str, Any]], name: str) -> float:
-        return fmean(row[name] for row in group)
-
-    return [
-        Measurement(*key, mean(group, "seconds"), mean(group, "spread"), group[0]["count"])
-        for key, group in groups.items()
-    ]
+    found = []
+    for key, group in groups.items():
+        times = np.mean([row["times"] for row in group], axis=0)
+        steps = np.array([row["steps"] for row in group])
+        taken = np.sort(times - (steps.max(axis=0) - steps.mean(axis=0)))
+        kept = taken[: -1 if len(taken) >= MANY else None]
+        found.append(Measurement(*key, float(kept.mean()), float(kept.std()), len(kept)))
+    return found
 
 
 def alike(seconds: Sequence[float]) -> tuple[float, ...]:
