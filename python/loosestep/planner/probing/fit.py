@@ -36,6 +36,7 @@ AVERAGE, TO_ONE, WAITS, COMPUTES = (
     "read from who waits",
     "read from who computes",
 )
+ALONE, BESIDE = "step alone", "step beside an average"
 WITHIN = "within a host: "
 """Names of patterns, and what goes before those of patterns within a host."""
 
@@ -75,7 +76,10 @@ def merged(rows: Iterable[Mapping[str, Any]]) -> list[Measurement]:
     for key, group in groups.items():
         times = np.mean([row["times"] for row in group], axis=0)
         steps = np.array([row["steps"] for row in group])
-        taken = np.sort(times - (steps.max(axis=0) - steps.mean(axis=0)))
+        if key[0] in (ALONE, BESIDE):
+            taken = np.sort(steps.mean(axis=0))
+        else:
+            taken = np.sort(times - (steps.max(axis=0) - steps.mean(axis=0)))
         kept = taken[: -1 if len(taken) >= MANY else None]
         found.append(Measurement(*key, float(kept.mean()), float(kept.std()), len(kept)))
     return found
@@ -143,6 +147,7 @@ def of_links(measured: Sequence[Measurement], name: str, chosen_by: Links | None
         send=short(spent),
         receive=short(spent),
         turn=short(turn(mine)),
+        contention=short(contention(mine)),
         inbound=inbound(mine, one_way, bandwidth),
         lag=tuple(tables),
     )
@@ -184,6 +189,12 @@ def turn(mine: Mapping[tuple[str, int], Measurement]) -> float:
     if (COMPUTES, 4) not in mine:
         return 0.0
     return max(0.0, mine[COMPUTES, 4].seconds - mine[WAITS, 4].seconds)
+
+
+def contention(mine: Mapping[tuple[str, int], Measurement]) -> float:
+    """Return the share by which a step is longer beside a communication."""
+    steps = {pattern: each.seconds for (pattern, _), each in mine.items() if pattern in (ALONE, BESIDE)}
+    return max(0.0, steps[BESIDE] / steps[ALONE] - 1) if len(steps) == 2 and steps[ALONE] else 0.0
 
 
 def inbound(mine: Mapping[tuple[str, int], Measurement], one_way: float, bandwidth: float) -> float | None:

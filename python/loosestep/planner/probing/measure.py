@@ -17,7 +17,9 @@ from loosestep.optimizers.sgd import SGD
 from loosestep.planner.probing import patterns
 from loosestep.planner.probing.fit import (
     ALL,
+    ALONE,
     AVERAGE,
+    BESIDE,
     COMPUTES,
     MIX,
     RING,
@@ -28,7 +30,7 @@ from loosestep.planner.probing.fit import (
     fitted,
 )  # fmt: skip
 from loosestep.planner.probing.patterns import Messages, Pattern
-from loosestep.requests import AllReduce, Barrier, Gradient, Request
+from loosestep.requests import AllReduce, Barrier, Gradient, Request, Start, Wait
 from loosestep.requests.worker import Worker
 from loosestep.runtime.run import run
 from loosestep.strategies.local_sgd import LocalSGD
@@ -39,6 +41,7 @@ from loosestep.transports.simulated.probe import Probe
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Shared
 
+MIDDLE = 256 << 10  # bytes of the average beside which a step is timed
 SIZES = (8, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20)  # bytes
 LADDERS: dict[str, tuple[Pattern, int]] = {
     RING: (patterns.ring, 1),
@@ -229,6 +232,9 @@ class Course:
     def patterns(self, timing: Timing) -> Iterator[Request]:
         """Yield all patterns among some workers."""
         n, far = len(timing.ranks), not timing.name
+        if far and n == self.n:
+            yield from timing.measure(ALONE, patterns.nothing, 8, 0, paced=True)
+            yield from timing.measure(BESIDE, patterns.all_reduce, MIDDLE, 0, paced=True, beside=True)
         yield from timing.measure(ROUND_TRIP, patterns.round_trip, 8, 1, only=(0,))
         yield from timing.measure(ALL, patterns.everyone, 8, n - 1)
         if far and n == self.n:  # a shared variable belongs to all workers
@@ -267,38 +273,44 @@ class Timing:
         *,
         only: Sequence[int] = (),
         paced: bool = False,
+        beside: bool = False,
     ) -> Generator[Request, None, float]:
         """Repeat a pattern for its share of the time, after one or two repetitions that do not count.
 
         only: whose times count, by their place; all by default. paced: after a gradient step each, as in training:
-        what has rested is not as fast as what goes on. Return the longest seconds of one repetition.
+        what has rested is not as fast as what goes on. beside: begins before the step. Return the longest seconds
+        of one repetition.
         """
         yield Barrier()
         mine = Timed(self.name + name, nbytes, together)
         messages = None
         if self.worker.rank in self.ranks:
             messages = Messages(self.worker, self.ranks, nbytes, (len(self.timed) + 1) << 20, self.shared)
-        once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced)
+        once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced, beside=beside)
         if once < self.share:
-            once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced)
+            once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced, beside=beside)
         mine.times.clear()
         mine.steps.clear()
         count = int(min(MOST, max(LEAST, self.share / max(once + step, 1e-6))))
-        yield from self.repeat(pattern, messages, mine, count, paced=paced)
+        yield from self.repeat(pattern, messages, mine, count, paced=paced, beside=beside)
         self.timed.append(mine if messages and (not only or messages.me in only) else Timed("", 0, 0))
         return once
 
     def repeat(
-        self, pattern: Pattern, messages: Messages | None, mine: Timed, count: int, *, paced: bool
+        self, pattern: Pattern, messages: Messages | None, mine: Timed, count: int, *, paced: bool, beside: bool
     ) -> Generator[Request, None, tuple[float, float]]:
         """Time so many repetitions; return the seconds of the latest, and of its step, where they were longest."""
         longest = buffers.zeros(2, "float64")
         for _ in range(count if messages else 0):
+            asked: list[Any] = list(pattern(messages)) if beside else []  # type: ignore[arg-type]
+            yield from map(Start, asked)
             begun = self.clock()
             if paced:
                 yield Gradient()
             began = self.clock()
-            yield from pattern(messages)  # type: ignore[arg-type]
+            yield from map(Wait, asked)
+            if not beside:
+                yield from pattern(messages)  # type: ignore[arg-type]
             mine.times.append(self.clock() - began)
             mine.steps.append(began - begun)
         longest[:] = (mine.times[-1], mine.steps[-1]) if mine.times else (0.0, 0.0)
