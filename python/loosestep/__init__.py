@@ -9,6 +9,7 @@ from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
+from loosestep.optimizers.muon import Muon
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.prediction import Prediction, predict
@@ -114,6 +115,7 @@ __all__ = [
     "Metered",
     "Momentum",
     "MomentumDownpour",
+    "Muon",
     "Need",
     "Nesterov",
     "OnePeerExponential",
