@@ -29,14 +29,18 @@ from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
+from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.gpa import GPA
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.loscar import LOSCAR
 from loosestep.strategies.momentum_downpour import MomentumDownpour
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
@@ -48,6 +52,9 @@ from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.snoo import SNOO
+from loosestep.strategies.sparta import SPARTA
+from loosestep.strategies.sparta_diloco import SPARTADiLoCo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.stages import Stages
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
@@ -79,13 +86,18 @@ __all__ = [
     "CDSGD",
     "DBS",
     "DCASGD",
+    "DESLOC",
     "E3M0",
     "EASGD",
+    "GPA",
     "LAMB",
     "LARS",
+    "LOSCAR",
     "MPI",
     "SGD",
     "SGP",
+    "SNOO",
+    "SPARTA",
     "SSP",
     "ZMQ",
     "Adam",
@@ -104,6 +116,7 @@ __all__ = [
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "EagerDiLoCo",
     "EntropySGD",
     "Failing",
     "FedAvg",
@@ -132,6 +145,7 @@ __all__ = [
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "SPARTADiLoCo",
     "Scoping",
     "Serial",
     "Simulated",
