@@ -36,7 +36,10 @@ from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.fed_buff import FedBuff
 from loosestep.strategies.gpa import GPA
+from loosestep.strategies.halos import HALoS
+from loosestep.strategies.heloco import HeLoCo
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
@@ -47,6 +50,8 @@ from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.parle import Parle
 from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.ringleader import Ringleader
+from loosestep.strategies.ringmaster import Ringmaster
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
@@ -120,6 +125,9 @@ __all__ = [
     "EntropySGD",
     "Failing",
     "FedAvg",
+    "FedBuff",
+    "HALoS",
+    "HeLoCo",
     "HierarchicalLocalSGD",
     "Hogwild",
     "Hypercube",
@@ -143,6 +151,8 @@ __all__ = [
     "RMSpropWarmup",
     "Result",
     "Ring",
+    "Ringleader",
+    "Ringmaster",
     "RoundRobinADMM",
     "RoundRobinEASGD",
     "SPARTADiLoCo",

@@ -148,7 +148,7 @@ class Recorder:
 
     def play(self, strategy: Strategy, optimizer: Optimizer, steps: int, hosts: Any) -> Recording:
         """Perform the rounds of so many local steps."""
-        self.worker.moments = optimizer.init(self.worker.params)
+        self.worker.moments, self.worker.hosts = optimizer.init(self.worker.params), hosts
         state = strategy.init(self.worker)
         native = NATIVE - {AllReduce} if hosts else NATIVE  # as in `SimulatedSession`
         lowering = Lowering(native, self.worker, hosts=hosts)
