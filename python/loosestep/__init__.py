@@ -40,6 +40,7 @@ from loosestep.strategies.fed_buff import FedBuff
 from loosestep.strategies.gpa import GPA
 from loosestep.strategies.halos import HALoS
 from loosestep.strategies.heloco import HeLoCo
+from loosestep.strategies.hierarchical import Hierarchical
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
@@ -128,6 +129,7 @@ __all__ = [
     "FedBuff",
     "HALoS",
     "HeLoCo",
+    "Hierarchical",
     "HierarchicalLocalSGD",
     "Hogwild",
     "Hypercube",
