@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.papers.arrivals import serve, slow_last
-from tests.papers.problems import EQUAL, Array, all_at_once, difference, quadratics, trace
+from tests.papers.problems import EQUAL, Array, all_at_once, difference, in_turn, quadratics, trace
 
 import loosestep as ls
 from loosestep import ops
@@ -143,6 +144,29 @@ def test_whose_data_has_ended_is_waited_for_no_more() -> None:
     batches = lambda rank, size: iter([1.0 + rank] * [400, 8][rank])  # noqa: E731
     result = ls.run(ls.Ringleader(), lambda x, b: x - b, np.zeros(2), batches, on=slow_last(2, 1.5))
     assert np.abs(result.params - 1.0).max() < 1e-3
+
+
+def test_who_has_data_again_comes_back_to_the_cycle_of_the_others(tmp_path: Path) -> None:
+    seen: list[Array] = []
+
+    def go(steps: int, **counts: int) -> None:
+        batches = lambda rank, size: iter([1.0 + rank] * counts[f"of_{rank}"])  # noqa: E731
+        options = {"evaluate": lambda x: seen.append(x.copy()) or 0.0, "every": 50, "checkpoint": tmp_path}
+        ls.run(
+            ls.Ringleader(),
+            lambda x, b: x - b,
+            np.zeros(2),
+            batches,
+            steps=steps,
+            resume=True,
+            on=in_turn(2),
+            **options,
+        )
+
+    go(50, of_0=400, of_1=8)
+    assert np.abs(seen[-1] - 1.0).max() < 0.02, "alone"
+    go(400, of_0=400, of_1=400)
+    assert np.abs(seen[-2] - 1.5).max() < 0.02, "before the data of the first ends"
 
 
 # --- HeLoCo --------------------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ class HALoS(Strategy):
     meanwhile. Pushes are counted all along, those that come while an exchange is under way too; what they
     moved l by stays in l, and no E has it. An exchange counts as one of the N of l, with D = 0.
 
+    Centers lie where the transport keeps shared variables. On several hosts that is in shards on all ranks, and in
+    `Simulated` behind one link, so that a cluster's center is no nearer to its workers than that of all.
+
     clusters: workers of a cluster, in rank order (the last may be smaller); or pairs (name, workers) of clusters
         of different sizes.
     period: local steps between two pushes of a worker (8 in the release).

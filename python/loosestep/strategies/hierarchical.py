@@ -50,7 +50,8 @@ class Hierarchical(Strategy):
         `CoCoDSGD`, `EASGD`, `AsyncLocalSGD`, `FedBuff` and others. Its steps are counted in steps of a worker;
         where they are no multiple of those of a round within, the last round within is finished first.
     clusters: workers of a cluster, in rank order (the last may be smaller); or pairs (name, workers) of clusters
-        of different sizes, in rank order; None: those that share a host, where a transport knows of several.
+        of different sizes, in rank order; None: those that share a host, where a transport knows of several, else
+        all.
 
     A round sends what a round of `within` sends in a cluster; where it ends a round of `between`, what that sends
     between all workers or between clusters, and one broadcast in a cluster for all that came to its first worker.

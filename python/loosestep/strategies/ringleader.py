@@ -13,7 +13,7 @@ from loosestep.strategies.base import State, Strategy, pull
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from loosestep.requests import Buffer, Request, Shared
+    from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
 ENDED = 2.0**53
@@ -84,10 +84,11 @@ class Ringleader(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Local(self.period)
+        if state.ended:  # a resumed run, with more data
+            yield from self.come_back(worker, state)
         name = "odd" if state.cycle % 2 else "even"
         yield from self.enter(worker, state, name)
-        cycles = worker.workspace("cycles", worker.size, "float64")
-        yield Fetch(state.cycles, into=cycles)
+        cycles = yield from self.board(worker, state)
         if min(cycles) >= state.cycle:
             there = sum(cycle < ENDED for cycle in cycles)
             scalars = (-self.rate * worker.size / there,)
@@ -106,21 +107,26 @@ class Ringleader(Strategy):
         yield Push("axpy", (getattr(state.means, name),), (change,), scalars, arrived=True)
         if state.steps == 1:
             yield from self.tell(worker, state, state.cycle)
-            state.ended = False
 
     def tell(self, worker: Worker, state: State, cycle: float) -> Iterator[Request]:
-        """Let all know in which cycle this worker has an entry."""
-        known = yield from self.known(worker, state.cycles)
+        """Let all know in which cycle this worker has an entry; nobody else changes its number."""
+        known = yield from self.board(worker, state)
         difference = worker.workspace("cycle", worker.size, "float64")
         difference.fill(0)
-        difference[worker.rank] = cycle - known
+        difference[worker.rank] = cycle - known[worker.rank]
         yield Push("axpy", (state.cycles,), (difference,), (1.0,), arrived=True)
 
-    def known(self, worker: Worker, cycles: Shared) -> Generator[Request, None, float]:
-        """Return what others know of this worker, which nobody else changes."""
-        seen = worker.workspace("cycles", worker.size, "float64")
-        yield Fetch(cycles, into=seen)
-        return float(seen[worker.rank])
+    def board(self, worker: Worker, state: State) -> Generator[Request, None, Buffer]:
+        """Fetch and return the cycles in which workers have an entry."""
+        cycles = worker.workspace("cycles", worker.size, "float64")
+        yield Fetch(state.cycles, into=cycles)
+        return cycles
+
+    def come_back(self, worker: Worker, state: State) -> Iterator[Request]:
+        """Go on in the cycle in which the others are."""
+        cycles = yield from self.board(worker, state)
+        state.cycle = int(max((cycle for cycle in cycles if cycle < ENDED), default=state.cycle))
+        state.ended, state.steps = False, 0
 
     def data_ended(self, worker: Worker, state: State) -> Iterator[Request]:
         """Leave the tables."""
