@@ -143,7 +143,7 @@ class Hierarchical(Strategy):
             cluster=mine,
             clusters=len(clusters),
             members=list(clusters[mine]),
-            since=0,  # steps before this round of `between`
+            since=worker.clock,  # steps before this round of `between`
             number=1,  # of it
         )
         for cluster, members in enumerate(clusters):
