@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, repr=False)
 class EagerDiLoCo(Strategy):
     """DiLoCo whose outer gradients take a whole round to be averaged, while workers compute. At the end of round
-    t,
-    with D_i,t <- c_i - x_i the worker's own outer gradient and the average of the round before at hand:
+    t, with D_i,t <- c_i - x_i the worker's own outer gradient and the average of the round before at hand:
 
     E <- mean_j D_j,t-1 + (D_i,t - D_i,t-1) / n, u_i <- m u_i + E, c_i <- c_i - r (E + m u_i), x_i <- c_i.
 

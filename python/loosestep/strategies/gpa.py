@@ -42,8 +42,7 @@ class GPA(Strategy):
     True
 
     Reference: facebookresearch/optimizers (gpa), arXiv:2512.17131; for the running mean: A. Defazio et al., The
-        Road
-    Less Scheduled, arXiv:2405.15682.
+    Road Less Scheduled, arXiv:2405.15682.
     """
 
     replicas_agree: ClassVar[bool] = True

@@ -26,8 +26,7 @@ class HALoS(Strategy):
     vector D being one step on their mean:
 
     l <- l - r D / N, and with every N-th push: m <- mu m + mean of the last N D's, l <- l - r mu m; c by E
-    likewise
-    then l <- (1 - w) l + w c, a <- l.
+    likewise then l <- (1 - w) l + w c, a <- l.
 
     There are no servers: the worker whose push is the K-th does what a local server would, and others go on
     meanwhile. Pushes are counted all along, those that come while an exchange is under way too; what they
@@ -62,9 +61,8 @@ class HALoS(Strategy):
     True
 
     Reference: G. Kim, J. Li et al., HALoS: Hierarchical Asynchronous Local SGD over Slow Networks for
-        Geo-Distributed
-    Large Language Model Training, ICML 2025, as released in utnslab/halos (there pushes are counted from the
-    return of the last exchange).
+    Geo-Distributed Large Language Model Training, ICML 2025, as released in utnslab/halos (there pushes are
+    counted from the return of the last exchange).
     """
 
     course_depends_on_values: ClassVar[bool] = True

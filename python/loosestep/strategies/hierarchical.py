@@ -29,8 +29,7 @@ UNFIT = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION})
 class Hierarchical(Strategy):
     """Two methods in two levels: `within` among the workers of each cluster, `between` among the clusters, each of
     which is one worker of it. When a cluster has made the local steps of a round of `between`, y <- the consensus
-    of
-    `within` in the cluster; `between` moves y; x_i <- y, and `within` begins anew there.
+    of `within` in the cluster; `between` moves y; x_i <- y, and `within` begins anew there.
 
     So `Hierarchical(AllReduceSGD(), DiLoCo(30))` is DiLoCo whose workers are clusters that make mini-batch steps,
     and `Hierarchical(AllReduceSGD(), EASGD(10))` lets clusters of different sizes and speeds go on without waiting
@@ -39,10 +38,9 @@ class Hierarchical(Strategy):
     exchange, as where one of `Stages` ends; the local optimizer's buffers are kept.
 
     In `between`, means, broadcasts and barriers are of all workers, so that clusters that are hosts exchange as
-    hosts
-    do: each folds in its memory, and each number goes once between hosts. A center, a gathering and what goes to
-    neighbours is dealt with by the first worker of each cluster, which then gives the others what came. In a job
-    of several hosts the collectives of one cluster go by messages, within a host too.
+    hosts do: each folds in its memory, and each number goes once between hosts. A center, a gathering and what
+    goes to neighbours is dealt with by the first worker of each cluster, which then gives the others what came. In
+    a job of several hosts the collectives of one cluster go by messages, within a host too.
 
     within: any method of one stage whose workers do not share memory or batches. Where its workers do not march in
         step they meet, and wait for the slowest, at each exchange between clusters.
@@ -73,8 +71,7 @@ class Hierarchical(Strategy):
     True
 
     Reference: T. Lin et al., Don't Use Large Mini-Batches, Use Local SGD, arXiv:1808.07217, section 5 (two levels
-        of
-    one method); the composition of any two is this library's definition.
+    of one method); the composition of any two is this library's definition.
     """
 
     within: Strategy = field(default_factory=AllReduceSGD)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from loosestep.requests import (
     AllGather,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer, Group
     from loosestep.requests.worker import Worker
 
-Meeting = TypeVar("Meeting", AllReduce, AllGather, Broadcast, Barrier)
 COUNTERS = ("clock", "samples", "computing", "communicating", "inside", "unmetered", "calling", "fractions")
 """What a strategy reads of a worker while it changes."""
 
@@ -58,7 +58,7 @@ def exchanged(request: Exchange, ranks: Sequence[int]) -> Exchange:
     return replace(request, sends=sends, recvs=recvs, notes=None if request.notes is None else {})
 
 
-class Level:
+class Level(ABC):
     """The requests of a method's round, for others than all workers. What was begun is known by its new name."""
 
     def __init__(self, worker: Worker, seen: Worker) -> None:
@@ -91,11 +91,13 @@ class Level:
         else:
             yield from self.performed(request)
 
+    @abstractmethod
     def start(self, request: Communication) -> Iterator[Request]:
-        raise NotImplementedError
+        """Yield the start of a communication, and note its new name."""
 
+    @abstractmethod
     def performed(self, request: Request) -> Iterator[Request]:
-        raise NotImplementedError
+        """Yield what another request is for all workers."""
 
 
 class Within(Level):

@@ -34,8 +34,8 @@ class Ringleader(Strategy):
 
     There is no server: a worker keeps its own entry, and where the center is kept there are the means of the
     tables of even and of odd cycles, and the cycle in which each worker has an entry. When two workers fill a
-    table at one time both move the center at once. A worker whose data has
-    ended leaves the tables: the mean is that of the others.
+    table at one time both move the center at once. A worker whose data has ended leaves the tables: the mean is
+    that of the others.
 
     rate: r.
     period: local steps between two pushes; 1 in the paper.
