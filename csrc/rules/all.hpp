@@ -7,6 +7,7 @@
 #include "rules/anchor.hpp"
 #include "rules/axpy.hpp"
 #include "rules/blend.hpp"
+#include "rules/buffered.hpp"
 #include "rules/claim.hpp"
 #include "rules/compensate.hpp"
 #include "rules/copy.hpp"
@@ -44,7 +45,7 @@ template <template <class> class... Rules> struct List {
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Proximal, Blend, SgdProximal, NesterovProximal, Parle, Lars, Lamb, RmspropWarmup,
-                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Claim, Shrink>;
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Buffered, Claim, Shrink>;
 // Rules whose last argument is a normal random number (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
 // Rules that also exist for buffers which several threads update atomically.

@@ -9,6 +9,7 @@ from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
+from loosestep.optimizers.muon import Muon
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.prediction import Prediction, predict
@@ -29,25 +30,38 @@ from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
+from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
+from loosestep.strategies.fed_buff import FedBuff
+from loosestep.strategies.gpa import GPA
+from loosestep.strategies.halos import HALoS
+from loosestep.strategies.heloco import HeLoCo
+from loosestep.strategies.hierarchical import Hierarchical
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
+from loosestep.strategies.loscar import LOSCAR
 from loosestep.strategies.momentum_downpour import MomentumDownpour
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
 from loosestep.strategies.parle import Parle
 from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.ringleader import Ringleader
+from loosestep.strategies.ringmaster import Ringmaster
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.snoo import SNOO
+from loosestep.strategies.sparta import SPARTA
+from loosestep.strategies.sparta_diloco import SPARTADiLoCo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.stages import Stages
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
@@ -81,13 +95,18 @@ __all__ = [
     "CDSGD",
     "DBS",
     "DCASGD",
+    "DESLOC",
     "E3M0",
     "EASGD",
+    "GPA",
     "LAMB",
     "LARS",
+    "LOSCAR",
     "MPI",
     "SGD",
     "SGP",
+    "SNOO",
+    "SPARTA",
     "SSP",
     "ZMQ",
     "Adam",
@@ -106,9 +125,14 @@ __all__ = [
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "EagerDiLoCo",
     "EntropySGD",
     "Failing",
     "FedAvg",
+    "FedBuff",
+    "HALoS",
+    "HeLoCo",
+    "Hierarchical",
     "HierarchicalLocalSGD",
     "Hogwild",
     "Hypercube",
@@ -117,6 +141,7 @@ __all__ = [
     "Metered",
     "Momentum",
     "MomentumDownpour",
+    "Muon",
     "Need",
     "Nesterov",
     "OnePeerExponential",
@@ -133,8 +158,11 @@ __all__ = [
     "RMSpropWarmup",
     "Result",
     "Ring",
+    "Ringleader",
+    "Ringmaster",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "SPARTADiLoCo",
     "Scoping",
     "Serial",
     "Simulated",

@@ -71,6 +71,17 @@ class Ops(Updates):
     def compensate(
         self, c: Buffer, b: Buffer, v: Buffer, s: Buffer, strength: float, decay: float, epsilon: float
     ) -> None: ...
+    def buffered(
+        self,
+        c: Buffer,
+        total: Buffer,
+        d: Buffer,
+        rate: float,
+        every: int,
+        seen: float,
+        discount: float,
+        step: int,
+    ) -> None: ...
     def delayed_nesterov(
         self,
         c: Buffer,
@@ -150,6 +161,7 @@ compensate = _best.compensate
 copy = _best.copy
 correct = _best.correct
 correct_and_copy = _best.correct_and_copy
+buffered = _best.buffered
 delayed_nesterov = _best.delayed_nesterov
 dot = _best.dot
 elastic = _best.elastic

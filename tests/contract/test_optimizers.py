@@ -105,7 +105,7 @@ def test_decoupled_decay_is_of_what_was_seen_and_no_part_of_the_moments() -> Non
 @every_kind
 def test_numbers_are_checked(kind: type[Optimizer]) -> None:
     for field in fields(kind):
-        if field.type == "bool":
+        if "float" not in str(field.type) and field.type != "Rate":
             continue
         with pytest.raises(ValueError, match=f"^{field.name} must be at least 0 and finite, got -1.0$"):
             kind(**{field.name: -1.0})

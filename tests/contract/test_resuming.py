@@ -149,7 +149,10 @@ def test_other_workers_begin_at_the_consensus(
     assert [worker.steps for worker in after.workers] == [16] * n
     assert after.history[-1].step == 16
     assert np.isfinite(after.params).all()
-    assert all((worker.params != before.params).any() for worker in after.workers)
+    moved = [(worker.params != before.params).any() for worker in after.workers]
+    assert all(moved) if strategy.synchronous or kind.virtual else any(moved), (
+        "alone, some methods wait for others"
+    )
 
 
 @every_synchronous

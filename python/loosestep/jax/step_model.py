@@ -233,6 +233,11 @@ class Moments:
             if is_moment and is_floating(leaf):
                 yield self.buffer(number, np.asarray(leaf))
 
+    def ordered(self) -> Iterator[tuple[int, Buffer]]:
+        """Yield each with its place among those of its parameter: all first moments come before all second."""
+        for number, buffer in enumerate(self):
+            yield number // max(1, len(self.model.leaves)), buffer
+
     def buffer(self, number: int, values: Any) -> Buffer:
         """Return a copy of an array, the same one until it is put back."""
         if number not in self.lent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "anchor",
     "axpy",
     "blend",
+    "buffered",
     "claim",
     "compensate",
     "copy",
@@ -125,6 +127,21 @@ def delayed_nesterov(
         total[...] = 0
         move = move + momentum * m
     c -= rate * move
+
+
+@op
+def buffered(
+    c: Buffer, total: Buffer, d: Buffer, rate: float, every: int, seen: float, discount: float, step: int
+) -> None:
+    """total += d / (1 + late)^discount, and where `every` divides step: c -= rate / every total, total = 0.
+
+    late is how many of these steps of c lie between `seen` moves and this one.
+    """
+    late = (step - 1 - math.fmod(step - 1, every) - (seen - math.fmod(seen, every))) / every
+    total += math.pow(1 + max(late, 0.0), -discount) * d
+    if step % every == 0:
+        c -= rate / every * total
+        total[...] = 0
 
 
 @op

@@ -53,16 +53,17 @@ def adam(
     epsilon: float,
     step: int,
 ) -> None:
-    """Adam; `step` counts from 1. The bias corrections are made in double, once.
+    """Adam; `step` counts from 1. The bias corrections are made in double, once. The operations are torch's, in
+    order.
 
     m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g g,
     x -= rate / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon).
     """
     size = rate / (1 - math.pow(beta1, step))
-    inverse = 1 / math.sqrt(1 - math.pow(beta2, step))
+    correction = math.sqrt(1 - math.pow(beta2, step))
     m += (1 - beta1) * (g - m)
     v[...] = beta2 * v + (1 - beta2) * g * g
-    x -= size * m / (np.sqrt(v) * inverse + epsilon)
+    x -= size * m / (np.sqrt(v) / correction + epsilon)
 
 
 @op

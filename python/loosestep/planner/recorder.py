@@ -156,7 +156,7 @@ class Recorder:
         """Perform the rounds of so many local steps; closed: an allreduce stays one request."""
         self.contention = on.prices.contention > 0  # the length of a step depends on when it begins
         self.seconds_of_update = on.prices.update * self.amount.nbytes(self.worker.params)
-        self.worker.moments = optimizer.init(self.worker.params)
+        self.worker.moments, self.worker.hosts = optimizer.init(self.worker.params), on.groups()
         state = strategy.init(self.worker)
         native = NATIVE if closed else NATIVE - {AllReduce}
         lowering = Lowering(native, self.worker, hosts=on.groups())

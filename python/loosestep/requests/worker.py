@@ -17,9 +17,9 @@ from loosestep.foundation.buffers import is_on_device
 from loosestep.requests import Bucket, Buffer, Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
     from loosestep.requests.links import Links
 
@@ -61,6 +61,7 @@ class Worker:
         self.inside = False  # a round: it has begun and is not over
         self.density = 1.0  # how many parameters each value stands for: more in a prediction for a large model
         self.links: Links | None = None  # to other hosts, where a transport says how good they are
+        self.hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where a transport knows of several
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self.calling: str | None = None  # what a loop of the user's has called, "" for step(); None in `run`
         self._share = share
@@ -162,6 +163,26 @@ class Worker:
         if drawn is not out:
             out[:] = drawn
         return out
+
+    def sample(self, count: int, number: int) -> NDArray[np.int64]:
+        """Return so many places among the parameters, ascending, drawn without replacement: by seed and number
+        alone.
+
+        So they are the same on every worker; all of them where `count` is how many parameters there are.
+        """
+        key = np.random.SeedSequence([self.seed, 0, number, 2])  # a stream that nothing else has
+        drawn = np.random.Generator(np.random.Philox(key)).choice(
+            self.params.size, count, replace=False, shuffle=False
+        )
+        drawn.sort()
+        return drawn
+
+    def ordered_moments(self) -> Iterator[tuple[int, Buffer]]:
+        """Yield the local optimizer's buffers, each with its place among those of the same parameters: Adam's are
+        0, the first moment, and 1, the second.
+        """
+        ordered = getattr(self.moments, "ordered", None)
+        return ordered() if ordered else enumerate(self.moments)
 
     def buckets(self, bucket_bytes: int, first_bytes: int | None = None) -> list[Bucket]:
         """Return the gradient cut into buckets of at most that size, in the order in which backward fills them.

@@ -242,7 +242,7 @@ class Run:
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.shape(self.shapes)
-        worker.seed, worker.links = self.seed, self.session.links
+        worker.seed, worker.links, worker.hosts = self.seed, self.session.links, self.session.hosts
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))

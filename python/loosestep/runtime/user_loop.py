@@ -83,7 +83,7 @@ class Connection:
         (rank,) = self.session.ranks[:1]
         self.worker = Worker(rank, metered.size, params, self.share)
         self.worker.seed, self.worker.calling = seed, ""
-        self.worker.links = self.session.links
+        self.worker.links, self.worker.hosts = self.session.links, self.session.hosts
         self.meter = self.session.meters[rank]
         on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None

@@ -25,7 +25,8 @@ class AsyncLocalSGD(Strategy):
 
         c <- c - rate D / N, and if N divides k: m <- mu m + mean of the last N D's, c <- c - rate mu m
 
-    so that N pushes together are one Nesterov step on their mean. Local optimizer buffers are kept.
+    so that N pushes together are one Nesterov step on their mean. Local optimizer buffers are kept: AdamW's, in
+    the practice of 2026, with 30 to 100 local steps.
 
     period: H, local steps between two pushes of the fastest worker.
     rate: outer learning rate.

@@ -61,6 +61,8 @@ class DecoupledDiLoCo(Strategy):
     tensors are not known, a fragment is one. A learner whose data has ended leaves nothing more. A quorum of all
     then means all that still have data; a quorum that is a number is not met again once fewer have data.
 
+    In the practice of 2026 the local optimizer is AdamW, and a fragment is left about every 24 to 100 steps.
+
     period: local steps between two fragments that a learner leaves.
     fragments: how many; each is left once in fragments * period steps.
     quorum: learners that must have left a fragment before it moves; by default all whose data has not ended. With

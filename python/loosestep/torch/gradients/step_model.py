@@ -322,10 +322,18 @@ class Moments:
         self.layout, self.inner = layout, inner
 
     def __iter__(self) -> Iterator[Buffer]:
+        return (buffer for _, buffer in self.ordered())
+
+    def ordered(self) -> Iterator[tuple[int, Buffer]]:
+        """Yield each with its place among those of its parameter, in order of their names."""
         for slot in self.layout.slots:
-            for name, value in sorted(self.inner.state.get(slot.param, {}).items()):
-                if isinstance(value, torch.Tensor) and value.shape == slot.param.shape:
-                    yield self.as_buffer(slot.name, name, value)
+            found = [
+                (name, value)
+                for name, value in sorted(self.inner.state.get(slot.param, {}).items())
+                if isinstance(value, torch.Tensor) and value.shape == slot.param.shape
+            ]
+            for place, (name, value) in enumerate(found):
+                yield place, self.as_buffer(slot.name, name, value)
 
     def as_buffer(self, of: str, name: str, value: torch.Tensor) -> Buffer:
         """Return a view of it."""
