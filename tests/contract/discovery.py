@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loosestep import topologies
-from loosestep.topologies.base import Topology
 from loosestep.transports.base import Transport
 
 T = TypeVar("T")
@@ -40,15 +38,13 @@ def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
 
 
 def variants(cls: type[Any]) -> Iterator[Any]:
-    """The example; one more for every other word of a closed set, another topology of any size, small buckets."""
+    """The example; one more for every other word of a closed set, and small buckets."""
     example = cls.example()
     yield example
     for field in fields(cls):
         value = getattr(example, field.name)
         for other in others(field.name, str(field.type), value):
             yield replace(example, **{field.name: other})
-        if isinstance(value, Topology):
-            yield from on_another_graph(example, field.name)
 
 
 def others(name: str, annotation: str, value: Any) -> list[Any]:
@@ -57,22 +53,6 @@ def others(name: str, annotation: str, value: Any) -> list[Any]:
         words = ast.literal_eval(f"({annotation.removeprefix('Literal[').removesuffix(']')},)")
         return [word for word in words if word != value]
     return [64] if name in ("bucket_bytes", "first_bytes") else []
-
-
-def on_another_graph(example: Any, name: str) -> list[Any]:
-    """One of the topologies of any size that suit the class: classes take turns, so that none is left out."""
-    found = []
-    for graph in (kind.example() for kind in discover(topologies, Topology)):
-        if graph == getattr(example, name) or graph.sizes != Topology.sizes:
-            continue
-        try:
-            other = replace(example, **{name: graph})
-        except ValueError:  # a kind of graph that the class refuses
-            continue
-        if not any(other.warnings(size) for size in range(1, 9)):
-            found.append(other)
-    turn = sum(map(ord, type(example).__name__))
-    return [found[turn % len(found)]]
 
 
 def cases(package: ModuleType, base: type[T]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from loosestep import ops
 from loosestep.foundation import buffers, checks
@@ -48,7 +48,6 @@ class OverlapSGP(LateStrategy):
     arXiv:1811.10792, algorithm 2 (there what was sent is taken from x at once, which leaves z as it is).
     """
 
-    identity_at_one: ClassVar[bool] = False
     topology: Topology = field(default_factory=OnePeerExponential)
     period: int = 1
     delay: int | None = None
