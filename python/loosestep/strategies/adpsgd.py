@@ -31,8 +31,8 @@ class ADPSGD(Strategy):
     the gradient is computed.
 
     Variables are kept as a center's are: in one host's memory, or cut over all processes; in `Simulated` behind
-    the center's one link, or, with `center="shards"`, cut over all workers as between processes. The consensus is the
-    mean of the replicas.
+    the center's one link, or, with `center="shards"`, cut over all workers as between processes. The consensus is
+    the mean of the replicas.
 
     topology: whom a worker may meet, by default everybody; its weights do not count.
     seed: of the draw of the partners.
