@@ -46,11 +46,15 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.s
 
 STRATEGIES_SEE = {"requests", "ops", "topologies", "codecs", "optimizers", "foundation", "strategies"}
 METHODS = {
-    "strategies": ("base", "clusters", "delayed", "levels", "round_robin", "scoping", "sparse_average"),
+    "strategies": ("base", "clusters", "delayed", "gossip", "levels", "round_robin", "scoping", "sparse_average"),
     "topologies": ("base",),
 }
 """Folders of methods, with their files that several methods share."""
-DEFAULTS_OF_WRAPPERS = {"strategies.allreduce_sgd", "strategies.local_sgd"}  # what one that wraps others may name
+DEFAULTS_OF_WRAPPERS = {
+    "strategies.allreduce_sgd",
+    "strategies.local_sgd",
+    "topologies.ring",
+}  # what one that wraps others may name
 STRATEGIES_IMPORT = {
     "__future__",
     "typing",
@@ -95,6 +99,7 @@ FOLDERS = sorted({file.parent for file in [*FILES, *OTHERS]})
 MANY = {
     "python/loosestep/strategies": 100,  # one method a file
     "tests/papers": 100,  # their tests
+    "python/loosestep/sparse": 21,  # estimators with their parts
     "python/loosestep": 21,  # the folders of seven layers, and four files whose place Python prescribes
 }
 """How many entries a folder may hold, where it is more than 20, and why."""

@@ -18,6 +18,7 @@ from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.split_model import SplitResult, run_split
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
+from loosestep.strategies.adpsgd import ADPSGD
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.async_local_sgd import AsyncLocalSGD
 from loosestep.strategies.averaged import Averaged
@@ -26,19 +27,26 @@ from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
+from loosestep.strategies.d2 import D2
 from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
+from loosestep.strategies.decent_lam import DecentLaM
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
 from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.dpsgd import DPSGD
 from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
+from loosestep.strategies.elastic_gossip import ElasticGossip
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.fed_buff import FedBuff
+from loosestep.strategies.gasloc import GASLoC
+from loosestep.strategies.gosgd import GoSGD
 from loosestep.strategies.gpa import GPA
+from loosestep.strategies.gradient_tracking import GradientTracking
 from loosestep.strategies.halos import HALoS
 from loosestep.strategies.heloco import HeLoCo
 from loosestep.strategies.hierarchical import Hierarchical
@@ -47,16 +55,20 @@ from loosestep.strategies.hogwild import Hogwild
 from loosestep.strategies.local_sgd import LocalSGD
 from loosestep.strategies.loscar import LOSCAR
 from loosestep.strategies.momentum_downpour import MomentumDownpour
+from loosestep.strategies.noloco import NoLoCo
 from loosestep.strategies.one_shot import OneShotAveraging
 from loosestep.strategies.overlap_local_sgd import OverlapLocalSGD
+from loosestep.strategies.overlap_sgp import OverlapSGP
 from loosestep.strategies.parle import Parle
 from loosestep.strategies.partially_synchronous import PartiallySynchronous
 from loosestep.strategies.post_local_sgd import PostLocalSGD
+from loosestep.strategies.psops import PSOPS
 from loosestep.strategies.ringleader import Ringleader
 from loosestep.strategies.ringmaster import Ringmaster
 from loosestep.strategies.round_robin_admm import RoundRobinADMM
 from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
+from loosestep.strategies.sdfeel import SDFEEL
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.snoo import SNOO
@@ -69,9 +81,17 @@ from loosestep.strategies.sync_easgd import SyncEASGD
 from loosestep.strategies.weed_out import WeedOut
 from loosestep.topologies.base import Topology
 from loosestep.topologies.complete import Complete
+from loosestep.topologies.erdos_renyi import ErdosRenyi
+from loosestep.topologies.graph import Graph
+from loosestep.topologies.hierarchical_ring import HierarchicalRing
 from loosestep.topologies.hypercube import Hypercube
+from loosestep.topologies.lazy import Lazy
 from loosestep.topologies.one_peer_exponential import OnePeerExponential
+from loosestep.topologies.random_matching import RandomMatching
+from loosestep.topologies.random_regular import RandomRegular
 from loosestep.topologies.ring import Ring
+from loosestep.topologies.star import Star
+from loosestep.topologies.static_exponential import StaticExponential
 from loosestep.topologies.torus import Torus
 from loosestep.transports.base import Transport
 from loosestep.transports.delayed import Delayed
@@ -91,11 +111,14 @@ __version__ = "0.1.0"
 _warn_if_core_is_old()
 
 __all__ = [
+    "ADPSGD",
     "BMUF",
     "CDSGD",
+    "D2",
     "DBS",
     "DCASGD",
     "DESLOC",
+    "DPSGD",
     "E3M0",
     "EASGD",
     "GPA",
@@ -103,6 +126,8 @@ __all__ = [
     "LARS",
     "LOSCAR",
     "MPI",
+    "PSOPS",
+    "SDFEEL",
     "SGD",
     "SGP",
     "SNOO",
@@ -121,22 +146,31 @@ __all__ = [
     "Complete",
     "Cost",
     "DaSGD",
+    "DecentLaM",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
     "EagerDiLoCo",
+    "ElasticGossip",
     "EntropySGD",
+    "ErdosRenyi",
     "Failing",
     "FedAvg",
     "FedBuff",
+    "GASLoC",
+    "GoSGD",
+    "GradientTracking",
+    "Graph",
     "HALoS",
     "HeLoCo",
     "Hierarchical",
     "HierarchicalLocalSGD",
+    "HierarchicalRing",
     "Hogwild",
     "Hypercube",
     "Interrupted",
+    "Lazy",
     "LocalSGD",
     "Metered",
     "Momentum",
@@ -144,10 +178,12 @@ __all__ = [
     "Muon",
     "Need",
     "Nesterov",
+    "NoLoCo",
     "OnePeerExponential",
     "OneShotAveraging",
     "Optimizer",
     "OverlapLocalSGD",
+    "OverlapSGP",
     "Parle",
     "PartiallySynchronous",
     "PostLocalSGD",
@@ -156,6 +192,8 @@ __all__ = [
     "Probe",
     "Progress",
     "RMSpropWarmup",
+    "RandomMatching",
+    "RandomRegular",
     "Result",
     "Ring",
     "Ringleader",
@@ -169,7 +207,9 @@ __all__ = [
     "SlowMo",
     "SplitResult",
     "Stages",
+    "Star",
     "State",
+    "StaticExponential",
     "Stragglers",
     "Strategy",
     "StreamingDiLoCo",

@@ -17,10 +17,8 @@ from loosestep.topologies.base import Topology
 
 SIZES = range(1, 18)
 FOUND = [kind.example() for kind in discover(topologies, Topology)]
-SERVED = [(topology, n) for topology in FOUND for n in SIZES if topology.serves(n)]
 REFUSED = [(topology, n) for topology in FOUND for n in SIZES if not topology.serves(n)]
 every_topology = pytest.mark.parametrize("topology", FOUND, ids=repr)
-every_served = pytest.mark.parametrize(("topology", "n"), SERVED, ids=str)
 
 
 def steps(n: int) -> range:
@@ -37,9 +35,9 @@ def weights_are_of_the_declared_kind(topology: Topology, n: int) -> None:
         assert mixing.shape == (n, n)
         assert (mixing >= 0).all()
         if topology.stochastic in ("doubly", "row"):
-            assert mixing.sum(axis=1) == pytest.approx(np.ones(n), abs=1e-15), f"rows, step {step}"
+            assert mixing.sum(axis=1) == pytest.approx(np.ones(n), abs=2e-15), f"rows, step {step}"
         if topology.stochastic in ("doubly", "column"):
-            assert mixing.sum(axis=0) == pytest.approx(np.ones(n), abs=1e-15), f"columns, step {step}"
+            assert mixing.sum(axis=0) == pytest.approx(np.ones(n), abs=2e-15), f"columns, step {step}"
 
 
 def readers_are_those_whose_rows_hold_a_worker(topology: Topology, n: int) -> None:
@@ -53,8 +51,20 @@ def readers_are_those_whose_rows_hold_a_worker(topology: Topology, n: int) -> No
             assert dict(weights.row) == {other: mixing[rank, other] for other in np.flatnonzero(mixing[rank])}
 
 
+def matrices_are_symmetric_where_it_says_so(topology: Topology, n: int) -> None:
+    matrices = [topology.matrix(n, step) for step in steps(n)]
+    alike = all((mixing == mixing.T).all() for mixing in matrices)
+    assert alike >= topology.symmetric
+    assert alike == topology.symmetric or n < 5, "of so few workers a directed graph may be symmetric"
+
+
 def matrices_repeat_after_a_period(topology: Topology, n: int) -> None:
     period = topology.period(n)
+    if period is None:  # drawn anew, by the step
+        drawn = [topology.matrix(n, step) for step in range(20)]
+        assert n < 4 or any((mixing != drawn[0]).any() for mixing in drawn)
+        assert all((topology.matrix(n, step) == mixing).all() for step, mixing in enumerate(drawn))
+        return
     assert period >= 1
     for step in steps(n):
         assert (topology.matrix(n, step) == topology.matrix(n, step + period)).all(), f"step {step}"
@@ -64,7 +74,7 @@ def everybody_hears_of_everybody(topology: Topology, n: int) -> None:
     """From any step on; and once they have heard enough all say the same."""
     for begin in steps(n):
         product = np.eye(n)
-        for step in range(begin, begin + max(4 * n, 2 * topology.period(n))):
+        for step in range(begin, begin + max(4 * n, 2 * (topology.period(n) or 1))):
             product = topology.matrix(n, step) @ product
         assert (product > 0).all(), f"from step {begin}"
     assert n == 1 or topology.spectral_gap(n) > 1e-3
@@ -73,22 +83,51 @@ def everybody_hears_of_everybody(topology: Topology, n: int) -> None:
 def the_gap_is_that_of_the_matrices(topology: Topology, n: int) -> None:
     gap = topology.gap(n)
     if gap is not None:
-        assert gap == pytest.approx(topology.spectral_gap(n), abs=1e-7)  # of a root that is not simple
+        near = 1e-7 if topology.period(n) else 0.15  # of a root that is not simple; of 64 draws
+        assert gap == pytest.approx(topology.spectral_gap(n), abs=near)
+
+
+def the_spectrum_is_that_of_the_matrix(topology: Topology, n: int) -> None:
+    known = topology.spectrum(n)
+    eigenvalues = np.linalg.eigvals(topology.matrix(n))
+    if known is not None:
+        assert topology.period(n) == 1
+        for power in (1, 2, 3):  # sums of powers say all of them, in no order
+            assert (known**power).sum() == pytest.approx((eigenvalues**power).sum(), abs=1e-9)
+    if topology.period(n) == 1:
+        assert topology.smallest_eigenvalue(n) == pytest.approx(eigenvalues.real.min(), abs=1e-7)
+
+
+def nothing_is_wrong_with_it(topology: Topology, n: int) -> None:
+    assert topology.faults(n) == []
+    assert topology.is_connected(n)
+
+
+def degrees_are_those_of_the_readers(topology: Topology, n: int) -> None:
+    for step in steps(n):
+        sent = [len(topology.readers(rank, n, step)) for rank in range(n)]
+        assert topology.degree(n, step) == pytest.approx(sum(sent) / n)
+        assert topology.most_neighbours(n, step) == max(sent)
 
 
 PROMISES = [
     weights_are_of_the_declared_kind,
     readers_are_those_whose_rows_hold_a_worker,
+    matrices_are_symmetric_where_it_says_so,
     matrices_repeat_after_a_period,
     everybody_hears_of_everybody,
     the_gap_is_that_of_the_matrices,
+    the_spectrum_is_that_of_the_matrix,
+    nothing_is_wrong_with_it,
+    degrees_are_those_of_the_readers,
 ]
 
 
-@every_served
+@every_topology
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-def test_a_promise_is_kept(topology: Topology, n: int, promise: Callable[[Topology, int], None]) -> None:
-    promise(topology, n)
+def test_a_promise_is_kept(topology: Topology, promise: Callable[[Topology, int], None]) -> None:
+    for n in filter(topology.serves, SIZES):
+        promise(topology, n)
 
 
 @pytest.mark.parametrize(("topology", "n"), REFUSED, ids=str)
@@ -101,7 +140,7 @@ def test_other_sizes_are_refused_in_a_sentence(topology: Topology, n: int) -> No
 @every_topology
 def test_it_serves_some_sizes_and_says_which(topology: Topology) -> None:
     served = [n for n in range(1, 129) if topology.serves(n)]
-    assert len(served) >= 3
+    assert served
     assert (len(served) == 128) == (topology.sizes == Topology.sizes)
 
 
@@ -184,6 +223,27 @@ class Hopeful(ls.Ring):
         return 0.5
 
 
+class Guessed(ls.Ring):
+    def spectrum(self, size: int) -> Any:
+        return np.linspace(-1, 1, size)
+
+
+class Undirected(ls.OnePeerExponential):
+    symmetric = True
+
+
+class Always(ls.RandomMatching):
+    """It does not say that it is drawn anew."""
+
+    def period(self, size: int) -> int:
+        return 1
+
+
+class Lonely(ls.Ring):
+    def degree(self, size: int, step: int | None = None) -> float:
+        return 1.0
+
+
 BROKEN: list[tuple[Topology, Any]] = [
     (LateReaders(), readers_are_those_whose_rows_hold_a_worker),
     (Fixed(), matrices_repeat_after_a_period),
@@ -192,6 +252,11 @@ BROKEN: list[tuple[Topology, Any]] = [
     (RowHub(), everybody_hears_of_everybody),
     (Alone(), everybody_hears_of_everybody),
     (Hopeful(), the_gap_is_that_of_the_matrices),
+    (Guessed(), the_spectrum_is_that_of_the_matrix),
+    (Undirected(), matrices_are_symmetric_where_it_says_so),
+    (Always(), matrices_repeat_after_a_period),
+    (Alone(), nothing_is_wrong_with_it),
+    (Lonely(), degrees_are_those_of_the_readers),
 ]
 
 
@@ -204,7 +269,8 @@ def test_a_promise_that_is_broken_is_found(topology: Topology, broken: Callable[
 @pytest.mark.parametrize("topology", [Ahead(), RowHub()], ids=repr)
 def test_those_that_break_none_pass(topology: Topology) -> None:
     for promise in PROMISES:
-        if promise is not everybody_hears_of_everybody or topology != RowHub():  # its hub hears of nobody
+        heard = promise in (everybody_hears_of_everybody, nothing_is_wrong_with_it)
+        if not heard or topology != RowHub():  # its hub hears of nobody
             promise(topology, 8)
 
 

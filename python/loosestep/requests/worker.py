@@ -33,7 +33,8 @@ class Worker:
 
     `params` and `grad` are flat, aligned, of one dtype, and never move. `moments` are the local optimizer's
     buffers. `clock` counts local gradient steps, `round` rounds, and `samples` the samples whose gradients
-    this worker computed since the round began: the weight of its share in an average. `updates` counts those
+    this worker computed since the round began: the weight of its share in an average. `losses` are their sum and
+    the number of those samples, where gradients come with losses. `updates` counts those
     of the moments: in `common`, one float64, where all workers of a host share them. `rate()` is the local
     optimizer's learning rate.
     """
@@ -51,6 +52,7 @@ class Worker:
         self.params, self.moments = params, moments
         self.grad = buffers.like(params)
         self.clock = self.round = self.samples = 0
+        self.losses = (0.0, 0)
         self._updates, self._common = 0, common
         self.computing = self.communicating = 0.0  # seconds of this worker's time, real or virtual
         self.fractions: Sequence[float] | None = None  # of the global batch, each worker's; None: alike

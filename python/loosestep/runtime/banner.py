@@ -13,7 +13,7 @@ from loosestep.foundation import buffers, units
 from loosestep.lowering.costs import cost_of
 from loosestep.requests import AllGather, AllReduce, Gradient, Local, Ready, Shared
 from loosestep.requests.worker import Worker
-from loosestep.topologies.base import Topology
+from loosestep.topologies.base import LARGEST, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,8 +66,10 @@ def described(graph: Topology, size: int) -> str:
     """Return its degree and spectral gap."""
     graph.check_size(size)
     gap, period = graph.gap(size), graph.period(size)
+    if gap is None and size > LARGEST:
+        return f"degree {graph.degree(size):.3g}"
     gap = graph.spectral_gap(size) if gap is None else gap
-    after = f" of a period of {period} steps" if period > 1 else ""
+    after = "" if period == 1 else f" of a period of {period} steps" if period else " of a step, in expectation"
     return f"degree {graph.degree(size):.3g}, spectral gap {gap:.3g}{after}"
 
 
@@ -120,6 +122,7 @@ def dry_run(strategy: Strategy, rank: int, size: int, dtype: np.dtype[Any]) -> D
 
     worker = Worker(rank, size, buffers.zeros(16 * size, dtype), share)
     worker.round = worker.samples = 1
+    worker.losses = (0.0, 1)
     requests = list(strategy.round(worker, strategy.init(worker)))
     costs = [sent_by_each(request, rank, size) for request in requests]
     sent, messages = (sum(each) for each in zip(*costs, strict=True))

@@ -164,8 +164,9 @@ class NumpyModel:
     def note_loss(self, loss: float, count: int) -> None:
         if not isfinite(loss):
             raise Diverged(self.worker.rank, self.worker.clock, loss)
-        total, samples = self.losses
-        self.losses = (total + loss * count, samples + count)
+        for owner in (self, self.worker):
+            total, samples = owner.losses
+            owner.losses = (total + loss * count, samples + count)
 
     def update(self, request: Update) -> int:
         worker = self.worker

@@ -151,7 +151,7 @@ class Program:
         """Perform one round of the strategy, with `Local` unrolled."""
         if not (self.progress or self.resumed):
             self.worker.round += 1
-            self.worker.samples = 0
+            self.worker.samples, self.worker.losses = 0, (0.0, 0)
         self.worker.inside, self.resumed, self.made = True, False, self.progress
         first, part = True, self.part
         for request in self.strategy.round(self.worker, self.state):

@@ -6,6 +6,7 @@ from loosestep.sparse.factorization_machine import FactorizationMachineClassifie
 from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
 from loosestep.sparse.matrix_factorization import MatrixFactorization
 from loosestep.sparse.rotation import rotate
+from loosestep.sparse.ssfn import SSFNClassifier
 from loosestep.sparse.svmlight import read_svmlight, svmlight_blocks
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "HogwildClassifier",
     "HogwildRegressor",
     "MatrixFactorization",
+    "SSFNClassifier",
     "read_svmlight",
     "rotate",
     "svmlight_blocks",

@@ -54,6 +54,7 @@ class Need(Enum):
         `worker.fractions`: `data.global_batches` in `run`, `optimizer.shard` in PyTorch.
     PARTIAL_PARTICIPATION: some rounds pass in which a worker takes no gradient: `optimizer.ready()` in PyTorch.
     EPOCH_LENGTH: the steps of an epoch are known: `steps_per_epoch=`.
+    LOSSES: gradients come with losses: `worker.losses`.
     STEP_TIMES: `worker.computing` and `worker.communicating` are measured when a round begins.
     """
 
@@ -61,6 +62,7 @@ class Need(Enum):
     GLOBAL_BATCHES = "batches of all workers"
     PARTIAL_PARTICIPATION = "rounds in which a worker rests"
     EPOCH_LENGTH = "the length of an epoch"
+    LOSSES = "the loss of every step"
     STEP_TIMES = "the times of steps"
 
 
@@ -99,13 +101,15 @@ class Strategy(Value):
     needs: what else a training loop must give: a set of `Need`.
     course_depends_on_values: what a round asks for depends on what it has computed or received, or on measured
         times: `predict` refuses it.
+    wants_like_data: it comes to the minimum of the mean loss only where workers' data are drawn alike.
     replicas_agree: when a round ends all replicas are the same.
     all_alike: after every step all replicas are the same, and the buffers of their local optimizers: one worker's
         state is that of all.
     consensus_is: 'collective' if all workers take part in `consensus`, 'one-sided' if one can do it alone.
-    consensus_in: the part of a checkpoint whose mean over workers is the consensus, a buffer, or a State (its
-        buffers in order). With another number of workers all begin there, with the state that `init` makes. The
-        mean of 'params' is weighted by `weigh`.
+    consensus_in: the part of a checkpoint whose mean over workers is the consensus, a buffer, or a State: its
+        buffers in order, or, where each is as large as the parameters, their mean by `weigh_part`. With
+        another number of workers all begin there, with the state that `init` makes. The mean of 'params' is
+        weighted by `weigh`.
     """
 
     synchronous: ClassVar[bool] = True
@@ -113,6 +117,7 @@ class Strategy(Value):
     identity_at_one: ClassVar[bool] = False
     needs: ClassVar[frozenset[Need]] = frozenset()
     course_depends_on_values: ClassVar[bool] = False
+    wants_like_data: ClassVar[bool] = False
     replicas_agree: ClassVar[bool] = False
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
@@ -169,6 +174,10 @@ class Strategy(Value):
         """Return what a replica weighs in an average of a round: the samples that its worker used in it."""
         return worker.samples
 
+    def weigh_part(self, part: int, size: int) -> float:
+        """Return what a part of the consensus weighs, where it is a State of several models; of `size` workers."""
+        return 1.0
+
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
         """Yield what brings the mean of the replicas into `out`, the same on every worker.
 
@@ -177,6 +186,11 @@ class Strategy(Value):
         ops.copy(worker.params, out)
         agree = self.replicas_agree and not worker.inside
         yield AllReduce(out, op="mean", weight=1.0 if agree else self.weigh(worker))
+
+
+def numbered(number: int) -> str:
+    """Return the name of one of several like things in a state: names sort as numbers do."""
+    return f"n{number:06}"
 
 
 def mean_gradient(

@@ -9,6 +9,7 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.requests import Fetch, Local, Push
 from loosestep.strategies.base import Cost, State, Strategy, outer_cautions
+from loosestep.strategies.base import numbered as name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -301,11 +302,6 @@ class DecoupledDiLoCo(Strategy):
 def who_left(there: Buffer, move: int) -> list[int]:
     """Return the learners that have left a fragment for that move."""
     return [rank for rank, number in enumerate(there) if number // 4 == move]
-
-
-def name(number: int) -> str:
-    """Return the name of a fragment or a learner in a state; names sort as numbers do."""
-    return f"n{number:06}"
 
 
 def center(worker: Worker, p: int, part: slice) -> Shared:

@@ -62,8 +62,11 @@ class SGP(Strategy):
         """Return 1: P conserves the plain mean."""
         return 1.0
 
+    def warnings(self, size: int) -> list[str]:
+        return self.topology.faults(size)
+
     def cost(self, n: int, d: int) -> Cost:
-        degree = self.topology.degree(n)
+        degree = self.topology.degree(n, 0)
         return Cost(degree * (d + self.pushes), degree)
 
     def init(self, worker: Worker) -> State:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loosestep.topologies.base import Topology
 
 
@@ -15,6 +18,7 @@ class Hypercube(Topology):
     Degree k = log2 n, spectral gap 2/(k + 1): the eigenvalues of W are 1 - 2 m/(k + 1), m = 0, ..., k.
     """
 
+    symmetric: ClassVar[bool] = True
     sizes: ClassVar[str] = "numbers of workers that are powers of two"
 
     def serves(self, size: int) -> bool:
@@ -24,5 +28,6 @@ class Hypercube(Topology):
         bits = size.bit_length() - 1
         return dict.fromkeys([rank, *(rank ^ 1 << bit for bit in range(bits))], 1 / (bits + 1))
 
-    def gap(self, size: int) -> float:
-        return min(1.0, 2 / size.bit_length())
+    def spectrum(self, size: int) -> NDArray[np.float64]:
+        bits = np.array([rank.bit_count() for rank in range(size)])
+        return 1 - 2 * bits / size.bit_length()

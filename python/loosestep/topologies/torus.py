@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, isqrt, pi
+from math import isqrt
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from loosestep.topologies.base import Topology
 
@@ -19,11 +23,7 @@ class Torus(Topology):
     a ring with weights 3/5 for oneself (its two vertical neighbours) and 1/5 for each side.
     """
 
-    def gap(self, size: int) -> float:
-        rows, columns = sides(size)
-        if rows == columns == 2:
-            return 2 / 5
-        return 2 / 5 * (1 - cos(2 * pi / columns)) if size > 1 else 1.0
+    symmetric: ClassVar[bool] = True
 
     def row(self, rank: int, size: int, step: int) -> dict[int, float]:
         rows, columns = sides(size)
@@ -34,6 +34,10 @@ class Torus(Topology):
             other = down % rows * columns + right % columns
             row[other] = row.get(other, 0) + 1
         return {other: count / 5 for other, count in row.items()}
+
+    def spectrum(self, size: int) -> NDArray[np.float64]:
+        down, right = (2 * np.cos(2 * np.pi * np.arange(side) / side) for side in sides(size))
+        return np.array((1 + down[:, None] + right) / 5).reshape(-1)
 
 
 def sides(size: int) -> tuple[int, int]:

@@ -45,15 +45,20 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
 
     means = mean_by_name(tensors())
     with understood(str(folder.path)):
-        means["params"] = joined(means, part_of(strategy, facts).consensus_in)
+        means["params"] = joined(means, part_of(strategy, facts), folder.workers)
     return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
 
 
-def joined(means: dict[str, Buffer], name: str) -> Buffer:
-    """Return the tensor of that name; where it is a state, its tensors one after the other."""
+def joined(means: dict[str, Buffer], strategy: Strategy, size: int) -> Buffer:
+    """Return the consensus; where it is a state, its tensors one after the other, or the mean of whole models."""
+    name = strategy.consensus_in
     if name in means:
         return means[name]
-    return np.concatenate([means[inner] for inner in sorted(means) if inner.startswith(f"{name}.")])
+    parts = {inner: means[inner] for inner in sorted(means) if inner.startswith(f"{name}.")}
+    if len(parts) < 2 or any(part.size != means["params"].size for part in parts.values()):
+        return np.concatenate(list(parts.values()))
+    named = enumerate(parts.items())
+    return mean_by_name((name, part, strategy.weigh_part(place, size)) for place, (_, part) in named)[name]
 
 
 def part_of(strategy: Strategy, facts: list[Facts]) -> Strategy:

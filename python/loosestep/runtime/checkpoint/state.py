@@ -33,7 +33,7 @@ POSITION: Names = {  # of a program
     "looked_at": "last_eval_step",
 }
 COUNTS: Names = {  # of a worker
-    name: name for name in ("clock", "round", "updates", "samples", "computing", "communicating")
+    name: name for name in ("clock", "round", "updates", "samples", "losses", "computing", "communicating")
 }
 TALLIES: Names = {"waiting": "waiting", "requests": "requests"}  # of a meter
 TOTALS: Names = {"samples": "samples", "steps": "steps", "noted": "losses"}  # of a model

@@ -81,6 +81,17 @@ def test_where_the_consensus_is_a_center_that_is_taken() -> None:
     assert resize.merged(parts, ls.EASGD(2))[0]["params"].tolist() == [5, 6]  # type: ignore[arg-type]
 
 
+def test_where_the_consensus_is_of_several_models_their_mean_is_taken() -> None:
+    """Of servers with shares 1 and 3, whose variables the first worker saved; fragments are joined instead."""
+    left = {"state.left.n000000": np.array([4.0, 0.0]), "state.left.n000001": np.array([0.0, 8.0])}
+    parts = Parts(({"params": np.zeros(2), **left}, facts()), ({"params": np.ones(2)}, facts()))
+    gossip = ls.SDFEEL(clients=1, shares=(1.0, 3.0), mode="asynchronous")
+    assert resize.merged(parts, gossip)[0]["params"].tolist() == [1, 6]  # type: ignore[arg-type]
+    halves = {name: values[:1] for name, values in left.items()}
+    parts = Parts(({"params": np.zeros(2), **halves}, facts()), ({"params": np.ones(2)}, facts()))
+    assert resize.merged(parts, gossip)[0]["params"].tolist() == [4, 0]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_goes_on_as_far_as_the_furthest(rank: int) -> None:
     gone = [

@@ -83,15 +83,17 @@ def test_every_counter_comes_back(tmp_path: Path) -> None:
                 if isinstance(before, int | float):
                     setattr(owner, attribute, type(before)(place + 11) if attribute != "part" else 0)
                 numbers[group, attribute] = getattr(owner, attribute)
+        one.program.worker.losses = 1.5, 7
         one.program.model.losses, one.meter.requests = (2.5, 9), {"Push": [1, 2, 3]}
         one.program.model.feed.taken = 5
 
     _, other = saved_and_restored(tmp_path, ls.LocalSGD(2), change)
     for group, owner, names in state.owners(other.program, other.meter):
         for attribute in dict(names).values():
-            if (group, attribute) not in {("model", "losses"), ("meter", "requests")}:
+            if (group, attribute) not in {("model", "losses"), ("worker", "losses"), ("meter", "requests")}:
                 assert getattr(owner, attribute) == numbers[group, attribute], attribute
     assert len(numbers) >= 14
+    assert tuple(other.program.worker.losses) == (1.5, 7)
     assert tuple(other.program.model.losses) == (2.5, 9)
     assert other.meter.requests == {"Push": [1, 2, 3]}
     assert other.program.model.feed.taken == 5
