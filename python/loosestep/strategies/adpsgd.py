@@ -30,9 +30,9 @@ class ADPSGD(Strategy):
     needs a bipartite one), and the sum of all replicas is conserved whoever meets when. The average is made while
     the gradient is computed.
 
-    Variables are kept as a center's are: in one host's memory, or cut over all processes. In `Simulated` they are
-    behind the center's one link; `center_bandwidth=` n times a worker's is as if each lay at its worker. The
-    consensus is the mean of the replicas.
+    Variables are kept as a center's are: in one host's memory, or cut over all processes; in `Simulated` behind
+    the center's one link, or, with `center="shards"`, cut over all workers as between processes. The consensus is
+    the mean of the replicas.
 
     topology: whom a worker may meet, by default everybody; its weights do not count.
     seed: of the draw of the partners.
