@@ -33,6 +33,7 @@ struct Prices {
   double send = 0, receive = 0;  // seconds of the sender's and of the receiver's processor
   double copy = 0;  // seconds a byte, at the receiver
   double turn = 0;  // seconds until a worker that computes goes on with what was started, or serves others
+  double contention = 0;  // share by which a step is longer that begins while a started communication goes on
   double inbound = std::numeric_limits<double>::infinity();  // bytes a second that come to a link
   // Pairs (bytes, seconds beyond latency + bytes / bandwidth) by bytes: first of messages that are sent alone, then of
   // those sent 2, 3, ... together; the last table also holds for more.

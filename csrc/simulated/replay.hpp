@@ -27,7 +27,7 @@ class Replay {
   // durations: seconds of a gradient step, by worker and step.
   Replay(const Recorded& recorded, Network& network, Table durations)
       : recorded(recorded), network(network), durations(durations),
-        waiting(recorded.program_of.size()), begun(waiting.size()), busy_until(waiting.size(), -1.0),
+        waiting(recorded.program_of.size()), begun(waiting.size()), busy_until(waiting.size(), -1.0), running(waiting.size()),
         shards(network, calendar, now, busy_until), beside(waiting.size()), meetings(waiting.size()) {
     mine.reserve(waiting.size());
     for (std::uint32_t worker = 0; worker < waiting.size(); ++worker) {
@@ -98,7 +98,13 @@ class Replay {
       return;
     }
     strand.done = now;
+    if (strand.beside) --running[strand.worker];
     if (strand.then) at(now, *strand.then);
+  }
+
+  // Return the seconds of a step that begins now.
+  double duration(std::uint32_t worker, std::uint32_t step) const {
+    return durations(worker, step) * (running[worker] ? 1 + network.prices.contention : 1.0);
   }
 
   // Return when it is over, or nothing: then another event says so.
@@ -107,12 +113,12 @@ class Replay {
     switch (op.kind) {
       case Kind::step: {
         double until = now;
-        for (std::uint32_t step = 0; step < op.count; ++step) until += durations(worker, op.index + step);
+        for (std::uint32_t step = 0; step < op.count; ++step) until += duration(worker, op.index + step);
         return busy_until[worker] = until;
       }
       case Kind::ready:
         if (op.count) {
-          begun[worker] = {now, durations(worker, op.index)};
+          begun[worker] = {now, duration(worker, op.index)};
           busy_until[worker] = now + begun[worker].second;
         }
         return std::max(now, begun[worker].first + begun[worker].second * op.value);
@@ -189,6 +195,7 @@ class Replay {
   void start(Strand& strand, const Op& op) {
     auto child = std::make_unique<Strand>(strand.worker, program(strand.worker).scripts.at(op.index), true);
     Strand& begun_ = *child;
+    ++running[strand.worker];
     beside[strand.worker][op.count] = std::move(child);
     go_on(begun_);
   }
@@ -234,6 +241,7 @@ class Replay {
  private:
   std::vector<std::pair<double, double>> begun;  // by worker: when its step began, and how long it takes
   std::vector<double> busy_until;  // by worker: when its latest step is over
+  std::vector<std::uint32_t> running;  // by worker: how many started communications go on
   Shards shards;
   std::vector<std::map<std::uint32_t, std::unique_ptr<Strand>>> beside;
   std::vector<std::map<std::uint32_t, std::uint32_t>> meetings;  // by worker: how many of each group

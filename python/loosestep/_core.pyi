@@ -339,6 +339,7 @@ class Network(metaclass=_pybind11_type):
         receive: float = ...,
         copy: float = ...,
         turn: float = ...,
+        contention: float = ...,
         inbound: float = ...,
         lag: Sequence[Sequence[tuple[float, float]]] = ...,
         host_of: Sequence[int] = ...,

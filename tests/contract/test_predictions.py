@@ -46,7 +46,7 @@ def test_a_prediction_is_the_clock_of_a_run(strategy: Strategy, n: int, monkeypa
 
 
 PRICES = ls.Prices(
-    header=48, send=1e-4, receive=5e-5, copy=1e-8, turn=6e-4, update=1e-7, inbound=2e4,
+    header=48, send=1e-4, receive=5e-5, copy=1e-8, turn=6e-4, contention=0.1, update=1e-7, inbound=2e4,
     lag=(((8, 1e-4), (400, 2e-3)), ((100, -5e-4), (300, 1e-3))),
 )  # fmt: skip
 

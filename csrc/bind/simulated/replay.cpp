@@ -99,15 +99,16 @@ void bind_replay(py::module_& m) {
   py::class_<BoundNetwork>(m, "Network")
       .def(py::init([](py::array_t<double> latency, py::array_t<double> bandwidth, std::vector<double> to_center,
                        std::vector<double> worker_bandwidth, double center_bandwidth, double header, double send,
-                       double receive, double copy, double turn, double inbound,
+                       double receive, double copy, double turn, double contention, double inbound,
                        std::vector<std::vector<std::pair<double, double>>> lag, std::vector<std::uint32_t> host_of) {
-             Prices prices{header, send, receive, copy, turn, inbound, std::move(lag), std::move(host_of)};
+             Prices prices{header, send, receive, copy, turn, contention, inbound, std::move(lag), std::move(host_of)};
              return std::make_unique<BoundNetwork>(std::move(latency), std::move(bandwidth), std::move(to_center),
                                                    std::move(worker_bandwidth), center_bandwidth, std::move(prices));
            }),
            py::arg("latency").noconvert(), py::arg("bandwidth").noconvert(), py::arg("to_center"),
            py::arg("worker_bandwidth"), py::arg("center_bandwidth"), py::kw_only(), py::arg("header") = 0.0,
            py::arg("send") = 0.0, py::arg("receive") = 0.0, py::arg("copy") = 0.0, py::arg("turn") = 0.0,
+           py::arg("contention") = 0.0,
            py::arg("inbound") = std::numeric_limits<double>::infinity(),
            py::arg("lag") = std::vector<std::vector<std::pair<double, double>>>{},
            py::arg("host_of") = std::vector<std::uint32_t>{})

@@ -134,7 +134,7 @@ class Recorder:
         self.shared: dict[str, Shared] = {}
         self.ops = self.record.scripts[0]
         self.variables: dict[str, int] = {}  # by name: their number
-        self.seconds_of_update = 0.0
+        self.seconds_of_update, self.contention = 0.0, False
         self.begun: dict[Communication, int] = {}  # what was started, by number
         self.handlers: dict[type[Request], Callable[[Any], object]] = {
             Gradient: self.gradient,
@@ -154,6 +154,7 @@ class Recorder:
         self, strategy: Strategy, optimizer: Optimizer, steps: int, on: Simulated, *, closed: bool
     ) -> Recording:
         """Perform the rounds of so many local steps; closed: an allreduce stays one request."""
+        self.contention = on.prices.contention > 0  # the length of a step depends on when it begins
         self.seconds_of_update = on.prices.update * self.amount.nbytes(self.worker.params)
         self.worker.moments = optimizer.init(self.worker.params)
         state = strategy.init(self.worker)
@@ -206,7 +207,7 @@ class Recorder:
     def gradient(self, request: Gradient) -> None:
         step = self.step()
         last = self.ops[-1] if self.ops else None
-        if last is not None and last[0] == STEP and last[1] + last[2] == step:
+        if last is not None and last[0] == STEP and last[1] + last[2] == step and not self.contention:
             self.ops[-1] = (STEP, last[1], last[2] + 1, 0.0)
         else:
             self.note(STEP, step, 1)

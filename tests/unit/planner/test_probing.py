@@ -13,7 +13,10 @@ from loosestep.transports.simulated.probe import Measurement
 
 CLUSTER: dict[str, Any] = {"step_time": 0.02, "latency": 0.001, "bandwidth": 1e8}
 PRICED = ls.Simulated(
-    4, **CLUSTER, center="shards", prices=ls.Prices(send=5e-5, receive=5e-5, turn=6e-4, inbound=1e8)
+    4,
+    **CLUSTER,
+    center="shards",
+    prices=ls.Prices(send=5e-5, receive=5e-5, turn=6e-4, contention=0.2, inbound=1e8),
 )
 
 
@@ -24,6 +27,7 @@ def test_a_probe_finds_the_prices_of_a_cluster() -> None:
     assert found.bandwidth == pytest.approx(1e8, rel=0.01)
     assert found.step_time == pytest.approx(0.02, rel=1e-6)
     assert found.prices.turn == pytest.approx(6e-4, rel=0.05)
+    assert found.prices.contention == pytest.approx(0.2, rel=0.05)
     assert found.prices.send == pytest.approx(5e-5, rel=0.05)
     assert found.prices.inbound == pytest.approx(1e8, rel=0.05)
     like = ls.Simulated.like(found)

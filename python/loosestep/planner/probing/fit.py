@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = 30  # seconds of steps that are kept for each worker
 UNLIMITED = 1e12  # bytes a second, where no message is long enough to tell
+MANY = 8  # repetitions, of which the longest is left out
 LONG = 1.5  # one-way times of 8 bytes: what takes longer tells of bandwidth
 ROUND_TRIP, ALL, RING, MIX = (
     "there and back",
@@ -35,6 +36,7 @@ AVERAGE, TO_ONE, WAITS, COMPUTES = (
     "read from who waits",
     "read from who computes",
 )
+ALONE, BESIDE = "step alone", "step beside an average"
 WITHIN = "within a host: "
 """Names of patterns, and what goes before those of patterns within a host."""
 
@@ -66,18 +68,21 @@ def fitted(
 
 
 def merged(rows: Iterable[Mapping[str, Any]]) -> list[Measurement]:
-    """Return the means over workers."""
+    """Return what repetitions took, the mean over workers, without what they waited for the longest step."""
     groups: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["pattern"], row["nbytes"], row["together"]].append(row)
-
-    def mean(group: list[Mapping[str, Any]], name: str) -> float:
-        return fmean(row[name] for row in group)
-
-    return [
-        Measurement(*key, mean(group, "seconds"), mean(group, "spread"), group[0]["count"])
-        for key, group in groups.items()
-    ]
+    found = []
+    for key, group in groups.items():
+        times = np.mean([row["times"] for row in group], axis=0)
+        steps = np.array([row["steps"] for row in group])
+        if key[0] in (ALONE, BESIDE):
+            taken = np.sort(steps.mean(axis=0))
+        else:
+            taken = np.sort(times - (steps.max(axis=0) - steps.mean(axis=0)))
+        kept = taken[: -1 if len(taken) >= MANY else None]
+        found.append(Measurement(*key, float(kept.mean()), float(kept.std()), len(kept)))
+    return found
 
 
 def alike(seconds: Sequence[float]) -> tuple[float, ...]:
@@ -142,6 +147,7 @@ def of_links(measured: Sequence[Measurement], name: str, chosen_by: Links | None
         send=short(spent),
         receive=short(spent),
         turn=short(turn(mine)),
+        contention=short(contention(mine)),
         inbound=inbound(mine, one_way, bandwidth),
         lag=tuple(tables),
     )
@@ -183,6 +189,12 @@ def turn(mine: Mapping[tuple[str, int], Measurement]) -> float:
     if (COMPUTES, 4) not in mine:
         return 0.0
     return max(0.0, mine[COMPUTES, 4].seconds - mine[WAITS, 4].seconds)
+
+
+def contention(mine: Mapping[tuple[str, int], Measurement]) -> float:
+    """Return the share by which a step is longer beside a communication."""
+    steps = {pattern: each.seconds for (pattern, _), each in mine.items() if pattern in (ALONE, BESIDE)}
+    return max(0.0, steps[BESIDE] / steps[ALONE] - 1) if len(steps) == 2 and steps[ALONE] else 0.0
 
 
 def inbound(mine: Mapping[tuple[str, int], Measurement], one_way: float, bandwidth: float) -> float | None:

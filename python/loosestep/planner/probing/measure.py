@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from loosestep.optimizers.sgd import SGD
 from loosestep.planner.probing import patterns
 from loosestep.planner.probing.fit import (
     ALL,
+    ALONE,
     AVERAGE,
+    BESIDE,
     COMPUTES,
     MIX,
     RING,
@@ -28,7 +30,7 @@ from loosestep.planner.probing.fit import (
     fitted,
 )  # fmt: skip
 from loosestep.planner.probing.patterns import Messages, Pattern
-from loosestep.requests import AllReduce, Barrier, Gradient, Request
+from loosestep.requests import AllReduce, Barrier, Gradient, Request, Start, Wait
 from loosestep.requests.worker import Worker
 from loosestep.runtime.run import run
 from loosestep.strategies.local_sgd import LocalSGD
@@ -39,6 +41,7 @@ from loosestep.transports.simulated.probe import Probe
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Shared
 
+MIDDLE = 256 << 10  # bytes of the average beside which a step is timed
 SIZES = (8, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20)  # bytes
 LADDERS: dict[str, tuple[Pattern, int]] = {
     RING: (patterns.ring, 1),
@@ -46,7 +49,7 @@ LADDERS: dict[str, tuple[Pattern, int]] = {
     AVERAGE: (patterns.all_reduce, 0),
 }
 """Patterns that are measured at every size, and how many messages a worker sends at once; 0: one to each other."""
-LEAST, MOST = 3, 40  # repetitions that count
+LEAST, MOST = 4, 30  # repetitions that count
 PATIENCE = 12  # a size that takes longer than 1/PATIENCE of the time for one repetition is the last of its ladder
 STEPS, LARGE = 30, 2 << 20  # steps that are timed; parameters where the price of an update is looked for
 
@@ -66,7 +69,8 @@ def probe(on: Transport, *, seconds: float = 30.0, step: Callable[[], object] = 
     Measures the seconds of steps on every worker at once; messages of 8 bytes to 8 MiB between neighbours, to two
     neighbours and in an average over all, as long as they are short enough; messages of all to one; and how long a
     worker that computes takes to answer. On one worker it measures only steps. The result is the same in every
-    process. Repetitions are averaged, without the first and without the longest of eight or more.
+    process. A repetition takes what it takes the worker that begins last; repetitions are averaged, without the
+    first and without the longest of eight or more.
 
     Raises what a run raises where a worker is lost or late.
 
@@ -175,14 +179,11 @@ class Timed:
     nbytes: int
     together: int
     times: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)  # before each
 
     def row(self) -> dict[str, Any]:
         """Return what other processes are told."""
-        kept = sorted(self.times)[: -1 if len(self.times) >= 8 else None]
-        return {
-            "pattern": self.pattern, "nbytes": self.nbytes, "together": self.together,
-            "seconds": fmean(kept), "spread": pstdev(kept), "count": len(kept),
-        }  # fmt: skip
+        return {name: getattr(self, name) for name in ("pattern", "nbytes", "together", "times", "steps")}
 
 
 class Course:
@@ -231,6 +232,9 @@ class Course:
     def patterns(self, timing: Timing) -> Iterator[Request]:
         """Yield all patterns among some workers."""
         n, far = len(timing.ranks), not timing.name
+        if far and n == self.n:
+            yield from timing.measure(ALONE, patterns.nothing, 8, 0, paced=True)
+            yield from timing.measure(BESIDE, patterns.all_reduce, MIDDLE, 0, paced=True, beside=True)
         yield from timing.measure(ROUND_TRIP, patterns.round_trip, 8, 1, only=(0,))
         yield from timing.measure(ALL, patterns.everyone, 8, n - 1)
         if far and n == self.n:  # a shared variable belongs to all workers
@@ -239,12 +243,12 @@ class Course:
         largest = 8
         for name, (pattern, together) in LADDERS.items():
             for nbytes in SIZES:
-                once = yield from timing.measure(name, pattern, nbytes, min(together or n, n - 1))
+                once = yield from timing.measure(name, pattern, nbytes, min(together or n, n - 1), paced=True)
                 if once > self.seconds / PATIENCE:
                     break
                 largest = max(largest, nbytes)
         if n > 2 and far:
-            yield from timing.measure(TO_ONE, patterns.incast, largest // 4, 1, only=(0,))
+            yield from timing.measure(TO_ONE, patterns.incast, largest // 4, 1, only=(0,), paced=True)
 
 
 @dataclass
@@ -261,35 +265,54 @@ class Timing:
     shared: Shared
 
     def measure(
-        self, name: str, pattern: Pattern, nbytes: int, together: int, only: Sequence[int] = ()
+        self,
+        name: str,
+        pattern: Pattern,
+        nbytes: int,
+        together: int,
+        *,
+        only: Sequence[int] = (),
+        paced: bool = False,
+        beside: bool = False,
     ) -> Generator[Request, None, float]:
         """Repeat a pattern for its share of the time, after one or two repetitions that do not count.
 
-        only: whose times count, by their place; all by default. Return the longest seconds of one repetition.
+        only: whose times count, by their place; all by default. paced: after a gradient step each, as in training:
+        what has rested is not as fast as what goes on. beside: begins before the step. Return the longest seconds
+        of one repetition.
         """
         yield Barrier()
         mine = Timed(self.name + name, nbytes, together)
         messages = None
         if self.worker.rank in self.ranks:
             messages = Messages(self.worker, self.ranks, nbytes, (len(self.timed) + 1) << 20, self.shared)
-        once = yield from self.repeat(pattern, messages, mine.times, 1)
+        once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced, beside=beside)
         if once < self.share:
-            once = yield from self.repeat(pattern, messages, mine.times, 1)
+            once, step = yield from self.repeat(pattern, messages, mine, 1, paced=paced, beside=beside)
         mine.times.clear()
-        count = int(min(MOST, max(LEAST, self.share / max(once, 1e-6))))
-        yield from self.repeat(pattern, messages, mine.times, count)
+        mine.steps.clear()
+        count = int(min(MOST, max(LEAST, self.share / max(once + step, 1e-6))))
+        yield from self.repeat(pattern, messages, mine, count, paced=paced, beside=beside)
         self.timed.append(mine if messages and (not only or messages.me in only) else Timed("", 0, 0))
         return once
 
     def repeat(
-        self, pattern: Pattern, messages: Messages | None, times: list[float], count: int
-    ) -> Generator[Request, None, float]:
-        """Time so many repetitions; return the seconds of the latest, of the worker where it was longest."""
-        most = buffers.zeros(1, "float64")
+        self, pattern: Pattern, messages: Messages | None, mine: Timed, count: int, *, paced: bool, beside: bool
+    ) -> Generator[Request, None, tuple[float, float]]:
+        """Time so many repetitions; return the seconds of the latest, and of its step, where they were longest."""
+        longest = buffers.zeros(2, "float64")
         for _ in range(count if messages else 0):
+            asked: list[Any] = list(pattern(messages)) if beside else []  # type: ignore[arg-type]
+            yield from map(Start, asked)
+            begun = self.clock()
+            if paced:
+                yield Gradient()
             began = self.clock()
-            yield from pattern(messages)  # type: ignore[arg-type]
-            times.append(self.clock() - began)
-        most[0] = times[-1] if times else 0.0
-        yield AllReduce(most, op="max")
-        return float(most[0])
+            yield from map(Wait, asked)
+            if not beside:
+                yield from pattern(messages)  # type: ignore[arg-type]
+            mine.times.append(self.clock() - began)
+            mine.steps.append(began - begun)
+        longest[:] = (mine.times[-1], mine.steps[-1]) if mine.times else (0.0, 0.0)
+        yield AllReduce(longest, op="max")
+        return float(longest[0]), float(longest[1])

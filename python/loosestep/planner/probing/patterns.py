@@ -49,6 +49,11 @@ class Messages:
         return Exchange(sends, rooms, tag=self.tag)
 
 
+def nothing(messages: Messages) -> Iterator[Request]:
+    """Send nothing."""
+    return iter(())
+
+
 def ring(messages: Messages) -> Iterator[Request]:
     """Send one message to the next worker, and receive one from the worker before."""
     n, me = messages.n, messages.me

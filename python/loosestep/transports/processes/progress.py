@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from loosestep.transports.processes.mailbox import Arrivals, Mailbox, Operation, Operations
     from loosestep.transports.processes.queries import Queries
 
-PAUSE, BRISK = 1e-3, 2.5e-4  # seconds between two calls by the progress thread: usually, and while bytes move
+PAUSE = 1e-3  # seconds between two calls by the progress thread
 PATIENCE = 2.0  # seconds for the worker to notice that another has failed
 SPINS, FEW = 200, 2  # calls without news before a waiting worker naps: where it waits for a short time, and else
 SHORT = 1e-3  # seconds of the wait before, up to which that is expected; spinning takes cores from other processes
@@ -91,24 +91,21 @@ class ProgressEngine:
     def run_thread(self) -> None:
         """Make progress while the worker computes."""
         try:
-            pause = PAUSE
-            while not self.closing.wait(pause):
-                pause = BRISK if self.progress_if_free() else PAUSE
+            while not self.closing.wait(PAUSE):
+                self.progress_if_free()
                 failed = self.departures.failed
                 if failed is not None and time.monotonic() - self.departures.failed_at > PATIENCE:
                     self.give_up(failed[1])
         except BaseException as error:  # raised again where the worker waits
             self.broken = error
 
-    def progress_if_free(self) -> bool:
-        """Make progress unless another thread is at it; return whether bytes have moved."""
-        if not self.lock.acquire(blocking=False):
-            return False
-        try:
-            parts = self.wire.parts
-            return self.progress() or self.wire.parts != parts
-        finally:
-            self.lock.release()
+    def progress_if_free(self) -> None:
+        """Make progress unless another thread is at it."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self.progress()
+            finally:
+                self.lock.release()
 
     def defer(self, call: Callable[[], None]) -> None:
         """Let the next progress make a call; for signal handlers."""

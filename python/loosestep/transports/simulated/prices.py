@@ -24,6 +24,8 @@ class Prices(Value):
     receive, copy: seconds of the receiver for each message, and for each byte of it (copies, and the folding of
         what came).
     turn: seconds until a worker that computes goes on with a communication that it has started, or serves others.
+    contention: the share by which a step is longer that begins while a communication which its worker has started
+        goes on, since both need the processor.
     update: seconds that an update of the parameters takes for each of their bytes.
     inbound: bytes a second of all that comes to a worker's link (of a host's, where workers share hosts), None for
         no limit. What comes at the same time shares it.
@@ -42,12 +44,13 @@ class Prices(Value):
     receive: float = 0.0
     copy: float = 0.0
     turn: float = 0.0
+    contention: float = 0.0
     update: float = 0.0
     inbound: float | None = None
     lag: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("header", "send", "receive", "copy", "turn", "update"):
+        for name in ("header", "send", "receive", "copy", "turn", "contention", "update"):
             checks.positive(name, getattr(self, name), zero=True)
         if self.inbound is not None and self.inbound != inf:
             checks.positive("inbound", self.inbound)

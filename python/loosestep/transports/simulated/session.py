@@ -77,6 +77,7 @@ class SimulatedSession(ManyWorkersSession):
         self.speeds = speeds
         self.price, self.prices = price, prices
         self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
+        self.running = [0] * self.size  # how many communications that each worker has started go on
         self.busy_until = [-1.0] * self.size  # when each worker's latest step is over
         self.shards: Shards | None = None
         if sharded:
@@ -174,6 +175,7 @@ class SimulatedSession(ManyWorkersSession):
         except Exception as cause:
             raise failure(process.worker, process.waiting, cause) from cause
         process.done, process.waiting = now, None
+        self.running[process.rank] -= process.beside
         if process.then is not None:
             process.then(now)
 
@@ -187,6 +189,7 @@ class SimulatedSession(ManyWorkersSession):
         if steps:
             seconds = self.price[0] + self.price[1] * (worker.samples - before)
             duration = self.speeds[worker.rank].duration(clock, seconds)
+            duration *= 1 + self.prices.contention if self.running[worker.rank] else 1.0
             self.begun[worker.rank] = (self.time, duration)
             self.busy_until[worker.rank] = self.time + duration
         return bool(steps)
@@ -294,6 +297,7 @@ class SimulatedSession(ManyWorkersSession):
         self.started[asked] = child = Continuation(
             process.worker, process.rank, requests, process.compute, beside=True
         )
+        self.running[process.rank] += 1
         self.advance(child)
         return max(self.time, self.network.injected(process.rank))
 
