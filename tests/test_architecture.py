@@ -105,7 +105,7 @@ MANY = {
 """How many entries a folder may hold, where it is more than 20, and why."""
 
 LONG_FILES = {
-    "python/loosestep/__init__.py": 200,  # every public name twice: imported, and listed for type checkers
+    "python/loosestep/__init__.py": 300,  # every public name twice: imported, and listed for type checkers
 }
 LONG_FUNCTIONS: dict[str, int] = {}
 LONG_SOURCES: dict[str, int] = {}
