@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from loosestep.transports.forks import Original
     from loosestep.transports.processes.collective_slots import CollectiveSlot
     from loosestep.transports.processes.departures import Departures
+    from loosestep.transports.processes.host_messages import HostMessages
     from loosestep.transports.processes.liveness import FailureDetector, Watch
     from loosestep.transports.processes.mailbox import Arrivals, Mailbox, Operation, Operations
     from loosestep.transports.processes.queries import Queries
@@ -44,7 +45,7 @@ class ProgressEngine:
     """Polls the wire, hands every message to what expects it, and resumes what can go on.
 
     arrivals: what is done with messages, by kind. operations: what begins requests, by type. slots: collectives in
-    a host's memory that are to be advanced too. give_up: called by the progress thread with the words of another
+    a host's memory that are to be advanced too; messages: those in a host's memory. give_up: called by the progress thread with the words of another
     worker's failure when this worker has not noticed it for `PATIENCE` seconds.
     """
 
@@ -56,7 +57,9 @@ class ProgressEngine:
         slots: Sequence[CollectiveSlot],
         departures: Departures,
         give_up: Callable[[str], None],
+        messages: HostMessages | None = None,
     ) -> None:
+        self.messages = messages
         self.wire, self.lock, self.rank = mailbox.wire, mailbox.lock, mailbox.rank
         self.arrivals, self.operations, self.slots = arrivals, operations, slots
         self.departures, self.give_up = departures, give_up
@@ -79,6 +82,8 @@ class ProgressEngine:
                 came = True
                 self.received += header.kind <= LAST_OF_WORK
                 self.arrivals[header.kind](source, header, content)
+            if self.messages is not None and self.messages.advance():
+                came = True
             while self.ready:
                 self.resume(self.ready.popleft())
             for slot in self.slots:
@@ -110,6 +115,11 @@ class ProgressEngine:
     def defer(self, call: Callable[[], None]) -> None:
         """Let the next progress make a call; for signal handlers."""
         self.deferred.append(call)
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for about so long, or until something may have come; the other thread may make progress."""
+        rest = self.wire.rest if self.messages is None else self.messages.rest
+        rest(seconds)
 
     def close(self, *, orderly: bool) -> None:
         """Stop the progress thread and give the wire back."""
@@ -209,7 +219,7 @@ class BlockingCalls:
                 if idle > self.spins:
                     self.spins = FEW
                     self.check()
-                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 100), LONGEST_NAP))
+                    self.engine.rest(min(max(NAP, (time.monotonic() - began) / 100), LONGEST_NAP))
                     if watched:
                         watch = watch or self.detector.watch(self.place or what, began)
                         watch.look()
