@@ -1,9 +1,8 @@
-// What comes to a rank from those of its host. A message goes to the receive that was posted for its source and tag,
-// in the order of both, or is kept until one is. Everything that comes is taken at once, so no message waits behind
-// another; only what belongs to a Mix stays in its sender's pieces until it can be summed.
+// What comes to a rank from those of its host. A message goes to the receive that was posted for its source
+// and tag, in the order of both, or is kept until one is. Everything that comes is taken at once, so no
+// message waits behind another; only what belongs to a Mix stays in its sender's pieces until it can be
+// summed.
 #pragma once
-
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/stream_out.hpp"
 #include "shared/team.hpp"
 #include "shm/message_memory.hpp"
 #include "shm/message_operation.hpp"
@@ -76,7 +74,7 @@ class Inbox {
     const std::byte* const from = first.content.data + first.come;
     for (const auto& each : line.pulls)
       if (again(each)) write(*each, from, n);  // while it is in a cache
-    advance(first, n);
+    first.advance(n);
     parts_.fetch_add(1, std::memory_order_relaxed);
     for (const auto& each : line.pulls)
       if (each->whole()) came(source, *each), outbox_.send_pulled(source, each->number);
@@ -141,7 +139,7 @@ class Inbox {
       line.posted.erase(posted);
       meet(source, message, target);
     } else {
-      make_own(message);
+      message.keep();
     }
     if (slot.kind == SlotKind::whole) {
       write(message, memory_.payload(source, rank_, line.next), slot.bytes);
@@ -155,11 +153,11 @@ class Inbox {
   }
 
   void take_piece(int source, Line& line, const Slot& slot) {
-    const auto found = std::ranges::find_if(
-        line.coming, [&](const auto& each) { return each->number == slot.message; });
+    const auto found =
+        std::ranges::find_if(line.coming, [&](const auto& each) { return each->number == slot.message; });
     const std::shared_ptr<Message> message = *found;
     parts_.fetch_add(1, std::memory_order_relaxed);
-    if (Mix* const mix = mix_of(*message); mix != nullptr) {
+    if (Mix* const mix = message->mix(); mix != nullptr) {
       mix->sources[message->target.place].pieces.emplace_back(slot.piece, slot.bytes);
       message->come += slot.bytes;
     } else {
@@ -171,72 +169,36 @@ class Inbox {
     came(source, *message);
   }
 
-  static Mix* mix_of(const Message& message) {
-    return message.target.operation ? message.target.operation->mix.get() : nullptr;
-  }
-
-  static void make_own(Message& message) {
-    message.own = uninitialized(message.content.bytes);
-    message.content.data = message.own.get();
-  }
-
   // Find out, once, whether this process can read the memory of a source, and let it know.
   void probe(int source, Line& line) {
     if (line.probed || !pulls_) return;
     line.probed = true;
-    const Process& process = memory_.process(source);
-    std::uint64_t found = 0;
-    const std::size_t n = read_memory(process, process.probe, &found, sizeof found);
-    memory_.ring(source, rank_).may_pull.store(n == sizeof found && found == probe_value);
-  }
-
-  static std::size_t read_memory(const Process& process, std::uint64_t address, void* into, std::size_t n) {
-    const iovec here{into, n}, there{reinterpret_cast<void*>(static_cast<std::uintptr_t>(address)), n};
-    const ssize_t got = ::process_vm_readv(static_cast<pid_t>(process.pid), &here, 1, &there, 1, 0);
-    return got > 0 ? static_cast<std::size_t>(got) : 0;
+    memory_.ring(source, rank_).may_pull.store(memory_.process(source).may_be_read());
   }
 
   std::size_t read_part(int source, Message& message, std::size_t most) {
-    const std::size_t n = std::min(most, message.content.bytes - message.come);
-    place(message);
-    return read_memory(memory_.process(source), message.address + message.come,
-                       message.content.data + message.come, n);
+    message.place();
+    return memory_.process(source).read(message.address + message.come, message.content.data + message.come,
+                                        std::min(most, message.content.bytes - message.come));
   }
 
   static bool same(const Message& a, const Message& b) {
     return a.address == b.address && a.content.like(b.content) && a.come == b.come;
   }
 
-  // Let `content` of a message be where it belongs, if it is a term of a sum: that takes memory of its own.
-  void place(Message& message) const {
-    Mix* const mix = mix_of(message);
-    if (!mix) return;
-    Mix::Source& term = mix->sources[message.target.place];
-    if (!term.room) term.room = uninitialized(message.content.bytes);
-    message.content.data = term.room.get();
-  }
-
   // Write the next bytes of a message where they belong: those of long ones past the caches.
   void write(Message& message, const std::byte* from, std::size_t n) {
-    place(message);
+    message.place();
     std::byte* const to = message.content.data + message.come;
-    if (message.content.bytes >= streamed_from)
-      stream_out(to, from, n), fence();
-    else
-      copy_bytes(to, from, n);
-    advance(message, n);
-  }
-
-  static void advance(Message& message, std::size_t n) {
-    message.come += n;
-    if (Mix* const mix = mix_of(message); mix != nullptr) mix->sources[message.target.place].in_room += n;
+    copy_bytes(to, from, n, message.content.bytes >= streamed_from);
+    message.advance(n);
   }
 
   // Give a message its receive, and what of it has come.
   void meet(int source, Message& message, const Posted& posted) {
     if (!message.content.like(posted.into)) refuse(source, message, posted);
     message.target = posted;
-    if (Mix* const mix = mix_of(message); mix != nullptr) {
+    if (Mix* const mix = message.mix(); mix != nullptr) {
       Mix::Source& term = mix->sources[posted.place];
       --mix->awaited;
       term.room = std::move(message.own), term.in_room = message.come;

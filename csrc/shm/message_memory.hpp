@@ -6,8 +6,6 @@
 // free again when each has released it.
 #pragma once
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -17,6 +15,7 @@
 #include <string>
 
 #include "shm/futex_counter.hpp"
+#include "shm/process_memory.hpp"
 
 namespace loosestep::shm {
 
@@ -77,15 +76,6 @@ struct alignas(128) Doorbell {
   }
 };
 
-// Where a rank's process is.
-struct alignas(64) Process {
-  Word here{0};  // written last
-  std::int64_t pid = 0;
-  std::uint64_t probe = 0;  // the address of `probe_value` in its memory
-  cpu_set_t cores{};        // on which it may run
-};
-inline constexpr std::uint64_t probe_value = 0x6c6f6f73656e6573;
-
 struct alignas(64) PieceState {
   Word readers{0};  // that have not released it
 };
@@ -119,9 +109,7 @@ class MessageMemory {
     }
     return CPU_COUNT(&all);
   }
-  Process& process(int rank) const {
-    return at<Process>(processes(size_) + index(rank) * sizeof(Process));
-  }
+  Process& process(int rank) const { return at<Process>(processes(size_) + index(rank) * sizeof(Process)); }
   PieceState& state(int rank, std::uint32_t piece) const {
     return at<PieceState>(states(size_) + (index(rank) * pieces(size_) + piece) * sizeof(PieceState));
   }
@@ -176,8 +164,7 @@ class MessageMemory {
       new (memory_ + processes(size_) + index(rank) * sizeof(Process)) Process;
       for (std::uint32_t k = 0; k < pieces(size_); ++k)
         new (memory_ + states(size_) + (index(rank) * pieces(size_) + k) * sizeof(PieceState)) PieceState;
-      for (int to = 0; to < size_; ++to)
-        new (memory_ + rings(size_) + pair(rank, to) * sizeof(Ring)) Ring;
+      for (int to = 0; to < size_; ++to) new (memory_ + rings(size_) + pair(rank, to) * sizeof(Ring)) Ring;
     }
     header->magic.store(Header::ready, std::memory_order_release);
   }

@@ -1,18 +1,20 @@
 // Messages between the processes of one host, and sums of what neighbours send (Mix).
 //
-// A rank sends by writing to memory that both map (message_memory.hpp); nothing else is needed of the other rank but
-// that one of its threads takes what has come from time to time. Two that send each other long payloads before
-// they receive do not block each other: every call moves both directions on. Any thread may call; one at a time is
-// at work.
+// A rank sends by writing to memory that both map (message_memory.hpp); nothing else is needed of the other
+// rank but that one of its threads takes what has come from time to time. Two that send each other long
+// payloads before they receive do not block each other: every call moves both directions on. Any thread may
+// call; one at a time is at work.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,22 +31,20 @@ struct Transfer {
 
 class Messages {
  public:
-  // numbers: what the run calls the ranks of this host, for errors. pulls: whether to copy long payloads from the
-  // memory of other processes, where the system lets this one.
-  Messages(std::byte* memory, std::vector<int> numbers, int rank, bool create, Mix::Fold fold, bool pulls = true)
+  // numbers: what the run calls the ranks of this host, for errors. pulls: whether to copy long payloads from
+  // the memory of other processes, where the system lets this one.
+  Messages(std::byte* memory, std::vector<int> numbers, int rank, bool create, Mix::Fold fold,
+           bool pulls = true)
       : memory_(memory, static_cast<int>(numbers.size()), create),
         rank_(rank),
         outbox_(memory_, rank),
         inbox_(memory_, rank, std::move(numbers), outbox_, pulls),
         mixes_(memory_, rank, fold) {
-    Process& own = memory_.process(rank);
-    own.pid = ::getpid(), own.probe = reinterpret_cast<std::uintptr_t>(&probe_);
-    if (::sched_getaffinity(0, sizeof own.cores, &own.cores) != 0) CPU_SET(0, &own.cores);
-    own.here.store(1, std::memory_order_release);
+    memory_.process(rank).describe(probe_);
   }
 
-  // Begin all sends and receives of an operation; return whether it is done. Throws Mismatch, now and ever after, if
-  // a message that has come is not what is expected.
+  // Begin all sends and receives of an operation; return whether it is done. Throws Mismatch, now and ever
+  // after, if a message that has come is not what is expected.
   bool begin(Operation& operation, std::span<const Transfer> sends, std::span<const Transfer> receives,
              std::uint64_t tag, double note, bool reported) {
     return begun(operation, reported, [&] {
@@ -80,22 +80,23 @@ class Messages {
     operation.mix->may_change = true;
   }
 
-  // Move everything on until the operation is done, another one that is reported has ended, or the deadline has
-  // passed; return whether it is done.
+  // Move everything on until the operation is done, another one that is reported has ended, or the deadline
+  // has passed; return whether it is done.
   bool wait(const Operation& operation, Clock::time_point deadline) {
     AdaptiveBackoff& backoff = this->backoff();
     backoff.begin();
-    for (;;) {
+    for (Clock::time_point moved = Clock::now();;) {
       const Turn turn = take_turn(&operation);
       if (turn == Turn::over) break;
+      if (turn == Turn::idle && backoff.spin()) continue;
+      const Clock::time_point now = Clock::now();
+      if (now >= deadline) break;
       if (turn == Turn::moved) {
+        moved = now;
         backoff.begin();
-        if (Clock::now() >= deadline) break;
-        continue;
+      } else if (!backoff.yield()) {
+        own_cores_&& now - moved < awake ? std::this_thread::yield() : sleep(&operation, deadline);
       }
-      if (backoff.spin()) continue;
-      if (Clock::now() >= deadline) break;
-      if (!backoff.yield()) sleep(&operation, deadline);
     }
     backoff.end();
     return is_done(operation);
@@ -139,6 +140,10 @@ class Messages {
   std::uint64_t parts() const { return inbox_.parts(); }
 
  private:
+  // How long a thread gives its core away again and again before it sleeps, from which it takes long to be
+  // woken: as long as another rank may be copying.
+  static constexpr std::chrono::microseconds awake{200};
+
   enum class Turn { idle, moved, over };
 
   template <class Work> bool begun(Operation& operation, bool reported, Work work) {
@@ -195,7 +200,8 @@ class Messages {
   AdaptiveBackoff& backoff() {
     if (cores_ == 0) {
       cores_ = memory_.cores();
-      backoff_ = AdaptiveBackoff(cores_ == 0 || cores_ >= memory_.size());
+      own_cores_ = cores_ == 0 || cores_ >= memory_.size();
+      backoff_ = AdaptiveBackoff(own_cores_);
     }
     return backoff_;
   }
@@ -224,9 +230,10 @@ class Messages {
 
   MessageMemory memory_;
   int rank_;
-  int cores_ = 0;                  // of all ranks; 0: not known yet
-  AdaptiveBackoff backoff_{true};  // like cores_, of the thread in wait()
-  mutable std::mutex mutex_;  // guards the members below
+  int cores_ = 0;                            // of all ranks; 0: not known yet
+  bool own_cores_ = true;                    // there is one for each rank
+  AdaptiveBackoff backoff_{true};            // these three are the waiting thread's
+  mutable std::mutex mutex_;                 // guards the members below
   const std::uint64_t probe_ = probe_value;  // read by others, to see whether they can
   Outbox outbox_;
   Inbox inbox_;

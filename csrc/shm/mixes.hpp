@@ -35,12 +35,13 @@ class Mixes {
     return moved;
   }
 
-  // Copy what lies in pieces whose senders have none left, since the other terms may be long in coming, and these
-  // senders have other messages to send.
+  // Copy what lies in pieces whose senders have none left, since the other terms may be long in coming, and
+  // these senders have other messages to send.
   void make_room() {
     for (Operation* const operation : begun_)
       for (Mix::Source& source : operation->mix->sources)
-        if (!source.pieces.empty() && memory_.doorbell(source.rank).starved.load(std::memory_order_relaxed) > 0)
+        if (!source.pieces.empty() &&
+            memory_.doorbell(source.rank).starved.load(std::memory_order_relaxed) > 0)
           copy_out(*operation->mix, source);
   }
 

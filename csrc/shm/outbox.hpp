@@ -1,6 +1,6 @@
-// What a rank sends to those of its host. Short payloads are copied at once. Long ones are left where they are for
-// ranks that can read this process's memory; others get them piece by piece, as far as there is room, and those under
-// way take turns.
+// What a rank sends to those of its host. Short payloads are copied at once. Long ones are left where they
+// are for ranks that can read this process's memory; others get them piece by piece, as far as there is room,
+// and those under way take turns.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/stream_out.hpp"
 #include "shm/message_memory.hpp"
 #include "shm/message_operation.hpp"
 
@@ -23,8 +22,8 @@ class Outbox {
   Outbox(const MessageMemory& memory, int rank)
       : memory_(memory), rank_(rank), lines_(static_cast<std::size_t>(memory.size())) {}
 
-  // Begin to send an array to each of `to`. A short one may be changed at once, a long one when its parts of the
-  // operation are done.
+  // Begin to send an array to each of `to`. A short one may be changed at once, a long one when its parts of
+  // the operation are done.
   void send(std::span<const int> to, const Span& what, std::uint64_t tag, double note, Operation& operation) {
     if (!is_short(what)) return send_long(to, what, tag, note, operation);
     for (const int rank : to)
@@ -184,7 +183,8 @@ class Outbox {
     return item.started > before;
   }
 
-  // Return a piece that nobody reads, or -1; those used a moment ago come first, which may still be in a cache.
+  // Return a piece that nobody reads, or -1; those used a moment ago come first, which may still be in a
+  // cache.
   int free_piece() const {
     const auto pieces = MessageMemory::pieces(memory_.size());
     for (std::uint32_t k = 0; k < pieces; ++k)
@@ -198,13 +198,6 @@ class Outbox {
     });
   }
 
-  // Lines that a distant core has just read are slow to write: long parts go past the caches.
-  static void put_bytes(std::byte* to, const std::byte* from, std::size_t n) {
-    if (n < streamed_from) return copy_bytes(to, from, n);
-    stream_out(to, from, n);
-    fence();
-  }
-
   bool put_piece(Outgoing& item) {
     if (!has_slots(item)) return false;
     const int found = free_piece();
@@ -212,7 +205,8 @@ class Outbox {
     if (found < 0) return false;
     const auto piece = static_cast<std::uint32_t>(found);
     const std::size_t n = std::min(MessageMemory::piece_bytes, item.what.bytes - item.gone);
-    put_bytes(memory_.piece(rank_, piece), item.what.data + item.gone, n);
+    // Lines that a distant core has just read are slow to write.
+    copy_bytes(memory_.piece(rank_, piece), item.what.data + item.gone, n, n >= streamed_from);
     memory_.state(rank_, piece)
         .readers.store(static_cast<std::uint32_t>(item.to.size()), std::memory_order_relaxed);
     for (std::size_t k = 0; k < item.to.size(); ++k) {

@@ -66,7 +66,8 @@ class HostMessages {
     return true;
   }
 
-  // Move everything on; return the numbers of what was begun to be reported and is done, or None where nothing came.
+  // Move everything on; return the numbers of what was begun to be reported and is done, or None where
+  // nothing came.
   py::object advance() {
     const auto open = open_.usable();
     if (!open || !open->messages.has_work()) return py::none();
@@ -124,10 +125,12 @@ class HostMessages {
 
   std::shared_ptr<Open> open() const { return open_.get("this HostMessages"); }
 
-  std::unique_ptr<shm::Mix> mix_of(const Array& buf, const std::vector<std::pair<int, double>>& weights) const {
+  std::unique_ptr<shm::Mix> mix_of(const Array& buf,
+                                   const std::vector<std::pair<int, double>>& weights) const {
     auto mix = std::make_unique<shm::Mix>();
     const bool narrow = buf.dtype == Dtype::float32;
-    mix->out = {static_cast<std::byte*>(buf.data), buf.bytes(), buf.size, narrow ? numpy_float : numpy_double};
+    mix->out = {static_cast<std::byte*>(buf.data), buf.bytes(), buf.size,
+                narrow ? numpy_float : numpy_double};
     if (weights.empty()) refuse("weights", "at least one");
     for (const auto& [rank, weight] : weights) {
       mix->sources.push_back({names_.place(rank, "weights"), {}, 0, {}});

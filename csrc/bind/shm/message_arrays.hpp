@@ -21,7 +21,8 @@ class RankNames {
     for (std::size_t place = 0; place < ranks_.size(); ++place) {
       const int rank = ranks_[place];
       if (rank < 0) refuse("ranks", "at least 0, got " + std::to_string(rank));
-      if (places_.size() <= static_cast<std::size_t>(rank)) places_.resize(static_cast<std::size_t>(rank) + 1, -1);
+      if (places_.size() <= static_cast<std::size_t>(rank))
+        places_.resize(static_cast<std::size_t>(rank) + 1, -1);
       if (places_[static_cast<std::size_t>(rank)] >= 0) refuse("ranks", "all different");
       places_[static_cast<std::size_t>(rank)] = static_cast<int>(place);
     }
@@ -46,7 +47,8 @@ struct HeldOperation {
   bool reported = false;
   std::vector<shm::Transfer> sends, receives;
   std::vector<py::object> arrays;
-  std::vector<std::pair<py::object, py::object>> strided;  // (where it belongs, a contiguous one that it comes to)
+  std::vector<std::pair<py::object, py::object>>
+      strided;  // (where it belongs, a contiguous one that it comes to)
   py::object notes;
 
   // Hand over what has come, and forget the arrays.
@@ -64,7 +66,8 @@ struct HeldOperation {
     if (!all) throw py::error_already_set();
     for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(all.ptr()); ++k) {
       PyObject* const pair = PySequence_Fast_GET_ITEM(all.ptr(), k);
-      if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) refuse(argument, "pairs of a rank and an array");
+      if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
+        refuse(argument, "pairs of a rank and an array");
       const long rank = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
       if (rank == -1 && PyErr_Occurred()) throw py::error_already_set();
       const shm::Span content = read_array(PyTuple_GET_ITEM(pair, 1), argument, written);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from loosestep import _core
@@ -15,7 +15,7 @@ from loosestep.transports.processes.mailbox import Operation
 from loosestep.transports.processes.mapping import map_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from loosestep.lowering.hierarchical import Hosts
     from loosestep.requests import Request
@@ -32,8 +32,8 @@ MIX = crc32(b"Mix") << 32  # the n-th Mix of every worker has the tag n above th
 class HostMessages(Component):
     """Exchanges between ranks of one host by the core; messages to other ranks go through the mailbox.
 
-    Until the memory is mapped, which all ranks do at one time, everything goes through the mailbox. Where each rank
-    is on a host of its own, there is none.
+    Until the memory is mapped, which all ranks do at one time, everything goes through the mailbox. Where each
+    rank is on a host of its own, there is none.
     """
 
     def __init__(self, mailbox: Mailbox, hosts: Hosts) -> None:

@@ -45,8 +45,8 @@ class ProgressEngine:
     """Polls the wire, hands every message to what expects it, and resumes what can go on.
 
     arrivals: what is done with messages, by kind. operations: what begins requests, by type. slots: collectives in
-    a host's memory that are to be advanced too; messages: those in a host's memory. give_up: called by the progress thread with the words of another
-    worker's failure when this worker has not noticed it for `PATIENCE` seconds.
+    a host's memory that are to be advanced too; messages: those in such memory. give_up: called by the progress
+    thread with the words of another worker's failure when this worker has not noticed it for `PATIENCE` seconds.
     """
 
     def __init__(
