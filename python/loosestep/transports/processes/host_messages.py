@@ -33,7 +33,7 @@ class HostMessages(Component):
     """Exchanges between ranks of one host by the core; messages to other ranks go through the mailbox.
 
     Until the memory is mapped, which all ranks do at one time, everything goes through the mailbox. Where each
-    rank is on a host of its own, there is none.
+    rank is on a host of its own, there is none and this does nothing.
     """
 
     def __init__(self, mailbox: Mailbox, hosts: Hosts) -> None:
@@ -44,7 +44,7 @@ class HostMessages(Component):
         self.memory: _core.HostMessages | None = None
         self.begun: dict[int, Operation] = {}
         self.mixes = 0
-        self.operations: Operations = {Exchange: self.begin}
+        self.operations: Operations = {Exchange: self.begin} if self.shared else {}
 
     def open(self, calls: BlockingCalls) -> None:
         """Map the memory; every rank of the run calls it."""
@@ -61,8 +61,9 @@ class HostMessages(Component):
     @property
     def handlers(self) -> Handlers:
         """Return what performs exchanges, and sums where all workers share this host."""
-        mixes = {Mix: self.mix} if self.shared and self.whole else {}
-        return {Exchange: self.perform, **mixes}
+        if not self.shared:
+            return {}
+        return {Exchange: self.perform, Mix: self.mix} if self.whole else {Exchange: self.perform}
 
     @property
     def background(self) -> Background:

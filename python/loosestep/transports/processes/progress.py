@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loosestep.foundation.errors import PeerFailed
 from loosestep.lowering.requests import Script
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from loosestep.transports.forks import Original
     from loosestep.transports.processes.collective_slots import CollectiveSlot
     from loosestep.transports.processes.departures import Departures
-    from loosestep.transports.processes.host_messages import HostMessages
     from loosestep.transports.processes.liveness import FailureDetector, Watch
     from loosestep.transports.processes.mailbox import Arrivals, Mailbox, Operation, Operations
     from loosestep.transports.processes.queries import Queries
@@ -39,6 +38,16 @@ SPINS, FEW = 200, 2  # calls without news before a waiting worker naps: where it
 SHORT = 1e-3  # seconds of the wait before, up to which that is expected; spinning takes cores from other processes
 NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a hundredth of the wait so far
 REASON = 2.0  # seconds for the reason of an abort to come
+
+
+class NativeMessages(Protocol):
+    """Messages that the core carries, in memory of a host."""
+
+    def advance(self) -> bool:
+        """Move everything on without waiting, and return whether anything came."""
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for so long at most, or until something may have come."""
 
 
 class ProgressEngine:
@@ -57,7 +66,7 @@ class ProgressEngine:
         slots: Sequence[CollectiveSlot],
         departures: Departures,
         give_up: Callable[[str], None],
-        messages: HostMessages | None = None,
+        messages: NativeMessages | None = None,
     ) -> None:
         self.messages = messages
         self.wire, self.lock, self.rank = mailbox.wire, mailbox.lock, mailbox.rank

@@ -14,7 +14,7 @@ from loosestep.foundation import output
 from loosestep.foundation.errors import PeerFailed, TimedOut
 from loosestep.foundation.stacks import line, stacks
 from loosestep.lowering.requests import RollCall, Script
-from loosestep.requests import Sleep, Start, Wait
+from loosestep.requests import Exchange, Sleep, Start, Wait
 from loosestep.transports.base import Endpoint, ProcessTransport, Session, Task, drive, failure
 from loosestep.transports.forks import Original
 from loosestep.transports.matching import check_facts
@@ -129,8 +129,8 @@ class ProcessSession(Stopwatch, Session):
             operations |= part.operations
         operations |= self.messages.operations
         give_up = partial(end_stuck, self.mailbox.rank)
-        slots = self.collectives.slots
-        return ProgressEngine(self.mailbox, arrivals, operations, slots, self.departures, give_up, self.messages)
+        slots, messages = self.collectives.slots, self.messages if self.messages.shared else None
+        return ProgressEngine(self.mailbox, arrivals, operations, slots, self.departures, give_up, messages)
 
     def open(self) -> None:
         """Let the parts meet those of the other ranks."""
@@ -288,6 +288,7 @@ class ProcessEndpoint(Endpoint):
         self.begun: dict[Communication, Callable[[Request], object]] = {}  # what waits for it
         self.background = {**centers.background, **collectives.background, **messages.background}
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
+            Exchange: calls.perform,
             RollCall: calls.perform,
             Script: calls.run,
             Sleep: calls.sleep,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.unit.hosts import HostCalls, on_one_host
-from tests.unit.values import bits
+from tests.unit.values import bits, worker
 from tests.unit.wire import Net
 
 from loosestep import ops
@@ -134,19 +134,25 @@ def test_messages_to_other_hosts_go_over_the_wire() -> None:
     assert not all_[0].messages.background
 
 
-def test_where_each_is_on_a_host_of_its_own_all_goes_over_the_wire() -> None:
-    one, two = players(((0,), (1,)))
-    come = np.zeros(3)
-    operations = [one.begin(Exchange([(1, np.ones(3))], ())), two.begin(Exchange((), [(0, come)]))]
-    meet((one, two), operations)
-    assert come.tolist() == [1.0] * 3
-    assert one.messages.counts == (0, 0, 0)
-    assert not one.messages.advance()
-    asked: list[Any] = []
-    one.calls.perform = asked.append
-    one.messages.handlers[Exchange](request := Exchange())
+def test_where_each_is_on_a_host_of_its_own_there_is_nothing() -> None:
+    messages = players(((0,), (1,)))[0].messages
+    assert not messages.handlers
+    assert not messages.background
+    assert not messages.operations
+    assert messages.counts == (0, 0, 0)
+    assert not messages.advance()
+    messages.close()
+
+
+def test_before_the_memory_is_mapped_all_goes_over_the_wire() -> None:
+    net, come = Net(2), np.zeros(3)
+    mailboxes = [Mailbox(end) for end in net.ends]
+    early = HostMessages(mailboxes[0], ((0, 1),))
+    early.calls = SimpleNamespace(perform=(asked := []).append)  # type: ignore[assignment, var-annotated]
+    early.handlers[Exchange](request := Exchange([(1, np.ones(3))], ()))
     assert asked == [request]
-    one.messages.close()
+    early.begin(request, worker(0, 2))
+    assert [header.size for header in net.on_the_way(0, 1)] == [come.size]
 
 
 def test_where_it_rests_depends_on_where_news_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
