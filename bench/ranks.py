@@ -77,7 +77,9 @@ class Messages:
         self.perform = endpoint.handlers[Exchange]
         self.add_up = endpoint.handlers.get(Mix)
         self.mix_of = lambda x, row, readers: Mix(x, Weights(row, readers))
-        self.barrier = lambda: session.calls.barrier("bench")
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        nothing = [(rank, np.empty(0)) for rank in others]
+        self.barrier = lambda: self.perform(Exchange(nothing, nothing))  # quicker than the session's own
         self.close = lambda: session.leave(None)
 
     def neighbours(self, x: Any) -> Task:
