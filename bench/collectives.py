@@ -1,4 +1,4 @@
-"""Between processes of one host: allreduce, elastic and neighbour exchange, beside Open MPI, MPICH and Gloo.
+"""Between processes of one host: allreduce, elastic, exchange and sum of neighbours; with Open MPI, MPICH, Gloo.
 
 Every contestant has processes of its own, rank r on the r-th core (around again where there are fewer), asleep
 while others run; a rank times itself and the slowest counts. Everything is checked before it is timed. Open MPI is
@@ -54,13 +54,18 @@ class Field:
         )
 
 
+NEIGHBOURS = "loosestep over Open MPI", "loosestep over ZeroMQ", "Open MPI", "MPICH"
+"""Two wires that carry nothing here: on one host messages are in memory that the processes share."""
+
 FIELDS = (
     Field("all_reduce", 2, tuple(ALL), ("loosestep", "Open MPI", "MPICH", "Gloo")),
     Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
-    Field("neighbours", 2, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
+    Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), NEIGHBOURS),
+    Field("mix", 2, ("1 KB", "64 KB", "1 MB", "16 MB", "64 MB"), ("limit", *NEIGHBOURS)),
     Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "Open MPI", "MPICH", "Gloo")),
     Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), ("MPI", "ZeroMQ"), " of two hosts by loopback"),
-    Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
+    Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), NEIGHBOURS),
+    Field("mix", 4, ("1 KB", "1 MB", "16 MB"), ("limit", *NEIGHBOURS)),
 )
 
 
@@ -146,7 +151,7 @@ def version(python: str) -> str:
 
 def present(options: Options) -> Iterator[str]:
     """The contestants that are here; the absent are named."""
-    yield "loosestep"
+    yield from ("loosestep", "limit")
     if "Open MPI" in version(sys.executable):
         yield from ("loosestep over Open MPI", "Open MPI", "MPI")
     else:
@@ -156,7 +161,7 @@ def present(options: Options) -> Iterator[str]:
     else:
         print("MPICH is not here: its rows are left out (--mpich PYTHON, of an environment with mpi4py and mpich)")
     if importlib.util.find_spec("zmq"):
-        yield "ZeroMQ"
+        yield from ("ZeroMQ", "loosestep over ZeroMQ")
     else:
         print("pyzmq is not here: its rows are left out (pip install 'loosestep[zmq]')")
     if has_torch():
@@ -167,11 +172,12 @@ def present(options: Options) -> Iterator[str]:
 
 def commands(name: str, ranks: int, place: str, options: Options) -> list[list[str]]:
     """What starts a contestant."""
-    if name in ("loosestep", "Gloo"):
+    if name in ("loosestep", "limit", "Gloo"):
         return alone(name, ranks, place)
-    if name == "ZeroMQ":
-        told = ["env", f"LOOSESTEP_ADDRESS=ipc://{place}/meet", f"LOOSESTEP_RANKS={ranks}"]
-        each = enumerate(alone("ZeroMQ between hosts", ranks, place))
+    if "ZeroMQ" in name:
+        library = "messages over ZeroMQ" if "loosestep" in name else "ZeroMQ between hosts"
+        told = ["env", f"LOOSESTEP_ADDRESS=ipc://{place}/{library.split()[0]}", f"LOOSESTEP_RANKS={ranks}"]
+        each = enumerate(alone(library, ranks, place))
         return [[*told, f"LOOSESTEP_RANK={rank}", *command] for rank, command in each]
     if name == "MPI":
         loopback = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"]

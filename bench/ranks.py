@@ -48,6 +48,17 @@ class Loosestep:
             raise RuntimeError(f"a collective ended as {said!r}")
 
 
+class Limit(Loosestep):
+    """What a sum over neighbours costs a rank that has all of their vectors already."""
+
+    def mix(self, x: Any) -> Task:
+        from loosestep import ops
+
+        out, weights = np.empty_like(x), mixing(self.rank, self.size)
+        terms = [x / (self.rank + 1) * (rank + 1) for rank, _ in weights]
+        return lambda: ops.weighted_sum(terms, [weight for _, weight in weights], out), out
+
+
 class Messages:
     """Requests as a strategy makes them, over a wire: what a gossip method does with its neighbours.
 
@@ -56,7 +67,7 @@ class Messages:
 
     def __init__(self, wire: str = "MPI", hosts: list[int] | None = None) -> None:
         import loosestep as ls
-        from loosestep.requests import Exchange
+        from loosestep.requests import Exchange, Mix, Weights
         from loosestep.requests.worker import Worker
 
         on = getattr(ls, wire)(hosts=hosts)
@@ -64,7 +75,11 @@ class Messages:
         (self.rank,), self.size, self.exchange = session.ranks, on.size, Exchange
         endpoint = session.join(Worker(self.rank, self.size, np.zeros(1), session.share))
         self.perform = endpoint.handlers[Exchange]
-        self.barrier = lambda: session.calls.barrier("bench")
+        self.add_up = endpoint.handlers.get(Mix)
+        self.mix_of = lambda x, row, readers: Mix(x, Weights(row, readers))
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        nothing = [(rank, np.empty(0)) for rank in others]
+        self.barrier = lambda: self.perform(Exchange(nothing, nothing))  # quicker than the session's own
         self.close = lambda: session.leave(None)
 
     def neighbours(self, x: Any) -> Task:
@@ -72,6 +87,11 @@ class Messages:
         both = np.empty((2, x.size), x.dtype)
         sends, recvs = [(right, x), (left, x)], [(left, both[0]), (right, both[1])]
         return lambda: self.perform(self.exchange(sends, recvs)), both
+
+    def mix(self, x: Any) -> Task:
+        row = mixing(self.rank, self.size)
+        request = self.mix_of(x, row, tuple(rank for rank, _ in row if rank != self.rank))
+        return lambda: self.add_up(request), x
 
 
 class MPI:
@@ -98,6 +118,22 @@ class MPI:
             self.comm.Sendrecv(x, left, 0, both[1], right, 0)
 
         return run, both
+
+    def mix(self, x: Any) -> Task:
+        """Exchange, then one fused sum of ours, or numpy's where it is not installed."""
+        row = mixing(self.rank, self.size)
+        come = {rank: np.empty_like(x) for rank, _ in row if rank != self.rank}
+        terms = [come.get(rank, x) for rank, _ in row]
+        out, add_up = np.empty_like(x), summing([weight for _, weight in row])
+
+        def run() -> None:
+            for distance in {1, self.size - 1}:
+                to, source = (self.rank + distance) % self.size, (self.rank - distance) % self.size
+                self.comm.Sendrecv(x, to, 0, come[source], source, 0)
+            add_up(terms, out)
+            x[:] = out
+
+        return run, x
 
     def elastic(self, x: Any) -> Task:
         return (self.exchange(x) if self.rank else self.serve(np.zeros_like(x))), x
@@ -144,6 +180,27 @@ def ring(rank: int, size: int) -> tuple[int, int]:
     return (rank - 1) % size, (rank + 1) % size
 
 
+def mixing(rank: int, size: int) -> tuple[tuple[int, float], ...]:
+    """The weights of a rank and its neighbours in a ring: half its own, in rank order."""
+    others = sorted({*ring(rank, size)} - {rank})
+    return tuple(sorted([(rank, 0.5), *((other, 0.5 / len(others)) for other in others)]))
+
+
+def summing(weights: list[float]) -> Callable[[Any, Any], None]:
+    """out <- the weighted sum of terms: ours where it is installed, else numpy's."""
+    try:
+        from loosestep import ops
+    except ImportError:
+
+        def by_numpy(terms: Any, out: Any) -> None:
+            np.multiply(terms[0], weights[0], out=out)
+            for weight, term in zip(weights[1:], terms[1:], strict=True):
+                out += weight * term
+
+        return by_numpy
+    return lambda terms, out: ops.weighted_sum(terms, weights, out)
+
+
 def mover() -> Callable[[Any, Any], None]:
     """x, c <- x - d, c + d with d = RATE (x - c): ours where it is installed, else numpy in blocks."""
     try:
@@ -181,6 +238,8 @@ def wanted(kind: str, pattern: Any, rank: int, size: int) -> Any:
     """The result where rank r begins with (r + 1) times the pattern, and the center with zeros."""
     if kind == "neighbours":
         return np.stack([pattern * (other + 1) for other in ring(rank, size)])
+    if kind == "mix":
+        return pattern * sum(weight * (other + 1) for other, weight in mixing(rank, size))
     if kind == "elastic":
         return pattern * (1 if rank == 0 else (1 - RATE) * 2)
     return pattern * sum(range(1, size + 1))
@@ -211,8 +270,10 @@ def settle(rank: int) -> None:
 LIBRARIES: dict[str, Callable[..., Any]] = {
     "loosestep": lambda rank, size, place: Loosestep(int(rank), int(size), place),
     "Gloo": lambda rank, size, place: Gloo(int(rank), int(size), place),
+    "limit": lambda rank, size, place: Limit(int(rank), int(size), place),
     "MPI": MPI,
     "messages": Messages,
+    "messages over ZeroMQ": lambda rank, size, place: Messages("ZMQ"),
     "MPI between hosts": lambda: Messages("MPI", [1, 1]),
     "ZeroMQ between hosts": lambda rank, size, place: Messages("ZMQ", [1, 1]),
 }

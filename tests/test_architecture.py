@@ -100,6 +100,7 @@ MANY = {
     "python/loosestep/strategies": 100,  # one method a file
     "tests/papers": 100,  # their tests
     "python/loosestep/sparse": 21,  # estimators with their parts
+    "python/loosestep/transports/processes": 21,  # the parts of one engine, one a file
     "python/loosestep": 21,  # the folders of seven layers, and four files whose place Python prescribes
 }
 """How many entries a folder may hold, where it is more than 20, and why."""

@@ -557,6 +557,90 @@ class HostLane(metaclass=_pybind11_type):
     def close(self) -> None:
         """Gives the memory back. RuntimeError while another thread is in wait()."""
 
+class HostMessages(metaclass=_pybind11_type):
+    """Messages between the processes of one host, over memory that all of them map.
+
+    A short payload lies in that memory with its header. A long one is copied by its receiver from the sender's
+    own memory, or goes through pieces of the common memory where the system does not allow that, or not `pulls`.
+    Messages from one rank with one tag are received in the order in which they were sent. Arrays may have any
+    element type, and must be of the size and type that was sent: else Mismatch, for the receiver, now and ever
+    after. Whatever comes is taken in every call, so two ranks that send before they receive do not block each
+    other; an array belongs to its operation until that is done. One thread at a time waits, any number may do the
+    rest. `ranks`: what the run calls the ranks of this host, in arguments and errors. Other errors as Host.
+    """
+
+    def __init__(self, path: str | int, ranks: list[int], rank: int, create: bool, pulls: bool = True) -> None:
+        """As for Host; `needed(len(ranks))` bytes."""
+
+    @staticmethod
+    def needed(size: int) -> int:
+        """The bytes that it takes for so many ranks: 1 to 2 MiB a rank, and 70 KiB a pair."""
+
+    def exchange(
+        self,
+        sends: Sequence[tuple[int, NDArray[Any]]],
+        recvs: Sequence[tuple[int, NDArray[Any]]],
+        tag: int,
+        note: float,
+        notes: dict[int, float] | None,
+        round: int,  # noqa: A002
+        seconds: float,
+    ) -> int:
+        """Send and receive, and wait so long for it: 0 if it is done, else the number to `wait` for.
+
+        `note` goes with every message, and lands in the receiver's `notes` under the sender's rank. round: for
+        errors.
+        """
+
+    def begin(
+        self,
+        sends: Sequence[tuple[int, NDArray[Any]]],
+        recvs: Sequence[tuple[int, NDArray[Any]]],
+        tag: int,
+        note: float,
+        notes: dict[int, float] | None,
+        round: int,  # noqa: A002
+    ) -> int:
+        """Begin an exchange: 0 if it is done, else a number, which `advance` reports when it is."""
+
+    def begin_mix(
+        self,
+        buf: NDArray[Any],
+        weights: Sequence[tuple[int, float]],
+        readers: Sequence[int],
+        tag: int,
+        round: int,  # noqa: A002
+    ) -> int:
+        """Begin to send `buf` (float32 or float64) to `readers`; `wait` for the number that this gives.
+
+        That replaces `buf` by the sum of weight * (that rank's buffer): a left fold in the order of `weights`,
+        which name this rank too. Until then it may be read.
+        """
+
+    def wait(self, number: int, seconds: float) -> bool:
+        """Move everything on until that is done (True), something is to be reported, or the time is over."""
+
+    def advance(self) -> list[int] | None:
+        """Move everything on without waiting; the numbers of what is to be reported, None if nothing came."""
+
+    def rest(self, seconds: float) -> None:
+        """Sleep until something may have come, for so long at most, and for 20 ms."""
+
+    @property
+    def sent(self) -> int:
+        """Messages that were begun."""
+
+    @property
+    def received(self) -> int:
+        """Messages that have come, all of them."""
+
+    @property
+    def moved(self) -> int:
+        """A count that grows whenever a part of a long payload comes."""
+
+    def close(self) -> None:
+        """Gives the memory back. RuntimeError while another thread is in wait() or exchange()."""
+
 class HostCenter(metaclass=_pybind11_type):
     """The center of a host's processes: as Center, in memory that all of them map, locked by 16 KiB.
 

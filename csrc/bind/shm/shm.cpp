@@ -5,6 +5,7 @@
 #include "bind/shm/host_buffer.hpp"
 #include "bind/shm/host_center.hpp"
 #include "bind/shm/host_lane.hpp"
+#include "bind/shm/host_messages.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -12,6 +13,7 @@ using loosestep::bind::Host;
 using loosestep::bind::HostBuffer;
 using loosestep::bind::HostCenter;
 using loosestep::bind::HostLane;
+using loosestep::bind::HostMessages;
 
 namespace {
 
@@ -87,6 +89,26 @@ void bind_host_buffer(py::module_& m) {
       .def("close", &HostBuffer::close, "Move the array to private memory at the same address.");
 }
 
+void bind_host_messages(py::module_& m) {
+  py::class_<HostMessages>(m, "HostMessages", "Messages between the processes of one host.")
+      .def(py::init<const py::object&, std::vector<int>, int, bool, bool>(), "path"_a, "ranks"_a, "rank"_a,
+           "create"_a, "pulls"_a = true)
+      .def_static("needed", &HostMessages::needed, "size"_a, "The bytes that it takes for so many ranks.")
+      .def("exchange", &HostMessages::exchange, "sends"_a, "recvs"_a, "tag"_a, "note"_a, "notes"_a, "round"_a,
+           "seconds"_a, "Send and receive, and wait for it; 0 if it is done, else the number to wait for.")
+      .def("begin", &HostMessages::begin, "sends"_a, "recvs"_a, "tag"_a, "note"_a, "notes"_a, "round"_a,
+           "Begin an exchange whose end advance() reports; 0 if it is done.")
+      .def("begin_mix", &HostMessages::begin_mix, "buf"_a, "weights"_a, "readers"_a, "tag"_a, "round"_a,
+           "Begin a weighted sum over neighbours; wait() writes it.")
+      .def("wait", &HostMessages::wait, "number"_a, "seconds"_a, "Go on with it; whether it is done.")
+      .def("advance", &HostMessages::advance, "Move everything on, without waiting.")
+      .def("rest", &HostMessages::rest, "seconds"_a, "Sleep until something may have come.")
+      .def_property_readonly("sent", &HostMessages::sent, "Messages sent.")
+      .def_property_readonly("received", &HostMessages::received, "Messages received, whole.")
+      .def_property_readonly("moved", &HostMessages::moved, "Parts of long payloads received.")
+      .def("close", &HostMessages::close);
+}
+
 }  // namespace
 
 void bind_shm(py::module_& m) {
@@ -96,4 +118,5 @@ void bind_shm(py::module_& m) {
   bind_host_lane(m);
   bind_host_center(m);
   bind_host_buffer(m);
+  bind_host_messages(m);
 }

@@ -22,7 +22,7 @@ check() { # PROGRAM NAME SANITIZERS [SCALE]
 }
 
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66" UBSAN_OPTIONS=print_stacktrace=1
-for program in shared_stress host_stress models_stress factors_stress reading_stress; do
+for program in shared_stress host_stress messages_stress models_stress factors_stress reading_stress; do
   check "$program" thread thread "${1:-1}"
   check "$program" address-undefined address,undefined,float-cast-overflow "${1:-1}"
 done

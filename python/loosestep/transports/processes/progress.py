@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loosestep.foundation.errors import PeerFailed
 from loosestep.lowering.requests import Script
@@ -40,12 +40,22 @@ NAP, LONGEST_NAP = 5e-5, 1e-3  # seconds; a nap is a hundredth of the wait so fa
 REASON = 2.0  # seconds for the reason of an abort to come
 
 
+class NativeMessages(Protocol):
+    """Messages that the core carries, in memory of a host."""
+
+    def advance(self) -> bool:
+        """Move everything on without waiting, and return whether anything came."""
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for so long at most, or until something may have come."""
+
+
 class ProgressEngine:
     """Polls the wire, hands every message to what expects it, and resumes what can go on.
 
     arrivals: what is done with messages, by kind. operations: what begins requests, by type. slots: collectives in
-    a host's memory that are to be advanced too. give_up: called by the progress thread with the words of another
-    worker's failure when this worker has not noticed it for `PATIENCE` seconds.
+    a host's memory that are to be advanced too; messages: those in such memory. give_up: called by the progress
+    thread with the words of another worker's failure when this worker has not noticed it for `PATIENCE` seconds.
     """
 
     def __init__(
@@ -56,7 +66,9 @@ class ProgressEngine:
         slots: Sequence[CollectiveSlot],
         departures: Departures,
         give_up: Callable[[str], None],
+        messages: NativeMessages | None = None,
     ) -> None:
+        self.messages = messages
         self.wire, self.lock, self.rank = mailbox.wire, mailbox.lock, mailbox.rank
         self.arrivals, self.operations, self.slots = arrivals, operations, slots
         self.departures, self.give_up = departures, give_up
@@ -79,6 +91,8 @@ class ProgressEngine:
                 came = True
                 self.received += header.kind <= LAST_OF_WORK
                 self.arrivals[header.kind](source, header, content)
+            if self.messages is not None and self.messages.advance():
+                came = True
             while self.ready:
                 self.resume(self.ready.popleft())
             for slot in self.slots:
@@ -110,6 +124,11 @@ class ProgressEngine:
     def defer(self, call: Callable[[], None]) -> None:
         """Let the next progress make a call; for signal handlers."""
         self.deferred.append(call)
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for about so long, or until something may have come; the other thread may make progress."""
+        rest = self.wire.rest if self.messages is None else self.messages.rest
+        rest(seconds)
 
     def close(self, *, orderly: bool) -> None:
         """Stop the progress thread and give the wire back."""
@@ -209,7 +228,7 @@ class BlockingCalls:
                 if idle > self.spins:
                     self.spins = FEW
                     self.check()
-                    self.engine.wire.rest(min(max(NAP, (time.monotonic() - began) / 100), LONGEST_NAP))
+                    self.engine.rest(min(max(NAP, (time.monotonic() - began) / 100), LONGEST_NAP))
                     if watched:
                         watch = watch or self.detector.watch(self.place or what, began)
                         watch.look()

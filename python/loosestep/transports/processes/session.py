@@ -23,6 +23,7 @@ from loosestep.transports.processes.attendance import Attendance
 from loosestep.transports.processes.departures import Departures
 from loosestep.transports.processes.heartbeat import UdpHeartbeat
 from loosestep.transports.processes.host_memory import HostCenter, HostMemory
+from loosestep.transports.processes.host_messages import HostMessages
 from loosestep.transports.processes.launchers import tell_guard
 from loosestep.transports.processes.liveness import FailureDetector
 from loosestep.transports.processes.mailbox import Mailbox
@@ -104,13 +105,14 @@ class ProcessSession(Stopwatch, Session):
         self.hosted, self.grouped = collectives.hosted, collectives.grouped
         self.original = Original()
         self.queries, self.departures = Queries(mailbox), Departures(mailbox)
+        self.messages = HostMessages(mailbox, hosts)
         self.engine = self.make_engine(Attendance(mailbox))
         heartbeats = [mailbox.wire.last_heard, collectives.memories.last_heard]
         heartbeats += [heartbeat.last_heard] if heartbeat else []
         detector = FailureDetector(self.queries, heartbeats, heartbeat_timeout, deadline)
         self.calls = BlockingCalls(self.engine, self.queries, self.departures, detector, self.original)
         centers.open(self.calls)
-        self.endpoint = ProcessEndpoint(self.calls, collectives, centers)
+        self.endpoint = ProcessEndpoint(self.calls, self.messages, collectives, centers)
         self.native = frozenset(self.endpoint.handlers)
         self.queries.answer("state", lambda _: self.state())
         self.gone = False  # it has left
@@ -125,8 +127,10 @@ class ProcessSession(Stopwatch, Session):
         for part in parts:
             arrivals |= part.arrivals
             operations |= part.operations
+        operations |= self.messages.operations
         give_up = partial(end_stuck, self.mailbox.rank)
-        return ProgressEngine(self.mailbox, arrivals, operations, self.collectives.slots, self.departures, give_up)
+        slots, messages = self.collectives.slots, self.messages if self.messages.shared else None
+        return ProgressEngine(self.mailbox, arrivals, operations, slots, self.departures, give_up, messages)
 
     def open(self) -> None:
         """Let the parts meet those of the other ranks."""
@@ -136,6 +140,7 @@ class ProcessSession(Stopwatch, Session):
         if self.heartbeat is not None:
             self.heartbeat.open(calls, [rank for host in hosts if calls.rank not in host for rank in host])
         self.collectives.open(calls)
+        self.messages.open(calls)
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -208,20 +213,22 @@ class ProcessSession(Stopwatch, Session):
         """Return how this worker is, for those that wait for it."""
         calls, mailbox = self.calls, self.mailbox
         waiting, doing, worker = calls.waiting, self.endpoint.doing, calls.worker
-        received = self.engine.received - mailbox.incoming
+        sent, received, parts = self.messages.counts
+        sent += mailbox.sent
+        received += self.engine.received - mailbox.incoming
         return {
             "round": getattr(worker, "round", 0),
             "doing": "its start" if doing is None else busy_at(worker, doing),
             "waiting": str(waiting),
             "where": getattr(worker, "whereabouts", str)(),
-            "sent": mailbox.sent,
+            "sent": sent,
             "received": received,
             "progress": [
                 calls.waits,
                 self.collectives.memories.moved,
-                mailbox.sent,
+                sent,
                 received,
-                mailbox.wire.parts,
+                mailbox.wire.parts + parts,
             ],
             "line": "" if waiting else line(),
             "stacks": "" if waiting else stacks(),
@@ -242,6 +249,7 @@ class ProcessSession(Stopwatch, Session):
                 self.report(error)
             self.engine.close(orderly=error is None)
             self.collectives.memories.close()
+            self.messages.close()
             self.centers.close()
         if self.heartbeat is not None:
             self.heartbeat.close()  # a forked copy has no heartbeat thread, so closing it sends nothing
@@ -273,10 +281,12 @@ class ProcessSession(Stopwatch, Session):
 class ProcessEndpoint(Endpoint):
     """What performs one worker's requests: the parts of its session."""
 
-    def __init__(self, calls: BlockingCalls, collectives: Collectives, centers: Centers) -> None:
+    def __init__(
+        self, calls: BlockingCalls, messages: HostMessages, collectives: Collectives, centers: Centers
+    ) -> None:
         self.calls, self.rank = calls, calls.rank
         self.begun: dict[Communication, Callable[[Request], object]] = {}  # what waits for it
-        self.background = {**centers.background, **collectives.background}
+        self.background = {**centers.background, **collectives.background, **messages.background}
         self._handlers: dict[type[Request], Callable[[Any], object]] = {
             Exchange: calls.perform,
             RollCall: calls.perform,
@@ -284,6 +294,7 @@ class ProcessEndpoint(Endpoint):
             Sleep: calls.sleep,
             Start: self.start,
             Wait: self.wait,
+            **messages.handlers,
             **centers.handlers,
             **collectives.handlers,
         }
