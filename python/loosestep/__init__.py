@@ -11,6 +11,7 @@ from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
+from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
@@ -155,6 +156,7 @@ __all__ = [
     "launch",
     "least_squares",
     "ops",
+    "plan",
     "predict",
     "probe",
     "run",
