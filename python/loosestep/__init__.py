@@ -12,6 +12,7 @@ from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.muon import Muon
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
+from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
@@ -223,6 +224,7 @@ __all__ = [
     "launch",
     "least_squares",
     "ops",
+    "plan",
     "predict",
     "probe",
     "run",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loosestep import _core
+from loosestep.codecs.base import Codec
 from loosestep.foundation import checks, units
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
@@ -33,7 +35,8 @@ class Prediction:
     """What a run takes by the simulator's clock.
 
     seconds: until the last worker has made its steps and rounds, and all that was sent is there. waiting_share: of
-    the workers' time. bytes_sent, messages: mean over workers. finished: seconds of each worker.
+    the workers' time. bytes_sent, messages: mean over workers. bytes_fetched: what a center sends to a worker,
+    likewise. finished: seconds of each worker.
     """
 
     strategy: Strategy
@@ -41,6 +44,7 @@ class Prediction:
     seconds: float
     waiting_share: float
     bytes_sent: float
+    bytes_fetched: float
     messages: float
     finished: np.ndarray[Any, np.dtype[np.float64]]
 
@@ -108,21 +112,42 @@ def predict(
     True
     """
     check(strategy, on)
+    parameters = checks.integer("parameters", parameters)
+    amount = amount_of(parameters, on.size)
+    return replay(strategy, amount, on, steps, optimizer=optimizer, dtype=dtype, samples=samples, seed=seed)
+
+
+def amount_of(parameters: int, n: int, most: int = LARGEST) -> Size:
+    """Return how many values are recorded of a model, for so many workers: at most `most`."""
+    return Size(parameters, min(parameters, most, max(256, ROOM // n)))
+
+
+def replay(
+    strategy: Strategy,
+    amount: Size,
+    on: Simulated,
+    steps: int,
+    *,
+    optimizer: Optimizer | None = None,
+    dtype: DTypeLike = np.float32,
+    samples: int = 1,
+    seed: int = 0,
+) -> Prediction:
+    """Return what `predict` does of what it has checked, from a recording of so many values."""
     if optimizer is not None:
         checks.instance("optimizer", optimizer, Optimizer)
     n = on.size
     steps, samples = checks.integer("steps", steps), checks.integer("samples", samples)
-    parameters = checks.integer("parameters", parameters)
-    amount = Size(parameters, min(parameters, LARGEST, max(256, ROOM // n)))
     network = on.network()
     groups = Groups(n)
     links = network.links(on.groups())
+    silent = without_numbers(strategy)
 
     def record(rank: int) -> Recording:
         recorder = Recorder(rank, n, amount, dtype, groups, links, samples)
         recorder.worker.seed = seed
         closed = not on.groups() and (on.prices.free or n > CLOSED_FORM_ABOVE)
-        return recorder.play(strategy, optimizer or SGD(), steps, on, closed=closed)
+        return recorder.play(silent, optimizer or SGD(), steps, on, closed=closed)
 
     first = record(0)
     if first.looked and n > EACH:
@@ -145,6 +170,7 @@ def predict(
         seconds=whole,
         waiting_share=float(waiting.sum()) / (n * whole) if whole else 0.0,
         bytes_sent=float(np.mean([recording.nbytes for recording in each])),
+        bytes_fetched=float(np.mean([recording.fetched for recording in each])),
         messages=float(np.mean([recording.messages for recording in each])),
         finished=finished,
     )
@@ -160,3 +186,18 @@ def check(strategy: Strategy, on: Simulated) -> None:
         raise ValueError(f"{strategy!r} needs workers that share memory, and those of {on!r} are on several hosts")
     if len(strategy.stages) > 1:
         raise ValueError(f"{strategy!r} has several stages: predict each of them")
+
+
+def without_numbers(strategy: Strategy) -> Strategy:
+    """Return the strategy with a codec that encodes nothing: what is sent does not depend on what values are."""
+    codec = getattr(strategy, "codec", None)
+    if not isinstance(codec, Codec):
+        return strategy
+    kind = type(codec)
+    silent = copy(codec)
+    methods = {
+        "encode": lambda self, x, wire, seed=(): wire.fill(0),
+        "decode": lambda self, wire, out: out.fill(0),
+    }
+    object.__setattr__(silent, "__class__", type(kind.__name__, (kind,), methods))
+    return replace(strategy, codec=silent)  # type: ignore[type-var]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from loosestep._core import Center
 from loosestep.foundation import buffers
@@ -19,7 +21,6 @@ from loosestep.requests import (
     Exchange,
     Fetch,
     Gradient,
-    Local,
     Push,
     Ready,
     Request,
@@ -31,13 +32,16 @@ from loosestep.requests import (
 )
 from loosestep.requests.links import Links
 from loosestep.requests.worker import Worker
+from loosestep.runtime.plan import Plan
+from loosestep.runtime.program import Program
 from loosestep.transports import center
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer
+    from loosestep.runtime.program import StepModel
     from loosestep.strategies.base import Strategy
     from loosestep.transports.simulated.transport import Simulated
 
@@ -45,7 +49,7 @@ STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT, UPDATE = ran
 """Kinds of requests, as csrc/simulated/recorded.hpp numbers them."""
 MOST_VALUES = (1 << 31) - 1  # that a request of the core says: half of what fits
 SMALL = 16
-"""A buffer of fewer values is no part of the parameters: it holds counts or times, and stands for itself."""
+"""A buffer of fewer values, but for a part of parameters or gradient, holds counts or times, for itself."""
 NATIVE = frozenset({Gradient, Ready, Update, Exchange, AllReduce, Fetch, Push, Sleep, Start, Wait})
 
 Op = tuple[int, int, int, float]
@@ -63,12 +67,8 @@ class Size:
         return self.parameters / self.recorded
 
     def values(self, count: int) -> int:
-        """Return how many values a buffer of `count` values stands for."""
+        """Return how many values so many stand for, if they are a part of the parameters."""
         return count if count < SMALL else round(count * self.density)
-
-    def nbytes(self, buffer: Buffer) -> int:
-        """Return how many bytes a buffer stands for."""
-        return self.values(buffer.size) * buffer.itemsize
 
 
 @dataclass
@@ -81,6 +81,7 @@ class Recording:
     exchanges: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     reductions: list[tuple[int, int, bool, bool, int]] = field(default_factory=list)
     nbytes: float = 0.0
+    fetched: float = 0.0  # bytes that a center sends to it
     messages: int = 0
     steps: int = 0
     looked: bool = False  # at its own rank: another worker may ask for something else
@@ -155,12 +156,11 @@ class Recorder:
     ) -> Recording:
         """Perform the rounds of so many local steps; closed: an allreduce stays one request."""
         self.contention = on.prices.contention > 0  # the length of a step depends on when it begins
-        self.seconds_of_update = on.prices.update * self.amount.nbytes(self.worker.params)
+        self.seconds_of_update = on.prices.update * self.nbytes(self.worker.params)
         self.worker.moments, self.worker.hosts = optimizer.init(self.worker.params), on.groups()
-        state = strategy.init(self.worker)
         native = NATIVE if closed else NATIVE - {AllReduce}
         lowering = Lowering(native, self.worker, hosts=on.groups())
-        for request in lowering.lower(rounds(strategy, self.worker, state, steps)):
+        for request in lowering.lower(rounds(strategy, self.worker, steps)):
             self.meter(request)
             self.handlers[type(request)](request)
         self.record.steps, self.record.looked = self.worker.clock, self.worker.looked
@@ -189,10 +189,21 @@ class Recorder:
 
     def mean_cost(self, request: AllReduce) -> tuple[float, int]:
         """Return what a member sends, the mean over all: chunks that do not come out even differ by a value."""
-        n, nbytes = self.members(request), self.amount.nbytes(request.buf)
+        n, nbytes = self.members(request), self.nbytes(request.buf)
         if self.form(request).whole:
             return (n - 1) * nbytes, n - 1
         return 2 * (n - 1) / n * nbytes, 2 * (n - 1)
+
+    def values(self, buffer: Buffer) -> int:
+        """Return how many values a buffer stands for."""
+        whole = self.worker.grad, self.worker.params
+        if buffer.size < SMALL and any(np.may_share_memory(buffer, each) for each in whole):
+            return round(buffer.size * self.amount.density)
+        return self.amount.values(buffer.size)
+
+    def nbytes(self, buffer: Buffer) -> int:
+        """Return how many bytes a buffer stands for."""
+        return self.values(buffer) * buffer.itemsize
 
     def members(self, request: AllReduce) -> int:
         """Return how many workers take part."""
@@ -200,7 +211,7 @@ class Recorder:
 
     def form(self, request: AllReduce) -> forms.Form:
         """Return how its messages are arranged, for as many bytes as it stands for."""
-        return forms.of_all_reduce(self.members(request), self.amount.nbytes(request.buf), self.links)
+        return forms.of_all_reduce(self.members(request), self.nbytes(request.buf), self.links)
 
     # --- computation -------------------------------------------------------------------------------------
 
@@ -231,9 +242,9 @@ class Recorder:
     # --- communication -----------------------------------------------------------------------------------
 
     def exchange(self, request: Exchange) -> None:
-        record, amount = self.record, self.amount
+        record = self.record
         first = len(record.sends), len(record.receives)
-        record.sends += [(to, float(amount.nbytes(buf))) for to, buf in request.sends]
+        record.sends += [(to, float(self.nbytes(buf))) for to, buf in request.sends]
         record.receives += [source for source, _ in request.recvs]
         self.note(EXCHANGE, len(record.exchanges))
         tag = request.tag & (1 << 64) - 1
@@ -246,20 +257,22 @@ class Recorder:
                 into[...] = alike
 
     def all_reduce(self, request: AllReduce) -> None:
-        count, itemsize = self.amount.values(request.buf.size), request.buf.itemsize
+        count, itemsize = self.values(request.buf), request.buf.itemsize
         form, group = self.form(request), self.groups.number(request.group)
         self.note(ALL_REDUCE, len(self.record.reductions))
         self.record.reductions.append((count, itemsize, form.whole, form.at_once, group))
 
     def push(self, request: Push) -> None:
-        sent = sum(map(self.amount.nbytes, request.values))
+        sent = sum(map(self.nbytes, request.values))
         number, values = self.variable(request.shared[0])
         self.note(PUSH, number, 2 * values + int(request.arrived), float(sent))
         center.move(request, request.values)
 
     def fetch(self, request: Fetch) -> None:
         number, values = self.variable(request.shared)
-        self.note(FETCH, number, 2 * values, float(self.amount.nbytes(request.into)))
+        nbytes = float(self.nbytes(request.into))
+        self.record.fetched += nbytes
+        self.note(FETCH, number, 2 * values, nbytes)
         center.read(request)
 
     def variable(self, shared: Shared) -> tuple[int, int]:
@@ -289,19 +302,18 @@ class Recorder:
         self.ops = before
 
 
-def rounds(strategy: Strategy, worker: Worker, state: Any, steps: int) -> Iterable[Request]:
-    """Yield what a worker asks for until it has made so many local steps, as `Program` does with endless data."""
+class Endless:
+    """A model whose data never ends: what `Program` asks of one before it yields a step."""
+
+    def __init__(self) -> None:
+        self.feed = self
+
+    def ended(self) -> bool:
+        return False
+
+
+def rounds(strategy: Strategy, worker: Worker, steps: int) -> Iterator[Request]:
+    """Yield what a worker asks for until it has made so many local steps."""
+    program = Program(Plan(strategy, steps=steps), worker, cast("StepModel", Endless()))
     while worker.clock < steps:
-        worker.round += 1
-        worker.samples, worker.inside = 0, True
-        for request in strategy.round(worker, state):
-            if type(request) is not Local:
-                yield request
-                continue
-            for step in range(min(request.steps + request.idle, steps - worker.clock)):
-                if step < request.steps:
-                    yield Gradient()
-                    yield Update(request.proximal, local=True)
-                else:
-                    worker.clock += 1
-        worker.inside = False
+        yield from program.round()

@@ -98,8 +98,9 @@ class Program:
         self.state: State = self.states[part]
         self.until = plan.ends[part]
         self.stays = self.strategy.synchronous or self.strategy.attends  # in all rounds, without data too
-        self.eval_period = plan.every if self.one_sided() and self.worker.rank == 0 else None  # steps
-        sync_periods = (plan.checkpoint_every, None if self.one_sided() else plan.every)
+        one_sided = plan.every and self.one_sided()
+        self.eval_period = plan.every if one_sided and self.worker.rank == 0 else None  # steps
+        sync_periods = (plan.checkpoint_every, None if one_sided else plan.every)
         self.sync_periods = tuple(period for period in sync_periods if period is not None)
 
     def script(self) -> Iterator[Request]:

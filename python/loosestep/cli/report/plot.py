@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 MARKS = "osD^vP*X<>"  # so that lines can be told apart without colour
 
 
-def check() -> None:
+def check(option: str = "--out") -> None:
     """Raise, before there is anything to draw, if matplotlib is missing."""
     if find_spec("matplotlib") is None:
-        raise ImportError('the picture of --out needs matplotlib: pip install "loosestep[demo]"')
+        raise ImportError(f'the picture of {option} needs matplotlib: pip install "loosestep[demo]"')
 
 
 def draw(summaries: Sequence[Summary], title: str, path: Path) -> None:
@@ -41,6 +41,11 @@ def draw(summaries: Sequence[Summary], title: str, path: Path) -> None:
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False)
     figure.suptitle(title)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     replace(path, content.getvalue())
