@@ -1,4 +1,4 @@
-"""Keep `torch._dynamo` out of processes that tests start: their jobs compile nothing, and it takes seconds to import.
+"""Keep `torch._dynamo` out of processes that tests start: their jobs compile nothing, and it is slow to import.
 
 Python imports this file at its start where this folder is in PYTHONPATH. Every optimizer of PyTorch imports
 `torch._dynamo` to say that its methods are not to be compiled; here that module leaves them as they are. Tests
