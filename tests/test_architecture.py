@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 from types import FunctionType
@@ -127,8 +128,13 @@ def name(file: Path) -> str:
 NAMES = {name(file) for file in FILES}
 
 
-def imports(file: Path) -> Iterator[str]:
+@cache
+def imports(file: Path) -> tuple[str, ...]:
     """Every module that a file imports, also for types alone and inside functions."""
+    return tuple(imported(file))
+
+
+def imported(file: Path) -> Iterator[str]:
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -301,6 +307,7 @@ def test_a_file_is_small(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= limit
 
 
+@cache
 def lengths() -> dict[str, int]:
     """Lines of every function, docstrings and decorators left out."""
     found = {}

@@ -8,11 +8,11 @@ TRIALS = (
 )
 
 FUZZ: dict[str, tuple[int, tuple[str, ...]]] = {
-    "texts": (80, ()),
-    "checkpoints": (80, ()),
+    "texts": (40, ()),
+    "checkpoints": (40, ()),
     "torch_checkpoints": (15, ()),
     "manifest_bits": (200, ()),
-    "files": (60, ()),
+    "files": (30, ()),
     "matrices": (20, ()),
     "heartbeat": (10, ()),
 }

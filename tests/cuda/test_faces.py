@@ -9,6 +9,7 @@ import pytest
 from tests.cuda.carriers import Carrier, ones
 from tests.cuda.emulated.stub import Array, Gpu
 from tests.cuda.making import KINDS, buffers, each_kind
+from tests.looped import looped
 
 from loosestep import ops
 
@@ -16,7 +17,7 @@ SIZES = [0, 1, 4097, 20_000]
 
 
 @each_kind
-@pytest.mark.parametrize("n", SIZES)
+@looped("n", SIZES)
 def test_reductions(carrier: Carrier, kind: str, n: int) -> None:
     x, y = buffers(2, n, kind)
     a, b = carrier.put_all([x, y], 1)
@@ -27,7 +28,7 @@ def test_reductions(carrier: Carrier, kind: str, n: int) -> None:
     assert ops.norms(a, [n]) == []
 
 
-@pytest.mark.parametrize("n", SIZES)
+@looped("n", SIZES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @each_kind
 def test_one_bad_element_is_found(carrier: Carrier, n: int, bad: float, kind: str) -> None:
@@ -46,8 +47,8 @@ def test_norms_of_two_bytes(gpu: Gpu, typestr: str) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("offset", [0, 1])
+@looped("n", SIZES)
+@looped("offset", [0, 1])
 @pytest.mark.parametrize("start", [0, 6, 2**40])
 def test_noise(carrier: Carrier, kind: str, n: int, offset: int, start: int) -> None:
     place = (2**64 - 1, 3, 2**32 - 1, start)
@@ -68,8 +69,8 @@ def test_a_start_may_be_left_out(carrier: Carrier) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("offset", [0, 1])
+@looped("n", SIZES)
+@looped("offset", [0, 1])
 @pytest.mark.parametrize("many", [1, 8, 13])
 def test_replicas(carrier: Carrier, kind: str, n: int, offset: int, many: int) -> None:
     wanted = buffers(many + 1, n, kind)
@@ -85,8 +86,8 @@ WEIGHTS = [None, [0.1] * 13, [0.3, 0.0, 1.7, 2, 0, 0, 1, 1, 1, 1e-3, 5, 0.5, 0.0
 
 
 @each_kind
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("offset", [0, 1])
+@looped("n", SIZES)
+@looped("offset", [0, 1])
 @pytest.mark.parametrize("weights", WEIGHTS, ids=["none", "equal", "some 0"])
 def test_means_and_sums(carrier: Carrier, kind: str, n: int, offset: int, weights: list[float] | None) -> None:
     wanted = buffers(15, n, kind)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from loosestep.cli import launch
 
+LEAN = Path(__file__).parents[1] / "lean"
 MARK = "LOOSESTEP_TEST_JOB"  # in the environment of a job's processes, by which they are found
 
 
@@ -81,6 +82,12 @@ def content(file: Path) -> bytes:
         return b""
 
 
+def lean(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment whose Python does not import `torch._dynamo`, see tests/lean."""
+    paths = (str(LEAN), environment.get("PYTHONPATH"))
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 @contextmanager
 def started(*arguments: object, environment: dict[str, str] | None = None) -> Iterator[Running]:
     """`loosestep run` with these arguments; whatever is left of it in the end is killed."""
@@ -95,7 +102,7 @@ def started(*arguments: object, environment: dict[str, str] | None = None) -> It
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
-        env={**kept, **(environment or {}), MARK: mark},
+        env=lean({**kept, **(environment or {}), MARK: mark}),
     )
     running = Running(process, mark)
     try:

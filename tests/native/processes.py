@@ -1,4 +1,4 @@
-"""What the tests of processes have in common: one spawned process a rank, over one mapping."""
+"""What the tests of processes have in common: one process a rank, over one mapping."""
 
 import multiprocessing
 import os
@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from loosestep import _core
 
-SPAWN = multiprocessing.get_context("spawn")
+SERVER = multiprocessing.get_context("forkserver")
+"""Forks a process for each rank from one that has imported the core and used none of it."""
+SERVER.set_forkserver_preload(["loosestep._core"])
 PATIENCE = 60.0
 
 
@@ -39,8 +41,8 @@ def started(size, work, path, *args):
     ranks = {}
     try:
         for rank in range(1, size):
-            pipe, theirs = SPAWN.Pipe()
-            process = SPAWN.Process(target=serve, args=(theirs, work, path, size, rank, args))
+            pipe, theirs = SERVER.Pipe()
+            process = SERVER.Process(target=serve, args=(theirs, work, path, size, rank, args))
             process.start()
             theirs.close()
             ranks[rank] = (process, pipe)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.native.processes import SPAWN, result_of
+from tests.native.processes import SERVER, result_of
 
 from loosestep import _core, ops
 
@@ -39,8 +39,8 @@ def adding(pipe, how, turns):
 
 @contextmanager
 def child(work, *args):
-    pipe, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=work, args=(theirs, *args))
+    pipe, theirs = SERVER.Pipe()
+    process = SERVER.Process(target=work, args=(theirs, *args))
     process.start()
     theirs.close()
     try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from tests.native.processes import PATIENCE, SPAWN, result_of
+from tests.native.processes import PATIENCE, SERVER, result_of
 from tests.native.threads import arrays, same_bits
 
 from loosestep import _core
@@ -35,8 +35,8 @@ def center_of(initial):
 
 @contextmanager
 def process(work, *args):
-    pipe, theirs = SPAWN.Pipe()
-    child = SPAWN.Process(target=serve, args=(theirs, work, args))
+    pipe, theirs = SERVER.Pipe()
+    child = SERVER.Process(target=serve, args=(theirs, work, args))
     child.start()
     try:
         yield child, pipe

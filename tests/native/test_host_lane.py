@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from tests.native.processes import PATIENCE, SPAWN, result_of
+from tests.native.processes import PATIENCE, SERVER, result_of
 from tests.native.threads import arrays, on_threads, same_bits
 
 from loosestep import _core
@@ -74,8 +74,8 @@ def sums(path, rank, length, pipe):
 def test_so_it_is_between_processes():
     fd, length = _core.Host.make(_core.Host.needed(2)), 3_000_000
     mine = _core.HostLane(fd, 2, 0, True)
-    pipe, theirs = SPAWN.Pipe()
-    other = SPAWN.Process(target=sums, args=(f"/proc/{os.getpid()}/fd/{fd}", 1, length, theirs))
+    pipe, theirs = SERVER.Pipe()
+    other = SERVER.Process(target=sums, args=(f"/proc/{os.getpid()}/fd/{fd}", 1, length, theirs))
     other.start()
     try:
         x = arrays(2, length)[0]

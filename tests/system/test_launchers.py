@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mpi.jobs import MARK, Running, ended, mpi_is_here, started
+from tests.mpi.jobs import MARK, Running, ended, lean, mpi_is_here, started
 
 pytest.importorskip("zmq")
 
@@ -48,7 +48,7 @@ def outputs(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**KEPT, **environment},
+            env=lean({**KEPT, **environment}),
         )
         for command, environment in zip(commands, environments, strict=True)
     ]

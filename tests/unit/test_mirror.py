@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
+from tests.looped import looped
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "python" / "loosestep"
@@ -35,7 +35,7 @@ def imported(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
+@looped("module", MODULES)
 def test_a_module_has_a_file_of_tests_that_imports_it(module: Path) -> None:
     file = HERE / module.parent / f"test_{module.name}"
     assert file.exists(), f"{module} has no unit tests: make {file.relative_to(HERE.parents[1])}"
@@ -47,19 +47,19 @@ def test_the_modules_are_found() -> None:
     assert len(MODULES) > 40
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HERE)))
+@looped("file", FILES)
 def test_no_unit_test_starts_a_process(file: Path) -> None:
     assert {module.split(".")[0] for module in imported(file)} & PROCESSES <= ALLOWED.get(file.name, set())
     calls = [node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)]
     assert not CALLS & set(calls)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HERE)))
+@looped("file", FILES)
 def test_a_file_of_tests_is_small(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(HERE)))
+@looped("folder", FOLDERS)
 def test_a_folder_of_tests_fits_on_a_screen(folder: Path) -> None:
     entries = [
         entry for entry in folder.iterdir() if entry.suffix == ".py" or (entry.is_dir() and entry in FOLDERS)

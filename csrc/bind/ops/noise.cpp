@@ -9,9 +9,14 @@ namespace {
 
 constexpr int places = 4;  // seed, stream, step, start
 
+std::string with_places(const char* parameters) {
+  std::string all(parameters);  // no operator+: GCC 12 sees writes out of bounds in it
+  all += ", seed, stream, step, start";
+  return all;
+}
+
 template <template <class> class... R> std::vector<Signature> signatures(List<R...>) {
-  return {Signature(R<float>::name,
-                    (std::string(R<float>::parameters) + ", seed, stream, step, start").c_str(),
+  return {Signature(R<float>::name, with_places(R<float>::parameters).c_str(),
                     Arguments<R<float>>::count - 1, Arguments<R<float>>::written())...};
 }
 
@@ -57,14 +62,14 @@ PyObject* noisy_function(PyObject*, ArgVector args, Py_ssize_t count, PyObject* 
   return translate_exceptions([&] { return call(noisy()[Rule], table.noisy[Rule], args, count, keywords); });
 }
 
-template <std::size_t Set, std::size_t... Rule> void add_rules(py::module_& m, std::index_sequence<Rule...>) {
+template <std::size_t Set, std::size_t... Rule> void add_noise_rules(py::module_& m, std::index_sequence<Rule...>) {
   (add_function(m, noisy()[Rule], noisy_function<Rule, Set>), ...);
 }
 
 }  // namespace
 
 void add_noisy(py::module_& m, std::size_t set) {
-  with_set(set, [&](auto number) { add_rules<number()>(m, std::make_index_sequence<Noisy::size>{}); });
+  with_set(set, [&](auto number) { add_noise_rules<number()>(m, std::make_index_sequence<Noisy::size>{}); });
 }
 
 }  // namespace loosestep

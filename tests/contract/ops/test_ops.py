@@ -19,6 +19,7 @@ from tests.contract.ops.op_arguments import (
     buffers_of,
     dtypes,
     each_buffer,
+    for_threads,
     isas,
     names,
     natives,
@@ -44,7 +45,7 @@ def test_signature_and_text_come_from_the_body(name: str) -> None:
 @names
 @dtypes
 def test_native_equals_body_bit_for_bit(name: str, dtype: type) -> None:
-    for n in LENGTHS:
+    for n in (*LENGTHS, for_threads(name, dtype)):
         assert_same(name, natives(name), arguments(name, n, dtype, seed=n))
 
 
@@ -69,7 +70,7 @@ def threads(count: int) -> Iterator[None]:
 @dtypes
 def test_the_number_of_threads_does_not_matter(name: str, dtype: type) -> None:
     run = {f"{n} threads": threads(n)(getattr(ops, name)) for n in (1, 3)}
-    assert_same(name, run, arguments(name, 10**6 + 3, dtype))
+    assert_same(name, run, arguments(name, for_threads(name, dtype), dtype))
 
 
 @pytest.mark.parametrize("name", [name for name in ops.specification if "out" in parameters(name)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,24 @@ from tests.contract.ops.op_arguments import (
     replaced,
     written,
 )
+from tests.looped import looped
 
 from loosestep import ops
 
-every_buffer = pytest.mark.parametrize(
-    ("name", "parameter"), [(name, p) for name in ops.specification for p in each_buffer(name)]
-)
-written_buffer = pytest.mark.parametrize(
-    ("name", "parameter"), [(name, p) for name in ops.specification for p in written(name)]
-)
+
+def of_each(buffers: Callable[[str], list[str]]) -> Callable[[Callable[[str, str], None]], Callable[[str], None]]:
+    """Make one test of an op of the buffers that it has."""
+
+    def made(test: Callable[[str, str], None]) -> Callable[[str], None]:
+        def loop(name: str) -> None:
+            looped("parameter", buffers(name))(test)(name=name)
+
+        return pytest.mark.parametrize("name", [name for name in ops.specification if buffers(name)])(loop)
+
+    return made
+
+
+every_buffer, written_buffer = of_each(each_buffer), of_each(written)
 
 
 def refuse(error: type[Exception], name: str, parameter: str, bad: Any, *says: str) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.contract.ops.op_arguments import arguments, each_buffer, written
 from tests.contract.scripted import Ask, ask
-from tests.contract.transports.transports import check, each
+from tests.contract.transports.transports import carriers, check, each
+from tests.looped import looped
 
 import loosestep as ls
 from loosestep import _core, ops
@@ -53,9 +54,9 @@ def split(given: dict[str, Any], name: str) -> tuple[list[Any], tuple[Any, ...],
     )
 
 
-@each(1, 3)
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@looped("on", [*carriers(1), *carriers(3)])
+@looped("dtype", [np.float32, np.float64])
 def test_a_rule_does_what_its_body_says(on: Transport, name: str, dtype: type) -> None:
     given = arguments(name, 6, dtype)
     starts, values, scalars = split(given, name)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.cuda.emulated.emulation import emulate_kernel, fenced, rules
+from tests.looped import looped
 
 from loosestep import _core, ops
 
@@ -19,7 +20,7 @@ MISALIGNED = ((0, 0, 0, 0, 0), (1, 1, 1, 1, 1), (0, 1, 2, 3, 1), (3, 0, 2, 1, 0)
 TYPES = {"float32": "float", "float64": "double", "float16": "float16", "bfloat16": "bfloat16"}
 NAMES = _core.rules.names()
 
-each_type = pytest.mark.parametrize("kind", TYPES)
+each_type = looped("kind", TYPES)
 
 
 def of_bfloat16(bits: Array) -> Array:
@@ -93,8 +94,8 @@ def test_a_rule_gives_the_bits_of_the_cpu(op: str, kind: str) -> None:
             run(op, kind, n, past)
 
 
-@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
-@pytest.mark.parametrize("kind", ["float32", "float64"])
+@looped("at_end", [True, False])
+@looped("kind", ["float32", "float64"])
 @pytest.mark.parametrize("op", NAMES)
 def test_nothing_outside_of_a_buffer_is_even_read(op: str, kind: str, at_end: bool) -> None:
     """Each lies against memory that nobody may touch: a kernel that did would end the process."""

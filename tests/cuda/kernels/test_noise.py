@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import KINDS, buffers, each_kind, structure
+from tests.looped import looped
 
 from loosestep import ops
 
@@ -16,8 +17,8 @@ NOISE = structure(("u8", SEED), ("u4", STREAM), ("u4", STEP))
 
 @each_kind
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("n", [0, 1, 4, 5, 1000])
-@pytest.mark.parametrize(("start", "offset"), [(0, 0), (4, 0), (2**40 + 4, 0), (0, 1), (1, 0), (2**34 - 3, 1)])
+@looped("n", [0, 1, 4, 5, 1000])
+@looped("start, offset", [(0, 0), (4, 0), (2**40 + 4, 0), (0, 1), (1, 0), (2**34 - 3, 1)])
 def test_noise(kind: str, rule: str, n: int, start: int, offset: int) -> None:
     name, many = RULES[rule]
     given = buffers(many, n, kind, offset)

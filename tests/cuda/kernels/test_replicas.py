@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from tests.cuda.emulated.emulation import emulate
 from tests.cuda.making import KINDS, buffers, each_kind
+from tests.looped import looped
 
 from loosestep import ops
 
 MOST = 64
-lengths = pytest.mark.parametrize("n", [0, 1, 3, 4, 17, 1000])
-offsets = pytest.mark.parametrize("offset", [0, 1])
+lengths = looped("n", [0, 1, 3, 4, 17, 1000])
+offsets = looped("offset", [0, 1])
 
 
 def addresses(given: list[np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.mpi.jobs import lean  # noqa: E402
 from tests.torch.checkpoint.test_saving import learn, parallel  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -53,8 +55,9 @@ def test_two_optimizers_of_a_script_do_not_write_over_each_other(tmp_path: Path)
 
 def test_a_job_that_was_locked_out_does_not_write_over_what_came_meanwhile(tmp_path: Path) -> None:
     writing = [sys.executable, "-c", WRITER, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with parallel(nn.Linear(2, 1)) as optimizer:
-        with subprocess.Popen(writing, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+        with subprocess.Popen(writing, env=lean(os.environ), **pipes) as job:
             assert job.stdout is not None
             assert job.stdout.readline() == "locked\n"
             with pytest.raises(CheckpointError, match="is written by another job"):

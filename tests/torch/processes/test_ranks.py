@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mpi4py")
 
-from tests.mpi.jobs import ended
+from tests.mpi.jobs import ended, lean
 from tests.torch.processes import all_cases, over_zmq, ranks_several
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +50,7 @@ def test_several_optimizers_over_zeromq(hosts: str, cases: list[str], tmp_path: 
     arguments = [str(over_zmq.__file__), f"ipc://{tmp_path}/meet", hosts, *cases]
     command = [str(MPIEXEC), "-n", "2", sys.executable, *arguments]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=os.environ | ALONE, check=False
+        command, capture_output=True, text=True, timeout=120, env=lean(os.environ | ALONE), check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for name in cases or ranks_several.CASES:

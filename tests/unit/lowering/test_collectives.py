@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.looped import looped
 from tests.unit.messages import Mail, Player
 from tests.unit.values import beginnings, bits, drawn, reduced, workers
 
@@ -71,9 +72,9 @@ def play(requests: Sequence[Any], size: int, seed: int = 0, links: Links | None 
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("length", [0, 1, 6, 13])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@looped("n", SIZES)
+@looped("length", [0, 1, 6, 13])
+@looped("dtype", [np.float32, np.float64])
 def test_a_reduction_is_a_left_fold_in_rank_order(
     op: Any, n: int, length: int, dtype: Any, links: Links | None
 ) -> None:
