@@ -3,6 +3,7 @@
 Every contestant has processes of its own, rank r on the r-th core (around again where there are fewer), asleep
 while others run; a rank times itself and the slowest counts. Everything is checked before it is timed. Open MPI is
 that of this environment, MPICH that of the interpreter given by `--mpich`; what is not there is left out, aloud.
+A worker's vectors are in memory that all ranks map; `written` is a sum of a vector that was written just before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.harness import Elsewhere, Options, Row, Sample, measure
 from loosestep import _core
 
 KB, MB = 1 << 10, 1 << 20
-ALL = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
+ALL = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "4 MB": 4 * MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
 SMOKE = {"1 KB": KB, "1 MB": MB}
 START = 60.0
 """Seconds that a contestant may take to start."""
@@ -55,10 +56,11 @@ class Field:
 
 
 FIELDS = (
-    Field("all_reduce", 2, tuple(ALL), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("all_reduce", 2, tuple(ALL), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH", "Gloo")),
+    Field("written", 2, ("64 KB", "1 MB", "16 MB"), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH")),
     Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
     Field("neighbours", 2, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
-    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH", "Gloo")),
     Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), ("MPI", "ZeroMQ"), " of two hosts by loopback"),
     Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
 )
@@ -146,7 +148,7 @@ def version(python: str) -> str:
 
 def present(options: Options) -> Iterator[str]:
     """The contestants that are here; the absent are named."""
-    yield "loosestep"
+    yield from ("loosestep", "loosestep, private memory")
     if "Open MPI" in version(sys.executable):
         yield from ("loosestep over Open MPI", "Open MPI", "MPI")
     else:
@@ -167,7 +169,7 @@ def present(options: Options) -> Iterator[str]:
 
 def commands(name: str, ranks: int, place: str, options: Options) -> list[list[str]]:
     """What starts a contestant."""
-    if name in ("loosestep", "Gloo"):
+    if name in ("loosestep", "loosestep, private memory", "Gloo"):
         return alone(name, ranks, place)
     if name == "ZeroMQ":
         told = ["env", f"LOOSESTEP_ADDRESS=ipc://{place}/meet", f"LOOSESTEP_RANKS={ranks}"]
@@ -196,7 +198,9 @@ def has_torch() -> bool:
 
 def lay_out(place: str, ranks: int, sizes: Mapping[str, int]) -> None:
     """What loosestep's ranks map, made here so that they need not wait for one another."""
-    _core.Host(f"{place}/host", ranks, 0, True).close()
+    for private in (False, True):
+        _core.Host(f"{place}/host{private}", ranks, 0, True).close()
+        _core.HostArena(f"{place}/arena{private}", ranks, 0, True).close()
     for n in (size // 4 for size in sizes.values()):
         _core.HostCenter(f"{place}/center{n}", n, "float32", True, np.zeros(n, np.float32)).close()
 

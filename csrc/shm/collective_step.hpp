@@ -27,6 +27,7 @@ struct Step {
   std::size_t index;
   std::uint32_t number;  // of the piece that this rank publishes
   std::uint32_t call;    // the number of the call
+  std::size_t piece_bytes;
   bool split;            // two steps per piece: the values, then the shares of the result
   bool streams;          // publish large pieces by streaming stores (StoreChoices)
 
@@ -38,18 +39,28 @@ inline constexpr std::size_t min_streaming_bytes = 256 * 1024;
 // Memory that every step uses.
 struct Workspace {
   explicit Workspace(int size)
-      : weights(static_cast<std::size_t>(size)), parts(static_cast<std::size_t>(size)) {}
+      : weights(static_cast<std::size_t>(size)),
+        parts(static_cast<std::size_t>(size)),
+        vectors(static_cast<std::size_t>(size)) {}
   std::vector<double> weights;
   std::vector<void*> parts;
+  std::vector<void*> vectors;  // of all ranks, where they lie in the arena
 };
+
+// Read the weights of all ranks; return false where no rank's values change.
+template <class T> bool read_weights(const Step& step, Workspace& workspace) {
+  for (int rank = 0; rank < step.size; ++rank)
+    workspace.weights[static_cast<std::size_t>(rank)] = step.layout.record(rank).calls[step.call % 2].weight;
+  return step.args.op != shared::Op::mean || !shared::Reduction<T>::all_weights_zero(workspace.weights);
+}
 
 template <class T> class StepWork {
  public:
   StepWork(const Step& step, Workspace& workspace)
       : step_(step),
         workspace_(workspace),
-        begin_((step.split ? step.index / 2 : step.index) * (piece_bytes / sizeof(T))),
-        n_(std::min(piece_bytes / sizeof(T), step.args.size - begin_)),
+        begin_((step.split ? step.index / 2 : step.index) * (step.piece_bytes / sizeof(T))),
+        n_(std::min(step.piece_bytes / sizeof(T), step.args.size - begin_)),
         buf_(static_cast<T*>(step.args.buf)) {}
 
   void produce() const {
@@ -113,12 +124,7 @@ template <class T> class StepWork {
   // Return where a rank's share of the piece begins.
   std::size_t share_begin(int rank) const { return n_ * index(rank) / index(step_.size); }
 
-  // Read the weights of all ranks; return false where no rank's values change.
-  bool any_weight() const {
-    for (int rank = 0; rank < step_.size; ++rank)
-      workspace_.weights[index(rank)] = step_.layout.record(rank).calls[step_.call % 2].weight;
-    return step_.args.op != shared::Op::mean || !shared::Reduction<T>::all_weights_zero(workspace_.weights);
-  }
+  bool any_weight() const { return read_weights<T>(step_, workspace_); }
 
   // out = the reduction of parts[.][begin .. end); out may be in one of them.
   void fold(T* out, std::size_t begin, std::size_t end) const {

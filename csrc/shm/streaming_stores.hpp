@@ -20,6 +20,8 @@ namespace loosestep::shm {
 // The choice for calls of one size class.
 class SizeChoice {
  public:
+  explicit SizeChoice(bool streams = true) : preferred_(streams) {}
+
   bool streams() const { return preferred_ != in_trial_; }
 
   // Record the seconds per byte that a piece took on rank 0. The fastest of the last pieces of each kind are
@@ -48,16 +50,19 @@ class SizeChoice {
     in_trial_ = !in_trial_, pieces_ = 0;
   }
 
-  bool preferred_ = true, in_trial_ = false;
+  bool preferred_, in_trial_ = false;
   int pieces_ = period - trial;  // the first trial comes soon
   double preferred_cost_ = never, trial_cost_ = never;
 };
 
-// The choices of rank 0 for eight size classes, a bit each: calls of 1, 2, 4, ... 128 or more pieces.
+// The choices of rank 0 for eight size classes, a bit each: calls of 1, 2, 4, ... 128 or more slots.
 class StoreChoices {
  public:
-  static int class_of(std::size_t pieces) {
-    return std::clamp(static_cast<int>(std::bit_width(pieces)), 1, 8) - 1;
+  // streams: what is preferred until it is measured.
+  explicit StoreChoices(bool streams = true) { choices_.fill(SizeChoice(streams)); }
+
+  static int class_of(std::size_t slots) {
+    return std::clamp(static_cast<int>(std::bit_width(slots)), 1, 8) - 1;
   }
   static bool streams(std::uint8_t bits, int size_class) { return (bits >> size_class & 1) != 0; }
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loosestep.requests import Group
+    from loosestep.transports.processes.arena import Arena
+    from loosestep.transports.processes.forms import Forms
     from loosestep.transports.processes.progress import BlockingCalls
 
 
@@ -47,6 +49,9 @@ class Memories:
         self.group = group
         self.hosts: list[_core.Host] = []
         self.queues: list[_core.HostLane] = []
+        self.arena: Arena | None = None
+        self.placed = self.measured = False  # it was tried to map the arena; forms were chosen
+        self.spins = False  # who waits in a collective spins: there is a core for every rank of the group
 
     @property
     def everything(self) -> list[_core.Host | _core.HostLane]:
@@ -64,6 +69,11 @@ class Memories:
             return -inf
         return time.monotonic() - self.hosts[0].beat_age(self.group.index(rank))
 
+    def use(self, forms: Forms) -> None:
+        """Carry out collectives in these forms from now on; every rank of the group calls it."""
+        for memory in self.everything:
+            memory.use(None if self.arena is None else self.arena.core, *forms, self.spins)
+
     def abort(self) -> None:
         """End every collective on all ranks of the group."""
         for memory in self.everything:
@@ -73,3 +83,5 @@ class Memories:
         """Give the memory back."""
         for memory in self.everything:
             memory.close()
+        if self.arena is not None:
+            self.arena.close()

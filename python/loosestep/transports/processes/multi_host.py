@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from loosestep import _core
 from loosestep.lowering.hierarchical import PHASES
 from loosestep.lowering.requests import IntraHost
+from loosestep.transports.processes.arena import place
 from loosestep.transports.processes.collective_slots import CollectiveSlot, CollectiveSlots
 from loosestep.transports.processes.components import Collectives
+from loosestep.transports.processes.hosts import cores_for
 from loosestep.transports.processes.mapping import Memories, map_collectives
 
 if TYPE_CHECKING:
-    from loosestep.requests import Group
+    from loosestep.requests import Buffer, Group
     from loosestep.transports.processes.components import Background, Handlers
     from loosestep.transports.processes.mailbox import Operations
     from loosestep.transports.processes.progress import BlockingCalls
@@ -59,6 +61,11 @@ class Hierarchical(Collectives):
         for phase in range(PHASES):
             self.memories.hosts.append(map_collectives(calls, self.group, _core.Host, f"phase {phase}"))
         self.slots.extend(CollectiveSlot(host, self.group) for host in self.memories.hosts)
+        self.memories.spins = cores_for(calls, self.group) >= len(self.group)
+
+    def place(self, values: Buffer) -> Buffer:
+        """Return a flat copy of a vector in memory that this host's ranks map, if it is large; else the vector itself."""
+        return place(self.calls, self.memories, values, None)
 
     def perform(self, request: IntraHost) -> None:
         """Carry out a phase by itself."""
