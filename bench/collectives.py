@@ -27,8 +27,9 @@ from bench.harness import Elsewhere, Options, Row, Sample, measure
 from loosestep import _core
 
 KB, MB = 1 << 10, 1 << 20
-ALL = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "4 MB": 4 * MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
+ALL = {"1 KB": KB, "64 KB": 64 * KB} | {f"{count} MB": count * MB for count in (1, 4, 16, 64, 256)}
 SMOKE = {"1 KB": KB, "1 MB": MB}
+OURS = ("loosestep", "loosestep, private memory")
 START = 60.0
 """Seconds that a contestant may take to start."""
 
@@ -56,11 +57,11 @@ class Field:
 
 
 FIELDS = (
-    Field("all_reduce", 2, tuple(ALL), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH", "Gloo")),
-    Field("written", 2, ("64 KB", "1 MB", "16 MB"), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH")),
+    Field("all_reduce", 2, tuple(ALL), (*OURS, "Open MPI", "MPICH", "Gloo")),
+    Field("written", 2, ("64 KB", "1 MB", "16 MB"), (*OURS, "Open MPI", "MPICH")),
     Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
     Field("neighbours", 2, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
-    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "loosestep, private memory", "Open MPI", "MPICH", "Gloo")),
+    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), (*OURS, "Open MPI", "MPICH", "Gloo")),
     Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), ("MPI", "ZeroMQ"), " of two hosts by loopback"),
     Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep over Open MPI", "Open MPI", "MPICH")),
 )
@@ -148,7 +149,7 @@ def version(python: str) -> str:
 
 def present(options: Options) -> Iterator[str]:
     """The contestants that are here; the absent are named."""
-    yield from ("loosestep", "loosestep, private memory")
+    yield from OURS
     if "Open MPI" in version(sys.executable):
         yield from ("loosestep over Open MPI", "Open MPI", "MPI")
     else:
@@ -169,7 +170,7 @@ def present(options: Options) -> Iterator[str]:
 
 def commands(name: str, ranks: int, place: str, options: Options) -> list[list[str]]:
     """What starts a contestant."""
-    if name in ("loosestep", "loosestep, private memory", "Gloo"):
+    if name in (*OURS, "Gloo"):
         return alone(name, ranks, place)
     if name == "ZeroMQ":
         told = ["env", f"LOOSESTEP_ADDRESS=ipc://{place}/meet", f"LOOSESTEP_RANKS={ranks}"]

@@ -397,9 +397,9 @@ class Mail(metaclass=_pybind11_type):
 Said = Literal["done", "waiting", "aborted"]
 
 class HostArena(metaclass=_pybind11_type):
-    """Memory of every rank of a host that all its ranks map. Each allocates in its own part, and frees with arrays.
+    """Memory of every rank of a host that all its ranks map. Each allocates in its part; arrays free it.
 
-    A forked child has private copies of its parent's arrays, whose pages are the parent's until either writes them.
+    A forked child has private copies of its parent's arrays: a page is the parent's until the child writes it.
     Errors as Host.
     """
 
@@ -423,8 +423,8 @@ class Host(metaclass=_pybind11_type):
     """Collectives between the `size` processes of one host, over memory that all of them map.
 
     A collective gives "done"; or "waiting" when `seconds` are over: the same call must be repeated to go on; or
-    "aborted" once any process has called abort(). Arrays are float32 or float64, C-contiguous; sums are, per element,
-    a left fold in rank order. One thread of a process at a time is in a collective.
+    "aborted" once any process has called abort(). Arrays are float32 or float64, C-contiguous; sums are, per
+    element, a left fold in rank order. One thread of a process at a time is in a collective.
     Raises Mismatch on every rank, now and ever after, where ranks differ in kind, op, size, dtype or root.
     OSError: the memory cannot be made, is too small or cannot be mapped. ValueError: memory made for other than
     `size` ranks, an argument, or a closed Host. RuntimeError: in a fork of the process that opened it.

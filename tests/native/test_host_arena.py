@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.native.processes import PATIENCE, SPAWN, memory, result_of, started
+from tests.native.processes import PATIENCE, memory, result_of, started
 from tests.native.threads import arrays, same_bits
 
 from loosestep import _core
@@ -21,6 +21,7 @@ FORMS = {
     "copied": (NEVER, [(0, 512 * KB)]),
     "in small pieces": (NEVER, [(0, 128 * KB), (1 << 20, 4 * KB)]),
 }
+WEIGHTS = {"sum": [1.0] * 3, "max": [1.0] * 3, "mean": [3.0, 0.1, 7.0]}
 LENGTHS = [0, 1, 5, 4099, (1 << 18) + 3]
 
 
@@ -45,10 +46,13 @@ def placed(arena, values):
 
 def on_ranks(size, work, *args):
     """work(host, rank, path of the arena, *args) on every rank; the results."""
-    with arena_of(size) as (arena, path), memory(size) as (place, host):
-        with started(size, work, place, path, *args) as ranks:
-            mine = work(host, 0, arena, *args)
-            return [mine, *(result_of(ranks[rank][1]) for rank in range(1, size))]
+    with (
+        arena_of(size) as (arena, path),
+        memory(size) as (place, host),
+        started(size, work, place, path, *args) as ranks,
+    ):
+        mine = work(host, 0, arena, *args)
+        return [mine, *(result_of(all_[rank][1]) for rank in range(1, size))]
 
 
 def opened(arena, size, rank):
@@ -70,7 +74,8 @@ def all_kinds(host, rank, arena):
         for dtype in (np.float32, np.float64):
             for length in LENGTHS:
                 xs = arrays(size, length, dtype)
-                for op, weights in (("sum", [1.0] * size), ("max", [1.0] * size), ("mean", [3.0, 0.1, 7, 2][:size])):
+                for op, weights in WEIGHTS.items():
+                    weights = weights[:size]
                     x, weight = placed(arena, xs[rank]), weights[rank]
                     assert host.all_reduce(x, op, weight, PATIENCE) == "done"
                     if not same_bits(x, folded(xs, op, weights)):
@@ -159,9 +164,9 @@ def test_close_makes_arrays_private_at_their_addresses(size):
         x, y = (each.allocate(size) for each in (arena, other))
         x[:], y[:] = 3, 5
         part, address = x[10:20], x.ctypes.data
-        assert arena.holds(x) and arena.holds(part) and not arena.holds(y) and not arena.holds(np.ones(3))
+        assert [arena.holds(each) for each in (x, part, y, np.ones(3))] == [True, True, False, False]
         arena.close()
-        assert not arena.holds(x) and arena.allocate(10) is None
+        assert (arena.holds(x), arena.allocate(10)) == (False, None)
         x[:5] = 7
         assert (x.ctypes.data, part.tolist(), set(x[:5]), set(x[5:])) == (address, [3] * 10, {7}, {3})
         arena.close()
@@ -211,11 +216,11 @@ def test_a_forked_child_reads_it_and_writes_a_copy(size):
         def work():
             assert set(x) == {3}
             x[:] = 9
-            assert set(x) == {9} and arena.allocate(10) is None and not arena.holds(x)
+            assert (set(x), arena.allocate(10), arena.holds(x)) == ({9}, None, False)
             arena.close()
 
         assert child(work) == 0
-        assert set(x) == {3} and arena.holds(x)
+        assert (set(x), arena.holds(x)) == ({3}, True)
 
 
 def test_what_is_wrong_is_refused():

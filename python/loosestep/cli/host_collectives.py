@@ -1,4 +1,4 @@
-"""What `loosestep info` says about collectives between two processes of this machine: `python -m` is the second."""
+"""What `loosestep info` says about collectives of two processes; `python -m` of this module is the second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from loosestep import _core
 from loosestep.foundation import units
 from loosestep.transports.processes.collective_slots import blocking_calls
-from loosestep.transports.processes.forms import IN_PLACE, NEVER, PIECES, Forms, measured
+from loosestep.transports.processes.forms import IN_PLACE, NEVER, Forms, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

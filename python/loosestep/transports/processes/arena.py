@@ -32,7 +32,7 @@ PRIVATE = "so it is private, and collectives copy it through memory that they sh
 
 
 class Arena:
-    """This rank's part of it. What has no room there is private memory, which a line on standard error says once."""
+    """This rank's part of it. What has no room there is private, which a line on standard error says once."""
 
     def __init__(self, core: _core.HostArena) -> None:
         self.core = core
@@ -103,7 +103,7 @@ def choose(calls: BlockingCalls, memories: Memories, arena: Arena, perform: Call
 
 
 def map_arena(calls: BlockingCalls, group: Group) -> Arena | None:
-    """Map an arena of this host's ranks; None on all of them where one cannot. Every rank of the run calls this."""
+    """Map an arena of this host's ranks; None on all where one cannot. Every rank of the run calls this."""
     first, me = calls.rank == group[0], group.index(calls.rank)
     descriptor = -1
     if first and len(group) > 1:

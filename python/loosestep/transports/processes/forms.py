@@ -28,9 +28,11 @@ SIZES = (16 * KB, 64 * KB, 256 * KB, MB, 4 * MB)
 """Bytes of the vectors that are summed in the measurement."""
 PIECES = (512 * KB, 256 * KB, 128 * KB)
 """Bytes of the pieces in which other than shared vectors are copied; the first one is what is used unmeasured."""
-TURNS = 6
+TURNS = 8
 GAIN = 0.9
-"""Another form must take at most this part of the time of the one before it."""
+"""Another form than that of `Forms()` must take at most this part of its time."""
+LOSS = 1.5
+"""In place may take so many times the time of copies and still be done: strangers disturb a measurement."""
 LIMIT = 0.1
 """Seconds after which the rest is left unmeasured."""
 
@@ -58,37 +60,37 @@ def measured(
 
     perform: carries out a collective. use: sets the form. shared: returns so many float32 in the ranks' memory.
     """
-    begun, times = clock(), {}
+    begun = clock()
+    times: dict[tuple[int, int], float] = {}
     for size in SIZES:
-        vectors = {True: shared(size // 4), False: buffers.zeros(size // 4)}
-        forms = candidates(size)
-        mine = np.array([*(best(perform, use, form, vectors[form == IN_PLACE], clock) for form in forms), 0.0])
-        mine[-1] = clock() - begun
-        every = np.zeros(ranks * mine.size)
-        perform(AllGather(mine, every))
+        shortest = np.array([*race(perform, use, size, shared, clock), clock() - begun])
+        every = np.zeros(ranks * shortest.size)
+        perform(AllGather(shortest, every))
         slowest = every.reshape(ranks, -1).max(axis=0)
-        times |= {(size, form): float(seconds) for form, seconds in zip(forms, slowest, strict=False)}
+        times |= {(size, form): float(each) for form, each in zip(candidates(size), slowest, strict=False)}
         if slowest[-1] > LIMIT:
             break
     return chosen(times), times
 
 
-def best(
+def race(
     perform: Callable[[Request], object],
     use: Callable[[Forms], object],
-    form: int,
-    vector: Buffer,
+    size: int,
+    shared: Callable[[int], Buffer],
     clock: Callable[[], float],
-) -> float:
-    """Return the shortest time of a sum in this form."""
-    use(Forms(0 if form == IN_PLACE else NEVER, ((0, form or PIECES[0]),)))
-    request, taken = AllReduce(vector), []
-    perform(Barrier())
+) -> list[float]:
+    """Return the shortest time of a sum in each form; they take turns, so that a disturbance meets all."""
+    requests = [AllReduce(shared(size // 4)), AllReduce(buffers.zeros(size // 4))]
+    taken: list[list[float]] = [[] for _ in candidates(size)]
     for _ in range(TURNS):
-        start = clock()
-        perform(request)
-        taken.append(clock() - start)
-    return min(taken)
+        for form, seconds in zip(candidates(size), taken, strict=True):
+            use(Forms(0 if form == IN_PLACE else NEVER, ((0, form or PIECES[0]),)))
+            perform(Barrier())
+            start = clock()
+            perform(requests[form != IN_PLACE])
+            seconds.append(clock() - start)
+    return [min(seconds) for seconds in taken]
 
 
 def chosen(times: Times) -> Forms:
@@ -117,11 +119,14 @@ def fastest(times: Times, size: int) -> int:
 
 
 def direct_from(times: Times, sizes: Sequence[int]) -> int:
-    """Return the smallest size from which on in place is fastest at all that were measured."""
+    """Return the size from which on in place is best; the usual one where not all sizes were measured."""
+    if sizes[-1] < SIZES[-1]:
+        return Forms().direct_from
     least = NEVER
     for size in reversed(sizes):
         others = [seconds for (at, form), seconds in times.items() if at == size and form != IN_PLACE]
-        if times[size, IN_PLACE] > min(others):
+        most = LOSS if size >= Forms().direct_from else GAIN
+        if times[size, IN_PLACE] > most * min(others):
             return least
         least = size
     return least

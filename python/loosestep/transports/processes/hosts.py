@@ -62,4 +62,4 @@ def cores_for(calls: BlockingCalls, group: Group) -> int:
     found = calls.all_gather_object("cores", lambda: [mine, allowed])()
     cores = {core for rank in group for core in found[rank][0]}
     quotas = [allowed for mine, allowed in (found[rank] for rank in group) if allowed < len(mine)]
-    return min([len(cores), *quotas])
+    return int(min([len(cores), *quotas]))

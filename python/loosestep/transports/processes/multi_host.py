@@ -64,7 +64,7 @@ class Hierarchical(Collectives):
         self.memories.spins = cores_for(calls, self.group) >= len(self.group)
 
     def place(self, values: Buffer) -> Buffer:
-        """Return a flat copy of a vector in memory that this host's ranks map, if it is large; else the vector itself."""
+        """Return a flat copy of a vector in memory that its host maps, if it is large; else the vector itself."""
         return place(self.calls, self.memories, values, None)
 
     def perform(self, request: IntraHost) -> None:
