@@ -44,7 +44,7 @@ class Loosestep:
 
     def measure(self) -> None:
         """Choose the forms of collectives as a session does."""
-        from loosestep.transports.processes import forms
+        from loosestep.lowering import host_forms as forms
         from loosestep.transports.processes.collective_slots import blocking_calls
 
         calls = blocking_calls(self.host, tuple(range(self.size)), PATIENCE)

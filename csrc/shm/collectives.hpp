@@ -11,10 +11,10 @@
 // begin the one before, so earlier ones are not read any more;
 // - a call is a number of steps and can be interrupted between any two and continued (Outcome::waiting).
 //
-// A call that may be done in place (Forms) begins with a step whose piece is empty. Once all ranks have published
-// it each knows where all vectors lie. If that is in the arena for all that are read by others, the rest of the
-// call is one more empty piece, which a rank publishes when it has done its part (DirectWork); else the call goes
-// on as any other.
+// A call that may be done in place (Forms) begins with a step whose piece is empty. Once all ranks have
+// published it each knows where all vectors lie. If that is in the arena for all that are read by others, the
+// rest of the call is one more empty piece, which a rank publishes when it has done its part (DirectWork);
+// else the call goes on as any other.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,7 @@
 #include "cpu/threads.hpp"
 #include "shared/team.hpp"
 #include "shm/arena.hpp"
+#include "shm/call.hpp"
 #include "shm/collective_step.hpp"
 #include "shm/direct_step.hpp"
 #include "shm/forms.hpp"
@@ -58,7 +59,8 @@ class Collectives {
         published_(mine().published.value.load()),
         workspace_(size) {}
 
-  // From the next call on look for vectors in `arena`, if there is one. All ranks call it, between the same calls.
+  // From the next call on look for vectors in `arena`, if there is one. All ranks call it, between the same
+  // calls.
   void use(std::shared_ptr<Arena> arena, Forms forms) {
     if (in_flight_) throw std::logic_error("a collective goes on: its form cannot be changed");
     arena_ = std::move(arena), forms_ = std::move(forms);
@@ -77,7 +79,7 @@ class Collectives {
       check_same_call(args);
     else
       begin_call(args);
-    for (; step_ < steps_; ++step_, awaited_rank_ = 0)
+    for (; step_ < call_.steps; ++step_, awaited_rank_ = 0)
       if (const Outcome outcome = advance(deadline); outcome != Outcome::done) return outcome;
     in_flight_ = false;
     return Outcome::done;
@@ -96,43 +98,19 @@ class Collectives {
 
  private:
   void begin_call(const CollectiveArgs& args) {
-    const std::size_t bytes = args.size * bytes_of(args.dtype);
-    args_ = args;
-    piece_bytes_ = forms_.piece_of(bytes);
-    const std::size_t pieces = (bytes + piece_bytes_ - 1) / piece_bytes_;
-    split_ = args.kind == Kind::all_reduce && size_ > 2 && bytes > min_split_bytes;
-    opening_ = may_be_direct() && bytes >= forms_.direct_from ? 1 : 0, direct_ = false;
-    steps_ = opening_ + std::max<std::size_t>(pieces, 1) * (split_ ? 2 : 1);
+    call_ = Call(args, forms_, size_, arena_ != nullptr);
     step_ = 0, awaited_rank_ = 0, seconds_ = 0;
-    size_class_ = StoreChoices::class_of((bytes + slot_bytes - 1) / slot_bytes);
     first_ = published_;
     mine().calls[++mine().calls_begun % 2] = CallHeader::of(args);
-    if (opening_ > 0)
+    if (call_.opening > 0)
       mine().places[mine().calls_begun % 2] =
-          arena_->holds(args.buf, bytes) ? arena_->offset_of(args.buf) + 1 : 0;
+          arena_->holds(args.buf, call_.bytes()) ? arena_->offset_of(args.buf) + 1 : 0;
     in_flight_ = true;
   }
 
-  bool may_be_direct() const {
-    return arena_ && size_ > 1 && args_.kind != Kind::barrier && args_.kind != Kind::mix;
-  }
-
-  // Find the vectors that others read; return whether all of them lie in the arena.
-  bool find_vectors() {
-    for (int rank = 0; rank < size_; ++rank) {
-      const std::uint64_t place = record(rank).places[mine().calls_begun % 2];
-      if (place == 0 && (args_.kind != Kind::broadcast || rank == args_.root)) return false;
-      workspace_.vectors[static_cast<std::size_t>(rank)] =
-          place == 0 ? nullptr : arena_->at(rank, static_cast<std::size_t>(place - 1));
-    }
-    return true;
-  }
-
   void check_same_call(const CollectiveArgs& args) const {
-    if (agree(args, args_) && args.buf == args_.buf && args.other == args_.other &&
-        args.weight == args_.weight)
-      return;
-    throw std::logic_error("rank " + std::to_string(rank_) + " is in " + describe(args_) +
+    if (call_.same_as(args)) return;
+    throw std::logic_error("rank " + std::to_string(rank_) + " is in " + describe(call_.args) +
                            ", which is not done: the same call must be repeated, not " + describe(args));
   }
 
@@ -143,43 +121,29 @@ class Collectives {
       if (const Outcome outcome = await(record(awaited_rank_).published, deadline); outcome != Outcome::done)
         return outcome;
     if (step_ == 0) compare_calls();
-    if (step_ < opening_ && find_vectors()) return begin_direct();
-    if (step_ >= opening_ && !direct_) {
-      work(step_, [](auto&& step) { step.consume(); });
-      record_cost();
-    }
+    if (step_ < call_.opening && find_vectors(step_of(0), *arena_, workspace_)) return work_direct();
+    if (!call_.has_data(step_)) return Outcome::done;
+    work(step_, [](auto&& step) { step.consume(); });
+    record_cost();
     return Outcome::done;
   }
 
-  // Do this rank's part of a call in place; all ranks have the same vectors, so all are here.
-  Outcome begin_direct() {
-    direct_ = true, steps_ = 2, streamed_ = streams_direct();
+  // Do this rank's part of a call in place; all ranks have found the same, so all do.
+  Outcome work_direct() {
+    call_.become_direct();
+    streamed_ = call_.may_stream() && streams();
     const Clock::time_point start = Clock::now();
-    const bool all = args_.dtype == shared::Dtype::float32 ? work_direct<float>() : work_direct<double>();
-    if (!all) return Outcome::aborted;
-    if (rank_ == 0 && may_stream()) {
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      direct_choices_.record(size_class_, streamed_, seconds / static_cast<double>(args_.size));
-      publish_choices();
-    }
+    const bool wide = call_.args.dtype == shared::Dtype::float64;
+    if (!(wide ? work_direct<double>() : work_direct<float>())) return Outcome::aborted;
+    if (rank_ == 0 && call_.may_stream())
+      record_cost(std::chrono::duration<double>(Clock::now() - start).count(), call_.bytes());
     return Outcome::done;
   }
 
   template <class T> bool work_direct() {
-    const Step step = step_of(0);
-    if (args_.kind == Kind::all_reduce && !read_weights<T>(step, workspace_)) return true;
-    const DirectWork<T> work(args_, rank_, workspace_.vectors, streamed_);
+    if (call_.args.kind == Kind::all_reduce && !read_weights<T>(step_of(0), workspace_)) return true;
+    const DirectWork<T> work(call_.args, rank_, workspace_.vectors, streamed_);
     return work.run(workspace_.weights, [this] { return aborted(); });
-  }
-
-  // Return whether a call in place is large enough for streaming stores.
-  bool may_stream() const {
-    return args_.kind == Kind::all_reduce && args_.size * bytes_of(args_.dtype) >= min_streaming_bytes;
-  }
-
-  bool streams_direct() const {
-    const unsigned bits = record(0).streaming_sizes.load(std::memory_order_relaxed);
-    return may_stream() && StoreChoices::streams(static_cast<std::uint8_t>(bits >> 8), size_class_);
   }
 
   Outcome await(FutexCounter& other, Clock::time_point deadline) {
@@ -200,8 +164,8 @@ class Collectives {
   // Publish another piece of this call while others are late. Shares must wait for the pieces that they are
   // computed from.
   bool publish_ahead() {
-    if (split_ || direct_ || step_ < opening_ || next_step() == steps_ || next_step() > step_ + most_ahead_)
-      return false;
+    if (call_.split || !call_.has_data(step_)) return false;
+    if (next_step() == call_.steps || next_step() > step_ + most_ahead_) return false;
     publish(), timed_alone_ = false;
     return true;
   }
@@ -209,25 +173,17 @@ class Collectives {
   std::size_t next_step() const { return published_ - first_; }
 
   void publish() {
-    if (next_step() >= opening_ && !direct_) {
-      const unsigned bits = record(0).streaming_sizes.load(std::memory_order_relaxed);
-      streamed_ = StoreChoices::streams(static_cast<std::uint8_t>(bits), size_class_);
+    if (call_.has_data(next_step())) {
+      streamed_ = streams();
       work(next_step(), [](auto&& step) { step.produce(); });
     }
     ++published_;
     mine().published.advance();
   }
 
-  // Compare the calls of all ranks: all throw the same message, about the first rank that differs from rank
-  // 0.
   void compare_calls() {
-    const CollectiveArgs first = record(0).calls[mine().calls_begun % 2].args();
-    for (int rank = 1; rank < size_; ++rank) {
-      const CollectiveArgs other = record(rank).calls[mine().calls_begun % 2].args();
-      if (agree(other, first)) continue;
-      failure_ = disagreement(rank, other, 0, first);
-      throw Mismatch(failure_);
-    }
+    failure_ = first_disagreement(layout_, size_, mine().calls_begun);
+    if (!failure_.empty()) throw Mismatch(failure_);
   }
 
   template <class F> void work(std::size_t step, F f) {
@@ -237,47 +193,40 @@ class Collectives {
     seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  Step step_of(std::size_t index) const {
-    const auto number = first_ + static_cast<std::uint32_t>(index);
-    const std::size_t data = index < opening_ ? 0 : index - opening_;
-    return {layout_, size_, rank_, args_, data, number, mine().calls_begun, piece_bytes_, split_, streamed_};
+  Step step_of(std::size_t step) const {
+    const auto number = first_ + static_cast<std::uint32_t>(step);
+    return {layout_, size_, rank_, call_, call_.data_step(step), number, mine().calls_begun, streamed_};
   }
 
   template <class F> void run_step(std::size_t index, F f) {
     const Step step = step_of(index);
-    if (args_.dtype == shared::Dtype::float32)
+    if (call_.args.dtype == shared::Dtype::float32)
       f(StepWork<float>(step, workspace_));
     else
       f(StepWork<double>(step, workspace_));
   }
 
   bool is_timed() const {
-    return rank_ == 0 && args_.kind == Kind::all_reduce && bytes_of_piece() >= min_streaming_bytes;
+    return rank_ == 0 && call_.args.kind == Kind::all_reduce &&
+           call_.bytes_of_piece(step_) >= min_streaming_bytes;
   }
 
-  std::size_t bytes_of_piece() const {
-    const std::size_t index = step_ < opening_ ? 0 : step_ - opening_;
-    const std::size_t before = (split_ ? index / 2 : index) * piece_bytes_;
-    return std::min(piece_bytes_, args_.size * bytes_of(args_.dtype) - before);
+  bool streams() const {
+    return MeasuredStores::streams(record(0).streaming_sizes, call_.direct, call_.size_class);
   }
 
   // Record how long the last piece took rank 0, without the waiting, if no other piece was published in its
   // step.
   void record_cost() {
-    if (!is_timed() || (split_ && (step_ - opening_) % 2 == 0)) return;
-    if (timed_alone_)
-      store_choices_.record(size_class_, streamed_, seconds_ / static_cast<double>(bytes_of_piece()));
-    publish_choices();
+    if (!is_timed() || (call_.split && call_.data_step(step_) % 2 == 0)) return;
+    if (timed_alone_) record_cost(seconds_, call_.bytes_of_piece(step_));
     timed_alone_ = false, seconds_ = 0;
   }
 
-  void publish_choices() {
-    const unsigned bits = store_choices_.bits() | unsigned{direct_choices_.bits()} << 8;
-    mine().streaming_sizes.store(static_cast<std::uint16_t>(bits), std::memory_order_relaxed);
+  void record_cost(double seconds, std::size_t bytes) {
+    const double cost = seconds / static_cast<double>(bytes);
+    stores_.record(mine().streaming_sizes, call_.direct, call_.size_class, streamed_, cost);
   }
-
-  // Below this size a second synchronization costs more than reading the pieces of all ranks.
-  static constexpr std::size_t min_split_bytes = 16 * 1024;
 
   Layout layout_;
   int size_, rank_;
@@ -286,17 +235,13 @@ class Collectives {
   AdaptiveBackoff backoff_;
   std::size_t most_ahead_;
   std::uint32_t published_, first_ = 0;  // pieces; first_: when the call began
-  CollectiveArgs args_;
-  std::size_t step_ = 0, steps_ = 0;
-  int awaited_rank_ = 0;  // ranks below it have published this step's piece
-  std::size_t piece_bytes_ = slot_bytes;  // of this call
-  std::size_t opening_ = 0;               // steps of this call before its data
-  bool split_ = false, direct_ = false;
-  StoreChoices store_choices_, direct_choices_{false};  // used on rank 0
-  bool streamed_ = true;        // whether the last piece was published by streaming stores
-  bool timed_alone_ = false;    // whether this step published its own piece and no other
-  int size_class_ = 0;          // of the call
-  double seconds_ = 0;          // of work in this step
+  Call call_;
+  std::size_t step_ = 0;
+  int awaited_rank_ = 0;      // ranks below it have published this step's piece
+  MeasuredStores stores_;     // used on rank 0
+  bool streamed_ = true;      // whether the last piece was published by streaming stores
+  bool timed_alone_ = false;  // whether this step published its own piece and no other
+  double seconds_ = 0;        // of work in this step
   bool in_flight_ = false;
   Workspace workspace_;
   std::string failure_;

@@ -1,22 +1,37 @@
 // A collective in place: every rank reads the vectors of all where they lie, and writes the results there.
 //
-// In a sum each rank computes its share of the elements and writes it into the vectors of all ranks, so that no
-// element is read or written twice. Between the call of the last rank and the return of the first, every vector
-// belongs to all.
+// In a sum each rank computes its share of the elements and writes it into the vectors of all ranks, so that
+// no element is read or written twice. Between the call of the last rank and the return of the first, every
+// vector belongs to all.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
 #include "cpu/stream_out.hpp"
 #include "shared/reduction.hpp"
+#include "shm/arena.hpp"
+#include "shm/collective_step.hpp"
 
 namespace loosestep::shm {
 
 using shared::CollectiveArgs;
 using shared::Kind;
+
+// Find the vectors that others read; return whether all of them lie in the arena.
+inline bool find_vectors(const Step& step, const Arena& arena, Workspace& workspace) {
+  const CollectiveArgs& args = step.call.args;
+  for (int rank = 0; rank < step.size; ++rank) {
+    const std::uint64_t place = step.layout.record(rank).places[step.number_of_call % 2];
+    if (place == 0 && (args.kind != Kind::broadcast || rank == args.root)) return false;
+    workspace.vectors[static_cast<std::size_t>(rank)] =
+        place == 0 ? nullptr : arena.at(rank, static_cast<std::size_t>(place - 1));
+  }
+  return true;
+}
 
 // a = b = f(a, b), in one pass.
 template <class T, class F> void fold_into_both(T* __restrict a, T* __restrict b, std::size_t n, F f) {
@@ -90,7 +105,8 @@ template <class T> class DirectWork {
   void copy(std::size_t begin, std::size_t n) const {
     if (args_.kind == Kind::broadcast) {
       const auto root = static_cast<std::size_t>(args_.root);
-      return root == rank_ ? void() : shared::copy(static_cast<T*>(args_.buf) + begin, vector(root) + begin, n);
+      return root == rank_ ? void()
+                           : shared::copy(static_cast<T*>(args_.buf) + begin, vector(root) + begin, n);
     }
     T* const out = static_cast<T*>(args_.other) + begin;
     for (std::size_t rank = 0; rank < vectors_.size(); ++rank)

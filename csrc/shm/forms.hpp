@@ -1,4 +1,5 @@
-// How collectives of each size are carried out: the same on all ranks of a host, which measured it or were told.
+// How collectives of each size are carried out: the same on all ranks of a host, which measured it or were
+// told.
 #pragma once
 
 #include <algorithm>

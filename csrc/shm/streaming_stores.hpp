@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -79,6 +80,26 @@ class StoreChoices {
 
  private:
   std::array<SizeChoice, 8> choices_;
+};
+
+// The kinds of stores of all ranks, which rank 0 measures while it works and publishes: those of calls that
+// copy pieces, and those of calls in place.
+class MeasuredStores {
+ public:
+  static bool streams(const std::atomic<std::uint16_t>& published, bool direct, int size_class) {
+    const unsigned bits = published.load(std::memory_order_relaxed);
+    return StoreChoices::streams(static_cast<std::uint8_t>(direct ? bits >> 8 : bits), size_class);
+  }
+
+  void record(std::atomic<std::uint16_t>& published, bool direct, int size_class, bool streamed,
+              double cost) {
+    (direct ? direct_ : pieces_).record(size_class, streamed, cost);
+    const unsigned bits = pieces_.bits() | unsigned{direct_.bits()} << 8;
+    published.store(static_cast<std::uint16_t>(bits), std::memory_order_relaxed);
+  }
+
+ private:
+  StoreChoices pieces_, direct_{false};
 };
 
 }  // namespace loosestep::shm

@@ -52,7 +52,7 @@ def on_ranks(size, work, *args):
         started(size, work, place, path, *args) as ranks,
     ):
         mine = work(host, 0, arena, *args)
-        return [mine, *(result_of(all_[rank][1]) for rank in range(1, size))]
+        return [mine, *(result_of(ranks[rank][1]) for rank in range(1, size))]
 
 
 def opened(arena, size, rank):

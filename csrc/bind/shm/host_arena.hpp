@@ -1,4 +1,5 @@
-// The binding of HostArena: arrays in memory that all ranks of a host map, and after close() in private memory.
+// The binding of HostArena: arrays in memory that all ranks of a host map, and after close() in private
+// memory.
 #pragma once
 
 #include <fcntl.h>
@@ -68,7 +69,7 @@ class HostArena {
       return own;
     }
     shm::File file = shm::File::opened(name, create);
-    if (create) shm::Arena::extend(file.get(), shm::Arena::bytes(size));
+    if (create) shm::Shares::extend(file.get(), shm::Shares::bytes(size));
     return file;
   }
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from loosestep import _core
 from loosestep.foundation import units
+from loosestep.lowering.host_forms import IN_PLACE, NEVER, Forms, measured
 from loosestep.transports.processes.collective_slots import blocking_calls
-from loosestep.transports.processes.forms import IN_PLACE, NEVER, Forms, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

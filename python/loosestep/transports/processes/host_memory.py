@@ -7,14 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loosestep import _core
+from loosestep.lowering.host_forms import Forms
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Shared
 from loosestep.transports import center
-from loosestep.transports.processes.arena import place
 from loosestep.transports.processes.collective_slots import blocking_calls, mismatch, queued_calls
 from loosestep.transports.processes.components import Centers, Collectives
-from loosestep.transports.processes.forms import Forms
 from loosestep.transports.processes.hosts import cores_for
-from loosestep.transports.processes.mapping import Memories, map_collectives, map_memory
+from loosestep.transports.processes.mapping import Memories, map_collectives, map_memory, place
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Communication, Group, Request

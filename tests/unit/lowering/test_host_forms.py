@@ -9,9 +9,9 @@ import pytest
 from tests.unit.clock import Clock
 
 from loosestep.foundation import buffers
+from loosestep.lowering import host_forms as forms
+from loosestep.lowering.host_forms import IN_PLACE, KB, MB, NEVER, PIECES, SIZES, Forms
 from loosestep.requests import AllGather, AllReduce, Barrier
-from loosestep.transports.processes import forms
-from loosestep.transports.processes.forms import IN_PLACE, KB, MB, NEVER, PIECES, SIZES, Forms
 
 LARGE, MIDDLE, SMALL = PIECES
 
