@@ -206,7 +206,18 @@ def lay_out(place: str, ranks: int, sizes: Mapping[str, int]) -> None:
         _core.HostCenter(f"{place}/center{n}", n, "float32", True, np.zeros(n, np.float32)).close()
 
 
+def machine() -> str:
+    """The processor, as the system calls it; a virtual machine may hide the name, but not family and model."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = [f"{word} {told[word]}" for word in ("cpu family", "model") if word in told]
+    return ", ".join(
+        [told.get("model name", "a processor without a name"), *known, f"{_core.info()['cores']} cores"]
+    )
+
+
 def rows(options: Options) -> Iterator[Row]:
+    print(machine())
     here = tuple(present(options))
     for field in FIELDS:
         if sizes := field.bytes(options):

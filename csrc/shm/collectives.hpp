@@ -17,7 +17,6 @@
 // else the call goes on as any other.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -31,14 +30,10 @@
 #include "shm/call.hpp"
 #include "shm/collective_step.hpp"
 #include "shm/direct_step.hpp"
-#include "shm/forms.hpp"
 #include "shm/layout.hpp"
-#include "shm/streaming_stores.hpp"
 
 namespace loosestep::shm {
 
-using shared::CollectiveArgs;
-using shared::Kind;
 using shared::Mismatch;
 using shared::Outcome;
 
@@ -102,6 +97,7 @@ class Collectives {
     step_ = 0, awaited_rank_ = 0, seconds_ = 0;
     first_ = published_;
     mine().calls[++mine().calls_begun % 2] = CallHeader::of(args);
+    mine().share.begin(mine().calls_begun);
     if (call_.opening > 0)
       mine().places[mine().calls_begun % 2] =
           arena_->holds(args.buf, call_.bytes()) ? arena_->offset_of(args.buf) + 1 : 0;
@@ -133,24 +129,31 @@ class Collectives {
     call_.become_direct();
     streamed_ = call_.may_stream() && streams();
     const Clock::time_point start = Clock::now();
-    const bool wide = call_.args.dtype == shared::Dtype::float64;
-    if (!(wide ? work_direct<double>() : work_direct<float>())) return Outcome::aborted;
+    const bool whole = in_place([this](auto&& work) { return work.run([this] { return aborted(); }); });
+    ++published_;
+    if (!whole) return Outcome::aborted;
     if (rank_ == 0 && call_.may_stream())
       record_cost(std::chrono::duration<double>(Clock::now() - start).count(), call_.bytes());
     return Outcome::done;
   }
 
-  template <class T> bool work_direct() {
-    if (call_.args.kind == Kind::all_reduce && !read_weights<T>(step_of(0), workspace_)) return true;
-    const DirectWork<T> work(call_.args, rank_, workspace_.vectors, streamed_);
-    return work.run(workspace_.weights, [this] { return aborted(); });
+  // Do a piece of the share of the rank that is awaited; return whether there was one.
+  bool help() {
+    return call_.direct && in_place([this](auto&& work) { return work.work_on_share(awaited_rank_); });
   }
+
+  template <class F> bool in_place(F f) {
+    const Step step = step_of(0);
+    return is_wide() ? f(DirectWork<double>(step, workspace_)) : f(DirectWork<float>(step, workspace_));
+  }
+
+  bool is_wide() const { return call_.args.dtype == shared::Dtype::float64; }
 
   Outcome await(FutexCounter& other, Clock::time_point deadline) {
     backoff_.begin();
     while (!other.reached(piece_number() + 1)) {
       if (aborted()) return Outcome::aborted;
-      if (backoff_.spin() || publish_ahead()) continue;
+      if (backoff_.spin() || publish_ahead() || help()) continue;
       if (Clock::now() >= deadline) return Outcome::waiting;
       if (backoff_.yield()) continue;
       other.sleep_until(piece_number() + 1, deadline);
@@ -200,10 +203,7 @@ class Collectives {
 
   template <class F> void run_step(std::size_t index, F f) {
     const Step step = step_of(index);
-    if (call_.args.dtype == shared::Dtype::float32)
-      f(StepWork<float>(step, workspace_));
-    else
-      f(StepWork<double>(step, workspace_));
+    is_wide() ? f(StepWork<double>(step, workspace_)) : f(StepWork<float>(step, workspace_));
   }
 
   bool is_timed() const {

@@ -3,6 +3,8 @@
 // In a sum each rank computes its share of the elements and writes it into the vectors of all ranks, so that
 // no element is read or written twice. Between the call of the last rank and the return of the first, every
 // vector belongs to all.
+// A share of a sum consists of pieces: a rank that waits in vain for another one, which may have lost its
+// core, does pieces of its share.
 #pragma once
 
 #include <algorithm>
@@ -55,68 +57,92 @@ template <class T> void fold_into_both(shared::Op op, T* a, T* b, std::size_t n)
   }
 }
 
+// The work of one call in place, whose vectors have been found.
 template <class T> class DirectWork {
  public:
-  // vectors: of all ranks, in rank order. streams: large results are written past the caches.
-  DirectWork(const CollectiveArgs& args, int rank, std::span<void* const> vectors, bool streams)
-      : args_(args), rank_(static_cast<std::size_t>(rank)), vectors_(vectors), streams_(streams) {}
+  DirectWork(const Step& step, Workspace& workspace)
+      : step_(step),
+        args_(step.call.args),
+        workspace_(workspace),
+        vectors_(workspace.vectors),
+        is_sum_(args_.kind == Kind::all_reduce && read_weights<T>(step, workspace)) {}
 
-  // Do this rank's part; ask `stopped` between pieces, and return false where it says so.
-  template <class Stopped> bool run(std::span<const double> weights, Stopped stopped) const {
-    const shared::Reduction<T> reduction(args_.op, weights);
-    const bool sums = args_.kind == Kind::all_reduce;
-    const std::size_t begin = sums ? share_begin(rank_) : 0, end = sums ? share_begin(rank_ + 1) : args_.size;
-    for (std::size_t from = begin; from < end; from += piece) {
-      if (stopped()) return false;
-      const std::size_t n = std::min(piece, end - from);
-      if (sums)
-        reduce(reduction, from, n);
-      else
-        copy(from, n);
+  // Do this rank's part and publish it; return false where `stopped` said so in the middle.
+  template <class Stopped> bool run(Stopped stopped) const {
+    if (pieces_of(step_.rank) == 0) {
+      if (args_.kind != Kind::all_reduce) copy_all();
+      step_.layout.record(step_.rank).published.advance();
     }
-    if (streams_) fence();
+    while (!stopped())
+      if (!work_on_share(step_.rank)) return true;
+    return false;
+  }
+
+  // Do one piece of a rank's share of a sum; return whether one was left. Who does the last one publishes for
+  // the rank that all of its share is done.
+  bool work_on_share(int rank) const {
+    const std::size_t pieces = pieces_of(rank);
+    RankRecord& record = step_.layout.record(rank);
+    std::uint64_t claimed = record.share.claimed.load(std::memory_order_acquire);
+    do {
+      if (claimed >> 32 != step_.number_of_call || static_cast<std::uint32_t>(claimed) >= pieces)
+        return false;
+    } while (!record.share.claimed.compare_exchange_weak(claimed, claimed + 1, std::memory_order_acq_rel));
+    const std::size_t from = share_begin(rank) + static_cast<std::uint32_t>(claimed) * piece;
+    reduce(from, std::min(piece, share_begin(rank + 1) - from));
+    if (step_.streams) fence();
+    if (record.share.done.fetch_add(1, std::memory_order_acq_rel) + 1 == pieces) record.published.advance();
     return true;
   }
 
  private:
-  static constexpr std::size_t piece = (std::size_t(1) << 20) / sizeof(T);
+  static constexpr std::size_t piece = (std::size_t(256) << 10) / sizeof(T);  // elements
   static constexpr std::size_t line = 64 / sizeof(T);
 
-  T* vector(std::size_t rank) const { return static_cast<T*>(vectors_[rank]); }
+  T* vector(int rank) const { return static_cast<T*>(vectors_[static_cast<std::size_t>(rank)]); }
 
-  // Return where a rank's share of the elements begins: at the beginning of a cache line where vectors do.
-  std::size_t share_begin(std::size_t rank) const {
-    const std::size_t ranks = vectors_.size();
-    return rank == ranks ? args_.size : args_.size / line * rank / ranks * line;
+  // Return of how many pieces a rank's share consists.
+  std::size_t pieces_of(int rank) const {
+    return is_sum_ ? (share_begin(rank + 1) - share_begin(rank) + piece - 1) / piece : 0;
   }
 
-  void reduce(const shared::Reduction<T>& reduction, std::size_t begin, std::size_t n) const {
-    if (!streams_ && reduction.may_alias())
+  // Return where a rank's share of the elements begins: at the beginning of a cache line where vectors do.
+  std::size_t share_begin(int rank) const {
+    const auto ranks = static_cast<std::size_t>(step_.size), index = static_cast<std::size_t>(rank);
+    return rank == step_.size ? args_.size : args_.size / line * index / ranks * line;
+  }
+
+  void reduce(std::size_t begin, std::size_t n) const {
+    const shared::Reduction<T> reduction(args_.op, workspace_.weights);
+    if (!step_.streams && reduction.may_alias())
       return fold_into_both(args_.op, vector(0) + begin, vector(1) + begin, n);
     alignas(64) T sum[shared::tile];
     for (std::size_t end = begin + n, m; begin < end; begin += m) {
       m = std::min(shared::tile, end - begin);
       reduction(sum, vectors_, begin, m);
-      for (std::size_t rank = 0; rank < vectors_.size(); ++rank)
-        streams_ ? stream_out(vector(rank) + begin, sum, m) : shared::copy(vector(rank) + begin, sum, m);
+      for (int rank = 0; rank < step_.size; ++rank) {
+        T* const out = vector(rank) + begin;
+        step_.streams ? stream_out(out, sum, m) : shared::copy(out, sum, m);
+      }
     }
   }
 
-  void copy(std::size_t begin, std::size_t n) const {
+  // Copy what others have to where this rank wants it.
+  void copy_all() const {
     if (args_.kind == Kind::broadcast) {
-      const auto root = static_cast<std::size_t>(args_.root);
-      return root == rank_ ? void()
-                           : shared::copy(static_cast<T*>(args_.buf) + begin, vector(root) + begin, n);
+      if (args_.root != step_.rank) shared::copy(static_cast<T*>(args_.buf), vector(args_.root), args_.size);
+      return;
     }
-    T* const out = static_cast<T*>(args_.other) + begin;
-    for (std::size_t rank = 0; rank < vectors_.size(); ++rank)
-      shared::copy(out + rank * args_.size, vector(rank) + begin, n);
+    for (int rank = 0; rank < step_.size; ++rank)
+      shared::copy(static_cast<T*>(args_.other) + static_cast<std::size_t>(rank) * args_.size, vector(rank),
+                   args_.size);
   }
 
+  const Step& step_;
   const CollectiveArgs& args_;
-  std::size_t rank_;
+  const Workspace& workspace_;
   std::span<void* const> vectors_;
-  bool streams_;
+  bool is_sum_;  // and not one in which nobody has a weight
 };
 
 }  // namespace loosestep::shm

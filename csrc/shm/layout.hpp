@@ -46,6 +46,18 @@ struct CallHeader {
   }
 };
 
+// A rank's part of a sum in place (DirectWork): the call's number and how many pieces have been claimed in
+// one word, so that who is late claims nothing of a later call, and how many are done.
+struct Share {
+  std::atomic<std::uint64_t> claimed{0};
+  std::atomic<std::uint32_t> done{0};
+
+  void begin(std::uint32_t call) {
+    done.store(0, std::memory_order_relaxed);
+    claimed.store(std::uint64_t{call} << 32, std::memory_order_relaxed);
+  }
+};
+
 struct RankRecord {
   // The pieces that this rank has published (empty ones where it has no data), its last two calls by their
   // number, the number of calls that it has begun, and on rank 0 which stores all ranks use (StoreChoices).
@@ -58,6 +70,7 @@ struct RankRecord {
   std::atomic<std::uint64_t> beats{0};
   // Where the vectors of its last two calls lie in the arena: offset + 1; 0: elsewhere.
   alignas(64) std::array<std::uint64_t, 2> places{};
+  alignas(64) Share share;
   alignas(64) StatusText status;
 };
 static_assert(sizeof(FutexCounter) + 2 * sizeof(CallHeader) + 8 <= 64,

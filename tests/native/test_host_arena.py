@@ -116,6 +116,29 @@ def test_vectors_elsewhere_are_copied_as_before():
     assert second == (6, 2, {3.0}, {4.0}, 3.0, {6.0})
 
 
+@pytest.mark.parametrize(
+    ("op", "weights", "want"), [("sum", (1, 1), 3), ("mean", (1, 3), 1.75), ("mean", (0, 0), None)]
+)
+def test_a_rank_that_has_lost_its_core_is_not_waited_for(op, weights, want):
+    """The second one has come and gone away again: the first does its share."""
+    with arena_of(2) as (arena, path), memory(2) as (place, host):
+        late, its = _core.Host(place, 2, 1, False), _core.HostArena(path, 2, 1, False)
+        x, y = (placed(each, np.full(700_001, value)) for each, value in ((arena, 1.0), (its, 2.0)))
+        for each, where in ((host, arena), (late, its)):
+            each.use(where, 0, [(0, 512 * KB)], False)
+        for _ in range(2):
+            x[:], y[:] = 1, 2
+            assert late.all_reduce(y, op, weights[1], 0.0) == "waiting"
+            assert host.all_reduce(x, op, weights[0], PATIENCE if want else 0.0) == ("done" if want else "waiting")
+            assert late.all_reduce(y, op, weights[1], PATIENCE) == "done"
+            assert host.barrier(0.0) == "waiting" if want else host.all_reduce(x, op, 0.0, PATIENCE) == "done"
+            assert [set(x), set(y)] == ([{want}] * 2 if want else [{1.0}, {2.0}])
+            if want:
+                assert late.barrier(PATIENCE) == host.barrier(PATIENCE) == "done"
+        its.close()
+        late.close()
+
+
 def mismatched(host, rank, arena):
     arena = opened(arena, host.size, rank)
     host.use(arena, 0, [(0, 512 * KB)], True)
