@@ -8,8 +8,8 @@ one thread that only reads the rows (8 bytes an entry), two that stream as many 
 that only moves a weight for each entry, where it lies or at places drawn evenly from all features (random access).
 scikit-learn draws an order of rows for every pass, where ours lie in a drawn order from the start: its row "in
 order" tells how much of its time is that. "paper" is Hogwild without a head; "locked" and "turns" are what the
-paper compares with. Vowpal Wabbit (`pip install vowpalwabbit`) has a row where it is installed: a pass over its cache file, the difference of a long
-and a short call. Its step sizes are its own.
+paper compares with. Vowpal Wabbit (`pip install vowpalwabbit`) has a row where it is installed: a pass over its
+cache file, the difference of a long and a short call. Its step sizes are its own.
 
 Every case prints omega (most entries of a row), delta (share of rows that hold the commonest feature) and rho
 (share of rows that meet a row, by sampling). Real rows: 20 Newsgroups and WordNet's glosses, from the folder that
