@@ -1,18 +1,23 @@
-"""Run by two ranks: their vectors lie in memory that both map while they train, and are their own afterwards.
-
-loosestep run -n 2 placed.py
-"""
+"""One rank of a job under mpiexec: vectors lie in memory that all ranks of a host map, and are private after it."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
 import numpy as np
+import torch
+from tests.torch.processes.ranks import rank, say
+from torch import nn
 
 import loosestep as ls
+import loosestep.torch
 from loosestep.foundation import buffers
 
 SIZE = 300_000
@@ -51,20 +56,15 @@ def in_a_fork(work: Any) -> int:
 
 def by_loop(strategy: ls.Strategy) -> tuple[bool, str]:
     """Whether parameters and gradients of a torch loop lay in an arena, and what they came to."""
-    import torch
-
-    import loosestep.torch
-
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(300, 100), torch.nn.Linear(100, 50).to(torch.bfloat16))
+    net = nn.Sequential(nn.Linear(300, 100), nn.Linear(100, 50).to(torch.bfloat16))
     inner = torch.optim.SGD(net.parameters(), 0.1)
-    with loosestep.torch.parallel(net, inner, strategy) as optimizer:
-        rank = optimizer.rank
+    with loosestep.torch.parallel(net, inner, strategy, ls.MPI()) as optimizer:
         weight = net[0].weight
         lies = any(arena.holds(optimizer.worker.grad) for arena in buffers.ARENAS)
         assert lies == any(arena.holds(weight.detach().numpy()) for arena in buffers.ARENAS)
         for step in range(6):
-            torch.manual_seed(10 * step + rank)
+            torch.manual_seed(10 * step + optimizer.rank)
             optimizer.zero_grad()
             net[1](net[0](torch.randn(4, 300)).to(torch.bfloat16)).square().mean().backward()
             optimizer.step()
@@ -80,29 +80,31 @@ def by_loop(strategy: ls.Strategy) -> tuple[bool, str]:
     return lies, consensus
 
 
-def everything() -> list[Any]:
-    found: list[Any] = []
-    for strategy in (ls.AllReduceSGD(), ls.LocalSGD(2), ls.EASGD(2)):
-        seen: list[bool] = []
-        result = by_run(strategy, seen)
+def everything() -> tuple[set[bool], list[str]]:
+    """Whether vectors lay in an arena, and what runs and a loop came to."""
+    seen: list[bool] = []
+    found = []
+    for strategy in (ls.AllReduceSGD(), ls.LocalSGD(2)):
+        result = by_run(strategy, seen, on=ls.MPI())
         assert not buffers.ARENAS
-        if strategy != ls.EASGD(2):  # whose order of moves is no one's
-            found.append(bits(result.params))
+        found.append(bits(result.params))
         result.params[:] = 1  # it is this process's own
-        found.append(set(seen))
-    if importlib.util.find_spec("torch"):
-        found += by_loop(ls.LocalSGD(2))
-    return found
+    lies, consensus = by_loop(ls.LocalSGD(2))
+    return {*seen, lies}, [*found, consensus]
 
 
-def main() -> None:
-    placed = everything()
-    buffers.ARENA_FROM = 1 << 60
+def placed() -> int:
+    """Both loops, with the bits of private vectors."""
+    where, found = everything()
+    usual, buffers.ARENA_FROM = buffers.ARENA_FROM, 1 << 60
     private = everything()
-    wanted = [each if isinstance(each, str) else {True} if each == {False} else True for each in private]
-    assert placed == wanted, (placed, private)
-    print("the same bits", flush=True)
+    buffers.ARENA_FROM = usual
+    assert where == {True}
+    assert private == ({False}, found)
+    return rank()
 
+
+CASES: dict[str, Callable[[], int]] = {"placed": placed}
 
 if __name__ == "__main__":
-    main()
+    say(CASES)
