@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from loosestep import ops
-from loosestep.foundation import checks
+from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged, Mismatch
 from loosestep.lowering.lowering import Lowering
@@ -85,7 +85,8 @@ class Connection:
         self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
         on_device = is_on_device(params)
-        self.worker = Worker(rank, metered.size, params if on_device else self.session.place(params), self.share)
+        placed = self.session.place(buffers.zeros(0) if on_device else params)  # every worker calls it
+        self.worker = Worker(rank, metered.size, params if on_device else placed, self.share)
         self.worker.seed, self.worker.calling = seed, ""
         self.worker.links = self.session.links
         self.meter = self.session.meters[rank]

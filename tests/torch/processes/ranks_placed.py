@@ -1,4 +1,4 @@
-"""One rank of a job under mpiexec: vectors lie in memory that all ranks of a host map, and are private after it."""
+"""One rank of a job under mpiexec: vectors lie in memory that all ranks of a host map, and are private later."""
 
 from __future__ import annotations
 
