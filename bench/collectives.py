@@ -3,6 +3,7 @@
 Every contestant has processes of its own, rank r on the r-th core (around again where there are fewer), asleep
 while others run; a rank times itself and the slowest counts. Everything is checked before it is timed. Open MPI is
 that of this environment, MPICH that of the interpreter given by `--mpich`; what is not there is left out, aloud.
+A worker's vectors are in memory that all ranks map; `written` is a sum of a vector that was written just before.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from bench.harness import Elsewhere, Options, Row, Sample, measure
 from loosestep import _core
 
 KB, MB = 1 << 10, 1 << 20
-ALL = {"1 KB": KB, "64 KB": 64 * KB, "1 MB": MB, "16 MB": 16 * MB, "64 MB": 64 * MB, "256 MB": 256 * MB}
+ALL = {"1 KB": KB, "64 KB": 64 * KB} | {f"{count} MB": count * MB for count in (1, 4, 16, 64, 256)}
 SMOKE = {"1 KB": KB, "1 MB": MB}
+OURS = ("loosestep", "loosestep, private memory")
 START = 60.0
 """Seconds that a contestant may take to start."""
 
@@ -58,11 +60,12 @@ NEIGHBOURS = "loosestep over Open MPI", "loosestep over ZeroMQ", "Open MPI", "MP
 """Two wires that carry nothing here: on one host messages are in memory that the processes share."""
 
 FIELDS = (
-    Field("all_reduce", 2, tuple(ALL), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("all_reduce", 2, tuple(ALL), (*OURS, "Open MPI", "MPICH", "Gloo")),
+    Field("written", 2, ("64 KB", "1 MB", "16 MB"), (*OURS, "Open MPI", "MPICH")),
     Field("elastic", 2, ("64 MB",), ("loosestep", "Open MPI", "MPICH")),
     Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), NEIGHBOURS),
     Field("mix", 2, ("1 KB", "64 KB", "1 MB", "16 MB", "64 MB"), ("limit", *NEIGHBOURS)),
-    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), ("loosestep", "Open MPI", "MPICH", "Gloo")),
+    Field("all_reduce", 4, ("1 KB", "1 MB", "16 MB"), (*OURS, "Open MPI", "MPICH", "Gloo")),
     Field("neighbours", 2, ("1 KB", "64 KB", "1 MB", "16 MB"), ("MPI", "ZeroMQ"), " of two hosts by loopback"),
     Field("neighbours", 4, ("1 KB", "1 MB", "16 MB"), NEIGHBOURS),
     Field("mix", 4, ("1 KB", "1 MB", "16 MB"), ("limit", *NEIGHBOURS)),
@@ -151,7 +154,7 @@ def version(python: str) -> str:
 
 def present(options: Options) -> Iterator[str]:
     """The contestants that are here; the absent are named."""
-    yield from ("loosestep", "limit")
+    yield from (*OURS, "limit")
     if "Open MPI" in version(sys.executable):
         yield from ("loosestep over Open MPI", "Open MPI", "MPI")
     else:
@@ -172,7 +175,7 @@ def present(options: Options) -> Iterator[str]:
 
 def commands(name: str, ranks: int, place: str, options: Options) -> list[list[str]]:
     """What starts a contestant."""
-    if name in ("loosestep", "limit", "Gloo"):
+    if name in (*OURS, "limit", "Gloo"):
         return alone(name, ranks, place)
     if "ZeroMQ" in name:
         library = "messages over ZeroMQ" if "loosestep" in name else "ZeroMQ between hosts"
@@ -202,12 +205,25 @@ def has_torch() -> bool:
 
 def lay_out(place: str, ranks: int, sizes: Mapping[str, int]) -> None:
     """What loosestep's ranks map, made here so that they need not wait for one another."""
-    _core.Host(f"{place}/host", ranks, 0, True).close()
+    for private in (False, True):
+        _core.Host(f"{place}/host{private}", ranks, 0, True).close()
+        _core.HostArena(f"{place}/arena{private}", ranks, 0, True).close()
     for n in (size // 4 for size in sizes.values()):
         _core.HostCenter(f"{place}/center{n}", n, "float32", True, np.zeros(n, np.float32)).close()
 
 
+def machine() -> str:
+    """The processor, as the system calls it; a virtual machine may hide the name, but not family and model."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = [f"{word} {told[word]}" for word in ("cpu family", "model") if word in told]
+    return ", ".join(
+        [told.get("model name", "a processor without a name"), *known, f"{_core.info()['cores']} cores"]
+    )
+
+
 def rows(options: Options) -> Iterator[Row]:
+    print(machine())
     here = tuple(present(options))
     for field in FIELDS:
         if sizes := field.bytes(options):

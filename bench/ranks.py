@@ -24,18 +24,47 @@ BLOCK = 8192
 
 
 class Loosestep:
-    """Over a mapping; the center in another one, which every rank moves by itself."""
+    """Over a mapping; the center in another one, which every rank moves by itself.
 
-    def __init__(self, rank: int, size: int, place: str) -> None:
+    private: vectors are in private memory, and not in the arena, where those of a worker are.
+    """
+
+    def __init__(self, rank: int, size: int, place: str, private: bool = False) -> None:
         from loosestep import _core
 
         self.core, self.rank, self.size, self.place = _core, rank, size, place
-        self.host = _core.Host(f"{place}/host", size, rank, False)
+        self.host = _core.Host(f"{place}/host{private}", size, rank, False)
+        self.arena = _core.HostArena(f"{place}/arena{private}", size, rank, False)
+        self.spins, self.private, self.forms = _core.info()["cores"] >= size, private, None
+
+    def zeros(self, n: int) -> Any:
+        """So many float32 in the memory of this contestant."""
+        made = None if self.private else self.arena.allocate(4 * n)
+        return self.core.allocate(4 * n).view(np.float32) if made is None else made.view(np.float32)
+
+    def measure(self) -> None:
+        """Choose the forms of collectives as a session does."""
+        from loosestep.lowering import host_forms as forms
+        from loosestep.transports.processes.collective_slots import blocking_calls
+
+        calls = blocking_calls(self.host, tuple(range(self.size)), PATIENCE)
+        use = lambda chosen: self.host.use(self.arena, *chosen, self.spins)  # noqa: E731
+        shared = lambda n: self.arena.allocate(4 * n).view(np.float32)  # noqa: E731
+        self.forms = forms.Forms()
+        if self.spins:
+            self.forms, _ = forms.measured(
+                lambda request: self.done(calls[type(request)](request)), use, shared, self.size
+            )
+        use(self.forms)
+        if self.rank == 0 and not self.private:
+            print(f"{self.size} ranks chose {self.forms}", flush=True)
 
     def barrier(self) -> None:
         self.done(self.host.barrier(PATIENCE))
 
     def all_reduce(self, x: Any) -> Task:
+        if self.forms is None:
+            self.measure()
         return lambda: self.done(self.host.all_reduce(x, "sum", 1.0, PATIENCE)), x
 
     def elastic(self, x: Any) -> Task:
@@ -224,14 +253,29 @@ def numpy_move(x: Any, c: Any) -> None:
 def prepared(library: Any, kind: str, n: int) -> tuple[Step, str]:
     """The step, and what was wrong with its first result; from then on it works on zeros, which stay zeros."""
     pattern = (np.arange(n) % 1000).astype(np.float32)
-    x = pattern * (library.rank + 1)
-    step, result = getattr(library, kind)(x)
+    x = getattr(library, "zeros", lambda n: np.empty(n, np.float32))(n)
+    np.multiply(pattern, library.rank + 1, out=x)
+    step, result = made(library, kind, x)
     library.barrier()
     step()
     want, found = wanted(kind, pattern, library.rank, library.size), f"{result.flat[0]} ... {result.flat[n - 1]}"
     wrong = "" if np.array_equal(result, want) else f"rank {library.rank}: {kind} of {n} gave {found}"
     x[:] = 0
     return step, wrong
+
+
+def made(library: Any, kind: str, x: Any) -> Task:
+    """What is timed. Of `written` the vector is written before each sum, as a worker does it."""
+    if kind != "written":
+        task: Task = getattr(library, kind)(x)
+        return task
+    step, result = library.all_reduce(x)
+
+    def run() -> None:
+        np.multiply(x, 1.0, out=x)
+        step()
+
+    return run, result
 
 
 def wanted(kind: str, pattern: Any, rank: int, size: int) -> Any:
@@ -269,6 +313,7 @@ def settle(rank: int) -> None:
 
 LIBRARIES: dict[str, Callable[..., Any]] = {
     "loosestep": lambda rank, size, place: Loosestep(int(rank), int(size), place),
+    "loosestep, private memory": lambda rank, size, place: Loosestep(int(rank), int(size), place, True),
     "Gloo": lambda rank, size, place: Gloo(int(rank), int(size), place),
     "limit": lambda rank, size, place: Limit(int(rank), int(size), place),
     "MPI": MPI,

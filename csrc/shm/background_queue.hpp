@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -37,6 +38,12 @@ class BackgroundQueue {
   }
   BackgroundQueue(const BackgroundQueue&) = delete;
   BackgroundQueue& operator=(const BackgroundQueue&) = delete;
+
+  // Let the collectives that are started from now on look for vectors in `arena` (Collectives::use).
+  void use(std::shared_ptr<Arena> arena, Forms forms) {
+    const std::lock_guard turn(work_mutex_);
+    collectives_.use(std::move(arena), std::move(forms));
+  }
 
   // Start a collective without blocking; return its number. The buffers belong to it until it is done.
   Number start(CollectiveArgs args) {

@@ -13,6 +13,7 @@
 
 #include "cpu/stream_out.hpp"
 #include "shared/reduction.hpp"
+#include "shm/call.hpp"
 #include "shm/layout.hpp"
 
 namespace loosestep::shm {
@@ -23,44 +24,52 @@ using shared::Kind;
 struct Step {
   const Layout& layout;
   int size, rank;
-  const CollectiveArgs& args;
-  std::size_t index;
+  const Call& call;
+  std::size_t index;     // among those with data
   std::uint32_t number;  // of the piece that this rank publishes
-  std::uint32_t call;    // the number of the call
-  bool split;            // two steps per piece: the values, then the shares of the result
-  bool streams;          // publish large pieces by streaming stores (StoreChoices)
+  std::uint32_t number_of_call;
+  bool streams;  // publish large pieces by streaming stores (StoreChoices)
 
-  bool is_second_half() const { return split && index % 2 == 1; }
+  bool is_second_half() const { return call.split && index % 2 == 1; }
 };
-
-inline constexpr std::size_t min_streaming_bytes = 256 * 1024;
 
 // Memory that every step uses.
 struct Workspace {
   explicit Workspace(int size)
-      : weights(static_cast<std::size_t>(size)), parts(static_cast<std::size_t>(size)) {}
+      : weights(static_cast<std::size_t>(size)),
+        parts(static_cast<std::size_t>(size)),
+        vectors(static_cast<std::size_t>(size)) {}
   std::vector<double> weights;
   std::vector<void*> parts;
+  std::vector<void*> vectors;  // of all ranks, where they lie in the arena
 };
+
+// Read the weights of all ranks; return false where no rank's values change.
+template <class T> bool read_weights(const Step& step, Workspace& workspace) {
+  for (int rank = 0; rank < step.size; ++rank)
+    workspace.weights[static_cast<std::size_t>(rank)] =
+        step.layout.record(rank).calls[step.number_of_call % 2].weight;
+  return step.call.args.op != shared::Op::mean || !shared::Reduction<T>::all_weights_zero(workspace.weights);
+}
 
 template <class T> class StepWork {
  public:
   StepWork(const Step& step, Workspace& workspace)
       : step_(step),
         workspace_(workspace),
-        begin_((step.split ? step.index / 2 : step.index) * (piece_bytes / sizeof(T))),
-        n_(std::min(piece_bytes / sizeof(T), step.args.size - begin_)),
-        buf_(static_cast<T*>(step.args.buf)) {}
+        begin_((step.call.split ? step.index / 2 : step.index) * (step.call.piece_bytes / sizeof(T))),
+        n_(std::min(step.call.piece_bytes / sizeof(T), step.call.args.size - begin_)),
+        buf_(static_cast<T*>(step.call.args.buf)) {}
 
   void produce() const {
     if (step_.is_second_half()) return fold_share();
-    if (step_.args.kind == Kind::barrier) return;
-    if (step_.args.kind == Kind::broadcast && step_.args.root != step_.rank) return;
+    if (step_.call.args.kind == Kind::barrier) return;
+    if (step_.call.args.kind == Kind::broadcast && step_.call.args.root != step_.rank) return;
     put(piece(step_.rank), buf_ + begin_, n_);
   }
 
   void consume() const {
-    switch (step_.args.kind) {
+    switch (step_.call.args.kind) {
       case Kind::all_reduce:
         return reduce();
       case Kind::broadcast:
@@ -88,7 +97,7 @@ template <class T> class StepWork {
   void reduce() const {
     if (step_.is_second_half())
       collect_shares();
-    else if (!step_.split)
+    else if (!step_.call.split)
       fold_whole();
   }
 
@@ -113,16 +122,11 @@ template <class T> class StepWork {
   // Return where a rank's share of the piece begins.
   std::size_t share_begin(int rank) const { return n_ * index(rank) / index(step_.size); }
 
-  // Read the weights of all ranks; return false where no rank's values change.
-  bool any_weight() const {
-    for (int rank = 0; rank < step_.size; ++rank)
-      workspace_.weights[index(rank)] = step_.layout.record(rank).calls[step_.call % 2].weight;
-    return step_.args.op != shared::Op::mean || !shared::Reduction<T>::all_weights_zero(workspace_.weights);
-  }
+  bool any_weight() const { return read_weights<T>(step_, workspace_); }
 
   // out = the reduction of parts[.][begin .. end); out may be in one of them.
   void fold(T* out, std::size_t begin, std::size_t end) const {
-    const shared::Reduction<T> reduction(step_.args.op, workspace_.weights);
+    const shared::Reduction<T> reduction(step_.call.args.op, workspace_.weights);
     alignas(64) T acc[shared::tile];
     for (std::size_t n; begin < end; begin += n, out += n) {
       n = std::min(shared::tile, end - begin);
@@ -133,13 +137,13 @@ template <class T> class StepWork {
   }
 
   void receive() const {
-    if (step_.args.root != step_.rank) shared::copy(buf_ + begin_, piece(step_.args.root), n_);
+    if (step_.call.args.root != step_.rank) shared::copy(buf_ + begin_, piece(step_.call.args.root), n_);
   }
 
   void gather() const {
-    T* const out = static_cast<T*>(step_.args.other);
+    T* const out = static_cast<T*>(step_.call.args.other);
     for (int rank = 0; rank < step_.size; ++rank)
-      shared::copy(out + index(rank) * step_.args.size + begin_, piece(rank), n_);
+      shared::copy(out + index(rank) * step_.call.args.size + begin_, piece(rank), n_);
   }
 
   const Step& step_;

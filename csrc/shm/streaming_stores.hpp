@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,8 @@ namespace loosestep::shm {
 // The choice for calls of one size class.
 class SizeChoice {
  public:
+  explicit SizeChoice(bool streams = true) : preferred_(streams) {}
+
   bool streams() const { return preferred_ != in_trial_; }
 
   // Record the seconds per byte that a piece took on rank 0. The fastest of the last pieces of each kind are
@@ -48,16 +51,19 @@ class SizeChoice {
     in_trial_ = !in_trial_, pieces_ = 0;
   }
 
-  bool preferred_ = true, in_trial_ = false;
+  bool preferred_, in_trial_ = false;
   int pieces_ = period - trial;  // the first trial comes soon
   double preferred_cost_ = never, trial_cost_ = never;
 };
 
-// The choices of rank 0 for eight size classes, a bit each: calls of 1, 2, 4, ... 128 or more pieces.
+// The choices of rank 0 for eight size classes, a bit each: calls of 1, 2, 4, ... 128 or more slots.
 class StoreChoices {
  public:
-  static int class_of(std::size_t pieces) {
-    return std::clamp(static_cast<int>(std::bit_width(pieces)), 1, 8) - 1;
+  // streams: what is preferred until it is measured.
+  explicit StoreChoices(bool streams = true) { choices_.fill(SizeChoice(streams)); }
+
+  static int class_of(std::size_t slots) {
+    return std::clamp(static_cast<int>(std::bit_width(slots)), 1, 8) - 1;
   }
   static bool streams(std::uint8_t bits, int size_class) { return (bits >> size_class & 1) != 0; }
 
@@ -74,6 +80,26 @@ class StoreChoices {
 
  private:
   std::array<SizeChoice, 8> choices_;
+};
+
+// The kinds of stores of all ranks, which rank 0 measures while it works and publishes: those of calls that
+// copy pieces, and those of calls in place.
+class MeasuredStores {
+ public:
+  static bool streams(const std::atomic<std::uint16_t>& published, bool direct, int size_class) {
+    const unsigned bits = published.load(std::memory_order_relaxed);
+    return StoreChoices::streams(static_cast<std::uint8_t>(direct ? bits >> 8 : bits), size_class);
+  }
+
+  void record(std::atomic<std::uint16_t>& published, bool direct, int size_class, bool streamed,
+              double cost) {
+    (direct ? direct_ : pieces_).record(size_class, streamed, cost);
+    const unsigned bits = pieces_.bits() | unsigned{direct_.bits()} << 8;
+    published.store(static_cast<std::uint16_t>(bits), std::memory_order_relaxed);
+  }
+
+ private:
+  StoreChoices pieces_, direct_{false};
 };
 
 }  // namespace loosestep::shm

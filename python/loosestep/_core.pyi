@@ -433,12 +433,35 @@ class Mail(metaclass=_pybind11_type):
 
 Said = Literal["done", "waiting", "aborted"]
 
+class HostArena(metaclass=_pybind11_type):
+    """Memory of every rank of a host that all its ranks map. Each allocates in its part; arrays free it.
+
+    A forked child has private copies of its parent's arrays: a page is the parent's until the child writes it.
+    Errors as Host.
+    """
+
+    def __init__(self, path: str | int, size: int, rank: int, create: bool) -> None:
+        """`path`: a descriptor from `make`, which stays the caller's, or a path. create: make the file."""
+
+    @staticmethod
+    def make(size: int) -> int:
+        """A descriptor of nameless memory for so many ranks, sparse: its pages are reserved when they are used."""
+
+    def allocate(self, bytes: int) -> NDArray[np.uint8] | None:  # noqa: A002
+        """Zeros, at a page; from 128 KiB on a few cache lines behind. None: there is no room, or it is closed."""
+
+    def holds(self, array: NDArray[Any]) -> bool:
+        """Whether an array lies in this rank's part, while it is open."""
+
+    def close(self) -> None:
+        """From now on arrays in it are this process's own: their values stay, and their addresses."""
+
 class Host(metaclass=_pybind11_type):
     """Collectives between the `size` processes of one host, over memory that all of them map.
 
     A collective gives "done"; or "waiting" when `seconds` are over: the same call must be repeated to go on; or
-    "aborted" once any process has called abort(). Arrays are private, float32 or float64, C-contiguous; sums are,
-    per element, a left fold in rank order. One thread of a process at a time is in a collective.
+    "aborted" once any process has called abort(). Arrays are float32 or float64, C-contiguous; sums are, per
+    element, a left fold in rank order. One thread of a process at a time is in a collective.
     Raises Mismatch on every rank, now and ever after, where ranks differ in kind, op, size, dtype or root.
     OSError: the memory cannot be made, is too small or cannot be mapped. ValueError: memory made for other than
     `size` ranks, an argument, or a closed Host. RuntimeError: in a fork of the process that opened it.
@@ -463,6 +486,15 @@ class Host(metaclass=_pybind11_type):
     def size(self) -> int: ...
     @property
     def rank(self) -> int: ...
+    def use(
+        self, arena: HostArena | None, direct_from: int, pieces: Sequence[tuple[int, int]], spins: bool
+    ) -> None:
+        """How calls are carried out from now on; all ranks say the same, between the same calls.
+
+        From `direct_from` bytes on they are done in place where the vectors of all ranks lie in `arena`; else in
+        pieces, of (calls from so many bytes, bytes of a piece). spins: there is a core for every rank.
+        """
+
     def all_reduce(
         self,
         buf: NDArray[Any],
@@ -544,6 +576,11 @@ class HostLane(metaclass=_pybind11_type):
     def size(self) -> int: ...
     @property
     def rank(self) -> int: ...
+    def use(
+        self, arena: HostArena | None, direct_from: int, pieces: Sequence[tuple[int, int]], spins: bool
+    ) -> None:
+        """As Host's. RuntimeError while a collective goes on."""
+
     def all_reduce(self, buf: NDArray[Any], op: Literal["sum", "mean", "max", "min"], weight: float) -> int: ...
     def broadcast(self, buf: NDArray[Any], root: int) -> int: ...
     def all_gather(self, piece: NDArray[Any], out: NDArray[Any]) -> int: ...

@@ -446,6 +446,8 @@ def test_info_tests_the_core_and_tells_what_is_missing(command: object, monkeypa
     found = json.loads(command("info", "--json", "-").out)
     assert found["core"]["isa"] in found["core"]["isas"]
     assert found["rates"]["copy"] > 0
+    forms = found["collectives"]
+    assert forms["why"] == "needs two cores" or forms["pieces"][0][0] == 0 < forms["direct_from"]
 
 
 def test_info_fails_where_the_core_is_wrong(command: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "bind/python/exclusive_call.hpp"
 #include "bind/python/gil.hpp"
 #include "bind/shared/collective_args.hpp"
+#include "bind/shm/host_arena.hpp"
 #include "bind/shm/owned.hpp"
 #include "heartbeat/shm_heartbeat.hpp"
 #include "shm/collectives.hpp"
@@ -31,6 +33,12 @@ class Host {
 
   int size() const { return size_; }
   int rank() const { return rank_; }
+
+  void use(const HostArena* arena, std::size_t direct_from, const std::vector<shm::Forms::Piece>& pieces,
+           bool spins) {
+    const ExclusiveCall exclusive(busy_, rank_);
+    open()->collectives.use(arena_of(arena), shm::Forms::checked(direct_from, pieces, spins));
+  }
 
   const char* all_reduce(const py::object& buf, const std::string& op, double weight, double seconds) {
     return run(all_reduce_args(buf, op, weight), seconds);

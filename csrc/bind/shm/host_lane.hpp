@@ -26,6 +26,12 @@ class HostLane {
   int size() const { return size_; }
   int rank() const { return rank_; }
 
+  void use(const HostArena* arena, std::size_t direct_from, const std::vector<shm::Forms::Piece>& pieces,
+           bool spins) {
+    const ExclusiveCall exclusive(busy_, rank_);
+    open()->started.use(arena_of(arena), shm::Forms::checked(direct_from, pieces, spins));
+  }
+
   Number all_reduce(const py::object& buf, const std::string& op, double weight) {
     return start(all_reduce_args(buf, op, weight), buf);
   }

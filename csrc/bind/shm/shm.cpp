@@ -2,6 +2,7 @@
 #include <system_error>
 
 #include "bind/shm/host.hpp"
+#include "bind/shm/host_arena.hpp"
 #include "bind/shm/host_buffer.hpp"
 #include "bind/shm/host_center.hpp"
 #include "bind/shm/host_lane.hpp"
@@ -10,6 +11,7 @@
 namespace py = pybind11;
 using namespace py::literals;
 using loosestep::bind::Host;
+using loosestep::bind::HostArena;
 using loosestep::bind::HostBuffer;
 using loosestep::bind::HostCenter;
 using loosestep::bind::HostLane;
@@ -28,6 +30,15 @@ void translate(std::exception_ptr thrown) {
   }
 }
 
+void bind_host_arena(py::module_& m) {
+  py::class_<HostArena>(m, "HostArena", "Memory of each rank of a host that all its ranks map.")
+      .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
+      .def_static("make", &HostArena::make, "size"_a, "A descriptor of new memory, none of it reserved.")
+      .def("allocate", &HostArena::allocate, "bytes"_a, "Zeros of this rank, or None where there is no room.")
+      .def("holds", &HostArena::holds, "array"_a.noconvert(), "Whether an array lies in this rank's memory.")
+      .def("close", &HostArena::close, "Move all arrays to private memory at the same addresses.");
+}
+
 void bind_host_collectives(py::module_& m) {
   py::class_<Host>(m, "Host", "Collectives between the processes of one host, over memory that they all map.")
       .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
@@ -35,6 +46,8 @@ void bind_host_collectives(py::module_& m) {
       .def_static("needed", &Host::needed, "size"_a, "The bytes that a Host of so many ranks takes.")
       .def_property_readonly("size", &Host::size)
       .def_property_readonly("rank", &Host::rank)
+      .def("use", &Host::use, "arena"_a, "direct_from"_a, "pieces"_a, "spins"_a,
+           "How calls of each size are carried out from now on.")
       .def("all_reduce", &Host::all_reduce, "buf"_a, "op"_a, "weight"_a, "seconds"_a)
       .def("broadcast", &Host::broadcast, "buf"_a, "root"_a, "seconds"_a)
       .def("all_gather", &Host::all_gather, "piece"_a, "out"_a, "seconds"_a)
@@ -52,6 +65,7 @@ void bind_host_lane(py::module_& m) {
       .def(py::init<const py::object&, int, int, bool>(), "path"_a, "size"_a, "rank"_a, "create"_a)
       .def_property_readonly("size", &HostLane::size)
       .def_property_readonly("rank", &HostLane::rank)
+      .def("use", &HostLane::use, "arena"_a, "direct_from"_a, "pieces"_a, "spins"_a, "As Host.use.")
       .def("all_reduce", &HostLane::all_reduce, "buf"_a, "op"_a, "weight"_a)
       .def("broadcast", &HostLane::broadcast, "buf"_a, "root"_a)
       .def("all_gather", &HostLane::all_gather, "piece"_a, "out"_a)
@@ -114,6 +128,7 @@ void bind_host_messages(py::module_& m) {
 void bind_shm(py::module_& m) {
   py::register_local_exception_translator(translate);
   py::register_exception<loosestep::shm::OwnerDied>(m, "OwnerDied", PyExc_RuntimeError);
+  bind_host_arena(m);
   bind_host_collectives(m);
   bind_host_lane(m);
   bind_host_center(m);

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from loosestep import _core, ops
+from loosestep.cli import host_collectives
 from loosestep.cuda import device as gpu
 from loosestep.foundation import units
 from loosestep.runtime import banner
@@ -55,6 +56,7 @@ def inspect_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "core": dict(_core.info()),
         "rates": {"in_place": in_place_rate(), "copy": copy_rate()},
+        "collectives": host_collectives.inspect(),
         "gpu": gpu.inspect(),
         "parts": [{**part._asdict(), "version": version_of(part)} for part in PARTS],
         "self_test": self_test(),
@@ -72,6 +74,7 @@ def as_text(found: dict[str, Any]) -> str:
         "threads": f"{core['threads']} on {units.times(core['cores'], 'core')}",
         "in place": f"{units.size(found['rates']['in_place'])}/s read and written, two arrays updated",
         "copy": f"{units.size(found['rates']['copy'])}/s read and written",
+        "one host": host_collectives.as_text(found["collectives"]),
         "GPU": _gpu(found["gpu"]),
         **{part["package"]: _part(part) for part in found["parts"]},
         "self-test": verdict,

@@ -3,13 +3,14 @@
 They are plain numpy arrays, zeroed, 64-byte aligned. From 2 MiB on they lie in huge pages of their own where
 the system gives them (10-50 % on large ops), each begins at another place of its first page (up to 20 % on
 ops of four buffers), and the threads that ops use touch them first. The memory goes when the last array that
-looks at it goes. What is made like a buffer on a device is on that device, too.
+looks at it goes. What is made like a buffer on a device is on that device, too, and what is made like one in
+an arena, memory that all ranks of a host map, is in that arena, as far as it has room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypeGuard, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +22,23 @@ ALIGNMENT = 64
 
 Scalar = TypeVar("Scalar", np.float32, np.float64)
 Buffer: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+
+
+class Arena(Protocol):
+    """Memory in which buffers are made like those that lie in it."""
+
+    def holds(self, array: NDArray[Any]) -> bool:
+        """Return whether an array lies in it."""
+
+    def allocate(self, size: int) -> NDArray[np.uint8] | None:
+        """Return so many zeroed bytes, aligned; None where there is no room."""
+
+
+ARENAS: list[Arena] = []
+"""Those of this process that are open."""
+
+ARENA_FROM = 16 << 10
+"""Bytes: smaller buffers are never in an arena, where each takes pages of its own."""
 
 
 def is_on_device(given: Any) -> bool:
@@ -66,7 +84,18 @@ def like(x: Buffer, size: int | None = None) -> Buffer:
     if is_on_device(x):
         there: Buffer = cast("Any", x).like(size)
         return there
+    for arena in ARENAS:
+        if arena.holds(x):
+            return zeros_in(arena, size, x.dtype)
     return zeros(size, x.dtype)
+
+
+def zeros_in(arena: Arena, n: int, dtype: DTypeLike) -> Buffer:
+    """Return a buffer of n zeros in an arena; in private memory where it is small or there is no room."""
+    kind = np.dtype(dtype)
+    size = n * kind.itemsize
+    made = arena.allocate(size) if size >= ARENA_FROM else None
+    return zeros(n, kind) if made is None else made.view(kind)
 
 
 def copy_of(x: Buffer) -> Buffer:

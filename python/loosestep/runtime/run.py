@@ -238,7 +238,7 @@ class Run:
 
     def program(self, rank: int, gradient: GradientFunction, batches: Batches, common: Common) -> Program:
         """Make one worker with its model and state."""
-        params = buffers.copy_of(self.x0) if common.params is None else common.params
+        params = self.copy_of_start() if common.params is None else common.params
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.shape(self.shapes)
@@ -249,6 +249,11 @@ class Run:
         worker.rate_at = lambda step: at(optimizer.rate, step)
         model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)
         return Program(self.plan, worker, model)
+
+    def copy_of_start(self) -> Buffer:
+        """Return a worker's parameters at the start, where its communications reach them best."""
+        placed = self.session.place(self.x0)
+        return buffers.copy_of(self.x0) if placed is self.x0 else placed
 
     def share_for(self, rank: int) -> Callable[[str, Buffer], Any]:
         return lambda name, like: self.session.share(rank, name, like)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from loosestep import ops
-from loosestep.foundation import checks
+from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here, is_on_device
 from loosestep.foundation.errors import Diverged, Mismatch
 from loosestep.lowering.lowering import Lowering
@@ -75,17 +75,21 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 class Connection:
-    """One worker of a transport: it can communicate before its run begins, and between its steps."""
+    """One worker of a transport: it can communicate before its run begins, and between its steps.
+
+    Its `worker.params` are a copy of `params` in main memory, and `params` themselves on a device.
+    """
 
     def __init__(self, on: Transport, params: Buffer, seed: int = 0) -> None:
         metered = on if isinstance(on, Metered) else Metered(on)
         self.session = metered.open(seed)
         (rank,) = self.session.ranks[:1]
-        self.worker = Worker(rank, metered.size, params, self.share)
+        on_device = is_on_device(params)
+        placed = self.session.place(buffers.zeros(0) if on_device else params)  # every worker calls it
+        self.worker = Worker(rank, metered.size, params if on_device else placed, self.share)
         self.worker.seed, self.worker.calling = seed, ""
         self.worker.links, self.worker.hosts = self.session.links, self.session.hosts
         self.meter = self.session.meters[rank]
-        on_device = is_on_device(params)
         self.staging = Staging(self.worker, self.session.clock(rank), self.book_copies) if on_device else None
         self.endpoint = self.session.join(self.worker)
         self.explain: Callable[[Mismatch], Mismatch] = lambda error: error  # in words of the loop's calls

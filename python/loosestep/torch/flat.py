@@ -157,7 +157,7 @@ class Layout:
         starts = buffers.places([param.numel() * size for _, param in named])
         self.params = zeros(starts[-1] // size, named[0][1], kind)
         self.slots = [self.slot(*each, start // size) for each, start in zip(named, starts, strict=False)]
-        casts = Casts(self.slots)
+        self.casts = casts = Casts(self.slots)
         self.has_casts = bool(casts.params)
         self.flat: Callable[[], AbstractContextManager[None]] = casts.flat if self.has_casts else nullcontext
         self.unflat: Callable[[], AbstractContextManager[None]] = casts.unflat if self.has_casts else nullcontext
@@ -177,11 +177,16 @@ class Layout:
         return Slot(name, param, start, stop, param.data_ptr(), cast, sparse=param in self.sparse)
 
     def move(self, params: Buffer) -> None:
-        """Make the parameters views of `params`, which holds their values."""
-        whole = tensor_of(params)
+        """Make the parameters, or their casts, views of `params`, which holds their values."""
+        if params is self.params:
+            return
         for slot in self.slots:
-            view = whole[slot.start : slot.stop].as_strided(slot.param.shape, slot.param.stride())
-            slot.param.data, slot.address = view, view.data_ptr()
+            view = tensor_of(params[slot.start : slot.stop]).as_strided(slot.param.shape, strides(slot.param))
+            if slot.cast is None:
+                slot.param.data, slot.address = view, view.data_ptr()
+            else:
+                slot.cast = view
+        self.casts.places = [slot.cast for slot in self.slots if slot.cast is not None]
         self.params = params
 
     @contextmanager

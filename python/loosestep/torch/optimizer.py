@@ -75,6 +75,7 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
         self.connection = Connection(on, self.layout.params, run.seed)
         self.process = os.getpid()
         self.worker, self.meter = self.connection.worker, self.connection.meter
+        self.layout.move(self.worker.params)
         self.rank, self.size, self.needs = self.worker.rank, self.worker.size, run.strategy.needs
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, run.strategy, run.accumulate)

@@ -103,6 +103,13 @@ class Session(ABC):
     def in_common(self, name: str, like: Buffer) -> Buffer:
         """Return the buffer of that name, one for all workers of `hosted` ones, with rank 0's values."""
 
+    @abstractmethod
+    def place(self, values: Buffer) -> Buffer:
+        """Return a flat copy of a worker's vector where communications reach it better, or the vector itself.
+
+        Every worker calls it, with a vector as large. What is made like the copy (`buffers.like`) is there, too.
+        """
+
     # --- the run -----------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -177,6 +184,9 @@ class LocalSession(Session):
     def in_common(self, name: str, like: Buffer) -> Buffer:
         common: Buffer = buffers.copy_of(like)
         return common
+
+    def place(self, values: Buffer) -> Buffer:
+        return values
 
     def wrap(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:
         return requests

@@ -60,6 +60,9 @@ class WrappedSession(Session):
     def in_common(self, name: str, like: Buffer) -> Buffer:
         return self.inner.in_common(name, like)
 
+    def place(self, values: Buffer) -> Buffer:
+        return self.inner.place(values)
+
     def now(self, rank: int) -> float:
         return self.inner.now(rank)
 

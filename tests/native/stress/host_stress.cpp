@@ -1,6 +1,6 @@
 // Hammers Ranks, Started, Note and the center of processes from std::threads over one mapping;
-// tests/native/stress/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan. Prints one
-// line and returns 0, or says what was wrong.
+// tests/native/stress/sanitize.sh builds it under ThreadSanitizer and under AddressSanitizer with UBSan.
+// Prints one line and returns 0, or says what was wrong.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "heartbeat/shm_heartbeat.hpp"
+#include "shm/arena.hpp"
 #include "shm/background_queue.hpp"
 #include "shm/center.hpp"
 #include "shm/collectives.hpp"
@@ -120,6 +121,38 @@ void started(int size, int rounds) {
   });
 }
 
+// Sums of vectors in an arena, begun and waited for; every third one has a rank whose vector is elsewhere.
+void in_place(int size, int rounds) {
+  const Memory memory(Layout::bytes(size));
+  const File shares(Arena::make(size));
+  const auto all = all_collectives(memory, size);
+  on_threads(size, [&](int rank) {
+    const auto arena = std::make_shared<Arena>(File(::dup(shares.get())), size, rank);
+    BackgroundQueue lane(*all[static_cast<std::size_t>(rank)]);
+    lane.use(arena, Forms::checked(64, {{0, 65536}}, rank % 2 == 0));
+    std::mt19937 random(static_cast<unsigned>(rank)), common(5);
+    for (int round = 0; round < rounds; ++round) {
+      const std::size_t n = common() % 4 == 0 ? common() % 300000 : common() % 50;
+      std::vector<double> elsewhere(n);
+      std::byte* const there = arena->allocate(n * sizeof(double));
+      check(there != nullptr, "there is room");
+      const bool away = round % 3 == 0 && rank == round % size;
+      double* const x = away ? elsewhere.data() : reinterpret_cast<double*>(there);
+      for (std::size_t i = 0; i < n; ++i) x[i] = rank + static_cast<double>(i % 7);
+      CollectiveArgs args = post_of(Kind::all_reduce, elsewhere);
+      args.buf = x;
+      const BackgroundQueue::Number number = lane.start(args);
+      dawdle(random);
+      while (lane.wait(number, deadline_after(random() % 2 ? 60 : 0)) != Outcome::done) dawdle(random);
+      for (std::size_t i = 0; i < n; ++i)
+        check(x[i] == size * (size - 1) / 2.0 + size * static_cast<double>(i % 7), "a sum in place", rank,
+              round);
+      if (round + 1 == rounds) arena->close();
+      arena->release(there);
+    }
+  });
+}
+
 void started_ones_abort(int size) {
   const Memory memory(Layout::bytes(size));
   const auto all = all_collectives(memory, size);
@@ -210,6 +243,7 @@ int main(int argc, char** argv) {
   const int scale = argc > 1 ? std::atoi(argv[1]) : 1;
   for (const int size : {1, 2, 3, 5}) collectives(size, 60 * scale);
   for (const int size : {1, 2, 3}) started(size, 60 * scale);
+  for (const int size : {2, 3}) in_place(size, 60 * scale);
   started_ones_abort(3);
   aborts(4, 20 * scale);
   mismatches(3);

@@ -16,12 +16,22 @@ from tests.torch.processes import (
     ranks_gradients,
     ranks_mixed,
     ranks_needs,
+    ranks_placed,
     ranks_several,
     ranks_together,
     ranks_users,
 )
 
-QUIET = (failing_saves, ranks_together, ranks_mixed, ranks_needs, ranks_several, sharing, ranks_device)
+QUIET = (
+    failing_saves,
+    ranks_together,
+    ranks_mixed,
+    ranks_needs,
+    ranks_placed,
+    ranks_several,
+    sharing,
+    ranks_device,
+)
 FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
 """The last cases of four end a session with an error."""
 

@@ -49,6 +49,13 @@ class Collectives(Component):
     slots: Sequence[CollectiveSlot]  # what the progress engine advances
     memories: Memories  # in which they are carried out
 
+    @abstractmethod
+    def place(self, values: Buffer) -> Buffer:
+        """Return a flat copy of a vector where collectives reach it better, or the vector itself.
+
+        Every rank calls it, with a vector as large.
+        """
+
 
 class Centers(Component):
     """Where shared variables are kept, and how workers reach them."""

@@ -7,11 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loosestep import _core
+from loosestep.lowering.host_forms import Forms
 from loosestep.requests import AllGather, AllReduce, Barrier, Broadcast, Shared
 from loosestep.transports import center
 from loosestep.transports.processes.collective_slots import blocking_calls, mismatch, queued_calls
 from loosestep.transports.processes.components import Centers, Collectives
-from loosestep.transports.processes.mapping import Memories, map_collectives, map_memory
+from loosestep.transports.processes.hosts import cores_for
+from loosestep.transports.processes.mapping import Memories, map_collectives, map_memory, place
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Communication, Group, Request
@@ -43,6 +45,12 @@ class HostMemory(Collectives):
         self.memories.queues.append(self.queue)
         self.blocking = blocking_calls(host, self.group, SLICE)
         self.queued = queued_calls(self.queue, self.group)
+        self.memories.spins = cores_for(calls, self.group) >= len(self.group)
+        self.memories.use(Forms())
+
+    def place(self, values: Buffer) -> Buffer:
+        """Return a flat copy of a vector in memory that all ranks map, if it is large; else the vector itself."""
+        return place(self.calls, self.memories, values, self.perform)
 
     @property
     def handlers(self) -> Handlers:

@@ -9,10 +9,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loosestep import _core
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loosestep.lowering.hierarchical import Hosts
+    from loosestep.requests import Group
+    from loosestep.transports.processes.progress import BlockingCalls
 
 SIZE = 16  # bytes of a mark
 PROC = Path("/proc")
@@ -47,3 +51,15 @@ def grouped(found: Sequence[tuple[bytes, bytes]]) -> tuple[Hosts, bool]:
     for rank, (host, _) in enumerate(found):
         hosts.setdefault(host, []).append(rank)
     return tuple(map(tuple, hosts.values())), len({net for _, net in found}) == 1
+
+
+def cores_for(calls: BlockingCalls, group: Group) -> int:
+    """Return how many cores the ranks of a group have together; every rank of the run calls this.
+
+    A launcher may have bound each to one of its own.
+    """
+    mine, allowed = sorted(os.sched_getaffinity(0)), _core.info()["cores"]
+    found = calls.all_gather_object("cores", lambda: [mine, allowed])()
+    cores = {core for rank in group for core in found[rank][0]}
+    quotas = [allowed for mine, allowed in (found[rank] for rank in group) if allowed < len(mine)]
+    return int(min([len(cores), *quotas]))

@@ -9,10 +9,11 @@ from loosestep.lowering.hierarchical import PHASES
 from loosestep.lowering.requests import IntraHost
 from loosestep.transports.processes.collective_slots import CollectiveSlot, CollectiveSlots
 from loosestep.transports.processes.components import Collectives
-from loosestep.transports.processes.mapping import Memories, map_collectives
+from loosestep.transports.processes.hosts import cores_for
+from loosestep.transports.processes.mapping import Memories, map_collectives, place
 
 if TYPE_CHECKING:
-    from loosestep.requests import Group
+    from loosestep.requests import Buffer, Group
     from loosestep.transports.processes.components import Background, Handlers
     from loosestep.transports.processes.mailbox import Operations
     from loosestep.transports.processes.progress import BlockingCalls
@@ -30,6 +31,10 @@ class Messages(Collectives):
 
     def open(self, calls: BlockingCalls) -> None:
         """Make nothing."""
+
+    def place(self, values: Buffer) -> Buffer:
+        """Return the vector: no other rank reaches it."""
+        return values
 
     @property
     def handlers(self) -> Handlers:
@@ -59,6 +64,11 @@ class Hierarchical(Collectives):
         for phase in range(PHASES):
             self.memories.hosts.append(map_collectives(calls, self.group, _core.Host, f"phase {phase}"))
         self.slots.extend(CollectiveSlot(host, self.group) for host in self.memories.hosts)
+        self.memories.spins = cores_for(calls, self.group) >= len(self.group)
+
+    def place(self, values: Buffer) -> Buffer:
+        """Return a flat copy of a vector in memory that its host maps, if it is large; else the vector itself."""
+        return place(self.calls, self.memories, values, None)
 
     def perform(self, request: IntraHost) -> None:
         """Carry out a phase by itself."""

@@ -156,6 +156,9 @@ class ProcessSession(Stopwatch, Session):
     def in_common(self, name: str, like: Buffer) -> Buffer:
         return self.centers.in_common(name, like)
 
+    def place(self, values: Buffer) -> Buffer:
+        return self.collectives.place(values)
+
     # --- agreement ---------------------------------------------------------------------------------------
 
     def all_gather_object(self, name: str, mine: Callable[[], Any]) -> Callable[[], list[Any]]:

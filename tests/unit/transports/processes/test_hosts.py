@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +33,20 @@ def test_hosts_are_those_of_one_mark_in_the_order_of_their_first_ranks() -> None
     assert hosts.grouped([(b, net), (a, net), (b, net)]) == (((0, 2), (1,)), True)
     assert hosts.grouped([(a, net), (a, net)]) == (((0, 1),), True)
     assert hosts.grouped([(a, net), (b, far)]) == (((0,), (1,)), False)
+
+
+@pytest.mark.parametrize(
+    ("found", "cores"),
+    [
+        ([[[0], 1], [[1], 1], [[0, 1, 2], 3]], 2),  # each of the first two is bound to one
+        ([[[0, 1], 2], [[0, 1], 2], [[5], 1]], 2),
+        ([[[0, 1, 2, 3], 1], [[0, 1, 2, 3], 1], [[0], 1]], 1),  # a container's quota of processor time
+    ],
+)
+def test_the_cores_of_a_group_are_those_of_any_rank_within_a_quota(found: Any, cores: int) -> None:
+    class Calls:
+        def all_gather_object(self, name: str, mine: Any) -> Any:
+            assert mine()[0] == sorted(os.sched_getaffinity(0))
+            return lambda: found
+
+    assert hosts.cores_for(Calls(), (0, 1)) == cores  # type: ignore[arg-type]
