@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bind/python/arrays.hpp"
-#include "shm/messages.hpp"
+#include "shm/messages/messages.hpp"
 
 namespace loosestep::bind {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "shm/mapping.hpp"
-#include "shm/messages.hpp"
+#include "shm/messages/messages.hpp"
 #include "stress.hpp"
 
 using namespace loosestep::shm;

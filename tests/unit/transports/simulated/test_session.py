@@ -32,6 +32,7 @@ from loosestep.requests import (
 from loosestep.requests.links import Links
 from loosestep.transports.base import Task
 from loosestep.transports.simulated import Simulated
+from loosestep.transports.simulated.session import SimulatedSession
 
 Script = Callable[[int], Iterator[Request]]
 HALF = {"step_time": 2.0, "latency": 1.0, "bandwidth": 8.0}  # a float64 a second
@@ -215,6 +216,7 @@ def test_a_message_that_does_not_fit_is_refused() -> None:
 
 def test_the_clock_begins_where_a_resumed_run_stood() -> None:
     session: Any = Simulated(2, **HALF).open(0)
+    assert isinstance(session, SimulatedSession)
     session.resume(1, 10.0)
     carry(2, lambda rank: iter([Gradient()]), session)
     assert [session.now(rank) for rank in range(2)] == [2.0, 12.0]

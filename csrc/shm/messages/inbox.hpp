@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "shared/team.hpp"
-#include "shm/message_memory.hpp"
-#include "shm/message_operation.hpp"
-#include "shm/outbox.hpp"
+#include "shm/messages/message_memory.hpp"
+#include "shm/messages/message_operation.hpp"
+#include "shm/messages/outbox.hpp"
 
 namespace loosestep::shm {
 

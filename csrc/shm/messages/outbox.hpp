@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "shm/message_memory.hpp"
-#include "shm/message_operation.hpp"
+#include "shm/messages/message_memory.hpp"
+#include "shm/messages/message_operation.hpp"
 
 namespace loosestep::shm {
 

@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <vector>
 
-#include "shm/inbox.hpp"
-#include "shm/message_memory.hpp"
-#include "shm/message_operation.hpp"
+#include "shm/messages/inbox.hpp"
+#include "shm/messages/message_memory.hpp"
+#include "shm/messages/message_operation.hpp"
 
 namespace loosestep::shm {
 

@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
-#include "shm/inbox.hpp"
-#include "shm/mixes.hpp"
-#include "shm/outbox.hpp"
+#include "shm/messages/inbox.hpp"
+#include "shm/messages/mixes.hpp"
+#include "shm/messages/outbox.hpp"
 
 namespace loosestep::shm {
 

@@ -15,7 +15,7 @@
 #include <string>
 
 #include "shm/futex_counter.hpp"
-#include "shm/process_memory.hpp"
+#include "shm/messages/process_memory.hpp"
 
 namespace loosestep::shm {
 
