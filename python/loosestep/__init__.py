@@ -3,7 +3,14 @@
 from loosestep import data, ops
 from loosestep.cli.launch.functions import launch
 from loosestep.codecs.base import Codec
+from loosestep.codecs.bins import Bins
 from loosestep.codecs.e3m0 import E3M0
+from loosestep.codecs.floats import BFloat16, Float8, Float16
+from loosestep.codecs.power_sgd import PowerSGD
+from loosestep.codecs.qsgd import QSGD
+from loosestep.codecs.random_k import RandomK
+from loosestep.codecs.sign import Sign
+from loosestep.codecs.top_k import ChunkedTopK, TopK
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
 from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
@@ -83,6 +90,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "MPI",
+    "QSGD",
     "SGD",
     "SGP",
     "SSP",
@@ -94,6 +102,9 @@ __all__ = [
     "AsyncLocalSGD",
     "Averaged",
     "AveragedDownpour",
+    "BFloat16",
+    "Bins",
+    "ChunkedTopK",
     "CoCoDSGD",
     "Codec",
     "Complete",
@@ -106,6 +117,8 @@ __all__ = [
     "EntropySGD",
     "Failing",
     "FedAvg",
+    "Float8",
+    "Float16",
     "HierarchicalLocalSGD",
     "Hogwild",
     "Hypercube",
@@ -123,15 +136,18 @@ __all__ = [
     "Parle",
     "PartiallySynchronous",
     "PostLocalSGD",
+    "PowerSGD",
     "Prediction",
     "Progress",
     "RMSpropWarmup",
+    "RandomK",
     "Result",
     "Ring",
     "RoundRobinADMM",
     "RoundRobinEASGD",
     "Scoping",
     "Serial",
+    "Sign",
     "Simulated",
     "SlowMo",
     "SplitResult",
@@ -142,6 +158,7 @@ __all__ = [
     "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
+    "TopK",
     "Topology",
     "Torus",
     "Transport",

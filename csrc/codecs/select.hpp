@@ -1,0 +1,143 @@
+// The largest values by size, of a whole vector or of each chunk; of equal ones the first. Compiled once for each
+// instruction set.
+#pragma once
+#include "codecs/packed.hpp"
+#include "codecs/blocks.hpp"
+
+namespace loosestep::codecs {
+namespace {
+
+// Return which of 32 values have this size or more, the first in the lowest bit.
+template <class T> HD std::uint32_t reaching(const T* x, Integer<T> least) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    const __m512i sizes = _mm512_set1_epi32(0x7fffffff), limit = _mm512_set1_epi32(least);
+    return _mm512_cmpge_epi32_mask(_mm512_and_si512(_mm512_loadu_si512(x), sizes), limit) |
+           static_cast<std::uint32_t>(
+               _mm512_cmpge_epi32_mask(_mm512_and_si512(_mm512_loadu_si512(x + 16), sizes), limit))
+               << 16;
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    const __m256i sizes = _mm256_set1_epi32(0x7fffffff), limit = _mm256_set1_epi32(least - 1);
+    std::uint32_t made = 0;
+    for (int i = 0; i < 4; ++i) {
+      const __m256i size = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i), sizes);
+      const int some = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(size, limit)));
+      made |= static_cast<std::uint32_t>(some) << (8 * i);
+    }
+    return made;
+  }
+#endif
+  std::uint32_t made = 0;
+  for (unsigned j = 0; j < 32; ++j) made |= static_cast<std::uint32_t>(size_of(x[j]) >= least) << j;
+  return made;
+}
+
+// Call found(index) for each of n values that has this size or more, in order.
+template <class T, class Found> HD void each_reaching(const T* x, size_t n, Integer<T> least, Found&& found) {
+  const size_t whole = n / 32 * 32;
+  for (size_t i = 0; i < whole; i += 32)
+    for (std::uint32_t left = reaching(x + i, least); left != 0; left &= left - 1)
+      found(i + static_cast<size_t>(__builtin_ctz(left)));
+  for (size_t i = whole; i < n; ++i)
+    if (size_of(x[i]) >= least) found(i);
+}
+
+template <class T> HD size_t count_from(const T* x, size_t n, Integer<T> least) {
+  Integer<T> count = 0;
+  for (size_t i = 0; i < n; ++i) count += size_of(x[i]) >= least;
+  return static_cast<size_t>(count);
+}
+
+// A size that `keep` of n values have or exceed; or more of them, if all but `ties` of those with just this size
+// are left out.
+template <class T> struct Threshold {
+  Integer<T> size;
+  size_t ties;
+};
+
+// Searches for the threshold between `low`, which enough values reach, and `high`, which too few do.
+template <class T> struct Search {
+  const T* x;
+  size_t n, keep;
+  Integer<T> low, high;
+  bool exact = false;
+
+  HD void try_size(Integer<T> size) {
+    const size_t count = count_from(x, n, size);
+    exact = count == keep;
+    (count >= keep ? low : high) = size;
+  }
+
+  // Walk away from a guess in growing steps until the threshold is between two of them.
+  HD void around(Integer<T> guess) {
+    if (guess <= low || guess >= high) return;
+    try_size(guess);
+    const bool up = low == guess;
+    for (Integer<T> step = Integer<T>(1) << (Layout<T>::fraction - 5); !exact; step *= 2) {
+      if (step >= high - low) return;
+      const Integer<T> next = up ? low + step : high - step;
+      try_size(next);
+      if ((low == next) != up) return;
+    }
+  }
+
+  HD Threshold<T> run(Integer<T> guess) {
+    around(guess);
+    while (!exact && high - low > 1) try_size(low + (high - low) / 2);
+    return {low, exact ? n : keep - count_from(x, n, low + 1)};
+  }
+};
+
+// A guess changes nothing but the time that it takes.
+template <class T> HD Threshold<T> threshold(const T* x, size_t n, size_t keep, Integer<T> most, Integer<T> guess) {
+  if (keep >= n) return {0, n};
+  return Search<T>{x, n, keep, 0, most + 1}.run(guess);
+}
+
+template <class T>
+HD T* take(const T* x, size_t n, Threshold<T> least, int bits, T* kept, BitWriter& indices) {
+  each_reaching(x, n, least.size, [&](size_t i) {
+    if (size_of(x[i]) == least.size) {
+      if (least.ties == 0) return;
+      --least.ties;
+    }
+    indices.put(i, bits);
+    *kept++ = x[i];
+  });
+  return kept;
+}
+
+// Keep of a chunk of n values as large a share as of a whole one, rounded up.
+HD size_t kept_of(const Selection& of, size_t n) { return (of.keep * n + of.chunk - 1) / of.chunk; }
+
+// `chunks` counts chunks; it begins with a multiple of 8, so that its indices begin with a byte.
+template <class T>
+bool select(const void* values, const Selection& of, void* to, unsigned char* bytes, Part chunks) {
+  const T* const x = static_cast<const T*>(values);
+  T* kept = static_cast<T*>(to) + chunks.begin * of.keep;
+  BitWriter indices(bytes + chunks.begin * of.keep * static_cast<size_t>(of.bits) / 8);
+  Integer<T> guess = 0;
+  for (size_t c = chunks.begin; c < chunks.end; ++c) {
+    const size_t at = c * of.chunk, n = of.count - at < of.chunk ? of.count - at : of.chunk;
+    const Integer<T> most = largest_size(x + at, n);
+    if (most >= infinite_size<T>) return false;
+    const Threshold<T> least = threshold(x + at, n, kept_of(of, n), most, guess);
+    kept = take(x + at, n, least, of.bits, kept, indices);
+    guess = least.size;
+  }
+  indices.finish();
+  return true;
+}
+
+// Write the indices of those of n values, 4096 at most, that reach a size, given as an integer; return how many.
+template <class T> size_t collect(const void* values, size_t n, std::uint64_t least, std::uint32_t* to) {
+  size_t count = 0;
+  each_reaching(static_cast<const T*>(values), n, static_cast<Integer<T>>(least),
+                [&](size_t i) { to[count++] = static_cast<std::uint32_t>(i); });
+  return count;
+}
+
+}  // namespace
+}  // namespace loosestep::codecs

@@ -1,0 +1,85 @@
+// One bit a value: 1 where it is negative. Compiled once for each instruction set.
+#pragma once
+#include <cstring>
+
+#include "codecs/blocks.hpp"
+#include "cpu/reduce.hpp"
+
+namespace loosestep::codecs {
+namespace {
+
+template <class T> HD void add_sizes(double* sums, const T* x, size_t n) {
+  for (size_t j = 0; j < n; ++j) sums[j] += double(from_bits(Word<T>(size_of(x[j]))));
+}
+
+// Return the signs of 32 values, the first in the lowest bit.
+template <class T> HD std::uint32_t signs(const T* x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_movepi32_mask(_mm512_loadu_si512(x)) |
+           static_cast<std::uint32_t>(_mm512_movepi32_mask(_mm512_loadu_si512(x + 16))) << 16;
+#elif defined(__AVX__)
+  if constexpr (sizeof(T) == 4) {
+    std::uint32_t made = 0;
+    for (int i = 0; i < 4; ++i)
+      made |= static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_loadu_ps(x + 8 * i))) << (8 * i);
+    return made;
+  }
+#endif
+  std::uint32_t made = 0;
+  for (unsigned j = 0; j < 32; ++j)
+    made |= static_cast<std::uint32_t>(bits(x[j]) >> (8 * sizeof(T) - 1)) << j;
+  return made;
+}
+
+template <class T> HD void few_signs(const T* x, size_t n, unsigned char* to) {
+  T all[32] = {};
+  for (size_t i = 0; i < n; ++i) all[i] = x[i];
+  const std::uint32_t made = signs(all);
+  std::memcpy(to, &made, (n + 7) / 8);
+}
+
+// Set `sums` to that of the sizes of each block of 4096 values.
+template <class T> bool sign_encode(const void* values, unsigned char* to, double* sums, Part part) {
+  const T* const x = static_cast<const T*>(values);
+  for (size_t at = part.begin; at < part.end; at += block) {
+    const size_t n = part.end - at < block ? part.end - at : block, whole = n / 32 * 32;
+    alignas(64) double lane[lanes] = {};
+    if (largest_size(x + at, n) >= infinite_size<T>) return false;
+    for (size_t i = 0; i < whole; i += lanes) add_sizes(lane, x + at + i, lanes);
+    add_sizes(lane, x + at + whole, n - whole);
+    sums[at / block] = halve(lane);
+    for (size_t i = 0; i < whole; i += 32) {
+      const std::uint32_t made = signs(x + at + i);
+      std::memcpy(to + (at + i) / 8, &made, 4);
+    }
+    if (n > whole) few_signs(x + at + whole, n - whole, to + (at + whole) / 8);
+  }
+  return true;
+}
+
+template <class T> HD void signed_values(std::uint32_t word, T scale, T* out, size_t n) {
+  constexpr unsigned top = 8 * sizeof(T) - 1;
+  INDEPENDENT
+  for (size_t j = 0; j < n; ++j) out[j] = from_bits(bits(scale) | (Word<T>(word) >> j) << top);
+}
+
+template <class T> void sign_decode(const unsigned char* from, double scale, void* values, Part part) {
+  T* const out = static_cast<T*>(values);
+  const T size = T(scale);
+  alignas(64) T made[32];
+  for (size_t at = part.begin; at < part.end; at += 32) {
+    const size_t n = part.end - at < 32 ? part.end - at : 32;
+    std::uint32_t word = 0;
+    std::memcpy(&word, from + at / 8, n == 32 ? 4 : (n + 7) / 8);
+    signed_values(word, size, made, 32);
+    if (part.large)
+      stream_out(out + at, made, n);
+    else
+      std::memcpy(out + at, made, n * sizeof(T));
+  }
+  fence();
+}
+
+}  // namespace
+}  // namespace loosestep::codecs
