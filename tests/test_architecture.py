@@ -45,7 +45,7 @@ LAYERS = [
 PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
 STRATEGIES_SEE = {"requests", "ops", "topologies", "codecs", "optimizers", "foundation", "strategies"}
-METHODS = {"strategies": ("base", "delayed", "round_robin", "scoping"), "topologies": ("base",)}
+METHODS = {"strategies": ("base", "coded", "delayed", "round_robin", "scoping"), "topologies": ("base",)}
 """Folders of methods, with their files that several methods share."""
 DEFAULTS_OF_WRAPPERS = {"strategies.allreduce_sgd", "strategies.local_sgd"}  # what one that wraps others may name
 STRATEGIES_IMPORT = {

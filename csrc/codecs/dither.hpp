@@ -87,10 +87,7 @@ void dither_decode(const unsigned char* wire, void* values, const Dither& how, P
       const size_t some = smaller(at_once, n - i);
       unpack(codes + (at + i) * static_cast<size_t>(how.bits) / 8, some, how.bits, levels);
       values_of(levels, some, unit, how.levels, made);
-      if (buckets.large)
-        stream_out(out + at + i, made, some);
-      else
-        std::memcpy(out + at + i, made, some * sizeof(T));
+      put_out(out + at + i, made, some, buckets.large);
     }
   }
   fence();

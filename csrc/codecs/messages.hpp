@@ -40,9 +40,7 @@ size_t kept_of(const Selection& of);  // in all chunks together
 bool select(const Values& x, const Selection& of, void* kept, unsigned char* indices);
 // Set `out` to what was kept, and to 0 elsewhere. std::invalid_argument for an index beyond its chunk.
 void place(const void* kept, const unsigned char* indices, const Selection& of, const Room& out);
-// Add what was kept, times a weight; and the weight itself to `weights`, where it is not null.
-void add(const void* kept, const unsigned char* indices, const Selection& of, double weight, const Room& out,
-         void* weights);
+void add(const void* kept, const unsigned char* indices, const Selection& of, double weight, const Room& out);
 
 // One of each of `keep` stretches of nearly equal length, drawn by a key.
 void drawn(size_t n, size_t keep, std::uint64_t key, std::vector<size_t>& places);

@@ -6,16 +6,21 @@
 namespace loosestep::codecs {
 namespace {
 
-// For numbers of up to 56 bits.
+// For numbers of up to 32 bits.
 class BitWriter {
  public:
   explicit BitWriter(unsigned char* to) : to_(to) {}
-  void put(std::uint64_t number, int bits) {
-    held_ |= number << count_;
-    for (count_ += bits; count_ >= 8; count_ -= 8, held_ >>= 8) *to_++ = static_cast<unsigned char>(held_);
+  // Nothing is written unless `wanted`; without a branch.
+  void put(std::uint64_t number, int bits, bool wanted = true) {
+    held_ |= (wanted ? number : 0) << count_;
+    count_ += wanted ? bits : 0;
+    if (count_ < 32) return;
+    const auto some = static_cast<std::uint32_t>(held_);
+    __builtin_memcpy(to_, &some, 4);
+    to_ += 4, held_ >>= 32, count_ -= 32;
   }
   void finish() {
-    if (count_ > 0) *to_ = static_cast<unsigned char>(held_);
+    for (; count_ > 0; count_ -= 8, held_ >>= 8) *to_++ = static_cast<unsigned char>(held_);
   }
 
  private:
@@ -41,31 +46,41 @@ class BitReader {
   int count_ = 0;
 };
 
-// Write n numbers of 1 to 8 bits; where 8 is no multiple of the bits, n is a multiple of 8 or ends the message.
+template <unsigned bits> inline void pack_whole(const unsigned char* numbers, std::size_t bytes, unsigned char* to) {
+  constexpr unsigned each = 8 / bits;
+  for (std::size_t i = 0; i < bytes; ++i) {
+    unsigned byte = 0;
+    for (unsigned j = 0; j < each; ++j) byte |= static_cast<unsigned>(numbers[each * i + j]) << (bits * j);
+    to[i] = static_cast<unsigned char>(byte);
+  }
+}
+
+template <unsigned bits> inline void unpack_whole(const unsigned char* from, std::size_t bytes, unsigned char* numbers) {
+  constexpr unsigned each = 8 / bits;
+  for (std::size_t i = 0; i < bytes; ++i)
+    for (unsigned j = 0; j < each; ++j)
+      numbers[each * i + j] = static_cast<unsigned char>(from[i] >> (bits * j) & ((1u << bits) - 1));
+}
+
+// Write n numbers of 1 to 8 bits.
 inline void pack(const unsigned char* numbers, std::size_t n, int bits, unsigned char* to) {
-  const auto each = static_cast<std::size_t>(8 / bits);
-  std::size_t i = 0;
-  if (8 % bits == 0)
-    for (; i + each <= n; i += each) {
-      unsigned byte = 0;
-      for (std::size_t j = 0; j < each; ++j) byte |= static_cast<unsigned>(numbers[i + j]) << (j * static_cast<std::size_t>(bits));
-      to[i / each] = static_cast<unsigned char>(byte);
-    }
-  BitWriter rest(to + i * static_cast<std::size_t>(bits) / 8);
-  for (; i < n; ++i) rest.put(numbers[i], bits);
+  std::size_t whole = 0;  // bytes
+  if (bits == 8) return static_cast<void>(__builtin_memcpy(to, numbers, n));
+  if (bits == 4) pack_whole<4>(numbers, whole = n / 2, to);
+  if (bits == 2) pack_whole<2>(numbers, whole = n / 4, to);
+  BitWriter rest(to + whole);
+  for (std::size_t i = 8 * whole / static_cast<std::size_t>(bits); i < n; ++i) rest.put(numbers[i], bits);
   rest.finish();
 }
 
 inline void unpack(const unsigned char* from, std::size_t n, int bits, unsigned char* numbers) {
-  const auto each = static_cast<std::size_t>(8 / bits);
-  const unsigned mask = (1u << bits) - 1;
-  std::size_t i = 0;
-  if (8 % bits == 0)
-    for (; i + each <= n; i += each)
-      for (std::size_t j = 0; j < each; ++j)
-        numbers[i + j] = static_cast<unsigned char>(from[i / each] >> (j * static_cast<std::size_t>(bits)) & mask);
-  BitReader rest(from + i * static_cast<std::size_t>(bits) / 8);
-  for (; i < n; ++i) numbers[i] = static_cast<unsigned char>(rest.get(bits));
+  std::size_t whole = 0;
+  if (bits == 8) return static_cast<void>(__builtin_memcpy(numbers, from, n));
+  if (bits == 4) unpack_whole<4>(from, whole = n / 2, numbers);
+  if (bits == 2) unpack_whole<2>(from, whole = n / 4, numbers);
+  BitReader rest(from + whole);
+  for (std::size_t i = 8 * whole / static_cast<std::size_t>(bits); i < n; ++i)
+    numbers[i] = static_cast<unsigned char>(rest.get(bits));
 }
 
 }  // namespace

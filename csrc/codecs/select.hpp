@@ -109,25 +109,85 @@ HD T* take(const T* x, size_t n, Threshold<T> least, int bits, T* kept, BitWrite
   return kept;
 }
 
+// The values of a chunk that reach a size, and where they are.
+template <class T> struct Candidates {
+  static constexpr size_t most = 512;
+  T values[most + 64];
+  std::uint32_t places[most + 64];
+  size_t count;
+
+  // Return whether there are enough of them, and not too many.
+  HD bool find(const T* x, size_t n, Integer<T> least, size_t keep) {
+    count = 0;
+    const size_t whole = n / 32 * 32;
+    for (size_t i = 0; i < whole; i += 32) {
+      for (std::uint32_t left = reaching(x + i, least); left != 0; left &= left - 1)
+        places[count++] = static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctz(left));
+      if (count > most) return false;
+    }
+    for (size_t i = whole; i < n; ++i)
+      if (size_of(x[i]) >= least) places[count++] = static_cast<std::uint32_t>(i);
+    for (size_t i = 0; i < count; ++i) values[i] = x[places[i]];
+    return count >= keep && count <= most;
+  }
+
+  HD T* take(Threshold<T> least, int bits, T* kept, BitWriter& indices) const {
+    for (size_t i = 0; i < count; ++i) {
+      const Integer<T> size = size_of(values[i]);
+      const bool tie = size == least.size, wanted = size > least.size || (tie && least.ties > 0);
+      least.ties -= tie && least.ties > 0;
+      indices.put(places[i], bits, wanted);
+      *kept = values[i];
+      kept += wanted;
+    }
+    return kept;
+  }
+};
+
 // Keep of a chunk of n values as large a share as of a whole one, rounded up.
 HD size_t kept_of(const Selection& of, size_t n) { return (of.keep * n + of.chunk - 1) / of.chunk; }
+
+// Selects of one chunk after another. What a chunk's threshold was says where that of the next may be, which
+// changes nothing but the time that it takes.
+template <class T> struct Selector {
+  const Selection& of;
+  T* kept;
+  BitWriter indices;
+  Integer<T> usual = 0;
+  Candidates<T> some;
+
+  HD bool chunk(const T* x, size_t n) {
+    const size_t keep = kept_of(of, n);
+    constexpr Integer<T> margin = Integer<T>(1) << (Layout<T>::fraction - 3);
+    if (usual > margin && some.find(x, n, usual - margin, keep)) {
+      const Integer<T> most = largest_size(some.values, some.count);
+      if (most >= infinite_size<T>) return false;
+      const Threshold<T> least = threshold(some.values, some.count, keep, most, usual);
+      kept = some.take(least, of.bits, kept, indices);
+      usual += (least.size - usual) / 4;
+      return true;
+    }
+    const Integer<T> most = largest_size(x, n);
+    if (most >= infinite_size<T>) return false;
+    const Threshold<T> least = threshold(x, n, keep, most, usual);
+    kept = take(x, n, least, of.bits, kept, indices);
+    usual = least.size;
+    return true;
+  }
+};
 
 // `chunks` counts chunks; it begins with a multiple of 8, so that its indices begin with a byte.
 template <class T>
 bool select(const void* values, const Selection& of, void* to, unsigned char* bytes, Part chunks) {
   const T* const x = static_cast<const T*>(values);
-  T* kept = static_cast<T*>(to) + chunks.begin * of.keep;
-  BitWriter indices(bytes + chunks.begin * of.keep * static_cast<size_t>(of.bits) / 8);
-  Integer<T> guess = 0;
+  const size_t before = chunks.begin * of.keep;
+  Selector<T> selector{of, static_cast<T*>(to) + before,
+                       BitWriter(bytes + before * static_cast<size_t>(of.bits) / 8), 0, {}};
   for (size_t c = chunks.begin; c < chunks.end; ++c) {
-    const size_t at = c * of.chunk, n = of.count - at < of.chunk ? of.count - at : of.chunk;
-    const Integer<T> most = largest_size(x + at, n);
-    if (most >= infinite_size<T>) return false;
-    const Threshold<T> least = threshold(x + at, n, kept_of(of, n), most, guess);
-    kept = take(x + at, n, least, of.bits, kept, indices);
-    guess = least.size;
+    const size_t at = c * of.chunk;
+    if (!selector.chunk(x + at, of.count - at < of.chunk ? of.count - at : of.chunk)) return false;
   }
-  indices.finish();
+  selector.indices.finish();
   return true;
 }
 

@@ -45,10 +45,10 @@ template <class T> bool sign_encode(const void* values, unsigned char* to, doubl
   for (size_t at = part.begin; at < part.end; at += block) {
     const size_t n = part.end - at < block ? part.end - at : block, whole = n / 32 * 32;
     alignas(64) double lane[lanes] = {};
-    if (largest_size(x + at, n) >= infinite_size<T>) return false;
     for (size_t i = 0; i < whole; i += lanes) add_sizes(lane, x + at + i, lanes);
     add_sizes(lane, x + at + whole, n - whole);
-    sums[at / block] = halve(lane);
+    const double sum = sums[at / block] = halve(lane);
+    if (!(sum - sum == 0) && largest_size(x + at, n) >= infinite_size<T>) return false;
     for (size_t i = 0; i < whole; i += 32) {
       const std::uint32_t made = signs(x + at + i);
       std::memcpy(to + (at + i) / 8, &made, 4);
@@ -58,25 +58,36 @@ template <class T> bool sign_encode(const void* values, unsigned char* to, doubl
   return true;
 }
 
-template <class T> HD void signed_values(std::uint32_t word, T scale, T* out, size_t n) {
+template <class T> HD void signed_values(std::uint32_t word, T scale, T* out) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    const __m512 size = _mm512_set1_ps(scale), other = _mm512_set1_ps(-scale);
+    _mm512_store_ps(out, _mm512_mask_blend_ps(static_cast<__mmask16>(word), size, other));
+    _mm512_store_ps(out + 16, _mm512_mask_blend_ps(static_cast<__mmask16>(word >> 16), size, other));
+    return;
+  }
+#endif
   constexpr unsigned top = 8 * sizeof(T) - 1;
   INDEPENDENT
-  for (size_t j = 0; j < n; ++j) out[j] = from_bits(bits(scale) | (Word<T>(word) >> j) << top);
+  for (size_t j = 0; j < 32; ++j) out[j] = from_bits(bits(scale) | (Word<T>(word) >> j) << top);
 }
 
 template <class T> void sign_decode(const unsigned char* from, double scale, void* values, Part part) {
   T* const out = static_cast<T*>(values);
   const T size = T(scale);
-  alignas(64) T made[32];
-  for (size_t at = part.begin; at < part.end; at += 32) {
-    const size_t n = part.end - at < 32 ? part.end - at : 32;
-    std::uint32_t word = 0;
-    std::memcpy(&word, from + at / 8, n == 32 ? 4 : (n + 7) / 8);
-    signed_values(word, size, made, 32);
-    if (part.large)
-      stream_out(out + at, made, n);
-    else
-      std::memcpy(out + at, made, n * sizeof(T));
+  constexpr size_t some = 1024;
+  alignas(64) T made[some];
+  for (size_t at = part.begin; at < part.end; at += some) {
+    const size_t n = part.end - at < some ? part.end - at : some;
+    for (size_t i = 0; i < n; i += 32) {
+      std::uint32_t word = 0;
+      if (n - i >= 32)
+        std::memcpy(&word, from + (at + i) / 8, 4);
+      else
+        std::memcpy(&word, from + (at + i) / 8, (n - i + 7) / 8);
+      signed_values(word, size, made + i);
+    }
+    put_out(out + at, made, n, part.large);
   }
   fence();
 }

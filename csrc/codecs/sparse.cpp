@@ -83,7 +83,20 @@ void read_indices(const unsigned char* bytes, const Selection& of, size_t c, std
   }
 }
 
+// Of one long chunk: zeros first, then what was kept.
+template <class T> void place_one(const T* kept, const unsigned char* bytes, const Selection& of, T* out) {
+  parallel(of.count, block, of.count * sizeof(T),
+           [&](size_t begin, size_t end) { std::fill(out + begin, out + end, T(0)); });
+  BitReader reader(bytes);
+  for (size_t i = 0; i < of.keep; ++i) {
+    const size_t index = reader.get(of.bits);
+    if (index >= of.count) throw std::invalid_argument("the message holds an index that is beyond its chunk");
+    out[index] = kept[i];
+  }
+}
+
 template <class T> void place_all(const T* kept, const unsigned char* bytes, const Selection& of, T* out) {
+  if (of.chunk == of.count) return place_one(kept, bytes, of, out);
   std::atomic<bool> fine{true};
   parallel(chunks_of(of), 1, 2 * of.count * sizeof(T), [&](size_t begin, size_t end) {
     std::vector<T> made(of.chunk);
@@ -109,15 +122,12 @@ template <class T> void place_all(const T* kept, const unsigned char* bytes, con
 }
 
 template <class T>
-void add_all(const T* kept, const unsigned char* bytes, const Selection& of, double weight, T* out, T* weights) {
+void add_all(const T* kept, const unsigned char* bytes, const Selection& of, double weight, T* out) {
   std::vector<size_t> at;
   const T factor = T(weight);
   for (size_t c = 0; c < chunks_of(of); ++c) {
     read_indices(bytes, of, c, at);
-    for (size_t i = 0; i < at.size(); ++i) {
-      out[c * of.chunk + at[i]] += factor * kept[c * of.keep + i];
-      if (weights) weights[c * of.chunk + at[i]] += factor;
-    }
+    for (size_t i = 0; i < at.size(); ++i) out[c * of.chunk + at[i]] += factor * kept[c * of.keep + i];
   }
 }
 
@@ -147,14 +157,11 @@ void place(const void* kept, const unsigned char* indices, const Selection& of, 
     place_all(static_cast<const double*>(kept), indices, of, static_cast<double*>(out.data));
 }
 
-void add(const void* kept, const unsigned char* indices, const Selection& of, double weight, const Room& out,
-         void* weights) {
+void add(const void* kept, const unsigned char* indices, const Selection& of, double weight, const Room& out) {
   if (out.dtype == float32)
-    add_all(static_cast<const float*>(kept), indices, of, weight, static_cast<float*>(out.data),
-            static_cast<float*>(weights));
+    add_all(static_cast<const float*>(kept), indices, of, weight, static_cast<float*>(out.data));
   else
-    add_all(static_cast<const double*>(kept), indices, of, weight, static_cast<double*>(out.data),
-            static_cast<double*>(weights));
+    add_all(static_cast<const double*>(kept), indices, of, weight, static_cast<double*>(out.data));
 }
 
 void drawn(size_t n, size_t keep, std::uint64_t key, std::vector<size_t>& places) {

@@ -6,7 +6,8 @@
 namespace loosestep {
 
 template <int exponent, int fraction> struct Minifloat {
-  static constexpr int bias = (1 << (exponent - 1)) - 1, shift = 23 - fraction, bits = 1 + exponent + fraction;
+  static constexpr int bias = (1 << (exponent - 1)) - 1, shift = 23 - fraction;
+  static constexpr int bits = 1 + exponent + fraction, behind = fraction;
   static constexpr unsigned rebias = static_cast<unsigned>(127 - bias) << 23;
   static constexpr unsigned least_normal = static_cast<unsigned>(128 - bias) << 23;
   // The number whose last bit is worth as much as the last bit of a subnormal one: adding it rounds there.
@@ -18,15 +19,14 @@ template <int exponent, int fraction> struct Minifloat {
     const unsigned size = loosestep::bits(x) & 0x7fffffffu, odd = size >> shift & 1;
     const unsigned normal = (size + ((1u << (shift - 1)) - 1) + odd - rebias) >> shift;
     const unsigned subnormal = loosestep::bits(from_bits(size) + from_bits(magic)) - magic;
-    return (size < least_normal ? subnormal : normal) | (loosestep::bits(x) >> 31 ? sign : 0u);
+    return (size < least_normal ? subnormal : normal) | (loosestep::bits(x) >> (32 - bits) & sign);
   }
 
   static HD float value(unsigned code) {
     const unsigned size = code & (sign - 1);
     const float normal = from_bits((size << shift) + rebias);
     const float subnormal = from_bits(size + magic) - from_bits(magic);
-    return from_bits(loosestep::bits(size < (1u << fraction) ? subnormal : normal) |
-                     (code & sign ? 0x80000000u : 0u));
+    return from_bits(loosestep::bits(size < (1u << fraction) ? subnormal : normal) | (code & sign) << (32 - bits));
   }
 };
 

@@ -30,15 +30,18 @@ from loosestep.strategies.averaged_downpour import AveragedDownpour
 from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.choco_sgd import ChocoSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.dasgd import DaSGD
 from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
+from loosestep.strategies.demo import DeMo
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.entropy_sgd import EntropySGD
+from loosestep.strategies.error_feedback import ErrorFeedback
 from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.hierarchical_sgd import HierarchicalLocalSGD
 from loosestep.strategies.hogwild import Hogwild
@@ -54,6 +57,7 @@ from loosestep.strategies.round_robin_easgd import RoundRobinEASGD
 from loosestep.strategies.scoping import Scoping
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
+from loosestep.strategies.sparse_loco import SparseLoCo
 from loosestep.strategies.ssp import SSP
 from loosestep.strategies.stages import Stages
 from loosestep.strategies.streaming_diloco import StreamingDiLoCo
@@ -104,17 +108,20 @@ __all__ = [
     "AveragedDownpour",
     "BFloat16",
     "Bins",
+    "ChocoSGD",
     "ChunkedTopK",
     "CoCoDSGD",
     "Codec",
     "Complete",
     "Cost",
     "DaSGD",
+    "DeMo",
     "DecoupledDiLoCo",
     "Delayed",
     "DiLoCo",
     "Downpour",
     "EntropySGD",
+    "ErrorFeedback",
     "Failing",
     "FedAvg",
     "Float8",
@@ -150,6 +157,7 @@ __all__ = [
     "Sign",
     "Simulated",
     "SlowMo",
+    "SparseLoCo",
     "SplitResult",
     "Stages",
     "State",

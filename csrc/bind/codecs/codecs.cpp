@@ -21,7 +21,7 @@ Format format_of(const std::string& name) {
   const char* const names[] = {"float16", "e4m3", "e5m2", "e3m0", "bfloat16"};
   for (int i = 0; i < formats; ++i)
     if (name == names[i]) return static_cast<Format>(i);
-  throw py::value_error("format must be float16, e4m3, e5m2, e3m0 or bfloat16, got '" + name + "'");
+  throw py::value_error("kind must be float16, e4m3, e5m2, e3m0 or bfloat16, got '" + name + "'");
 }
 
 size_t bytes_of_bits(size_t bits) { return (bits + 7) / 8; }
@@ -34,7 +34,7 @@ void add_whole(py::module_& m) {
         const Values values = values_of(x);
         return run([&, to = wire_of(wire, wire_bytes_of(format, values.n))] { return encode(format, values, to); });
       },
-      py::arg("format"), py::arg("x"), py::arg("wire"), "Round to a format of few bits; False where x is not finite.");
+      py::arg("kind"), py::arg("x"), py::arg("wire"), "Round to a format of few bits; False where x is not finite.");
   m.def(
       "decode",
       [](const std::string& name, const py::object& wire, const py::object& out) {
@@ -42,7 +42,7 @@ void add_whole(py::module_& m) {
         const Room room = room_of(out);
         run([&, from = words_of(wire, wire_bytes_of(format, room.n))] { decode(format, from, room); });
       },
-      py::arg("format"), py::arg("wire"), py::arg("out"), "Fill `out` with what `encode` rounded.");
+      py::arg("kind"), py::arg("wire"), py::arg("out"), "Fill `out` with what `encode` rounded.");
   m.def(
       "sign_encode",
       [](const py::object& x, const py::object& wire) {

@@ -50,18 +50,15 @@ void add_selected(py::module_& m) {
   m.def(
       "add",
       [](const py::object& kept, const py::object& wire, size_t at, size_t chunk, size_t keep, double weight,
-         const py::object& out, const py::object& weights) {
+         const py::object& out) {
         const Room room = room_of(out);
         const Selection of = selection_of(room.n, chunk, keep);
         const Values values = values_of(kept, "kept");
         if (values.n != kept_of(of) || values.dtype != room.dtype) refuse("kept", "as many as are kept, of the type of out");
-        Room sums{nullptr, room.n, room.dtype};
-        if (!weights.is_none()) sums = room_of(weights, "weights");
-        if (sums.n != room.n || sums.dtype != room.dtype) refuse("weights", "like out");
-        run([&, from = words_of(wire, at + index_bytes(of)) + at] { add(values.data, from, of, weight, room, sums.data); });
+        run([&, from = words_of(wire, at + index_bytes(of)) + at] { add(values.data, from, of, weight, room); });
       },
       py::arg("kept"), py::arg("wire"), py::arg("at"), py::arg("chunk"), py::arg("keep"), py::arg("weight"),
-      py::arg("out"), py::arg("weights"), "Add what was kept, times a weight, to `out`, and the weight to `weights`.");
+      py::arg("out"), "Add what was kept, times a weight.");
 }
 
 template <class T> void move_drawn(const std::vector<size_t>& places, T* x, T* kept, bool out) {

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from loosestep import ops
-from loosestep.foundation import buffers
 from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
@@ -60,16 +59,29 @@ class Codec(Value):
     def decode(self, wire: Buffer, out: Buffer) -> None:
         """Fill `out` with the rounded values, in its own type."""
 
-    def add(self, wire: Buffer, out: Buffer, weight: float, weights: Buffer | None = None) -> None:
-        """Add the rounded values times `weight` to `out`, and `weight` to `weights` where a value was sent.
+    def add(self, wire: Buffer, out: Buffer, weight: float, room: Buffer) -> None:
+        """Add the rounded values times `weight` to `out`; `room` is like it, and may be written.
 
         A sum of messages is a left fold of this in the order of ranks, so it has the same bits everywhere.
         """
-        one = buffers.like(out)
-        self.decode(wire, one)
-        ops.axpy(out, one, weight)
-        if weights is not None:
-            weights += weight
+        self.decode(wire, room)
+        ops.axpy(out, room, weight)
+
+    def count(self, wire: Buffer, weights: Buffer, weight: float) -> None:
+        """Add `weight` to `weights` where the message holds a value: everywhere, except in sparse formats."""
+        weights += weight
+
+    def norm(self, wire: Buffer, room: Buffer) -> float:
+        """Return the Euclidean norm of the rounded values; `room` is as long as they are, and may be written."""
+        self.decode(wire, room)
+        return ops.norm(room)
+
+    def contracted(self, count: int) -> tuple[Codec, float]:
+        """Return a codec and a factor for what it decodes, which together contract: this one, if it does alone.
+
+        What is decoded by an unbiased one is divided by 1 + `error`.
+        """
+        return self, 1 / (1 + self.error(count)) if self.unbiased else 1.0
 
     def shaped(self, shape: tuple[int, ...]) -> Codec:
         """Return the codec for the values of one tensor of this shape: this one, where shapes do not matter."""

@@ -43,7 +43,7 @@ class Bins(Codec):
         checks.integer("bits_each", self.bits_each, 2, 8)
 
     def bits(self, count: int) -> int:
-        return count * self.bits_each + 32 * 2**self.bits_each
+        return count * self.bits_each + (32 << self.bits_each)
 
     def error(self, count: int) -> float:
         """Return the worst case: values beyond a distance w = 3 s / B of the mean have most of the squares.
@@ -51,8 +51,8 @@ class Bins(Codec):
         Of a bin on one side of m with squares E, the mean keeps at least w sqrt(E); and E is at least
         d s^2 (1 - 9 / B^2) in all of those bins.
         """
-        bins = 2**self.bits_each
-        return 1 - 3 / bins * ((1 - 9 / bins**2) / max(count, 1)) ** 0.5
+        bins = 1 << self.bits_each
+        return float(1 - 3 / bins * ((1 - 9 / bins**2) / max(count, 1)) ** 0.5)
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
         self.refuse_unless(_core.codecs.bins_encode(x, wire, self.bits_each))

@@ -72,7 +72,7 @@ class PowerSGD(SummedCodec):
 
     def error(self, count: int) -> float:
         _, columns, rank = self.matrix(count)
-        return 1 - rank / columns + 2 * lost(self.width) ** 0.5
+        return float(1 - rank / columns + 2 * lost(self.width) ** 0.5)
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
         p, q = self.start(x.size, self.key(seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -65,6 +65,9 @@ class RandomK(SummedCodec):
     def unbiased(self) -> bool:  # type: ignore[override]
         """Return whether the mean over seeds is x."""
         return self.scaling == "unbiased"
+
+    def contracted(self, count: int) -> tuple[RandomK, float]:
+        return replace(self, scaling="none"), 1.0
 
     def kept(self, count: int) -> int:
         """Return how many values are sent."""

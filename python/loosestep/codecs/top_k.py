@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from loosestep import _core
+from loosestep import _core, ops
 from loosestep.codecs.base import Codec
 from loosestep.foundation import buffers, checks
 
@@ -77,11 +77,22 @@ class Largest(Codec):
             place = self.value_bits(out.size) // 8
             _core.codecs.place(self.received(wire, out), wire, place, *self.chunk_of(out.size), out)
 
-    def add(self, wire: Buffer, out: Buffer, weight: float, weights: Buffer | None = None) -> None:
+    def norm(self, wire: Buffer, room: Buffer) -> float:
+        return ops.norm(self.received(wire, room))
+
+    def add(self, wire: Buffer, out: Buffer, weight: float, room: Buffer) -> None:
+        self.add_at(wire, self.received(wire, out), out, weight)
+
+    def count(self, wire: Buffer, weights: Buffer, weight: float) -> None:
+        ones = buffers.zeros(self.kept(weights.size), weights.dtype)
+        ones.fill(1)
+        self.add_at(wire, ones, weights, weight)
+
+    def add_at(self, wire: Buffer, values: Buffer, out: Buffer, weight: float) -> None:
+        """Add values times `weight` at the places of a message."""
         if out.size:
             place = self.value_bits(out.size) // 8
-            values = self.received(wire, out)
-            _core.codecs.add(values, wire, place, *self.chunk_of(out.size), weight, out, weights)
+            _core.codecs.add(values, wire, place, *self.chunk_of(out.size), weight, out)
 
 
 def index_bits(chunk: int) -> int:

@@ -106,6 +106,9 @@ class Strategy(Value):
     consensus_in: the part of a checkpoint whose mean over workers is the consensus, a buffer, or a State (its
         buffers in order). With another number of workers all begin there, with the state that `init` makes. The
         mean of 'params' is weighted by `weigh`.
+    kept_on_resize: the parts of a checkpoint whose mean over workers all begin with as well, by name: buffers of
+    the
+        state, such as residuals, of which nothing must be lost.
     """
 
     synchronous: ClassVar[bool] = True
@@ -117,6 +120,7 @@ class Strategy(Value):
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"
+    kept_on_resize: ClassVar[tuple[str, ...]] = ()
 
     @property
     def shared_buffers(self) -> tuple[str, ...]:
