@@ -272,7 +272,7 @@ def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
         assert len(list(folder.iterdir())) <= 20
 
 
-NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
+NATIVE_LAYERS = ("rules", "cpu", "codecs", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
 """The folders of csrc from the bottom up, as docs/design.md has them."""
 
 

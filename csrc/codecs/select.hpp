@@ -132,15 +132,18 @@ template <class T> struct Candidates {
   }
 
   HD T* take(Threshold<T> least, int bits, T* kept, BitWriter& indices) const {
+    T taken[most + 64];
+    size_t n = 0;
     for (size_t i = 0; i < count; ++i) {
       const Integer<T> size = size_of(values[i]);
       const bool tie = size == least.size, wanted = size > least.size || (tie && least.ties > 0);
       least.ties -= tie && least.ties > 0;
       indices.put(places[i], bits, wanted);
-      *kept = values[i];
-      kept += wanted;
+      taken[n] = values[i];
+      n += wanted;
     }
-    return kept;
+    __builtin_memcpy(kept, taken, n * sizeof(T));
+    return kept + n;
   }
 };
 
