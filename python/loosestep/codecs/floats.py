@@ -34,11 +34,11 @@ class Float16(Codec):
     d values take 16 d + 16 ceil(d / 256) bits.
 
     >>> import numpy as np
-    >>> x, wire, out = np.array([1e9, -0.1]), np.zeros(Float16().words(2)), np.zeros(2)
+    >>> x, wire, out = np.array([1e9, -1.0]), np.zeros(Float16().words(2)), np.zeros(2)
     >>> Float16().encode(x, wire)
     >>> Float16().decode(wire, out)
     >>> out.tolist()
-    [1000341504.0, -0.0]
+    [999817216.0, -1.0]
 
     Reference: IEEE 754-2019, section 3.6; blocks are this library's.
     """

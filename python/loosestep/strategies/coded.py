@@ -162,9 +162,10 @@ def received(
 
 
 def shortened(part: Part, rows: Buffer, room: Buffer) -> list[float]:
-    """Return by what to multiply each message, so that none is longer than the median; of two, the shorter."""
+    """Return by what to multiply each message, so that none is longer than the median norm."""
     norms = [part.codec.norm(row[part.words], room) for row in rows]
-    median = sorted(norms)[(len(norms) - 1) // 2]
+    ordered, half = sorted(norms), len(norms) // 2
+    median = (ordered[half] + ordered[~half]) / 2
     return [median / norm if norm > median else 1.0 for norm in norms]
 
 

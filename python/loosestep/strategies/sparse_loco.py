@@ -44,9 +44,9 @@ class SparseLoCo(Strategy):
     divisor: of the sum for each coordinate: 'senders', the weight of the workers that have sent it, as in the
     release,
         or 'workers', that of all, as in the paper, where what few have sent moves less.
-    clip: shorten what a worker sends to the median of all workers' norms (of an even number the lower one), so
-    that
-        none leads alone.
+    clip: shorten what a worker sends to the median of all workers' norms, so that none leads alone. Where workers'
+        data differ this moves the point where they come to rest. The release takes the lower of two middle norms:
+        of two workers the smaller, with which they would come to rest where one of them does.
 
     A round sends 8 bytes and the codec's to each of n-1 others: 0.22 bits for each of d values.
 
