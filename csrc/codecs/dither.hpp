@@ -16,26 +16,27 @@ constexpr size_t at_once = 256;  // values of a bucket
 
 // Four random words of each counter, in columns, which compilers vectorize.
 struct Random {
-  alignas(64) unsigned of[4][at_once / 4];
+  alignas(64) unsigned of[at_once];
 };
 
 HD void draw(Random& words, unsigned long long key, unsigned long long first) {
   const Key halves{static_cast<unsigned>(key), static_cast<unsigned>(key >> 32)};
+  constexpr size_t many = at_once / 4;
   INDEPENDENT
-  for (unsigned i = 0; i < at_once / 4; ++i) {
+  for (size_t i = 0; i < many; ++i) {
     const unsigned long long place = first + i;
-    const Words made = philox<>({static_cast<unsigned>(place), static_cast<unsigned>(place >> 32), 0, 0}, halves);
-    words.of[0][i] = made.a, words.of[1][i] = made.b, words.of[2][i] = made.c, words.of[3][i] = made.d;
+    const Words made = philox<7>({static_cast<unsigned>(place), static_cast<unsigned>(place >> 32), 0, 0}, halves);
+    words.of[i] = made.a, words.of[many + i] = made.b;
+    words.of[2 * many + i] = made.c, words.of[3 * many + i] = made.d;
   }
 }
 
 // Value i of a bucket takes word i / 64 % 4 of counter i / 256 * 64 + i % 64.
 template <class T>
 HD void levels_of(const T* x, size_t n, T scale, int levels, const Random& words, unsigned char* made) {
-  const unsigned* const word = words.of[0];
   INDEPENDENT
   for (size_t i = 0; i < n; ++i)
-    made[i] = static_cast<unsigned char>(signed_level(x[i], scale, levels, word[i]) + levels);
+    made[i] = static_cast<unsigned char>(signed_level(x[i], scale, levels, words.of[i]) + levels);
 }
 
 // Return the length of a vector as float32, in the order of sums of `dot`.

@@ -10,10 +10,9 @@ namespace {
 class BitWriter {
  public:
   explicit BitWriter(unsigned char* to) : to_(to) {}
-  // Nothing is written unless `wanted`; without a branch.
-  void put(std::uint64_t number, int bits, bool wanted = true) {
-    held_ |= (wanted ? number : 0) << count_;
-    count_ += wanted ? bits : 0;
+  void put(std::uint64_t number, int bits) {
+    held_ |= number << count_;
+    count_ += bits;
     if (count_ < 32) return;
     const auto some = static_cast<std::uint32_t>(held_);
     __builtin_memcpy(to_, &some, 4);

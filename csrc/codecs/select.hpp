@@ -109,39 +109,67 @@ HD T* take(const T* x, size_t n, Threshold<T> least, int bits, T* kept, BitWrite
   return kept;
 }
 
+// Write the values that have this size or more, and where they are; return how many. There must be room for 16
+// more. `at` tells where they are, if not at their indices.
+template <class T>
+HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> least, T* values, std::uint32_t* places) {
+  size_t count = 0, i = 0;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    const __m512i sizes = _mm512_set1_epi32(0x7fffffff), limit = _mm512_set1_epi32(least);
+    const __m512i lanes16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + 16 <= n; i += 16) {
+      const __m512i some = _mm512_loadu_si512(x + i);
+      const __mmask16 found = _mm512_cmpge_epi32_mask(_mm512_and_si512(some, sizes), limit);
+      const __m512i place = at ? _mm512_loadu_si512(at + i)
+                               : _mm512_add_epi32(lanes16, _mm512_set1_epi32(static_cast<int>(i)));
+      _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(found, some));
+      _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(found, place));
+      count += static_cast<size_t>(__builtin_popcount(found));
+    }
+  }
+#endif
+  each_reaching(x + i, n - i, least, [&](size_t k) {
+    values[count] = x[i + k];
+    places[count++] = at ? at[i + k] : static_cast<std::uint32_t>(i + k);
+  });
+  return count;
+}
+
 // The values of a chunk that reach a size, and where they are.
 template <class T> struct Candidates {
-  static constexpr size_t most = 512;
-  T values[most + 64];
-  std::uint32_t places[most + 64];
+  static constexpr size_t most = 512, step = 256;
+  T values[most + step + 16];
+  std::uint32_t places[most + step + 16];
   size_t count;
 
   // Return whether there are enough of them, and not too many.
   HD bool find(const T* x, size_t n, Integer<T> least, size_t keep) {
     count = 0;
-    const size_t whole = n / 32 * 32;
-    for (size_t i = 0; i < whole; i += 32) {
-      for (std::uint32_t left = reaching(x + i, least); left != 0; left &= left - 1)
-        places[count++] = static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctz(left));
+    for (size_t i = 0; i < n; i += step) {
+      const size_t before = count, some = n - i < step ? n - i : step;
+      count += compress(x + i, static_cast<const std::uint32_t*>(nullptr), some, least, values + count, places + count);
+      for (size_t k = before; k < count; ++k) places[k] += static_cast<std::uint32_t>(i);
       if (count > most) return false;
     }
-    for (size_t i = whole; i < n; ++i)
-      if (size_of(x[i]) >= least) places[count++] = static_cast<std::uint32_t>(i);
-    for (size_t i = 0; i < count; ++i) values[i] = x[places[i]];
-    return count >= keep && count <= most;
+    return count >= keep;
   }
 
   HD T* take(Threshold<T> least, int bits, T* kept, BitWriter& indices) const {
-    T taken[most + 64];
+    T taken[most + 16];
+    std::uint32_t where[most + 16];
     size_t n = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const Integer<T> size = size_of(values[i]);
-      const bool tie = size == least.size, wanted = size > least.size || (tie && least.ties > 0);
-      least.ties -= tie && least.ties > 0;
-      indices.put(places[i], bits, wanted);
-      taken[n] = values[i];
-      n += wanted;
-    }
+    if (least.ties >= count)
+      n = compress(values, places, count, least.size, taken, where);
+    else
+      for (size_t i = 0; i < count; ++i) {
+        const Integer<T> size = size_of(values[i]);
+        const bool tie = size == least.size, wanted = size > least.size || (tie && least.ties > 0);
+        least.ties -= tie && least.ties > 0;
+        taken[n] = values[i], where[n] = places[i];
+        n += wanted;
+      }
+    for (size_t i = 0; i < n; ++i) indices.put(where[i], bits);
     __builtin_memcpy(kept, taken, n * sizeof(T));
     return kept + n;
   }

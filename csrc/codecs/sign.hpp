@@ -39,20 +39,44 @@ template <class T> HD void few_signs(const T* x, size_t n, unsigned char* to) {
   std::memcpy(to, &made, (n + 7) / 8);
 }
 
+// Write the signs of n values, a multiple of 32, and add their sizes to 32 sums.
+template <class T> HD void signs_and_sizes(const T* x, size_t n, unsigned char* to, double* sums) {
+  for (size_t i = 0; i < n; i += 32) {
+    add_sizes(sums, x + i, 32);
+    const std::uint32_t made = signs(x + i);
+    std::memcpy(to + i / 8, &made, 4);
+  }
+}
+
+#if defined(__AVX512F__)
+HD __m512d doubled(__m512d sum, __m256 some) { return _mm512_add_pd(sum, _mm512_maskz_cvtps_pd(0xff, some)); }
+
+HD void signs_and_sizes(const float* x, size_t n, unsigned char* to, double* sums) {
+  const __m512 sizes = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff));
+  __m512d sum[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
+  for (size_t i = 0; i < n; i += 32) {
+    const __m512 low = _mm512_and_ps(_mm512_loadu_ps(x + i), sizes), high = _mm512_and_ps(_mm512_loadu_ps(x + i + 16), sizes);
+    sum[0] = doubled(sum[0], _mm512_maskz_extractf32x8_ps(0xff, low, 0));
+    sum[1] = doubled(sum[1], _mm512_maskz_extractf32x8_ps(0xff, low, 1));
+    sum[2] = doubled(sum[2], _mm512_maskz_extractf32x8_ps(0xff, high, 0));
+    sum[3] = doubled(sum[3], _mm512_maskz_extractf32x8_ps(0xff, high, 1));
+    const std::uint32_t made = signs(x + i);
+    std::memcpy(to + i / 8, &made, 4);
+  }
+  for (size_t k = 0; k < 4; ++k) _mm512_storeu_pd(sums + 8 * k, sum[k]);
+}
+#endif
+
 // Set `sums` to that of the sizes of each block of 4096 values.
 template <class T> bool sign_encode(const void* values, unsigned char* to, double* sums, Part part) {
   const T* const x = static_cast<const T*>(values);
   for (size_t at = part.begin; at < part.end; at += block) {
     const size_t n = part.end - at < block ? part.end - at : block, whole = n / 32 * 32;
     alignas(64) double lane[lanes] = {};
-    for (size_t i = 0; i < whole; i += lanes) add_sizes(lane, x + at + i, lanes);
+    signs_and_sizes(x + at, whole, to + at / 8, lane);
     add_sizes(lane, x + at + whole, n - whole);
     const double sum = sums[at / block] = halve(lane);
     if (!(sum - sum == 0) && largest_size(x + at, n) >= infinite_size<T>) return false;
-    for (size_t i = 0; i < whole; i += 32) {
-      const std::uint32_t made = signs(x + at + i);
-      std::memcpy(to + (at + i) / 8, &made, 4);
-    }
     if (n > whole) few_signs(x + at + whole, n - whole, to + (at + whole) / 8);
   }
   return true;
