@@ -11,6 +11,8 @@ import pytest
 from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, trace
 
 import loosestep as ls
+from loosestep.requests.worker import Worker
+from loosestep.strategies import coded
 
 PROBLEM = quadratics(4, 24)
 EXACT = ls.TopK(1.0, width=64)
@@ -165,6 +167,17 @@ def test_one_without_data_keeps_its_residual_and_counts_for_nothing() -> None:
         assert (residuals()[3] == after).all()
         assert after.any()
         assert (four.workers[0].params == four.workers[3].params).all()
+
+
+def test_what_belongs_to_no_tensor_stays_zero() -> None:
+    """Flat buffers of torch have padding between tensors; a sign has no zero, so it would move there."""
+    worker = Worker(0, 1, np.zeros(40), lambda name, like: None)  # type: ignore[arg-type, return-value]
+    assert worker.padding() == []
+    worker.edges, worker.shapes = [0, 16], ((2, 3), (20,))
+    assert worker.padding() == [slice(6, 16), slice(36, 40)]
+    x = np.ones(40)
+    coded.clear_padding(worker, x)
+    assert (np.flatnonzero(x) == [*range(6), *range(16, 36)]).all()
 
 
 @pytest.mark.parametrize(

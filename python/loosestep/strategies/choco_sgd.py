@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from loosestep import ops
 from loosestep.codecs.base import Codec
 from loosestep.codecs.sign import Sign
-from loosestep.foundation import buffers, checks
+from loosestep.foundation import checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import Exchange, Gradient, Update
 from loosestep.strategies.base import Cost, State, Strategy
+from loosestep.strategies.coded import clear_padding
 from loosestep.topologies.base import Topology
 from loosestep.topologies.ring import Ring
 
@@ -88,24 +89,27 @@ class ChocoSGD(Strategy):
         self.graph.check_size(worker.size)
         if self.graph.period(worker.size) > 1:
             raise ValueError(f"topology must stay as it is, so that sums can be kept, got {self.graph!r}")
-        return State(known=buffers.copy_of(here(worker.params)), mixed=buffers.copy_of(here(worker.params)))
+        return State(known=worker.copy_of_params(), mixed=worker.copy_of_params())
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         yield Gradient()
         yield Update()
         weights = self.graph.weights(worker.rank, worker.size)
-        x, moved = here(worker.params), worker.workspace("moved", worker.params.size, worker.params.dtype)
-        ops.subtract(x, state.known, moved)
+        moved = worker.workspace("moved", worker.params.size, worker.params.dtype)
+        held = [here(each) for each in (worker.params, state.known, state.mixed)]
+        x, known, mixed = held
+        ops.subtract(x, known, moved)
         mine = self.message(worker, moved)
         come = {rank: self.room(worker, rank) for rank, _ in weights.row if rank != worker.rank}
         yield Exchange([(rank, mine) for rank in weights.readers], list(come.items()))
-        self.take(worker, mine, 1.0, state.known)
+        self.take(worker, mine, 1.0, known)
         for rank, weight in weights.row:
-            self.take(worker, come.get(rank, mine), weight, state.mixed)
-        ops.subtract(state.mixed, state.known, moved)
+            self.take(worker, come.get(rank, mine), weight, mixed)
+        ops.subtract(mixed, known, moved)
         ops.axpy(x, moved, self.rate)
-        if x is not worker.params:
-            worker.params[:] = x
+        clear_padding(worker, x, known, mixed)
+        if x is not worker.params:  # on a device
+            worker.params[:], state.known[:], state.mixed[:] = held
 
     def room(self, worker: Worker, name: object) -> Buffer:
         """Return memory for a message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 from math import prod
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from loosestep.codecs.base import Codec, SummedCodec
 from loosestep.foundation import buffers
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
+Divisor: TypeAlias = Literal["workers", "senders"]
+"""Of the sum for a coordinate: the weight of all workers, or that of those alone that have sent it."""
 COMMON = 1 << 20
 """In seeds that all workers draw from: no rank."""
 
@@ -38,15 +40,22 @@ class Part(NamedTuple):
 
 def parts_of(worker: Worker, codec: Codec, size: int) -> list[Part]:
     """Return the tensors, where the codec takes their shapes and these are known; else all values as one."""
-    shapes: Sequence[tuple[int, ...]] = worker.shapes if sum(map(prod, worker.shapes)) == size else ()
-    codecs = [codec.shaped(shape) for shape in shapes if prod(shape)]
-    if all(each == codec for each in codecs):
-        shapes, codecs = ((size,),), [codec]
-    sizes = [prod(shape) for shape in shapes if prod(shape)]
-    pairs = list(zip(codecs, sizes, strict=True))
-    numbers = [each.carried(count) if isinstance(each, SummedCodec) else 0 for each, count in pairs]
-    words = [each.words(count) for each, count in pairs]
-    return [Part(*each) for each in zip(spans(sizes), codecs, spans(words, 1), spans(numbers), strict=True)]
+    known = zip(worker.edges, worker.shapes, strict=True) if len(worker.edges) == len(worker.shapes) else ()
+    tensors = [(start, prod(shape), codec.shaped(shape)) for start, shape in known if prod(shape)]
+    if size != worker.params.size or all(each == codec for _, _, each in tensors):
+        tensors = [(0, size, codec)]
+    places = [slice(start, start + count) for start, count, _ in tensors]
+    words = [each.words(count) for _, count, each in tensors]
+    numbers = [each.carried(count) if isinstance(each, SummedCodec) else 0 for _, count, each in tensors]
+    codecs = [each for _, _, each in tensors]
+    return [Part(*each) for each in zip(places, codecs, spans(words, 1), spans(numbers), strict=True)]
+
+
+def clear_padding(worker: Worker, *flat: Buffer) -> None:
+    """Set what belongs to no tensor to 0 again: a format may have made something of it."""
+    for gap in worker.padding():
+        for each in flat:
+            each[gap] = 0
 
 
 def spans(lengths: Sequence[int], start: int = 0) -> list[slice]:
@@ -69,7 +78,7 @@ def mean(
     out: Buffer,
     weight: float,
     *,
-    divisor: Literal["workers", "senders"] = "workers",
+    divisor: Divisor = "workers",
     clip: bool = False,
 ) -> Iterator[Request]:
     """Yield what brings the weighted mean of the rounded residuals of all workers into `out`.
@@ -88,6 +97,8 @@ def mean(
     else:
         yield from sent(worker, parts, residual, factor, weight)
         received(worker, parts, total, factor, divisor, clip=clip)
+    if out.size == worker.params.size:
+        clear_padding(worker, residual, total)
     if on_device:
         kept.residual[:], out[:] = residual, total
 
@@ -136,7 +147,7 @@ def received(
     parts: Sequence[Part],
     total: Buffer,
     factor: float,
-    divisor: Literal["workers", "senders"],
+    divisor: Divisor,
     *,
     clip: bool,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
 from loosestep.codecs.cosine import CosineTiles, signs
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
+    from loosestep.strategies.coded import Divisor
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +61,7 @@ class DeMo(Strategy):
     side: int = 64
     keep: int = 32
     decay: float = 0.999
-    divisor: Literal["senders", "workers"] = "senders"
+    divisor: Divisor = "senders"
 
     @classmethod
     def example(cls) -> DeMo:
@@ -87,20 +88,24 @@ class DeMo(Strategy):
 
     def init(self, worker: Worker) -> State:
         count = self.tiles.size(worker.params.size)
-        return State(kept=State(residual=buffers.zeros(count, worker.params.dtype)))
+        return State(kept=State(residual=buffers.like(worker.params, count)))
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         rate = float(worker.rate_at(worker.clock))
         yield Gradient()
-        momentum, dtype = state.kept.residual, worker.params.dtype
-        made = worker.workspace("coefficients", momentum.size, dtype)
+        kept, dtype = state.kept.residual, worker.params.dtype
+        made = worker.workspace("coefficients", kept.size, dtype)
         if worker.samples:
+            momentum = here(kept)
             self.tiles.forward(here(worker.grad), made)
             ops.scale(momentum, self.decay)
             ops.axpy(momentum, made, rate)
+            if momentum is not kept:
+                kept[:] = momentum
         yield from coded.mean(worker, state.kept, self.codec, made, worker.samples, divisor=self.divisor)
         back = worker.workspace("signs", worker.params.size, dtype)
         self.tiles.back(made, back)
         signs(back, back)
+        coded.clear_padding(worker, back)
         worker.grad[:] = back
         yield Update()

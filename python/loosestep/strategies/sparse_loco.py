@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
 from loosestep.codecs.base import Codec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
+    from loosestep.strategies.coded import Divisor
 
 
 def production() -> Codec:
@@ -67,7 +68,7 @@ class SparseLoCo(Strategy):
     rate: float = 0.4
     decay: float = 0.95
     codec: Codec = field(default_factory=production)
-    divisor: Literal["senders", "workers"] = "senders"
+    divisor: Divisor = "senders"
     clip: bool = True
 
     @classmethod
