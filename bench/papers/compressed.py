@@ -48,15 +48,16 @@ STUDY = Study(
 FINDINGS = """
 ## What it shows
 
-- **At the same accuracy, the largest 1 % send 66 times fewer bytes** than local SGD between two workers (values of 32
-  bits, places of 16), and 50 times fewer between four, where values are bfloat16: 86.4 and 86.9 % against 86.0 and
-  86.9 %.
-- **SparseLoCo sends 143 times fewer between two workers** at its production setting, and 140 times fewer between four,
-  with half as many values: 86.1 and 86.6 % against 86.0 and 86.9 %; the latter is a quarter of a point less. Words of 8
-  bytes for the weights, and one table of means, are 2 % of that: 0.2188 bits a parameter would be 146 times fewer.
-- **Sparse methods begin slowly**: in the first 250 steps they are one to two points behind, since what was not yet sent
-  waits in the residuals. Signs, 16 to 32 times fewer bytes, are not behind for long, and end highest, within the spread
-  for two workers and a quarter of a point above local SGD for four.
+- **At the same accuracy, the largest 1 % send 66 times fewer bytes** than local SGD between two workers (values
+  of 32 bits, places of 16), and 50 times fewer between four, where values are bfloat16: 86.4 and 86.9 % against
+  86.0 and 86.9 %.
+- **SparseLoCo sends 143 times fewer between two workers** at its production setting, and 140 times fewer between
+  four, with half as many values: 86.1 and 86.6 % against 86.0 and 86.9 %; the latter is a quarter of a point
+  less. Words of 8 bytes for the weights, and one table of means, are 2 % of that: 0.2188 bits a parameter would
+  be 146 times fewer.
+- **Sparse methods begin slowly**: in the first 250 steps they are one to two points behind, since what was not
+  yet sent waits in the residuals. Signs, 16 to 32 times fewer bytes, are not behind for long, and end highest,
+  within the spread for two workers and a quarter of a point above local SGD for four.
 - In virtual time nothing is gained here: on these links (1 Gbit/s) an average takes 1 % of a period.
 
 Rates were not tuned: SparseLoCo has its release's (outer rate 0.4, decay 0.95, divided by senders, clipped); the
