@@ -19,6 +19,7 @@ from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.prediction import Prediction, predict
+from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.split_model import SplitResult, run_split
@@ -76,6 +77,8 @@ from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated, stragglers
+from loosestep.transports.simulated.prices import Prices
+from loosestep.transports.simulated.probe import Probe
 from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
 from loosestep.transports.zmq import ZMQ
@@ -145,6 +148,8 @@ __all__ = [
     "PostLocalSGD",
     "PowerSGD",
     "Prediction",
+    "Prices",
+    "Probe",
     "Progress",
     "RMSpropWarmup",
     "RandomK",
@@ -176,6 +181,7 @@ __all__ = [
     "least_squares",
     "ops",
     "predict",
+    "probe",
     "run",
     "run_split",
     "schedules",
