@@ -1,5 +1,5 @@
-// Bins of equal width around the mean, decoded as the mean of what is in each. A message: those means, float32,
-// then the number of a bin for each value. Compiled once for each instruction set.
+// Bins of equal width around the mean, decoded as the mean of what is in each. A message: those means,
+// float32, then the number of a bin for each value. Compiled once for each instruction set.
 #pragma once
 #include "codecs/packed.hpp"
 #include "codecs/sign.hpp"
@@ -15,13 +15,13 @@ template <class T> HD void add_moments(double* sums, double* squares, const T* x
 }
 
 // Sum values times `unit`, and their squares, by blocks of 4096.
-template <class T>
-void moments(const void* values, double unit, double* sums, double* squares, Part part) {
+template <class T> void moments(const void* values, double unit, double* sums, double* squares, Part part) {
   const T* const x = static_cast<const T*>(values);
   for (size_t at = part.begin; at < part.end; at += block) {
     const size_t n = part.end - at < block ? part.end - at : block;
     alignas(64) double sum[lanes] = {}, square[lanes] = {};
-    for (size_t i = 0; i < n; i += lanes) add_moments(sum, square, x + at + i, n - i < lanes ? n - i : lanes, unit);
+    for (size_t i = 0; i < n; i += lanes)
+      add_moments(sum, square, x + at + i, n - i < lanes ? n - i : lanes, unit);
     sums[at / block] = halve(sum), squares[at / block] = halve(square);
   }
 }
@@ -49,7 +49,8 @@ void bins_encode(const void* values, const BinRule& rule, unsigned char* codes, 
       const double place = (double(x[at + i]) * rule.unit - rule.shift) * rule.inverse + middle;
       made[i] = static_cast<unsigned char>(bin_of(place, last));
     }
-    for (size_t i = 0; i < n; ++i) sum[made[i]] += double(x[at + i]) * rule.unit - rule.shift, ++count[made[i]];
+    for (size_t i = 0; i < n; ++i)
+      sum[made[i]] += double(x[at + i]) * rule.unit - rule.shift, ++count[made[i]];
     pack(made, n, rule.bits, codes + at * static_cast<size_t>(rule.bits) / 8);
   }
 }

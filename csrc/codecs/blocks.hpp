@@ -19,19 +19,22 @@ template <class T> HD Integer<T> largest_size(const T* x, size_t n) {
 }
 
 #if defined(__AVX512F__)
-constexpr __mmask16 all_lanes = 0xffff;  // GCC 12 takes what unmasked intrinsics leave undefined for a mistake
+constexpr __mmask16 all_lanes =
+    0xffff;  // GCC 12 takes what unmasked intrinsics leave undefined for a mistake
 
 // By the processor's conversions of binary16, which round as `Minifloat` does; n is a multiple of 16.
 HD void to_half(const float* x, float factor, std::uint16_t* codes, size_t n) {
   for (size_t i = 0; i < n; i += 16) {
     const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), _mm512_maskz_cvtps_ph(all_lanes, scaled, _MM_FROUND_TO_NEAREST_INT));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i),
+                        _mm512_maskz_cvtps_ph(all_lanes, scaled, _MM_FROUND_TO_NEAREST_INT));
   }
 }
 
 // The codes of 8 bits have the value of a binary16 with the same bits, times a power of two.
 template <class F, class Code> HD void from_half(const Code* codes, float factor, float* out, size_t n) {
-  const __m512 scale = _mm512_set1_ps(factor * power_of_two<float>(15 - F::bias)), most = _mm512_set1_ps(Layout<float>::most), least = _mm512_set1_ps(-Layout<float>::most);
+  const __m512 scale = _mm512_set1_ps(factor * power_of_two<float>(15 - F::bias)),
+               most = _mm512_set1_ps(Layout<float>::most), least = _mm512_set1_ps(-Layout<float>::most);
   for (size_t i = 0; i < n; i += 16) {
     __m256i half;
     if constexpr (sizeof(Code) == 2) {
@@ -93,7 +96,7 @@ struct Octaves {
 
   template <class T> static HD std::int16_t exponent(Integer<T> most) {
     const int top = Octave<T>::nearest(most);
-    return static_cast<std::int16_t>(top < Layout<T>::least   ? Layout<T>::least
+    return static_cast<std::int16_t>(top < Layout<T>::least  ? Layout<T>::least
                                      : top > Layout<T>::bias ? Layout<T>::bias
                                                              : top);
   }
@@ -121,7 +124,9 @@ using Half = Scaled<Minifloat<5, 10>, 15, 256, std::uint16_t>;
 using E4m3 = Scaled<Minifloat<4, 3>, 8, 256, unsigned char>;
 using E5m2 = Scaled<Minifloat<5, 2>, 15, 256, unsigned char>;
 
-template <class F> std::int16_t* exponents(unsigned char* wire) { return reinterpret_cast<std::int16_t*>(wire); }
+template <class F> std::int16_t* exponents(unsigned char* wire) {
+  return reinterpret_cast<std::int16_t*>(wire);
+}
 
 template <class F> HD typename F::Code* codes_at(unsigned char* wire, size_t count, size_t at) {
   return reinterpret_cast<typename F::Code*>(wire + 2 * ((count + F::block - 1) / F::block)) + F::codes(at);
@@ -166,7 +171,8 @@ template <class T> bool encode_bfloat16(const void* values, unsigned char* wire,
     const size_t n = part.end - at < result_block ? part.end - at : result_block;
     if (largest_size(x + at, n) >= infinite_size<T>) return false;
     INDEPENDENT
-    for (size_t i = at; i < at + n; ++i) codes[i] = static_cast<std::uint16_t>(Bfloat16::code(narrowed(x[i])));
+    for (size_t i = at; i < at + n; ++i)
+      codes[i] = static_cast<std::uint16_t>(Bfloat16::code(narrowed(x[i])));
   }
   return true;
 }

@@ -1,6 +1,6 @@
 // The instruction sets that this processor supports, as those of ops are.
-#include "cpu/instruction_sets.hpp"
 #include "codecs/table.hpp"
+#include "cpu/instruction_sets.hpp"
 
 namespace loosestep {
 
@@ -19,7 +19,8 @@ struct Supported {
 Supported detect() {
   Supported found;
   const loosestep::Tables sets = loosestep::available();
-  for (size_t i = 0; i < sets.count; ++i) found.tables[found.count++] = &table_of(all, sets.begin[i]->name, "codecs");
+  for (size_t i = 0; i < sets.count; ++i)
+    found.tables[found.count++] = &table_of(all, sets.begin[i]->name, "codecs");
   return found;
 }
 

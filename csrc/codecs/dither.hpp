@@ -1,5 +1,5 @@
-// Random rounding in buckets (QSGD). A message: the length of each bucket, float32, then a level for each value,
-// 0 being the most negative. Compiled once for each instruction set.
+// Random rounding in buckets (QSGD). A message: the length of each bucket, float32, then a level for each
+// value, 0 being the most negative. Compiled once for each instruction set.
 #pragma once
 
 #include "codecs/packed.hpp"
@@ -25,7 +25,8 @@ HD void draw(Random& words, unsigned long long key, unsigned long long first) {
   INDEPENDENT
   for (size_t i = 0; i < many; ++i) {
     const unsigned long long place = first + i;
-    const Words made = philox<7>({static_cast<unsigned>(place), static_cast<unsigned>(place >> 32), 0, 0}, halves);
+    const Words made =
+        philox<7>({static_cast<unsigned>(place), static_cast<unsigned>(place >> 32), 0, 0}, halves);
     words.of[i] = made.a, words.of[many + i] = made.b;
     words.of[2 * many + i] = made.c, words.of[3 * many + i] = made.d;
   }

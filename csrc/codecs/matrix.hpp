@@ -1,5 +1,5 @@
-// Products of a matrix that is given as a vector, row by row, with thin ones (PowerSGD), and cosine transforms of
-// square tiles. Sums are double, in one order. Compiled once for each instruction set.
+// Products of a matrix that is given as a vector, row by row, with thin ones (PowerSGD), and cosine
+// transforms of square tiles. Sums are double, in one order. Compiled once for each instruction set.
 #pragma once
 #include "codecs/blocks.hpp"
 #include "cpu/reduce.hpp"
@@ -39,8 +39,10 @@ template <class T> HD void add_row(const T* x, double factor, double* q, size_t 
   for (size_t j = 0; j < n; ++j) q[j] += double(x[j]) * factor;
 }
 
-// q[k][j] = the sum over rows of m[row][j] p[row][k], from the first row to the last, for columns [begin, end).
-template <class T> void times_transposed(const Matrix& m, const double* p, double* q, size_t begin, size_t end) {
+// q[k][j] = the sum over rows of m[row][j] p[row][k], from the first row to the last, for columns [begin,
+// end).
+template <class T>
+void times_transposed(const Matrix& m, const double* p, double* q, size_t begin, size_t end) {
   const size_t rows = (m.count + m.columns - 1) / m.columns;
   for (size_t k = 0; k < m.rank; ++k)
     for (size_t j = begin; j < end; ++j) q[k * m.columns + j] = 0;

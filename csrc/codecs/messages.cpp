@@ -36,13 +36,15 @@ std::uint64_t largest(const Values& x) {
   in_parts(x.n, block, x.bytes(), [&](size_t begin, size_t end) {
     const std::uint64_t found = table().largest[x.dtype](x.data, begin, end);
     std::uint64_t before = most.load(std::memory_order_relaxed);
-    while (found > before && !most.compare_exchange_weak(before, found, std::memory_order_relaxed)) {}
+    while (found > before && !most.compare_exchange_weak(before, found, std::memory_order_relaxed)) {
+    }
   });
   return most;
 }
 
 double number_of(std::uint64_t size, Dtype dtype) {
-  return dtype == float32 ? double(from_bits(static_cast<unsigned>(size))) : from_bits(static_cast<Word<double>>(size));
+  return dtype == float32 ? double(from_bits(static_cast<unsigned>(size)))
+                          : from_bits(static_cast<Word<double>>(size));
 }
 
 size_t blocks_of(size_t n) { return (n + block - 1) / block; }
@@ -107,9 +109,8 @@ void sign_decode(const unsigned char* wire, const Room& out) {
 
 bool dither_encode(const Values& x, const Dither& how, unsigned char* wire) {
   const auto function = table().dither_encode[x.dtype];
-  return all_parts((x.n + how.bucket - 1) / how.bucket, 1, 4 * x.bytes(), [&](size_t begin, size_t end) {
-    return function(x.data, wire, how, {begin, end, x.n});
-  });
+  return all_parts((x.n + how.bucket - 1) / how.bucket, 1, 4 * x.bytes(),
+                   [&](size_t begin, size_t end) { return function(x.data, wire, how, {begin, end, x.n}); });
 }
 
 void dither_decode(const unsigned char* wire, const Dither& how, const Room& out) {
@@ -175,7 +176,11 @@ template <class T> void narrow_to(const T* x, size_t n, int bits, unsigned char*
     const float single = narrowed(x[i]);
     const auto whole = double(x[i]);
     const auto size = static_cast<size_t>(bits / 8);
-    std::memcpy(to + i * size, bits == 16 ? static_cast<const void*>(&code) : bits == 32 ? static_cast<const void*>(&single) : &whole, size);
+    std::memcpy(to + i * size,
+                bits == 16   ? static_cast<const void*>(&code)
+                : bits == 32 ? static_cast<const void*>(&single)
+                             : &whole,
+                size);
   }
 }
 

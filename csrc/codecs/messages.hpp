@@ -1,5 +1,5 @@
-// Wire formats of whole vectors, by several threads where that pays. A function that returns bool says whether
-// all values were finite; if not, what it wrote means nothing.
+// Wire formats of whole vectors, by several threads where that pays. A function that returns bool says
+// whether all values were finite; if not, what it wrote means nothing.
 #pragma once
 #include <string>
 #include <vector>
@@ -45,7 +45,8 @@ void add(const void* kept, const unsigned char* indices, const Selection& of, do
 // One of each of `keep` stretches of nearly equal length, drawn by a key.
 void drawn(size_t n, size_t keep, std::uint64_t key, std::vector<size_t>& places);
 
-// Values as bfloat16, float32 or float64, by the bits of one; the largest of a type stands for what is beyond.
+// Values as bfloat16, float32 or float64, by the bits of one; the largest of a type stands for what is
+// beyond.
 void narrow(const Values& x, int bits, unsigned char* to);
 void widen(const unsigned char* from, int bits, const Room& out);
 

@@ -45,7 +45,8 @@ class BitReader {
   int count_ = 0;
 };
 
-template <unsigned bits> inline void pack_whole(const unsigned char* numbers, std::size_t bytes, unsigned char* to) {
+template <unsigned bits>
+inline void pack_whole(const unsigned char* numbers, std::size_t bytes, unsigned char* to) {
   constexpr unsigned each = 8 / bits;
   for (std::size_t i = 0; i < bytes; ++i) {
     unsigned byte = 0;
@@ -54,7 +55,8 @@ template <unsigned bits> inline void pack_whole(const unsigned char* numbers, st
   }
 }
 
-template <unsigned bits> inline void unpack_whole(const unsigned char* from, std::size_t bytes, unsigned char* numbers) {
+template <unsigned bits>
+inline void unpack_whole(const unsigned char* from, std::size_t bytes, unsigned char* numbers) {
   constexpr unsigned each = 8 / bits;
   for (std::size_t i = 0; i < bytes; ++i)
     for (unsigned j = 0; j < each; ++j)

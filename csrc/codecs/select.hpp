@@ -1,8 +1,8 @@
-// The largest values by size, of a whole vector or of each chunk; of equal ones the first. Compiled once for each
-// instruction set.
+// The largest values by size, of a whole vector or of each chunk; of equal ones the first. Compiled once for
+// each instruction set.
 #pragma once
-#include "codecs/packed.hpp"
 #include "codecs/blocks.hpp"
+#include "codecs/packed.hpp"
 
 namespace loosestep::codecs {
 namespace {
@@ -22,7 +22,8 @@ template <class T> HD std::uint32_t reaching(const T* x, Integer<T> least) {
     const __m256i sizes = _mm256_set1_epi32(0x7fffffff), limit = _mm256_set1_epi32(least - 1);
     std::uint32_t made = 0;
     for (int i = 0; i < 4; ++i) {
-      const __m256i size = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i), sizes);
+      const __m256i size =
+          _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i), sizes);
       const int some = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(size, limit)));
       made |= static_cast<std::uint32_t>(some) << (8 * i);
     }
@@ -50,8 +51,8 @@ template <class T> HD size_t count_from(const T* x, size_t n, Integer<T> least) 
   return static_cast<size_t>(count);
 }
 
-// A size that `keep` of n values have or exceed; or more of them, if all but `ties` of those with just this size
-// are left out.
+// A size that `keep` of n values have or exceed; or more of them, if all but `ties` of those with just this
+// size are left out.
 template <class T> struct Threshold {
   Integer<T> size;
   size_t ties;
@@ -91,7 +92,8 @@ template <class T> struct Search {
 };
 
 // A guess changes nothing but the time that it takes.
-template <class T> HD Threshold<T> threshold(const T* x, size_t n, size_t keep, Integer<T> most, Integer<T> guess) {
+template <class T>
+HD Threshold<T> threshold(const T* x, size_t n, size_t keep, Integer<T> most, Integer<T> guess) {
   if (keep >= n) return {0, n};
   return Search<T>{x, n, keep, 0, most + 1}.run(guess);
 }
@@ -109,10 +111,11 @@ HD T* take(const T* x, size_t n, Threshold<T> least, int bits, T* kept, BitWrite
   return kept;
 }
 
-// Write the values that have this size or more, and where they are; return how many. There must be room for 16
-// more. `at` tells where they are, if not at their indices.
+// Write the values that have this size or more, and where they are; return how many. There must be room for
+// 16 more. `at` tells where they are, if not at their indices.
 template <class T>
-HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> least, T* values, std::uint32_t* places) {
+HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> least, T* values,
+                   std::uint32_t* places) {
   size_t count = 0, i = 0;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
@@ -121,8 +124,8 @@ HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> lea
     for (; i + 16 <= n; i += 16) {
       const __m512i some = _mm512_loadu_si512(x + i);
       const __mmask16 found = _mm512_cmpge_epi32_mask(_mm512_and_si512(some, sizes), limit);
-      const __m512i place = at ? _mm512_loadu_si512(at + i)
-                               : _mm512_add_epi32(lanes16, _mm512_set1_epi32(static_cast<int>(i)));
+      const __m512i place =
+          at ? _mm512_loadu_si512(at + i) : _mm512_add_epi32(lanes16, _mm512_set1_epi32(static_cast<int>(i)));
       _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(found, some));
       _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(found, place));
       count += static_cast<size_t>(__builtin_popcount(found));
@@ -148,7 +151,8 @@ template <class T> struct Candidates {
     count = 0;
     for (size_t i = 0; i < n; i += step) {
       const size_t before = count, some = n - i < step ? n - i : step;
-      count += compress(x + i, static_cast<const std::uint32_t*>(nullptr), some, least, values + count, places + count);
+      count += compress(x + i, static_cast<const std::uint32_t*>(nullptr), some, least, values + count,
+                        places + count);
       for (size_t k = before; k < count; ++k) places[k] += static_cast<std::uint32_t>(i);
       if (count > most) return false;
     }
@@ -212,8 +216,8 @@ template <class T>
 bool select(const void* values, const Selection& of, void* to, unsigned char* bytes, Part chunks) {
   const T* const x = static_cast<const T*>(values);
   const size_t before = chunks.begin * of.keep;
-  Selector<T> selector{of, static_cast<T*>(to) + before,
-                       BitWriter(bytes + before * static_cast<size_t>(of.bits) / 8), 0, {}};
+  Selector<T> selector{
+      of, static_cast<T*>(to) + before, BitWriter(bytes + before * static_cast<size_t>(of.bits) / 8), 0, {}};
   for (size_t c = chunks.begin; c < chunks.end; ++c) {
     const size_t at = c * of.chunk;
     if (!selector.chunk(x + at, of.count - at < of.chunk ? of.count - at : of.chunk)) return false;
@@ -222,7 +226,8 @@ bool select(const void* values, const Selection& of, void* to, unsigned char* by
   return true;
 }
 
-// Write the indices of those of n values, 4096 at most, that reach a size, given as an integer; return how many.
+// Write the indices of those of n values, 4096 at most, that reach a size, given as an integer; return how
+// many.
 template <class T> size_t collect(const void* values, size_t n, std::uint64_t least, std::uint32_t* to) {
   size_t count = 0;
   each_reaching(static_cast<const T*>(values), n, static_cast<Integer<T>>(least),

@@ -55,7 +55,8 @@ HD void signs_and_sizes(const float* x, size_t n, unsigned char* to, double* sum
   const __m512 sizes = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff));
   __m512d sum[4] = {_mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd(), _mm512_setzero_pd()};
   for (size_t i = 0; i < n; i += 32) {
-    const __m512 low = _mm512_and_ps(_mm512_loadu_ps(x + i), sizes), high = _mm512_and_ps(_mm512_loadu_ps(x + i + 16), sizes);
+    const __m512 low = _mm512_and_ps(_mm512_loadu_ps(x + i), sizes),
+                 high = _mm512_and_ps(_mm512_loadu_ps(x + i + 16), sizes);
     sum[0] = doubled(sum[0], _mm512_maskz_extractf32x8_ps(0xff, low, 0));
     sum[1] = doubled(sum[1], _mm512_maskz_extractf32x8_ps(0xff, low, 1));
     sum[2] = doubled(sum[2], _mm512_maskz_extractf32x8_ps(0xff, high, 0));

@@ -30,7 +30,8 @@ template <class T> std::uint64_t guessed(const T* x, size_t n, size_t keep) {
   const double rank = double(keep) / double(n) * double(sampled);
   const auto last = static_cast<size_t>(rank + 4 * root(rank) + 8);
   if (last >= sampled) return 0;
-  std::nth_element(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(last), sizes.end(), std::greater<>());
+  std::nth_element(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(last), sizes.end(),
+                   std::greater<>());
   return static_cast<std::uint64_t>(sizes[last]);
 }
 
@@ -42,7 +43,8 @@ template <class T> std::vector<size_t> collected(const T* x, size_t n, Dtype dty
     std::uint32_t some[block];
     for (size_t slice = begin; slice < end; ++slice)
       for (size_t b = blocks * slice / slices; b < blocks * (slice + 1) / slices; ++b) {
-        const size_t at = b * block, count = table().collect[dtype](x + at, std::min(block, n - at), least, some);
+        const size_t at = b * block,
+                     count = table().collect[dtype](x + at, std::min(block, n - at), least, some);
         for (size_t i = 0; i < count; ++i) found[slice].push_back(at + some[i]);
       }
   });
@@ -52,17 +54,20 @@ template <class T> std::vector<size_t> collected(const T* x, size_t n, Dtype dty
 }
 
 // Select of one long chunk: by a sample, those that may be among the largest, and then the largest of these.
-template <class T> bool select_long(const Values& values, const Selection& of, T* kept, unsigned char* bytes) {
+template <class T>
+bool select_long(const Values& values, const Selection& of, T* kept, unsigned char* bytes) {
   const T* const x = static_cast<const T*>(values.data);
   if (!finite(values)) return false;
   auto places = collected(x, of.count, values.dtype, guessed(x, of.count, of.keep));
   if (places.size() < of.keep) places = collected(x, of.count, values.dtype, 0);
   std::vector<Integer<T>> sizes;
   for (const size_t i : places) sizes.push_back(size_of(x[i]));
-  std::nth_element(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(of.keep - 1), sizes.end(), std::greater<>());
+  std::nth_element(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(of.keep - 1), sizes.end(),
+                   std::greater<>());
   const Integer<T> least = sizes[of.keep - 1];
   auto ties = static_cast<std::ptrdiff_t>(of.keep) -
-              std::count_if(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(of.keep), [=](auto size) { return size > least; });
+              std::count_if(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(of.keep),
+                            [=](auto size) { return size > least; });
   BitWriter indices(bytes);
   for (const size_t i : places) {
     if (size_of(x[i]) < least || (size_of(x[i]) == least && ties-- <= 0)) continue;
@@ -79,7 +84,8 @@ void read_indices(const unsigned char* bytes, const Selection& of, size_t c, std
   found.resize(kept_in(of, c));
   for (size_t& index : found) {
     index = reader.get(of.bits);
-    if (index >= length_of(of, c)) throw std::invalid_argument("the message holds an index that is beyond its chunk");
+    if (index >= length_of(of, c))
+      throw std::invalid_argument("the message holds an index that is beyond its chunk");
   }
 }
 
@@ -157,7 +163,8 @@ void place(const void* kept, const unsigned char* indices, const Selection& of, 
     place_all(static_cast<const double*>(kept), indices, of, static_cast<double*>(out.data));
 }
 
-void add(const void* kept, const unsigned char* indices, const Selection& of, double weight, const Room& out) {
+void add(const void* kept, const unsigned char* indices, const Selection& of, double weight,
+         const Room& out) {
   if (out.dtype == float32)
     add_all(static_cast<const float*>(kept), indices, of, weight, static_cast<float*>(out.data));
   else

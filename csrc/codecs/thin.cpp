@@ -6,7 +6,8 @@
 namespace loosestep::codecs {
 namespace {
 
-constexpr double dependent = 1e-20;  // of the square of a column's length, where hardly anything is left of it
+constexpr double dependent =
+    1e-20;  // of the square of a column's length, where hardly anything is left of it
 
 size_t rows_of(size_t n, size_t columns) { return (n + columns - 1) / columns; }
 
@@ -36,7 +37,8 @@ void times(const Values& m, size_t columns, size_t rank, double unit, const doub
 void times_transposed(const Values& m, size_t columns, size_t rank, double unit, const double* p, double* q) {
   const Matrix matrix{m.data, m.n, columns, rank, unit};
   const auto function = table().times_transposed[m.dtype];
-  parallel(columns, 8, m.bytes() * rank, [&](size_t begin, size_t end) { function(matrix, p, q, begin, end); });
+  parallel(columns, 8, m.bytes() * rank,
+           [&](size_t begin, size_t end) { function(matrix, p, q, begin, end); });
   for (size_t i = 0; i < rank * columns; ++i) q[i] = limited(q[i] / unit);
 }
 

@@ -38,8 +38,8 @@ template <> struct Layout<double> {
 template <class T> using Integer = typename Layout<T>::Integer;
 template <class T> using Word = typename Layout<T>::Word;
 
-template <class T> inline constexpr Integer<T> infinite_size = Integer<T>(2 * Layout<T>::bias + 1)
-                                                               << Layout<T>::fraction;
+template <class T>
+inline constexpr Integer<T> infinite_size = Integer<T>(2 * Layout<T>::bias + 1) << Layout<T>::fraction;
 
 template <class T> HD Integer<T> size_of(T x) { return Integer<T>(bits(x) & (~Word<T>(0) >> 1)); }
 

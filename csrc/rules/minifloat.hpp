@@ -1,5 +1,6 @@
 // Numbers of few bits: a sign, then bits of the exponent, then bits behind the point, as in IEEE 754, with
-// subnormal numbers and nothing that is infinite or no number. Rounded to nearest, ties to even. And bfloat16.
+// subnormal numbers and nothing that is infinite or no number. Rounded to nearest, ties to even. And
+// bfloat16.
 #pragma once
 #include "rules/magnitude.hpp"
 
@@ -26,7 +27,8 @@ template <int exponent, int fraction> struct Minifloat {
     const unsigned size = code & (sign - 1);
     const float normal = from_bits((size << shift) + rebias);
     const float subnormal = from_bits(size + magic) - from_bits(magic);
-    return from_bits(loosestep::bits(size < (1u << fraction) ? subnormal : normal) | (code & sign) << (32 - bits));
+    return from_bits(loosestep::bits(size < (1u << fraction) ? subnormal : normal) | (code & sign)
+                                                                                         << (32 - bits));
   }
 };
 

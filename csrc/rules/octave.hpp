@@ -1,5 +1,5 @@
-// A sign and three bits of exponent: 0 and the powers of two 2^(top - 6) to 2^top, the nearest of them, between
-// two the larger from the middle on.
+// A sign and three bits of exponent: 0 and the powers of two 2^(top - 6) to 2^top, the nearest of them,
+// between two the larger from the middle on.
 #pragma once
 #include "rules/magnitude.hpp"
 
@@ -22,7 +22,8 @@ template <class T> struct Octave {
   // 2^(top - 6) must be a normal number.
   static HD T value(unsigned code, int top) {
     const unsigned level = code & 7;
-    const Word<T> exponent = level ? Word<T>(int(level) + top - 7 + Layout<T>::bias) << Layout<T>::fraction : 0;
+    const Word<T> exponent =
+        level ? Word<T>(int(level) + top - 7 + Layout<T>::bias) << Layout<T>::fraction : 0;
     return from_bits(exponent | Word<T>(code >> 3) << (8 * sizeof(T) - 1));
   }
 };

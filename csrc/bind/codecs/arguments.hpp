@@ -26,7 +26,8 @@ inline codecs::Room room_of(const py::object& given, const char* name = "out") {
 inline unsigned char* bytes_in(const Array& array, const char* name, std::size_t least) {
   require_dtype(array, name, Dtype::float64, "all words");
   if (array.bytes() < least)
-    refuse(name, "words of at least " + std::to_string(least) + " bytes, got " + std::to_string(array.bytes()));
+    refuse(name,
+           "words of at least " + std::to_string(least) + " bytes, got " + std::to_string(array.bytes()));
   return static_cast<unsigned char*>(array.data);
 }
 

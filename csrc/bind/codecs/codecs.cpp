@@ -1,8 +1,7 @@
 // Wire formats on numpy arrays: loosestep/codecs describes each.
-#include "codecs/messages.hpp"
-
 #include "bind/codecs/arguments.hpp"
 #include "bind/codecs/groups.hpp"
+#include "codecs/messages.hpp"
 
 namespace loosestep::bind {
 
@@ -32,9 +31,11 @@ void add_whole(py::module_& m) {
       [](const std::string& name, const py::object& x, const py::object& wire) {
         const Format format = format_of(name);
         const Values values = values_of(x);
-        return run([&, to = wire_of(wire, wire_bytes_of(format, values.n))] { return encode(format, values, to); });
+        return run(
+            [&, to = wire_of(wire, wire_bytes_of(format, values.n))] { return encode(format, values, to); });
       },
-      py::arg("kind"), py::arg("x"), py::arg("wire"), "Round to a format of few bits; False where x is not finite.");
+      py::arg("kind"), py::arg("x"), py::arg("wire"),
+      "Round to a format of few bits; False where x is not finite.");
   m.def(
       "decode",
       [](const std::string& name, const py::object& wire, const py::object& out) {
@@ -60,8 +61,10 @@ void add_whole(py::module_& m) {
 }
 
 Dither dither_of(int levels, size_t bucket, std::uint64_t key) {
-  if (levels < 1 || levels > 127) throw py::value_error("levels must be in 1 .. 127, got " + std::to_string(levels));
-  if (bucket < 8 || bucket % 8) throw py::value_error("bucket must be a multiple of 8, got " + std::to_string(bucket));
+  if (levels < 1 || levels > 127)
+    throw py::value_error("levels must be in 1 .. 127, got " + std::to_string(levels));
+  if (bucket < 8 || bucket % 8)
+    throw py::value_error("bucket must be a multiple of 8, got " + std::to_string(bucket));
   int bits = 1;
   while (1 << bits < 2 * levels + 1) ++bits;
   return {key, levels, bits, bucket};
@@ -86,7 +89,8 @@ void add_rounded(py::module_& m) {
       [](const py::object& x, const py::object& wire, int levels, size_t bucket, std::uint64_t key) {
         const Values values = values_of(x);
         const Dither how = dither_of(levels, bucket, key);
-        return run([&, to = wire_of(wire, bytes_of(how, values.n))] { return dither_encode(values, how, to); });
+        return run(
+            [&, to = wire_of(wire, bytes_of(how, values.n))] { return dither_encode(values, how, to); });
       },
       py::arg("x"), py::arg("wire"), py::arg("levels"), py::arg("bucket"), py::arg("key"),
       "Lengths of buckets, and levels at random; False where x is not finite.");
@@ -97,14 +101,17 @@ void add_rounded(py::module_& m) {
         const Dither how = dither_of(levels, bucket, 0);
         run([&, from = words_of(wire, bytes_of(how, room.n))] { dither_decode(from, how, room); });
       },
-      py::arg("wire"), py::arg("out"), py::arg("levels"), py::arg("bucket"), "Levels in units of their bucket.");
+      py::arg("wire"), py::arg("out"), py::arg("levels"), py::arg("bucket"),
+      "Levels in units of their bucket.");
   m.def(
       "bins_encode",
       [](const py::object& x, const py::object& wire, int bits) {
         const Values values = values_of(x);
-        return run([&, to = wire_of(wire, bytes_of_bins(bits, values.n))] { return bins_encode(values, bits, to); });
+        return run(
+            [&, to = wire_of(wire, bytes_of_bins(bits, values.n))] { return bins_encode(values, bits, to); });
       },
-      py::arg("x"), py::arg("wire"), py::arg("bits"), "Means of 2^bits bins, and numbers; False where x is not finite.");
+      py::arg("x"), py::arg("wire"), py::arg("bits"),
+      "Means of 2^bits bins, and numbers; False where x is not finite.");
   m.def(
       "bins_decode",
       [](const py::object& wire, const py::object& out, int bits) {
@@ -124,5 +131,6 @@ void bind_codecs(pybind11::module_& parent) {
   add_rounded(m);
   add_sparse(m);
   add_thin(m);
-  m.def("use", &loosestep::codecs::use_instruction_set, py::arg("isa"), "For tests: the instruction set to use.");
+  m.def("use", &loosestep::codecs::use_instruction_set, py::arg("isa"),
+        "For tests: the instruction set to use.");
 }

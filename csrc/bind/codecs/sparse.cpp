@@ -10,7 +10,8 @@ namespace {
 
 Selection selection_of(size_t count, size_t chunk, size_t keep) {
   if (chunk < 1 || keep < 1 || keep > chunk)
-    throw py::value_error("keep must be in 1 .. chunk=" + std::to_string(chunk) + ", got " + std::to_string(keep));
+    throw py::value_error("keep must be in 1 .. chunk=" + std::to_string(chunk) + ", got " +
+                          std::to_string(keep));
   int bits = 0;
   while ((std::uint64_t(1) << bits) < chunk) ++bits;
   return {count, chunk, keep, bits};
@@ -19,30 +20,35 @@ Selection selection_of(size_t count, size_t chunk, size_t keep) {
 size_t index_bytes(const Selection& of) { return (kept_of(of) * static_cast<size_t>(of.bits) + 7) / 8; }
 
 int checked_width(int bits) {
-  if (bits != 16 && bits != 32 && bits != 64) throw py::value_error("bits must be 16, 32 or 64, got " + std::to_string(bits));
+  if (bits != 16 && bits != 32 && bits != 64)
+    throw py::value_error("bits must be 16, 32 or 64, got " + std::to_string(bits));
   return bits;
 }
 
 void add_selected(py::module_& m) {
   m.def(
       "select",
-      [](const py::object& x, size_t chunk, size_t keep, const py::object& kept, const py::object& wire, size_t at) {
+      [](const py::object& x, size_t chunk, size_t keep, const py::object& kept, const py::object& wire,
+         size_t at) {
         const Values values = values_of(x);
         const Selection of = selection_of(values.n, chunk, keep);
         const Array room = writable_array(kept, "kept");
         require_size(room, "kept", kept_of(of), "as many as are kept");
         if (kernel_dtype(room.dtype) != values.dtype) refuse("kept", "of the type of x");
-        return run([&, to = wire_of(wire, at + index_bytes(of)) + at] { return select(values, of, room.data, to); });
+        return run(
+            [&, to = wire_of(wire, at + index_bytes(of)) + at] { return select(values, of, room.data, to); });
       },
       py::arg("x"), py::arg("chunk"), py::arg("keep"), py::arg("kept"), py::arg("wire"), py::arg("at"),
       "The largest of each chunk: values, and indices from byte `at` on; False where x is not finite.");
   m.def(
       "place",
-      [](const py::object& kept, const py::object& wire, size_t at, size_t chunk, size_t keep, const py::object& out) {
+      [](const py::object& kept, const py::object& wire, size_t at, size_t chunk, size_t keep,
+         const py::object& out) {
         const Room room = room_of(out);
         const Selection of = selection_of(room.n, chunk, keep);
         const Values values = values_of(kept, "kept");
-        if (values.n != kept_of(of) || values.dtype != room.dtype) refuse("kept", "as many as are kept, of the type of out");
+        if (values.n != kept_of(of) || values.dtype != room.dtype)
+          refuse("kept", "as many as are kept, of the type of out");
         run([&, from = words_of(wire, at + index_bytes(of)) + at] { place(values.data, from, of, room); });
       },
       py::arg("kept"), py::arg("wire"), py::arg("at"), py::arg("chunk"), py::arg("keep"), py::arg("out"),
@@ -54,8 +60,11 @@ void add_selected(py::module_& m) {
         const Room room = room_of(out);
         const Selection of = selection_of(room.n, chunk, keep);
         const Values values = values_of(kept, "kept");
-        if (values.n != kept_of(of) || values.dtype != room.dtype) refuse("kept", "as many as are kept, of the type of out");
-        run([&, from = words_of(wire, at + index_bytes(of)) + at] { add(values.data, from, of, weight, room); });
+        if (values.n != kept_of(of) || values.dtype != room.dtype)
+          refuse("kept", "as many as are kept, of the type of out");
+        run([&, from = words_of(wire, at + index_bytes(of)) + at] {
+          add(values.data, from, of, weight, room);
+        });
       },
       py::arg("kept"), py::arg("wire"), py::arg("at"), py::arg("chunk"), py::arg("keep"), py::arg("weight"),
       py::arg("out"), "Add what was kept, times a weight.");
@@ -85,7 +94,8 @@ void add_moved(py::module_& m) {
       [](const py::object& x, const py::object& kept, std::uint64_t key) {
         move_drawn(unwritten(values_of(x)), room_of(kept, "kept"), key, false);
       },
-      py::arg("x"), py::arg("kept"), py::arg("key"), "One value of each of as many stretches, drawn by a key.");
+      py::arg("x"), py::arg("kept"), py::arg("key"),
+      "One value of each of as many stretches, drawn by a key.");
   m.def(
       "scatter",
       [](const py::object& kept, const py::object& out, std::uint64_t key) {
@@ -99,7 +109,8 @@ void add_moved(py::module_& m) {
         const size_t bytes = values.n * static_cast<size_t>(checked_width(bits)) / 8;
         run([&, to = wire_of(wire, at + bytes) + at] { narrow(values, bits, to); });
       },
-      py::arg("x"), py::arg("wire"), py::arg("at"), py::arg("bits"), "Write values from byte `at` on in so many bits.");
+      py::arg("x"), py::arg("wire"), py::arg("at"), py::arg("bits"),
+      "Write values from byte `at` on in so many bits.");
   m.def(
       "widen",
       [](const py::object& wire, size_t at, const py::object& out, int bits) {
