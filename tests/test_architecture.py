@@ -47,9 +47,11 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.s
 
 STRATEGIES_SEE = {"requests", "ops", "topologies", "codecs", "optimizers", "foundation", "strategies"}
 METHODS = {
-    "strategies": ("base", "clusters", "delayed", "gossip", "levels", "round_robin", "scoping", "sparse_average"),
+    "strategies": (
+        "base", "clusters", "coded", "delayed", "gossip", "levels", "round_robin", "scoping", "sparse_average",
+    ),
     "topologies": ("base",),
-}
+}  # fmt: skip
 """Folders of methods, with their files that several methods share."""
 DEFAULTS_OF_WRAPPERS = {
     "strategies.allreduce_sgd",
@@ -288,7 +290,7 @@ def test_a_native_folder_fits_on_a_screen(folder: Path) -> None:
         assert len(list(folder.iterdir())) <= 20
 
 
-NATIVE_LAYERS = ("rules", "cpu", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
+NATIVE_LAYERS = ("rules", "cpu", "codecs", "shared", "shm", "heartbeat", "simulated", "models", "svmlight", "bind")
 """The folders of csrc from the bottom up, as docs/design.md has them."""
 
 

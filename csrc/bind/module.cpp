@@ -12,6 +12,7 @@ void bind_replay(py::module_& m);     // ... its Network, and what replays recor
 void bind_linear(py::module_& m);     // sparse linear models: SparseRows, LinearModel
 void bind_mf(py::module_& m);         // matrix factorization: RatingGrid, Factors, Rotation
 void bind_fm(py::module_& m);         // factorization machines: SparseExamples, FactorMachine
+void bind_codecs(py::module_& m);     // wire formats
 void bind_svmlight(py::module_& m);   // files of sparse rows: SparseFile32, SparseFile64
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
@@ -28,4 +29,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   bind_mf(m);
   bind_fm(m);
   bind_svmlight(m);
+  bind_codecs(m);
 }

@@ -1,5 +1,6 @@
 // The list of rules. All bindings iterate over it: a new op is a rule, its type here, and its body in loosestep/ops/.
 #pragma once
+#include "rules/accumulate.hpp"
 #include "rules/adam.hpp"
 #include "rules/add_and_average.hpp"
 #include "rules/add_if_recent.hpp"
@@ -45,7 +46,7 @@ template <template <class> class... Rules> struct List {
 using Elementwise = List<Copy, Axpy, Scale, Subtract, Elastic, Lerp, Sgd, Momentum, Nesterov, Adam,
                          OuterMomentum, OuterNesterov, Correct, CorrectAndCopy, LerpAndCopy,
                          Anchor, Proximal, Blend, SgdProximal, NesterovProximal, Parle, Lars, Lamb, RmspropWarmup,
-                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Buffered, Claim, Shrink>;
+                         AddAndAverage, AddIfRecent, Compensate, DelayedNesterov, Buffered, Claim, Shrink, Accumulate>;
 // Rules whose last argument is a normal random number (normals.hpp).
 using Noisy = List<Normal, AddNormal, Langevin>;
 // Rules that also exist for buffers which several threads update atomically.

@@ -3,7 +3,14 @@
 from loosestep import data, ops
 from loosestep.cli.launch.functions import launch
 from loosestep.codecs.base import Codec
+from loosestep.codecs.bins import Bins
 from loosestep.codecs.e3m0 import E3M0
+from loosestep.codecs.floats import BFloat16, Float8, Float16
+from loosestep.codecs.power_sgd import PowerSGD
+from loosestep.codecs.qsgd import QSGD
+from loosestep.codecs.random_k import RandomK
+from loosestep.codecs.sign import Sign
+from loosestep.codecs.top_k import ChunkedTopK, TopK
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
 from loosestep.optimizers import least_squares, schedules
 from loosestep.optimizers.adam import Adam, AdamW
@@ -27,6 +34,7 @@ from loosestep.strategies.averaged_downpour import AveragedDownpour
 from loosestep.strategies.base import Cost, Need, State, Strategy
 from loosestep.strategies.bmuf import BMUF
 from loosestep.strategies.cdsgd import CDSGD
+from loosestep.strategies.choco_sgd import ChocoSGD
 from loosestep.strategies.cocod_sgd import CoCoDSGD
 from loosestep.strategies.d2 import D2
 from loosestep.strategies.dasgd import DaSGD
@@ -34,6 +42,7 @@ from loosestep.strategies.dbs import DBS
 from loosestep.strategies.dcasgd import DCASGD
 from loosestep.strategies.decent_lam import DecentLaM
 from loosestep.strategies.decoupled_diloco import DecoupledDiLoCo
+from loosestep.strategies.demo import DeMo
 from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
@@ -42,6 +51,7 @@ from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.elastic_gossip import ElasticGossip
 from loosestep.strategies.entropy_sgd import EntropySGD
+from loosestep.strategies.error_feedback import ErrorFeedback
 from loosestep.strategies.fed_avg import FedAvg
 from loosestep.strategies.fed_buff import FedBuff
 from loosestep.strategies.gasloc import GASLoC
@@ -73,6 +83,7 @@ from loosestep.strategies.sdfeel import SDFEEL
 from loosestep.strategies.sgp import SGP
 from loosestep.strategies.slowmo import SlowMo
 from loosestep.strategies.snoo import SNOO
+from loosestep.strategies.sparse_loco import SparseLoCo
 from loosestep.strategies.sparta import SPARTA
 from loosestep.strategies.sparta_diloco import SPARTADiLoCo
 from loosestep.strategies.ssp import SSP
@@ -128,6 +139,7 @@ __all__ = [
     "LOSCAR",
     "MPI",
     "PSOPS",
+    "QSGD",
     "SDFEEL",
     "SGD",
     "SGP",
@@ -142,11 +154,16 @@ __all__ = [
     "AsyncLocalSGD",
     "Averaged",
     "AveragedDownpour",
+    "BFloat16",
+    "Bins",
+    "ChocoSGD",
+    "ChunkedTopK",
     "CoCoDSGD",
     "Codec",
     "Complete",
     "Cost",
     "DaSGD",
+    "DeMo",
     "DecentLaM",
     "DecoupledDiLoCo",
     "Delayed",
@@ -156,9 +173,12 @@ __all__ = [
     "ElasticGossip",
     "EntropySGD",
     "ErdosRenyi",
+    "ErrorFeedback",
     "Failing",
     "FedAvg",
     "FedBuff",
+    "Float8",
+    "Float16",
     "GASLoC",
     "GoSGD",
     "GradientTracking",
@@ -188,11 +208,13 @@ __all__ = [
     "Parle",
     "PartiallySynchronous",
     "PostLocalSGD",
+    "PowerSGD",
     "Prediction",
     "Prices",
     "Probe",
     "Progress",
     "RMSpropWarmup",
+    "RandomK",
     "RandomMatching",
     "RandomRegular",
     "Result",
@@ -204,8 +226,10 @@ __all__ = [
     "SPARTADiLoCo",
     "Scoping",
     "Serial",
+    "Sign",
     "Simulated",
     "SlowMo",
+    "SparseLoCo",
     "SplitResult",
     "Stages",
     "Star",
@@ -216,6 +240,7 @@ __all__ = [
     "StreamingDiLoCo",
     "SyncEASGD",
     "Threads",
+    "TopK",
     "Topology",
     "Torus",
     "Transport",

@@ -18,7 +18,7 @@ from loosestep.foundation import buffers
 
 COUNTS = (1, 2, 3, 7, 63, 64, 65, 130, 1001)
 DTYPES = (np.float32, np.float64)
-SEEDS = 300
+SEEDS = 100
 every_codec = pytest.mark.parametrize("codec", cases(codecs, Codec))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from loosestep import ops
 from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from loosestep.requests import Buffer
 
@@ -49,19 +51,80 @@ class Codec(Value):
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
         """Fill `wire` with the rounded values, drawing what is random from `numpy.random.SeedSequence(seed)`.
 
-        It begins with `check_finite(x)`, and works up to the largest number of x's type.
+        It raises ValueError, by `check_finite` or `refuse_unless`, where x holds an infinity or a NaN, and works
+        up to the largest number of x's type. `wire` is at least `words` long, and may be longer.
         """
 
     @abstractmethod
     def decode(self, wire: Buffer, out: Buffer) -> None:
         """Fill `out` with the rounded values, in its own type."""
 
+    def add(self, wire: Buffer, out: Buffer, weight: float, room: Buffer) -> None:
+        """Add the rounded values times `weight` to `out`; `room` is like it, and may be written.
+
+        A sum of messages is a left fold of this in the order of ranks, so it has the same bits everywhere.
+        """
+        self.decode(wire, room)
+        ops.axpy(out, room, weight)
+
+    def count(self, wire: Buffer, weights: Buffer, weight: float) -> None:
+        """Add `weight` to `weights` where the message holds a value: everywhere, except in sparse formats."""
+        weights += weight
+
+    def norm(self, wire: Buffer, room: Buffer) -> float:
+        """Return the Euclidean norm of the rounded values; `room` is as long as they are, and may be written."""
+        self.decode(wire, room)
+        return ops.norm(room)
+
+    def contracted(self, count: int) -> tuple[Codec, float]:
+        """Return a codec and a factor for what it decodes, which together contract: this one, if it does alone.
+
+        What is decoded by an unbiased one is divided by 1 + `error`.
+        """
+        return self, 1 / (1 + self.error(count)) if self.unbiased else 1.0
+
+    def shaped(self, shape: tuple[int, ...]) -> Codec:
+        """Return the codec for the values of one tensor of this shape: this one, where shapes do not matter."""
+        return self
+
     @staticmethod
     def check_finite(x: Buffer) -> None:
         """Refuse an infinity or a NaN."""
-        if not ops.all_finite(x):
+        Codec.refuse_unless(ops.all_finite(x))
+
+    @staticmethod
+    def refuse_unless(finite: bool) -> None:
+        """Raise the error of `check_finite` where a format found by itself that values are not finite."""
+        if not finite:
             raise ValueError("what is sent must be finite, and holds an infinity or a NaN")
+
+    @staticmethod
+    def key(seed: Sequence[int]) -> int:
+        """Return 64 random bits that are a function of the seed."""
+        return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
 
     def words(self, count: int) -> int:
         """Return how many words so many values take: `bits`, rounded up."""
         return -(-self.bits(count) // 64)
+
+
+class SummedCodec(Codec):
+    """Base of formats whose messages can be added: all workers draw from one seed, and means are all-reduced.
+
+    Such a mean sends as few bytes for many workers as for two, and needs no word that says where a value belongs.
+    """
+
+    @abstractmethod
+    def sent(self, count: int) -> tuple[int, ...]:
+        """Return how many values each of the means has, one after the other, in the parameters' type."""
+
+    @abstractmethod
+    def carried(self, count: int) -> int:
+        """Return how many float64 numbers are carried from one mean to the next, zeros at first."""
+
+    @abstractmethod
+    def mean(self, x: Buffer, out: Buffer, carried: Buffer, seed: Sequence[int]) -> Iterator[Buffer]:
+        """Yield each buffer that the caller replaces by its mean over workers, then fill `out` with the mean of x.
+
+        x becomes the residual. `seed` must be the same on all workers.
+        """

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from loosestep import _core
 from loosestep.codecs.base import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from loosestep.requests import Buffer
 
@@ -28,7 +25,7 @@ class E3M0(Codec):
     between two neighbours the larger is taken from the middle on. So the seven highest powers of two of a block
     stay what they are, what lies between them changes by a third at most, and what is below 2^(top - 7) is 0.
     The format contracts: |E3M0(x) - x|^2 <= 0.118 |x|^2. A value above 3/4 of the largest of its type is halved at
-    most, since its power of two would overflow.
+    most, since its power of two would overflow. top is at least -100 for float32, -1000 for float64.
 
     d values take ceil(d / 2) + 2 ceil(d / 64) bytes, rounded up to words of 8.
 
@@ -52,42 +49,7 @@ class E3M0(Codec):
         return 1 / 9 + (BLOCK - 1) * (2**-7 / 0.75) ** 2
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.check_finite(x)
-        tops, nibbles = parts(wire, x.size)
-        rows = np.zeros((tops.size, BLOCK), x.dtype)
-        rows.reshape(-1)[: x.size] = x
-        codes = coded(rows, tops).reshape(-1)[: 2 * nibbles.size]
-        nibbles[:] = codes[0::2] | codes[1::2] << 4
+        self.refuse_unless(_core.codecs.encode("e3m0", x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        tops, nibbles = parts(wire, out.size)
-        codes = np.zeros(tops.size * BLOCK, np.uint8)
-        codes[0 : 2 * nibbles.size : 2], codes[1 : 2 * nibbles.size : 2] = nibbles & 15, nibbles >> 4
-        level = (codes & 7).reshape(-1, BLOCK).astype(np.int32)
-        values = np.where(level, np.ldexp(1.0, tops[:, None] + level - 7), 0.0).reshape(-1)
-        out[...] = np.where(codes & 8, -values, values)[: out.size]
-
-
-def parts(wire: Buffer, count: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Return the exponents of the blocks and the pairs of codes, as views of the words."""
-    raw, head = wire.view(np.uint8), 2 * -(-count // BLOCK)
-    return raw[:head].view(np.int16), raw[head : head - (-count // 2)]
-
-
-def coded(rows: NDArray[Any], tops: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Return the code of every value, and write the blocks' exponents into `tops`."""
-    sizes = np.abs(rows)
-    tops[:] = np.minimum(exponents(sizes.max(axis=1)), np.finfo(rows.dtype).maxexp - 1)
-    level = np.minimum(exponents(sizes) - tops[:, None] + 7, 7)
-    lowest = sizes >= np.ldexp(1.0, tops.astype(np.int32) - 7)[:, None]
-    codes: NDArray[np.uint8] = np.where(level >= 1, level, lowest).astype(np.uint8)
-    codes[rows == 0] = 0
-    codes[np.signbit(rows)] |= 8
-    return codes
-
-
-def exponents(sizes: NDArray[Any]) -> NDArray[np.int32]:
-    """Return the exponents of the nearest powers of two."""
-    fraction, exponent = np.frexp(sizes)
-    nearest: NDArray[np.int32] = exponent - (fraction < 0.75)
-    return nearest
+        _core.codecs.decode("e3m0", wire, out)

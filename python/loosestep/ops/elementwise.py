@@ -11,6 +11,7 @@ from loosestep.foundation.buffers import Buffer
 from loosestep.ops.registry import op, specification
 
 __all__ = [
+    "accumulate",
     "add_and_average",
     "add_if_recent",
     "anchor",
@@ -79,6 +80,12 @@ def elastic(x: Buffer, c: Buffer, rate: float) -> None:
     d = rate * (x - c)
     x -= d
     c += d
+
+
+@op
+def accumulate(e: Buffer, c: Buffer, x: Buffer, decay: float) -> None:
+    """What is still to be sent, and how far x has come from c since: e = decay e + (c - x)."""
+    e[...] = decay * e + (c - x)
 
 
 @op

@@ -123,6 +123,14 @@ class Worker:
         self.shapes = tuple(shapes)
         self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
+    def padding(self) -> list[slice]:
+        """Return what lies between tensors in the flat buffers and belongs to none: it stays 0."""
+        if not self.shapes or len(self.shapes) != len(self.edges):
+            return []
+        stops = [*self.edges[1:], self.params.size]
+        ends = [edge + prod(shape) for edge, shape in zip(self.edges, self.shapes, strict=True)]
+        return [slice(end, stop) for end, stop in zip(ends, stops, strict=True) if end < stop]
+
     def sharing(self, share: Callable[[str, Buffer], Shared]) -> Worker:
         """Return a copy of this worker whose shared variables come from another source."""
         other = copy(self)

@@ -110,6 +110,8 @@ class Strategy(Value):
         buffers in order, or, where each is as large as the parameters, their mean by `weigh_part`. With
         another number of workers all begin there, with the state that `init` makes. The mean of 'params' is
         weighted by `weigh`.
+    kept_on_resize: the parts of a checkpoint whose mean over workers all begin with as well, by name: buffers of
+        the state, such as residuals, of which nothing must be lost.
     """
 
     synchronous: ClassVar[bool] = True
@@ -122,6 +124,7 @@ class Strategy(Value):
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"
+    kept_on_resize: ClassVar[tuple[str, ...]] = ()
 
     @property
     def shared_buffers(self) -> tuple[str, ...]:

@@ -106,13 +106,13 @@ class Member:
             report_resize(folder, self.loop.program.plan.strategy, self.worker.size)
         furthest = {name: max(part["position"][name] for part in facts) for name in facts[0]["position"]}
         position = {**furthest, "samples": 0, "progress": 0, "inside": False}
-        self.begin_again(tensors["params"], position, "restore()", str(folder.path))
+        self.begin_again(tensors, position, "restore()", str(folder.path))
         self.contents.load(tensors, facts[0])
 
-    def begin_again(self, params: Any, position: Facts, what: str, where: str) -> None:
-        """Go to a position with those parameters, and the state that the strategy makes for them."""
+    def begin_again(self, tensors: Tensors, position: Facts, what: str, where: str) -> None:
+        """Go to a position with those parameters, the state that the strategy makes for them, what it keeps."""
         self.loop.drain()
         self.loop.program.enter(position["part"])
-        begin_anew(self.loop.program, self.loop.connection.session, params, where)
+        begin_anew(self.loop.program, self.loop.connection.session, tensors, where)
         self.agreement.meet(what)  # a new center is set
         self.loop.go_to(position)

@@ -1,8 +1,9 @@
 """Resuming with another number of workers: the parts of a checkpoint are merged, and all workers begin alike.
 
 Kept: the consensus, where every worker begins; the mean of the optimizer's buffers; the furthest counters; all
-totals. Dropped: what else a strategy remembers, which it makes anew for these parameters, and the rest of a round
-that had begun. The data goes on after each worker's equal share of the batches that were used in all.
+totals; the mean of residuals. Dropped: what else a strategy remembers, which it makes anew for these parameters,
+and the rest of a round that had begun. The data goes on after each worker's equal share of the batches that were
+used in all.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def merged(folder: Folder, strategy: Strategy) -> tuple[dict[str, Buffer], list[
             yield from ((name, tensor, weight if name == "params" else 1.0) for name, tensor in found.items())
 
     means = mean_by_name(tensors())
+    part = part_of(strategy, facts)
     with understood(str(folder.path)):
-        means["params"] = joined(means, part_of(strategy, facts), folder.workers)
-    return {name: mean for name, mean in means.items() if not name.startswith("state.")}, facts
+        means["params"] = joined(means, part, folder.workers)
+    kept = part.kept_on_resize
+    return {name: mean for name, mean in means.items() if not name.startswith("state.") or name in kept}, facts
 
 
 def joined(means: dict[str, Buffer], strategy: Strategy, size: int) -> Buffer:
@@ -100,10 +103,13 @@ def report_resize(folder: Folder, strategy: Strategy, size: int) -> None:
     )
 
 
-def begin_anew(program: Program, session: Session, params: Buffer, where: str) -> None:
-    """Set the worker's parameters to `params`, and its state to one that its strategy makes for them."""
-    place(program.worker.params, params, "params", where)
+def begin_anew(program: Program, session: Session, tensors: dict[str, Buffer], where: str) -> None:
+    """Set the worker's parameters, and its state to what its strategy makes for them, with what is kept."""
+    place(program.worker.params, tensors["params"], "params", where)
     program.state = state_for(program, session)
+    for name, _, _, value in leaves(program.state):
+        if name in program.strategy.kept_on_resize and name in tensors:
+            place(value, tensors[name], name, where)
 
 
 def state_for(program: Program, session: Session) -> State:
@@ -136,7 +142,7 @@ def rejoin_state(
     tensors, facts = parts
     worker, where = program.worker, str(folder.path)
     program.enter(facts[0]["program"].get("part", 0))
-    begin_anew(program, session, tensors["params"], where)
+    begin_anew(program, session, tensors, where)
     for number, moment in enumerate(worker.moments):
         place(moment, tensors.get(f"moment.{number}"), f"moment.{number}", where)
     furthest(program, facts)

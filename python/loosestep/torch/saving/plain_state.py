@@ -35,7 +35,7 @@ def load_plain(member: Member, state_dict: dict[str, Any], hyperparameters: Hype
     contents.inner.load_state_dict(state_dict)
     hyperparameters.check(WHAT)
     member.loop.connection.run_unmetered(broadcast(contents.layout, contents.untrained.model))
-    member.begin_again(here(member.worker.params).copy(), dict(START), WHAT, "the model")
+    member.begin_again({"params": here(member.worker.params).copy()}, dict(START), WHAT, "the model")
     member.agreement.meet(WHAT)
 
 
