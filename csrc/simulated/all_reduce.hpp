@@ -84,8 +84,9 @@ inline std::vector<double> hop_by_hop(const Network& network, const std::vector<
   for (std::size_t hop = 1; hop < n; ++hop) {
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t to = (i + hop) % n;
-      sent[i] += bytes[of_receiver ? to : i] / network.bandwidth(ranks[i], ranks[to]);
-      whole[to] = std::max(whole[to], sent[i] + network.latency(ranks[i], ranks[to]));
+      const double size = bytes[of_receiver ? to : i];
+      sent[i] += network.busy(ranks[i], ranks[to], size);
+      whole[to] = std::max(whole[to], sent[i] + network.latency(ranks[i], ranks[to]) + network.prices.lag_of(size, at_once ? n - 1 : 1));
     }
     if (at_once) continue;
     for (std::size_t i = 0; i < n; ++i) sent[i] = whole[i] = std::max(sent[i], whole[i]);
@@ -109,27 +110,35 @@ inline std::vector<double> all_reduce(Network& network, const AllReduce& asked, 
   }
   if (n < 2) return at;
   const bool fast = asked.at_once && network.latency.uniform() && network.bandwidth.uniform();
+  double all = 0;  // bytes
   std::vector<double> busy(n);
   for (std::size_t i = 0; i < n; ++i) {
+    all += bytes[i];
+    busy[i] = network.busy(0, 0, bytes[i]);
+  }
+  if (fast) {
     double spent = 0;
-    if (fast) {
-      busy[i] = bytes[i] / network.bandwidth(0, 0);
-    } else {
-      for (std::size_t to = 0; to < n; ++to)
-        if (to != i) spent += (bytes[to] + (asked.whole ? 0 : bytes[i])) / network.bandwidth(ranks[i], ranks[to]);
+    for (const double each : busy) spent += each;
+    for (std::size_t i = 0; i < n; ++i)
+      network.free[ranks[i]] = at[i] + (spent - busy[i]) + (asked.whole ? 0 : static_cast<double>(n - 1) * busy[i]);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) {
+      double spent = 0;
+      for (std::size_t to = 0; to < n; ++to) {
+        if (to == i) continue;
+        spent += network.busy(ranks[i], ranks[to], bytes[to]);
+        if (!asked.whole) spent += network.busy(ranks[i], ranks[to], bytes[i]);
+      }
       network.free[ranks[i]] = at[i] + spent;
     }
   }
-  if (fast) {
-    double all = 0;
-    for (const double each : busy) all += each;
-    for (std::size_t i = 0; i < n; ++i)
-      network.free[ranks[i]] = at[i] + (all - busy[i]) + (asked.whole ? 0 : static_cast<double>(n - 1) * busy[i]);
-    at = detail::scatter(at, busy, network.latency(0, 0));
-    return asked.whole ? at : detail::gather(at, busy, network.latency(0, 0));
-  }
-  at = detail::hop_by_hop(network, ranks, at, bytes, true, asked.at_once);
-  return asked.whole ? at : detail::hop_by_hop(network, ranks, at, bytes, false, asked.at_once);
+  const double latency = network.latency(0, 0) + network.prices.lag_of(bytes[0], n - 1);  // chunks differ by one value
+  at = fast ? detail::scatter(at, busy, latency) : detail::hop_by_hop(network, ranks, at, bytes, true, asked.at_once);
+  for (std::size_t i = 0; i < n; ++i) at[i] += network.prices.received(n - 1, static_cast<double>(n - 1) * bytes[i]);
+  if (asked.whole) return at;
+  at = fast ? detail::gather(at, busy, latency) : detail::hop_by_hop(network, ranks, at, bytes, false, asked.at_once);
+  for (std::size_t i = 0; i < n; ++i) at[i] += network.prices.received(n - 1, all - bytes[i]);
+  return at;
 }
 
 }  // namespace loosestep::simulated

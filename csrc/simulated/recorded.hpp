@@ -6,12 +6,13 @@
 
 namespace loosestep::simulated {
 
-enum class Kind : std::uint8_t { step, ready, exchange, all_reduce, push, fetch, sleep, start, wait };
+enum class Kind : std::uint8_t { step, ready, exchange, all_reduce, push, fetch, sleep, start, wait, update };
 
 // step: `count` gradient steps, the first of them number `index`.
 // ready: a bucket with `value` of the gradient; with `count` 1 it begins step number `index`.
 // exchange, all_reduce: those of that `index`.
-// push: `value` bytes; with `count` 1 it is waited for. fetch: `value` bytes. sleep: `value` seconds.
+// push: `value` bytes of variable `index`, of `count` / 2 values; where `count` is odd it is waited for.
+// fetch: `value` bytes of variable `index`, of `count` / 2 values. sleep, update: `value` seconds.
 // start: script `index` begins, and is known as `count` until its wait.
 struct Op {
   Kind kind;
@@ -52,6 +53,7 @@ struct Recorded {
   std::vector<Program> programs;
   std::vector<std::uint32_t> program_of;  // by worker
   std::vector<std::vector<std::uint32_t>> groups;  // of workers, each in rank order
+  bool sharded = false;  // each worker keeps a shard of every shared variable; else a center has them
 };
 
 }  // namespace loosestep::simulated

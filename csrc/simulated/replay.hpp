@@ -17,33 +17,18 @@
 #include "simulated/mailbox.hpp"
 #include "simulated/network.hpp"
 #include "simulated/recorded.hpp"
+#include "simulated/shards.hpp"
+#include "simulated/strand.hpp"
 
 namespace loosestep::simulated {
-
-// One stream of requests: a worker's own, or a script that runs beside it.
-struct Strand {
-  Strand(std::uint32_t worker, const std::vector<Op>& ops, bool beside)
-      : worker(worker), ops(&ops), beside(beside) {}
-
-  std::uint32_t worker;
-  const std::vector<Op>* ops;
-  bool beside;
-  std::size_t next = 0;  // op
-  bool waits = false;  // for a communication, since `since`
-  double since = 0;
-  int missing = 0;  // messages of the exchange that it is in
-  double arrived = 0;  // when the latest of them is there
-  std::optional<double> done;
-  Strand* then = nullptr;  // goes on when this one is done
-};
 
 class Replay {
  public:
   // durations: seconds of a gradient step, by worker and step.
   Replay(const Recorded& recorded, Network& network, Table durations)
       : recorded(recorded), network(network), durations(durations),
-        waiting(recorded.program_of.size()), begun(waiting.size()), beside(waiting.size()),
-        meetings(waiting.size()) {
+        waiting(recorded.program_of.size()), begun(waiting.size()), busy_until(waiting.size(), -1.0), running(waiting.size()),
+        shards(network, calendar, now, busy_until), beside(waiting.size()), meetings(waiting.size()) {
     mine.reserve(waiting.size());
     for (std::uint32_t worker = 0; worker < waiting.size(); ++worker) {
       mine.emplace_back(worker, program(worker).scripts.at(0), false);
@@ -55,11 +40,14 @@ class Replay {
   template <class Stop> void run(const Stop& stop) {
     while (!calendar.empty()) {
       if ((++events & 0xfffff) == 0 && stop()) return;
-      const auto [time, what] = calendar.pop();
+      auto [time, what] = calendar.pop();
       now = time;
-      if (what.next == Next::go_on) go_on(*what.strand);
-      if (what.next == Next::ask) ask(*what.strand);
-      if (what.next == Next::answer) answer(*what.strand);
+      switch (what.next) {
+        case Next::go_on: resume(*what.strand); break;
+        case Next::ask: ask(*what.strand); break;
+        case Next::answer: answer(*what.strand); break;
+        default: shards.happen(what);
+      }
     }
     for (const Strand& each : mine)
       if (!each.done)
@@ -71,13 +59,6 @@ class Replay {
   std::uint64_t events = 0;
 
  private:
-  enum class Next : std::uint8_t { go_on, ask, answer };
-
-  struct Event {
-    Strand* strand;
-    Next next;
-  };
-
   struct Meeting {
     explicit Meeting(std::size_t members) : missing(members), strands(members), arrivals(members) {}
 
@@ -92,6 +73,16 @@ class Replay {
     calendar.push(time, static_cast<int>(strand.worker), {&strand, Next::go_on});
   }
 
+  // Go on at once, or after a turn with what runs beside a worker that computes.
+  void resume(Strand& strand) {
+    if (strand.beside && !strand.turned && shards.computes(strand.worker)) {
+      strand.turned = true;
+      return at(now + network.prices.turn, strand);
+    }
+    strand.turned = false;
+    go_on(strand);
+  }
+
   // Perform requests until one takes time or must wait.
   void go_on(Strand& strand) {
     if (strand.waits && !strand.beside) waiting[strand.worker] += now - strand.since;
@@ -101,13 +92,19 @@ class Replay {
       ++strand.next;
       const std::optional<double> until = perform(strand, op);
       if (until && *until <= now) continue;
-      strand.waits = op.kind != Kind::step && op.kind != Kind::ready;
+      strand.waits = op.kind != Kind::step && op.kind != Kind::ready && op.kind != Kind::update;
       strand.since = now;
       if (until) at(*until, strand);
       return;
     }
     strand.done = now;
+    if (strand.beside) --running[strand.worker];
     if (strand.then) at(now, *strand.then);
+  }
+
+  // Return the seconds of a step that begins now.
+  double duration(std::uint32_t worker, std::uint32_t step) const {
+    return durations(worker, step) * (running[worker] ? 1 + network.prices.contention : 1.0);
   }
 
   // Return when it is over, or nothing: then another event says so.
@@ -116,21 +113,28 @@ class Replay {
     switch (op.kind) {
       case Kind::step: {
         double until = now;
-        for (std::uint32_t step = 0; step < op.count; ++step) until += durations(worker, op.index + step);
-        return until;
+        for (std::uint32_t step = 0; step < op.count; ++step) until += duration(worker, op.index + step);
+        return busy_until[worker] = until;
       }
       case Kind::ready:
-        if (op.count) begun[worker] = {now, durations(worker, op.index)};
+        if (op.count) {
+          begun[worker] = {now, duration(worker, op.index)};
+          busy_until[worker] = now + begun[worker].second;
+        }
         return std::max(now, begun[worker].first + begun[worker].second * op.value);
       case Kind::exchange: return exchange(strand, program(worker).exchanges[op.index]);
       case Kind::all_reduce: return meet(strand, program(worker).reductions[op.index]), std::nullopt;
       case Kind::push: {
+        if (recorded.sharded) return shards.push(strand, op);
         const Sent sent = network.push(worker, op.value, now);
-        return op.count ? sent.arrived + network.to_center[worker] : sent.left;
+        return op.count & 1 ? sent.arrived + network.to_center[worker] : sent.left;
       }
-      case Kind::fetch: calendar.push(network.asked(worker, now), -1, {&strand, Next::ask}); return std::nullopt;
-      case Kind::sleep: return now + op.value;
-      case Kind::start: return start(strand, op), now;
+      case Kind::fetch:
+        if (recorded.sharded) return shards.fetch(strand, op);
+        calendar.push(network.asked(worker, now), -1, {&strand, Next::ask}); return std::nullopt;
+      case Kind::sleep:
+      case Kind::update: return now + op.value;
+      case Kind::start: return start(strand, op), std::max(now, network.injected[worker]);
       case Kind::wait: return wait(strand, op);
     }
     throw std::logic_error("no such request");
@@ -140,29 +144,34 @@ class Replay {
     const Program& mine_ = program(strand.worker);
     strand.missing = 0;
     strand.arrived = now;
+    strand.messages = asked.last_receive - asked.first_receive;
+    strand.bytes = 0;
+    const std::size_t together = asked.last_send - asked.first_send;
     for (std::uint32_t i = asked.first_send; i < asked.last_send; ++i) {
       const Message& message = mine_.sends[i];
-      const Sent sent = network.send(strand.worker, message.to, message.bytes, now);
+      const Sent sent = network.send(strand.worker, message.to, message.bytes, now, together);
       strand.arrived = std::max(strand.arrived, sent.left);
       const Address address{strand.worker, message.to, asked.tag};
       if (const auto waits_for = receivers.take(address)) {
         Strand& receiver = **waits_for;
         receiver.arrived = std::max(receiver.arrived, sent.arrived);
-        if (--receiver.missing == 0) at(receiver.arrived, receiver);
+        receiver.bytes += message.bytes;
+        if (--receiver.missing == 0) at(receiver.received(network.prices), receiver);
       } else {
-        messages.put(address, sent.arrived);
+        messages.put(address, {sent.arrived, message.bytes});
       }
     }
     for (std::uint32_t i = asked.first_receive; i < asked.last_receive; ++i) {
       const Address address{mine_.receives[i], strand.worker, asked.tag};
-      if (const auto arrived = messages.take(address)) {
-        strand.arrived = std::max(strand.arrived, *arrived);
+      if (const auto come = messages.take(address)) {
+        strand.arrived = std::max(strand.arrived, come->first);
+        strand.bytes += come->second;
       } else {
         ++strand.missing;
         receivers.put(address, &strand);
       }
     }
-    return strand.missing ? std::nullopt : std::optional(strand.arrived);
+    return strand.missing ? std::nullopt : std::optional(strand.received(network.prices));
   }
 
   // Wait for all members; each goes on by the messages of its form.
@@ -186,6 +195,7 @@ class Replay {
   void start(Strand& strand, const Op& op) {
     auto child = std::make_unique<Strand>(strand.worker, program(strand.worker).scripts.at(op.index), true);
     Strand& begun_ = *child;
+    ++running[strand.worker];
     beside[strand.worker][op.count] = std::move(child);
     go_on(begun_);
   }
@@ -221,7 +231,7 @@ class Replay {
   Calendar<Event> calendar;
   double now = 0;
   std::vector<Strand> mine;
-  Mailbox<double> messages;
+  Mailbox<std::pair<double, double>> messages;  // (when they are there, bytes)
   Mailbox<Strand*> receivers;
   std::map<std::pair<std::uint32_t, std::uint32_t>, Meeting> posted;
 
@@ -230,6 +240,9 @@ class Replay {
 
  private:
   std::vector<std::pair<double, double>> begun;  // by worker: when its step began, and how long it takes
+  std::vector<double> busy_until;  // by worker: when its latest step is over
+  std::vector<std::uint32_t> running;  // by worker: how many started communications go on
+  Shards shards;
   std::vector<std::map<std::uint32_t, std::unique_ptr<Strand>>> beside;
   std::vector<std::map<std::uint32_t, std::uint32_t>> meetings;  // by worker: how many of each group
 };

@@ -12,6 +12,7 @@ from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.prediction import Prediction, predict
+from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.split_model import SplitResult, run_split
@@ -65,6 +66,8 @@ from loosestep.transports.metered import Metered
 from loosestep.transports.mpi import MPI
 from loosestep.transports.serial import Serial
 from loosestep.transports.simulated import Simulated, stragglers
+from loosestep.transports.simulated.prices import Prices
+from loosestep.transports.simulated.probe import Probe
 from loosestep.transports.simulated.stragglers import Stragglers
 from loosestep.transports.threads import Threads
 from loosestep.transports.zmq import ZMQ
@@ -124,6 +127,8 @@ __all__ = [
     "PartiallySynchronous",
     "PostLocalSGD",
     "Prediction",
+    "Prices",
+    "Probe",
     "Progress",
     "RMSpropWarmup",
     "Result",
@@ -151,6 +156,7 @@ __all__ = [
     "least_squares",
     "ops",
     "predict",
+    "probe",
     "run",
     "run_split",
     "schedules",

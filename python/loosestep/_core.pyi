@@ -320,9 +320,10 @@ class Calendar(metaclass=_pybind11_type):
     def clear(self) -> None: ...
 
 class Network(metaclass=_pybind11_type):
-    """What messages cost. A worker sends one at a time; receiving is not limited; the center's link is finite.
+    """What messages cost. A worker sends one at a time; the center's link is finite.
 
-    latency, bandwidth: tables (sender, receiver). to_center, worker_bandwidth: by worker.
+    latency, bandwidth: tables (sender, receiver). to_center, worker_bandwidth: by worker. header, send, receive,
+    copy, turn, inbound, lag: as `Prices` has them. host_of: by worker; those of a host share its link to others.
     """
 
     def __init__(
@@ -332,10 +333,31 @@ class Network(metaclass=_pybind11_type):
         to_center: Sequence[float],
         worker_bandwidth: Sequence[float],
         center_bandwidth: float,
+        *,
+        header: float = ...,
+        send: float = ...,
+        receive: float = ...,
+        copy: float = ...,
+        turn: float = ...,
+        contention: float = ...,
+        inbound: float = ...,
+        lag: Sequence[Sequence[tuple[float, float]]] = ...,
+        host_of: Sequence[int] = ...,
     ) -> None: ...
     @property
     def center_in(self) -> float:
         """When what was pushed so far is all at the center."""
+
+    @center_in.setter
+    def center_in(self, time: float, /) -> None: ...
+    def send(self, source: int, to: int, nbytes: float, now: float, together: int = 1) -> tuple[float, float]:
+        """Send one of so many messages that go together: when it has left, and when all of it is there."""
+
+    def injected(self, source: int) -> float:
+        """When a worker's processor has handed over all that it sent."""
+
+    def received(self, messages: int, nbytes: float) -> float:
+        """What so many messages cost their receiver when they are there."""
 
     def push(self, source: int, nbytes: float, now: float) -> tuple[float, float]:
         """Send to the center: when the worker is done, and when the center has it all."""
@@ -368,11 +390,14 @@ def replay(
     program_of: Sequence[int],
     groups: Sequence[Sequence[int]],
     durations: NDArray[np.float64],
+    *,
+    sharded: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """When each worker is done, how long each has waited, and how many events there were.
 
     programs: what workers ask for, as csrc/simulated/recorded.hpp has it; program_of: each worker's. durations: of
-    gradient steps, by worker and step. Raises RuntimeError where a worker waits for what no other does.
+    gradient steps, by worker and step. sharded: each worker has a shard of every shared variable. Raises
+    RuntimeError where a worker waits for what no other does.
     """
 
 class Mail(metaclass=_pybind11_type):

@@ -45,6 +45,24 @@ def test_a_prediction_is_the_clock_of_a_run(strategy: Strategy, n: int, monkeypa
         compare(predict(strategy, SIZE, on, steps=STEPS), real)
 
 
+PRICES = ls.Prices(
+    header=48, send=1e-4, receive=5e-5, copy=1e-8, turn=6e-4, contention=0.1, update=1e-7, inbound=2e4,
+    lag=(((8, 1e-4), (400, 2e-3)), ((100, -5e-4), (300, 1e-3))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", CASES)
+def test_a_prediction_with_prices_is_the_clock_of_a_run(strategy: Strategy) -> None:
+    """Also where each worker has a shard of every variable, and serves others while it computes."""
+    for n, center in ((3, "shards"), (4, "apart")):
+        on = ls.Simulated(
+            n, step_time=0.01, latency=0.003, bandwidth=3e4, stragglers=UNEVEN, seed=2, prices=PRICES,
+            center=center,  # type: ignore[arg-type]
+        )  # fmt: skip
+        real = go(strategy, Quadratic([100] * n), on, np.float32, steps=STEPS)
+        compare(predict(strategy, SIZE, on, steps=STEPS), real)
+
+
 @pytest.mark.parametrize("strategy", [case for case in ALL if case not in CASES])
 def test_what_depends_on_numbers_is_not_predicted(strategy: Strategy) -> None:
     with pytest.raises(ValueError, match=r"depends on values|several stages|share memory"):

@@ -195,7 +195,7 @@ def test_a_worker_that_meets_a_group_of_others_is_refused() -> None:
     "program",
     [
         ([], [], [], [], []),  # no script
-        ([[(9, 0, 0, 0.0)]], [], [], [], []),  # no such request
+        ([[(10, 0, 0, 0.0)]], [], [], [], []),  # no such request
         ([[(2, 0, 0, 0.0)]], [], [], [], []),  # no such exchange
         ([[(7, 1, 0, 0.0)]], [], [], [], []),  # no such script
         ([[]], [(2, 1.0)], [], [], []),  # a message to no worker

@@ -41,6 +41,9 @@ struct PendingExchange {
   int rank;
   py::ssize_t missing;
   double arrived;  // when its latest part is done
+  std::size_t together = 0;  // messages that it sends
+  std::size_t received = 0;  // messages that it expects, and how many bytes came with them
+  double bytes = 0;
 };
 
 struct Receive {
@@ -113,14 +116,17 @@ class Mail {
         std::make_shared<PendingExchange>(strand, attribute(request, recvs), attribute(request, notes),
                                           static_cast<int>(own), 0, calendar_.now);
     const double note_sent = PyFloat_AsDouble(attribute(request, note).ptr());
-    each_peer(attribute(request, sends), [&](std::uint32_t to, py::handle buf) {
+    const auto sent = attribute(request, sends);
+    pending->together = py::len(sent);
+    each_peer(sent, [&](std::uint32_t to, py::handle buf) {
       deliver({own, to, tagged}, contiguous(buf), note_sent, *pending);
     });
     each_peer(pending->recvs, [&](std::uint32_t source, py::handle into) {
       ++pending->missing;
+      ++pending->received;
       expect({source, own, tagged}, {pending, py::reinterpret_borrow<py::object>(into)});
     });
-    return pending->missing ? py::none() : py::object(py::float_(pending->arrived));
+    return pending->missing ? py::none() : py::object(py::float_(done(*pending)));
   }
 
   void clear() {
@@ -130,17 +136,21 @@ class Mail {
   }
 
  private:
+  double done(const PendingExchange& pending) const {
+    return pending.arrived + network.network.prices.received(pending.received, pending.bytes);
+  }
+
   void deliver(const Address& address, const py::array& content, double note_sent, PendingExchange& sender) {
     network.require(address.from);
     network.require(address.to);
-    const auto [sent, arrival] =
-        network.network.send(address.from, address.to, static_cast<double>(content.nbytes()), calendar_.now);
+    const auto [sent, arrival] = network.network.send(
+        address.from, address.to, static_cast<double>(content.nbytes()), calendar_.now, sender.together);
     sender.arrived = std::max(sender.arrived, sent);
     const auto receive = receives.take(address);
     if (!receive) return messages.put(address, {content, note_sent, arrival, true});
     accept(address, *receive, {content, note_sent, arrival, false});
-    PendingExchange& done = *receive->pending;
-    if (!done.missing) calendar_.calendar.push(done.arrived, done.rank, done.strand);
+    PendingExchange& waits = *receive->pending;
+    if (!waits.missing) calendar_.calendar.push(done(waits), waits.rank, waits.strand);
   }
 
   void expect(const Address& address, const Receive& receive) {
@@ -158,6 +168,7 @@ class Mail {
                 static_cast<char*>(into.mutable_data()));
     if (!pending.notes.is_none()) pending.notes[py::int_(address.from)] = message.note;
     --pending.missing;
+    pending.bytes += static_cast<double>(into.nbytes());
     pending.arrived = std::max(pending.arrived, message.arrival);
   }
 

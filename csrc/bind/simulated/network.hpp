@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -27,11 +28,20 @@ inline simulated::Table table_of(const pybind11::array_t<double>& array, pybind1
 
 struct BoundNetwork {
   BoundNetwork(pybind11::array_t<double> latency_, pybind11::array_t<double> bandwidth_,
-               std::vector<double> to_center, std::vector<double> worker_bandwidth, double center_bandwidth)
+               std::vector<double> to_center, std::vector<double> worker_bandwidth, double center_bandwidth,
+               simulated::Prices prices)
       : latency(std::move(latency_)), bandwidth(std::move(bandwidth_)),
         size(static_cast<pybind11::ssize_t>(to_center.size())),
         network(table_of(latency, size, size), table_of(bandwidth, size, size), std::move(to_center),
-                std::move(worker_bandwidth), center_bandwidth) {}
+                std::move(worker_bandwidth), center_bandwidth, checked(std::move(prices), size)) {}
+
+  static simulated::Prices checked(simulated::Prices prices, pybind11::ssize_t size) {
+    if (!prices.host_of.empty() && static_cast<pybind11::ssize_t>(prices.host_of.size()) != size)
+      throw std::invalid_argument("host_of must have a number for each worker");
+    for (const auto& known : prices.lag)
+      if (!std::is_sorted(known.begin(), known.end())) throw std::invalid_argument("lag must be sorted by bytes");
+    return prices;
+  }
 
   void require(std::size_t rank) const {
     if (rank >= static_cast<std::size_t>(size))

@@ -4,6 +4,8 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -50,7 +52,7 @@ Program program_of(const GivenProgram& given, std::size_t workers, std::size_t g
   for (const Ops& ops : scripts) {
     made.scripts.emplace_back();
     for (const auto& [kind, index, count, value] : ops) {
-      require(kind <= static_cast<std::uint8_t>(Kind::wait), "no such request");
+      require(kind <= static_cast<std::uint8_t>(Kind::update), "no such request");
       const Kind known = static_cast<Kind>(kind);
       const std::size_t most = known == Kind::exchange     ? exchanges.size()
                                : known == Kind::all_reduce ? reductions.size()
@@ -64,10 +66,10 @@ Program program_of(const GivenProgram& given, std::size_t workers, std::size_t g
 }
 
 py::tuple replay(BoundNetwork& network, const std::vector<GivenProgram>& programs, std::vector<std::uint32_t> programs_of,
-                 std::vector<std::vector<std::uint32_t>> groups, const py::array_t<double>& durations) {
+                 std::vector<std::vector<std::uint32_t>> groups, const py::array_t<double>& durations, bool sharded) {
   const std::size_t workers = programs_of.size();
   require(static_cast<py::ssize_t>(workers) == network.size, "the network has another number of workers");
-  Recorded recorded{{}, std::move(programs_of), std::move(groups)};
+  Recorded recorded{{}, std::move(programs_of), std::move(groups), sharded};
   for (const GivenProgram& each : programs)
     recorded.programs.push_back(program_of(each, workers, recorded.groups.size()));
   std::uint32_t steps = 0;
@@ -95,10 +97,45 @@ py::tuple replay(BoundNetwork& network, const std::vector<GivenProgram>& program
 
 void bind_replay(py::module_& m) {
   py::class_<BoundNetwork>(m, "Network")
-      .def(py::init<py::array_t<double>, py::array_t<double>, std::vector<double>, std::vector<double>, double>(),
+      .def(py::init([](py::array_t<double> latency, py::array_t<double> bandwidth, std::vector<double> to_center,
+                       std::vector<double> worker_bandwidth, double center_bandwidth, double header, double send,
+                       double receive, double copy, double turn, double contention, double inbound,
+                       std::vector<std::vector<std::pair<double, double>>> lag, std::vector<std::uint32_t> host_of) {
+             Prices prices{header, send, receive, copy, turn, contention, inbound, std::move(lag), std::move(host_of)};
+             return std::make_unique<BoundNetwork>(std::move(latency), std::move(bandwidth), std::move(to_center),
+                                                   std::move(worker_bandwidth), center_bandwidth, std::move(prices));
+           }),
            py::arg("latency").noconvert(), py::arg("bandwidth").noconvert(), py::arg("to_center"),
-           py::arg("worker_bandwidth"), py::arg("center_bandwidth"))
-      .def_property_readonly("center_in", [](const BoundNetwork& self) { return self.network.center_in; })
+           py::arg("worker_bandwidth"), py::arg("center_bandwidth"), py::kw_only(), py::arg("header") = 0.0,
+           py::arg("send") = 0.0, py::arg("receive") = 0.0, py::arg("copy") = 0.0, py::arg("turn") = 0.0,
+           py::arg("contention") = 0.0,
+           py::arg("inbound") = std::numeric_limits<double>::infinity(),
+           py::arg("lag") = std::vector<std::vector<std::pair<double, double>>>{},
+           py::arg("host_of") = std::vector<std::uint32_t>{})
+      .def_property(
+          "center_in", [](const BoundNetwork& self) { return self.network.center_in; },
+          [](BoundNetwork& self, double time) { self.network.center_in = time; })
+      .def("send",
+           [](BoundNetwork& self, std::size_t source, std::size_t to, double bytes, double now, std::size_t together) {
+             self.require(source);
+             self.require(to);
+             const Sent sent = self.network.send(source, to, bytes, now, together);
+             return std::pair(sent.left, sent.arrived);
+           },
+           py::arg("source"), py::arg("to"), py::arg("nbytes"), py::arg("now"), py::arg("together") = 1)
+      .def(
+          "injected",
+          [](const BoundNetwork& self, std::size_t source) {
+            self.require(source);
+            return self.network.injected[source];
+          },
+          py::arg("source"))
+      .def(
+          "received",
+          [](const BoundNetwork& self, std::size_t messages, double bytes) {
+            return self.network.prices.received(messages, bytes);
+          },
+          py::arg("messages"), py::arg("nbytes"))
       .def("push",
            [](BoundNetwork& self, std::size_t source, double bytes, double now) {
              self.require(source);
@@ -126,5 +163,5 @@ void bind_replay(py::module_& m) {
            py::arg("elements"), py::arg("itemsize"), py::arg("ranks"), py::arg("arrivals"), py::kw_only(),
            py::arg("whole"), py::arg("at_once"));
   m.def("replay", &replay, py::arg("network"), py::arg("programs"), py::arg("program_of"), py::arg("groups"),
-        py::arg("durations").noconvert());
+        py::arg("durations").noconvert(), py::kw_only(), py::arg("sharded") = false);
 }

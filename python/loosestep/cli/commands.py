@@ -1,4 +1,4 @@
-"""The command line: `loosestep compare`, `train`, `run`, `plan`, `stalls` and `info`."""
+"""The command line: `loosestep compare`, `train`, `run`, `probe`, `plan`, `stalls` and `info`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from loosestep.cli.options import (
 )
 from loosestep.cli.plan import plan
 from loosestep.cli.plan_methods import methods
+from loosestep.cli.probe import probe
 from loosestep.cli.report import files, plot
 from loosestep.cli.stalls import stalls
 from loosestep.foundation.errors import LoosestepError
@@ -80,6 +81,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(probe)
 cli.add_command(plan)
 plan.add_command(methods)
 
@@ -157,6 +159,8 @@ def compare(
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
 @click.option("--keep", type=at_least_one, metavar="N", help="Checkpoints that stay; by default 2.")
 @click.option("--save", metavar="FILE", help="Write the trained parameters, as safetensors.")
+@click.option("--probe", "probe_file", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Of loosestep probe: say how long it will take, and then how far that was.")  # fmt: skip
 @shared_options
 def train(
     strategy: Strategy,
@@ -165,6 +169,7 @@ def train(
     resume: bool,
     keep: int | None,
     save: str | None,
+    probe_file: str | None,
     json_file: str | None,
     out: str | None,
     **options: Any,
@@ -175,13 +180,19 @@ def train(
     described = experiment(**options)
     json_file, out, save = of_rank_0(described.on, json_file, out, save)
     there, only = console(json_file, described.on), [Contender(strategy)]
+    prediction = described.predicted(strategy, probe_file) if probe_file else None
+    if prediction is not None:
+        there.print(f"predicted: {prediction}", markup=False, soft_wrap=True)
     with Comparison(described, only, there, out, more=resume) as training:
         every = None if checkpoint is None else checkpoint_every or described.steps_per_epoch
         saving = {"checkpoint": checkpoint, "checkpoint_every": every, "resume": resume, "keep": keep or KEEP}
         training.train(**saving)
     if save is not None:
         training.save(save)
-    return finish(training, json_file)
+    code = finish(training, json_file)
+    if prediction is not None and training.result is not None and not training.interrupted and not resume:
+        there.print(prediction.against(training.result), markup=False, soft_wrap=True)
+    return code
 
 
 @cli.command(context_settings={"allow_interspersed_args": False})

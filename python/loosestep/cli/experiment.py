@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from loosestep.data import global_batches, shards, steps_per_epoch
 from loosestep.foundation import units
 from loosestep.optimizers.schedules import factor
+from loosestep.planner.prediction import predict
+from loosestep.planner.probing.measure import durations
 from loosestep.runtime.run import run
 from loosestep.strategies.base import Need
 from loosestep.transports.simulated import Simulated
+from loosestep.transports.simulated.stragglers import Constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +25,13 @@ if TYPE_CHECKING:
     from loosestep.data.models import Classifier, Model
     from loosestep.optimizers import Optimizer
     from loosestep.optimizers.schedules import Scaling
+    from loosestep.planner.prediction import Prediction
     from loosestep.runtime.numpy_model import Batches
     from loosestep.runtime.result import Progress, Result
     from loosestep.strategies.base import Strategy
     from loosestep.transports.base import Transport
+
+TIMED = 30  # gradients, by which a prediction knows how long a step takes
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,17 @@ class Experiment:
             how = "by label" if self.by_label else "by fraction"
             raise ValueError(f"{strategy!r} shares out batches of all rows, so they cannot be dealt {how}")
         return global_batches(self.data.train, self.batch * self.on.size, self.epochs, self.seed)
+
+    def predicted(self, strategy: Strategy, probe: str) -> Prediction:
+        """Return what a run takes on the cluster of a probe's file, with steps as long as they are here now."""
+        x, y = self.data.train
+        batch, start = (x[: self.batch], y[: self.batch]), self.classifier.init(self.seed)
+        steps = durations(self.on, lambda: self.classifier.gradient(start, batch), TIMED, self.classifier.size)
+        cluster = Simulated.like(probe).scaled(self.on.size)
+        on = replace(cluster, step_time=fmean(map(fmean, steps)), stragglers=Constant())
+        return predict(
+            strategy, self.classifier.size, on, steps=self.steps, optimizer=self.optimizer, samples=self.batch
+        )
 
     def links(self) -> dict[str, str]:
         """Describe the simulated network in the units in which networks are sold."""

@@ -17,7 +17,7 @@ from loosestep.foundation import units
 from loosestep.planner.methods import PERIODS, Methods, rank
 from loosestep.planner.prediction import Prediction
 from loosestep.strategies.base import Strategy
-from loosestep.transports.simulated.session import Simulated
+from loosestep.transports.simulated.transport import Simulated
 
 
 @click.command()

@@ -143,7 +143,8 @@ def mix_exchange(request: Mix, worker: Worker, tag: int) -> tuple[Exchange, list
     place = address(request.buf)
     room = {rank: worker.scratch(("mix", place, index), request.buf) for index, rank in enumerate(sources)}
     parts = [request.buf if rank == worker.rank else room[rank] for rank, _ in request.weights.row]
-    sends = tuple((rank, request.buf) for rank in request.weights.readers)
+    after = sorted(request.weights.readers, key=lambda rank: (rank - worker.rank) % worker.size)
+    sends = tuple((rank, request.buf) for rank in after)  # so that not all send to the same worker first
     return Exchange(sends, tuple(room.items()), tag=tag), parts
 
 

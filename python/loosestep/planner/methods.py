@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loosestep.planner.prediction import Prediction
     from loosestep.strategies.base import Strategy
-    from loosestep.transports.simulated.session import Simulated
+    from loosestep.transports.simulated.transport import Simulated
 
 PERIODS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Local steps between two communications that are tried of a strategy with a `period`."""

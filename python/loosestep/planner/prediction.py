@@ -13,11 +13,14 @@ from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
 from loosestep.planner.recorder import Groups, Recorder, Recording, Size
 from loosestep.strategies.base import Need, Strategy
-from loosestep.transports.simulated.session import Simulated
+from loosestep.transports.simulated.session import CLOSED_FORM_ABOVE
 from loosestep.transports.simulated.stragglers import durations
+from loosestep.transports.simulated.transport import Simulated
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
+
+    from loosestep.runtime.result import Result
 
 LARGEST, ROOM = 1 << 16, 1 << 26
 """Values that are recorded of a larger model: at most LARGEST, and ROOM for all workers together."""
@@ -46,6 +49,24 @@ class Prediction:
         """Seconds of a local step, waiting included."""
         return self.seconds / self.steps
 
+    def against(self, result: Result) -> str:
+        """Return in a sentence how far a run was from this.
+
+        >>> import loosestep as ls, numpy as np
+        >>> cluster = ls.Simulated(2, step_time=0.01)
+        >>> batches = lambda rank, size: iter([1.0] * 100)
+        >>> result = ls.run(ls.LocalSGD(4), lambda x, b: x - b, np.zeros(4), batches, on=cluster)
+        >>> ls.predict(ls.LocalSGD(4), 4, cluster, steps=100, dtype=np.float64).against(result)
+        'took 1 s; predicted was 1 s: 0.0% off'
+        """
+        if not self.seconds:
+            return f"took {units.seconds(result.seconds)} s; predicted was no time at all"
+        off = result.seconds / self.seconds - 1
+        return (
+            f"took {units.seconds(result.seconds)} s; predicted was {units.seconds(self.seconds)} s: "
+            f"{100 * off:{'+' if abs(off) >= 5e-4 else ''}.1f}% off"
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.strategy!r}: {units.seconds(self.step_seconds)} s a step, {units.share(self.waiting_share)} "
@@ -69,7 +90,8 @@ def predict(
     What workers ask for is recorded from the strategy's own code, on a model of at most 65,536 values that stand
     for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The
     seconds are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else
-    shared its links. Where fewer values are recorded than there are, the bytes of codecs are rounded to words.
+    shared its links, where `on.prices` are free. Where fewer values are recorded than there are, the bytes of
+    codecs are rounded to words.
 
     parameters: how many, of `dtype`. on: the simulated cluster. steps: local steps of each worker.
     optimizer: whose buffers strategies may send; SGD(0.1) by default. samples: in a worker's batch of a step.
@@ -99,7 +121,8 @@ def predict(
     def record(rank: int) -> Recording:
         recorder = Recorder(rank, n, amount, dtype, groups, links, samples)
         recorder.worker.seed = seed
-        return recorder.play(strategy, optimizer or SGD(), steps, on.groups())
+        closed = not on.groups() and (on.prices.free or n > CLOSED_FORM_ABOVE)
+        return recorder.play(strategy, optimizer or SGD(), steps, on, closed=closed)
 
     first = record(0)
     if first.looked and n > EACH:
@@ -113,7 +136,8 @@ def predict(
     seconds = durations(on.stragglers, n, last, step_time, seed if on.seed is None else on.seed)
     program_of = list(range(n)) if first.looked else [0] * n
     programs = [recording.program() for recording in each]
-    finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds)
+    sharded = on.center == "shards"
+    finished, waiting, _ = _core.replay(network, programs, program_of, groups.members, seconds, sharded=sharded)
     whole = max(float(finished.max()), network.center_in)  # what was pushed last arrives later
     return Prediction(
         strategy=strategy,

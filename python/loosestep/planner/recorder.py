@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer
     from loosestep.strategies.base import Strategy
+    from loosestep.transports.simulated.transport import Simulated
 
-STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT = range(9)
+STEP, READY, EXCHANGE, ALL_REDUCE, PUSH, FETCH, SLEEP, START, WAIT, UPDATE = range(10)
 """Kinds of requests, as csrc/simulated/recorded.hpp numbers them."""
+MOST_VALUES = (1 << 31) - 1  # that a request of the core says: half of what fits
 SMALL = 16
 """A buffer of fewer values is no part of the parameters: it holds counts or times, and stands for itself."""
 NATIVE = frozenset({Gradient, Ready, Update, Exchange, AllReduce, Fetch, Push, Sleep, Start, Wait})
@@ -131,11 +133,13 @@ class Recorder:
             self.worker.links = Links(links.latency, links.bandwidth / amount.density)
         self.shared: dict[str, Shared] = {}
         self.ops = self.record.scripts[0]
+        self.variables: dict[str, int] = {}  # by name: their number
+        self.seconds_of_update, self.contention = 0.0, False
         self.begun: dict[Communication, int] = {}  # what was started, by number
         self.handlers: dict[type[Request], Callable[[Any], object]] = {
             Gradient: self.gradient,
             Ready: self.ready,
-            Update: lambda request: self.worker.count_update(),
+            Update: self.update,
             Exchange: self.exchange,
             AllReduce: self.all_reduce,
             Push: self.push,
@@ -146,12 +150,16 @@ class Recorder:
             Script: self.script,
         }
 
-    def play(self, strategy: Strategy, optimizer: Optimizer, steps: int, hosts: Any) -> Recording:
-        """Perform the rounds of so many local steps."""
+    def play(
+        self, strategy: Strategy, optimizer: Optimizer, steps: int, on: Simulated, *, closed: bool
+    ) -> Recording:
+        """Perform the rounds of so many local steps; closed: an allreduce stays one request."""
+        self.contention = on.prices.contention > 0  # the length of a step depends on when it begins
+        self.seconds_of_update = on.prices.update * self.amount.nbytes(self.worker.params)
         self.worker.moments = optimizer.init(self.worker.params)
         state = strategy.init(self.worker)
-        native = NATIVE - {AllReduce} if hosts else NATIVE  # as in `SimulatedSession`
-        lowering = Lowering(native, self.worker, hosts=hosts)
+        native = NATIVE if closed else NATIVE - {AllReduce}
+        lowering = Lowering(native, self.worker, hosts=on.groups())
         for request in lowering.lower(rounds(strategy, self.worker, state, steps)):
             self.meter(request)
             self.handlers[type(request)](request)
@@ -199,10 +207,15 @@ class Recorder:
     def gradient(self, request: Gradient) -> None:
         step = self.step()
         last = self.ops[-1] if self.ops else None
-        if last is not None and last[0] == STEP and last[1] + last[2] == step:
+        if last is not None and last[0] == STEP and last[1] + last[2] == step and not self.contention:
             self.ops[-1] = (STEP, last[1], last[2] + 1, 0.0)
         else:
             self.note(STEP, step, 1)
+
+    def update(self, request: Update) -> None:
+        self.worker.count_update()
+        if self.seconds_of_update:
+            self.note(UPDATE, value=self.seconds_of_update)
 
     def ready(self, request: Ready) -> None:
         bucket = request.bucket
@@ -240,12 +253,20 @@ class Recorder:
 
     def push(self, request: Push) -> None:
         sent = sum(map(self.amount.nbytes, request.values))
-        self.note(PUSH, count=int(request.arrived), value=float(sent))
+        number, values = self.variable(request.shared[0])
+        self.note(PUSH, number, 2 * values + int(request.arrived), float(sent))
         center.move(request, request.values)
 
     def fetch(self, request: Fetch) -> None:
-        self.note(FETCH, value=float(self.amount.nbytes(request.into)))
+        number, values = self.variable(request.shared)
+        self.note(FETCH, number, 2 * values, float(self.amount.nbytes(request.into)))
         center.read(request)
+
+    def variable(self, shared: Shared) -> tuple[int, int]:
+        """Return a variable's number, and how many values it has, at most as many as a request can say."""
+        return self.variables.setdefault(shared.name, len(self.variables)), min(
+            self.amount.values(shared.size), MOST_VALUES
+        )
 
     def start(self, request: Start) -> None:
         asked = request.request

@@ -21,7 +21,8 @@ def refuse(request: Request) -> int:
 class Continuation:
     """One such stream: a worker's own, or one that runs beside it.
 
-    beside: a worker started it, and goes on meanwhile by its own clock.
+    beside: a worker started it, and goes on meanwhile by its own clock. turned: it has waited for the turn that
+        what runs beside a computing worker gets (on a virtual clock).
     compute: performs the requests that compute; only a worker's own stream has any.
     """
 
@@ -30,6 +31,7 @@ class Continuation:
     requests: Iterator[Any]
     compute: Callable[[Request], int] = refuse
     beside: bool = False
+    turned: bool = False
     waiting: Request | None = None  # the request where it stopped
     done: float | None = None  # when it came to its end, by the transport's clock
     error: BaseException | None = None  # what it ended with, raised where it is waited for

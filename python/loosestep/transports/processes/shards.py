@@ -149,9 +149,10 @@ class Shards(Centers):
         return bounds(size, self.mailbox.size)
 
     def cut(self, shared: Shared, buf: Buffer) -> Iterator[tuple[int, Buffer]]:
-        """Yield (owner, its part of buf), empty parts left out."""
-        edges = self.edges(shared.size)
-        for owner in range(self.mailbox.size):
+        """Yield (owner, its part of buf), empty parts left out; this rank's own last, so that not all ask one
+        first."""
+        edges, size = self.edges(shared.size), self.mailbox.size
+        for owner in ((self.mailbox.rank + hop) % size for hop in range(1, size + 1)):
             if edges[owner] < edges[owner + 1]:
                 yield owner, buf[edges[owner] : edges[owner + 1]]
 

@@ -1,4 +1,4 @@
-"""The simulated network: what a message costs. A worker sends one message at a time; receiving is not limited."""
+"""The simulated network: what a message costs. A worker sends one message at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from loosestep import _core
 from loosestep.foundation import checks
 from loosestep.lowering import forms
 from loosestep.requests.links import Links
+from loosestep.transports.simulated.prices import Prices
 
 PerLink: TypeAlias = "float | Sequence[Sequence[float]]"
 
@@ -41,6 +42,7 @@ class Network(_core.Network):
 
     worker_bandwidth: of each worker's link to the center; by default the largest of its links.
     center_bandwidth: of the center's; by default the largest of those.
+    prices: what messages cost besides. hosts: the ranks of each, whose messages to others share one link.
     """
 
     def __init__(
@@ -50,12 +52,16 @@ class Network(_core.Network):
         bandwidth: PerLink,
         center_bandwidth: float | None = None,
         worker_bandwidth: float | None = None,
+        prices: Prices | None = None,
+        hosts: Sequence[Sequence[int]] = (),
     ) -> None:
         delay = per_link("latency", latency, size, zero=True)
         speed = per_link("bandwidth", bandwidth, size, zero=False)
         own = farthest(speed) if worker_bandwidth is None else [worker_bandwidth] * size
         self.to_center = farthest(delay)  # a table's center is as far as the farthest peer
-        super().__init__(delay, speed, self.to_center, own, center_bandwidth or max(own))
+        host_of = [place for place, host in enumerate(hosts) for _ in host]
+        small = (prices or Prices()).native(host_of)
+        super().__init__(delay, speed, self.to_center, own, center_bandwidth or max(own), **small)
         self.size, self.latency, self.bandwidth, self.worker_bandwidth = size, delay, speed, own
 
     def links(self, hosts: Sequence[Sequence[int]] = ()) -> Links | None:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import inf
-from typing import Any, ClassVar, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from loosestep import ops
 from loosestep._core import Calendar, Center, Mail
-from loosestep.foundation import checks
 from loosestep.foundation.errors import Deadlock
 from loosestep.lowering import collectives, forms, hierarchical
 from loosestep.lowering.requests import Drain, Drained, RollCall, Script
@@ -34,101 +29,38 @@ from loosestep.requests import (
 )
 from loosestep.transports import center
 from loosestep.transports.attendance import Roll
-from loosestep.transports.base import ManyWorkersSession, Session, Task, Transport, failure, spin
+from loosestep.transports.base import ManyWorkersSession, Task, failure, spin
 from loosestep.transports.continuation import Continuation
 from loosestep.transports.matching import check_alike, check_message, check_shared
-from loosestep.transports.simulated.network import Network, PerLink, within
-from loosestep.transports.simulated.stragglers import Constant, Speed, Stragglers
+from loosestep.transports.simulated.shards import Shards
 
-MEMORY_LATENCY, MEMORY_BANDWIDTH = 1e-6, 1e10  # of links within a host
-MOST, MOST_ON_HOSTS = 1_000_000, 4096  # workers; on hosts a link has a place in an n x n table
+if TYPE_CHECKING:
+    from loosestep.transports.simulated.network import Network
+    from loosestep.transports.simulated.prices import Prices
+    from loosestep.transports.simulated.stragglers import Speed
+
 CLOSED_FORM_ABOVE = 64  # workers; an allreduce of more is priced by its recursion instead of 2 n (n-1) events
-
-
-@dataclass(frozen=True, repr=False)
-class Simulated(Transport):
-    """n simulated workers on a virtual clock; bit for bit reproducible from its seed.
-
-    n: workers.
-    step_time, sample_time: seconds of one gradient step, and what each sample of its batch adds.
-    latency, bandwidth: seconds a message, bytes a second; a number, or an n x n table (sender, receiver).
-    center_bandwidth: bytes a second of the center's own link, each way (by default the largest of the links);
-        pushes and pulls queue there in the order in which they arrive.
-    stragglers: the distribution of step durations, from `loosestep.stragglers`: Constant() by default.
-    seed: of the durations (by default the run's).
-    hosts: how many workers live on each host, in rank order; collectives are then two-level (each host folds,
-        then the hosts do), with the bits of `MPI` on such hosts. By default every worker has its own.
-    host_latency, host_bandwidth: of links within a host, 1e-6 and 1e10 by default: its memory. With hosts, numbers
-        for `latency` and `bandwidth` are of links between hosts; tables hold both, and need nothing else.
-
-    A message takes latency + bytes/bandwidth, and a worker sends one at a time; updates take no time. From when
-    the last worker asks an allreduce takes latency + (n-1) bytes/bandwidth where that is less (whole vectors, of
-    up to 4 MiB to each worker), else 2 latency + 2 (n-1)/n bytes/bandwidth; from 16 workers on up to 5% more on
-    narrow links. Where links differ, the slowest decide.
-    """
-
-    virtual: ClassVar[bool] = True
-    n: int
-    step_time: float = 1e-3
-    latency: PerLink = 1e-5
-    bandwidth: PerLink = 1.25e9
-    center_bandwidth: float | None = None
-    stragglers: Stragglers = field(default_factory=Constant)
-    seed: int | None = None
-    hosts: tuple[int, ...] | None = None
-    host_latency: float | None = None
-    host_bandwidth: float | None = None
-    sample_time: float = 0.0
-
-    @classmethod
-    def example(cls) -> Simulated:
-        return cls(4)
-
-    def __post_init__(self) -> None:
-        checks.integer("n", self.n)
-        checks.at_most(
-            "n" if self.hosts is None else "n, with hosts,", self.n, MOST if self.hosts is None else MOST_ON_HOSTS
-        )
-        checks.instance("stragglers", self.stragglers, Stragglers)
-        if self.seed is not None:
-            checks.integer("seed", self.seed, 0)
-        for name in ("step_time", "sample_time"):
-            checks.positive(name, getattr(self, name), zero=True)
-        if self.center_bandwidth is not None and self.center_bandwidth != inf:
-            checks.positive("center_bandwidth", self.center_bandwidth)
-        if self.hosts is not None:
-            object.__setattr__(self, "hosts", hierarchical.checked(self.hosts))
-        self.network()
-
-    @property
-    def size(self) -> int:
-        return self.n
-
-    def network(self) -> Network:
-        """Return a new, idle network."""
-        latency = within("latency", self.latency, self.host_latency, MEMORY_LATENCY, self.groups())
-        bandwidth = within("bandwidth", self.bandwidth, self.host_bandwidth, MEMORY_BANDWIDTH, self.groups())
-        elsewhere = self.hosts is not None and not np.ndim(self.bandwidth)  # the center, on no worker's host
-        outside = float(cast("float", self.bandwidth)) if elsewhere else None
-        return Network(self.n, latency, bandwidth, self.center_bandwidth, outside)
-
-    def groups(self) -> hierarchical.Hosts:
-        """Return the ranks of every host."""
-        return () if self.hosts is None else hierarchical.split(self.hosts, self.n)
-
-    def open(self, seed: int = 0) -> Session:
-        return SimulatedSession(self, seed if self.seed is None else self.seed)
 
 
 class SimulatedSession(ManyWorkersSession):
     """A calendar of events, the earliest first, ties in rank order. Calendar and mail are native."""
 
-    def __init__(self, config: Simulated, seed: int) -> None:
-        self.size = config.n
-        self.ranks = range(config.n)
-        self.network = config.network()
+    def __init__(
+        self,
+        network: Network,
+        speeds: Sequence[Speed],
+        price: tuple[float, float],
+        prices: Prices,
+        *,
+        hosts: hierarchical.Hosts = (),
+        sharded: bool = False,
+    ) -> None:
+        """Make the session of a cluster. price: seconds of a step, and of each sample; sharded: of variables."""
+        self.size = network.size
+        self.ranks = range(self.size)
+        self.network = network
         primitives = {Exchange, Fetch, Push, RollCall, Sleep, Start, Wait, Drain}
-        self.hosts = config.groups()
+        self.hosts = hosts
         self.links = self.network.links(self.hosts)
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
@@ -142,9 +74,14 @@ class SimulatedSession(ManyWorkersSession):
         self.posts: Counter[tuple[object, int]] = Counter()
         self.started: dict[Communication, Continuation] = {}
         self.roll = Roll(self.size)
-        self.speeds = [Speed(config.stragglers, rank, seed) for rank in range(self.size)]
-        self.price = config.step_time, config.sample_time
+        self.speeds = speeds
+        self.price, self.prices = price, prices
         self.begun = [(0.0, 0.0)] * self.size  # of the current step: when it began, how long it takes
+        self.running = [0] * self.size  # how many communications that each worker has started go on
+        self.busy_until = [-1.0] * self.size  # when each worker's latest step is over
+        self.shards: Shards | None = None
+        if sharded:
+            self.shards = Shards(self.network, self.at, lambda: self.time, self.turn)
         self.handlers: dict[type[Request], Callable[[Continuation, Any], float | None]] = {
             Gradient: self.gradient,
             Ready: self.ready,
@@ -202,10 +139,18 @@ class SimulatedSession(ManyWorkersSession):
         calendar = self.calendar
         while (what := calendar.next()) is not None:
             self.time = calendar.now
-            if type(what) is Continuation:
-                self.advance(what)
-            else:
+            if type(what) is not Continuation:
                 what()
+            elif what.beside and not what.turned and (turn := self.turn(what.rank)):
+                what.turned = True
+                self.at(self.time + turn, what.rank, what)
+            else:
+                what.turned = False
+                self.advance(what)
+
+    def turn(self, rank: int) -> float:
+        """Return how long what makes progress beside this worker waits for its turn: only while it computes."""
+        return self.prices.turn if self.time <= self.busy_until[rank] else 0.0
 
     def where(self, process: Continuation) -> str:
         """Describe where one stuck worker is."""
@@ -230,6 +175,7 @@ class SimulatedSession(ManyWorkersSession):
         except Exception as cause:
             raise failure(process.worker, process.waiting, cause) from cause
         process.done, process.waiting = now, None
+        self.running[process.rank] -= process.beside
         if process.then is not None:
             process.then(now)
 
@@ -242,7 +188,10 @@ class SimulatedSession(ManyWorkersSession):
         steps = process.compute(request)
         if steps:
             seconds = self.price[0] + self.price[1] * (worker.samples - before)
-            self.begun[worker.rank] = (self.time, self.speeds[worker.rank].duration(clock, seconds))
+            duration = self.speeds[worker.rank].duration(clock, seconds)
+            duration *= 1 + self.prices.contention if self.running[worker.rank] else 1.0
+            self.begun[worker.rank] = (self.time, duration)
+            self.busy_until[worker.rank] = self.time + duration
         return bool(steps)
 
     def gradient(self, process: Continuation, request: Gradient) -> float:
@@ -261,7 +210,7 @@ class SimulatedSession(ManyWorkersSession):
 
     def update(self, process: Continuation, request: Update) -> float:
         process.compute(request)
-        return self.time
+        return self.time + self.prices.update * process.worker.params.nbytes
 
     # --- shared variables --------------------------------------------------------------------------------
 
@@ -275,6 +224,8 @@ class SimulatedSession(ManyWorkersSession):
         if process.worker.unmetered:
             center.read(request)
             return self.time
+        if self.shards is not None:
+            return self.shards.fetch(process.rank, request, lambda until: self.at(until, process.rank, process))
         self.at(self.network.asked(process.rank, self.time), -1, lambda: self.ask(process, request))
         return None
 
@@ -291,7 +242,9 @@ class SimulatedSession(ManyWorkersSession):
         rank = process.rank
         self.at(left + self.network.to_center[rank], rank, process)
 
-    def push(self, process: Continuation, request: Push) -> float:
+    def push(self, process: Continuation, request: Push) -> float | None:
+        if self.shards is not None:
+            return self.shards.push(process.rank, request, lambda until: self.at(until, process.rank, process))
         sent, whole_at = self.network.push(process.rank, request.nbytes, self.time)
         if whole_at <= self.time:
             center.move(request, request.values)
@@ -310,7 +263,11 @@ class SimulatedSession(ManyWorkersSession):
         meeting.append((process, request, self.time))
         if len(meeting) == len(collectives.members(request, self.size)):
             del self.posted[group, self.posts[group, worker.rank]]
-            self.meet(sorted(meeting, key=lambda entry: entry[0].rank))
+            meeting.sort(key=lambda entry: entry[0].rank)
+            if worker.unmetered and self.shards is not None:  # what was pushed must have arrived
+                self.shards.when_idle(lambda: self.meet(meeting))
+            else:
+                self.meet(meeting)
 
     def meet(self, meeting: list[tuple[Continuation, AllReduce, float]]) -> None:
         processes, requests, arrived = zip(*meeting, strict=True)
@@ -340,8 +297,9 @@ class SimulatedSession(ManyWorkersSession):
         self.started[asked] = child = Continuation(
             process.worker, process.rank, requests, process.compute, beside=True
         )
+        self.running[process.rank] += 1
         self.advance(child)
-        return self.time
+        return max(self.time, self.network.injected(process.rank))
 
     def script(self, process: Continuation, request: Script) -> float | None:
         self.start(process, Start(request))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loosestep.foundation import checks
 from loosestep.foundation.value import Value
 
-__all__ = ["Constant", "LogNormal", "RandomPauses", "SlowPeriod", "SlowWorker", "Stragglers"]
+__all__ = ["Constant", "LogNormal", "Measured", "RandomPauses", "SlowPeriod", "SlowWorker", "Stragglers"]
 
 BLOCK = 256  # durations are drawn by the block
 
@@ -120,6 +120,29 @@ class SlowPeriod(Stragglers):
     def slowdown(self, rank: int, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         slow = (rank == self.rank) & (steps >= self.first) & (steps < self.last)
         return np.where(slow, self.factor, 1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Measured(Stragglers):
+    """Durations as they were measured: each worker's own, drawn again.
+
+    values: for each worker, durations that are equally frequent, as multiples of `step_time`. Workers beyond them
+        have those of worker (rank mod their number).
+    """
+
+    values: tuple[tuple[float, ...], ...] = ((1.0,),)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(tuple(map(float, each)) for each in self.values))
+        if not self.values or not all(self.values):
+            raise ValueError("values must have at least one duration for each worker")
+        for each in self.values:
+            for value in each:
+                checks.positive("values", value, zero=True)
+
+    def durations(self, rank: int, step_time: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        mine = np.array(self.values[rank % len(self.values)])
+        return step_time * mine[rng.integers(0, len(mine), count)]
 
 
 class Speed:
