@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from tests.native.processes import PATIENCE, SPAWN, result_of
+from tests.native.processes import PATIENCE, SERVER, result_of
 from tests.native.threads import on_threads, same_bits
 
 from loosestep import _core, ops
@@ -260,8 +260,8 @@ def other_side(path, pipe):
 def test_processes_and_one_that_is_killed():
     memory = _core.Host.make(_core.HostMessages.needed(2))
     end = _core.HostMessages(memory, [10, 11], 10, True)
-    pipe, theirs = SPAWN.Pipe()
-    other = SPAWN.Process(target=other_side, args=(f"/proc/{os.getpid()}/fd/{memory}", theirs))
+    pipe, theirs = SERVER.Pipe()
+    other = SERVER.Process(target=other_side, args=(f"/proc/{os.getpid()}/fd/{memory}", theirs))
     other.start()
     try:
         for n in SIZES * 2:

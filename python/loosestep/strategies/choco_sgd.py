@@ -87,7 +87,7 @@ class ChocoSGD(Strategy):
 
     def init(self, worker: Worker) -> State:
         self.graph.check_size(worker.size)
-        if self.graph.period(worker.size) > 1:
+        if self.graph.period(worker.size) != 1:
             raise ValueError(f"topology must stay as it is, so that sums can be kept, got {self.graph!r}")
         return State(known=worker.copy_of_params(), mixed=worker.copy_of_params())
 
