@@ -127,7 +127,8 @@ def test_a_setting_has_every_field_so_that_another_default_is_another_run() -> N
     one = Contender("label", ls.Stages((ls.BMUF(), 1), (ls.CDSGD(), None)), panel="panel", at=3.0).setting
     assert one.startswith(
         "strategy=Stages(parts=((BMUF(period=16, block_momentum=None, rate=1.0, form='classical'), 1), "
-        "(CDSGD(topology=Ring()), None))), optimizer=SGD(rate=0.1, weight_decay=0.0), on=Simulated(n=4, "
+        "(CDSGD(topology=Ring(), rounds=1, trade_off=None, momentum=0.0), None))), "
+        "optimizer=SGD(rate=0.1, weight_decay=0.0), on=Simulated(n=4, "
     )
     assert "panel" not in one
     assert one.endswith("data='fashion-mnist', rows=None, fraction=None, by_label=False")

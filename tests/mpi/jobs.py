@@ -89,8 +89,13 @@ def lean(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def started(*arguments: object, environment: dict[str, str] | None = None) -> Iterator[Running]:
-    """`loosestep run` with these arguments; whatever is left of it in the end is killed."""
+def started(
+    *arguments: object, environment: dict[str, str] | None = None, whole: bool = False
+) -> Iterator[Running]:
+    """`loosestep run` with these arguments; whatever is left of it in the end is killed.
+
+    whole: ranks may import all of PyTorch, see tests/lean.
+    """
     mark = uuid.uuid4().hex
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "OMP_", "PYTHONUNB"))
@@ -102,7 +107,7 @@ def started(*arguments: object, environment: dict[str, str] | None = None) -> It
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
-        env=lean({**kept, **(environment or {}), MARK: mark}),
+        env=(dict if whole else lean)({**kept, **(environment or {}), MARK: mark}),
     )
     running = Running(process, mark)
     try:
@@ -113,9 +118,11 @@ def started(*arguments: object, environment: dict[str, str] | None = None) -> It
         process.communicate(timeout=20)
 
 
-def ended(*arguments: object, seconds: float = 60, environment: dict[str, str] | None = None) -> Running:
+def ended(
+    *arguments: object, seconds: float = 60, environment: dict[str, str] | None = None, whole: bool = False
+) -> Running:
     """A job that has run to its end, and of which nothing is left."""
-    with started(*arguments, environment=environment) as running:
+    with started(*arguments, environment=environment, whole=whole) as running:
         running.end(seconds)
         assert running.left() == []
         return running

@@ -15,7 +15,14 @@ from rich.console import Console
 import loosestep
 from loosestep import data
 from loosestep.cli import launch, machine_info
-from loosestep.cli.compared_methods import STORY, Contender, slow_link, with_one_optimizer, with_the_rest
+from loosestep.cli.compared_methods import (
+    STORY,
+    Contender,
+    contender,
+    slow_link,
+    with_one_optimizer,
+    with_the_rest,
+)
 from loosestep.cli.comparison import Comparison
 from loosestep.cli.experiment import Experiment
 from loosestep.cli.expressions import parse
@@ -267,7 +274,8 @@ def chosen(strategies: list[Strategy] | None, everything: bool, one_optimizer: b
     if strategies is not None and everything:
         raise click.UsageError("--all and --strategies contradict each other: give one of them")
     if strategies is not None:
-        return [Contender(strategy) for strategy in dict.fromkeys(strategies)]
+        each = Contender if one_optimizer else contender
+        return [each(strategy) for strategy in dict.fromkeys(strategies)]
     contenders = with_the_rest(all_of_kind(Strategy)) if everything else list(STORY)
     return with_one_optimizer(contenders) if one_optimizer else contenders
 

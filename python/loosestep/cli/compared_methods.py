@@ -76,9 +76,15 @@ def slow_link(workers: int) -> Simulated:
     return Simulated(workers, latency=1e-4, bandwidth=12.5e6, stragglers=uneven)
 
 
+def contender(strategy: Strategy) -> Contender:
+    """Return a strategy with the optimizer of all, or with that for which it is made."""
+    why = "the optimizer for which it is made" if strategy.made_for else ""
+    return Contender(strategy, strategy.made_for, why=why)
+
+
 def with_the_rest(strategies: Iterable[Strategy]) -> list[Contender]:
     """Return the default contenders, and those of the strategies whose class is not among them."""
-    return [*STORY, *(Contender(strategy) for strategy in strategies if type(strategy) not in FAMILIAR)]
+    return [*STORY, *(contender(strategy) for strategy in strategies if type(strategy) not in FAMILIAR)]
 
 
 def with_one_optimizer(contenders: Iterable[Contender]) -> list[Contender]:

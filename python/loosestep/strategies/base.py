@@ -15,6 +15,7 @@ from loosestep.requests import AllReduce, Fetch, Ready, Start, Wait
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.requests.worker import Worker
 
@@ -102,6 +103,8 @@ class Strategy(Value):
     course_depends_on_values: what a round asks for depends on what it has computed or received, or on measured
         times: `predict` refuses it.
     wants_like_data: it comes to the minimum of the mean loss only where workers' data are drawn alike.
+    made_for: the local optimizer that it is made for, where the usual ones do not suit it, as momentum does not
+        suit a method that has its own: `compare` takes it.
     replicas_agree: when a round ends all replicas are the same.
     all_alike: after every step all replicas are the same, and the buffers of their local optimizers: one worker's
         state is that of all.
@@ -120,6 +123,7 @@ class Strategy(Value):
     needs: ClassVar[frozenset[Need]] = frozenset()
     course_depends_on_values: ClassVar[bool] = False
     wants_like_data: ClassVar[bool] = False
+    made_for: ClassVar[Optimizer | None] = None
     replicas_agree: ClassVar[bool] = False
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"

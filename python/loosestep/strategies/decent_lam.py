@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
 from loosestep.foundation import buffers, checks
+from loosestep.optimizers.sgd import SGD
 from loosestep.requests import Gradient, Mix, Update
 from loosestep.strategies.base import State, no_rate, note_rate
 from loosestep.strategies.gossip import GossipStrategy
@@ -16,6 +17,7 @@ from loosestep.topologies.ring import Ring
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
 
@@ -44,6 +46,7 @@ class DecentLaM(GossipStrategy):
     arXiv:2104.11981.
     """
 
+    made_for: ClassVar[Optimizer | None] = SGD(0.03)
     topology: Topology = field(default_factory=Ring)
     momentum: float = 0.9
 

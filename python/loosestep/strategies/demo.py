@@ -10,6 +10,7 @@ from loosestep.codecs.cosine import CosineTiles, signs
 from loosestep.codecs.top_k import ChunkedTopK
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
+from loosestep.optimizers.sgd import SGD
 from loosestep.requests import Gradient, Update
 from loosestep.strategies import coded
 from loosestep.strategies.base import Cost, State, Strategy
@@ -17,6 +18,7 @@ from loosestep.strategies.base import Cost, State, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
     from loosestep.strategies.coded import Divisor
@@ -37,8 +39,7 @@ class DeMo(Strategy):
     keep: coefficients of each tile that are sent (k).
     decay: b, of the momentum.
     divisor: of the sum for each coefficient: 'senders', the weight of the workers that have sent it, as in the
-    release,
-        or 'workers', that of all.
+        release, or 'workers', that of all.
 
     A round sends keep (32 + log2 side^2) bits for each tile, and 8 bytes, to each of n-1 others.
 
@@ -58,6 +59,7 @@ class DeMo(Strategy):
 
     kept_on_resize: ClassVar[tuple[str, ...]] = ("state.kept.residual",)
     replicas_agree: ClassVar[bool] = True
+    made_for: ClassVar[Optimizer | None] = SGD(0.001)
     side: int = 64
     keep: int = 32
     decay: float = 0.999

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class DESLOC(Strategy):
-    """Local steps of Adam, whose parts meet as seldom as they change: x_i <- mean_j x_j every `params` steps,
-    u_i <- mean_j u_j every `first` and v_i <- mean_j v_j every `second`, u and v being the two moments.
+    """Local steps of Adam, whose parameters and moments are each averaged with a period of their own.
+
+    x_i <- mean_j x_j every `params` steps, u_i <- mean_j u_j every `first` and v_i <- mean_j v_j every `second`, u
+    and v being the two moments.
 
     A moment of decay b has a half-life of ln(1/2) / ln b steps: 7 for b = 0.9, 69 for 0.99, 693 for 0.999. Three
     equal periods are Local Adam, `LocalSGD(momentum="average")` bit for bit. An optimizer with one buffer (heavy

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class HeLoCo(Strategy):
-    """Asynchronous local SGD whose D = what was pulled - x is corrected before it is pushed, tensor by tensor, by
-    the outer momentum m that the worker then reads. With c = cos(D, m) and f = |D| / (|D| + k |m|):
+    """Asynchronous local SGD whose outer gradients are turned towards the outer momentum before they are pushed.
+
+    D = what was pulled - x is corrected tensor by tensor by the outer momentum m that the worker then reads. With
+    c = cos(D, m) and f = |D| / (|D| + k |m|):
 
     c >= keep:      D stays
     0 <= c < keep:  D <- |D| phi((1 - l) phi(D) + l phi(m)), l = min(turn (1 - c) f, 1), phi(v) = v / |v|

@@ -27,9 +27,11 @@ UNFIT = frozenset({Need.GLOBAL_BATCHES, Need.PARTIAL_PARTICIPATION})
 
 @dataclass(frozen=True, repr=False)
 class Hierarchical(Strategy):
-    """Two methods in two levels: `within` among the workers of each cluster, `between` among the clusters, each of
-    which is one worker of it. When a cluster has made the local steps of a round of `between`, y <- the consensus
-    of `within` in the cluster; `between` moves y; x_i <- y, and `within` begins anew there.
+    """Two methods in two levels: one among the workers of each cluster, another among the clusters.
+
+    To `between` each cluster is one worker, whose parameters are the consensus of `within`. When a cluster has
+    made the local steps of a round of `between`, y <- the consensus of `within` in the cluster; `between` moves
+    y; x_i <- y, and `within` begins anew there.
 
     So `Hierarchical(AllReduceSGD(), DiLoCo(30))` is DiLoCo whose workers are clusters that make mini-batch steps,
     and `Hierarchical(AllReduceSGD(), EASGD(10))` lets clusters of different sizes and speeds go on without waiting

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class LOSCAR(LateStrategy):
-    """Every `period` steps a random set S of coordinates of y_i <- x_i begins to be averaged; `delay` steps later,
-    when the worker is at z_i, the average is merged with the steps made meanwhile:
+    """Local SGD that averages a random set of coordinates at a time, while workers go on.
+
+    Every `period` steps a set S of coordinates of y_i <- x_i begins to be averaged; `delay` steps later, when the
+    worker is at z_i, the average is merged with the steps made meanwhile:
 
     x_i,S <- mean_j y_j,S + (z_i,S - y_i,S), and the other coordinates stay as they are.
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Ringmaster(Strategy):
-    """Asynchronous SGD, c <- c + (x - what was pulled), x <- c, without steps of a delay of R and more: the delay
-    is how many steps of others were applied since the pull. One that is too late is lost, and counts for nobody.
+    """Asynchronous SGD without late steps: c <- c + (x - what was pulled), x <- c, if the delay is below R.
+
+    The delay is how many steps of others were applied since the pull. One that is too late is lost, and counts
+    for nobody.
 
     R = 1 applies only what was made at the present center; R of all steps is Downpour. With R = max(1, s^2 / e),
     s^2 being the variance of gradients and e the squared gradient norm to be reached, the time is optimal whatever

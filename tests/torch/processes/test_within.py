@@ -24,7 +24,15 @@ RANKS = Path(__file__).with_name("ranks_within.py")
 def test_two_groups_of_two_reach_what_plain_replicas_reach(kind: str, strategy: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     job = ended(
-        "-n", 4, RANKS, kind, strategy, tmp_path / "meeting", seconds=200, environment={"OMP_NUM_THREADS": "1"}
+        "-n",
+        4,
+        RANKS,
+        kind,
+        strategy,
+        tmp_path / "meeting",
+        seconds=200,
+        environment={"OMP_NUM_THREADS": "1"},
+        whole=True,
     )
     assert job.process.returncode == 0, job.err
     assert sorted(line for line in job.out.splitlines() if line.startswith("rank")) == [
