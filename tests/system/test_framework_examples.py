@@ -43,7 +43,7 @@ def test_it_trains_as_one_process_would_and_goes_on_with_the_same_bits(name: str
     pytest.importorskip(MODULES[name])
     quiet = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     for ranks in (1, 2):
-        job = ended("-n", ranks, JOB, name, tmp_path, seconds=400, environment=quiet)
+        job = ended("-n", ranks, JOB, name, tmp_path, seconds=400, environment=quiet, whole=True)
         assert job.process.returncode == 0, job.err
     found = losses(job.out)  # each line once: rank 0's
     assert LINES[name] / 2 < len(found) <= LINES[name], job.out
