@@ -27,12 +27,16 @@ class Meter:
     @property
     def messages(self) -> int:
         """The number of messages sent."""
-        return sum(tally[1] for tally in self.requests.values())
+        return sum(tally[1] for tally in self.tallies())
 
     @property
     def bytes(self) -> int:
         """The number of bytes sent, without headers."""
-        return sum(tally[2] for tally in self.requests.values())
+        return sum(tally[2] for tally in self.tallies())
+
+    def tallies(self) -> list[list[int]]:
+        """Return the counts of each type of request; its worker, in another thread, may go on counting."""
+        return list(self.requests.values())
 
     def watch(self, worker: Worker, requests: Iterator[Request], clock: Callable[[], float]) -> Iterator[Request]:
         """Yield the same requests; book the time from asking for a communication to its end as waiting."""

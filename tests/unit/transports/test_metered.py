@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,3 +79,16 @@ def test_it_is_as_large_and_as_virtual_as_what_it_wraps() -> None:
     assert (metered.size, metered.virtual) == (3, False)
     with pytest.raises(TypeError, match="on must be a Transport"):
         Metered(3)  # type: ignore[arg-type]
+
+
+def test_counts_can_be_read_while_a_worker_counts_what_is_new() -> None:
+    """As a worker that evaluates reads those of the others, which are other threads."""
+    meter = Meter()
+
+    class Growing(list[int]):
+        def __getitem__(self, place: Any) -> Any:
+            meter.requests.setdefault(f"request {len(meter.requests)}", [0, 0, 0])
+            return super().__getitem__(place)
+
+    meter.requests["Fetch"] = Growing([1, 2, 3])
+    assert (meter.messages, meter.bytes) == (2, 3)
