@@ -118,7 +118,7 @@ def compared(file: str) -> list[Compared]:
     found = []
     for (method, nbytes, steps), times in groups.items():
         draws = [ls.predict(METHODS[method], nbytes // 4, cluster, steps=steps, seed=seed) for seed in range(3)]
-        predicted = fmean(draw.step_seconds for draw in draws)
+        predicted = fmean(draw.settled / steps for draw in draws)
         found.append(
             Compared(content["label"], probe.n, method, nbytes, median(times), min(times), max(times), predicted)
         )

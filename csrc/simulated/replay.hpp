@@ -55,6 +55,7 @@ class Replay {
   }
 
   double done(std::size_t worker) const { return mine[worker].done.value(); }
+  double last() const { return now; }  // when all that was started is over, too
 
   std::uint64_t events = 0;
 
@@ -68,7 +69,6 @@ class Replay {
   };
 
   const Program& program(std::uint32_t worker) const { return recorded.programs[recorded.program_of[worker]]; }
-
   void at(double time, Strand& strand) {
     calendar.push(time, static_cast<int>(strand.worker), {&strand, Next::go_on});
   }

@@ -436,8 +436,8 @@ def replay(
     durations: NDArray[np.float64],
     *,
     sharded: bool = False,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """When each worker is done, how long each has waited, and how many events there were.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int, float]:
+    """When each worker is done, how long each has waited, how many events there were, and when all is over.
 
     programs: what workers ask for, as csrc/simulated/recorded.hpp has it; program_of: each worker's. durations: of
     gradient steps, by worker and step. sharded: each worker has a shard of every shared variable. Raises

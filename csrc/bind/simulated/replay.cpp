@@ -90,7 +90,7 @@ py::tuple replay(BoundNetwork& network, const std::vector<GivenProgram>& program
     done.mutable_at(worker) = replayed.done(worker);
     waiting.mutable_at(worker) = replayed.waiting[worker];
   }
-  return py::make_tuple(done, waiting, replayed.events);
+  return py::make_tuple(done, waiting, replayed.events, replayed.last());
 }
 
 }  // namespace
