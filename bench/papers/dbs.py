@@ -58,9 +58,9 @@ STUDY = Study(
 FINDINGS = """
 A step of S-SGD takes 4.8 ms for the 48 rows of a slow worker and 3 ms for the mean; with DBS slow workers take
 32 rows, the fast one 96, and all compute for 3.2 ms. So computing is the 1.5 times faster that 0.25 n / 0.167 n
-says, and a run 14.1 / 11.3 = 1.25 times, since the links are as slow as before; where `LocalSGD(4)` averages
-every fourth step it is 10 / 7.21 = 1.39 times. While worker 0 is disturbed equal shares cost 17.5 ms a step and
-DBS 9.5 ms, and within one measurement of 50 steps after it is over all take equal shares again; smoothing makes
+says, and a run 13.4 / 10.6 = 1.26 times, since the links are as slow as before; where `LocalSGD(4)` averages
+every fourth step it is 9.82 / 7.02 = 1.40 times. While worker 0 is disturbed equal shares cost 16.8 ms a step and
+DBS 9.1 ms, and within one measurement of 50 steps after it is over all take equal shares again; smoothing makes
 both changes slower, and gains nothing where measurements have no noise. Accuracy after equal numbers of rows
 differs by less than seeds do: the gradient is that of the same batch, whoever takes which part.
 """
