@@ -10,6 +10,10 @@ constants are the paper's (L = 25, averaging 0.75, outer rate 0.1 and momentum 0
 1 by scoping; an epoch of scoping is one pass of three workers together, so that gamma and rho shrink about
 sevenfold). Elastic-SGD is Parle with L = 1 and no smoothing, its spring annealed over as many samples. Links of
 1 Gbit/s with 0.1 ms latency, gradient steps of 1 ms, in virtual time.
+
+Its runs are those of commit 3b7ba4e. Since 2915066 the simulator chooses the form of a collective: seconds to the
+first evaluation are now 6 % fewer for means every step among three workers, 17 % among six, and 1 and 3 % for
+Parle; losses, accuracies and bytes there are the same.
 """
 
 from __future__ import annotations
