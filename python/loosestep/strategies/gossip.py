@@ -1,4 +1,4 @@
-"""The base of methods that mix with neighbours on a graph."""
+"""The bases of methods that mix with neighbours on a graph."""
 
 from __future__ import annotations
 
@@ -13,14 +13,44 @@ if TYPE_CHECKING:
     from loosestep.requests.worker import Worker
 
 
-class GossipStrategy(Strategy):
+class GraphStrategy(Strategy):
+    """Base of methods on a graph that conserves the plain mean: a subclass has the field `topology`, the graph."""
+
+    topology: Topology
+
+    def weigh(self, worker: Worker) -> float:
+        """Return 1: mixing conserves the plain mean."""
+        return 1.0
+
+    def warnings(self, size: int) -> list[str]:
+        return self.topology.faults(size)
+
+
+class PushSumStrategy(GraphStrategy):
+    """Base of methods that push sums: columns of P sum to 1, and a weight w corrects for who is read more."""
+
+    def check_topology(self) -> None:
+        """Refuse what is no doubly or column-stochastic topology."""
+        checks.instance("topology", self.topology, Topology)
+        if self.topology.stochastic == "row":
+            raise ValueError(f"topology must be doubly or column-stochastic, to push sums, got {self.topology!r}")
+
+    @property
+    def pushes(self) -> bool:
+        """Return whether w changes, so that it is sent."""
+        return self.topology.stochastic != "doubly"
+
+    def cost(self, n: int, d: int) -> Cost:
+        degree = self.topology.degree(n, 0)
+        return Cost(degree * (d + self.pushes), degree)
+
+
+class GossipStrategy(GraphStrategy):
     """Base of methods that mix with neighbours: a subclass has the field `topology`, the graph.
 
     Mixing conserves the plain mean of the replicas, which is the consensus; weights stay as they are when a
     worker's data ends, and it then adds no gradient.
     """
-
-    topology: Topology
 
     def check_topology(self) -> None:
         """Refuse what is no doubly stochastic topology."""
@@ -33,13 +63,6 @@ class GossipStrategy(Strategy):
         self.check_topology()
         if not self.topology.symmetric:
             raise ValueError(f"topology must be symmetric: whoever reads is read, got {self.topology!r}")
-
-    def weigh(self, worker: Worker) -> float:
-        """Return 1: W conserves the plain mean."""
-        return 1.0
-
-    def warnings(self, size: int) -> list[str]:
-        return self.topology.faults(size)
 
     def cost(self, n: int, d: int) -> Cost:
         degree = self.topology.degree(n, 0)

@@ -9,8 +9,9 @@ from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import AllReduce, Mix
-from loosestep.strategies.base import Cost, State
+from loosestep.strategies.base import State
 from loosestep.strategies.delayed import LateStrategy
+from loosestep.strategies.gossip import PushSumStrategy
 from loosestep.topologies.base import Topology
 from loosestep.topologies.one_peer_exponential import OnePeerExponential
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class OverlapSGP(LateStrategy):
+class OverlapSGP(PushSumStrategy, LateStrategy):
     """SGP that goes on while it pushes: x_i <- sum_j p_ij x_j(s) + (x_i - x_i(s)), w likewise, z_i <- x_i / w_i.
 
     x(s), w(s) are what was sent at step s, and x_i - x_i(s) the local steps since, whose gradients are taken at
@@ -53,31 +54,13 @@ class OverlapSGP(LateStrategy):
     delay: int | None = None
 
     def __post_init__(self) -> None:
-        checks.instance("topology", self.topology, Topology)
-        if self.topology.stochastic == "row":
-            raise ValueError(f"topology must be doubly or column-stochastic, to push sums, got {self.topology!r}")
+        self.check_topology()
         checks.integer("period", self.period)
         self.check_delay()
 
     @property
     def steps_late(self) -> int:
         return self.period if self.delay is None else self.delay
-
-    @property
-    def pushes(self) -> bool:
-        """Return whether w changes, so that it is sent."""
-        return self.topology.stochastic != "doubly"
-
-    def weigh(self, worker: Worker) -> float:
-        """Return 1: P conserves the plain mean."""
-        return 1.0
-
-    def warnings(self, size: int) -> list[str]:
-        return self.topology.faults(size)
-
-    def cost(self, n: int, d: int) -> Cost:
-        degree = self.topology.degree(n, 0)
-        return Cost(degree * (d + self.pushes), degree)
 
     def init(self, worker: Worker) -> State:
         self.topology.check_size(worker.size)

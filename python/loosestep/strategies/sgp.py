@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from loosestep import ops
-from loosestep.foundation import checks
 from loosestep.foundation.buffers import here
 from loosestep.requests import AllReduce, Gradient, Mix, Update
-from loosestep.strategies.base import Cost, State, Strategy
+from loosestep.strategies.base import State
+from loosestep.strategies.gossip import PushSumStrategy
 from loosestep.topologies.base import Topology
 from loosestep.topologies.one_peer_exponential import OnePeerExponential
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class SGP(Strategy):
+class SGP(PushSumStrategy):
     """Adapt, then push: x_i <- sum_j p_ij (x_j - eta g_j(z_j)), w_i <- sum_j p_ij w_j, z_i <- x_i / w_i.
 
     Columns of P sum to 1, so that sum_i x_i and sum_i w_i are conserved; w begins at 1, and z corrects for the
@@ -49,25 +49,7 @@ class SGP(Strategy):
     topology: Topology = field(default_factory=OnePeerExponential)
 
     def __post_init__(self) -> None:
-        checks.instance("topology", self.topology, Topology)
-        if self.topology.stochastic == "row":
-            raise ValueError(f"topology must be doubly or column-stochastic, to push sums, got {self.topology!r}")
-
-    @property
-    def pushes(self) -> bool:
-        """Return whether w changes, so that it is sent."""
-        return self.topology.stochastic != "doubly"
-
-    def weigh(self, worker: Worker) -> float:
-        """Return 1: P conserves the plain mean."""
-        return 1.0
-
-    def warnings(self, size: int) -> list[str]:
-        return self.topology.faults(size)
-
-    def cost(self, n: int, d: int) -> Cost:
-        degree = self.topology.degree(n, 0)
-        return Cost(degree * (d + self.pushes), degree)
+        self.check_topology()
 
     def init(self, worker: Worker) -> State:
         self.topology.check_size(worker.size)
