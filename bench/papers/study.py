@@ -14,9 +14,8 @@ import loosestep as ls
 from bench.papers.drawing import Curves
 from bench.papers.tables import Plain
 from bench.papers.types import Contender, Picture, Point, Run, Table
-from loosestep.cli.comparison import divergence
 from loosestep.data import Dataset, global_batches, load, shards, steps_per_epoch
-from loosestep.foundation.errors import LoosestepError
+from loosestep.foundation.errors import LoosestepError, divergence
 
 SMOKE_STEPS = 6
 

@@ -20,7 +20,7 @@ from loosestep.cli.report.progress import RunDisplay, TableDisplay
 from loosestep.cli.report.run_record import Outcome, line
 from loosestep.cli.report.summary import Summary, copies, target_of
 from loosestep.cli.report.table import Comparing, notes, table
-from loosestep.foundation.errors import Diverged, LoosestepError
+from loosestep.foundation.errors import Diverged, LoosestepError, divergence
 from loosestep.runtime import banner
 from loosestep.runtime.result import Interrupted
 
@@ -291,10 +291,3 @@ def best_of(tried: Sequence[Optimizer], outcomes: Sequence[Outcome]) -> Optimize
         return (-1.0 if accuracy is None else accuracy, -inf if loss is None else -loss)
 
     return tried[max(range(len(tried)), key=quality)]
-
-
-def divergence(error: BaseException | None) -> Diverged | None:
-    """Return the divergence that an error is, or that made a worker fail."""
-    while error is not None and not isinstance(error, Diverged):
-        error = error.__cause__
-    return error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import click
 import loosestep
 from loosestep.cli.expressions import ExpressionError, of_kind, parse, parse_list, public
 from loosestep.data import models
+from loosestep.foundation.value import instance
 from loosestep.optimizers import Optimizer
 from loosestep.optimizers.schedules import SCALINGS
 from loosestep.transports.base import Transport
@@ -74,9 +74,4 @@ def shared_options(command: Command) -> Command:
 
 def all_of_kind(kind: type[Any]) -> list[Any]:
     """Return one instance of each class, with its defaults or its example."""
-    return [cls() if has_defaults(cls) else cls.example() for cls in of_kind(WORDS, kind).values()]
-
-
-def has_defaults(cls: type[Any]) -> bool:
-    """Return whether every field has a default."""
-    return all(item.default is not MISSING or item.default_factory is not MISSING for item in fields(cls))
+    return [instance(cls) for cls in of_kind(WORDS, kind).values()]

@@ -68,6 +68,13 @@ class Diverged(LoosestepError):
         )
 
 
+def divergence(error: BaseException | None) -> Diverged | None:
+    """Return the divergence that an error is, or that made a worker fail."""
+    while error is not None and not isinstance(error, Diverged):
+        error = error.__cause__
+    return error
+
+
 class CheckpointError(LoosestepError):
     """A checkpoint that cannot be read or written; names the file. The previous one is left in place."""
 

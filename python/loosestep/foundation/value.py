@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from typing import Any
 
 import numpy as np
+
+
+def instance(cls: type[Any]) -> Any:
+    """Return an instance with all defaults, or the example of a class without."""
+    whole = all(field.default is not MISSING or field.default_factory is not MISSING for field in fields(cls))
+    return cls() if whole else cls.example()
 
 
 class Value:

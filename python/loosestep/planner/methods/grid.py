@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loosestep import codecs, strategies
 from loosestep.codecs.base import Codec
+from loosestep.foundation.value import instance
 from loosestep.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -132,10 +132,3 @@ def instances(package: ModuleType, kind: type[T]) -> tuple[T, ...]:
         if isinstance(value, type) and issubclass(value, kind) and is_dataclass(value)
     }
     return tuple(instance(found[name]) for name in sorted(found))
-
-
-def instance(cls: Any) -> Any:
-    """Return an instance with all defaults, or the example of a class without."""
-    whole = all(field.default is not MISSING or field.default_factory is not MISSING for field in fields(cls))
-    make: Callable[[], Any] = cls if whole else cls.example
-    return make()

@@ -13,7 +13,7 @@ import numpy as np
 from loosestep.data import Dataset, load, shards, steps_per_epoch
 from loosestep.data.models import MLP, Model
 from loosestep.foundation import checks
-from loosestep.foundation.errors import Diverged, LoosestepError
+from loosestep.foundation.errors import LoosestepError, divergence
 from loosestep.foundation.value import Value
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.sgd import SGD
@@ -181,7 +181,7 @@ class SmallProblem(Value):
                 shapes=classifier.shapes,
             )
         except LoosestepError as error:
-            if not diverged(error):
+            if divergence(error) is None:
                 raise
             return Trial(strategy, factor, inf)
         steps, seconds = crossing(history, self.loss, of_round)
@@ -247,10 +247,3 @@ def stand_in(on: Simulated, density: float) -> Simulated:
             lag=tuple(tuple((size / density, late) for size, late in table) for table in on.prices.lag),
         ),
     )
-
-
-def diverged(error: BaseException | None) -> bool:
-    """Return whether an error is a divergence, or has come of one."""
-    while error is not None and not isinstance(error, Diverged):
-        error = error.__cause__
-    return error is not None
