@@ -1,6 +1,6 @@
 """Experiments of the papers at a scale that two cores can run: `python -m bench.papers NAME`, a page each.
 
-An experiment is a module in this folder: a docstring (a title, a blank line, what is asked and how), and
+An experiment is a module in `studies`: a docstring (a title, a blank line, what is asked and how), and
 
     STUDY = Study(
         contenders=tuple(

@@ -1,4 +1,4 @@
-"""`python -m bench.papers NAME [--smoke] [--out FOLDER] [--again TEXT]`: an experiment of this folder, or all."""
+"""`python -m bench.papers NAME [--smoke] [--out FOLDER] [--again TEXT]`: an experiment of `studies`, or all."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from bench.papers.page import carry_out
 from loosestep.cli import blas_threads
 
-FOLDER = Path(__file__).parent
-RESULTS = FOLDER.parents[1] / "docs" / "results"
+FOLDER = Path(__file__).parent / "studies"
+RESULTS = FOLDER.parents[2] / "docs" / "results"
 
 
 def names() -> list[str]:
-    """Every module here that declares a study; the others are machinery."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if "\nSTUDY = " in file.read_text())
+    """Return the names of the studies: the modules of the folder."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
 
 
 def arguments() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, blas_threads.one_thread():
         out = given.out or (Path(folder) if given.smoke else RESULTS)
         for name in names() if given.name == "all" else [given.name]:
-            module = importlib.import_module(f"bench.papers.{name}")
+            module = importlib.import_module(f"bench.papers.studies.{name}")
             carry_out(name, module, out, smoke=given.smoke, again=given.again)
             print(f"{name}: {out / f'{name}.md'}", flush=True)
 

@@ -160,7 +160,7 @@ def missing(steps: int) -> int:
 
 @pytest.mark.parametrize("name", command.names())
 def test_every_experiment_declares_a_study_with_a_title(name: str) -> None:
-    module = importlib.import_module(f"bench.papers.{name}")
+    module = importlib.import_module(f"bench.papers.studies.{name}")
     assert isinstance(module.STUDY, Study)
     assert isinstance(module.FINDINGS, str)
     title, blank, *_ = (module.__doc__ or "").splitlines()
