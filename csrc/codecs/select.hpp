@@ -45,10 +45,12 @@ template <class T, class Found> HD void each_reaching(const T* x, size_t n, Inte
     if (size_of(x[i]) >= least) found(i);
 }
 
+// Count the values that have this size or more, which is not 0.
 template <class T> HD size_t count_from(const T* x, size_t n, Integer<T> least) {
-  Integer<T> count = 0;
-  for (size_t i = 0; i < n; ++i) count += size_of(x[i]) >= least;
-  return static_cast<size_t>(count);
+  size_t count = 0, i = 0;
+  for (; i + 32 <= n; i += 32) count += static_cast<size_t>(__builtin_popcount(reaching(x + i, least)));
+  for (; i < n; ++i) count += size_of(x[i]) >= least;
+  return count;
 }
 
 // A size that `keep` of n values have or exceed; or more of them, if all but `ties` of those with just this
@@ -58,36 +60,60 @@ template <class T> struct Threshold {
   size_t ties;
 };
 
-// Searches for the threshold between `low`, which enough values reach, and `high`, which too few do.
+// Searches for the threshold between `low`, which `many` values reach, enough, and `high`, which `few` do.
 template <class T> struct Search {
   const T* x;
   size_t n, keep;
   Integer<T> low, high;
-  bool exact = false;
+  size_t many, few = 0;
+
+  HD bool exact() const { return many == keep; }
 
   HD void try_size(Integer<T> size) {
     const size_t count = count_from(x, n, size);
-    exact = count == keep;
-    (count >= keep ? low : high) = size;
+    if (count >= keep)
+      low = size, many = count;
+    else
+      high = size, few = count;
   }
 
-  // Walk away from a guess in growing steps until the threshold is between two of them.
+  // Walk away from a guess, in growing steps, until the threshold is between two of them. The first is as
+  // long as it must be if values are as dense above the guess as below.
   HD void around(Integer<T> guess) {
     if (guess <= low || guess >= high) return;
+    const Integer<T> below = guess - low;
+    const size_t before = many;
     try_size(guess);
-    const bool up = low == guess;
-    for (Integer<T> step = Integer<T>(1) << (Layout<T>::fraction - 5); !exact; step *= 2) {
+    if (low != guess) return;
+    const size_t between = before > many ? before - many : 1;
+    Integer<T> step = scaled(below, many - keep + 1, between);
+    for (; !exact(); step *= 2) {
       if (step >= high - low) return;
-      const Integer<T> next = up ? low + step : high - step;
+      const Integer<T> next = low + step;
       try_size(next);
-      if ((low == next) != up) return;
+      if (low != next) return;
     }
   }
 
+  // Return size * part / whole, at least 1.
+  HD static Integer<T> scaled(Integer<T> size, size_t part, size_t whole) {
+    const double made = double(size) * double(part) / double(whole);
+    return made < 1 ? 1 : made < double(infinite_size<T>) ? static_cast<Integer<T>>(made) : infinite_size<T>;
+  }
+
+  // Where values are about equally dense, they tell where it is; else, and if that has not helped, take the
+  // middle.
+  HD Integer<T> next(int turn) const {
+    const Integer<T> range = high - low;
+    if (turn > 4 || range > Integer<T>(1) << Layout<T>::fraction) return low + range / 2;
+    const Integer<T> step = scaled(range, many - keep, many - few);
+    return low + (step < range ? step : range - 1);
+  }
+
   HD Threshold<T> run(Integer<T> guess) {
-    around(guess);
-    while (!exact && high - low > 1) try_size(low + (high - low) / 2);
-    return {low, exact ? n : keep - count_from(x, n, low + 1)};
+    if (!exact()) around(guess);
+    for (int turn = 0; !exact() && high - low > 1; ++turn) try_size(next(turn));
+    return {low, exact() ? n : keep - count_from(x, n, low + 1)};
   }
 };
 
@@ -95,7 +121,7 @@ template <class T> struct Search {
 template <class T>
 HD Threshold<T> threshold(const T* x, size_t n, size_t keep, Integer<T> most, Integer<T> guess) {
   if (keep >= n) return {0, n};
-  return Search<T>{x, n, keep, 0, most + 1}.run(guess);
+  return Search<T>{x, n, keep, 0, most + 1, n}.run(guess);
 }
 
 template <class T>
@@ -111,8 +137,32 @@ HD T* take(const T* x, size_t n, Threshold<T> least, int bits, T* kept, BitWrite
   return kept;
 }
 
-// Write the values that have this size or more, and where they are; return how many. There must be room for
-// 16 more. `at` tells where they are, if not at their indices.
+// Write where the values are that have this size or more, counted from `first`; return how many. There must
+// be room for 16 more.
+template <class T>
+HD size_t places_of(const T* x, size_t n, Integer<T> least, size_t first, std::uint32_t* places) {
+  size_t count = 0, i = 0;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    const __m512i sizes = _mm512_set1_epi32(0x7fffffff), limit = _mm512_set1_epi32(least),
+                  next = _mm512_set1_epi32(16);
+    __m512i place = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                     _mm512_set1_epi32(static_cast<int>(first)));
+    for (; i + 16 <= n; i += 16, place = _mm512_add_epi32(place, next)) {
+      const __mmask16 found =
+          _mm512_cmpge_epi32_mask(_mm512_and_si512(_mm512_loadu_si512(x + i), sizes), limit);
+      _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(found, place));
+      count += static_cast<size_t>(__builtin_popcount(found));
+    }
+  }
+#endif
+  each_reaching(x + i, n - i, least,
+                [&](size_t k) { places[count++] = static_cast<std::uint32_t>(first + i + k); });
+  return count;
+}
+
+// Write those of n values that have this size or more, and their places; return how many. There must be room
+// for 16 more.
 template <class T>
 HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> least, T* values,
                    std::uint32_t* places) {
@@ -120,43 +170,45 @@ HD size_t compress(const T* x, const std::uint32_t* at, size_t n, Integer<T> lea
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
     const __m512i sizes = _mm512_set1_epi32(0x7fffffff), limit = _mm512_set1_epi32(least);
-    const __m512i lanes16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (; i + 16 <= n; i += 16) {
       const __m512i some = _mm512_loadu_si512(x + i);
       const __mmask16 found = _mm512_cmpge_epi32_mask(_mm512_and_si512(some, sizes), limit);
-      const __m512i place =
-          at ? _mm512_loadu_si512(at + i) : _mm512_add_epi32(lanes16, _mm512_set1_epi32(static_cast<int>(i)));
       _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(found, some));
-      _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(found, place));
+      _mm512_storeu_si512(places + count, _mm512_maskz_compress_epi32(found, _mm512_loadu_si512(at + i)));
       count += static_cast<size_t>(__builtin_popcount(found));
     }
   }
 #endif
   each_reaching(x + i, n - i, least, [&](size_t k) {
     values[count] = x[i + k];
-    places[count++] = at ? at[i + k] : static_cast<std::uint32_t>(i + k);
+    places[count++] = at[i + k];
   });
   return count;
 }
 
-// The values of a chunk that reach a size, and where they are.
+// The values of a chunk that reach a size, and where they are; then zeros, up to a multiple of 32.
 template <class T> struct Candidates {
   static constexpr size_t most = 512, step = 256;
-  T values[most + step + 16];
+  T values[most + step + 32];
   std::uint32_t places[most + step + 16];
-  size_t count;
+  size_t count, whole;
 
   // Return whether there are enough of them, and not too many.
   HD bool find(const T* x, size_t n, Integer<T> least, size_t keep) {
     count = 0;
     for (size_t i = 0; i < n; i += step) {
-      const size_t before = count, some = n - i < step ? n - i : step;
-      count += compress(x + i, static_cast<const std::uint32_t*>(nullptr), some, least, values + count,
-                        places + count);
-      for (size_t k = before; k < count; ++k) places[k] += static_cast<std::uint32_t>(i);
+      const size_t some = n - i < step ? n - i : step;
+      count += places_of(x + i, some, least, i, places + count);
       if (count > most) return false;
     }
+    for (size_t k = 0; k < count; ++k) values[k] = x[places[k]];
+    whole = (count + 31) / 32 * 32;
+    for (size_t k = count; k < whole; ++k) values[k] = 0;
     return count >= keep;
+  }
+
+  HD Threshold<T> threshold(Integer<T> least, Integer<T> largest, size_t keep, Integer<T> guess) const {
+    return Search<T>{values, whole, keep, least, largest + 1, count}.run(guess);
   }
 
   HD T* take(Threshold<T> least, int bits, T* kept, BitWriter& indices) const {
@@ -173,7 +225,7 @@ template <class T> struct Candidates {
         taken[n] = values[i], where[n] = places[i];
         n += wanted;
       }
-    for (size_t i = 0; i < n; ++i) indices.put(where[i], bits);
+    indices.put_all(where, n, bits);
     __builtin_memcpy(kept, taken, n * sizeof(T));
     return kept + n;
   }
@@ -195,9 +247,9 @@ template <class T> struct Selector {
     const size_t keep = kept_of(of, n);
     constexpr Integer<T> margin = Integer<T>(1) << (Layout<T>::fraction - 3);
     if (usual > margin && some.find(x, n, usual - margin, keep)) {
-      const Integer<T> most = largest_size(some.values, some.count);
+      const Integer<T> most = largest_size(some.values, some.whole);
       if (most >= infinite_size<T>) return false;
-      const Threshold<T> least = threshold(some.values, some.count, keep, most, usual);
+      const Threshold<T> least = some.threshold(usual - margin, most, keep, usual);
       kept = some.take(least, of.bits, kept, indices);
       usual += (least.size - usual) / 4;
       return true;
