@@ -24,6 +24,7 @@ from loosestep import strategies  # noqa: E402
 from loosestep.foundation.buffers import is_buffer  # noqa: E402
 from loosestep.foundation.errors import CudaError  # noqa: E402
 from loosestep.lowering import staging  # noqa: E402
+from loosestep.strategies import coded  # noqa: E402
 from loosestep.strategies.base import Strategy, leaves  # noqa: E402
 from loosestep.torch import flat  # noqa: E402
 from loosestep.torch.device_buffer import DeviceBuffer  # noqa: E402
@@ -73,6 +74,32 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
     assert all(isinstance(value, DeviceBuffer) for value in large), (
         "the strategy keeps what is large in main memory"
     )
+
+
+CODED = [
+    ls.ErrorFeedback(ls.LocalSGD(period=2), ls.Sign()),
+    ls.ErrorFeedback(ls.DiLoCo(period=2), ls.Float8()),
+    ls.ErrorFeedback(ls.AllReduceSGD(), ls.QSGD(7)),
+]
+
+
+@pytest.mark.parametrize("strategy", CODED, ids=repr)
+def test_messages_are_made_there(
+    strategy: ls.ErrorFeedback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted, _ = trained(strategy)
+    with emulated_device(monkeypatch, tmp_path) as gpu:
+        monkeypatch.setattr(coded, "here", lambda buffer: few(buffer).numpy())
+        got, _ = trained(strategy)
+    assert_same_bits(got, wanted)
+    kernels = {launch.kernel.split("_")[0] for launch in gpu.launches}
+    assert kernels >= {"encode", "decode"}
+
+
+def few(buffer: Any) -> Any:
+    """The weights of messages come to main memory, and nothing else."""
+    assert buffer.size == 1
+    return buffer
 
 
 def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
