@@ -1,6 +1,6 @@
-// Encodes, decodes and adds with every format, at random lengths, in memory of just the bytes of a message, by
-// every instruction set, and compares the words; tests/native/stress/sanitize.sh builds it under the sanitizers.
-// Prints one line and returns 0, or says what was wrong.
+// Encodes, decodes and adds with every format, at random lengths, in memory of just the bytes of a message,
+// by every instruction set, and compares the words; tests/native/stress/sanitize.sh builds it under the
+// sanitizers. Prints one line and returns 0, or says what was wrong.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -102,10 +102,9 @@ template <class T> struct Case {
   }
 
   void bins(int bits) {
-    both(
-        (std::size_t(4) << bits) + (x.size() * static_cast<std::size_t>(bits) + 7) / 8,
-        [&](unsigned char* wire) { return bins_encode(read(), bits, wire); },
-        [&](const unsigned char* wire, const Room& out) { bins_decode(wire, bits, out); });
+    both((std::size_t(4) << bits) + (x.size() * static_cast<std::size_t>(bits) + 7) / 8,
+         [&](unsigned char* wire) { return bins_encode(read(), bits, wire); },
+         [&](const unsigned char* wire, const Room& out) { bins_decode(wire, bits, out); });
   }
 
   void largest(std::size_t chunk, std::size_t keep) {
@@ -113,13 +112,12 @@ template <class T> struct Case {
     while (std::size_t(1) << bits < chunk) ++bits;
     const Selection of{x.size(), chunk, keep, bits};
     std::vector<T> kept(kept_of(of));
-    both(
-        (kept.size() * static_cast<std::size_t>(bits) + 7) / 8,
-        [&](unsigned char* wire) { return select(read(), of, kept.data(), wire); },
-        [&](const unsigned char* wire, const Room& out) {
-          place(kept.data(), wire, of, out);
-          add(kept.data(), wire, of, 0.25, out);
-        });
+    both((kept.size() * static_cast<std::size_t>(bits) + 7) / 8,
+         [&](unsigned char* wire) { return select(read(), of, kept.data(), wire); },
+         [&](const unsigned char* wire, const Room& out) {
+           place(kept.data(), wire, of, out);
+           add(kept.data(), wire, of, -0.25, out);
+         });
     for (const int width : {16, 32, 64})
       both(
           x.size() * static_cast<std::size_t>(width) / 8,
@@ -143,7 +141,8 @@ template <class T> void try_one(std::size_t n) {
     if (n) made.largest(n, 1 + below(1));
     if (i == 0) wanted = made.found;
     for (std::size_t k = 0; k < wanted.size(); ++k)
-      check(made.found[k] == wanted[k], "instruction sets differ", static_cast<long>(i), static_cast<long>(k));
+      check(made.found[k] == wanted[k], "instruction sets differ", static_cast<long>(i),
+            static_cast<long>(k));
   }
 }
 
@@ -156,7 +155,8 @@ int main(int, char** given) {
     try_one<double>(1 + below(i % 3 ? 300 : 9000));
   }
   use_instruction_set(codecs::available().begin[0]->name);
-  for (const std::size_t n : {std::size_t(0), (std::size_t(4) << 20) + 33}) {  // the latter is stored past the caches
+  for (const std::size_t n :
+       {std::size_t(0), (std::size_t(4) << 20) + 33}) {  // the latter is stored past the caches
     Case<float> large{values<float>(n), {}};
     large.formats_of_blocks();
     large.levels(127, 512);
