@@ -168,8 +168,13 @@ class Part:
     # --- losses ------------------------------------------------------------------------------------------
 
     def judge(self, candidates: Sequence[Buffer]) -> list[float]:
-        """Return the sum of losses for each candidate, over the stretch that comes next, and its length."""
-        places = self.stretch_of(self.state.done + (self.weight > 0))
+        """Return the sum of losses for each candidate over as many samples as a stretch has, and their number.
+
+        They are drawn from all of the worker's, so that a stretch just processed counts for no more than its part.
+        """
+        count = len(self.samples)
+        draw = np.random.default_rng((self.job.seed, self.rank, self.state.rounds, 6))
+        places: list[int] = draw.permutation(count)[: -(-count // self.job.rounds)].tolist()
         return [*(self.losses(values, places) for values in candidates), len(places)]
 
     def losses(self, values: Buffer, places: Sequence[int] | None = None) -> float:

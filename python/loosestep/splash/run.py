@@ -83,10 +83,10 @@ def run(
     passes: over the samples. rounds: of a pass, in each of which the workers meet.
     degree: m, at most the number of workers; where it is less, workers take turns and the others rest. By default
         all. "tune": every now and then groups of 1, 4, 16, ... and the remaining workers each make a round of
-        their own from the same values; what the group leads to whose loss is least on the samples that come next
-        is kept, and all else undone. The largest group stands for all workers. Between two such rounds is 1
-        ordinary round, then 2, 4, ... while the choice stays. It needs `loss` and 2 rounds; 2 workers are not
-        divided. Comparing takes no virtual time.
+        their own from the same values; what the group leads to whose loss is least, on samples drawn from those of
+        all, is kept, and all else undone. The largest group stands for all workers. Between two such rounds is 1
+        ordinary round, then 2, 4, ... while the choice stays. It needs `loss`; 2 workers are not divided. Comparing
+        takes no virtual time.
     loss: (sample, shared, local) -> a number; `shared` can only be read. Its mean over all samples is metric
         "loss" of every evaluation, which the workers make together.
     group: sample -> what it belongs to, such as its document or user: its samples are one worker's and have one
@@ -212,9 +212,8 @@ def check(job: Job, degree: object, on: Transport) -> None:
         if not len(job.samples):
             raise ValueError("samples must hold at least one, got none")
     if degree == "tune":
-        if job.loss is None or job.rounds < 2:
-            missing = "loss, by which degrees are compared" if job.loss is None else "rounds of at least 2"
-            raise ValueError(f"degree='tune' needs {missing}")
+        if job.loss is None:
+            raise ValueError("degree='tune' needs loss, by which degrees are compared")
     elif isinstance(degree, str):
         raise ValueError(f"degree must be 'tune', None or an integer, got {degree!r}")
     elif degree is not None:

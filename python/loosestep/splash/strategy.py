@@ -73,7 +73,7 @@ class Splash(Strategy):
         degree.go_on(state, groups, best, worker.rank, worker.size)
 
     def best(self, worker: Worker, part: Part, merged: list[Buffer]) -> Generator[Request, None, int]:
-        """Return which candidate has the smallest loss on the samples that come next; of equal ones the first."""
+        """Return which candidate has the smallest loss on samples that are drawn; of equal ones the first."""
         losses = worker.workspace("losses", len(merged) + 1, "float64")
         with np.errstate(all="ignore"):  # a candidate may have diverged
             losses[:] = part.judge(merged)
