@@ -5,9 +5,9 @@ round as one worker does that meets the samples of all. First two panels: logist
 rows, 20 of 2000 features each, labels drawn by a hidden linear model), a row at a time by plain gradient descent
 and by AdaGrad, 5 passes of 4 rounds; the loss is that of all rows. With weight 1 and the mean it is averaging as
 usual. The rates, 0.02 and 0.05, are small, and not tuned: all are compared at one. "Degree found" is
-`degree="tune"`. Last panel: collapsed Gibbs sampling for LDA (examples/splash/topics.py: 1800 tokens of 60 documents, 4
-topics, 60 passes of one round); the loss is minus the mean log-likelihood of a token, whose exponential is the
-perplexity. A sample takes 1 ms, links have 0.1 ms and 1 Gbit/s, in virtual time.
+`degree="tune"`. Last panel: collapsed Gibbs sampling for LDA (examples/splash/topics.py: 1800 tokens of 60
+documents, 4 topics, 60 passes of one round); the loss is minus the mean log-likelihood of a token, whose
+exponential is the perplexity. A sample takes 1 ms, links have 0.1 ms and 1 Gbit/s, in virtual time.
 """
 
 from __future__ import annotations
@@ -183,5 +183,17 @@ STUDY = Study(
     best=lambda points: -points[-1]["loss"],
 )
 FINDINGS = """
-TO BE WRITTEN
+## What it shows
+
+- **Weighted workers do in 1/m of the time what one does.** Gradient descent ends at 0.3253 to 0.3257 for 1 to 8
+  workers, the same to three parts in a thousand, after 20, 10, 5 and 2.5 virtual seconds; after each number of
+  samples their curves cannot be told apart.
+- **Without weights m workers are m times behind.** Against samples their curves are those of one worker stretched
+  m times: 8 workers after all 20,000 are at 0.584, where one was after 2,500. Against seconds they are one worker's.
+- **AdaGrad pays for distance.** Sums of squares lag behind by what other workers have seen in the round, so 2, 4
+  and 8 weighted workers end at 0.366, 0.375 and 0.389 where one ends at 0.360; 8 are still ahead of one at the
+  same second, 0.389 against 0.53.
+- **The sampler's perplexity does not depend on the number of workers**: 10.60 to 10.61, less than 0.1 % apart,
+  where 1 % was asked; more workers need more passes to come there, and less time.
+- **A degree that is found** is all 8 workers, in 2.64 instead of 2.51 seconds.
 """

@@ -104,12 +104,20 @@ def test_parts_are_given_until_enough_is_kept_and_once_for_each_round_before_a_c
     assert len(list(resumed)) == 3
 
 
-def test_candidates_are_judged_by_the_samples_that_come_next() -> None:
+def test_candidates_are_judged_by_samples_drawn_from_all_as_many_as_a_stretch_has() -> None:
+    seen: list[float] = []
+
     def loss(sample: float, shared: Any, local: Any) -> float:
+        seen.append(sample)
         return float((shared["v"][0] - sample) ** 2)
 
-    mine = part([1.0, 2.0, 3.0, 4.0], rounds=2, shuffle=False, loss=loss)
-    assert mine.judge([np.full(8, 2.0), np.full(8, 0.0)]) == [1 + 0, 1 + 4, 2]
-    mine.begin(1, 1, trial=True)
-    assert mine.judge([np.full(8, 2.0)]) == [1 + 4, 2]
-    assert mine.losses(np.full(8, 2.0)) == 1 + 0 + 1 + 4
+    mine = part([1.0, 2.0, 3.0, 4.0, 5.0], rounds=2, loss=loss)
+    two, none, count = mine.judge([np.full(8, 2.0), np.full(8, 0.0)])
+    first, second = seen[:3], seen[3:]
+    assert count == 3
+    assert first == second == list(dict.fromkeys(first))
+    assert (two, none) == (sum((each - 2) ** 2 for each in first), sum(each**2 for each in first))
+    mine.state.rounds = 1
+    mine.judge([np.zeros(8)])
+    assert seen[6:] != first
+    assert mine.losses(np.full(8, 2.0)) == 1 + 0 + 1 + 4 + 9
