@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,12 +21,25 @@ Process: TypeAlias = "Callable[[Any, float, Variables, Local], float | None]"
 Loss: TypeAlias = "Callable[[Any, Values, Local], float]"
 
 
+class Indexed(Protocol):
+    """Samples by number, as a list or an array has them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, number: Any, /) -> Any:
+        """Return one of them."""
+
+
+Samples: TypeAlias = "Indexed | Callable[[int, int], Indexed]"
+
+
 @dataclass(frozen=True)
 class Job:
     """What all workers are to do."""
 
     process: Process
-    samples: Sequence[Any] | Callable[[int, int], Sequence[Any]]
+    samples: Samples
     layout: Layout
     loss: Loss | None = None
     group: Callable[[Any], Hashable] | None = None
@@ -53,8 +66,9 @@ def dealt(job: Job, rank: int, size: int) -> tuple[list[int], list[Any], list[Ha
     it returns are the worker's, and their numbers count those.
     """
     if callable(job.samples):
-        mine = list(job.samples(rank, size))
-        numbers = list(range(len(mine)))
+        given = job.samples(rank, size)
+        numbers = list(range(len(given)))
+        mine = [given[number] for number in numbers]
         return numbers, mine, [job.group(each) for each in mine] if job.group else list(numbers)
     if job.group is None:
         numbers = list(range(rank, len(job.samples), size))

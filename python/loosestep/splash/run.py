@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import Buffer
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run as run_strategy
-from loosestep.splash.part import Job, Local, Loss, Part, Process, batches
+from loosestep.splash.part import Job, Local, Loss, Part, Process, Samples, batches
 from loosestep.splash.strategy import Splash
 from loosestep.splash.variables import Array, Layout
 from loosestep.transports.base import Transport
@@ -22,7 +22,6 @@ from loosestep.transports.launched import joined
 from loosestep.transports.matching import stable_repr
 from loosestep.transports.serial import Serial
 
-Samples = Sequence[Any] | Callable[[int, int], Sequence[Any]]
 Evaluate = Callable[[Mapping[str, Array]], "Mapping[str, float] | float"]
 
 
@@ -85,8 +84,8 @@ def run(
         all. "tune": every now and then groups of 1, 4, 16, ... and the remaining workers each make a round of
         their own from the same values; what the group leads to whose loss is least, on samples drawn from those of
         all, is kept, and all else undone. The largest group stands for all workers. Between two such rounds is 1
-        ordinary round, then 2, 4, ... while the choice stays. It needs `loss`; 2 workers are not divided. Comparing
-        takes no virtual time.
+        ordinary round, then 2, 4, ... while the choice stays. It needs `loss`; 2 workers are not divided.
+        Comparing takes no virtual time.
     loss: (sample, shared, local) -> a number; `shared` can only be read. Its mean over all samples is metric
         "loss" of every evaluation, which the workers make together.
     group: sample -> what it belongs to, such as its document or user: its samples are one worker's and have one
