@@ -154,6 +154,12 @@ def test_counts_are_exact_for_any_number_of_workers(size: int, process: Callable
     assert result.variables["total"] == times * 100
 
 
+def test_counts_are_exact_between_hosts() -> None:
+    words, on = [0, 1, 1] * 20, ls.Simulated(5, hosts=[3, 2])
+    result = splash.run(recount, words, {"counts": [0, 0], "total": [0]}, on=on, passes=3)
+    assert result.variables["counts"].tolist() == [20, 40]
+
+
 def test_what_is_taken_back_fits_the_weight_that_it_was_added_with() -> None:
     """Three of four workers in a round, the fourth alone in the last: counts stay."""
     words = [0, 1] * 20

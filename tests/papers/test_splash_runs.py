@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.papers.test_splash import ROWS, broken, count, descend, recount, squa
 
 import loosestep as ls
 from loosestep import splash
-from loosestep.foundation.errors import Diverged, WorkerFailed
+from loosestep.foundation.errors import Diverged, TimedOut, WorkerFailed
 
 # --- failures ------------------------------------------------------------------------------------------------
 
@@ -110,6 +112,39 @@ def test_samples_may_be_each_workers_own() -> None:
     begun = {"counts": np.zeros(3), "total": [0]}
     result = splash.run(count, mine, begun, on=ls.Simulated(3))
     assert result.variables["counts"].tolist() == [1, 2, 3]
+
+
+def test_each_workers_own_samples_have_local_variables_of_their_own() -> None:
+    def note(sample: int, weight: float, shared: splash.Variables, local: dict[str, int]) -> None:
+        local["seen"] = sample
+
+    result = splash.run(note, lambda rank, size: [10 * rank, 10 * rank + 1], {"v": 0}, on=ls.Simulated(2))
+    assert {key: local["seen"] for key, local in result.local.items()} == {
+        (0, 0): 0, (0, 1): 1, (1, 0): 10, (1, 1): 11,
+    }  # fmt: skip
+
+
+def test_a_worker_that_hangs_is_named() -> None:
+    def sleep(row: Any, weight: float, shared: splash.Variables, local: dict[Any, Any]) -> None:
+        if (row == ROWS[1]).all():
+            time.sleep(1.5)
+
+    with pytest.raises(TimedOut, match=r"worker 0 waited 0.3 s at AllReduce.* for worker 1, which is at Gradient"):
+        splash.run(sleep, ROWS, {"w": np.zeros(3)}, on=ls.Threads(2, deadline=0.3))
+
+
+def test_an_interrupted_run_has_its_result_so_far() -> None:
+    def stop(row: Any, weight: float, shared: splash.Variables, local: dict[Any, Any]) -> None:
+        local["seen"] = True
+        shared.add("n", weight)
+        if shared["n"] == 30:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(ls.Interrupted) as found:
+        splash.run(stop, ROWS, {"n": 0}, rounds=4)
+    result = found.value.result
+    assert isinstance(result, splash.SplashResult)
+    assert result.variables["n"] == len(result.local) == 36
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -63,13 +63,14 @@ def dealt(job: Job, rank: int, size: int) -> tuple[list[int], list[Any], list[Ha
     """Return a worker's samples: their numbers, themselves, and the groups to which they belong.
 
     Group number k, in order of appearance, is worker k % size's. Where samples are given by a function, all that
-    it returns are the worker's, and their numbers count those.
+    it returns are the worker's, their numbers count those, and groups are (rank, group).
     """
     if callable(job.samples):
         given = job.samples(rank, size)
         numbers = list(range(len(given)))
         mine = [given[number] for number in numbers]
-        return numbers, mine, [job.group(each) for each in mine] if job.group else list(numbers)
+        groups = numbers if job.group is None else [job.group(each) for each in mine]
+        return numbers, mine, [(rank, group) for group in groups]
     if job.group is None:
         numbers = list(range(rank, len(job.samples), size))
         return numbers, [job.samples[number] for number in numbers], list(numbers)

@@ -30,8 +30,9 @@ class SplashResult(Result):
     """What `run` returns: a `loosestep.Result`, whose steps are rounds, and
 
     variables: the shared variables at the end, by name. `params` holds them all in one vector.
-    local: the local variables of the samples, or groups, of this process's workers.
-    degrees: how many workers' stretches each round has kept.
+    local: the local variables of this process's workers, by the number of the sample, or by group; by (rank,
+        number) or (rank, group) where samples were given by a function.
+    degrees: how many workers' stretches each round has kept; `samples` counts those that were undone, too.
     """
 
     variables: Mapping[str, Array] = field(kw_only=True)

@@ -44,8 +44,10 @@ def test_a_workers_own_samples_are_numbered_by_it() -> None:
     assert dealt(Job(visit, lambda rank, size: "xy" * rank, LAYOUT), 2, 3) == (
         [0, 1, 2, 3],
         list("xyxy"),
-        [0, 1, 2, 3],
+        [(2, 0), (2, 1), (2, 2), (2, 3)],
     )
+    grouped = Job(visit, lambda rank, size: "xy" * rank, LAYOUT, group=lambda letter: letter)
+    assert dealt(grouped, 1, 3)[2] == [(1, "x"), (1, "y")]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 7])
