@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
 from bench.papers.drawing import draw
 from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, cell
-from bench.papers.types import Contender, Found, Run
+from bench.papers.types import Contender, Found, Made, Run
+from loosestep.planner.probing.fit import processor
 
 
 @dataclass
@@ -43,23 +48,25 @@ class Saved:
         part.write_text(f"[\n{lines}\n]\n")
         part.replace(self.file)
 
-    def forget_others(self, found: Found) -> None:
-        """Keep what the page shows."""
-        self.write({(run.setting, run.seed): run for runs in found.values() for run in runs})
+    def forget_others(self, runs: Sequence[Run]) -> None:
+        """Keep what the page rests on."""
+        self.write({(run.setting, run.seed): run for run in runs})
 
 
 def packed(run: Run) -> dict[str, object]:
     """A run as an object in JSON; its points as a column for each name."""
     names = list(dict.fromkeys(name for at in run.points for name in at))
     columns = {name: [at.get(name) for at in run.points] for name in names}
-    return {"setting": run.setting, "seed": run.seed, "diverged": run.diverged, "points": columns}
+    made = {"made": asdict(run.made)} if run.made else {}
+    return {"setting": run.setting, "seed": run.seed, "diverged": run.diverged, **made, "points": columns}
 
 
 def unpacked(told: dict[str, object]) -> Run:
     columns = told["points"]
     rows = zip(*columns.values(), strict=True)
     points = [{name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows]
-    return Run(told["setting"], told["seed"], points, told["diverged"])
+    made = Made(**told["made"]) if "made" in told else None
+    return Run(told["setting"], told["seed"], points, told["diverged"], made)
 
 
 def carry_out(name: str, module: ModuleType, out: Path, *, smoke: bool, again: str | None) -> None:
@@ -68,35 +75,66 @@ def carry_out(name: str, module: ModuleType, out: Path, *, smoke: bool, again: s
     study: Study = module.STUDY.smoke() if smoke else module.STUDY
     out.mkdir(parents=True, exist_ok=True)
     saved = Saved(out / f"{name}.json", again)
-    found = {each: [one(study, each, seed, saved) for seed in study.seeds] for each in study.contenders}
-    saved.forget_others(found)
+    run = partial(one, study, saved=saved)
+    chosen = [study.chosen(each, run) for each in study.contenders]
+    found = {each: [run(each, seed) for seed in study.seeds] for each in chosen}
+    tried = [run(one, study.tuning_seed) for each in study.contenders for one in each.candidates()]
+    saved.forget_others([*chain.from_iterable(found.values()), *tried])
     draw(study.pictures, found, out / f"{name}.png")
-    (out / f"{name}.md").write_text(text(name, module, study, found))
+    (out / f"{name}.md").write_text(text(name, module, study, found, tried))
 
 
 def one(study: Study, contender: Contender, seed: int, saved: Saved) -> Run:
-    """One run, with a line that says how it went."""
+    """Return a run of before, or carry one out, with a line that says how it went."""
     before = saved.find(contender, seed)
     if before is not None:
         return before
     start = time.perf_counter()
     run = study.run(contender, seed)
-    saved.keep(run)
     took = time.perf_counter() - start
+    run = replace(run, made=Made(revision(), processor(), round(took, 1)))
+    saved.keep(run)
     place = " ".join(filter(None, (contender.panel, "" if contender.at is None else f"at {contender.at:g}")))
     print(f"{contender.label} {place} seed {seed}: {cell(ACCURACY, [run])}% in {took:.1f} s", flush=True)
     return run
 
 
-def text(name: str, module: ModuleType, study: Study, found: Found) -> str:
+def text(name: str, module: ModuleType, study: Study, found: Found, tried: Sequence[Run]) -> str:
     """The page."""
     title, _, asked = (module.__doc__ or "").strip().partition("\n")
     tables = ["\n".join(table.lines(found)) for table in study.tables]
     seeds = f"Mean ± standard deviation over {len(study.seeds)} seeds"
     how = f"{seeds}; lines are means, bands and bars reach from the least to the greatest."
-    made = f"Made by `python -m bench.papers {name}`; every run is in [{name}.json]({name}.json)."
     parts = [f"# {title.rstrip('.')}", asked.strip(), how, *tables, f"![{title}]({name}.png)"]
-    return "\n\n".join(part for part in [*parts, module.FINDINGS.strip(), made, settings(found)] if part) + "\n"
+    made = origin(name, [*chain.from_iterable(found.values()), *tried])
+    parts += [module.FINDINGS.strip(), made, trials(study), settings(found)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def origin(name: str, runs: Sequence[Run]) -> str:
+    """Return the sentence that says how to make the page again, and how it was made."""
+    told = f"Made by `python -m bench.papers {name}`; every run is in [{name}.json]({name}.json)."
+    known = [run.made for run in runs if run.made]
+    if not known:
+        return told
+    commits, machines = (sorted({getattr(made, what) for made in known}) for what in ("commit", "machine"))
+    minutes = sum(made.seconds for made in known) / 60
+    part = "" if len(known) == len(runs) else f" {len(known)} of"
+    took = f"The{part} {len(runs)} runs took {minutes:.1f} minutes together"
+    return f"{told} {took}, on {'; '.join(machines)}, at commit {', '.join(commits)}."
+
+
+def trials(study: Study) -> str:
+    """Return a table of what was tried on the tuning seed, for contenders that were tuned."""
+    rows = []
+    for each in study.contenders:
+        strategies = {repr(rule): None for rule, _ in each.tried}
+        optimizers = {repr(local): None for _, local in each.tried}
+        shown = "; ".join(f"`{', '.join(kind)}`" for kind in (strategies, optimizers) if len(kind) > 1)
+        if each.tried:
+            rows.append(f"| {each.panel or ' '} | {each.label} | {len(each.tried)} | {shown} |")
+    head = f"| panel | method | tried on seed {study.tuning_seed} | what |"
+    return "\n".join([head, "|---|---|---|---|", *rows]) if rows else ""
 
 
 def settings(found: Found) -> str:
@@ -104,3 +142,15 @@ def settings(found: Found) -> str:
     rows = [f"| {each.panel or ' '} | {each.label} | `{each.shown}` |" for each in found]
     head = "| panel | method | settings (the rest: defaults of bench/papers/study.py) |"
     return "\n".join([head, "|---|---|---|", *rows])
+
+
+@cache
+def revision() -> str:
+    """Return the commit that runs, with a plus sign if the library or a study differs from it."""
+    root = Path(__file__).parents[2]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    if commit.returncode:
+        return "unknown"
+    status = ["git", "status", "--porcelain", "--untracked-files=no", "python", "bench", "csrc", "kernels"]
+    changed = subprocess.run(status, cwd=root, capture_output=True, text=True).stdout
+    return commit.stdout.strip() + ("+" if changed else "")

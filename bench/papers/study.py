@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import isfinite
+from math import inf, isfinite, isnan
 from typing import Any
 
 import numpy as np
 
 import loosestep as ls
 from bench.papers.drawing import Curves
-from bench.papers.tables import Plain
+from bench.papers.tables import ACCURACY, Plain
 from bench.papers.types import Contender, Picture, Point, Run, Table
 from loosestep.data import Dataset, global_batches, load, shards, steps_per_epoch
 from loosestep.foundation.errors import LoosestepError, divergence
@@ -30,20 +30,38 @@ class Study:
     pictures: tuple[Picture, ...] = (Curves(),)  # below each other in one file
     tables: tuple[Table, ...] = (Plain(),)
     measure: Callable[[Contender, int, int], Run] | None = None
+    tuning_seed: int = 100
+    best: Callable[[Sequence[Point]], float | None] = ACCURACY.of  # greatest of what a contender tries
 
     def check(self) -> None:
         """Refuse what a page could not show."""
         if len(self.seeds) < 3:
             raise ValueError(f"a study needs at least 3 seeds for a spread, got {self.seeds}")
+        if self.tuning_seed in self.seeds:
+            raise ValueError(f"what is tried is compared on a seed that is not shown, got {self.tuning_seed}")
 
     def run(self, contender: Contender, seed: int) -> Run:
         """Carry out one run."""
         every = max(1, contender.steps // self.evaluations)
         return (self.measure or train)(contender, seed, every)
 
+    def chosen(self, contender: Contender, run: Callable[[Contender, int], Run]) -> Contender:
+        """Return the best on the tuning seed of what a contender tries; `run` makes or finds a run."""
+        return max(
+            contender.candidates(), key=lambda one: self.merit(run(one, self.tuning_seed)), default=contender
+        )
+
+    def merit(self, run: Run) -> float:
+        """Return what the best of several has most of; least of all has a run that diverged."""
+        value = None if run.diverged or not run.points else self.best(run.points)
+        return -inf if value is None or isnan(value) else value
+
     def smoke(self) -> Study:
         """The same code in a second: a few steps on made-up rows, once."""
-        small = (replace(each, steps=SMOKE_STEPS, data="made-up", rows=None) for each in self.contenders)
+        small = (
+            replace(each, steps=SMOKE_STEPS, data="made-up", rows=None, tried=each.tried[:1])
+            for each in self.contenders
+        )
         return replace(self, contenders=tuple(small), seeds=(0,), evaluations=2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 import loosestep as ls
@@ -32,6 +32,8 @@ class Contender:
     by_label: bool = False
     panel: str = field(default="", metadata={"setting": False})  # contenders of one panel are drawn together
     at: float | None = field(default=None, metadata={"setting": False})  # its place on an axis of settings
+    # Strategies and optimizers of which the best on the study's tuning seed runs in place of its own
+    tried: tuple[tuple[ls.Strategy, Optimizer], ...] = field(default=(), metadata={"setting": False})
 
     @property
     def setting(self) -> str:
@@ -47,6 +49,10 @@ class Contender:
         plain = Contender("", self.strategy)
         told = [name for name in self.names() if name == "strategy" or getattr(self, name) != getattr(plain, name)]
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in told)
+
+    def candidates(self) -> list[Contender]:
+        """Return what it tries, each as a contender of its own."""
+        return [replace(self, strategy=rule, optimizer=local, tried=()) for rule, local in self.tried]
 
     def names(self) -> list[str]:
         """Of fields that are settings."""
@@ -64,6 +70,15 @@ def in_full(value: object) -> str:
 
 
 @dataclass(frozen=True)
+class Made:
+    """How a run was carried out: the commit, the processor, the seconds that it took."""
+
+    commit: str
+    machine: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Run:
     """One contender with one seed."""
 
@@ -71,6 +86,7 @@ class Run:
     seed: int
     points: Sequence[Point]
     diverged: bool = False
+    made: Made | None = None
 
 
 Found: TypeAlias = "Mapping[Contender, Sequence[Run]]"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,3 +170,30 @@ def test_every_experiment_declares_a_study_with_a_title(name: str) -> None:
     assert not blank
     settings = [(each.setting, each.panel, each.label) for each in module.STUDY.contenders]
     assert len(settings) == len(set(settings))
+
+
+def by_rate(contender: Contender, seed: int, every: int) -> Run:
+    """A run whose accuracy is its rate; above a half it diverges."""
+    rate = contender.optimizer.rate
+    return Run(contender.setting, seed, [at(50, rate)], diverged=rate > 0.5)
+
+
+def test_a_tuned_contender_is_shown_with_the_best_of_its_tries(tmp_path: Path) -> None:
+    module = study(by_rate, "one")
+    tried = tuple((ls.LocalSGD(1), ls.SGD(rate)) for rate in (0.2, 0.4, 0.9))
+    plain = module.STUDY.contenders[0]
+    module.STUDY = Study((replace(plain, tried=tried),), measure=by_rate, pictures=(Curves(),))
+    page = made(module, tmp_path)
+    assert "| one | 40.00 |" in page
+    assert "| one | 3 | `SGD(rate=0.2), SGD(rate=0.4), SGD(rate=0.9)` |" in page
+    assert "The 6 runs took 0.0 minutes together" in page
+    kept = json.loads((tmp_path / "made.json").read_text())
+    assert [(run["seed"], run["diverged"]) for run in kept[:3]] == [(0, False), (1, False), (2, False)]
+    assert [(run["seed"], run["diverged"]) for run in kept[3:]] == [(100, False), (100, False), (100, True)]
+    module.STUDY = replace(module.STUDY, measure=Measure())
+    assert made(module, tmp_path) == page  # nothing was run again
+
+
+def test_what_is_tried_must_not_be_compared_on_a_seed_that_is_shown() -> None:
+    with pytest.raises(ValueError, match="a seed that is not shown, got 2"):
+        Study((), tuning_seed=2).check()
