@@ -201,7 +201,8 @@ __global__ void __launch_bounds__(256)
     const T scale = limited(length > 0 ? T(how.levels) / T(length) : T(0));
     for (size_t turn = 0; turn * at_once < n; ++turn) {
       const size_t i = turn * at_once, some = less(at_once, n - i);
-      round_some(x + at + i, some, scale, how, (b * ((how.bucket + at_once - 1) / at_once) + turn) * (at_once / 4), made);
+      round_some(x + at + i, some, scale, how,
+                 (b * ((how.bucket + at_once - 1) / at_once) + turn) * (at_once / 4), made);
       __syncwarp();
       pack_some(made, some, how.bits, codes + (at + i) * unsigned(how.bits) / 8);
       __syncwarp();
