@@ -1,0 +1,150 @@
+"""Gradients of which few rows are not zero, as those of embeddings: found, merged, packed, and averaged."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from loosestep.foundation.buffers import here
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from loosestep.requests.base import Buffer, Group
+
+NUMBER = np.dtype(np.uint32)
+"""Of a row, in a message."""
+Numbers: TypeAlias = "NDArray[np.intp]"
+List: TypeAlias = "tuple[Numbers, Buffer]"  # rows, each once, and their values, (rows, width)
+
+
+class Rows(NamedTuple):
+    """The gradient of one tensor, row by row: row `rows[k]` gets `values[k]`, and what comes twice is added up.
+
+    The sum of a row is a left fold in the order in which its values come, in the gradient's dtype.
+
+    rows: k whole numbers. values: k rows like the tensor's, of real numbers.
+
+    >>> import loosestep as ls, numpy as np
+    >>> words = lambda rank, size: iter([np.array([rank, 2, 2])] * 10)
+    >>> gradient = lambda x, batch: [ls.Rows(batch, np.ones((3, 2)))]
+    >>> x0, table = np.zeros(20), dict(shapes=[(10, 2)], sparse=[0])
+    >>> result = ls.run(ls.AllReduceSGD(), gradient, x0, words, on=ls.Simulated(2), optimizer=ls.SGD(0.1), **table)
+    >>> result.params.reshape(10, 2)[:4, 0].round(3).tolist()
+    [-0.5, -0.5, -2.0, 0.0]
+    """
+
+    rows: Any
+    values: Any
+
+
+class RowTensor:
+    """A tensor of whose gradient few rows are not zero: its place in the flat gradient, and which rows these are.
+
+    start: of its first value. stop: of the next tensor. count, width: rows, and values of each.
+    touched: the rows of this worker's gradient that may not be zero, ascending; None where that is to be found.
+    filled: the rows of the flat gradient that may not be zero after a mean of rows; None where all may be.
+    """
+
+    def __init__(self, start: int, stop: int, shape: Sequence[int]) -> None:
+        self.start, self.stop = start, stop
+        self.count, self.width = shape[0], prod(shape[1:])
+        self.touched: Numbers | None = None
+        self.filled: Numbers | None = None
+
+    def values(self, flat: Buffer) -> Buffer:
+        """Return its values in a flat buffer."""
+        return flat[self.start : self.start + self.count * self.width]
+
+    def table(self, flat: Buffer) -> Buffer:
+        """Return its values in a flat buffer as rows."""
+        return self.values(flat).reshape(self.count, self.width)
+
+    def find(self, flat: Buffer) -> Numbers:
+        """Return the rows of the gradient that may not be zero; with one pass over it where they are not known."""
+        if self.touched is None:
+            self.touched = np.flatnonzero(here(self.table(flat)).any(axis=1))
+        return self.touched
+
+    def add(self, table: Buffer, rows: Numbers, values: Buffer) -> None:
+        """Add values to rows of a tensor that is zero, in the order in which they come."""
+        self.touched = np.unique(rows)
+        places = rows[:, None] * self.width + np.arange(self.width)
+        np.add.at(table.reshape(-1), places.reshape(-1), values.reshape(-1))
+
+    def row_bytes(self, itemsize: int) -> int:
+        """Return the bytes of one row in a message: its values and its number."""
+        return self.width * itemsize + NUMBER.itemsize
+
+    def is_shorter(self, n: int, longest: int, itemsize: int) -> bool:
+        """Return whether `longest` rows of each of n workers are fewer bytes than the whole tensor."""
+        whole = 2 * self.count * self.width * itemsize
+        return n * longest * self.row_bytes(itemsize) < whole and self.count <= 1 << 32
+
+    def set_mean(
+        self, flat: Buffer, lists: Sequence[List], weights: Sequence[float], hosts: Sequence[Group]
+    ) -> None:
+        """Set the gradient to the mean of all workers' rows: the bits of an `AllReduce` of the whole tensor."""
+        self.filled = union = np.unique(np.concatenate([rows for rows, _ in lists]))
+        found: list[Any] = [(np.searchsorted(union, rows), values) for rows, values in lists]
+        shape, kind = (union.size, self.width), flat.dtype
+        if 1 < len(hosts) < len(weights):
+            of_hosts = [[weights[rank] for rank in host] for host in hosts]
+            found = [
+                (slice(None), fold([found[rank] for rank in host], mine, shape, kind))
+                for host, mine in zip(hosts, of_hosts, strict=True)
+            ]
+            weights = list(map(sum, of_hosts))
+        self.table(flat)[union] = fold(found, weights, shape, kind)
+
+
+def fold(parts: Sequence[Any], weights: Sequence[float], shape: tuple[int, int], dtype: Any) -> Buffer:
+    """Return the mean of rows, as `ops.mean_of` makes it of whole buffers: what is not there is zero."""
+    total = np.zeros(shape, dtype)
+    alike = len(set(weights)) == 1
+    for (rows, values), weight in zip(parts, weights, strict=True):
+        if weight:
+            total[rows] += values if alike else float(weight) * values
+    if any(weights):
+        total /= len(weights) if alike else sum(weights)
+    return total
+
+
+class Packing:
+    """How the rows of several tensors lie in one message of 8-byte words: all values first, then all numbers."""
+
+    def __init__(self, tensors: Sequence[tuple[RowTensor, int]], dtype: np.dtype[Any]) -> None:
+        self.tensors, self.dtype = tensors, dtype
+        self.words = -(-sum(longest * each.row_bytes(dtype.itemsize) for each, longest in tensors) // 8)
+
+    def places(self, message: Buffer) -> list[tuple[Buffer, Any]]:
+        """Return where each tensor's values and numbers are in a message."""
+        octets, found, begin = message.view(np.uint8), [], 0
+        for each, longest in self.tensors:
+            end = begin + longest * each.width * self.dtype.itemsize
+            found.append(octets[begin:end].view(self.dtype).reshape(longest, each.width))
+            begin = end
+        numbers = []
+        for _, longest in self.tensors:
+            end = begin + longest * NUMBER.itemsize
+            numbers.append(octets[begin:end].view(NUMBER))
+            begin = end
+        return list(zip(found, numbers, strict=True))
+
+    def pack(self, grad: Buffer, message: Buffer) -> None:
+        """Write this worker's rows."""
+        for (each, _), (values, numbers) in zip(self.tensors, self.places(message), strict=True):
+            rows = each.find(grad)
+            values[: rows.size] = here(each.table(grad)[rows])
+            numbers[: rows.size] = rows
+
+    def unpack(self, message: Buffer, counts: Sequence[int]) -> list[List]:
+        """Return the rows of each tensor in a message, of which so many are a worker's."""
+        return [
+            (numbers[:count].astype(np.intp), values[:count])
+            for (values, numbers), count in zip(self.places(message), counts, strict=True)
+        ]
