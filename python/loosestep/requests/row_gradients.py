@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,12 +23,15 @@ Numbers: TypeAlias = "NDArray[np.intp]"
 List: TypeAlias = "tuple[Numbers, Buffer]"  # rows, each once, and their values, (rows, width)
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
     """The gradient of one tensor, row by row: row `rows[k]` gets `values[k]`, and what comes twice is added up.
 
-    The sum of a row is a left fold in the order in which its values come, in the gradient's dtype.
+    The sum of a row is a left fold in the order in which its values come, in the parameters' dtype. The gradient
+    function of `run` returns it for a tensor that `sparse` names, in a list with one entry for each of `shapes`.
 
-    rows: k whole numbers. values: k rows like the tensor's, of real numbers.
+    rows: k whole numbers, from 0.
+    values: k rows like the tensor's, of real numbers.
 
     >>> import loosestep as ls, numpy as np
     >>> words = lambda rank, size: iter([np.array([rank, 2, 2])] * 10)
@@ -69,6 +73,27 @@ class RowTensor:
         if self.touched is None:
             self.touched = np.flatnonzero(here(self.table(flat)).any(axis=1))
         return self.touched
+
+    def take(self, gradient: Rows, grad: Buffer) -> None:
+        """Copy a gradient to its place in the flat one, which holds nothing else of the tensor then.
+
+        Raises TypeError or ValueError where it does not fit the tensor.
+        """
+        rows, values = np.asarray(gradient.rows), np.asarray(gradient.values)
+        if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
+            raise TypeError(f"rows must be whole numbers in one dimension, got {rows.dtype} of shape {rows.shape}")
+        if rows.size and not 0 <= rows.min() <= rows.max() < self.count:
+            raise ValueError(
+                f"rows must be from 0 to {self.count - 1}, got some from {rows.min()} to {rows.max()}"
+            )
+        if values.size != rows.size * self.width or values.dtype.kind not in "fiu":
+            raise ValueError(
+                f"values must be {rows.size} rows of {self.width} real numbers, got {values.dtype} of shape "
+                f"{values.shape}"
+            )
+        table = self.table(grad)
+        table.fill(0)
+        self.add(table, rows.astype(np.intp), values.astype(grad.dtype, copy=False))
 
     def add(self, table: Buffer, rows: Numbers, values: Buffer) -> None:
         """Add values to rows of a tensor that is zero, in the order in which they come."""

@@ -58,7 +58,7 @@ class ErrorFeedback(Strategy):
     Strategies that mix or fetch parameters, or average some that differ, are refused: a codec would round the
     parameters themselves. `ChocoSGD` sends differences over a graph. Codecs that are unbiased are scaled down
     until they contract. A gradient is encoded when all of it is there, so nothing is sent while it is computed. Of
-    sparse messages the sum has one order. Of a tensor with sparse gradients, as an embedding's, all rows are encoded,
+    sparse messages the sum has one order. Sparse gradients, as an embedding's, are encoded with all their rows,
     for residuals fill them. With another number of workers all begin with the mean of the residuals.
 
     strategy: whose means are rounded.

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loosestep.torch import device_buffer
+
 if TYPE_CHECKING:
     from loosestep.requests.row_gradients import RowTensor
     from loosestep.torch.flat import Slot
@@ -54,13 +56,13 @@ def copy_rows(rows: RowTensor, place: Tensor, found: Tensor | None) -> None:
         rows.touched = np.empty(0, np.intp)
     elif found.layout is torch.sparse_coo and found.sparse_dim() == 1:
         found = found.detach()
-        if place.device.type == "cpu":
-            values = found._values().to(place.dtype).numpy()
-            rows.add(place.numpy(), found._indices()[0].numpy(), values)
-        else:
+        if device_buffer.is_cuda(place):
             found = found.coalesce()
             place[found.indices()[0]] = found.values().to(place.dtype)
             rows.touched = found.indices()[0].cpu().numpy()
+        else:
+            values = found._values().to(place.dtype).numpy()
+            rows.add(place.numpy(), found._indices()[0].numpy(), values)
     else:
         place.copy_(found.detach() if found.layout is torch.strided else found.detach().to_dense())
         rows.touched = None
