@@ -225,7 +225,7 @@ class TorchModel:
                     f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
                     "call optimizer.synchronize() before you clip or unscale"
                 )
-            if now is None:
+            if now is None and not slot.param.requires_grad:  # not one of which this batch has used no row
                 self.check_frozen(slot)
         self.sent.clear()
 
