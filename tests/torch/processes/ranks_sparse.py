@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 import numpy as np
 import torch
 from mpi4py import MPI
+from tests.contract.test_sparse_gradients import trained
 from tests.torch.processes.ranks import rank, say, spread
 from tests.torch.processes.ranks_device import REAL, on_device
 from tests.torch.training import assert_same_bits
@@ -216,6 +217,17 @@ def like_ddp() -> int:
     return rank()
 
 
+def in_the_loop_of_the_library() -> int:
+    """`run` over MPI: the bits of the simulator, and its bytes."""
+    for hosts in ((), (1,) * ranks()):
+        on = ls.MPI(hosts=hosts) if hosts else ls.MPI()
+        for how in ("rows", "scanned"):
+            got, wanted = (trained(ls.AllReduceSGD(), each, how) for each in (on, ls.Simulated(ranks())))
+            np.testing.assert_array_equal(got.params, wanted.params)
+            assert got.bytes_sent == wanted.bytes_sent
+    return rank()
+
+
 def several_optimizers() -> int:
     """SparseAdam for the tables, AdamW for the rest: one process with all batches comes to the same."""
     net, alone = Reader(), Reader()
@@ -278,7 +290,7 @@ CASES: dict[str, Callable[[], int]] = {
     for case in (
         *(a_row_is_the_mean_over_all, like_dense_ones, bytes_are_those_of_the_formula, sparse_adam, local_steps),
         *(a_table_that_is_tied, thrown_away_and_skipped, like_ddp, several_optimizers, on_a_gpu),
-        sparse_on_one_rank_alone,
+        *(in_the_loop_of_the_library, sparse_on_one_rank_alone),
     )
 }
 
