@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ import loosestep as ls
 ROWS, WIDTH, EXPONENT, STEPS = 20_000, 64, 1.1, 2
 WORKERS, WORDS, SEEDS = (2, 8, 16), (64, 1024, 16_384), (0, 1, 2)
 HEAD = """\
-| workers | words a batch | longest list | by rows | sent | whole | not merged | times fewer | s a step | s, whole |
+| workers | words a batch | longest list | by rows | sent | whole | not merged | times fewer | s | s, whole |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -86,8 +85,8 @@ def measured(workers: int, words: int) -> Cell:
         ]
         assert np.array_equal(ways[0].params, ways[1].params)
         found.append((longest, *(way.bytes_sent / STEPS for way in ways), *(way.seconds / STEPS for way in ways)))
-    longest, sparse, dense, *seconds = map(fmean, zip(*found, strict=True))
-    return Cell(workers, words, longest, sparse, dense, (seconds[0], seconds[1]))
+    rows, sparse, dense, *seconds = map(fmean, zip(*found, strict=True))
+    return Cell(workers, words, rows, sparse, dense, (seconds[0], seconds[1]))
 
 
 def whole(x: Any, batch: Any) -> Any:
@@ -116,14 +115,15 @@ def main() -> None:
         commit = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         )
+        spent, seeds = time.process_time() - begin, ", ".join(map(str, SEEDS))
         made = (
-            f"Made by `python -m bench.sparse.embeddings --out docs/results` in "
-            f"{time.process_time() - begin:.0f} s of processor time, at commit {commit.stdout.strip()}, Python {platform.python_version()}, numpy "
-            f"{np.__version__}; seeds {', '.join(map(str, SEEDS))}, means over them."
+            f"Made by `python -m bench.sparse.embeddings --out docs/results` in {spent:.0f} s of processor time, "
+            f"at\ncommit {commit.stdout.strip()}, Python {platform.python_version()}, numpy {np.__version__}; "
+            f"means over the seeds {seeds}."
         )
         table = "\n".join(lines)
         page.write_text(f"{before}<!-- table -->\n{made}\n\n{table}\n\n<!-- end -->\n{after}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
