@@ -31,9 +31,9 @@ class Rows:
     function of `run` returns it for a tensor that `sparse` names, in a list with one entry for each of `shapes`.
 
     Where a strategy averages gradients, a worker sends 8 bytes to each of n - 1 others for each such tensor, and
-    8 more. A tensor of R rows of w values of s bytes then goes as rows and their numbers while the longest list, of
-    k rows after merging, has n k (w s + 4) < 2 R w s: (n-1) k (w s + 4) bytes a worker, in n - 1 messages for all
-    tensors; else whole. The means have the same bits.
+    8 more. A tensor of R rows of w values of s bytes then goes as rows and their numbers while the longest list,
+    of k rows after merging, has n k (w s + 4) < 2 R w s: (n-1) k (w s + 4) bytes a worker, in n - 1 messages for
+    all tensors; else whole. The means have the same bits.
 
     rows: k whole numbers, from 0.
     values: k rows like the tensor's, of real numbers.

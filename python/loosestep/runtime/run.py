@@ -16,14 +16,7 @@ from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.optimizers.schedules import SCALINGS, Scaling, at, factor
 from loosestep.optimizers.sgd import SGD
 from loosestep.requests.worker import Worker
-from loosestep.runtime.arguments import (
-    Lengths,
-    check_functions,
-    check_kinds,
-    check_shapes,
-    check_sparse,
-    check_start,
-)
+from loosestep.runtime import arguments
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.manager import CheckpointManager
 from loosestep.runtime.checkpoint.state import understood
@@ -121,18 +114,18 @@ def run(
     >>> [round(float(v), 3) for v in result.params]
     [0.25, 0.25, 0.25, 0.25]
     """
-    check_kinds(strategy, optimizer, on)
-    check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    lengths = Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
+    arguments.check_kinds(strategy, optimizer, on)
+    arguments.check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
+    lengths = arguments.Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = checks.integer("seed", seed, 0)
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     on = on or joined() or Serial()
-    made = Run(strategy, check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
+    made = Run(strategy, arguments.check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
     made.evaluate, made.callback, made.stop = evaluate, callback, stop
     made.scale_rate, made.keep = scale_rate, checks.integer("keep", keep)
-    made.shapes, made.sparse = check_shapes(shapes, x0), check_sparse(sparse, shapes)
+    made.shapes, made.sparse = arguments.check_shapes(shapes, x0), arguments.check_sparse(sparse, shapes)
     return made.carry_out(gradient, batches, lengths)
 
 
@@ -159,7 +152,7 @@ class Run:
     history: list[Progress] = field(default_factory=list)
     reported: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
-    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
+    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: arguments.Lengths) -> Result:
         """Perform the whole run; leave the session, whatever ends it."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
@@ -194,7 +187,7 @@ class Run:
             print(f"loosestep: {error} by {by}{saved}", file=sys.stderr, flush=True)
         return error
 
-    def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
+    def build(self, gradient: GradientFunction, batches: Batches, lengths: arguments.Lengths) -> None:
         """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
@@ -230,7 +223,7 @@ class Run:
             self.restore(self.checkpoints)
         self.refuse_no_data()
 
-    def agree(self, lengths: Lengths) -> None:
+    def agree(self, lengths: arguments.Lengths) -> None:
         """Raise Mismatch unless all processes were asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
