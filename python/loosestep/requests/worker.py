@@ -169,6 +169,16 @@ class Worker:
             self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
         return self._scratch[key]
 
+    def room(self, name: object, count: int) -> Buffer:
+        """Return memory for `count` float64 values that need not survive the round: as many as are wanted now.
+
+        It is part of one buffer, in main memory, which is replaced where it is too short.
+        """
+        key = ("room", name)
+        if key not in self._scratch or self._scratch[key].size < count:
+            self._scratch[key] = buffers.zeros(count + count // 4, float)
+        return self._scratch[key][:count]
+
     def copy_of_params(self) -> Buffer:
         """Return a copy of the parameters that owns its memory: an anchor that is a view would never differ."""
         copy: Buffer = buffers.copy_of(self.params)

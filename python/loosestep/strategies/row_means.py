@@ -10,7 +10,7 @@ from loosestep.requests.row_gradients import Packing
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from loosestep.requests import Buffer, Request
+    from loosestep.requests import Request
     from loosestep.requests.row_gradients import RowTensor
     from loosestep.requests.worker import Worker
 
@@ -68,8 +68,8 @@ def gather_rows(
     mine_of = [[row[number] for number in chosen] for row in counts]
     longest = [max(each) for each in zip(*mine_of, strict=True)]
     packing = Packing(list(zip(tensors, longest, strict=True)), worker.grad.dtype)
-    mine = room(worker, "own rows", packing.words)
-    come = room(worker, "rows of all", packing.words * worker.size)
+    mine = worker.room("own rows", packing.words)
+    come = worker.room("rows of all", packing.words * worker.size)
     if weights[worker.rank]:
         packing.pack(worker.grad, mine)
     if packing.words:
@@ -78,11 +78,6 @@ def gather_rows(
     lists = [packing.unpack(message, row) for message, row in messages]
     for tensor, of_all in zip(tensors, zip(*lists, strict=True), strict=True):
         tensor.set_mean(worker.grad, of_all, weights, worker.hosts)
-
-
-def room(worker: Worker, name: str, words: int) -> Buffer:
-    """Return so many words of 8 bytes; few sizes are kept, since lists have another length in every step."""
-    return worker.workspace(name, 1 << (words - 1).bit_length(), float)[:words]
 
 
 def with_whole_gradients(worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:

@@ -183,6 +183,34 @@ def thrown_away_and_skipped() -> int:
     return rank()
 
 
+def in_several_passes() -> int:
+    """Losses of separate tables, a pass each; passes inside no_sync(); a scaler that divides before the step."""
+
+    def trained(*, sparse: bool) -> list[Tensor]:
+        net = Reader(sparse=sparse)
+        made = loosestep.torch.parallel(net, torch.optim.SGD(net.tables(), 0.5), ls.AllReduceSGD())
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        with made:
+            for step in range(4):
+                made.zero_grad()
+                words, _, small = batch(step, rank())
+                scaler.scale(net.words(words).pow(2).sum()).backward()
+                scaler.scale(net.small(small).pow(2).sum()).backward()
+                scaler.step(made)
+                scaler.update()
+                assert spread(made) == 0
+                made.zero_grad()
+                with made.no_sync():
+                    net(*batch(step, rank())).backward()
+                net(*batch(step + 50, rank())).backward()
+                made.step()
+                assert spread(made) == 0
+        return [param.detach() for param in net.tables()]
+
+    torch.testing.assert_close(trained(sparse=True), trained(sparse=False), rtol=1e-5, atol=1e-6)
+    return rank()
+
+
 def like_ddp() -> int:
     """Two ranks: what torch's DistributedDataParallel over Gloo makes of sparse gradients."""
     if ranks() != 2:
@@ -289,7 +317,14 @@ CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
         *(a_row_is_the_mean_over_all, like_dense_ones, bytes_are_those_of_the_formula, sparse_adam, local_steps),
-        *(a_table_that_is_tied, thrown_away_and_skipped, like_ddp, several_optimizers, on_a_gpu),
+        *(
+            a_table_that_is_tied,
+            thrown_away_and_skipped,
+            in_several_passes,
+            like_ddp,
+            several_optimizers,
+            on_a_gpu,
+        ),
         *(in_the_loop_of_the_library, sparse_on_one_rank_alone),
     )
 }

@@ -153,3 +153,14 @@ def test_what_lies_between_tensors_goes_with_the_rows() -> None:
     one.expect_rows([0])
     (bucket,) = one.buckets(4000)
     assert [part.size for part in one.dense_parts(bucket)] == [16]
+
+
+def test_room_for_lists_of_any_length_is_one_buffer() -> None:
+    one = worker(0, 2)
+    first = one.room("rows", 100)
+    first.fill(7)
+    assert one.room("rows", 125)[:100].tolist() == [7] * 100
+    assert one.room("rows", 0).size == 0
+    assert one.room("others", 5)[0] == 0
+    assert (one.room("rows", 126).size, one.room("rows", 126)[0]) == (126, 0)
+    assert len(one._scratch) == 2
