@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import loosestep as ls
+from loosestep.requests.row_gradients import RowTensor
 
 ROWS, WIDTH, EXPONENT, STEPS = 20_000, 64, 1.1, 2
 WORKERS, WORDS, SEEDS = (2, 8, 16), (64, 1024, 16_384), (0, 1, 2)
 HEAD = """\
-| workers | words a batch | longest list | by rows | sent | whole | not merged | times fewer | s | s, whole |
+| workers | words a batch | longest list | form | sent | whole | not merged | times fewer | s | s, whole |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -40,9 +41,9 @@ class Cell(NamedTuple):
 
     def line(self) -> str:
         unmerged = (self.workers - 1) * self.words * (4 * WIDTH + 8)
-        by_rows = "yes" if self.sparse < self.whole else "no"
+        form = RowTensor(0, ROWS * WIDTH, (ROWS, WIDTH)).form(self.workers, round(self.longest), 4, owners=True)
         return (
-            f"| {self.workers} | {self.words:,} | {self.longest:,.0f} | {by_rows} | {self.sparse / 1e6:.3f} | "
+            f"| {self.workers} | {self.words:,} | {self.longest:,.0f} | {form.value} | {self.sparse / 1e6:.3f} | "
             f"{self.whole / 1e6:.3f} | {unmerged / 1e6:.3f} | {self.whole / self.sparse:.2f} | "
             f"{self.seconds[0]:.4f} | {self.seconds[1]:.4f} |"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,6 +52,20 @@ class Rows:
 
     rows: Any
     values: Any
+
+
+class Form(Enum):
+    """How the rows of n workers come together, and what a worker sends: k rows, U of all together, of R.
+
+    LISTS: each sends its list to all others, filled up to the longest: (n-1) max(k) rows, in n-1 messages.
+    OWNERS: row r is averaged by worker r mod n, which is sent what others have of these rows, and sends all others
+        the means: k + (n-1)/n U rows in 2 (n-1) messages, and what tells how many.
+    WHOLE: as a dense gradient: 2 (n-1)/n R rows.
+    """
+
+    LISTS = "lists"
+    OWNERS = "owners"
+    WHOLE = "whole"
 
 
 class RowTensor:
@@ -112,18 +127,41 @@ class RowTensor:
         """Return the bytes of one row in a message: its values and its number."""
         return self.width * itemsize + NUMBER.itemsize
 
-    def is_shorter(self, n: int, longest: int, itemsize: int) -> bool:
-        """Return whether `longest` rows of each of n workers are fewer bytes than the whole tensor."""
-        whole = 2 * self.count * self.width * itemsize
-        return n * longest * self.row_bytes(itemsize) < whole and self.count <= 1 << 32
+    def form(self, n: int, longest: int, itemsize: int, *, owners: bool) -> Form:
+        """Return the form in which n workers, of whose lists the longest has so many rows, send the fewest bytes.
 
-    def set_mean(
-        self, flat: Buffer, lists: Sequence[List], weights: Sequence[float], hosts: Sequence[Group]
-    ) -> None:
-        """Set the gradient to the mean of all workers' rows: the bits of an `AllReduce` of the whole tensor."""
-        self.filled = union = np.unique(np.concatenate([rows for rows, _ in lists]))
+        owners: whether rows may have owners.
+        """
+        row, whole = self.row_bytes(itemsize), 2 * (n - 1) * self.count * self.width * itemsize / n
+        union = min(self.count, n * longest)  # what all have together, at most
+        costs = {
+            Form.LISTS: (n - 1) * -(-longest * row // 8) * 8,
+            Form.OWNERS: (longest + (n - 1) / n * union) * row + 8 * (n - 1) * (n + 3),
+            Form.WHOLE: whole,
+        }
+        if not owners or n < 3:
+            del costs[Form.OWNERS]
+        if self.count > 1 << 32 or min(costs.values()) >= whole:
+            return Form.WHOLE
+        return min(costs, key=costs.__getitem__)
+
+    def rows(self, flat: Buffer) -> List:
+        """Return this worker's rows, and their values."""
+        rows = self.find(flat)
+        return rows, here(self.table(flat)[rows])
+
+    def put(self, flat: Buffer, lists: Sequence[List]) -> None:
+        """Set the gradient to rows of which each is in one list, and which are all that are not zero."""
+        rows = np.concatenate([rows for rows, _ in lists])
+        order = np.argsort(rows)
+        self.filled = rows[order]
+        self.table(flat)[self.filled] = np.concatenate([values for _, values in lists])[order]
+
+    def mean(self, lists: Sequence[List], weights: Sequence[float], hosts: Sequence[Group] = ()) -> List:
+        """Return the mean of all workers' rows: the bits of an `AllReduce` of the whole tensor."""
+        union = np.unique(np.concatenate([rows for rows, _ in lists]))
         found: list[Any] = [(np.searchsorted(union, rows), values) for rows, values in lists]
-        shape, kind = (union.size, self.width), flat.dtype
+        shape, kind = (union.size, self.width), lists[0][1].dtype
         if 1 < len(hosts) < len(weights):
             of_hosts = [[weights[rank] for rank in host] for host in hosts]
             found = [
@@ -131,7 +169,7 @@ class RowTensor:
                 for host, mine in zip(hosts, of_hosts, strict=True)
             ]
             weights = list(map(sum, of_hosts))
-        self.table(flat)[union] = fold(found, weights, shape, kind)
+        return union, fold(found, weights, shape, kind)
 
 
 def fold(parts: Sequence[Any], weights: Sequence[float], shape: tuple[int, int], dtype: Any) -> Buffer:
@@ -167,11 +205,10 @@ class Packing:
             begin = end
         return list(zip(found, numbers, strict=True))
 
-    def pack(self, grad: Buffer, message: Buffer) -> None:
-        """Write this worker's rows."""
-        for (each, _), (values, numbers) in zip(self.tensors, self.places(message), strict=True):
-            rows = each.find(grad)
-            values[: rows.size] = here(each.table(grad)[rows])
+    def pack(self, message: Buffer, lists: Sequence[List]) -> None:
+        """Write a list of each tensor's."""
+        for (rows, given), (values, numbers) in zip(lists, self.places(message), strict=True):
+            values[: rows.size] = given
             numbers[: rows.size] = rows
 
     def unpack(self, message: Buffer, counts: Sequence[int]) -> list[List]:
@@ -180,3 +217,14 @@ class Packing:
             (numbers[:count].astype(np.intp), values[:count])
             for (values, numbers), count in zip(self.places(message), counts, strict=True)
         ]
+
+
+def dealt(lists: Sequence[List], n: int) -> list[list[List]]:
+    """Return for each of n owners the part of every list that it owns."""
+    parts: list[list[List]] = [[] for _ in range(n)]
+    for rows, values in lists:
+        owner = rows % n
+        for rank, part in enumerate(parts):
+            mine = owner == rank
+            part.append((rows[mine], values[mine]))
+    return parts

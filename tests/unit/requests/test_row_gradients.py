@@ -15,7 +15,7 @@ import loosestep as ls
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.lowering import hierarchical
-from loosestep.requests.row_gradients import Packing, RowTensor
+from loosestep.requests.row_gradients import Packing, RowTensor, dealt
 
 COUNT, WIDTH = 7, 3
 
@@ -74,14 +74,38 @@ def test_what_is_no_part_of_the_tensor_is_refused(rows: Any, values: Any, senten
     assert not grad.any()
 
 
-def test_rows_are_sent_while_all_lists_together_are_less_than_twice_the_tensor() -> None:
+def test_the_form_is_that_of_the_fewest_bytes() -> None:
     one = RowTensor(0, 400, (100, 4))
     assert one.row_bytes(4) == 20
-    whole = 2 * 100 * 4 * 4  # 3,200 bytes: of two workers 80 rows of 20 bytes each
-    assert [one.is_shorter(2, most, 4) for most in (0, 79, 80)] == [True, True, False]
-    assert [one.is_shorter(8, most, 4) for most in (19, 20)] == [True, False]
-    assert 8 * 19 * 20 < whole == 8 * 20 * 20
-    assert [one.is_shorter(2, most, 8) for most in (88, 89)] == [True, False]  # 36 bytes, of 6,400
+
+    def forms(n: int, *longest: int, itemsize: int = 4, owners: bool = True) -> list[str]:
+        return [one.form(n, most, itemsize, owners=owners).value for most in longest]
+
+    # Two workers: 80 rows of 20 bytes are the 1,600 bytes that each sends of the whole table.
+    assert forms(2, 0, 79, 80, 100) == ["lists", "lists", "whole", "whole"]
+    assert forms(2, 88, 89, itemsize=8) == ["lists", "whole"]  # 36 bytes, of 3,200
+    # Eight workers: lists 7 * 20 k; owners 20 (k + 87.5) + 8 * 7 * 11 where these have all rows; the whole 2,800.
+    assert forms(8, 19, 20, owners=False) == ["lists", "whole"]
+    assert 7 * 19 * 20 == 2660 < 2800 == 7 * 20 * 20
+    assert forms(8, 19, 20, 21, 22) == ["lists", "owners", "owners", "whole"]
+    wide = RowTensor(0, 40_000, (1000, 40))  # rows of 164 bytes; of 125 rows each, all together may be all
+    found = [wide.form(8, most, 4, owners=True).value for most in (146, 147, 828, 829)]
+    assert found == ["lists", "owners", "owners", "whole"]
+    assert 7 * 146 * 164 < (146 + 875) * 164 + 616 < (147 + 875) * 164 + 616 < 7 * 147 * 164
+    assert (828 + 875) * 164 + 616 < 2 * 7 / 8 * 160_000 < (829 + 875) * 164 + 616
+    assert wide.form(8, 500, 4, owners=False).value == "whole"
+
+
+def test_each_row_has_one_owner_and_comes_back_in_its_place() -> None:
+    one, grad = table(), buffers.zeros(COUNT * WIDTH)
+    one.take(ls.Rows([6, 1, 4, 3], numbers(0, range(4), np.float32)), grad)
+    parts = dealt([one.rows(grad)], 3)
+    assert [rows.tolist() for ((rows, _),) in parts] == [[3, 6], [1, 4], []]
+    back = buffers.zeros(COUNT * WIDTH)
+    one.put(back, [part for (part,) in parts])
+    assert bits([back]) == bits([grad])
+    assert one.filled is not None
+    assert one.filled.tolist() == [1, 3, 4, 6]
 
 
 def test_a_message_has_values_then_numbers_in_whole_words() -> None:
@@ -93,7 +117,7 @@ def test_a_message_has_values_then_numbers_in_whole_words() -> None:
         packing = Packing([(first, 2), (second, 3)], grad.dtype)
         assert packing.words == words
         message = np.zeros(words)
-        packing.pack(grad, message)
+        packing.pack(message, [first.rows(grad), second.rows(grad)])
         (rows, values), (others, more) = packing.unpack(message, [1, 2])
         assert (rows.tolist(), values.tolist()) == ([4], [[2, 2, 2]])
         assert (others.tolist(), more.tolist()) == ([0, 9], [[2], [4]])
@@ -119,8 +143,8 @@ def test_the_mean_has_the_bits_of_that_of_whole_tensors(
     for part, mine, given_ in zip(parts, rows, values, strict=True):
         part.reshape(COUNT, WIDTH)[mine] = given_
     hosts = tuple(tuple(range(low, high)) for low, high in pairwise((0, cut, n))) if 0 < cut < n else ()
-    one, grad = table(), parts[0].copy()
-    one.set_mean(grad, list(zip(rows, values, strict=True)), weights, hosts)
+    one, grad = table(), buffers.zeros(COUNT * WIDTH, dtype)
+    one.put(grad, [one.mean(list(zip(rows, values, strict=True)), weights, hosts)])
     if 1 < len(hosts) < n:
         hierarchical.fold("mean", parts, [float(weight) for weight in weights], hosts)
     else:
