@@ -135,45 +135,47 @@ def test_where_most_rows_are_touched_only_the_counts_are_sent_besides() -> None:
     assert sparse.bytes_sent == dense.bytes_sent + 5 * 3 * 8 * 2
 
 
-@pytest.mark.parametrize("kind", MANY)
-@pytest.mark.parametrize("n", [4, 8])
-def test_where_workers_have_most_rows_together_each_row_has_an_owner(
-    kind: type[Transport], n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two tables of 50 rows, of which the workers have almost all; weights differ, and some end before others."""
-    shapes, reads = [(50, 20), (3,), (50, 20)], 30
+def crowded(on: Transport, sparse: tuple[int, ...]) -> ls.Result:
+    """Train two tables of 50 rows, of which workers have almost all; weights differ, some end before others."""
 
     def data(rank: int, size: int) -> Iterator[Any]:
         draw = np.random.default_rng(rank)
         for _ in range(5 - rank % 2):
-            rows = draw.integers(0, 50, reads + rank), draw.integers(0, 45, reads)
-            yield draw.standard_normal((reads + rank, 20)).astype(np.float32), rows
+            rows = draw.integers(0, 50, 30 + rank), draw.integers(0, 45, 30)
+            yield draw.standard_normal((30 + rank, 20)).astype(np.float32), rows
 
     def by_rows(x: Any, batch: Any) -> list[Any]:
         values, (first, last) = batch
-        return [ls.Rows(first, values), x[1000:1003], ls.Rows(last, values[:reads] * x[:20])]
+        return [ls.Rows(first, values), x[1000:1003], ls.Rows(last, values[:30] * x[:20])]
 
-    def run(on: Transport, sparse: tuple[int, ...]) -> ls.Result:
-        def whole(x: Any, batch: Any) -> Any:
-            found = [each if isinstance(each, np.ndarray) else as_table(each) for each in by_rows(x, batch)]
-            return np.concatenate([each.reshape(-1) for each in found])
-
-        x0 = np.linspace(-1, 1, 2003, dtype=np.float32)
-        return ls.run(
-            ls.AllReduceSGD(), by_rows if sparse else whole, x0, data, on=on, shapes=shapes, sparse=sparse
-        )
+    def whole(x: Any, batch: Any) -> Any:
+        found = [each if isinstance(each, np.ndarray) else as_table(each) for each in by_rows(x, batch)]
+        return np.concatenate([each.reshape(-1) for each in found])
 
     def as_table(rows: ls.Rows) -> Any:
         table = np.zeros((50, 20), np.float32)
         np.add.at(table, rows.rows, rows.values)
         return table
 
-    forms = []
+    x0, shapes = np.linspace(-1, 1, 2003, dtype=np.float32), [(50, 20), (3,), (50, 20)]
+    gradient = by_rows if sparse else whole
+    return ls.run(ls.AllReduceSGD(), gradient, x0, data, on=on, shapes=shapes, sparse=sparse)
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize("n", [4, 8])
+def test_where_workers_have_most_rows_together_each_row_has_an_owner(
+    kind: type[Transport], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms: list[Form] = []
     choose = RowTensor.form
-    monkeypatch.setattr(
-        RowTensor, "form", lambda *given, **more: forms.append(choose(*given, **more)) or forms[-1]
-    )
-    dense, rows = run(near(kind, n), ()), run(near(kind, n), (0, 2))
+
+    def watched(*given: Any, **more: Any) -> Form:
+        forms.append(choose(*given, **more))
+        return forms[-1]
+
+    monkeypatch.setattr(RowTensor, "form", watched)
+    dense, rows = crowded(near(kind, n), ()), crowded(near(kind, n), (0, 2))
     assert np.array_equal(dense.params, rows.params)
     assert rows.bytes_sent < dense.bytes_sent
     assert forms == [Form.OWNERS] * (2 * 5 * n)

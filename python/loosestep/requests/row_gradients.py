@@ -32,9 +32,9 @@ class Rows:
     function of `run` returns it for a tensor that `sparse` names, in a list with one entry for each of `shapes`.
 
     Where a strategy averages gradients, a worker sends 8 bytes to each of n - 1 others for each such tensor, and
-    8 more. A tensor of R rows of w values of s bytes then goes as rows and their numbers while the longest list,
-    of k rows after merging, has n k (w s + 4) < 2 R w s: (n-1) k (w s + 4) bytes a worker, in n - 1 messages for
-    all tensors; else whole. The means have the same bits.
+    8 more. Of R rows of w values of s bytes it then sends what is least: (n-1) k (w s + 4) bytes where each sends
+    its list, the longest of k rows after merging; (k + (n-1)/n U) (w s + 4) + 8 (n-1) (n+1) where each row has an
+    owner and all have U together; or 2 (n-1)/n R w s, the whole tensor. The means have the same bits.
 
     rows: k whole numbers, from 0.
     values: k rows like the tensor's, of real numbers.

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 import numpy as np
 import torch
 from mpi4py import MPI
-from tests.contract.test_sparse_gradients import trained
+from tests.contract.parametrize import near
+from tests.contract.test_sparse_gradients import crowded, trained
 from tests.torch.processes.ranks import rank, say, spread
 from tests.torch.processes.ranks_device import REAL, on_device
 from tests.torch.training import assert_same_bits
@@ -100,7 +101,9 @@ def ranks() -> int:
 
 
 def bytes_are_those_of_the_formula() -> int:
-    """Counts of all, then rows of the tables that are shorter so, then the others whole."""
+    """Counts of all, then lists of the tables that are shorter so, then the others whole."""
+    if ranks() != 2:  # of more, rows may have owners
+        return rank()
     optimizer, _ = train(Reader())
     n, sizes = ranks(), (WORDS, BAGS, 4)
     gathered = whole = 0
@@ -250,9 +253,13 @@ def in_the_loop_of_the_library() -> int:
     for hosts in ((), (1,) * ranks()):
         on = ls.MPI(hosts=hosts) if hosts else ls.MPI()
         for how in ("rows", "scanned"):
-            got, wanted = (trained(ls.AllReduceSGD(), each, how) for each in (on, ls.Simulated(ranks())))
+            got, wanted = (trained(ls.AllReduceSGD(), each, how) for each in (on, near(ls.Simulated, ranks())))
             np.testing.assert_array_equal(got.params, wanted.params)
-            assert got.bytes_sent == wanted.bytes_sent
+            assert (
+                hosts or got.bytes_sent == wanted.bytes_sent
+            )  # between hosts short means are sent in other forms
+        got, wanted = (crowded(each, (0, 2)) for each in (on, ls.Simulated(ranks())))  # of four, rows have owners
+        np.testing.assert_array_equal(got.params, wanted.params)
     return rank()
 
 
