@@ -1,0 +1,305 @@
+"""Gossip on fixed graphs: CDSGD and CDMSGD, and how far replicas are apart.
+
+5, 8 and 16 agents train MLP(32) on Fashion-MNIST, 800, 600 and 400 steps of 32 rows each, on a complete graph, a
+hypercube (8 and 16), a ring and a chain. Asked: do speed and spread of the replicas follow the spectral gap; how
+do CDSGD and CDMSGD (momentum 0.95, as in the paper) stand to mini-batch SGD, FedAvg and EASGD, after equal steps and
+in equal virtual seconds, where data is alike and where each agent has labels of its own; and is the distance from
+the consensus what theory says? In virtual time a gradient takes 1 ms, links carry 1 Gbit/s, a message takes 0.1 ms
+besides.
+
+CDSGD's tilde x <- W tilde x - eta tilde g, where tilde is the difference from the mean of the agents, so it never
+exceeds eta G / ((1 - mu) (1 - lambda)): lambda is the second modulus of W, G the root mean square of the agents'
+gradients at its largest. That is the bound. What theory expects is less: the part of a gradient that stays,
+an agent's own data, moves the k-th mode of W by eta / ((1 - mu) (1 - lambda_k)), and noise that is new in every
+step adds up to eta^2 / (1 - lambda_k^2) in the square, with momentum by a Lyapunov equation of its own. At 20
+places of a run both parts are measured, from a batch and from 512 rows of every agent's data, and the expected
+spread is computed from them; it holds where they change slowly, and no curvature is in it but what the gradients
+show. Spread, bound and expectation are root mean squares over agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import loosestep as ls
+from bench.papers.drawing import COLORS, Curves, style
+from bench.papers.study import Study, batches, point, rows_of, train
+from bench.papers.tables import ACCURACY, SENT, TEST_LOSS, Column, Plain, first_at
+from bench.papers.types import Contender, Found, Picture, Point, Run
+from loosestep.data import Dataset, shards
+from loosestep.data.models import MLP, Classifier
+from loosestep.foundation.errors import LoosestepError, divergence
+from loosestep.optimizers import Optimizer
+
+Array = NDArray[Any]
+STEPS = {5: 800, 8: 600, 16: 400}  # of each agent
+MU, MANY, REACHED, SOON = 0.95, 512, 0.75, 0.4
+PLAIN, AHEAD = (0.05, 0.1, 0.2, 0.4), (0.0025, 0.005, 0.01, 0.02)  # rates tried without and with momentum
+ON_RING = {  # the rates that a ring chose of them: of CDSGD and CDMSGD on every graph
+    (5, False): (0.1, 0.01),
+    (8, False): (0.1, 0.01),
+    (16, False): (0.1, 0.01),
+    (5, True): (0.1, 0.01),
+    (8, True): (0.1, 0.01),
+    (16, True): (0.1, 0.01),
+}
+
+
+# --- what is measured ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Witness:
+    """Sees every agent's replica and gradient; keeps the numbers of each `every`-th step in `points`."""
+
+    contender: Contender
+    classifier: Classifier
+    many: list[tuple[Array, Array]]  # of every agent, rows of its data
+    every: int
+    points: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.steps = [0] * len(self.many)
+        self.seen: dict[int, dict[int, tuple[Array, Array]]] = {}
+        self.largest = 0.0  # G so far
+        self.matrix = strategy_of(self.contender).topology.matrix(len(self.many))
+
+    def gradient(self, x: Array, batch: tuple[Array, Array, int]) -> tuple[float, Array]:
+        """Return loss and gradient, and keep them for the step's numbers."""
+        rows, labels, rank = batch
+        loss, found = self.classifier.gradient(x, (rows, labels))
+        step = self.steps[rank]
+        self.steps[rank] += 1
+        if step and step % self.every == 0:
+            of_step = self.seen.setdefault(step, {})
+            of_step[rank] = x.copy(), found
+            if len(of_step) == len(self.many):
+                del self.seen[step]
+                agents = [of_step[each] for each in range(len(self.many))]
+                self.points[step] = self.numbers(*(np.array(each) for each in zip(*agents, strict=True)))
+        return loss, found
+
+    def numbers(self, replicas: Array, gradients: Array) -> dict[str, float]:
+        """Return spread, bound and expected spread, from a replica and a gradient of every agent."""
+        rate, mu = rate_of(self.contender.optimizer)
+        steady = np.array(
+            [self.classifier.gradient(x, rows)[1] for x, rows in zip(replicas, self.many, strict=True)]
+        )
+        share = self.contender.batch / len(self.many[0][1])  # of the noise that is still in `steady`
+        noise = max(0.0, (power(gradients) - power(steady)) / max(1e-9, 1 - share))
+        self.largest = max(self.largest, power(gradients) ** 0.5)
+        second = np.sort(np.abs(np.linalg.eigvalsh(self.matrix)))[-2]
+        return {
+            "spread": power(replicas - replicas.mean(axis=0)) ** 0.5,
+            "bound": rate * self.largest / ((1 - mu) * (1 - second)),
+            "expected": expected(self.matrix, rate, mu, steady, noise, share * noise),
+        }
+
+
+def power(rows: Array) -> float:
+    """Return the mean over agents of the squared norm."""
+    return float((rows.astype(np.float64) ** 2).sum(axis=1).mean())
+
+
+def expected(matrix: Array, rate: float, mu: float, steady: Array, noise: float, left: float) -> float:
+    """Return the root mean square of agents' differences from their mean.
+
+    steady: gradients that stay, a row an agent; noise: the power of what is new in every step; left: of that, the
+    power in `steady`.
+    """
+    total = 0.0
+    values, modes = np.linalg.eigh(matrix)
+    for value, mode in zip(values[:-1], modes.T[:-1], strict=True):  # the last is the mean
+        stays = max(0.0, float(((mode @ steady.astype(np.float64)) ** 2).sum()) - left)
+        total += (rate / (1 - mu) / (1 - value)) ** 2 * stays + rate**2 * stationary(float(value), mu) * noise
+    return float((total / len(matrix)) ** 0.5)
+
+
+def stationary(value: float, mu: float) -> float:
+    """Return the variance at rest of x <- value x + mu v - g, v <- mu v - g, where g is noise of variance 1.
+
+    v on the right is the new one: Nesterov's form, as in the release of CDMSGD.
+    """
+    step, push = np.array([[value, mu * mu], [0.0, mu]]), np.array([1.0 + mu, 1.0])
+    at_rest = np.linalg.solve(np.eye(4) - np.kron(step, step), np.kron(push, push))
+    return float(at_rest[0])
+
+
+def strategy_of(contender: Contender) -> ls.CDSGD:
+    assert isinstance(contender.strategy, ls.CDSGD)
+    return contender.strategy
+
+
+def rate_of(optimizer: Optimizer) -> tuple[float, float]:
+    """Return rate and momentum."""
+    assert isinstance(optimizer, (ls.SGD, ls.Nesterov))
+    assert isinstance(optimizer.rate, float)
+    return optimizer.rate, optimizer.momentum if isinstance(optimizer, ls.Nesterov) else 0.0
+
+
+def measure(contender: Contender, seed: int, every: int) -> Run:
+    """Train; of CDSGD keep how far replicas are apart."""
+    if not isinstance(contender.strategy, ls.CDSGD):
+        return train(contender, seed, every)
+    data = rows_of(contender.data, contender.rows)
+    classifier = contender.model.build(data.features, data.classes)
+    witness = Witness(contender, classifier, many_rows(contender, data, seed), every)
+    points: list[dict[str, float]] = []
+    try:
+        ls.run(
+            contender.strategy,
+            witness.gradient,
+            classifier.init(seed),
+            tagged(batches(contender, data, seed)),
+            optimizer=contender.optimizer,
+            steps=contender.steps,
+            on=contender.on,
+            seed=seed,
+            evaluate=lambda params: classifier.evaluate(params, data.test),
+            every=every,
+            callback=lambda at: points.append(dict(point(at))),
+        )
+    except LoosestepError as error:
+        if divergence(error) is None:
+            raise
+        return Run(contender.setting, seed, points, diverged=True)
+    for each in points:
+        found = witness.points.get(int(each["step"]), {})
+        each.update({name: float(f"{value:.6g}") for name, value in found.items()})
+    return Run(contender.setting, seed, points)
+
+
+def many_rows(contender: Contender, data: Dataset, seed: int) -> list[tuple[Array, Array]]:
+    """Return many rows of every agent's data, in another order than it takes them."""
+    deal = shards(data.train, MANY, 1, seed + 1000, by_label=contender.by_label)
+    return [next(deal(rank, contender.on.size)) for rank in range(contender.on.size)]
+
+
+def tagged(deal: Callable[[int, int], Iterator[Any]]) -> Callable[[int, int], Iterator[Any]]:
+    """Return the same batches, each with the rank of its agent."""
+
+    def numbered(rank: int, size: int) -> Iterator[Any]:
+        for rows, labels in deal(rank, size):
+            yield rows, labels, rank
+
+    return numbered
+
+
+# --- what is shown -------------------------------------------------------------------------------------------
+
+
+def late(name: str) -> Callable[[Sequence[Point]], float | None]:
+    """Return the root mean square over the second half of a run."""
+
+    def of(points: Sequence[Point]) -> float | None:
+        found = [at[name] for at in points[len(points) // 2 :] if name in at]
+        return float(np.mean(np.square(found)) ** 0.5) if found else None
+
+    return of
+
+
+def in_time(points: Sequence[Point]) -> float | None:
+    """Return the test accuracy of the last evaluation until then."""
+    found = [at["test_accuracy"] for at in points if at["seconds"] <= SOON]
+    return found[-1] if found else None
+
+
+SPREAD = Column("spread", late("spread"), ".3g")
+EXPECTED = Column("expected", late("expected"), ".3g")
+BOUND = Column("bound", late("bound"), ".3g")
+COLUMNS = (
+    ACCURACY,
+    TEST_LOSS,
+    Column(f"steps to {REACHED:.0%}", first_at("step", REACHED), ".4g"),
+    Column(f"virtual s to {REACHED:.0%}", first_at("seconds", REACHED)),
+    Column(f"accuracy after {SOON} virtual s, %", in_time, ".2f", 100),
+    SENT,
+    SPREAD,
+    EXPECTED,
+    BOUND,
+)
+
+
+@dataclass(frozen=True)
+class Spreads(Picture):
+    """Curves over steps and seconds, and beside them the measured spread against the expected, a dot a seed."""
+
+    curves: Curves = field(
+        default_factory=lambda: Curves((("step", "test_accuracy"), ("seconds", "test_accuracy")))
+    )
+
+    def columns(self) -> int:
+        return self.curves.columns() + 1
+
+    def draw(self, axes: Sequence[Any], found: Found) -> None:
+        self.curves.draw(axes[:-1], found)
+        place = axes[-1]
+        ends: list[float] = []
+        for number, (contender, runs) in enumerate(found.items()):
+            look = style(number) | {"linestyle": "", "label": contender.label}
+            there = [
+                [column.of(run.points) for column in (EXPECTED, SPREAD, BOUND)] for run in runs if not run.diverged
+            ]
+            dots = np.array([each for each in there if None not in each], float).reshape(-1, 3)
+            place.plot(dots[:, 0], dots[:, 1], **look)
+            place.plot(dots[:, 0], dots[:, 2], "_", color=COLORS[number % len(COLORS)], alpha=0.6)
+            ends += dots[:, 0].tolist()
+        if ends:
+            place.plot([min(ends), max(ends)], [min(ends), max(ends)], color="gray", linewidth=1)
+            place.set(xscale="log", yscale="log")
+        place.set(xlabel="expected spread", ylabel="measured spread; bars: bound")
+
+
+def graphs(n: int) -> Iterator[tuple[str, ls.Topology]]:
+    """From the largest spectral gap to the smallest."""
+    yield "complete", ls.Complete()
+    if ls.Hypercube().serves(n):
+        yield "hypercube", ls.Hypercube()
+    yield "ring", ls.Ring()
+    yield "chain", ls.Graph(tuple(tuple(k for k in (i - 1, i + 1) if 0 <= k < n) for i in range(n)))
+
+
+def methods(n: int, by_label: bool) -> Iterator[tuple[str, ls.Strategy, Sequence[Optimizer]]]:
+    """Label, strategy, and the optimizers it tries."""
+    plain, ahead = [ls.SGD(rate) for rate in PLAIN], [ls.Nesterov(rate, MU) for rate in AHEAD]
+    yield "mini-batch SGD", ls.AllReduceSGD(), plain
+    yield "mini-batch SGD, momentum", ls.AllReduceSGD(), ahead
+    yield "FedAvg, period 20", ls.FedAvg(20), plain
+    yield "FedAvg, period 20, momentum", ls.FedAvg(20), ahead
+    yield "EASGD, period 10", ls.EASGD(10), plain
+    slow, fast = ON_RING[n, by_label]
+    for name, tries, chosen in (("CDSGD", plain, ls.SGD(slow)), ("CDMSGD", ahead, ls.Nesterov(fast, MU))):
+        for where, graph in graphs(n):
+            label = f"{name}, {where}, gap {graph.spectral_gap(n):.2g}"
+            yield label, ls.CDSGD(graph), tries if where == "ring" else [chosen]
+
+
+STUDY = Study(
+    tuple(
+        Contender(
+            label,
+            strategy,
+            tries[0],
+            ls.Simulated(n, step_time=1e-3, latency=1e-4, bandwidth=1.25e8),
+            steps=steps,
+            model=MLP(32),
+            by_label=by_label,
+            panel=f"{n} agents, {'labels of their own' if by_label else 'data alike'}",
+            tried=tuple((strategy, each) for each in tries) if len(tries) > 1 else (),
+        )
+        for by_label in (False, True)
+        for n, steps in STEPS.items()
+        for label, strategy, tries in methods(n, by_label)
+    ),
+    pictures=(Spreads(),),
+    tables=(Plain(COLUMNS),),
+    measure=measure,
+)
+
+FINDINGS = """
+"""
