@@ -40,6 +40,7 @@ Array = NDArray[Any]
 STEPS = {5: 800, 8: 500, 16: 300}  # of each agent
 MU, MANY, REACHED, SOON = 0.95, 512, 0.75, 0.3
 PLAIN, AHEAD = (0.05, 0.1, 0.2, 0.4), (0.0025, 0.005, 0.01, 0.02)  # rates tried without and with momentum
+SLOWER = (0.00125, *AHEAD)  # with labels of their own
 CHOSEN = {  # with 5 agents: of SGD, SGD with momentum, FedAvg, the same, EASGD, CDSGD and CDMSGD on a ring
     False: (0.1, 0.01, 0.1, 0.01, 0.1, 0.1, 0.01),
     True: (0.1, 0.01, 0.1, 0.01, 0.1, 0.1, 0.01),
@@ -277,6 +278,13 @@ def optimizers(place: int, rates: Sequence[float]) -> list[Optimizer]:
     return [ls.Nesterov(rate, MU) if place in (1, 3, 6) else ls.SGD(rate) for rate in rates]
 
 
+def rates_of(place: int, by_label: bool) -> Sequence[float]:
+    """Return those that are tried."""
+    if place not in (1, 3, 6):
+        return PLAIN
+    return SLOWER if by_label else AHEAD
+
+
 STUDY = Study(
     tuple(
         Contender(
@@ -288,7 +296,7 @@ STUDY = Study(
             model=MLP(32),
             by_label=by_label,
             panel=f"{n} agents, {'labels of their own' if by_label else 'data alike'}",
-            tried=tuple((strategy, each) for each in optimizers(place, AHEAD if place in (1, 3, 6) else PLAIN))
+            tried=tuple((strategy, each) for each in optimizers(place, rates_of(place, by_label)))
             if tries and n == 5
             else (),
         )
