@@ -7,13 +7,13 @@ and in equal virtual seconds, where data is alike and where each agent has label
 from the consensus what theory says? In virtual time a gradient takes 1 ms, links carry 1 Gbit/s, a message takes
 0.1 ms besides.
 
-CDSGD's tilde x <- W tilde x - eta tilde g, where tilde is the difference from the mean of the agents, so it never
-exceeds eta G / ((1 - mu) (1 - lambda)): lambda is the second modulus of W, G the root mean square of the agents'
-gradients at its largest. That is the bound. What theory expects is less: the part of a gradient that stays,
-an agent's own data, moves the k-th mode of W by eta / ((1 - mu) (1 - lambda_k)), and noise that is new in every
-step adds up to eta^2 / (1 - lambda_k^2) in the square, with momentum by a Lyapunov equation of its own. At 20
-places of a run both parts are measured, from a batch and from 512 rows of every agent's data, and the expected
-spread is computed from them; it holds where they change slowly, and no curvature is in it but what the gradients
+In CDSGD's recursion the differences from the mean of the agents, X, follow X <- W X - eta G, so they never exceed
+eta |G| / ((1 - mu) (1 - lambda)): lambda is the second modulus of W, |G| the root mean square of the agents'
+gradients at its largest. That is the bound. What is to be expected is less: the part of a gradient that stays, an
+agent's own data, moves the k-th mode of W by eta / ((1 - mu) (1 - lambda_k)), and noise that is new in every step
+adds up to eta^2 / (1 - lambda_k^2) in the square, with momentum by a Lyapunov equation of its own. At ten places
+of the second half of a run both parts are measured, from a batch and from some 2,000 rows (512, 256 and 128 of
+each agent's data), and the expected spread is computed from them; no curvature is in it but what the gradients
 show. Spread, bound and expectation are root mean squares over agents.
 """
 
@@ -38,7 +38,8 @@ from loosestep.optimizers import Optimizer
 
 Array = NDArray[Any]
 STEPS = {5: 800, 8: 500, 16: 300}  # of each agent
-MU, MANY, REACHED, SOON = 0.95, 512, 0.75, 0.3
+MU, REACHED, SOON = 0.95, 0.75, 0.3
+MANY = {5: 512, 8: 256, 16: 128}  # rows of every agent, some 2,000 of all
 PLAIN, AHEAD = (0.05, 0.1, 0.2, 0.4), (0.0025, 0.005, 0.01, 0.02)  # rates tried without and with momentum
 SLOWER = (0.00125, *AHEAD)  # with labels of their own
 CHOSEN = {  # with 5 agents: of SGD, SGD with momentum, FedAvg, the same, EASGD, CDSGD and CDMSGD on a ring
@@ -84,18 +85,20 @@ class Witness:
     def numbers(self, replicas: Array, gradients: Array) -> dict[str, float]:
         """Return spread, bound and expected spread, from a replica and a gradient of every agent."""
         rate, mu = rate_of(self.contender.optimizer)
+        self.largest = max(self.largest, power(gradients) ** 0.5)
+        second = np.sort(np.abs(np.linalg.eigvalsh(self.matrix)))[-2]
+        found = {
+            "spread": power(replicas - replicas.mean(axis=0)) ** 0.5,
+            "bound": rate * self.largest / ((1 - mu) * (1 - second)),
+        }
+        if 2 * min(self.steps) < self.contender.steps:  # the beginning is not shown
+            return found
         steady = np.array(
             [self.classifier.gradient(x, rows)[1] for x, rows in zip(replicas, self.many, strict=True)]
         )
         share = self.contender.batch / len(self.many[0][1])  # of the noise that is still in `steady`
         noise = max(0.0, (power(gradients) - power(steady)) / max(1e-9, 1 - share))
-        self.largest = max(self.largest, power(gradients) ** 0.5)
-        second = np.sort(np.abs(np.linalg.eigvalsh(self.matrix)))[-2]
-        return {
-            "spread": power(replicas - replicas.mean(axis=0)) ** 0.5,
-            "bound": rate * self.largest / ((1 - mu) * (1 - second)),
-            "expected": expected(self.matrix, rate, mu, steady, noise, share * noise),
-        }
+        return found | {"expected": expected(self.matrix, rate, mu, steady, noise, share * noise)}
 
 
 def power(rows: Array) -> float:
@@ -173,7 +176,7 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
 
 def many_rows(contender: Contender, data: Dataset, seed: int) -> list[tuple[Array, Array]]:
     """Return many rows of every agent's data, in another order than it takes them."""
-    deal = shards(data.train, MANY, 1, seed + 1000, by_label=contender.by_label)
+    deal = shards(data.train, MANY[contender.on.size], 1, seed + 1000, by_label=contender.by_label)
     return [next(deal(rank, contender.on.size)) for rank in range(contender.on.size)]
 
 
