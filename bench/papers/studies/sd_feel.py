@@ -60,13 +60,14 @@ def methods() -> Iterator[tuple[str, tuple[ls.Strategy, ...], ls.Simulated]]:
     """Label, strategies to try, and links."""
     far, near = clusters(0.05, CLOUD / CLUSTERS), clusters(1e-2, 100 * MEGABIT)
     hierarchy = ls.HierarchicalLocalSGD(((NEAR, CLIENTS), (SEVERAL, None)))
-    gossip = partial(ls.SDFEEL, ls.Ring(), CLIENTS, NEAR, SEVERAL // NEAR)
+    gossip = partial(ls.SDFEEL, ls.Ring(), CLIENTS, NEAR, rounds=SEVERAL // NEAR)
     yield "FedAvg, in the cloud", (ls.FedAvg(NEAR), ls.FedAvg(SEVERAL)), devices()
     yield "hierarchy, in the cloud", (hierarchy,), far
     yield "hierarchy, servers reach all", (hierarchy,), near
     yield "SD-FEEL, ring", (gossip(),), near
     yield "SD-FEEL, ring, mixes 3 times", (gossip(gossip=3),), near
     yield "SD-FEEL, ring, asynchronous", (gossip(mode="asynchronous"),), near
+    yield "the same, mixes every 5 steps", (gossip(rounds=1, mode="asynchronous"),), near
 
 
 def soonest(points: Sequence[Point]) -> float | None:
