@@ -18,12 +18,14 @@ from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.muon import Muon
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
+from loosestep.optimizers.samplers import PSGLD, SGHMC, SGLD, Sampler
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
+from loosestep.runtime.samples import Samples
 from loosestep.runtime.split_model import SplitResult, run_split
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.adpsgd import ADPSGD
@@ -46,10 +48,12 @@ from loosestep.strategies.demo import DeMo
 from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.downpour_mcmc import DownpourMCMC
 from loosestep.strategies.dpsgd import DPSGD
 from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.elastic_gossip import ElasticGossip
+from loosestep.strategies.elastic_mcmc import ElasticMCMC
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.error_feedback import ErrorFeedback
 from loosestep.strategies.fed_avg import FedAvg
@@ -138,10 +142,13 @@ __all__ = [
     "LARS",
     "LOSCAR",
     "MPI",
+    "PSGLD",
     "PSOPS",
     "QSGD",
     "SDFEEL",
     "SGD",
+    "SGHMC",
+    "SGLD",
     "SGP",
     "SNOO",
     "SPARTA",
@@ -169,8 +176,10 @@ __all__ = [
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "DownpourMCMC",
     "EagerDiLoCo",
     "ElasticGossip",
+    "ElasticMCMC",
     "EntropySGD",
     "ErdosRenyi",
     "ErrorFeedback",
@@ -224,6 +233,8 @@ __all__ = [
     "RoundRobinADMM",
     "RoundRobinEASGD",
     "SPARTADiLoCo",
+    "Sampler",
+    "Samples",
     "Scoping",
     "Serial",
     "Sign",
