@@ -168,9 +168,8 @@ class Run:
             self.session.leave(error)
             raise
         finally:
-            for files in (self.checkpoints, self.samples):
-                if files is not None:
-                    files.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
         self.session.leave(None)
         if self.interrupted:
             raise self.report_signal(Interrupted.by(self.interrupted, result))

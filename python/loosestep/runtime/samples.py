@@ -30,9 +30,9 @@ class Samples:
     Each worker appends its parameters to a file of its own, a draw every `thin` steps from step `burn_in` on, as
     they are when the next step begins: after the exchange, if there was one. Under `DownpourMCMC` that is the
     center. The consensus of evaluations (`every=`) is a chain of its own, `consensus`. A draw is one write, so a
-    process that is killed leaves whole ones; a resumed run drops those that are after its checkpoint and makes
-    them again, to the bit. In a loop of your own call `record` yourself. Reading maps files into memory and copies
-    nothing.
+    process that is killed leaves whole ones (a loss of power may take the last); a resumed run drops those
+    that are after its checkpoint and makes them again, to the bit. In a loop of your own call `record`
+    yourself. Reading maps files into memory and copies nothing.
 
     burn_in: steps before the first draw. thin: steps between two.
 
@@ -84,17 +84,18 @@ class Samples:
 
     def append(self, name: str, step: int, params: Buffer) -> None:
         if name not in self.written:
-            self.written[name] = Chain(self.folder / f"{name}.chain", self.described(params))
+            self.written[name] = Chain(self.folder / f"{name}.chain", self.described(name, params))
         self.written[name].append(step, params)
 
-    def described(self, params: Buffer) -> np.dtype[Any]:
+    def described(self, name: str, params: Buffer) -> np.dtype[Any]:
         """Return the type of a draw, and write it where readers look."""
         facts = self.folder / FACTS
         told = {"dtype": str(params.dtype), "size": int(params.size), "burn_in": self.burn_in, "thin": self.thin}
         if not facts.exists():
             disk.make_folder(self.folder)
-            facts.with_name(f"{FACTS}.{os.getpid()}").write_text(json.dumps(told))
-            facts.with_name(f"{FACTS}.{os.getpid()}").replace(facts)
+            draft = facts.with_name(f"{name}.{os.getpid()}.json")  # every worker may be the first
+            draft.write_text(json.dumps(told))
+            draft.replace(facts)
         kind = self.kind()
         if kind["x"].base != params.dtype or kind["x"].shape != (params.size,):
             raise ValueError(
@@ -102,12 +103,6 @@ class Samples:
                 f"{params.dtype}"
             )
         return kind
-
-    def close(self) -> None:
-        """Wait until the disk has all draws."""
-        for chain in self.written.values():
-            chain.close()
-        self.written.clear()
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -163,14 +158,9 @@ class Samples:
 
     def statistic(self, name: str) -> Array:
         """Return a statistic of ArviZ for each parameter."""
-        try:
-            from arviz_stats.base import array_stats
-        except ImportError as error:
-            raise ImportError(f"{name}() is ArviZ's: pip install 'loosestep[sampling]'") from error
         size = self.kind()["x"].shape[0]
         parts = (slice(low, low + COLUMNS) for low in range(0, size, COLUMNS))
-        made = [getattr(array_stats, name)(self.draws(part), chain_axis=0, draw_axis=1) for part in parts]
-        return np.concatenate([np.atleast_1d(each) for each in made])
+        return np.concatenate([of_arviz(name, self.draws(part)) for part in parts])
 
     def predict(self, function: Callable[[Array], Any], thin: int = 1) -> Array:
         """Return the posterior predictive mean: of function(draw) over all draws of all workers, every `thin`-th.
@@ -193,6 +183,15 @@ class Samples:
         for chain in self.chains():
             for number in range(0, len(chain), thin):
                 yield np.array(chain[number])
+
+
+def of_arviz(name: str, draws: Array) -> Array:
+    """Return a statistic of ArviZ, `rhat` or `ess`, of draws (chains, draws, parameters). Raises ImportError."""
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        raise ImportError(f"{name}() is ArviZ's: pip install 'loosestep[sampling]'") from error
+    return np.atleast_1d(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1))
 
 
 class Chain:
@@ -224,8 +223,3 @@ class Chain:
             if file.write(self.draw.tobytes()) != self.kind.itemsize:
                 raise OSError(f"{self.path}: the disk took a part of a draw")
         self.last, self.count = step, self.count + 1
-
-    def close(self) -> None:
-        """Wait until the disk has all draws."""
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
