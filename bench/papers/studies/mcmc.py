@@ -1,0 +1,214 @@
+"""SG-MCMC: a Bayesian network, sampled by several workers
+
+Does a network that averages over its posterior predict with a better log-likelihood and calibration than one
+trained by SGD, and how much sooner do more workers get there? (C. Li et al., Communication-Efficient Stochastic
+Gradient MCMC for Neural Networks, AAAI 2019.)
+
+Fashion-MNIST's first 500 rows, 2 x 2 pixels pooled to one, and its first 2,000 test rows; MLP(100); batches of
+50. In the first panel every method takes 16,000 gradients, and is the best of 8 settings on a seed of its own:
+SGD (rates dropped to a tenth after a half and after three quarters) with 2 rates and 4 weight decays, which are
+the prior of the others; samplers with 2 rates, 2 temperatures and 2 priors. In the second panel each worker
+takes 4,000 gradients by SGLD, prior and temperature alike, with the best of 3 rates for each number of workers
+(by the mean test loss of the run). A sampler is judged by the mean of the probabilities of its draws, one every
+400 gradients in all in the first panel, one every 100 steps in the second, from 1,000 steps of a chain on;
+before that by its last draw alone. Draws of DownpourMCMC are of its center, of the others of all workers.
+Calibration error is the expected one, over 15 bins of confidence. Steps of 1 ms, links of 10 Gbit/s with 0.1 ms
+latency, in virtual time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import loosestep as ls
+from bench.papers.drawing import Curves
+from bench.papers.study import Study, batches, rows_of
+from bench.papers.tables import ACCURACY, SAMPLES, SECONDS, SENT, TEST_LOSS, Across, Column, Plain, last
+from bench.papers.types import Contender, Point, Run
+from loosestep.data import Dataset
+from loosestep.data.models import MLP, Classifier
+from loosestep.foundation.errors import LoosestepError, divergence
+from loosestep.optimizers import Optimizer
+
+ROWS, TESTED, BINS = 500, 2000, 15
+BURN_IN = 1000  # steps of a chain, whoever makes them
+GRADIENTS, STEPS = 16000, 4000
+PREDICTIONS, WORKERS = "16,000 gradients", "4,000 steps a worker"
+TARGET = 0.62  # of the test loss
+Array = NDArray[np.float64]
+
+
+@cache
+def pooled(name: str, rows: int | None) -> Dataset:
+    """Every 2 x 2 pixels as one, and the first test rows; rows that are no such images stay as they are."""
+    data = rows_of(name, rows)
+    small = replace(data, x_test=data.x_test[:TESTED], y_test=data.y_test[:TESTED])
+    if data.features != 28 * 28:
+        return small
+    parts = {
+        name: getattr(small, name).reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)) for name in ("x_train", "x_test")
+    }
+    return replace(small, **{name: np.ascontiguousarray(x.reshape(len(x), -1)) for name, x in parts.items()})
+
+
+def probabilities(classifier: Classifier, params: Any, inputs: Any) -> Array:
+    """What a draw says of the test rows."""
+    scores = classifier.scores(params, inputs).astype(np.float64)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def judged(odds: Array, labels: Any) -> dict[str, float]:
+    """Accuracy, mean negative log-likelihood and expected calibration error."""
+    right, sure = odds.argmax(axis=1) == labels, odds.max(axis=1)
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    off = sum(abs(float((sure - right)[place == number].sum())) for number in range(BINS))
+    loss = -np.log(np.maximum(odds[np.arange(len(labels)), labels], 1e-30)).mean()
+    return {"test_accuracy": float(right.mean()), "test_loss": float(loss), "calibration": off / len(labels)}
+
+
+def drawn(samples: ls.Samples, contender: Contender) -> dict[int, list[Any]]:
+    """What was drawn, by step: by all chains where they are several, else the consensus."""
+    several = isinstance(contender.strategy, (ls.ElasticMCMC, ls.OneShotAveraging)) and contender.on.size > 1
+    told: dict[int, list[Any]] = {}
+    for name in samples.names() if several else ["consensus"]:
+        for record in samples.chain(name):
+            told.setdefault(int(record["step"]), []).append(np.array(record["x"]))
+    return told
+
+
+def burn_in(contender: Contender) -> int:
+    """Steps of a worker: those of DownpourMCMC move one chain together."""
+    return BURN_IN // (contender.on.size if isinstance(contender.strategy, ls.DownpourMCMC) else 1)
+
+
+def measure(contender: Contender, seed: int, every: int) -> Run:
+    """A point is of the mean of the probabilities of all draws so far; of SGD, of where it is."""
+    data = pooled(contender.data, contender.rows)
+    classifier, seen = contender.model.build(data.features, data.classes), dict[int, ls.Progress]()
+    with tempfile.TemporaryDirectory() as folder:
+        samples = ls.Samples(folder, 0, every)
+        try:
+            ls.run(
+                contender.strategy,
+                classifier.gradient,
+                classifier.init(seed),
+                batches(contender, data, seed),
+                optimizer=contender.optimizer,
+                steps=contender.steps,
+                on=contender.on,
+                seed=seed,
+                every=every,
+                samples=samples,
+                callback=lambda at: seen.update({at.step: at}),
+                shapes=classifier.shapes,
+            )
+        except LoosestepError as error:
+            if divergence(error) is None:
+                raise
+            return Run(contender.setting, seed, [], diverged=True)
+        return Run(
+            contender.setting, seed, points(contender, seen, drawn(samples, contender), classifier, data.test)
+        )
+
+
+def points(
+    contender: Contender,
+    seen: dict[int, ls.Progress],
+    draws: dict[int, list[Any]],
+    classifier: Classifier,
+    test: tuple[Any, Any],
+) -> list[Point]:
+    """What draws predict together, step by step, with the merit by which settings are compared."""
+    found: list[dict[str, float]] = []
+    averaging, count = isinstance(contender.optimizer, ls.Sampler), 0
+    total: Any = 0.0
+    for step, at in sorted(seen.items()):
+        if not averaging or step <= burn_in(contender):
+            total, count = 0.0, 0
+        for draw in draws.get(step, []):
+            total, count = total + probabilities(classifier, draw, test[0]), count + 1
+        if count:
+            where = {"step": step, "seconds": at.seconds, "samples": at.samples, "bytes": at.bytes_sent}
+            found.append({**where, **judged(np.asarray(total) / count, test[1])})
+    losses = [at["test_loss"] for at in found]
+    merit = -losses[-1] if contender.panel == PREDICTIONS else -sum(losses) / len(losses)
+    return [{name: float(f"{value:.6g}") for name, value in {**at, "merit": merit}.items()} for at in found]
+
+
+def reached(told: Sequence[Point]) -> float | None:
+    """Seconds until the test loss was first at its target."""
+    return next((at["seconds"] for at in told if at["test_loss"] <= TARGET), None)
+
+
+def contender(
+    label: str, strategy: ls.Strategy, tried: Sequence[Optimizer], panel: str, workers: int, steps: int
+) -> Contender:
+    return Contender(
+        label,
+        strategy,
+        tried[0],
+        ls.Simulated(workers, latency=1e-4, bandwidth=1.25e9),
+        steps,
+        batch=50,
+        model=MLP(100),
+        rows=ROWS,
+        panel=panel,
+        at=workers if panel == WORKERS else None,
+        tried=tuple((strategy, each) for each in tried),
+    )
+
+
+def sgd(rate: float) -> ls.schedules.StepDecay:
+    return ls.schedules.StepDecay(rate, (GRADIENTS // 2, GRADIENTS * 3 // 4))
+
+
+def grid(kind: type[ls.Sampler], *rates: float) -> list[Optimizer]:
+    """Samplers with each of some rates, temperatures and priors."""
+    return [
+        kind(rate, examples=ROWS, temperature=temperature, weight_decay=decay)  # type: ignore[call-arg]
+        for rate, temperature, decay in product(rates, (1.0, 0.3), (0.01, 0.03))
+    ]
+
+
+SGD = [ls.SGD(sgd(rate), weight_decay=decay) for rate in (0.1, 0.3) for decay in (0.001, 0.003, 0.01, 0.03)]
+CHAINS = ls.OneShotAveraging()
+PROTOCOLS = {"DownpourMCMC": ls.DownpourMCMC(2), "ElasticMCMC": ls.ElasticMCMC(5, 0.01), "chains apart": CHAINS}
+FIRST: tuple[tuple[str, ls.Strategy, list[Optimizer], int], ...] = (
+    ("SGD", CHAINS, list(SGD), 1),
+    ("SGLD", CHAINS, grid(ls.SGLD, 0.05, 0.15), 1),
+    ("PSGLD", CHAINS, grid(ls.PSGLD, 0.0005, 0.0015), 1),
+    ("SGHMC", CHAINS, grid(ls.SGHMC, 0.01, 0.03), 1),
+    ("SGHMC, 4 chains apart", CHAINS, grid(ls.SGHMC, 0.01, 0.03), 4),
+    ("ElasticMCMC, 4 workers", PROTOCOLS["ElasticMCMC"], grid(ls.SGLD, 0.05, 0.15), 4),
+    ("DownpourMCMC, 4 workers", PROTOCOLS["DownpourMCMC"], grid(ls.SGLD, 0.02, 0.05), 4),
+)
+RATES = [ls.SGLD(rate, examples=ROWS, temperature=0.3, weight_decay=0.01) for rate in (0.04, 0.08, 0.16)]
+
+CALIBRATION = Column("calibration error, %", last("calibration"), ".2f", 100)
+REACHED = Column(f"virtual s to a test loss of {TARGET:g}", reached, ".3g")
+STUDY = Study(
+    (
+        *(contender(label, rule, tried, PREDICTIONS, n, GRADIENTS // n) for label, rule, tried, n in FIRST),
+        *(
+            contender(label, rule, RATES, WORKERS, n, STEPS)
+            for label, rule in PROTOCOLS.items()
+            for n in (1, 2, 4)
+        ),
+    ),
+    evaluations=40,
+    best=last("merit"),
+    pictures=(Curves((("seconds", "test_loss"), ("seconds", "calibration"))),),
+    tables=(Plain((TEST_LOSS, CALIBRATION, ACCURACY, SECONDS, SENT, SAMPLES)), Across("workers", REACHED)),
+    measure=measure,
+)
+
+FINDINGS = ""
