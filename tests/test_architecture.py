@@ -90,7 +90,7 @@ THIRD_PARTY = {
     "lightning": "torch/frameworks/lightning",
     "accelerate": "torch/frameworks/accelerate",
     "cupy": "cuda/cupy",
-    "arviz_stats": "runtime/samples",
+    "arviz_stats": "runtime/sampling/samples",
 }
 """Where a framework may be imported: nowhere else."""
 

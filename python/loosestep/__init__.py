@@ -25,7 +25,7 @@ from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
-from loosestep.runtime.samples import Samples
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.runtime.split_model import SplitResult, run_split
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.adpsgd import ADPSGD

@@ -10,7 +10,7 @@ import numpy as np
 
 from loosestep.foundation import checks
 from loosestep.optimizers import Optimizer
-from loosestep.runtime.samples import Samples
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loosestep.optimizers import Optimizer
     from loosestep.requests import Buffer
     from loosestep.requests.worker import Worker
-    from loosestep.runtime.samples import Samples
+    from loosestep.runtime.sampling.samples import Samples
 
 Batches = Callable[[int, int], Iterator[Any]]
 GradientFunction = Callable[[Any, Any], Any]

@@ -33,8 +33,8 @@ from loosestep.runtime.result import (
     mean_loss,
     named_metrics,
 )
-from loosestep.runtime.samplers import check_sampler, give_noise
-from loosestep.runtime.samples import Samples
+from loosestep.runtime.sampling.noise import check_sampler, give_noise
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.runtime.shared_buffers import Common
 from loosestep.runtime.signals import interruptible
 from loosestep.strategies.base import Strategy

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from loosestep.foundation import checks
 from loosestep.optimizers.samplers import SGHMC
 from loosestep.runtime.run import run
-from loosestep.runtime.samples import Samples, of_arviz
+from loosestep.runtime.sampling.samples import Samples, of_arviz
 from loosestep.sparse.labels import Classes, probabilities
 from loosestep.sparse.parameters import seeded
 from loosestep.strategies.one_shot import OneShotAveraging

@@ -10,7 +10,7 @@ import torch
 from loosestep.foundation import checks
 from loosestep.ops.noise import NoiseStream
 from loosestep.optimizers import samplers, schedules
-from loosestep.runtime.samplers import check_sampler, stream_for
+from loosestep.runtime.sampling.noise import check_sampler, stream_for
 from loosestep.torch.flat import in_memory_order
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Sampler(torch.optim.Optimizer):
 
     Raises TypeError for parameters of another dtype.
 
-    >>> import loosestep as ls, torch
+    >>> import loosestep as ls, loosestep.torch, torch
     >>> model = torch.nn.Linear(2, 1)
     >>> optimizer = loosestep.torch.Sampler(model.parameters(), ls.SGLD(0.01, examples=1000))
     >>> for step in range(3):

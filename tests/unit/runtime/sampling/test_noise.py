@@ -9,7 +9,7 @@ from tests.contract.parametrize import EXAMPLES
 import loosestep as ls
 from loosestep.ops.noise import NoiseStream
 from loosestep.requests.worker import Worker
-from loosestep.runtime.samplers import check_sampler, give_noise
+from loosestep.runtime.sampling.noise import check_sampler, give_noise
 from loosestep.strategies.base import Strategy
 
 KEEP = {"AllReduceSGD", "Downpour", "DownpourMCMC", "ElasticMCMC", "Hogwild", "OneShotAveraging"}

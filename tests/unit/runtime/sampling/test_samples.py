@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import loosestep as ls
+from loosestep.runtime.sampling.samples import Samples
 
 
-def filled(folder: Path, draws: Any, **options: int) -> ls.Samples:
+def filled(folder: Path, draws: Any, **options: int) -> Samples:
     """Chains (chains, draws, parameters), as workers record them."""
-    samples = ls.Samples(folder, **options)
+    samples = Samples(folder, **options)
     for rank, chain in enumerate(draws):
         for step, params in enumerate(chain):
             samples.record(rank, step, params)
@@ -29,7 +30,7 @@ def test_what_is_due_is_kept_and_mapped(tmp_path: Path, dtype: type) -> None:
     assert (samples.draws() == draws[:, 5::4]).all()
     assert samples.chain("worker-00001")["step"].tolist() == [5, 9, 13, 17]
     assert all(isinstance(chain, np.memmap) and not chain.flags.writeable for chain in samples.chains())
-    assert (ls.Samples(tmp_path / "new").draws() == samples.draws()).all(), "another process reads the same"
+    assert (Samples(tmp_path / "new").draws() == samples.draws()).all(), "another process reads the same"
 
 
 def test_a_part_of_a_draw_that_a_kill_leaves_is_dropped(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_part_of_a_draw_that_a_kill_leaves_is_dropped(tmp_path: Path) -> None:
     filled(tmp_path, draws)
     with (tmp_path / "worker-00000.chain").open("ab") as file:
         file.write(b"half")
-    again = ls.Samples(tmp_path)
+    again = Samples(tmp_path)
     assert (again.draws() == draws).all()
     again.record(0, 4, np.full(3, 9.0))
     assert again.draws()[0, :, 0].tolist() == [0, 3, 6, 9, 9]
@@ -51,7 +52,7 @@ def test_a_step_that_is_made_again_takes_the_place_of_all_that_came_after(tmp_pa
 
 
 def test_the_consensus_is_a_chain_of_its_own(tmp_path: Path) -> None:
-    samples = ls.Samples(tmp_path, burn_in=3, thin=7)
+    samples = Samples(tmp_path, burn_in=3, thin=7)
     for step in range(6):
         samples.record_consensus(step, np.array([float(step)]))
     assert samples.consensus.ravel().tolist() == [3, 4, 5]
@@ -61,21 +62,21 @@ def test_the_consensus_is_a_chain_of_its_own(tmp_path: Path) -> None:
 def test_draws_of_another_run_are_refused(tmp_path: Path) -> None:
     filled(tmp_path, np.zeros((1, 1, 3)))
     with pytest.raises(ValueError, match=r"holds draws already: resume their run, or take another folder$"):
-        ls.Samples(tmp_path).begin()
-    ls.Samples(tmp_path).begin(resume=True)
+        Samples(tmp_path).begin()
+    Samples(tmp_path).begin(resume=True)
     with pytest.raises(ValueError, match=r"holds draws of 3 float64, got 2 float64$"):
-        ls.Samples(tmp_path).record(0, 0, np.zeros(2))
+        Samples(tmp_path).record(0, 0, np.zeros(2))
 
 
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^thin must be at least 1, got 0$"):
-        ls.Samples(tmp_path, thin=0)
+        Samples(tmp_path, thin=0)
     with pytest.raises(ValueError, match=r"^burn_in must be at least 0, got -1$"):
-        ls.Samples(tmp_path, burn_in=-1)
+        Samples(tmp_path, burn_in=-1)
     with pytest.raises(ValueError, match="holds no draws"):
-        ls.Samples(tmp_path).draws()
+        Samples(tmp_path).draws()
     with pytest.raises(ValueError, match="holds no draws"):
-        ls.Samples(tmp_path).predict(np.exp)
+        Samples(tmp_path).predict(np.exp)
     with pytest.raises(TypeError, match=r"^samples must be a Samples, got 'there'$"):
         ls.run(ls.LocalSGD(), lambda x, b: x, np.zeros(1), lambda rank, size: iter([0]), samples="there")  # type: ignore[arg-type]
 
@@ -89,7 +90,7 @@ def test_a_prediction_is_the_mean_of_predictions(tmp_path: Path) -> None:
 def test_the_statistics_are_those_of_arviz(tmp_path: Path) -> None:
     """Chains of a known posterior agree, and count as many draws as autocorrelation leaves; others do not."""
     pytest.importorskip("arviz_stats")
-    samples = ls.Samples(tmp_path / "together", burn_in=50)
+    samples = Samples(tmp_path / "together", burn_in=50)
     batches = lambda rank, size: iter([np.zeros(1)] * 1050)  # noqa: E731
     sampler, on = ls.SGLD(0.4), ls.Simulated(4)
     ls.run(ls.OneShotAveraging(), lambda x, b: x, np.zeros(6), batches, optimizer=sampler, on=on, samples=samples)
