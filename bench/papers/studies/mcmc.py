@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 import loosestep as ls
 from bench.papers.drawing import Curves
 from bench.papers.study import Study, batches, rows_of
-from bench.papers.tables import ACCURACY, SAMPLES, SECONDS, SENT, TEST_LOSS, Across, Column, Plain, last
+from bench.papers.tables import ACCURACY, SECONDS, SENT, TEST_LOSS, Column, Plain, last
 from bench.papers.types import Contender, Point, Run
 from loosestep.data import Dataset
 from loosestep.data.models import MLP, Classifier
@@ -42,7 +42,7 @@ ROWS, TESTED, BINS = 500, 2000, 15
 BURN_IN = 500  # steps of a chain, whoever makes them
 GRADIENTS, STEPS = 8000, 2000
 PREDICTIONS, WORKERS = "8,000 gradients", "2,000 steps a worker"
-TARGET = 0.62  # of the test loss
+TARGET = 0.69  # of the test loss
 Array = NDArray[np.float64]
 
 
@@ -145,8 +145,10 @@ def points(
 
 
 def reached(told: Sequence[Point]) -> float | None:
-    """Seconds until the test loss was first at its target."""
-    return next((at["seconds"] for at in told if at["test_loss"] <= TARGET), None)
+    """Seconds until the test loss was at its target for good."""
+    above = [number for number, at in enumerate(told) if at["test_loss"] > TARGET]
+    after = above[-1] + 1 if above else 0
+    return told[after]["seconds"] if after < len(told) else None
 
 
 def contender(
@@ -162,7 +164,6 @@ def contender(
         model=MLP(100),
         rows=ROWS,
         panel=panel,
-        at=workers if panel == WORKERS else None,
         tried=tuple((strategy, each) for each in tried),
     )
 
@@ -194,21 +195,42 @@ FIRST: tuple[tuple[str, ls.Strategy, list[Optimizer], int], ...] = (
 RATES = [ls.SGLD(rate, examples=ROWS, temperature=0.3, weight_decay=0.01) for rate in (0.05, 0.1)]
 
 CALIBRATION = Column("calibration error, %", last("calibration"), ".2f", 100)
-REACHED = Column(f"virtual s to a test loss of {TARGET:g}", reached, ".3g")
+REACHED = Column(f"virtual s to a test loss of {TARGET:g} for good", reached, ".3g")
 STUDY = Study(
     (
         *(contender(label, rule, tried, PREDICTIONS, n, GRADIENTS // n) for label, rule, tried, n in FIRST),
         *(
-            contender(label, rule, RATES, WORKERS, n, STEPS)
+            contender(f"{label}, n = {n}", rule, RATES, WORKERS, n, STEPS)
             for label, rule in PROTOCOLS.items()
             for n in (1, 2, 4)
+            if n > 1 or rule != PROTOCOLS["ElasticMCMC"]  # one worker has nobody to be coupled to
         ),
     ),
     evaluations=40,
     best=last("merit"),
-    pictures=(Curves((("seconds", "test_loss"), ("seconds", "calibration"))),),
-    tables=(Plain((TEST_LOSS, CALIBRATION, ACCURACY, SECONDS, SENT, SAMPLES)), Across("workers", REACHED)),
+    pictures=(
+        Curves((("seconds", "test_loss"),), (0.55, 0.85)),
+        Curves((("seconds", "calibration"),), (0.0, 0.12)),
+    ),
+    tables=(Plain((TEST_LOSS, CALIBRATION, ACCURACY, REACHED, SECONDS, SENT)),),
     measure=measure,
 )
 
-FINDINGS = ""
+FINDINGS = """
+## What it shows
+
+- **The log-likelihood is better than SGD's**: a test loss of 0.582 for four chains of SGHMC, 0.596 for one, 0.600 to
+  0.607 for the other samplers, 0.609 for the best weight decay of SGD. Except for DownpourMCMC's the distance is more
+  than the spread over seeds.
+- **Calibration is better where several workers draw**: 3.3 to 3.5 % for the three methods of four workers, 3.9 % for
+  SGD. It is worse for a single chain: 4.6 % (SGHMC), 5.1 % (PSGLD), 5.8 % (SGLD). Settings were chosen by the loss
+  alone; weight decay makes SGD's calibration as well, 11 % at 0.001.
+- **More workers reach a log-likelihood sooner.** A test loss of 0.69, for good: DownpourMCMC in 1.36 s with one
+  worker, 0.47 with two, 0.29 with four; chains apart 0.95, 0.57 and 0.22 s, since an average over several chains
+  predicts better from the first draw; ElasticMCMC 0.55 and 0.23 s with two and four, as chains apart within the
+  spread. Single seeds differ much: the spread of one worker is 0.4 s, so that 4.7 times as soon with four workers is
+  no claim of a gain above four. After 2 s four workers are at 0.600 to 0.607, one at 0.67.
+- **Temperature 1 was chosen once** (one chain of SGHMC), 0.3 by the others: on so few rows a colder posterior of this
+  prior predicts better, as is often found for networks.
+- Four workers use 333 thousand rows where one uses 400: their part of the rows ends with a batch of 25.
+"""
