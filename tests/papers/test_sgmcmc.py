@@ -275,3 +275,44 @@ def test_a_resumed_run_makes_the_draws_of_an_unbroken_one(tmp_path: Path, strate
     broken = run("broken", resume=True)
     assert whole.draws().tobytes() == broken.draws().tobytes()
     assert whole.draws().shape == (4, 10, 7)
+
+
+def test_with_another_number_of_workers_noise_is_that_of_the_steps_made(tmp_path: Path) -> None:
+    """Without a drift the center is the sum of all noise: 4 workers' 8 steps, then 2 workers' 8."""
+    for size, steps in ((4, 8), (2, 16)):
+        result = ls.run(
+            ls.DownpourMCMC(4),
+            lambda x, batch: 0 * x,
+            np.zeros(D),
+            lambda rank, size: repeat(NOTHING),
+            optimizer=ls.SGLD(0.1),
+            steps=steps,
+            on=ls.Simulated(size),
+            checkpoint=tmp_path / "saved",
+            resume=size == 2,
+        )
+    assert result.params.var() == pytest.approx(0.2 * (4 * 8 + 2 * 8), rel=0.1)
+
+
+def test_elastic_moves_after_a_change_of_workers_are_those_of_the_steps_made(tmp_path: Path) -> None:
+    """A moving rate for all steps since the start, 1.6 and not 0.4, would throw replicas to the other side."""
+    for size, steps in ((4, 12), (2, 16)):
+        result = ls.run(
+            ls.ElasticMCMC(4, 1.0),
+            lambda x, batch: x - batch,
+            np.zeros(3),
+            lambda rank, size: repeat(1.0),
+            optimizer=ls.SGD(0.1),
+            steps=steps,
+            on=ls.Simulated(size),
+            checkpoint=tmp_path / "saved",
+            resume=size == 2,
+        )
+    assert (result.params < 1).all()
+    assert all((worker.params < 1).all() for worker in result.workers)
+
+
+def test_in_threads_as_fast_as_they_are(tmp_path: Path) -> None:
+    for noise in ("center", "worker"):
+        samples = draw(tmp_path / noise, ls.DownpourMCMC(2, noise), ls.SGLD(0.02), 800, ls.Threads(2))  # type: ignore[arg-type]
+        assert 0.9 < samples.consensus[12:].var() < 1.25

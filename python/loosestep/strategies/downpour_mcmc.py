@@ -78,9 +78,11 @@ class DownpourMCMC(Strategy):
 
     def init(self, worker: Worker) -> State:
         center = worker.shared("center", like=worker.params)
-        return State(center=center, pulled=worker.copy_of_params(), pushed=0)
+        return State(center=center, pulled=worker.copy_of_params(), pushed=-1)  # at which step
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        if state.pushed < 0:  # a run may begin at a later step, with other workers than before
+            state.pushed = worker.clock
         yield Local(self.period)
         steps = steps_taken(worker, state)
         variance = sum(map(worker.variance_at, range(state.pushed, worker.clock))) if self.adds_noise else 0.0

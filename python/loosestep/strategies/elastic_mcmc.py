@@ -101,9 +101,11 @@ class ElasticMCMC(Strategy):
         return Cost(d, 1)
 
     def init(self, worker: Worker) -> State:
-        return State(center=worker.shared("center", like=worker.params), met=0)
+        return State(center=worker.shared("center", like=worker.params), met=-1)  # at which step
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
+        if state.met < 0:  # a run may begin at a later step, with other workers than before
+            state.met = worker.clock
         yield Local(self.period)
         steps = range(state.met, worker.clock)
         rate = self.coupling * sum(map(worker.rate_at, steps))
