@@ -23,6 +23,7 @@ from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
+from loosestep.requests.row_gradients import Rows
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.sampling.samples import Samples
@@ -232,6 +233,7 @@ __all__ = [
     "Ringmaster",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "Rows",
     "SPARTADiLoCo",
     "Sampler",
     "Samples",
