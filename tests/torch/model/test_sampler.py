@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
 from loosestep.strategies.base import Strategy  # noqa: E402
+from loosestep.torch.hyperparameters import options  # noqa: E402
 
 torch.set_num_threads(1)
 ROWS, TARGETS = (torch.arange(n * 12.0).reshape(12, n).sin() for n in (4, 3))
@@ -116,6 +117,11 @@ def test_a_scheduler_moves_its_rate_and_a_schedule_its_own() -> None:
     backward(once)
     loosestep.torch.Sampler(once.parameters(), ls.SGLD(ls.schedules.StepDecay(0.05), temperature=0.0)).step()
     assert flat(module).tobytes() == flat(once).tobytes()
+
+
+def test_its_rule_is_among_what_workers_compare() -> None:
+    made = loosestep.torch.Sampler(net(START).parameters(), SAMPLERS[0])
+    assert options(made)["group 0's rule"] == repr(repr(SAMPLERS[0]))
 
 
 def test_bad_input() -> None:

@@ -49,7 +49,8 @@ class Sampler(torch.optim.Optimizer):
         place = NoiseStream(checks.integer("seed", seed, 0), checks.integer("stream", stream, 0))
         self.rule, self.noise = rule, place
         self.silent = False  # the strategy adds the noise
-        super().__init__(parameters, {"lr": schedules.at(rule.rate, 0)})
+        # The rule as text is an option, so that workers with different ones are told.
+        super().__init__(parameters, {"lr": schedules.at(rule.rate, 0), "rule": repr(rule)})
         for param in (param for group in self.param_groups for param in group["params"]):
             if param.dtype not in (torch.float32, torch.float64):
                 raise TypeError(f"Sampler needs float32 or float64 parameters, got {param.dtype}")
