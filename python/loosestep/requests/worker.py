@@ -161,15 +161,20 @@ class Worker:
             self._scratch[key] = buffers.like(like)
         return self._scratch[key]
 
-    def workspace(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+    def workspace(
+        self, name: object, count: int, dtype: DTypeLike | None = None, *, on_device: bool = False
+    ) -> Buffer:
         """Return memory for `count` values that need not survive the round.
 
         It is like the parameters, on their device; with a `dtype` it is in main memory.
+
+        on_device: it is on the parameters' device with a `dtype`, too.
         """
-        there = dtype is None and is_on_device(self.params)
+        there = (on_device or dtype is None) and is_on_device(self.params)
         key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
-            self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
+            made = buffers.like(self.params, count, key[2]) if there else buffers.zeros(*key[1:3])
+            self._scratch[key] = made
         return self._scratch[key]
 
     def room(self, name: object, count: int) -> Buffer:
