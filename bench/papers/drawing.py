@@ -24,6 +24,7 @@ NAMES = {
     "loss": "training loss",
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
+    "calibration": "calibration error",
 }
 LOGARITHMIC = ("bytes",)
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
