@@ -91,6 +91,7 @@ class Ends(Picture):
     setting: str
     column: Column = ACCURACY
     logarithmic: bool = True
+    logarithmic_up: bool = False
 
     def columns(self) -> int:
         return 1
@@ -101,7 +102,9 @@ class Ends(Picture):
             self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
         place.set(xlabel=self.setting, ylabel=self.column.title)
         if self.logarithmic:
-            place.set_xscale("log", base=2)
+            plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
+        if self.logarithmic_up:
+            few_powers(place, "y")
 
     def line(self, place: Any, label: str, at: dict[float | None, Sequence[Run]], number: int) -> None:
         ends = {where: values(self.column, runs) for where, runs in at.items() if where is not None}
@@ -152,14 +155,26 @@ def dot(place: Any, there: list[float], height: int, color: str, least: float) -
         place.plot([mean(there)], [height], "o", color=color, markersize=5)
 
 
-def few_powers(place: Any) -> None:
+def few_powers(place: Any, which: str = "x") -> None:
     """A logarithmic axis with ticks at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    place.set_xscale("log")
-    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    place.xaxis.set_minor_formatter(NullFormatter())
+    place.set(**{f"{which}scale": "log"})
+    axis = getattr(place, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain_powers(place: Any, which: str, there: Sequence[float]) -> None:
+    """A logarithmic axis with a tick, in plain numbers, at each place that was measured."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    place.set(**{f"{which}scale": "log"})
+    axis = getattr(place, f"{which}axis")
+    axis.set_major_locator(FixedLocator(there))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def draw(pictures: Sequence[Picture], found: Found, file: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from bench.papers import __main__ as command
 from bench.papers.drawing import Curves, Dots, Ends
 from bench.papers.page import carry_out
-from bench.papers.study import Study, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, train
 from bench.papers.tables import ACCURACY, SENT, Across, Column, Plain, cell, first_at
 from bench.papers.types import Contender, Run
 

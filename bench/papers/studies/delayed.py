@@ -17,7 +17,8 @@ from typing import Any
 
 import loosestep as ls
 from bench.papers.drawing import Ends
-from bench.papers.study import Study, batches, point, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, batches, point, train
 from bench.papers.tables import ACCURACY, Across, Column, last
 from bench.papers.types import Contender, Point, Run
 from loosestep.transports.base import Transport

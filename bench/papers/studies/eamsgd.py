@@ -1,0 +1,46 @@
+"""EAMSGD against EASGD: what momentum gives to elastic averaging
+
+Does Nesterov's momentum in the workers make elastic averaging faster, as the paper has it (S. Zhang, A.
+Choromanska, Y. LeCun, arXiv:1412.6651, section 5)? Four workers, 400 steps of 128 rows each (the paper's batch),
+Fashion-MNIST with 2 x 2 pixels pooled, MLP(64, 64), periods 1, 10 and 64, the default moving rate 0.9 / n,
+log-normal durations (sigma 0.2), virtual time. Every method has its own rate at every period, the best of five.
+"""
+
+from __future__ import annotations
+
+import loosestep as ls
+from bench.papers.drawing import Curves
+from bench.papers.study import Study
+from bench.papers.tables import ACCURACY, TEST_LOSS, Across, Column, first_at
+from bench.papers.types import Contender
+from loosestep.data.models import MLP
+from loosestep.optimizers import Optimizer
+
+METHODS: dict[str, tuple[Optimizer, ...]] = {
+    "EASGD": tuple(ls.SGD(rate) for rate in (0.05, 0.1, 0.2, 0.4, 0.8)),
+    "EAMSGD, momentum 0.9": tuple(ls.Nesterov(rate, 0.9) for rate in (0.01, 0.02, 0.04, 0.08, 0.16)),
+    "EAMSGD, momentum 0.99": tuple(ls.Nesterov(rate, 0.99) for rate in (0.0005, 0.001, 0.002, 0.004, 0.008)),
+}
+STEPS_TO = Column("steps to 83 %", first_at("step", 0.83), ".0f")
+STUDY = Study(
+    tuple(
+        Contender(
+            label,
+            ls.EASGD(period),
+            on=ls.Simulated(4, stragglers=ls.stragglers.LogNormal(0.2)),
+            steps=400,
+            batch=128,
+            model=MLP(64, 64),
+            data="fashion-mnist, pooled",
+            panel=f"period {period}",
+            at=period,
+            tried=tuple((ls.EASGD(period), optimizer) for optimizer in optimizers),
+        )
+        for period in (1, 10, 64)
+        for label, optimizers in METHODS.items()
+    ),
+    evaluations=20,
+    pictures=(Curves((("seconds", "test_accuracy"), ("seconds", "test_loss"))),),
+    tables=(Across("period", ACCURACY), Across("period", TEST_LOSS), Across("period", STEPS_TO)),
+)
+FINDINGS = ""

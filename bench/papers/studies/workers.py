@@ -1,0 +1,45 @@
+"""EASGD with more workers: a better model in as many steps of each
+
+Does the center of EASGD become better with the number of workers, in as much time? (S. Zhang, A. Choromanska, Y.
+LeCun, arXiv:1412.6651, section 5.2.) 1, 4, 8 and 16 workers make 3000 steps of 4 rows each, so all take as long;
+one worker is SGD. Noise is what more workers average out, so there is much of it: batches of 4, and 30 % of the
+training labels drawn anew. Fashion-MNIST with 2 x 2 pixels pooled, MLP(32), period 10, the default moving rate
+0.9 / n, steps with log-normal durations (sigma 0.2), virtual time. Each number of workers has its own rate.
+"""
+
+from __future__ import annotations
+
+import loosestep as ls
+from bench.papers.drawing import Curves
+from bench.papers.study import Study
+from bench.papers.tables import ACCURACY, SECONDS, TEST_LOSS, Column, Plain, first_at
+from bench.papers.types import Contender
+from loosestep.data.models import MLP
+
+RATES = (0.00625, 0.0125, 0.025, 0.05, 0.1)
+
+
+def strategy(workers: int) -> ls.Strategy:
+    return ls.EASGD(10) if workers > 1 else ls.AllReduceSGD()
+
+
+REACHED = Column("virtual s to 78.5 %", first_at("seconds", 0.785))
+STUDY = Study(
+    tuple(
+        Contender(
+            f"EASGD, {workers} workers" if workers > 1 else "SGD, 1 worker",
+            strategy(workers),
+            on=ls.Simulated(workers, stragglers=ls.stragglers.LogNormal(0.2)),
+            steps=3000,
+            batch=4,
+            model=MLP(32),
+            data="fashion-mnist, pooled, noisy",
+            tried=tuple((strategy(workers), ls.SGD(rate)) for rate in RATES),
+        )
+        for workers in (1, 4, 8, 16)
+    ),
+    evaluations=30,
+    pictures=(Curves((("seconds", "test_accuracy"), ("seconds", "test_loss"))),),
+    tables=(Plain((ACCURACY, TEST_LOSS, SECONDS, REACHED)),),
+)
+FINDINGS = ""
