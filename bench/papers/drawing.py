@@ -63,13 +63,21 @@ class Curves(Picture):
 
 def scale(place: Any, across: str) -> None:
     """Few ticks, that do not touch: 200k."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if across in LOGARITHMIC:
         place.set_xscale("log")
     else:
         place.xaxis.set_major_locator(MaxNLocator(5))
-        place.xaxis.set_major_formatter(EngFormatter(sep=""))
+        place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def short(value: float) -> str:
+    """Return 200000 as 200k, and 0.8 as it is."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
 
 
 def line(place: Any, label: str, runs: Sequence[Run], across: str, up: str, look: dict[str, Any]) -> None:
@@ -92,6 +100,7 @@ class Ends(Picture):
     column: Column = ACCURACY
     logarithmic: bool = True
     logarithmic_up: bool = False
+    ideal: bool = False  # also draw an n-th of the first label's first value
 
     def columns(self) -> int:
         return 1
@@ -100,6 +109,8 @@ class Ends(Picture):
         (place,) = axes
         for number, label in enumerate(dict.fromkeys(contender.label for contender in found)):
             self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
+        if self.ideal:
+            draw_ideal(place)
         place.set(xlabel=self.setting, ylabel=self.column.title)
         if self.logarithmic:
             plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
@@ -113,6 +124,14 @@ class Ends(Picture):
         reach = [[m - min(f) for m, f in zip(middle, kept.values(), strict=True)]]
         reach += [[max(f) - m for m, f in zip(middle, kept.values(), strict=True)]]
         place.errorbar(list(kept), middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
+
+
+def draw_ideal(place: Any) -> None:
+    """Draw what the first line would be if n workers needed an n-th."""
+    x, y = place.lines[0].get_data()
+    place.plot(
+        x, y[0] * x[0] / np.asarray(x), color="#777777", linewidth=1, zorder=0, label="an n-th of the first"
+    )
 
 
 @dataclass(frozen=True)

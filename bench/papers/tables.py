@@ -26,6 +26,11 @@ def last(name: str) -> Callable[[Sequence[Point]], float | None]:
     return lambda points: points[-1].get(name)
 
 
+def late(name: str, count: int) -> Callable[[Sequence[Point]], float | None]:
+    """Return the mean over the last `count` evaluations: less luck than where a noisy curve ends."""
+    return lambda points: mean(at[name] for at in points[-count:])
+
+
 def first_at(name: str, accuracy: float) -> Callable[[Sequence[Point]], float | None]:
     """What it took until an evaluation first showed that test accuracy."""
     return lambda points: next((at[name] for at in points if at["test_accuracy"] >= accuracy), None)
