@@ -114,7 +114,7 @@ class Ends(Picture):
         place.set(xlabel=self.setting, ylabel=self.column.title)
         if self.logarithmic:
             plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
-        if self.logarithmic_up:
+        if self.logarithmic_up and any(len(each.get_ydata()) for each in place.lines):
             few_powers(place, "y")
 
     def line(self, place: Any, label: str, at: dict[float | None, Sequence[Run]], number: int) -> None:
@@ -129,9 +129,10 @@ class Ends(Picture):
 def draw_ideal(place: Any) -> None:
     """Draw what the first line would be if n workers needed an n-th."""
     x, y = place.lines[0].get_data()
-    place.plot(
-        x, y[0] * x[0] / np.asarray(x), color="#777777", linewidth=1, zorder=0, label="an n-th of the first"
-    )
+    if len(x):
+        place.plot(
+            x, y[0] * x[0] / np.asarray(x), color="#777777", linewidth=1, zorder=0, label="an n-th of the first"
+        )
 
 
 @dataclass(frozen=True)
