@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, isnan
-from typing import Any
+from typing import Any, TypeAlias
 
 import loosestep as ls
 from bench.papers.drawing import Curves
@@ -63,11 +63,14 @@ class Study:
         return replace(self, contenders=tuple(small), seeds=(0,), evaluations=2)
 
 
-def train(contender: Contender, seed: int, every: int) -> Run:
-    """Train a classifier; a run that diverges ends there."""
+Stop: TypeAlias = Callable[[ls.Progress], bool]
+
+
+def train(contender: Contender, seed: int, every: int, stop: Stop | None = None) -> Run:
+    """Train a classifier, to the end or until `stop`; a run that diverges ends there."""
     points: list[Point] = []
     try:
-        train_noting(contender, seed, every, lambda at: points.append(point(at)))
+        train_noting(contender, seed, every, lambda at: points.append(point(at)), stop)
     except LoosestepError as error:
         if divergence(error) is None:
             raise
@@ -75,7 +78,9 @@ def train(contender: Contender, seed: int, every: int) -> Run:
     return Run(contender.setting, seed, points)
 
 
-def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls.Progress], object]) -> None:
+def train_noting(
+    contender: Contender, seed: int, every: int, note: Callable[[ls.Progress], object], stop: Stop | None = None
+) -> None:
     data = rows_of(contender.data, contender.rows)
     classifier = contender.model.build(data.features, data.classes)
     ls.run(
@@ -90,6 +95,7 @@ def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls
         evaluate=lambda params: classifier.evaluate(params, data.test),
         every=every,
         callback=note,
+        stop=stop,
         shapes=classifier.shapes,
         steps_per_epoch=steps_per_epoch(len(data.y_train), contender.batch, contender.on.size),
     )

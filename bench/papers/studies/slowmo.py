@@ -25,7 +25,8 @@ def methods(period: int) -> dict[str, Tried]:
     local = tuple(
         (ls.LocalSGD(period), ls.Nesterov(rate, 0.9)) for rate in (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
     )
-    pairs = [(rate, slow) for rate in (0.01, 0.02, 0.04) for slow in (0.5, 0.7)]
+    rates = (0.005, 0.01, 0.02) if period < 12 else (0.01, 0.02, 0.04)
+    pairs = [(rate, slow) for rate in rates for slow in (0.5, 0.7)]
     kept = tuple((ls.SlowMo(period, slow, momentum="keep"), ls.Nesterov(rate, 0.9)) for rate, slow in pairs)
     reset = tuple((ls.SlowMo(period, slow, momentum="reset"), ls.Nesterov(rate, 0.9)) for rate, slow in pairs)
     return {"local SGD": local, "SlowMo, keep": kept, "SlowMo, reset": reset}
