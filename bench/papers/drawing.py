@@ -24,6 +24,8 @@ NAMES = {
     "loss": "training loss",
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
+    "round": "rounds",
+    "exponent": "log10 |center|",
 }
 LOGARITHMIC = ("bytes",)
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
@@ -101,6 +103,8 @@ class Ends(Picture):
     logarithmic: bool = True
     logarithmic_up: bool = False
     ideal: bool = False  # also draw an n-th of the first label's first value
+    dodge: float = 0.0  # how far, as a part of its place, a line is moved from the one before, to part bars
+    limits: tuple[float | None, float | None] = (None, None)  # where the `up` axis begins and ends
 
     def columns(self) -> int:
         return 1
@@ -111,7 +115,7 @@ class Ends(Picture):
             self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
         if self.ideal:
             draw_ideal(place)
-        place.set(xlabel=self.setting, ylabel=self.column.title)
+        place.set(xlabel=self.setting, ylabel=self.column.title, ylim=self.limits)
         if self.logarithmic:
             plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
         if self.logarithmic_up and any(len(each.get_ydata()) for each in place.lines):
@@ -123,7 +127,8 @@ class Ends(Picture):
         middle = [mean(found) for found in kept.values()]
         reach = [[m - min(f) for m, f in zip(middle, kept.values(), strict=True)]]
         reach += [[max(f) - m for m, f in zip(middle, kept.values(), strict=True)]]
-        place.errorbar(list(kept), middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
+        where = [at * (1 + self.dodge) ** number for at in kept]
+        place.errorbar(where, middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
 
 
 def draw_ideal(place: Any) -> None:

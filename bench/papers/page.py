@@ -18,6 +18,8 @@ from bench.papers.tables import ACCURACY, cell
 from bench.papers.types import Contender, Found, Made, Run
 from loosestep.planner.probing.fit import processor
 
+ROWS_FROM = "Fashion-MNIST is read from Debian's package `dataset-fashion-mnist`, or else downloaded once."
+
 
 @dataclass
 class Saved:
@@ -114,6 +116,8 @@ def text(name: str, module: ModuleType, study: Study, found: Found, tried: Seque
 def origin(name: str, runs: Sequence[Run]) -> str:
     """Return the sentence that says how to make the page again, and how it was made."""
     told = f"Made by `python -m bench.papers {name}`; every run is in [{name}.json]({name}.json)."
+    if any("data='fashion-mnist" in run.setting for run in runs):
+        told += f" {ROWS_FROM}"
     known = [run.made for run in runs if run.made]
     if not known:
         return told

@@ -59,8 +59,14 @@ def cell(column: Column, runs: Sequence[Run]) -> str:
     if len(there) < len(runs):
         return f"{ABSENT} ({len(runs) - len(there)} of {len(runs)} never)" if there else ABSENT
     spread = stdev(there) if len(there) > 1 else 0.0
-    shown = f"{mean(there):{column.form}}"
-    return f"{shown} ± {spread:.2g}" if spread > 0 else shown
+    shown = number(mean(there), column.form)
+    return f"{shown} ± {number(spread, '.2g')}" if spread > 0 else shown
+
+
+def number(value: float, form: str) -> str:
+    """Return 1629 as that, where `form` alone makes it 1.63e+03."""
+    text = f"{value:{form}}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text
 
 
 def row(cells: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ STUDY = Study(
         for label, strategy, optimizer in methods(period, rate)
     ),
     evaluations=4,
-    pictures=(Ends("period", ACCURACY),),
+    pictures=(Ends("period", ACCURACY, dodge=0.04), Ends("period", ACCURACY, dodge=0.04, limits=(76, 85))),
     tables=(Across("period", ACCURACY), Across("period", TEST_LOSS), Across("period", SENT)),
 )
 

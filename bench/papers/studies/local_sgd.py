@@ -45,7 +45,7 @@ STUDY = Study(
         for label, strategy in methods(period)
     ),
     evaluations=4,
-    pictures=(Ends("period", ACCURACY),),
+    pictures=(Ends("period", ACCURACY, dodge=0.06),),
     tables=(Across("period", ACCURACY), Across("period", TEST_LOSS), Across("period", SENT)),
 )
 
