@@ -19,7 +19,7 @@ from loosestep.optimizers import Optimizer
 METHODS: dict[str, tuple[Optimizer, ...]] = {
     "EASGD": tuple(ls.SGD(rate) for rate in (0.05, 0.1, 0.2, 0.4, 0.8)),
     "EAMSGD, momentum 0.9": tuple(ls.Nesterov(rate, 0.9) for rate in (0.01, 0.02, 0.04, 0.08, 0.16)),
-    "EAMSGD, momentum 0.99": tuple(ls.Nesterov(rate, 0.99) for rate in (0.0005, 0.001, 0.002, 0.004, 0.008)),
+    "EAMSGD, momentum 0.99": tuple(ls.Nesterov(rate, 0.99) for rate in (0.002, 0.004, 0.008, 0.016, 0.032)),
 }
 STEPS_TO = Column("steps to 83 %", first_at("step", 0.83), ".0f")
 SECONDS_TO = Column("virtual s to 83 %", first_at("seconds", 0.83))

@@ -83,4 +83,15 @@ STUDY = Study(
     tables=(Across("batch", RISK),),
     measure=measure,
 )
-FINDINGS = ""
+FINDINGS = """
+## What it shows
+
+- **The mean of the last half of the iterates is near the least possible**, 1.0 to 1.9 times it for every batch
+  up to 64 and n from 4096, where the last iterate is 13 to 360 times as far: its risk does not fall with n, that
+  of the mean does, as 1 / n.
+- **Batches up to the threshold of 14 cost no more samples**, so b workers are b times as fast; the risk even
+  falls, from 1.9 to 1.4 times the least at batch 16. With single rows and half of the largest rate the noise of
+  the rows themselves adds nearly as much again as that of the labels, which a batch averages out.
+- **Beyond it the rate is at its limit, and what counts are steps**: at batch 256 there are 4 with 1024 samples,
+  which do not forget the start (8.1), 16 with 4096 (2.1), 64 with 16384, which are enough (1.0).
+"""
