@@ -109,12 +109,12 @@ FINDINGS = """
 ## What it shows
 
 - **The speed-up is linear in the number of workers.** 16 workers that average every step need 37 steps where one
-  needs 645 (17 times fewer; with a half and a quarter of the steps' resolution the seeds' spread is 15 %), and
-  those that average every fourth step 39, with four times fewer averages.
+  needs 645 (17 times fewer, where seeds spread by 10 to 15 %), and those that average every fourth step 39, with
+  four times fewer averages.
 - **Where functions are alike a long period is nearly free**: with period 64 eight workers need 128 steps,
   sixteen 64, which is one round: steps are counted at the ends of rounds only, so no number is below the period.
 - **Where they differ the speed-up ends at a knee, and sooner the longer the period**: period 4 still has 12 of
   16, period 16 follows the line up to 4 workers and has 5 of 16 in the end, period 64 has 1.8. The more workers,
   the larger the rate that noise would allow, and rate times period is what drives replicas apart. So the theorem
-  has it: periods up to some power of steps over workers.
+  has it: a period is free up to a bound that falls with the number of workers.
 """
