@@ -116,7 +116,9 @@ def text(name: str, module: ModuleType, study: Study, found: Found, tried: Seque
 def origin(name: str, runs: Sequence[Run]) -> str:
     """Return the sentence that says how to make the page again, and how it was made."""
     told = f"Made by `python -m bench.papers {name}`; every run is in [{name}.json]({name}.json)."
-    if any("data='fashion-mnist" in run.setting for run in runs):
+    if any(
+        "data='fashion-mnist" in run.setting and "test_accuracy" in run.points[0] for run in runs if run.points
+    ):
         told += f" {ROWS_FROM}"
     known = [run.made for run in runs if run.made]
     if not known:
