@@ -31,7 +31,7 @@ from loosestep.optimizers import Optimizer
 from loosestep.optimizers.pruning import Mask, Masked, random, snip
 
 GOAL, TEST_ROWS, SNIP_ROWS = 0.78, 2000, 128
-BATCHES = {2: 0.02, 8: 0.04, 32: 0.1, 128: 0.2, 512: 0.4, 2048: 0.4}  # and the rate around which rates are tried
+BATCHES = {2: 0.02, 8: 0.04, 32: 0.1, 128: 0.2, 512: 0.8, 2048: 0.8}  # and the rate around which rates are tried
 """Of both workers together."""
 Tried = tuple[tuple[ls.Strategy, Optimizer], ...]
 
@@ -169,7 +169,7 @@ STUDY = Study(
             label,
             ls.AllReduceSGD(),
             on=ls.Simulated(2),
-            steps=16_000 // batch + 300,
+            steps=(16_000 // batch + 300) * (2 if batch == min(BATCHES) and model.by == "random" else 1),
             batch=batch // 2,
             model=model,
             data="fashion-mnist, pooled",
