@@ -115,11 +115,13 @@ class Ends(Picture):
             self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
         if self.ideal:
             draw_ideal(place)
-        place.set(xlabel=self.setting, ylabel=self.column.title, ylim=self.limits)
+        place.set(xlabel=self.setting, ylabel=self.column.title)
         if self.logarithmic:
             plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
         if self.logarithmic_up and any(len(each.get_ydata()) for each in place.lines):
             few_powers(place, "y")
+        if self.limits != (None, None):
+            place.set_ylim(self.limits)
 
     def line(self, place: Any, label: str, at: dict[float | None, Sequence[Run]], number: int) -> None:
         ends = {where: values(self.column, runs) for where, runs in at.items() if where is not None}

@@ -169,7 +169,7 @@ STUDY = Study(
             label,
             ls.AllReduceSGD(),
             on=ls.Simulated(2),
-            steps=(16_000 // batch + 300) * (2 if batch == min(BATCHES) and model.by == "random" else 1),
+            steps=(16_000 // batch + 300) * (2 if batch <= 8 and model.by == "random" else 1),
             batch=batch // 2,
             model=model,
             data="fashion-mnist, pooled",
