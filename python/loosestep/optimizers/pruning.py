@@ -138,15 +138,27 @@ class Masked(Optimizer):
 
 
 def magnitude(params: Array, sparsity: float, shapes: Shapes = ()) -> Mask:
-    """Return the mask of the largest |weights|: `sparsity` of the prunable entries go."""
+    """Return the mask of the largest |weights|: `sparsity`, from 0 to 1, of the prunable entries go.
+
+    params: a flat array of float32 or float64; ValueError where a prunable entry is not finite.
+
+    >>> magnitude(np.array([3.0, -1.0, 2.0, -4.0]), 0.5).keep.tolist()
+    [True, False, False, True]
+
+    S. Han, J. Pool, J. Tran, W. Dally, Learning both Weights and Connections, arXiv:1506.02626.
+    """
     return largest(np.abs(params), sparsity, shapes)
 
 
 def snip(params: Array, grad: Array, sparsity: float, shapes: Shapes = ()) -> Mask:
     """Return the mask of the largest |weight x gradient|: connection sensitivity, before any training.
 
-    grad: the mean gradient at `params` over some rows, say a hundred. N. Lee, T. Ajanthan, P. Torr, SNIP,
-    arXiv:1810.02340.
+    grad: the mean gradient at `params` over some rows, say a hundred, in as many entries.
+
+    >>> snip(np.array([3.0, -1.0, 2.0, -4.0]), np.array([0.0, 9.0, -2.0, 1.0]), 0.25).keep.tolist()
+    [False, True, True, True]
+
+    N. Lee, T. Ajanthan, P. Torr, SNIP: Single-shot Network Pruning, arXiv:1810.02340.
     """
     if grad.size != params.size:
         raise ValueError(f"grad must have {params.size} entries, as params has, got {grad.size}")
@@ -154,7 +166,11 @@ def snip(params: Array, grad: Array, sparsity: float, shapes: Shapes = ()) -> Ma
 
 
 def random(size: int, sparsity: float, seed: int = 0, shapes: Shapes = ()) -> Mask:
-    """Return a mask that keeps entries drawn evenly: the baseline of other rules."""
+    """Return a mask that keeps entries drawn evenly: the baseline of other rules. The same for the same seed.
+
+    >>> random(8, 0.75).kept
+    2
+    """
     checks.integer("size", size)
     return largest(np.random.default_rng(checks.integer("seed", seed, 0)).random(size), sparsity, shapes)
 
