@@ -12,7 +12,7 @@ from loosestep.codecs.random_k import RandomK
 from loosestep.codecs.sign import Sign
 from loosestep.codecs.top_k import ChunkedTopK, TopK
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
-from loosestep.optimizers import least_squares, schedules
+from loosestep.optimizers import least_squares, pruning, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
@@ -265,6 +265,7 @@ __all__ = [
     "plan",
     "predict",
     "probe",
+    "pruning",
     "run",
     "run_split",
     "schedules",
