@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.papers.tables import ACCURACY, Column, values
+from bench.papers.tables import ACCURACY, Column, originals, values
 from bench.papers.types import Contender, Found, Picture, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -117,7 +117,8 @@ class Dots(Picture):
     """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
 
     For many methods, where curves would hide each other. What a run never reached has no dot; in the first column
-    what is below `least` is an arrow there.
+    what is below `least` is an arrow there, and where an axis is logarithmic an arrow at its left end is nothing at
+    all. A method whose numbers are another's says so.
     """
 
     numbers: tuple[Column, ...]
@@ -133,14 +134,20 @@ class Dots(Picture):
 
     def draw(self, axes: Sequence[Any], found: Found) -> None:
         order = sorted(found.items(), key=lambda item: mean(values(self.numbers[0], item[1]) or [0.0]))
+        first = originals(found)
+        labels = [
+            each.label if first[each] is each else f"{each.label} = {first[each].label}" for each, _ in order
+        ]
         for number, (place, column) in enumerate(zip(axes, self.numbers, strict=True)):
             least = -np.inf if number else self.least
-            for height, (_, runs) in enumerate(order):
-                dot(place, values(column, runs), height, COLORS[number], least)
-            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
-            place.set_yticklabels([each.label if number == 0 else "" for each, _ in order], fontsize="small")
+            there = [values(column, runs) for _, runs in order]
             if column.title in self.logarithmic:
                 few_powers(place)
+                least = leftmost(there)
+            for height, each in enumerate(there):
+                dot(place, each, height, COLORS[number], least)
+            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
+            place.set_yticklabels(labels if number == 0 else [], fontsize="small")
 
 
 def dot(place: Any, there: list[float], height: int, color: str, least: float) -> None:
@@ -150,6 +157,11 @@ def dot(place: Any, there: list[float], height: int, color: str, least: float) -
     elif there:
         place.plot([max(least, min(there)), max(there)], [height, height], color=color, linewidth=2.5, alpha=0.4)
         place.plot([mean(there)], [height], "o", color=color, markersize=5)
+
+
+def leftmost(there: Sequence[Sequence[float]]) -> float:
+    """Return where a logarithmic axis begins, left of all means: what is nothing has no place on it."""
+    return min((mean(each) for each in there if each and mean(each) > 0), default=1.0) / 1.5
 
 
 def few_powers(place: Any) -> None:
