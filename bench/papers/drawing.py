@@ -117,8 +117,8 @@ class Dots(Picture):
     """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
 
     For many methods, where curves would hide each other. What a run never reached has no dot; in the first column
-    what is below `least` is an arrow there, and where an axis is logarithmic an arrow at its left end is nothing at
-    all. A method whose numbers are another's says so.
+    what is below `least` is an arrow there; an arrow at the left end of a logarithmic axis is nothing at all. A
+    method whose numbers are another's says so.
     """
 
     numbers: tuple[Column, ...]

@@ -3,10 +3,10 @@
 Four workers on links of 1 Gbit/s with 0.1 ms latency, gradient steps of 1 ms with log-normal durations (sigma
 0.3), in virtual time. Every method has the defaults of its class, the same network, the same batches, and SGD
 without momentum, so that the momentum of an outer step is not multiplied by another one; its rate is the best of
-three on a seed that is not shown (around 0.1, or around what the method is made for), so that a method is not judged
-by the gain of its outer step. A period is 32 steps at most: 800 steps hold too few longer ones. Evaluations are 32
-steps apart, where periods of 1 to 32 end. Methods are found by scanning the package. One whose losses are those of
-another, to the last bit, says of which.
+three on a seed that is not shown (around 0.1, or around what the method is made for), so that a method is not
+judged by the gain of its outer step. A period is 32 steps at most: 800 steps hold too few longer ones, and
+evaluations are 32 steps apart, so that most are at the end of a round. Methods are found by scanning the package.
+One whose losses are those of another, to the last bit, says of which.
 """
 
 from __future__ import annotations
