@@ -13,11 +13,12 @@ its seconds those that `predict` says of it, else there would be no page. `EASGD
 was run on each link, with its bandwidth divided as the model is, so that a message takes as long as one of 100
 million parameters.
 
-Every method had four settings for each link: two periods (or codecs, graphs) and two rates, or four rates, and is
-shown with the one that was first at 83 % on a seed that is not shown. The local optimizer is the method's usual
-one. Evaluations are 16 steps apart; of methods that meet seldom only those count at which a round ends, so that no
-mean of replicas is shown that nobody has. Those that gossip are shown by the mean of their replicas, which at the
-end costs an average more. What is sent counts what a center sends to a worker. Coding takes no time.
+Every method had four settings for each link (`EASGD` two): two periods (or codecs, graphs) and two rates, or four
+rates, and is shown with the one that was first at 83 % on a seed that is not shown. The local optimizer is the
+method's usual one. Evaluations are 16 steps apart; of methods that meet seldom only those count at which a round
+ends, so that no mean of replicas is shown that nobody has. Those that gossip are shown by the mean of their
+replicas, which at the end costs an average more. What is sent counts what a center sends to a worker. Coding takes
+no time.
 """
 
 from __future__ import annotations
@@ -83,17 +84,13 @@ METHODS: dict[str, Tried] = {
         [ls.ChocoSGD(), ls.ChocoSGD(codec=ls.TopK(0.01, width=16), rate=0.05)], nesterov(0.01, 0.03)
     ),
     "LocalSGD": periods(ls.LocalSGD, LOCAL),
-    "LocalSGD, top-k": periods(lambda h: ls.ErrorFeedback(ls.LocalSGD(h), ls.TopK(0.01, width=16)), LOCAL),
-    "CoCoDSGD": periods(ls.CoCoDSGD, LOCAL),
-    "EASGD": periods(ls.EASGD, LOCAL),
-    "DESLOC": periods(ls.DESLOC, ADAM),
+    "EASGD": periods(ls.EASGD, LOCAL[:1]),
     "DiLoCo": periods(ls.DiLoCo, ADAM),
     "MuLoCo": periods(lambda h: ls.DiLoCo(h, 0.7, 0.6), [ls.Muon.muloco(each) for each in (0.004, 0.01)]),
     "StreamingDiLoCo, 4 bits": periods(lambda h: ls.StreamingDiLoCo(h // 4, codec=ls.E3M0()), ADAM),
     "EagerDiLoCo": periods(ls.EagerDiLoCo, ADAM),
     "SparseLoCo": periods(ls.SparseLoCo, ADAM),
     "NoLoCo": periods(lambda h: ls.NoLoCo(period=h), ADAM),
-    "LOSCAR": periods(ls.LOSCAR, ADAM),
     "SPARTADiLoCo": every([ls.SPARTADiLoCo(share, 64) for share in (0.005, 0.02)], ADAM),
 }
 
@@ -106,9 +103,10 @@ def round_of(strategy: ls.Strategy) -> int:
 
 
 def repeats(strategy: ls.Strategy) -> int:
-    """Return the local steps after which what is sent repeats; of the graphs here a multiple of their three."""
-    rounds = {ls.DESLOC: 6, ls.StreamingDiLoCo: 4, ls.OverlapSGP: 3}.get(type(strategy), 2)
-    return max(48, rounds * round_of(strategy))
+    """Return local steps after which what is sent repeats; of graphs here a multiple of their three."""
+    rounds = 4 if isinstance(strategy, ls.StreamingDiLoCo) else 2
+    changes = isinstance(getattr(strategy, "topology", None), ls.OnePeerExponential)
+    return max(48 if changes else EVERY, rounds * round_of(strategy))
 
 
 # --- prices ----------------------------------------------------------------------------------------------
