@@ -134,7 +134,7 @@ def trials(study: Study) -> str:
         if each.tried:
             rows.append(f"| {each.panel or ' '} | {each.label} | {len(each.tried)} | {shown} |")
     head = f"| panel | method | tried on seed {study.tuning_seed} | what |"
-    return "\n".join([head, "|---|---|---|---|", *rows]) if rows else ""
+    return "\n".join([head, "|---|---|---|---|", *dict.fromkeys(rows)]) if rows else ""
 
 
 def settings(found: Found) -> str:

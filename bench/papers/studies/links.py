@@ -140,7 +140,7 @@ def simulated(contender: Contender) -> ls.Simulated:
 
 def priced(contender: Contender, points: Sequence[Point]) -> list[Point]:
     """Return the evaluations at the end of rounds (or the last one), with seconds and bytes of the large model."""
-    told = []
+    told: list[Point] = []
     ends = [at for at in points if int(at["step"]) % round_of(contender.strategy) == 0]
     for at in ends or points[-1:]:
         seconds, sent = price(contender.strategy, bare(contender.optimizer), simulated(contender), int(at["step"]))
