@@ -88,7 +88,7 @@ METHODS: dict[str, Tried] = {
     "DiLoCo": periods(ls.DiLoCo, ADAM),
     "MuLoCo": periods(lambda h: ls.DiLoCo(h, 0.7, 0.6), [ls.Muon.muloco(each) for each in (0.004, 0.01)]),
     "StreamingDiLoCo, 4 bits": periods(lambda h: ls.StreamingDiLoCo(h // 4, codec=ls.E3M0()), ADAM),
-    "EagerDiLoCo": periods(ls.EagerDiLoCo, ADAM),
+    "EagerDiLoCo": periods(lambda h: ls.EagerDiLoCo(h, 0.4, 0.3), ADAM),
     "SparseLoCo": periods(ls.SparseLoCo, ADAM),
     "NoLoCo": periods(lambda h: ls.NoLoCo(period=h), ADAM),
     "SPARTADiLoCo": every([ls.SPARTADiLoCo(share, 64) for share in (0.005, 0.02)], ADAM),
