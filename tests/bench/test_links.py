@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from bench.papers import by_link
 from bench.papers.studies import links
 from bench.papers.types import Contender, Run
 
@@ -57,7 +58,12 @@ def test_the_best_is_first_at_the_target_or_has_come_farthest() -> None:
 
 
 def test_who_needs_more_of_both_is_behind() -> None:
-    assert links.front({"a": (1, 3), "b": (2, 2), "c": (2, 3), "d": (3, 1)}) == {"a", "b", "d"}
+    assert by_link.front({"a": (1, 3), "b": (2, 2), "c": (2, 3), "d": (3, 1)}) == {"a", "b", "d"}
+
+
+def test_names_that_would_touch_are_moved_apart_in_their_order() -> None:
+    assert by_link.apart([0.1, 0.5, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.45, 0.55, 0.9])
+    assert by_link.apart([0.0, 0.0], 0.1) == pytest.approx([0.02, 0.12])
 
 
 def test_a_table_has_a_column_for_each_link() -> None:
@@ -69,7 +75,7 @@ def test_a_table_has_a_column_for_each_link() -> None:
         for panel in ("50 ms", "5 ms")
         for speed in (100, 10)
     }
-    lines = list(links.ByLink("title", links.shown(links.SECONDS)).lines(found))
+    lines = list(by_link.ByLink("title", by_link.shown(links.SECONDS)).lines(found))
     assert lines[1] == "| method | 10 Mbit/s, 5 ms | 10 Mbit/s, 50 ms | 100 Mbit/s, 5 ms | 100 Mbit/s, 50 ms |"
     assert lines[3] == f"| {name} | 10,000 ± 1 | 10,000 ± 1 | 100,000 ± 1 | 100,000 ± 1 |"
-    assert list(links.ByLink("title", links.chosen).lines(found))[3].startswith(f"| {name} | 16, 0.1 |")
+    assert list(by_link.ByLink("title", links.chosen).lines(found))[3].startswith(f"| {name} | 16, 0.1 |")
