@@ -26,6 +26,7 @@ NAMES = {
     "test_loss": "test loss",
 }
 LOGARITHMIC = ("bytes",)
+WIDE = 1e3  # from one end of a logarithmic axis to the other: ticks at 2 and 5 would touch
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
 
 
@@ -146,6 +147,8 @@ class Dots(Picture):
                 least = leftmost(there)
             for height, each in enumerate(there):
                 dot(place, each, height, COLORS[number], least)
+            if column.title in self.logarithmic and np.divide(*place.get_xlim()[::-1]) > WIDE:
+                few_powers(place, (1.0,))
             place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
             place.set_yticklabels(labels if number == 0 else [], fontsize="small")
 
@@ -164,12 +167,12 @@ def leftmost(there: Sequence[Sequence[float]]) -> float:
     return min((mean(each) for each in there if each and mean(each) > 0), default=1.0) / 1.5
 
 
-def few_powers(place: Any) -> None:
+def few_powers(place: Any, at: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     place.set_xscale("log")
-    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_locator(LogLocator(subs=at))
     place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     place.xaxis.set_minor_formatter(NullFormatter())
 
