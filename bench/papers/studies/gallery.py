@@ -84,9 +84,9 @@ that reason as well.
 `Hierarchical` with its defaults S-SGD, `DPSGD` the rule of `CDSGD`. `DESLOC` is `LocalSGD(32)` with SGD, which has
 no moments to average.
 
-**Behind.** `PSOPS` (69 %) moves workers to the best of them instead of their mean, and is noise at these rates.
-`EagerDiLoCo` (82.2 ± 1.5 %) swings: with an outer gradient that is a round late, its default momentum of 0.9 is too
-much for rounds of 32 large steps (with 0.3 it is in order: [links](links.md)). `HALoS` (80.6 ± 2.7 %) and `HeLoCo`
-(83.5 %) have outer momentum at the center besides the sum of late steps, and chose low rates. `GradientTracking`
-(82.8 %) adds the noise of two gradients in every message; `GoSGD` meets seldom.
+**Behind.** `PSOPS` (69 %) moves workers to the best of them instead of their mean, and is far behind at all three
+rates. `EagerDiLoCo` (82.2 ± 1.5 %) swings: with an outer gradient that is a round late, its default momentum of
+0.9 is too much for rounds of 32 large steps (with 0.3 it is in order: [links](links.md)). `HALoS` (80.6 ± 2.7 %)
+and `HeLoCo` (83.5 %) have outer momentum at the center, where late steps of all workers add up. `GoSGD` (82.9 %)
+meets seldom. Why `GradientTracking` has 82.8 %, with data alike, was not looked into.
 """
