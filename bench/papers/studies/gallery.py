@@ -6,7 +6,7 @@ without momentum, so that the momentum of an outer step is not multiplied by ano
 three on a seed that is not shown (around 0.1, or around what the method is made for), so that a method is not
 judged by the gain of its outer step. A period is 32 steps at most: 800 steps hold too few longer ones, and
 evaluations are 32 steps apart, so that most are at the end of a round. Methods are found by scanning the package.
-One whose losses are those of another, to the last bit, says of which.
+One whose losses are those of another, in all six digits that are kept, says of which.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ eight workers takes 5.6 s at 1,000 Mbit/s, 22 steps' time; 56 s at 100 Mbit/s; a
 What is learnt is that of a network of 25,450 parameters, MLP(32) on Fashion-MNIST, in 512 steps of 32 rows a
 worker; seconds and bytes are those of 100 million parameters, by `loosestep.predict`. Losses of methods whose
 workers meet in steps that are known beforehand do not depend on the link, so one course of losses is priced on all
-six. Each course that was tried was begun again on the slowest link: its losses were the same to the last bit, and
-its seconds those that `predict` says of it, else there would be no page. `EASGD`, where order of arrival decides,
+six. Each course that was tried was begun again on the slowest link, 64 steps of it: its losses were the same and
+its seconds those that `predict` says of it, in all six digits that are kept, else there would be no page. `EASGD`, where order of arrival decides,
 was run on each link, with its bandwidth divided as the model is, so that a message takes as long as one of 100
 million parameters.
 
