@@ -9,9 +9,9 @@ What is learnt is that of a network of 25,450 parameters, MLP(32) on Fashion-MNI
 worker; seconds and bytes are those of 100 million parameters, by `loosestep.predict`. Losses of methods whose
 workers meet in steps that are known beforehand do not depend on the link, so one course of losses is priced on all
 six. Each course that was tried was begun again on the slowest link, 64 steps of it: its losses were the same and
-its seconds those that `predict` says of it, in all six digits that are kept, else there would be no page. `EASGD`, where order of arrival decides,
-was run on each link, with its bandwidth divided as the model is, so that a message takes as long as one of 100
-million parameters.
+its seconds those that `predict` says of it, in all six digits that are kept, else there would be no page. `EASGD`,
+where order of arrival decides, was run on each link, with its bandwidth divided as the model is, so that a message
+takes as long as one of 100 million parameters.
 
 Every method had four settings for each link (`EASGD` two): two periods (or codecs, graphs) and two rates, or four
 rates, and is shown with the one that was first at 83 % on a seed that is not shown. The local optimizer is the
