@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loosestep import ops
 from loosestep.codecs.base import Codec
@@ -18,8 +18,6 @@ from loosestep.topologies.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import DTypeLike
 
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
@@ -118,7 +116,7 @@ class ChocoSGD(Strategy):
         """Return whether parameters on a device are coded there."""
         return is_on_device(worker.params) and (self.codec is None or self.codec.on_device)
 
-    def workspace(self, worker: Worker, name: object, size: int, dtype: DTypeLike) -> Buffer:
+    def workspace(self, worker: Worker, name: object, size: int, dtype: Any) -> Buffer:
         """Return memory where values are coded."""
         return worker.workspace(name, size, dtype, on_device=self.stays(worker))
 
