@@ -72,6 +72,8 @@ def run(
     """Train the parameters `x0` with a strategy, and return the result.
 
     gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
+        Where it has a method `for_worker(worker)`, that returns each worker's own: `worker.seed`, `rank` and
+        `clock`, its steps begun, may then be keys of what is random in it.
     x0: float32 or float64 array with the initial parameters of every worker; it is not changed.
     batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
         have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
