@@ -312,6 +312,8 @@ def test_gradients_of_attacks_are_quantised_as_any() -> None:
         (lambda: FGSM(0.1, norm=1), ValueError, "norm must be one of inf, 2, got 1"),
         (lambda: FGSM(0.1, targeted="yes"), ValueError, "targeted must be one of True, False, got 'yes'"),  # type: ignore[arg-type]
         (lambda: PGD(low=1.0, high=0.0), ValueError, "low must be below high, got 1.0 and 0.0"),
+        (lambda: PGD(high="white"), TypeError, "high must be a number, or None for no limit, got 'white'"),  # type: ignore[arg-type]
+        (lambda: FGSM(low=math.nan, high=None), TypeError, "low must be a number, or None for no limit, got nan"),
         (
             lambda: PGD().perturb(np.zeros((1, 2), np.uint8), slope()),
             TypeError,

@@ -135,6 +135,7 @@ class Attacked(AdversarialModel):
 
 ROWS, BATCH, EPOCHS, WORKERS = 8192, 32, 4, 8
 ROBUST = Column("robust accuracy, %", last("robust_accuracy"), ".2f", 100)
+PLAIN = ls.AllReduceSGD()
 QUANTISED = ls.ErrorFeedback(ls.AllReduceSGD(), ls.QSGD(127))
 
 
@@ -154,22 +155,28 @@ def lamb(rate: float, n: int, steps: int) -> Optimizer:
 
 METHODS = {"SGD": (sgd, (0.01, 0.03, 0.1)), "LAMB": (lamb, (0.003, 0.01, 0.03))}
 """With the rates for one worker of which the best is shown."""
+BEST = {("SGD", 1): 0.03, ("LAMB", 1): 0.01, ("SGD", WORKERS): 0.01, ("LAMB", WORKERS): 0.01}
+"""Of these, in runs of so many epochs; what longer runs have."""
 
 
-def contender(method: str, n: int, strategy: ls.Strategy, with_: str = "") -> Contender:
+def contender(method: str, n: int, epochs: int, strategy: ls.Strategy, more: str = "") -> Contender:
     make, rates = METHODS[method]
-    steps = EPOCHS * ROWS // (BATCH * n)
+    steps = epochs * ROWS // (BATCH * n)
     on = ls.Simulated(n, step_time=0.0, sample_time=4e-4, latency=1e-4, bandwidth=1.25e8)
-    tried = tuple((strategy, make(rate, n, steps)) for rate in rates)
-    label = f"{n} worker{'s' if n > 1 else ''}, {method}{with_}"
-    return Contender(label, *tried[1], on, steps, BATCH, SmallCNN(), rows=ROWS, tried=tried)
+    tried = tuple((strategy, make(rate, n, steps)) for rate in rates) if epochs == EPOCHS else ()
+    label = f"{n} worker{'s' if n > 1 else ''}, {method}{more}"
+    optimizer = make(BEST[method, n], n, steps)
+    panel = f"{epochs} epochs"
+    return Contender(label, strategy, optimizer, on, steps, BATCH, SmallCNN(), rows=ROWS, panel=panel, tried=tried)
 
 
 STUDY = Study(
-    contenders=(
-        *(contender(method, 1, ls.AllReduceSGD()) for method in METHODS),
-        *(contender(method, WORKERS, ls.AllReduceSGD()) for method in METHODS),
-        *(contender(method, WORKERS, QUANTISED, ", 127 levels") for method in METHODS),
+    contenders=tuple(
+        contender(method, n, epochs, strategy, more)
+        for epochs in (EPOCHS, 2 * EPOCHS)
+        for n, strategy, more in ((1, PLAIN, ""), (WORKERS, PLAIN, ""), (WORKERS, QUANTISED, ", 127 levels"))
+        for method in METHODS
+        if (epochs, method, more) != (2 * EPOCHS, "SGD", ", 127 levels")
     ),
     evaluations=4,
     best=ROBUST.of,

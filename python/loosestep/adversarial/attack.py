@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from math import inf, prod
+from math import inf, isnan, prod
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -77,6 +78,9 @@ class Attack(Value):
         checks.one_of("norm", self.norm, (inf, 2))
         for name, value in (("random_start", self.random_start), ("targeted", self.targeted)):
             checks.one_of(name, value, (True, False))
+        for name, end in (("low", self.low), ("high", self.high)):
+            if end is not None and (not isinstance(end, Real) or isnan(end)):
+                raise TypeError(f"{name} must be a number, or None for no limit, got {end!r}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low!r} and {self.high!r}")
 
