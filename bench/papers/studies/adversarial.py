@@ -133,7 +133,7 @@ class Attacked(AdversarialModel):
         return super().evaluate(params, (inputs[: self.rows], labels[: self.rows]))
 
 
-ROWS, BATCH, EPOCHS, WORKERS = 8192, 32, 4, 8
+ROWS, WORKERS, REFERENCE = 8192, 8, 32
 ROBUST = Column("robust accuracy, %", last("robust_accuracy"), ".2f", 100)
 PLAIN = ls.AllReduceSGD()
 QUANTISED = ls.ErrorFeedback(ls.AllReduceSGD(), ls.QSGD(127))
@@ -144,39 +144,49 @@ def scheduled(rate: float, steps: int) -> ls.schedules.Rate:
     return ls.schedules.Warmup(falling, max(1, steps // 10))
 
 
-def sgd(rate: float, n: int, steps: int) -> Optimizer:
-    return ls.Momentum(scheduled(rate * n, steps))
+def sgd(rate: float, growth: float, steps: int) -> Optimizer:
+    return ls.Momentum(scheduled(rate * growth, steps))
 
 
-def lamb(rate: float, n: int, steps: int) -> Optimizer:
-    root = scheduled(rate * n**0.5, steps)
+def lamb(rate: float, growth: float, steps: int) -> Optimizer:
+    root = scheduled(rate * growth**0.5, steps)
     return ls.LAMB(root, largest=10, vectors=True, weight_decay=1e-4)
 
 
 METHODS = {"SGD": (sgd, (0.01, 0.03, 0.1)), "LAMB": (lamb, (0.003, 0.01, 0.03))}
-"""With the rates for one worker of which the best is shown."""
+"""With the rates for a batch of 32 of which the best is shown."""
 BEST = {("SGD", 1): 0.03, ("LAMB", 1): 0.01, ("SGD", WORKERS): 0.01, ("LAMB", WORKERS): 0.01}
-"""Of these, in runs of so many epochs; what longer runs have."""
+"""Of these, in 4 epochs of 32 rows a worker: what runs have that try none."""
 
 
-def contender(method: str, n: int, epochs: int, strategy: ls.Strategy, more: str = "") -> Contender:
+def contender(
+    method: str, n: int, batch: int = 32, epochs: int = 4, levels: bool = False, *, tries: bool = True
+) -> Contender:
     make, rates = METHODS[method]
-    steps = epochs * ROWS // (BATCH * n)
+    strategy = QUANTISED if levels else PLAIN
+    steps, growth = epochs * ROWS // (batch * n), batch * n / REFERENCE
     on = ls.Simulated(n, step_time=0.0, sample_time=4e-4, latency=1e-4, bandwidth=1.25e8)
-    tried = tuple((strategy, make(rate, n, steps)) for rate in rates) if epochs == EPOCHS else ()
-    label = f"{n} worker{'s' if n > 1 else ''}, {method}{more}"
-    optimizer = make(BEST[method, n], n, steps)
-    panel = f"{epochs} epochs"
-    return Contender(label, strategy, optimizer, on, steps, BATCH, SmallCNN(), rows=ROWS, panel=panel, tried=tried)
+    tried = tuple((strategy, make(rate, growth, steps)) for rate in rates)
+    label = f"{n} worker{'s' if n > 1 else ''}, {method}{', 127 levels' if levels else ''}"
+    panel = f"{batch} and {batch * WORKERS} rows, {epochs} epochs"
+    own = make(BEST[method, n], growth, steps)
+    return Contender(
+        label, strategy, own, on, steps, batch, SmallCNN(), rows=ROWS, panel=panel, tried=tried if tries else ()
+    )
 
 
+BOTH = tuple(METHODS)
 STUDY = Study(
-    contenders=tuple(
-        contender(method, n, epochs, strategy, more)
-        for epochs in (EPOCHS, 2 * EPOCHS)
-        for n, strategy, more in ((1, PLAIN, ""), (WORKERS, PLAIN, ""), (WORKERS, QUANTISED, ", 127 levels"))
-        for method in METHODS
-        if (epochs, method, more) != (2 * EPOCHS, "SGD", ", 127 levels")
+    contenders=(
+        contender("LAMB", 1, 8),
+        contender("LAMB", WORKERS, 8),
+        contender("LAMB", WORKERS, 8, levels=True, tries=False),
+        *(contender(method, 1) for method in BOTH),
+        *(contender(method, WORKERS) for method in BOTH),
+        *(contender(method, WORKERS, levels=True) for method in BOTH),
+        *(contender(method, 1, epochs=8, tries=False) for method in BOTH),
+        *(contender(method, WORKERS, epochs=8, tries=False) for method in BOTH),
+        contender("LAMB", WORKERS, epochs=8, levels=True, tries=False),
     ),
     evaluations=4,
     best=ROBUST.of,
