@@ -48,7 +48,6 @@ from loosestep.optimizers.sgd import Nesterov
 from loosestep.runtime.checkpoint.folder import KEEP, holds
 from loosestep.strategies.base import Need, Strategy
 from loosestep.transports.base import Transport
-from loosestep.transports.wrapper import Wrapper
 
 PYTHON = re.compile(r"python[\d.]*")
 EVALUATIONS = 3  # in an epoch of a comparison, which shows when an accuracy was reached
@@ -342,21 +341,14 @@ def check_files(json_file: str | None, out: str | None = None, save: str | None 
         plot.check()
 
 
-def speaks(on: Transport | None) -> bool:
-    """Return whether this process prints and writes results: of the processes of a job, rank 0 does."""
-    while isinstance(on, Wrapper):  # as Delayed(MPI()) is
-        on = on.on
-    return getattr(on, "rank", 0) == 0
-
-
-def of_rank_0(on: Transport, *files: str | None) -> list[str | None]:
+def of_rank_0(on: Transport, *names: str | None) -> list[str | None]:
     """Return the files that this process writes: none on another rank, which would overwrite rank 0's."""
-    return [file if speaks(on) else None for file in files]
+    return [file if files.speaks(on) else None for file in names]
 
 
 def console(json_file: str | None, on: Transport | None = None) -> Console:
     """Return the console for people: standard output, or standard error if the JSON goes to standard output."""
-    there = Console(stderr=json_file == "-", highlight=False, quiet=not speaks(on))
+    there = Console(stderr=json_file == "-", highlight=False, quiet=not files.speaks(on))
     if not there.is_terminal:
         there.width = PLAIN_WIDTH
     return there

@@ -75,7 +75,7 @@ def probe(
     files.check_folders(json_file)
     place = on or joined() or Threads(workers)
     found = measure(place, seconds=seconds, step=step)
-    if getattr(place, "rank", 0) == 0:
+    if files.speaks(place):
         console = Console(stderr=json_file == "-", highlight=False)
         console.print(table(found))
         console.print(summary(found), markup=False, soft_wrap=True)

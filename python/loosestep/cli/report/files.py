@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from loosestep.foundation.files import replace
+from loosestep.transports.wrapper import Wrapper
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
+
+    from loosestep.transports.base import Transport
+
+
+def speaks(on: Transport | None) -> bool:
+    """Return whether this process prints and writes results: of the processes of a job, rank 0 does."""
+    while isinstance(on, Wrapper):  # as Delayed(MPI()) is
+        on = on.on
+    return getattr(on, "rank", 0) == 0
 
 
 def check_folders(*names: str | None) -> None:
@@ -43,16 +54,6 @@ def write_tensors(file: str, arrays: Mapping[str, NDArray[np.generic]], about: M
     }  # memory is written as it lies
     described = {"loosestep": json.dumps(about)}  # one entry, for the library writes several in any order
     replace(Path(file), save(in_order, described))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a whole file, or leave what was there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class Lines:

@@ -6,7 +6,7 @@ import io
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from loosestep.cli.report.files import replace
+from loosestep.foundation.files import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loosestep.data import idx
 from loosestep.data.dataset import Dataset, standardized
+from loosestep.foundation.files import replace
 
 # As the authors publish them: the MD5 of each file as it is downloaded.
 FILES = {
@@ -76,6 +77,4 @@ def _fetch(path: Path, checksum: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != checksum:
         raise OSError(f"{path.name} has the checksum {found} and not {checksum}")
-    partial = path.with_suffix(f".{os.getpid()}.part")  # never a half-written file under the right name
-    partial.write_bytes(content)
-    partial.replace(path)
+    replace(path, content)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ from loosestep.transports.simulated.probe import Probe
 if TYPE_CHECKING:
     from loosestep.requests import Buffer, Shared
 
+T = TypeVar("T")
+
 MIDDLE = 256 << 10  # bytes of the average beside which a step is timed
 SIZES = (8, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20)  # bytes
 LADDERS: dict[str, tuple[Pattern, int]] = {
@@ -69,8 +71,8 @@ def probe(on: Transport, *, seconds: float = 30.0, step: Callable[[], object] = 
     Measures the seconds of steps on every worker at once; messages of 8 bytes to 8 MiB between neighbours, to two
     neighbours and in an average over all, as long as they are short enough; messages of all to one; and how long a
     worker that computes takes to answer. On one worker it measures only steps. The result is the same in every
-    process. A repetition takes what it takes the worker that begins last; repetitions are averaged, without the
-    first and without the longest of eight or more.
+    process. A repetition takes the mean over the workers of their seconds, less what they waited for a longer step
+    of another; repetitions are averaged, without the first and without the longest of eight or more.
 
     Raises what a run raises where a worker is lost or late.
 
@@ -118,8 +120,7 @@ def idle() -> None:
 
 
 def durations(on: Transport, step: Callable[[], object], count: int, parameters: int) -> list[list[float]]:
-    """Return the seconds from one gradient to the next, of each worker of this process, where none
-    communicates."""
+    """Return the seconds between gradients of each worker of this process, where none communicates."""
     place = Serial() if isinstance(on, ProcessTransport) else on
     begun: dict[int, list[float]] = {}
     nothing = np.zeros(parameters, np.float32)
@@ -138,7 +139,6 @@ def durations(on: Transport, step: Callable[[], object], count: int, parameters:
 
 def virtual_steps(on: Transport) -> list[list[float]]:
     """Return the virtual seconds of the first steps of each worker."""
-    session = on.open()
     found: list[list[float]] = []
 
     def requests(worker: Worker, clock: Callable[[], float], times: list[float]) -> Iterator[Request]:
@@ -151,21 +151,29 @@ def virtual_steps(on: Transport) -> list[list[float]]:
         worker.clock += 1
         return 1
 
-    tasks = []
-    for rank in session.ranks:
-        worker = bare_worker(on, session, rank)
-        found.append([])
-        tasks.append(Task(worker, requests(worker, session.clock(rank), found[-1]), partial(compute, worker)))
-    session.run(tasks)
+    session = on.open()
+    session.run(tasks(on, session, requests, compute, found))
     session.leave(None)
     return found
 
 
-def bare_worker(on: Transport, session: Session, rank: int) -> Worker:
-    """Return a worker with next to no parameters."""
-    worker = Worker(rank, on.size, buffers.zeros(16, "float32"), partial(session.share, rank))
-    worker.links = session.links
-    return worker
+def tasks(
+    on: Transport,
+    session: Session,
+    requests: Callable[[Worker, Callable[[], float], list[T]], Iterator[Request]],
+    compute: Callable[[Worker, Request], int],
+    found: list[list[T]],
+) -> list[Task]:
+    """Return a task for each worker of this process, with few parameters; each notes in a list of its own."""
+    made = []
+    for rank in session.ranks:
+        worker = Worker(rank, on.size, buffers.zeros(16, "float32"), partial(session.share, rank))
+        worker.links = session.links
+        found.append([])
+        lowering = Lowering(session.native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts)
+        asked = lowering.lower(requests(worker, session.clock(rank), found[-1]))
+        made.append(Task(worker, asked, partial(compute, worker)))
+    return made
 
 
 # --- messages ------------------------------------------------------------------------------------------------
@@ -195,17 +203,8 @@ class Course:
 
     def go(self) -> list[dict[str, Any]]:
         """Let all workers of this process go through the course; return what each pattern took."""
-        session, tasks, found = self.session, [], []
-        for rank in session.ranks:
-            worker = bare_worker(self.on, session, rank)
-            timed: list[Timed] = []
-            found.append(timed)
-            lowering = Lowering(
-                session.native, worker, session.unpriced, grouped=session.grouped, hosts=session.hosts
-            )
-            requests = lowering.lower(self.requests(worker, session.clock(rank), timed))
-            tasks.append(Task(worker, requests, partial(self.compute, worker)))
-        session.run(tasks)
+        found: list[list[Timed]] = []
+        self.session.run(tasks(self.on, self.session, self.requests, self.compute, found))
         return [each.row() for timed in found for each in timed if each.times]
 
     def compute(self, worker: Worker, request: Request) -> int:
@@ -216,8 +215,7 @@ class Course:
         return 1
 
     def requests(self, worker: Worker, clock: Callable[[], float], timed: list[Timed]) -> Iterator[Request]:
-        """Yield what a worker asks for: patterns between the first workers of all hosts, and within the
-        largest."""
+        """Yield a worker's patterns: those between the first workers of all hosts, and within the largest host."""
         hosts = self.session.hosts
         shared = worker.shared("probe", buffers.zeros(1, "float32"))  # which all workers must make
         groups = [("", [host[0] for host in hosts])] if len(hosts) > 1 else [("", list(range(self.n)))]
@@ -253,8 +251,7 @@ class Course:
 
 @dataclass
 class Timing:
-    """One worker's part in the patterns among some workers; the others wait for them, and hear how long they
-    took."""
+    """One worker's part in the patterns among some workers; the others wait, and hear how long they took."""
 
     worker: Worker
     clock: Callable[[], float]

@@ -17,8 +17,7 @@ Pattern: TypeAlias = "Callable[[Messages], Iterator[Request]]"
 
 
 class Messages:
-    """One worker's buffers for messages of so many bytes among some workers, and tags that no two patterns
-    share."""
+    """One worker's buffers for messages of some bytes among some workers, and tags of its own for each pattern."""
 
     def __init__(self, worker: Worker, ranks: Sequence[int], nbytes: int, first_tag: int, shared: Shared) -> None:
         self.worker, self.ranks, self.tag, self.shared = worker, tuple(ranks), first_tag, shared

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from loosestep.foundation.files import replace
 from loosestep.transports.simulated.prices import Prices
 
 __all__ = ["Measurement", "Probe"]
@@ -64,8 +65,8 @@ class Probe:
         return sum(means) / len(means)
 
     def write(self, path: str | PathLike[str]) -> None:
-        """Write this as JSON."""
-        Path(path).write_text(self.text())
+        """Write this as JSON, or leave the file as it was."""
+        replace(Path(path), self.text().encode())
 
     def text(self) -> str:
         """Return what `write` writes."""
