@@ -1,19 +1,23 @@
 """Adversarial training: eight workers at eight times the batch
 
-A convolutional network is trained on attacked images by one worker in batches of 32 rows, and by eight with 32
-rows each, so in batches of 256 and an eighth of the steps. Asked: is it as robust? Beside each other are SGD
-with momentum 0.9, whose rates the linear rule multiplies by 8, and LAMB, whose rates the root rule multiplies
-by the root of 8 (every tensor scaled, |w| clamped at 10, weight decay 1e-4: the paper's LALR); eight workers
-also with gradients of 127 levels (QSGD with error feedback). 8192 rows of Fashion-MNIST, 4 epochs; images are
-pooled to 14 x 14 by the network's first layer, so that attacks see 28 x 28 pixels. It has two convolutions (16
-and 32 channels, 4 x 4, stride 2) and a linear layer: 11,386 parameters, of torch.
+A small convolutional network is trained on attacked images by one worker, and by eight, each with as many rows
+as the one: eight times the batch, an eighth of the steps. Asked: is it as robust? Batches are of 8 rows and 64,
+and of 32 and 256. LAMB (every tensor scaled, |w| clamped at 10, weight decay 1e-4: the paper's LALR) has rates
+that grow with the root of the batch; beside it, at 32 rows, SGD with momentum 0.9 has rates that grow with the
+batch, the linear rule. Eight workers also send gradients of 127 levels (QSGD, with error feedback, gathered
+from all).
 
-Attacks are within 0.1 of the range from black to white, per pixel. Training has 2 steps of 0.075 from a random
-start, fewer than the paper's 10, and the mean of the attacked and the clean loss. Robust accuracy is that under
-PGD with 10 steps of 0.025 from a random start, on the first 1000 test rows: one row is 0.1 points. Rates rise
-over the first tenth of the steps, and fall to a tenth after 75 % and again after 90 % of them, as in the paper.
-Each method tries three, and the one of the best robust accuracy on another seed is shown: one budget for all.
-The clock is virtual: a row takes 0.4 ms (four passes), links have 1 Gbit/s and 0.1 ms.
+The network pools 28 x 28 pixels to 14 x 14, so that attacks see all of them, and has two convolutions (16 and
+32 channels, 4 x 4, stride 2) and a linear layer: 11,386 parameters. It sees the first 8192 rows of Fashion-
+MNIST for 4 epochs, or 8. Attacks are within 0.1 of the range from black to white. Training has 2 steps of 0.075
+from a random start, where the paper has 10 of a quarter of it, and the mean of the attacked and the clean loss.
+Robust accuracy is that under PGD with 10 steps of 0.025 from a random start, on the first 1000 test rows: one
+row is 0.1 points.
+
+Rates rise over the first tenth of the steps, and fall to a tenth after 75 % and again after 90 % of them. Each
+method tries three in 4 epochs, and the one with the best robust accuracy on another seed is shown: one budget
+for all. Runs of 8 epochs, and of 127 levels at 8 rows, have what was best in 4 epochs at 32 rows without them,
+by the rule. The clock is virtual: a row takes 0.4 ms (four passes), links have 1 Gbit/s and 0.1 ms.
 
 Paper: G. Zhang et al., Distributed Adversarial Training to Robustify Deep Neural Networks at Scale,
 arXiv:2206.06257.
@@ -190,9 +194,29 @@ STUDY = Study(
     ),
     evaluations=4,
     best=ROBUST.of,
-    pictures=(
-        Curves((("samples", "robust_accuracy"), ("seconds", "robust_accuracy"), ("bytes", "robust_accuracy"))),
-    ),
+    pictures=(Curves((("samples", "robust_accuracy"), ("seconds", "robust_accuracy"))),),
     tables=(Plain((ROBUST, ACCURACY, Column("steps", last("step"), ".0f"), SECONDS, SENT)),),
 )
-FINDINGS = ""
+FINDINGS = """
+## What it shows
+
+**Within a point at eight times the batch: yes from 8 rows to 64, no from 32 to 256.**
+
+- From 8 rows to 64, LAMB with eight workers is 0.8 points less robust than one worker (51.3 and 52.1 %), in an
+  eighth of the steps and a sixth of the virtual time. The best of the three rates for one worker, times the
+  root of 8, is the best of the three for eight.
+- From 32 rows to 256 it is 2.2 points less robust after 4 epochs (128 steps) and 3.4 after 8 (256 steps): so
+  long a run helps one worker more. Clean accuracy differs by 1.7 and 0.8 points. Two more rates for eight
+  workers, between those of the page (0.016 and 0.049), came to 48.8 and 50.4 % on the tuning seed in 4 epochs,
+  where the best of the page has 50.0 % and one worker 51.8 %: it is not the rate alone. The paper has 100
+  epochs; more than 8 were not compared here.
+- SGD loses more from 32 to 256 rows: 3.5 points after 4 epochs and 4.0 after 8. Its best rate for eight workers
+  is a third of what the linear rule makes of the best for one; the rule's own (0.24) came to 47.9 % on the
+  tuning seed, where a third of it has 48.6 %; 0.8 does not train. That LAMB is ahead of SGD at 256 rows shows
+  after 4 epochs (49.1 and 47.2 %) and is within the spread after 8 (50.9 and 50.3 %).
+- Gradients of 127 levels cost between nothing and 0.9 points, less than a spread each time. With eight workers
+  they save no bytes: each sends a byte a value to seven others, and an all-reduce of float32 sends 2 times 7/8
+  of four bytes, the same seven. They do with fewer.
+
+Times were taken while the machine did other work, two or three runs at once.
+"""
