@@ -48,7 +48,8 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names.s
 STRATEGIES_SEE = {"requests", "ops", "topologies", "codecs", "optimizers", "foundation", "strategies"}
 METHODS = {
     "strategies": (
-        "base", "clusters", "coded", "delayed", "gossip", "levels", "round_robin", "scoping", "sparse_average",
+        "base", "clusters", "coded", "delayed", "gossip", "levels", "round_robin", "row_means", "scoping",
+        "sparse_average",
     ),
     "topologies": ("base",),
 }  # fmt: skip

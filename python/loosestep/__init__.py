@@ -22,6 +22,7 @@ from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
 from loosestep.planner.probing.measure import probe
+from loosestep.requests.row_gradients import Rows
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
 from loosestep.runtime.split_model import SplitResult, run_split
@@ -223,6 +224,7 @@ __all__ = [
     "Ringmaster",
     "RoundRobinADMM",
     "RoundRobinEASGD",
+    "Rows",
     "SPARTADiLoCo",
     "Scoping",
     "Serial",

@@ -98,7 +98,7 @@ def predict(
     for all parameters, and replayed by the core on the virtual clock of `Simulated`, at the same prices. The
     seconds are those of `run` on the same cluster; an allreduce of up to 64 workers is priced as if nothing else
     shared its links, where `on.prices` are free. Where fewer values are recorded than there are, the bytes of
-    codecs are rounded to words.
+    codecs are rounded to words. Gradients count as dense, also those of which `run(sparse=)` sends rows.
 
     parameters: how many, of `dtype`. on: the simulated cluster. steps: local steps of each worker.
     optimizer: whose buffers strategies may send; SGD(0.1) by default. samples: in a worker's batch of a step.

@@ -15,6 +15,8 @@ from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.foundation.buffers import is_on_device
 from loosestep.requests import Bucket, Buffer, Shared
+from loosestep.requests.base import address
+from loosestep.requests.row_gradients import RowTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +60,7 @@ class Worker:
         self.fractions: Sequence[float] | None = None  # of the global batch, each worker's; None: alike
         self.shapes: tuple[tuple[int, ...], ...] = ()  # of the tensors in `params`, if known
         self.edges: Sequence[int] = ()  # where tensors begin in the gradient, ascending, if known
+        self.row_tensors: Sequence[RowTensor] = ()  # of whose gradients few rows are not zero, ascending
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
         self.inside = False  # a round: it has begun and is not over
@@ -70,6 +73,7 @@ class Worker:
         self.free: dict[object, list[list[Buffer]]] = defaultdict(list)  # receive buffers that no collective uses
         self._scratch: dict[object, Buffer] = {}
         self._buckets: dict[tuple[int, int], list[Bucket]] = {}
+        self._dense: dict[Bucket, list[Buffer]] = {}
 
     @property
     def updates(self) -> int:
@@ -123,6 +127,12 @@ class Worker:
         self.shapes = tuple(shapes)
         self.edges = list(accumulate(map(prod, self.shapes[:-1]), initial=0)) if shapes else ()
 
+    def expect_rows(self, numbers: Iterable[int]) -> None:
+        """Record of which tensors few rows of a gradient are not zero, by their numbers in `shapes`."""
+        stops = [*self.edges[1:], self.params.size]
+        chosen = sorted(set(numbers))
+        self.row_tensors = [RowTensor(self.edges[each], stops[each], self.shapes[each]) for each in chosen]
+
     def padding(self) -> list[slice]:
         """Return what lies between tensors in the flat buffers and belongs to none: it stays 0."""
         if not self.shapes or len(self.shapes) != len(self.edges):
@@ -158,6 +168,16 @@ class Worker:
         if key not in self._scratch:
             self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
         return self._scratch[key]
+
+    def room(self, name: object, count: int) -> Buffer:
+        """Return memory for `count` float64 values that need not survive the round: as many as are wanted now.
+
+        It is part of one buffer, in main memory, which is replaced where it is too short.
+        """
+        key = ("room", name)
+        if key not in self._scratch or self._scratch[key].size < count:
+            self._scratch[key] = buffers.zeros(count + count // 4, float)
+        return self._scratch[key][:count]
 
     def copy_of_params(self) -> Buffer:
         """Return a copy of the parameters that owns its memory: an anchor that is a view would never differ."""
@@ -205,6 +225,22 @@ class Worker:
             step, first = (max(1, int(size / self.density) // self.grad.itemsize) for size in sizes)
             self._buckets[sizes] = self._cut(step, first)
         return self._buckets[sizes]
+
+    def dense_parts(self, bucket: Bucket) -> list[Buffer]:
+        """Return the parts of a bucket that belong to no tensor in `row_tensors`."""
+        if not self.row_tensors:
+            return [bucket.grad]
+        if bucket not in self._dense:
+            begin = (address(bucket.grad) - address(self.grad)) // self.grad.itemsize
+            end = begin + bucket.grad.size
+            cuts = [begin]
+            for each in self.row_tensors:
+                cuts += [min(max(place, begin), end) for place in (each.start, each.stop)]
+            cuts.append(end)
+            self._dense[bucket] = [
+                self.grad[low:high] for low, high in zip(cuts[::2], cuts[1::2], strict=True) if low < high
+            ]
+        return self._dense[bucket]
 
     def fragments(self, count: int) -> list[slice]:
         """Return the parameters cut into `count` parts of nearly equal size, at the edges of tensors nearby."""

@@ -56,6 +56,15 @@ def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
     return made
 
 
+def check_sparse(sparse: Sequence[int], shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the numbers of tensors, ascending; refuse those that `shapes` does not have, or not as rows."""
+    found = tuple(sorted({checks.integer("every number in sparse", number, 0) for number in sparse}))
+    for number in found:
+        if number >= len(shapes) or not shapes[number]:
+            raise ValueError(f"sparse must name tensors of rows by their numbers in shapes, got {number}")
+    return found
+
+
 class Lengths(NamedTuple):
     """Numbers of steps: of the run, between evaluations, between checkpoints, in an epoch."""
 

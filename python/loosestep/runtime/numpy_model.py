@@ -12,6 +12,7 @@ from loosestep import ops
 from loosestep.data.row_counts import rows_in
 from loosestep.foundation.errors import Diverged
 from loosestep.requests import Gradient, Ready, Request, Update
+from loosestep.requests.row_gradients import Rows
 
 if TYPE_CHECKING:
     from loosestep.optimizers import Optimizer
@@ -155,14 +156,41 @@ class NumpyModel:
         self.steps += 1
         return 1
 
-    def keep(self, gradient: Buffer) -> None:
+    def keep(self, gradient: Buffer | list[Any]) -> None:
         """Copy the gradient to its place."""
+        if isinstance(gradient, list) and self.worker.shapes:
+            self.keep_tensors(gradient)
+            return
         grad = self.worker.grad
+        for tensor in self.worker.row_tensors:
+            tensor.touched = None
         if not isinstance(gradient, np.ndarray) or gradient.size != grad.size:
             raise ValueError(f"gradient must return an array of {grad.size} values like x0, got {kind(gradient)}")
         if gradient.dtype.kind not in "fiu":
             raise TypeError(f"gradient must return real numbers, got {gradient.dtype}")
         np.copyto(grad, gradient.reshape(-1), casting="same_kind")
+
+    def keep_tensors(self, gradients: list[Any]) -> None:
+        """Copy the gradient of each tensor to its place."""
+        worker = self.worker
+        stops = [*worker.edges[1:], worker.grad.size]
+        if len(gradients) != len(stops):
+            raise ValueError(f"gradient must return one for each of {len(stops)} shapes, got {len(gradients)}")
+        by_rows = {tensor.start: tensor for tensor in worker.row_tensors}
+        for number, (given, start, stop) in enumerate(zip(gradients, worker.edges, stops, strict=True)):
+            tensor = by_rows.get(start) if start < stop else None
+            if isinstance(given, Rows):
+                if tensor is None:
+                    raise ValueError(f"gradient returned Rows for tensor {number}, which sparse= does not name")
+                tensor.take(given, worker.grad)
+                continue
+            if tensor is not None:
+                tensor.touched = None
+            if not isinstance(given, np.ndarray) or given.size != stop - start or given.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"gradient must return {stop - start} real numbers for tensor {number}, got {kind(given)}"
+                )
+            np.copyto(worker.grad[start:stop], given.reshape(-1), casting="same_kind")
 
     def note_loss(self, loss: float, count: int) -> None:
         if not isfinite(loss):

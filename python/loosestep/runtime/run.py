@@ -16,7 +16,7 @@ from loosestep.optimizers.base import Optimizer, Shapes
 from loosestep.optimizers.schedules import SCALINGS, Scaling, at, factor
 from loosestep.optimizers.sgd import SGD
 from loosestep.requests.worker import Worker
-from loosestep.runtime.arguments import Lengths, check_functions, check_kinds, check_shapes, check_start
+from loosestep.runtime import arguments
 from loosestep.runtime.checkpoint.folder import KEEP
 from loosestep.runtime.checkpoint.manager import CheckpointManager
 from loosestep.runtime.checkpoint.state import understood
@@ -67,6 +67,7 @@ def run(
     keep: int = KEEP,
     scale_rate: Scaling = "none",
     shapes: Sequence[tuple[int, ...]] = (),
+    sparse: Sequence[int] = (),
     steps_per_epoch: int | None = None,
 ) -> Result:
     """Train the parameters `x0` with a strategy, and return the result.
@@ -96,6 +97,9 @@ def run(
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
         workers, 'sqrt' by its root, 'none' leaves it.
     shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
+    sparse: which of these, by number, have gradients of few rows, as embeddings do. Where gradients are averaged
+        they are sent as rows while that is shorter: same bits, fewer bytes. `gradient` may return a list of arrays
+        and, for these, `Rows`, one for each of `shapes`.
     steps_per_epoch: local steps of an epoch, for strategies that count epochs.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
@@ -112,20 +116,18 @@ def run(
     >>> [round(float(v), 3) for v in result.params]
     [0.25, 0.25, 0.25, 0.25]
     """
-    check_kinds(strategy, optimizer, on)
-    check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
-    lengths, keep = (
-        Lengths(steps, every, checkpoint_every, steps_per_epoch).checked(),
-        checks.integer("keep", keep),
-    )
+    arguments.check_kinds(strategy, optimizer, on)
+    arguments.check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
+    lengths = arguments.Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = checks.integer("seed", seed, 0)
     checks.one_of("scale_rate", scale_rate, tuple(SCALINGS))
     if checkpoint is None and (checkpoint_every is not None or resume):
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     on = on or joined() or Serial()
-    made = Run(strategy, check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
+    made = Run(strategy, arguments.check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
     made.evaluate, made.callback, made.stop = evaluate, callback, stop
-    made.scale_rate, made.shapes, made.keep = scale_rate, check_shapes(shapes, x0), keep
+    made.scale_rate, made.keep = scale_rate, checks.integer("keep", keep)
+    made.shapes, made.sparse = arguments.check_shapes(shapes, x0), arguments.check_sparse(sparse, shapes)
     return made.carry_out(gradient, batches, lengths)
 
 
@@ -145,13 +147,14 @@ class Run:
     stop: Callable[[Progress], bool] | None = None
     scale_rate: Scaling = "none"
     shapes: Shapes = ()
+    sparse: tuple[int, ...] = ()
     keep: int = KEEP
     interrupted: int = 0  # by that signal
     checkpoints: CheckpointManager | None = None
     history: list[Progress] = field(default_factory=list)
     reported: tuple[float, int] = (0.0, 0)  # losses that an earlier Progress has reported, over samples
 
-    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> Result:
+    def carry_out(self, gradient: GradientFunction, batches: Batches, lengths: arguments.Lengths) -> Result:
         """Perform the whole run; leave the session, whatever ends it."""
         metered = self.on if isinstance(self.on, Metered) else Metered(self.on)
         self.session = metered.open(self.seed)
@@ -186,7 +189,7 @@ class Run:
             print(f"loosestep: {error} by {by}{saved}", file=sys.stderr, flush=True)
         return error
 
-    def build(self, gradient: GradientFunction, batches: Batches, lengths: Lengths) -> None:
+    def build(self, gradient: GradientFunction, batches: Batches, lengths: arguments.Lengths) -> None:
         """Make everything that the run needs, and restore a checkpoint if it is resumed."""
         self.agree(lengths)
         if self.checkpoint is not None:
@@ -222,7 +225,7 @@ class Run:
             self.restore(self.checkpoints)
         self.refuse_no_data()
 
-    def agree(self, lengths: Lengths) -> None:
+    def agree(self, lengths: arguments.Lengths) -> None:
         """Raise Mismatch unless all processes were asked for the same run."""
         facts = {**self.signature(), "seed": self.seed, "resume": self.resume, **lengths._asdict()}
         facts |= {
@@ -230,6 +233,7 @@ class Run:
             "checkpoint": self.checkpoint is not None,
             "x0 (checksum)": crc32(self.x0.tobytes()),
             "shapes": str(self.shapes),
+            "sparse": str(self.sparse),
         }
         check_facts(self.session.all_gather_object("run", lambda: facts)())
 
@@ -244,6 +248,7 @@ class Run:
         moments = self.optimizer.init(params) if common.moments is None else common.moments
         worker = Worker(rank, self.size, params, self.share_for(rank), moments, common.updates)
         worker.shape(self.shapes)
+        worker.expect_rows(self.sparse)
         worker.seed, worker.links, worker.hosts = self.seed, self.session.links, self.session.hosts
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)

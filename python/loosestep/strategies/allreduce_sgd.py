@@ -26,7 +26,8 @@ class AllReduceSGD(Strategy):
     bucket_bytes: largest part of the gradient that is sent as one.
     first_bytes: as much of the last layers is sent first, so that sending begins early in backward.
 
-    A round sends 2 (n-1)/n d values a worker, in 2 (n-1) messages a bucket.
+    A round sends 2 (n-1)/n d values a worker, in 2 (n-1) messages a bucket. Of tensors with sparse gradients
+    the rows that are not zero are sent, with their numbers, where that is shorter: `Rows` has the formula.
 
     >>> import loosestep as ls, numpy as np
     >>> batches = lambda rank, size: iter([1.0 + rank] * 100)

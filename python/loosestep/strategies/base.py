@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from loosestep import ops
 from loosestep.foundation.value import Value
 from loosestep.requests import AllReduce, Fetch, Ready, Start, Wait
+from loosestep.strategies.row_means import mean_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,13 +204,18 @@ def numbered(number: int) -> str:
 def mean_gradient(
     worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20
 ) -> Iterator[Request]:
-    """Yield a step whose gradient becomes the mean over all samples; parts are sent while later ones are made."""
+    """Yield a step whose gradient becomes the mean over all samples; parts are sent while later ones are made.
+
+    The tensors of whose gradients few rows are not zero come last, by `mean_of_rows`.
+    """
     sent = []
     for bucket in worker.buckets(bucket_bytes, first_bytes):
         yield Ready(bucket)
-        request = AllReduce(bucket.grad, op="mean", weight=worker.samples)
-        yield Start(request)
-        sent.append(request)
+        for part in worker.dense_parts(bucket):
+            request = AllReduce(part, op="mean", weight=worker.samples)
+            yield Start(request)
+            sent.append(request)
+    yield from mean_of_rows(worker, worker.samples)
     for request in sent:
         yield Wait(request)
 

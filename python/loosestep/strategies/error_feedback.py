@@ -26,6 +26,7 @@ from loosestep.requests.worker import Worker
 from loosestep.strategies import coded
 from loosestep.strategies.allreduce_sgd import AllReduceSGD
 from loosestep.strategies.base import Cost, Need, State, Strategy, no_rate, note_rate
+from loosestep.strategies.row_means import with_whole_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,8 @@ class ErrorFeedback(Strategy):
     Strategies that mix or fetch parameters, or average some that differ, are refused: a codec would round the
     parameters themselves. `ChocoSGD` sends differences over a graph. Codecs that are unbiased are scaled down
     until they contract. A gradient is encoded when all of it is there, so nothing is sent while it is computed. Of
-    sparse messages the sum has one order. With another number of workers all begin with the mean of the residuals.
+    sparse messages the sum has one order. Sparse gradients, as an embedding's, are encoded with all their rows,
+    for residuals fill them. With another number of workers all begin with the mean of the residuals.
 
     strategy: whose means are rounded.
     codec: how; `PowerSGD` takes each tensor as a matrix, where shapes are known; others take all values together.
@@ -145,7 +147,7 @@ class ErrorFeedback(Strategy):
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         pending, clock = 0, worker.clock
-        for request in self.strategy.round(worker, state.inner):
+        for request in with_whole_gradients(worker, self.strategy.round(worker, state.inner)):
             asked: Any = request.request if isinstance(request, (Start, Wait)) else request
             kind = averages(asked, worker)
             if not kind:

@@ -104,7 +104,7 @@ class DeviceBuffer:
 
     def __setitem__(self, part: Any, values: Any) -> None:
         if isinstance(values, np.ndarray):  # torch refuses a view of a read-only one
-            values = torch.from_numpy(values if values.flags.writeable else values.copy())
+            values = torch.from_numpy(values if values.flags.writeable else values.copy()).to(self.tensor.device)
         self.tensor[part] = values.tensor if isinstance(values, DeviceBuffer) else values
 
     def fill(self, value: float) -> None:

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.requests.base import address
+from loosestep.requests.row_gradients import RowTensor
 from loosestep.torch.device_buffer import is_cuda, tensor_of, zeros
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Slot:
     grad: Tensor = field(init=False)  # the view of the flat gradient
     sparse: bool = False  # torch makes sparse gradients of it, and its optimizer wants such
     passes: int = 0  # backward passes that reached it in this step, less those whose gradient was thrown away
+    rows: RowTensor | None = None  # which of its gradient may not be zero, where means are of rows
     left: tuple[ref[Tensor], int] | None = None  # the gradient that the last one left, and torch's count of writes
 
 
@@ -236,6 +238,14 @@ class Layout:
             place = self.grad[slot.start : slot.stop]
             slot.grad = place.as_strided(slot.param.shape, strides(slot.param), slot.start).data
 
+    def row_tensors(self) -> list[RowTensor]:
+        """Return those whose gradients are sparse, where rows lie one after the other, for means of rows."""
+        stops = [*(slot.start for slot in self.slots[1:]), self.params.size]
+        for slot, stop in zip(self.slots, stops, strict=True):
+            if slot.sparse and slot.param.dim() > 1 and slot.grad.is_contiguous():
+                slot.rows = RowTensor(slot.start, stop, tuple(slot.param.shape))
+        return [slot.rows for slot in self.slots if slot.rows]
+
     def in_bucket(self, bucket: Buffer) -> list[Slot]:
         """Return the slots that a part of the flat gradient touches."""
         first = (address(bucket) - self.grad.data_ptr()) // bucket.itemsize
@@ -262,47 +272,6 @@ class UnflattenedRNNs:
 
 def leave_unflattened() -> None:
     """Do nothing, in place of flatten_parameters()."""
-
-
-def copy_gradient(slot: Slot) -> None:
-    """Copy a gradient that torch made to its place in the flat one, and let torch see that place.
-
-    A cast parameter's gradient stays where torch made it, and so does a sparse one: `give_back` is for these. A
-    parameter without one has gradient zero, which torch sees too unless the parameter is frozen.
-    """
-    found = slot.param.grad
-    if found is slot.grad:
-        return
-    if found is not None:
-        slot.sparse = found.layout is not torch.strided
-        found = found.to_dense() if slot.sparse else found
-    if found is None:
-        slot.grad.zero_()
-    else:
-        slot.grad.copy_(found.detach())
-    if found is None and not slot.param.requires_grad:  # it was frozen: torch leaves it out of its step
-        return
-    if slot.sparse:
-        return
-    if slot.cast is None:
-        slot.param.grad = slot.grad
-    elif found is None:
-        slot.param.grad = torch.zeros_like(slot.param)
-
-
-def give_back(slot: Slot) -> None:
-    """Copy what became of a gradient to where the user and the optimizer look, if they look elsewhere.
-
-    Of a sparse one those rows are given that are not zero: those of any worker, where gradients were averaged.
-    """
-    if slot.sparse and slot.param.requires_grad:
-        rows = slot.grad.reshape(len(slot.grad), -1).any(1).nonzero()[:, 0]
-        values, shape = slot.grad[rows].to(slot.param.dtype), slot.param.shape
-        slot.param.grad = torch.sparse_coo_tensor(
-            rows[None], values, shape, check_invariants=False, is_coalesced=True
-        )
-    elif slot.param.grad is not None:
-        slot.param.grad.copy_(slot.grad)
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import nn
 
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
-from loosestep.torch.flat import Layout, copy_gradient
+from loosestep.torch.flat import Layout
+from loosestep.torch.gradients.copies import copy_gradient
 from loosestep.torch.gradients.inputs import input_gradient
 
 if TYPE_CHECKING:

@@ -110,6 +110,8 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
             self.connection.compute_with(self.model)
             self.connection.worker.edges = [slot.start for slot in self.layout.slots]
             self.connection.worker.shapes = tuple(tuple(slot.param.shape) for slot in self.layout.slots)
+            if self.size > 1:
+                self.connection.worker.row_tensors = self.layout.row_tensors()
             if strategy.shared_buffers and self.size > 1:  # one alone is plain torch
                 check_hosted(strategy, self.connection.session)
                 check_in_memory(strategy, self.layout)

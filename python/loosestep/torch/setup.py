@@ -88,7 +88,8 @@ def facts(
     found |= options(inner) | groups(inner, layout) | (state.facts() if state else {})
     for number, slot in enumerate(layout.slots):
         param = slot.param
-        found[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}"
+        rows = ", sparse gradients" if slot.rows else ""
+        found[f"parameter {number}"] = f"{slot.name!r}: {tuple(param.shape)} {param.dtype}, {param.stride()}{rows}"
     return found
 
 

@@ -19,6 +19,7 @@ from tests.torch.processes import (
     ranks_needs,
     ranks_placed,
     ranks_several,
+    ranks_sparse,
     ranks_together,
     ranks_users,
 )
@@ -33,6 +34,7 @@ QUIET = (
     ranks_several,
     sharing,
     ranks_device,
+    ranks_sparse,
 )
 FILES = (*QUIET, ranks_buffers, ranks, ranks_gradients, ranks_users)
 """The last cases of four end a session with an error."""

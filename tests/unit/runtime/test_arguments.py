@@ -69,3 +69,16 @@ def test_lengths_are_whole_numbers_where_they_are_given(place: int) -> None:
         given[place] = bad
         with pytest.raises(kind, match=f"^{names[place]} must be"):
             Lengths(*given).checked()
+
+
+def test_tensors_of_few_rows_are_named_by_number() -> None:
+    assert arguments.check_sparse([2, 0, 2], [(3, 2), (), (4,)]) == (0, 2)
+    assert arguments.check_sparse((), ()) == ()
+    for bad in (1, 3):  # one of no dimension, and one that is not there
+        with pytest.raises(
+            ValueError, match=f"sparse must name tensors of rows by their numbers in shapes, got {bad}"
+        ):
+            arguments.check_sparse([bad], [(3, 2), (), (4,)])
+    for wrong in (-1, 0.5):
+        with pytest.raises((ValueError, TypeError), match="every number in sparse must be"):
+            arguments.check_sparse([wrong], [(3, 2)])

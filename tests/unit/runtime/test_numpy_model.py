@@ -176,3 +176,49 @@ def test_numbers_that_are_not_finite_are_seen(bad: float) -> None:
     assert not one.finite()
     one.worker.moments, one.worker.params[0] = [], bad
     assert not one.finite()
+
+
+# --- gradients by tensors -------------------------------------------------------------------------------------
+
+
+def of_tensors(*gradients: Any) -> NumpyModel:
+    """A model of a table of three rows, of which few are in a gradient, and of two values more."""
+    one = worker(0, 2, np.zeros(8))
+    one.shape([(3, 2), (2,)])
+    one.expect_rows([0])
+    answers = iter(gradients)
+    return NumpyModel(one, lambda x, batch: next(answers), feed(*range(9)), ls.SGD(0.5), (8,))
+
+
+def test_a_gradient_may_be_one_for_each_tensor() -> None:
+    one = of_tensors(
+        [ls.Rows([2, 0, 2], [[1, 2], [3, 4], [5, 6]]), np.array([7, 8])],
+        (1.5, [ls.Rows([1], [[1, 1]]), np.zeros(2)]),
+        [np.arange(6).reshape(3, 2), np.ones(2)],
+        np.ones(8),
+    )
+    grad, (table,) = one.worker.grad, one.worker.row_tensors
+    assert perform(one, Gradient()) == 1
+    assert grad.tolist() == [3, 4, 0, 0, 6, 8, 7, 8]
+    assert table.find(grad).tolist() == [0, 2]
+    perform(one, Gradient())
+    assert grad.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    assert (table.find(grad).tolist(), one.losses) == ([1], (1.5, 1))
+    for rows in ([0, 1, 2], [0, 1, 2]):
+        perform(one, Gradient())
+        assert table.find(grad).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ([np.ones(6)], "gradient must return one for each of 2 shapes, got 1"),
+        ([np.ones(6), np.ones(3)], r"gradient must return 2 real numbers for tensor 1, got shape \(3,\)"),
+        ([np.ones(6), None], "gradient must return 2 real numbers for tensor 1, got None"),
+        ([np.ones(6), ls.Rows([0], [1])], "gradient returned Rows for tensor 1, which sparse= does not name"),
+        ([ls.Rows([3], [[1, 1]]), np.ones(2)], "rows must be from 0 to 2, got some from 3 to 3"),
+    ],
+)
+def test_gradients_that_do_not_fit_the_tensors_are_refused(answer: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        perform(of_tensors(answer), Gradient())

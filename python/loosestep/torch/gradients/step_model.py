@@ -15,8 +15,9 @@ from loosestep.requests import Gradient, Ready, Update
 from loosestep.runtime.program import GRADIENT
 from loosestep.runtime.user_loop import UserFeed
 from loosestep.torch.device_buffer import buffer_of
-from loosestep.torch.flat import copy_gradient, give_back, in_memory_order
+from loosestep.torch.flat import in_memory_order
 from loosestep.torch.gradients import backward_passes
+from loosestep.torch.gradients.copies import clear, copy_gradient, give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,7 +196,7 @@ class TorchModel:
         for slot in slots if self.copies or self.idle else ():
             self.take(slot)
             if self.idle:
-                slot.grad.zero_()
+                clear(slot)
 
     def take(self, slot: Slot) -> None:
         """Copy a gradient into the flat one; a cast is made once, for parts of it may have met others' since."""
@@ -224,7 +225,7 @@ class TorchModel:
                     f"the gradient of {slot.name!r} was changed after backward(), while it was sent: "
                     "call optimizer.synchronize() before you clip or unscale"
                 )
-            if now is None:
+            if now is None and not slot.param.requires_grad:  # not one of which this batch has used no row
                 self.check_frozen(slot)
         self.sent.clear()
 
