@@ -26,6 +26,11 @@ def last(name: str) -> Callable[[Sequence[Point]], float | None]:
     return lambda points: points[-1].get(name)
 
 
+def late(name: str, count: int) -> Callable[[Sequence[Point]], float | None]:
+    """Return the mean over the last `count` evaluations: less luck than where a noisy curve ends."""
+    return lambda points: mean(at[name] for at in points[-count:])
+
+
 def first_at(name: str, accuracy: float) -> Callable[[Sequence[Point]], float | None]:
     """What it took until an evaluation first showed that test accuracy."""
     return lambda points: next((at[name] for at in points if at["test_accuracy"] >= accuracy), None)
@@ -54,8 +59,14 @@ def cell(column: Column, runs: Sequence[Run]) -> str:
     if len(there) < len(runs):
         return f"{ABSENT} ({len(runs) - len(there)} of {len(runs)} never)" if there else ABSENT
     spread = stdev(there) if len(there) > 1 else 0.0
-    shown = f"{mean(there):{column.form}}"
-    return f"{shown} ± {spread:.2g}" if spread > 0 else shown
+    shown = number(mean(there), column.form)
+    return f"{shown} ± {number(spread, '.2g')}" if spread > 0 else shown
+
+
+def number(value: float, form: str) -> str:
+    """Return 1629 as that, where `form` alone makes it 1.63e+03."""
+    text = f"{value:{form}}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text
 
 
 def row(cells: Sequence[str]) -> str:

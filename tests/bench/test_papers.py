@@ -13,7 +13,8 @@ import pytest
 from bench.papers import __main__ as command
 from bench.papers.drawing import Curves, Dots, Ends
 from bench.papers.page import carry_out
-from bench.papers.study import Study, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, train
 from bench.papers.tables import ACCURACY, SENT, Across, Column, Plain, cell, first_at
 from bench.papers.types import Contender, Run
 
@@ -185,7 +186,7 @@ def test_a_tuned_contender_is_shown_with_the_best_of_its_tries(tmp_path: Path) -
     module.STUDY = Study((replace(plain, tried=tried),), measure=by_rate, pictures=(Curves(),))
     page = made(module, tmp_path)
     assert "| one | 40.00 |" in page
-    assert "| one | 3 | `SGD(rate=0.2), SGD(rate=0.4), SGD(rate=0.9)` |" in page
+    assert "| one | 3 | `SGD()` at rates 0.2, 0.4, 0.9 |" in page
     assert "The 6 runs took 0.0 minutes together" in page
     kept = json.loads((tmp_path / "made.json").read_text())
     assert [(run["seed"], run["diverged"]) for run in kept[:3]] == [(0, False), (1, False), (2, False)]

@@ -150,6 +150,10 @@ class Classifier:
                     delta *= seen[index] > 0
         return delta
 
+    def scores(self, params: Array, inputs: Array) -> Array:
+        """The scores of the classes, whose softmax are their probabilities: a row for each of the inputs."""
+        return self._forward(self.layers(params), inputs)[-1]
+
     def evaluate(self, params: Array, data: tuple[Array, Array]) -> dict[str, float]:
         """`test_accuracy` and `loss` of the parameters on (inputs, labels)."""
         inputs, labels = data

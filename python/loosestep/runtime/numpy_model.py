@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loosestep.optimizers import Optimizer
     from loosestep.requests import Buffer
     from loosestep.requests.worker import Worker
+    from loosestep.runtime.sampling.samples import Samples
 
 Batches = Callable[[int, int], Iterator[Any]]
 GradientFunction = Callable[[Any, Any], Any]
@@ -123,6 +124,7 @@ class NumpyModel:
         self.readable.flags.writeable = False
         self.losses = (0.0, 0)  # (sum over samples, samples), replaced as one
         self.samples = self.steps = 0
+        self.samples_kept: Samples | None = None  # where draws go
         self.handlers: dict[type[Request], Callable[[Any], int]] = {
             Gradient: self.step,
             Ready: self.ready,
@@ -138,6 +140,8 @@ class NumpyModel:
 
     def step(self, request: Request) -> int:
         worker = self.worker
+        if self.samples_kept is not None:
+            self.samples_kept.record(worker.rank, worker.clock, worker.params)
         worker.clock += 1
         if self.feed.ended():
             worker.grad.fill(0)
@@ -211,5 +215,6 @@ class NumpyModel:
             rules=self.rules,
             proximal=request.proximal,
             shapes=worker.shapes,
+            noise=worker.noise,
         )
         return 0

@@ -1,6 +1,7 @@
 """PyTorch: `parallel` for a loop of your own, `Model` for one that the library owns."""
 
 from loosestep.torch.gradients.adversarial_loss import AdversarialLoss
+from loosestep.torch.gradients.sampler import Sampler
 from loosestep.torch.group import ParallelGroup
 from loosestep.torch.module import Model
 from loosestep.torch.optimizer import Parallel
@@ -13,6 +14,7 @@ __all__ = [
     "Model",
     "Parallel",
     "ParallelGroup",
+    "Sampler",
     "parallel",
     "restore_together",
     "save_together",
