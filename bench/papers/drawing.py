@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.papers.tables import ACCURACY, Column, values
+from bench.papers.tables import ACCURACY, Column, originals, values
 from bench.papers.types import Contender, Found, Picture, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -30,6 +30,7 @@ NAMES = {
     "exponent": "log10 |center|",
 }
 LOGARITHMIC = ("bytes",)
+WIDE = 1e3  # from one end of a logarithmic axis to the other: ticks at 2 and 5 would touch
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
 
 
@@ -149,7 +150,8 @@ class Dots(Picture):
     """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
 
     For many methods, where curves would hide each other. What a run never reached has no dot; in the first column
-    what is below `least` is an arrow there.
+    what is below `least` is an arrow there; an arrow at the left end of a logarithmic axis is nothing at all. A
+    method whose numbers are another's says so.
     """
 
     numbers: tuple[Column, ...]
@@ -165,14 +167,22 @@ class Dots(Picture):
 
     def draw(self, axes: Sequence[Any], found: Found) -> None:
         order = sorted(found.items(), key=lambda item: mean(values(self.numbers[0], item[1]) or [0.0]))
+        first = originals(found)
+        labels = [
+            each.label if first[each] is each else f"{each.label} = {first[each].label}" for each, _ in order
+        ]
         for number, (place, column) in enumerate(zip(axes, self.numbers, strict=True)):
             least = -np.inf if number else self.least
-            for height, (_, runs) in enumerate(order):
-                dot(place, values(column, runs), height, COLORS[number], least)
-            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
-            place.set_yticklabels([each.label if number == 0 else "" for each, _ in order], fontsize="small")
+            there = [values(column, runs) for _, runs in order]
             if column.title in self.logarithmic:
                 few_powers(place)
+                least = leftmost(there)
+            for height, each in enumerate(there):
+                dot(place, each, height, COLORS[number], least)
+            if column.title in self.logarithmic and np.divide(*place.get_xlim()[::-1]) > WIDE:
+                few_powers(place, at=(1.0,))
+            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
+            place.set_yticklabels(labels if number == 0 else [], fontsize="small")
 
 
 def dot(place: Any, there: list[float], height: int, color: str, least: float) -> None:
@@ -184,13 +194,18 @@ def dot(place: Any, there: list[float], height: int, color: str, least: float) -
         place.plot([mean(there)], [height], "o", color=color, markersize=5)
 
 
-def few_powers(place: Any, which: str = "x") -> None:
+def leftmost(there: Sequence[Sequence[float]]) -> float:
+    """Return where a logarithmic axis begins, left of all means: what is nothing has no place on it."""
+    return min((mean(each) for each in there if each and mean(each) > 0), default=1.0) / 1.5
+
+
+def few_powers(place: Any, which: str = "x", at: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     place.set(**{f"{which}scale": "log"})
     axis = getattr(place, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_locator(LogLocator(subs=at))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

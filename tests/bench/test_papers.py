@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from bench.papers import __main__ as command
-from bench.papers.drawing import Curves, Dots, Ends
+from bench.papers.drawing import Curves, Dots, Ends, leftmost
 from bench.papers.page import carry_out
 from bench.papers.rows import rows_of
 from bench.papers.study import Study, train
@@ -21,6 +21,7 @@ from bench.papers.types import Contender, Run
 import loosestep as ls
 
 pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
 
 
 class Measure:
@@ -107,6 +108,26 @@ def test_all_pictures_and_tables_can_be_made(tmp_path: Path) -> None:
     page = made(module, tmp_path)
     assert "| panel | method | period 1 | period 2 |" in page
     assert "|  | one | 1 of 3 diverged | - |" in page
+
+
+def test_a_table_says_whose_numbers_are_anothers_and_at_which_rate(tmp_path: Path) -> None:
+    page = made(study(Measure(), "one", "two", tables=(Plain((ACCURACY,), rates=True, copies=True),)), tmp_path)
+    assert "| one | 0.1 | 51.00 ± 1 |   |" in page
+    assert "| two | 0.1 | 51.00 ± 1 | one |" in page
+
+
+def test_nothing_at_all_has_a_place_on_a_logarithmic_axis() -> None:
+    figure, found = Figure(), {}
+    for label, sent in (("one", 0.0), ("two", 3e6), ("three", 6e6)):
+        contender = Contender(label, ls.LocalSGD(), steps=50)
+        found[contender] = [Run("", seed, [{**at(50, 0.5), "bytes": sent}]) for seed in range(3)]
+    place = figure.subplots()
+    Dots((SENT,), logarithmic=(SENT.title,)).draw([place], found)
+    marks = {
+        line.get_marker(): line.get_xdata()[0] for line in place.lines if line.get_marker() not in ("None", "")
+    }
+    assert marks["<"] == 2.0  # left of 3, the least
+    assert leftmost([[0.0], []]) > 0
 
 
 def test_what_is_never_reached_is_no_number() -> None:
