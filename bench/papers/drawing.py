@@ -23,6 +23,7 @@ NAMES = {
     "samples": "samples of all workers",
     "loss": "training loss",
     "test_accuracy": "test accuracy",
+    "robust_accuracy": "robust accuracy",
     "test_loss": "test loss",
     "calibration": "calibration error",
     "round": "rounds",

@@ -116,5 +116,5 @@ def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, in
 def point(at: ls.Progress) -> Point:
     """What is kept of an evaluation."""
     told = {"step": at.step, "seconds": at.seconds, "samples": at.samples, "bytes": at.bytes_sent, "loss": at.loss}
-    told |= {"test_accuracy": at.metrics["test_accuracy"], "test_loss": at.metrics["loss"]}
+    told |= {"test_loss" if name == "loss" else name: value for name, value in at.metrics.items()}
     return {name: float(f"{number:.6g}") for name, number in told.items() if isfinite(number)}

@@ -1,6 +1,6 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import data, ops
+from loosestep import adversarial, data, ops
 from loosestep.cli.launch.functions import launch
 from loosestep.codecs.base import Codec
 from loosestep.codecs.bins import Bins
@@ -258,6 +258,7 @@ __all__ = [
     "Torus",
     "Transport",
     "WeedOut",
+    "adversarial",
     "data",
     "launch",
     "least_squares",

@@ -99,8 +99,9 @@ class Feed:
 class NumpyModel:
     """Performs `Gradient`, `Ready` and `Update` for one worker.
 
-    gradient(x, batch) -> gradient, or (loss, gradient); x is read-only, with the shape and dtype of x0. A worker
-    without data has the gradient zero, from no samples.
+    gradient(x, batch) -> gradient, or (loss, gradient); x is read-only, with the shape and dtype of x0. Where it
+    has `for_worker(worker)`, that returns this worker's own, whose numbers may depend on seed, rank and step. A
+    worker without data has the gradient zero, from no samples.
     """
 
     native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
@@ -114,7 +115,9 @@ class NumpyModel:
         shape: tuple[int, ...] | None = None,
         adds: str | None = None,
     ) -> None:
-        self.worker, self.gradient, self.feed, self.optimizer = worker, gradient, feed, optimizer
+        own = getattr(gradient, "for_worker", None)
+        self.gradient: GradientFunction = gradient if own is None else own(worker)
+        self.worker, self.feed, self.optimizer = worker, feed, optimizer
         self.rules = ops if adds is None else getattr(ops, adds)
         self.snapshot = worker.params if adds is None else worker.copy_of_params()
         self.readable = self.snapshot.reshape(shape or -1)

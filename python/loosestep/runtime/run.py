@@ -76,7 +76,8 @@ def run(
 ) -> Result:
     """Train the parameters `x0` with a strategy, and return the result.
 
-    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
+    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`. Where
+        it has `for_worker(worker)`, that returns each worker's own, which may know its seed, rank and clock.
     x0: float32 or float64 array with the initial parameters of every worker; it is not changed.
     batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
         have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
@@ -94,8 +95,7 @@ def run(
         from the checkpoint in it, if there is one. A resumed run gets the same batches if `batches` returns
         the same again. With another number of workers all begin at the consensus, and a line on standard error
         says so. A folder that cannot be written, or that another job writes to, is refused at the start.
-    keep: how many checkpoints are kept. If the newest is damaged, a resumed run goes on from the one before, and
-        a line on standard error says so.
+    keep: how many checkpoints are kept. If the newest is damaged, a resumed run says so and takes the one before.
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
         workers, 'sqrt' by its root, 'none' leaves it.
     shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.

@@ -1,5 +1,6 @@
 """PyTorch: `parallel` for a loop of your own, `Model` for one that the library owns."""
 
+from loosestep.torch.gradients.adversarial_loss import AdversarialLoss
 from loosestep.torch.gradients.sampler import Sampler
 from loosestep.torch.group import ParallelGroup
 from loosestep.torch.module import Model
@@ -9,6 +10,7 @@ from loosestep.torch.world import world
 from loosestep.torch.wrap import parallel
 
 __all__ = [
+    "AdversarialLoss",
     "Model",
     "Parallel",
     "ParallelGroup",
