@@ -69,6 +69,14 @@ def test_the_variance_of_draws(tmp_path: Path, sampler: Optimizer, variance: flo
     assert found == pytest.approx(variance, rel=0.03)
 
 
+def test_without_friction_there_is_no_noise_to_sample_by() -> None:
+    with pytest.raises(
+        ValueError, match=r"^friction must be above 0, as noise replaces what it takes away, got 0.0$"
+    ):
+        ls.SGHMC(friction=0.0)
+    assert ls.SGHMC(friction=0.0, temperature=0.0).variance(0) == 0
+
+
 def test_psgld_with_its_own_matrix_samples_both_of_two_scales(tmp_path: Path) -> None:
     """A step of M epsilon: the bias of SGLD at that step, and one by the matrix, which still moves."""
     for curvature in (0.01, 1.0):
