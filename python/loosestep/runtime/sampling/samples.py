@@ -155,7 +155,10 @@ class Samples:
         return self.statistic("rhat")
 
     def ess(self) -> Array:
-        """Return the bulk effective sample size of each parameter (ArviZ's), in independent draws; copies of a chain are one."""
+        """Return the bulk effective sample size of each parameter (ArviZ's), in independent draws.
+
+        Copies of one chain, as those of all workers of AllReduceSGD, count once.
+        """
         return self.statistic("ess")
 
     def statistic(self, name: str) -> Array:
