@@ -202,6 +202,15 @@ def test_that_the_center_is_narrow_is_said() -> None:
     assert not ls.ElasticMCMC().warnings(1)
 
 
+def test_a_coupling_that_throws_chains_beyond_the_center_is_refused() -> None:
+    """At 3 two chains' distance from the center would be multiplied by -5 in each round."""
+    with pytest.raises(
+        WorkerFailed, match=r"coupling 1 times the rates of 10 steps is 3, and above 1 chains move"
+    ) as told:
+        ended(ls.ElasticMCMC(10, 1.0), ls.SGLD(0.3))
+    assert isinstance(told.value.__cause__, ValueError)
+
+
 def test_it_couples_no_other_sampler() -> None:
     with pytest.raises(TypeError, match=r"couples chains of SGLD, whose drift its elastic move is a part of, got"):
         ended(ls.ElasticMCMC(), ls.SGHMC())
