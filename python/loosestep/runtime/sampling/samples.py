@@ -29,10 +29,10 @@ class Samples:
 
     Each worker appends its parameters to a file of its own, a draw every `thin` steps from step `burn_in` on, as
     they are when the next step begins: after the exchange, if there was one. Under `DownpourMCMC` that is the
-    center. The consensus of evaluations (`every=`) is a chain of its own, `consensus`. A draw is one write, so a
-    process that is killed leaves whole ones (a loss of power may take the last); a resumed run drops those
-    that are after its checkpoint and makes them again, to the bit. In a loop of your own call `record`
-    yourself. Reading maps files into memory and copies nothing.
+    center. The consensus of evaluations (`every=`) is a chain of its own, `consensus`; of chains that do not meet
+    it is the mean, which is no draw. A draw is one write, so a process that is killed leaves whole ones (a loss of
+    power may take the last); a resumed run drops those that are after its checkpoint and makes them again, to the
+    bit. In a loop of your own call `record` yourself. Reading maps files into memory and copies nothing.
 
     burn_in: steps before the first draw. thin: steps between two.
 
