@@ -246,4 +246,4 @@ def test_what_cannot_be_attacked_or_evaluated() -> None:
     with pytest.raises(ValueError, match=r"batches must hold at least one row to be evaluated"):
         robust.evaluate([])
     with pytest.raises(TypeError, match=r"^inputs must be a Tensor, got \[1\]$"):
-        robust([1], Y)  # type: ignore[arg-type]
+        robust([1], Y)
