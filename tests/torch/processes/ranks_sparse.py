@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,18 @@ def bytes_are_those_of_the_formula() -> int:
     return rank()
 
 
-def sparse_adam() -> int:
-    """SparseAdam moves the rows of all ranks: one process with all batches comes to the same tables."""
-    _, ours = train(Reader(), torch.optim.SparseAdam)
-    alone = Reader()
-    plain = torch.optim.SparseAdam(alone.tables(), 0.5)
-    for step in range(STEPS):
-        plain.zero_grad()
-        for of in range(ranks()):
-            (alone(*batch(step, of)) / ranks()).backward()
-        plain.step()
-    torch.testing.assert_close(ours, [param.detach() for param in alone.tables()], rtol=1e-4, atol=1e-5)
+def rows_of_all_are_moved() -> int:
+    """By SparseAdam, and SGD with momentum: one process with all batches comes to the same tables."""
+    for make in (torch.optim.SparseAdam, partial(torch.optim.SGD, momentum=0.9)):
+        _, ours = train(Reader(), make)
+        alone = Reader()
+        plain = make(alone.tables(), 0.5)
+        for step in range(STEPS):
+            plain.zero_grad()
+            for of in range(ranks()):
+                (alone(*batch(step, of)) / ranks()).backward()
+            plain.step()
+        torch.testing.assert_close(ours, [param.detach() for param in alone.tables()], rtol=1e-4, atol=1e-5)
     return rank()
 
 
@@ -323,7 +325,13 @@ def a_row_is_the_mean_over_all() -> int:
 CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
-        *(a_row_is_the_mean_over_all, like_dense_ones, bytes_are_those_of_the_formula, sparse_adam, local_steps),
+        *(
+            a_row_is_the_mean_over_all,
+            like_dense_ones,
+            bytes_are_those_of_the_formula,
+            rows_of_all_are_moved,
+            local_steps,
+        ),
         *(
             a_table_that_is_tied,
             thrown_away_and_skipped,
