@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import loosestep as ls
 from loosestep import splash
+from loosestep.foundation.errors import Diverged, WorkerFailed
 from loosestep.splash.part import order
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "splash"))
@@ -247,6 +249,24 @@ def test_a_degree_that_helps_is_chosen_and_one_that_harms_is_not() -> None:
     assert slow.degrees[:7] == (7, 8, 7, 8, 8, 7, 8), "what stays is tried after 1 round, then 2, then 4"
     assert set(fast.degrees) == {1}
     assert fast.metrics["loss"] < slow.metrics["loss"]
+
+
+def test_degrees_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(Diverged, match="the losses after every degree that was tried of worker 0 are not finite"):
+        splash.run(descend, ROWS, {"w": np.zeros(3)}, on=ls.Simulated(4), degree="tune", loss=lambda *_: np.inf)
+
+
+def test_what_is_tried_names_the_sample_whose_variables_cannot_be_kept() -> None:
+    def process(row: Array, weight: float, shared: splash.Variables, local: dict[Any, Any]) -> None:
+        local["lock"] = Lock()
+
+    def run() -> None:
+        splash.run(
+            process, ROWS, {"w": np.zeros(3)}, on=ls.Simulated(4), passes=2, degree="tune", loss=lambda *_: 1.0
+        )
+
+    with pytest.raises(WorkerFailed, match=r"at sample \d+: TypeError: cannot"):
+        run()
 
 
 def test_what_is_undone_leaves_nothing() -> None:

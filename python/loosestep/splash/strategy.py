@@ -33,6 +33,10 @@ class Splash(Strategy):
     job: Job = field(compare=False, repr=False)
     parts: dict[int, Part] = field(default_factory=dict, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        told = (*self.facts, ("degree", repr(self.degree)), ("passes", self.passes), ("workers", self.workers))
+        return f"splash.run({', '.join(f'{name}={value}' for name, value in told)})"
+
     @property
     def stretches(self) -> int:
         """How many stretches of samples the run has, of all workers."""
@@ -79,6 +83,8 @@ class Splash(Strategy):
             losses[:] = part.judge(merged)
         yield AllReduce(losses, op="sum")
         found = losses[:-1]
+        if not np.isfinite(found).any():
+            raise Diverged(worker.rank, worker.round, what="the losses after every degree that was tried")
         return int(np.argmin(np.where(np.isfinite(found), found, np.inf)))
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:
