@@ -99,7 +99,7 @@ def run(
     evaluate: {name: array} -> {name: number} (or one number), every `every` rounds and at the end, by rank 0; with
         `stop` and `callback` as for `loosestep.run`.
     checkpoint, checkpoint_every, resume: as for `loosestep.run`, in rounds; only where `process` uses neither
-        `local` nor `delayed_add`, and with as many workers as before.
+        `local` nor `delayed_add`. Resumed is the same run: workers, samples, passes, rounds, degree, seed.
 
     A round sends 2 (n-1)/n d values a worker, d the size of all shared variables, in 2 (n-1) messages; one of k
     groups k times that.
