@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 import loosestep as ls
 import loosestep.torch
 from loosestep.foundation.errors import Mismatch
+from loosestep.strategies.base import mean_gradient
 
 STEPS, WORDS, BAGS, WIDTH = 4, 60, 20, 3
 Ids = list[list[int]]
@@ -144,6 +146,23 @@ def local_steps() -> int:
         optimizer, sparse = train(Reader(), strategy=strategy)
         assert strategy != ls.LocalSGD(2) or "AllGather" not in optimizer.meter.requests
         torch.testing.assert_close(sparse, train(Reader(sparse=False), strategy=strategy)[1], rtol=1e-5, atol=1e-6)
+    return rank()
+
+
+@dataclass(frozen=True, repr=False)
+class Decaying(ls.Strategy):
+    """A strategy of a user's, which writes all rows of the mean gradient."""
+
+    def round(self, worker: Any, state: Any) -> Iterator[Any]:
+        yield from mean_gradient(worker)
+        worker.grad += 0.1 * worker.params
+        yield ls.requests.Update()
+
+
+def a_strategy_that_writes_other_rows() -> int:
+    """No row of the update is left out, and none of what was written is there in the next step."""
+    for strategy in (Decaying(), ls.EntropySGD(2, pull=0.5)):
+        assert_same_bits(*(train(Reader(sparse=sparse), strategy=strategy)[1] for sparse in (True, False)))
     return rank()
 
 
@@ -339,6 +358,7 @@ CASES: dict[str, Callable[[], int]] = {
             like_ddp,
             several_optimizers,
             on_a_gpu,
+            a_strategy_that_writes_other_rows,
         ),
         *(in_the_loop_of_the_library, sparse_on_one_rank_alone),
     )
