@@ -87,8 +87,9 @@ def run(
         all, is kept, and all else undone. The largest group stands for all workers. Between two such rounds is 1
         ordinary round, then 2, 4, ... while the choice stays. It needs `loss`; 2 workers are not divided.
         Comparing takes no virtual time.
-    loss: (sample, shared, local) -> a number; `shared` can only be read. Its mean over all samples is metric
-        "loss" of every evaluation, which the workers make together.
+    loss: (sample, shared, local) -> a number; `shared` can only be read, and `local` is empty where the sample has
+        not been processed. Its mean over all samples is metric "loss" of every evaluation, which the workers make
+        together.
     group: sample -> what it belongs to, such as its document or user: its samples are one worker's and have one
         `local`. Group k, by first appearance, is worker k % n's.
     shuffle: the order of a worker's samples is drawn anew for each pass; else they keep theirs.
