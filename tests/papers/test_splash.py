@@ -285,7 +285,8 @@ def test_what_is_undone_leaves_nothing() -> None:
     begun = {"counts": np.zeros(3), "total": [0.0]}
     result = splash.run(process, words, begun, on=ls.Simulated(4), passes=3, rounds=4, degree="tune", loss=loss)
     visits = {number: each["visits"] for number, each in result.local.items()}
-    assert sum(visits.values()) == 3 * 96 < len(tried)
+    assert visits == dict.fromkeys(range(96), 3), "each sample was met in each pass"
+    assert 3 * 96 < len(tried)
     assert result.variables["counts"].sum() == len(visits)
     assert result.variables["counts"].tolist() == [
         sum(words[number] == word for number in visits) for word in range(3)

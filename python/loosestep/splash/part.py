@@ -149,7 +149,7 @@ class Part:
     def begin(self, weight: int, round_: int, *, trial: bool) -> None:
         """Begin a round in which samples have that weight; 0 for a worker that rests. A trial may be undone."""
         self.weight, self.round = weight, round_
-        self.stretch = self.stretch_of(self.state.done) if weight else []
+        self.stretch = self.stretch_of(self.state.done[self.rank]) if weight else []
         self.trial = Kept({}, {}) if trial else None
 
     def process(self, values: Buffer) -> Any:
