@@ -3,7 +3,8 @@
 The limit is the better of two hand-written in-place updates (ordinary and streaming stores), by bytes moved: a
 format reads its values and writes its words, then the other way round. What keeps a few values is also given in
 passes: how many in-place passes over the vector (one read, one write) take as long. Each is checked against what
-the formula says before it is timed.
+the formula says before it is timed, and the bits are counted that encoding writes. At the end come the lines of
+the table of docs/results/formats.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import loosestep as ls
-from bench.harness import Contestant, Options, Row, measure
+from bench.harness import Contestant, Measured, Options, Row, measure
 from loosestep import _core
 from loosestep.codecs.base import Codec
 from loosestep.foundation import buffers
@@ -174,6 +175,31 @@ def check(codec: Codec) -> None:
     assert lost <= codec.error(x.size) * 1.2, f"{codec}: {lost}"
 
 
+def bits_written(codec: Codec, x: Any) -> int:
+    """How many bits come out the same whatever the words held before: those that encoding writes."""
+    words = codec.words(x.size)
+    zeros, ones = np.zeros(words), np.full(words, -1, np.int64).view(np.float64)
+    for wire in (zeros, ones):
+        codec.encode(x, wire, (1,))
+    left = zeros.view(np.uint64) ^ ones.view(np.uint64)
+    return 64 * words - int.from_bytes(left.tobytes(), "little").bit_count()
+
+
+def line(name: str, codec: Codec, bits: int, n: int, measured: Measured, limit: float) -> str:
+    """Of the table: bits a value by the formula and as written, then each library's share of the limit and passes.
+
+    limit: bytes a second.
+    """
+    moved, cells = 8 * n + codec.bits(n) / 4, []
+    for library in ("loosestep", "numpy", "torch"):
+        if library in measured.seconds:
+            taken = measured.seconds[library].median
+            cells.append(f"{moved / taken / limit:.2f}, {taken * limit / (8 * n):.2f}")
+        else:
+            cells.append("-")
+    return f"| {name} | {codec.bits(n) / n:.3f} | {bits / n:.3f} | {' | '.join(cells)} |"
+
+
 def present(makers: Mapping[str, Maker]) -> dict[str, Maker]:
     """Those whose library is installed."""
     return {name: make for name, make in makers.items() if torch is not None or not name.startswith("torch")}
@@ -189,19 +215,22 @@ def rows(options: Options) -> Iterator[Row]:
         "limit": lambda: update(x, y),
         "limit, streaming": lambda: update(x, y, streaming=True),
     }
+    lines = []
     for name, (codec, rivals) in CASES.items():
         if options.only not in name:
             continue
         check(codec)
         x[:], y[:] = start, start
+        bits = bits_written(codec, x)
         makers = {"loosestep": ours(codec), **present(rivals)}
         contestants = {library: make(x, out) for library, make in makers.items()}
         measured = measure(contestants | streams, options)
         moved = 2 * (x.nbytes + codec.bits(n) / 8) / 1e9
         amount = dict.fromkeys(contestants, moved) | dict.fromkeys(streams, 16 * n / 1e9)
         yield from measured.rows(
-            "formats", name, threads=_core.threads(), n=n, amount=amount, unit="GB/s", limits=list(streams)
-        )
-        passes = {library: measured.seconds[library].median for library in contestants}
-        one = min(measured.seconds[stream].median for stream in streams) / 2
-        print(f"{name}: " + ", ".join(f"{library} {taken / one:.2f} passes" for library, taken in passes.items()))
+            "formats", name, threads=_core.threads(), n=n, amount=amount, unit="GB/s", limits=list(streams),
+            bytes=8 * codec.words(n),
+        )  # fmt: skip
+        limit = 16 * n / min(measured.seconds[stream].median for stream in streams)
+        lines.append(line(name, codec, bits, n, measured, limit))
+    print("\n" + "\n".join(lines))

@@ -140,6 +140,8 @@ is about 0.1 and the loss 2.3.
 Downpour sums the steps of all workers: at period 1 that takes it further than EASGD in as many steps; at
 periods 16 and 64 it does not learn at this rate. EASGD hardly notices the period.
 
+The same on Fashion-MNIST, with spread and every run: [EASGD and EAMSGD against DOWNPOUR](easgd.md).
+
 ![training loss by steps]({name}.png)
 
 Made by `python examples/easgd_against_downpour.py --out docs/results`.

@@ -7,25 +7,14 @@
 // instances: squares<float>, squares<double>, squares<float16>, squares<bfloat16>
 // instances: not_finite<float>, not_finite<double>, not_finite<float16>, not_finite<bfloat16>, fold_sums
 #include "kernels/number.cuh"
+#include "kernels/sums.cuh"
 
 namespace loosestep {
 
-constexpr size_t block = 4096;
-constexpr unsigned lanes = 32, warps = 8, summing = lanes * warps;  // threads that sum blocks
-constexpr unsigned folding = 1024;  // threads that add the sums of one part
+constexpr unsigned warps = 8, summing = lanes * warps;  // threads that sum blocks
+constexpr unsigned folding = 1024;                      // threads that add the sums of one part
 
-__device__ inline unsigned lane() { return threadIdx.x % lanes; }
 __device__ inline size_t warp() { return size_t(blockIdx.x) * warps + threadIdx.x / lanes; }
-
-// Return the sum of term(0) to term(n - 1), n <= 4096, in lane 0.
-template <class Term> __device__ double block_sum(size_t n, const Term& term) {
-  double sum = 0;
-#pragma unroll 8
-  for (size_t i = lane(); i < n; i += lanes) sum += term(i);
-#pragma unroll
-  for (unsigned width = lanes / 2; width > 0; width /= 2) sum += __shfl_down_sync(~0u, sum, width);
-  return sum;
-}
 
 template <class T> __device__ double block_dot(const T* x, const T* y, size_t left) {
   return block_sum(left < block ? left : block,

@@ -37,7 +37,7 @@ LAYERS = [
     "requests data",
     "strategies optimizers topologies codecs lowering",
     "transports",
-    "runtime",
+    "runtime adversarial",
     "torch jax sparse planner splash",
     "loosestep cli __main__",
 ]
@@ -91,6 +91,7 @@ THIRD_PARTY = {
     "lightning": "torch/frameworks/lightning",
     "accelerate": "torch/frameworks/accelerate",
     "cupy": "cuda/cupy",
+    "arviz_stats": "runtime/sampling/samples",
 }
 """Where a framework may be imported: nowhere else."""
 
@@ -103,10 +104,11 @@ FOLDERS = sorted({file.parent for file in [*FILES, *OTHERS]})
 MANY = {
     "python/loosestep/strategies": 100,  # one method a file
     "tests/papers": 100,  # their tests
+    "bench/papers/studies": 100,  # one experiment a file
     "tests": 23,  # folders by kind of test, and tests of the project as a whole
-    "python/loosestep/sparse": 21,  # estimators with their parts
+    "python/loosestep/sparse": 22,  # estimators with their parts
     "python/loosestep/transports/processes": 21,  # the parts of one engine, one a file
-    "python/loosestep": 22,  # the folders of seven layers, and four files whose place Python prescribes
+    "python/loosestep": 23,  # the folders of seven layers, and four files whose place Python prescribes
 }
 """How many entries a folder may hold, where it is more than 20, and why."""
 

@@ -35,7 +35,7 @@ def blocks(page: Path) -> list[str]:
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one namespace; a block that says why it cannot run here is compiled."""
     monkeypatch.chdir(tmp_path)
-    for framework in {"sparse": ["sklearn"], "jax": ["jax", "optax"]}.get(page.stem, []):
+    for framework in {"sparse": ["sklearn"], "jax": ["jax", "optax"], "adversarial": ["torch"]}.get(page.stem, []):
         pytest.importorskip(framework)
     module = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # where the classes of a page live

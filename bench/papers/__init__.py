@@ -14,9 +14,10 @@ A contender with `tried`, pairs of a strategy and an optimizer, runs each of the
 and is shown with the best of them (by `Study.best`: the test accuracy at the end, unless it says otherwise) on the
 other seeds. The page lists what was tried.
 
-Each contender runs once for every seed, on Fashion-MNIST in virtual time unless it says otherwise. What comes out
-is `docs/results/NAME.json` (every run's curve), `NAME.md` (docstring, settings, tables with mean and spread over
-seeds, plot, findings, command) and `NAME.png`. A run whose settings are in the JSON is not run again, so a page is
-reworded, redrawn or extended for little; after a change of the library say `--again TEXT` for the labels that hold
-TEXT. Labels, panels and pictures are no settings.
+Each contender runs once for every seed, on Fashion-MNIST in virtual time unless it says otherwise;
+`bench.papers.rows` makes rows smaller or their labels noisy. What comes out is `docs/results/NAME.json` (every
+run's curve), `NAME.md` (docstring, settings, tables with mean and spread over seeds, plot, findings, command) and
+`NAME.png`. A run whose settings are in the JSON is not run again, so a page is reworded, redrawn or extended for
+little; after a change of the library say `--again TEXT` for the labels that hold TEXT. Labels, panels and pictures
+are no settings.
 """

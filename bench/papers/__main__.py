@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bench.papers.page import carry_out
+from loosestep import _core
 from loosestep.cli import blas_threads
 
 FOLDER = Path(__file__).parent / "studies"
@@ -30,6 +31,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    _core.set_threads(1)  # two that share one core with others wait for each other longer than they compute
     with tempfile.TemporaryDirectory() as folder, blas_threads.one_thread():
         out = given.out or (Path(folder) if given.smoke else RESULTS)
         for name in names() if given.name == "all" else [given.name]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.papers.tables import ACCURACY, Column, values
+from bench.papers.tables import ACCURACY, Column, originals, values
 from bench.papers.types import Contender, Found, Picture, Run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -23,9 +23,14 @@ NAMES = {
     "samples": "samples of all workers",
     "loss": "training loss",
     "test_accuracy": "test accuracy",
+    "robust_accuracy": "robust accuracy",
     "test_loss": "test loss",
+    "calibration": "calibration error",
+    "round": "rounds",
+    "exponent": "log10 |center|",
 }
 LOGARITHMIC = ("bytes",)
+WIDE = 1e3  # from one end of a logarithmic axis to the other: ticks at 2 and 5 would touch
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
 
 
@@ -63,13 +68,21 @@ class Curves(Picture):
 
 def scale(place: Any, across: str) -> None:
     """Few ticks, that do not touch: 200k."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if across in LOGARITHMIC:
         place.set_xscale("log")
     else:
         place.xaxis.set_major_locator(MaxNLocator(5))
-        place.xaxis.set_major_formatter(EngFormatter(sep=""))
+        place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def short(value: float) -> str:
+    """Return 200000 as 200k, and 0.8 as it is."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
 
 
 def line(place: Any, label: str, runs: Sequence[Run], across: str, up: str, look: dict[str, Any]) -> None:
@@ -91,6 +104,10 @@ class Ends(Picture):
     setting: str
     column: Column = ACCURACY
     logarithmic: bool = True
+    logarithmic_up: bool = False
+    ideal: bool = False  # also draw an n-th of the first label's first value
+    dodge: float = 0.0  # how far, as a part of its place, a line is moved from the one before, to part bars
+    limits: tuple[float | None, float | None] = (None, None)  # where the `up` axis begins and ends
 
     def columns(self) -> int:
         return 1
@@ -99,9 +116,15 @@ class Ends(Picture):
         (place,) = axes
         for number, label in enumerate(dict.fromkeys(contender.label for contender in found)):
             self.line(place, label, {each.at: runs for each, runs in found.items() if each.label == label}, number)
+        if self.ideal:
+            draw_ideal(place)
         place.set(xlabel=self.setting, ylabel=self.column.title)
         if self.logarithmic:
-            place.set_xscale("log", base=2)
+            plain_powers(place, "x", sorted({each.at for each in found if each.at is not None}))
+        if self.logarithmic_up and any(len(each.get_ydata()) for each in place.lines):
+            few_powers(place, "y")
+        if self.limits != (None, None):
+            place.set_ylim(self.limits)
 
     def line(self, place: Any, label: str, at: dict[float | None, Sequence[Run]], number: int) -> None:
         ends = {where: values(self.column, runs) for where, runs in at.items() if where is not None}
@@ -109,7 +132,17 @@ class Ends(Picture):
         middle = [mean(found) for found in kept.values()]
         reach = [[m - min(f) for m, f in zip(middle, kept.values(), strict=True)]]
         reach += [[max(f) - m for m, f in zip(middle, kept.values(), strict=True)]]
-        place.errorbar(list(kept), middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
+        where = [at * (1 + self.dodge) ** number for at in kept]
+        place.errorbar(where, middle, yerr=reach, label=label, capsize=3, linewidth=1.5, **style(number))
+
+
+def draw_ideal(place: Any) -> None:
+    """Draw what the first line would be if n workers needed an n-th."""
+    x, y = place.lines[0].get_data()
+    if len(x):
+        place.plot(
+            x, y[0] * x[0] / np.asarray(x), color="#777777", linewidth=1, zorder=0, label="an n-th of the first"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +150,8 @@ class Dots(Picture):
     """A line a method, best first; in each column its mean as a dot, a bar from the least to the greatest.
 
     For many methods, where curves would hide each other. What a run never reached has no dot; in the first column
-    what is below `least` is an arrow there.
+    what is below `least` is an arrow there; an arrow at the left end of a logarithmic axis is nothing at all. A
+    method whose numbers are another's says so.
     """
 
     numbers: tuple[Column, ...]
@@ -133,14 +167,22 @@ class Dots(Picture):
 
     def draw(self, axes: Sequence[Any], found: Found) -> None:
         order = sorted(found.items(), key=lambda item: mean(values(self.numbers[0], item[1]) or [0.0]))
+        first = originals(found)
+        labels = [
+            each.label if first[each] is each else f"{each.label} = {first[each].label}" for each, _ in order
+        ]
         for number, (place, column) in enumerate(zip(axes, self.numbers, strict=True)):
             least = -np.inf if number else self.least
-            for height, (_, runs) in enumerate(order):
-                dot(place, values(column, runs), height, COLORS[number], least)
-            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
-            place.set_yticklabels([each.label if number == 0 else "" for each, _ in order], fontsize="small")
+            there = [values(column, runs) for _, runs in order]
             if column.title in self.logarithmic:
                 few_powers(place)
+                least = leftmost(there)
+            for height, each in enumerate(there):
+                dot(place, each, height, COLORS[number], least)
+            if column.title in self.logarithmic and np.divide(*place.get_xlim()[::-1]) > WIDE:
+                few_powers(place, at=(1.0,))
+            place.set(xlabel=column.title, ylim=(-0.7, len(order) - 0.3), yticks=range(len(order)))
+            place.set_yticklabels(labels if number == 0 else [], fontsize="small")
 
 
 def dot(place: Any, there: list[float], height: int, color: str, least: float) -> None:
@@ -152,14 +194,31 @@ def dot(place: Any, there: list[float], height: int, color: str, least: float) -
         place.plot([mean(there)], [height], "o", color=color, markersize=5)
 
 
-def few_powers(place: Any) -> None:
+def leftmost(there: Sequence[Sequence[float]]) -> float:
+    """Return where a logarithmic axis begins, left of all means: what is nothing has no place on it."""
+    return min((mean(each) for each in there if each and mean(each) > 0), default=1.0) / 1.5
+
+
+def few_powers(place: Any, which: str = "x", at: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    place.set_xscale("log")
-    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    place.xaxis.set_minor_formatter(NullFormatter())
+    place.set(**{f"{which}scale": "log"})
+    axis = getattr(place, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=at))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain_powers(place: Any, which: str, there: Sequence[float]) -> None:
+    """A logarithmic axis with a tick, in plain numbers, at each place that was measured."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    place.set(**{f"{which}scale": "log"})
+    axis = getattr(place, f"{which}axis")
+    axis.set_major_locator(FixedLocator(there))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def draw(pictures: Sequence[Picture], found: Found, file: Path) -> None:

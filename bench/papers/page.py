@@ -18,6 +18,8 @@ from bench.papers.tables import ACCURACY, cell
 from bench.papers.types import Contender, Found, Made, Run
 from loosestep.planner.probing.fit import processor
 
+ROWS_FROM = "Fashion-MNIST is read from Debian's package `dataset-fashion-mnist`, or else downloaded once."
+
 
 @dataclass
 class Saved:
@@ -114,6 +116,10 @@ def text(name: str, module: ModuleType, study: Study, found: Found, tried: Seque
 def origin(name: str, runs: Sequence[Run]) -> str:
     """Return the sentence that says how to make the page again, and how it was made."""
     told = f"Made by `python -m bench.papers {name}`; every run is in [{name}.json]({name}.json)."
+    if any(
+        "data='fashion-mnist" in run.setting and "test_accuracy" in run.points[0] for run in runs if run.points
+    ):
+        told += f" {ROWS_FROM}"
     known = [run.made for run in runs if run.made]
     if not known:
         return told
@@ -126,15 +132,34 @@ def origin(name: str, runs: Sequence[Run]) -> str:
 
 def trials(study: Study) -> str:
     """Return a table of what was tried on the tuning seed, for contenders that were tuned."""
-    rows = []
-    for each in study.contenders:
-        strategies = {repr(rule): None for rule, _ in each.tried}
-        optimizers = {repr(local): None for _, local in each.tried}
-        shown = "; ".join(f"`{', '.join(kind)}`" for kind in (strategies, optimizers) if len(kind) > 1)
-        if each.tried:
-            rows.append(f"| {each.panel or ' '} | {each.label} | {len(each.tried)} | {shown} |")
+    rows: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    for each in (one for one in study.contenders if one.tried):
+        told = rows.setdefault((each.panel, each.label), {})
+        told.setdefault(f"{len(each.tried)} | {tried(each)}", []).append(each.at)
+    lines = [
+        f"| {panel or ' '} | {label}{places(at) if len(told) > 1 else ''} | {text} |"
+        for (panel, label), told in rows.items()
+        for text, at in told.items()
+    ]
     head = f"| panel | method | tried on seed {study.tuning_seed} | what |"
-    return "\n".join([head, "|---|---|---|---|", *rows]) if rows else ""
+    return "\n".join([head, "|---|---|---|---|", *lines]) if lines else ""
+
+
+def places(at: Sequence[float | None]) -> str:
+    return f" ({', '.join(f'{each:g}' for each in at if each is not None)})"
+
+
+def tried(contender: Contender) -> str:
+    """Return the strategies, if there are several, and the optimizers with the rates of each."""
+    strategies = {repr(rule): None for rule, _ in contender.tried}
+    rates: dict[str, dict[str, None]] = {}
+    for _, local in contender.tried:
+        plain = replace(local, rate=type(local)().rate)  # type: ignore[type-var]
+        rates.setdefault(repr(plain), {})[
+            f"{local.rate:g}" if isinstance(local.rate, float) else repr(local.rate)
+        ] = None
+    kinds = [f"`{', '.join(strategies)}`"] * (len(strategies) > 1)
+    return "; ".join([*kinds, *(f"`{kind}` at rates {', '.join(each)}" for kind, each in rates.items())])
 
 
 def settings(found: Found) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import inf, isfinite, isnan
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeAlias
 
 import loosestep as ls
 from bench.papers.drawing import Curves
+from bench.papers.rows import MADE_UP, rows_of
 from bench.papers.tables import ACCURACY, Plain
 from bench.papers.types import Contender, Picture, Point, Run, Table
-from loosestep.data import Dataset, global_batches, load, shards, steps_per_epoch
+from loosestep.data import Dataset, global_batches, shards, steps_per_epoch
 from loosestep.foundation.errors import LoosestepError, divergence
 
 SMOKE_STEPS = 6
@@ -59,17 +57,20 @@ class Study:
     def smoke(self) -> Study:
         """The same code in a second: a few steps on made-up rows, once."""
         small = (
-            replace(each, steps=SMOKE_STEPS, data="made-up", rows=None, tried=each.tried[:1])
+            replace(each, steps=SMOKE_STEPS, data=MADE_UP, rows=None, tried=each.tried[:1])
             for each in self.contenders
         )
         return replace(self, contenders=tuple(small), seeds=(0,), evaluations=2)
 
 
-def train(contender: Contender, seed: int, every: int) -> Run:
-    """Train a classifier; a run that diverges ends there."""
+Stop: TypeAlias = Callable[[ls.Progress], bool]
+
+
+def train(contender: Contender, seed: int, every: int, stop: Stop | None = None) -> Run:
+    """Train a classifier, to the end or until `stop`; a run that diverges ends there."""
     points: list[Point] = []
     try:
-        train_noting(contender, seed, every, lambda at: points.append(point(at)))
+        train_noting(contender, seed, every, lambda at: points.append(point(at)), stop)
     except LoosestepError as error:
         if divergence(error) is None:
             raise
@@ -77,7 +78,9 @@ def train(contender: Contender, seed: int, every: int) -> Run:
     return Run(contender.setting, seed, points)
 
 
-def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls.Progress], object]) -> None:
+def train_noting(
+    contender: Contender, seed: int, every: int, note: Callable[[ls.Progress], object], stop: Stop | None = None
+) -> None:
     data = rows_of(contender.data, contender.rows)
     classifier = contender.model.build(data.features, data.classes)
     ls.run(
@@ -92,6 +95,7 @@ def train_noting(contender: Contender, seed: int, every: int, note: Callable[[ls
         evaluate=lambda params: classifier.evaluate(params, data.test),
         every=every,
         callback=note,
+        stop=stop,
         shapes=classifier.shapes,
         steps_per_epoch=steps_per_epoch(len(data.y_train), contender.batch, contender.on.size),
     )
@@ -112,18 +116,5 @@ def batches(contender: Contender, data: Dataset, seed: int) -> Callable[[int, in
 def point(at: ls.Progress) -> Point:
     """What is kept of an evaluation."""
     told = {"step": at.step, "seconds": at.seconds, "samples": at.samples, "bytes": at.bytes_sent, "loss": at.loss}
-    told |= {"test_accuracy": at.metrics["test_accuracy"], "test_loss": at.metrics["loss"]}
+    told |= {"test_loss" if name == "loss" else name: value for name, value in at.metrics.items()}
     return {name: float(f"{number:.6g}") for name, number in told.items() if isfinite(number)}
-
-
-@cache
-def rows_of(name: str, rows: int | None = None) -> Dataset:
-    """A data set, or its first rows to train with."""
-    whole = made_up() if name == "made-up" else load(name)
-    return replace(whole, x_train=whole.x_train[:rows], y_train=whole.y_train[:rows])
-
-
-def made_up() -> Dataset:
-    random = np.random.default_rng(0)
-    x, y = random.standard_normal((480, 8), np.float32), np.arange(480) % 10
-    return Dataset("made-up", x[80:], y[80:], x[:80], y[:80])

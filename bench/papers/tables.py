@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from bench.papers.types import Found, Point, Run, Table
+from bench.papers.types import Contender, Found, Point, Run, Table
 
 ABSENT = "-"
 
@@ -24,6 +24,11 @@ class Column:
 def last(name: str) -> Callable[[Sequence[Point]], float | None]:
     """Where a curve ends."""
     return lambda points: points[-1].get(name)
+
+
+def late(name: str, count: int) -> Callable[[Sequence[Point]], float | None]:
+    """Return the mean over the last `count` evaluations: less luck than where a noisy curve ends."""
+    return lambda points: mean(at[name] for at in points[-count:])
 
 
 def first_at(name: str, accuracy: float) -> Callable[[Sequence[Point]], float | None]:
@@ -54,8 +59,33 @@ def cell(column: Column, runs: Sequence[Run]) -> str:
     if len(there) < len(runs):
         return f"{ABSENT} ({len(runs) - len(there)} of {len(runs)} never)" if there else ABSENT
     spread = stdev(there) if len(there) > 1 else 0.0
-    shown = f"{mean(there):{column.form}}"
-    return f"{shown} ± {spread:.2g}" if spread > 0 else shown
+    shown = number(mean(there), column.form)
+    return f"{shown} ± {number(spread, '.2g')}" if spread > 0 else shown
+
+
+def number(value: float, form: str) -> str:
+    """Return 1629 as that, where `form` alone makes it 1.63e+03."""
+    text = f"{value:{form}}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text
+
+
+def originals(found: Found) -> dict[Contender, Contender]:
+    """Return for each contender the first one whose losses and accuracies are the same in every run."""
+    first: dict[object, Contender] = {}
+    curves = {each: tuple(map(numbers, runs)) for each, runs in found.items()}
+    return {each: first.setdefault((each.panel, curve), each) for each, curve in curves.items()}
+
+
+def numbers(run: Run) -> object:
+    """Return what a run has computed: no seconds and no bytes."""
+    names = ("step", "loss", "test_accuracy", "test_loss")
+    return run.seed, tuple(tuple(at.get(name) for name in names) for at in run.points)
+
+
+def rate(contender: Contender) -> str:
+    """Return the learning rate, to be shown."""
+    value = contender.optimizer.rate
+    return repr(value) if callable(value) else f"{value:g}"
 
 
 def row(cells: Sequence[str]) -> str:
@@ -69,16 +99,26 @@ def head(titles: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Plain(Table):
-    """A row a contender, with its panel where there are several."""
+    """A row a contender, with its panel where there are several.
+
+    rates: has a column for the learning rate. copies: has one for the contender whose numbers are the same.
+    """
 
     columns: tuple[Column, ...] = COLUMNS
+    rates: bool = False
+    copies: bool = False
 
     def lines(self, found: Found) -> Iterator[str]:
         panels = len({contender.panel for contender in found}) > 1
-        yield from head([*(["panel"] if panels else []), "method", *(column.title for column in self.columns)])
+        told = {"panel": panels, "method": True, "rate": self.rates}
+        titles = [column.title for column in self.columns]
+        yield from head([*(name for name, there in told.items() if there), *titles, *self.copies * ["numbers of"]])
+        first = originals(found) if self.copies else {}
         for contender, runs in found.items():
-            names = [*([contender.panel] if panels else []), contender.label]
-            yield row([*names, *(cell(column, runs) for column in self.columns)])
+            names = panels * [contender.panel] + [contender.label] + self.rates * [rate(contender)]
+            other = first.get(contender, contender)
+            copied = self.copies * [" " if other is contender else other.label]
+            yield row([*names, *(cell(column, runs) for column in self.columns), *copied])
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,52 @@ struct Random {
   alignas(64) unsigned of[at_once];
 };
 
+#if defined(__AVX512F__)
+// Sixteen counters of Philox side by side.
+struct Sixteen {
+  __m512i a, b, c, d;
+};
+
+// Return the upper halves of products.
+HD __m512i high(__m512i x, __m512i factor) {
+  const __m512i even = _mm512_maskz_mul_epu32(0xff, x, factor),
+                odd = _mm512_maskz_mul_epu32(0xff, _mm512_maskz_srli_epi64(0xff, x, 32), factor);
+  return _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+}
+
+template <int rounds> HD Sixteen philox(Sixteen at, Key key) {
+  const __m512i one = _mm512_set1_epi32(static_cast<int>(0xCD9E8D57u)),
+                other = _mm512_set1_epi32(static_cast<int>(0xD2511F53u));
+  for (int round = 0; round < rounds; ++round) {
+    const __m512i left = _mm512_set1_epi32(static_cast<int>(key.a)),
+                  right = _mm512_set1_epi32(static_cast<int>(key.b));
+    at = {_mm512_ternarylogic_epi32(high(at.c, one), at.b, left, 0x96), _mm512_mullo_epi32(at.c, one),
+          _mm512_ternarylogic_epi32(high(at.a, other), at.d, right, 0x96), _mm512_mullo_epi32(at.a, other)};
+    key = {key.a + 0x9E3779B9u, key.b + 0xBB67AE85u};
+  }
+  return at;
+}
+
+// Where the lower half of the counter does not overflow.
+HD void draw_wide(Random& words, Key key, unsigned long long first) {
+  constexpr size_t many = at_once / 4;
+  const __m512i zero = _mm512_setzero_si512(), top = _mm512_set1_epi32(static_cast<int>(first >> 32)),
+                lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (size_t i = 0; i < many; i += 16) {
+    const __m512i place = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first + i)), lane);
+    const Sixteen made = philox<7>({place, top, zero, zero}, key);
+    _mm512_store_si512(words.of + i, made.a), _mm512_store_si512(words.of + many + i, made.b);
+    _mm512_store_si512(words.of + 2 * many + i, made.c), _mm512_store_si512(words.of + 3 * many + i, made.d);
+  }
+}
+#endif
+
 HD void draw(Random& words, unsigned long long key, unsigned long long first) {
   const Key halves{static_cast<unsigned>(key), static_cast<unsigned>(key >> 32)};
   constexpr size_t many = at_once / 4;
+#if defined(__AVX512F__)
+  if (static_cast<unsigned>(first) <= ~0u - many) return draw_wide(words, halves, first);
+#endif
   INDEPENDENT
   for (size_t i = 0; i < many; ++i) {
     const unsigned long long place = first + i;

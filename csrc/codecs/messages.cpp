@@ -75,8 +75,9 @@ double unit_of(const Values& x) {
 
 bool encode(Format format, const Values& x, unsigned char* wire) {
   const auto function = table().encode[format][x.dtype];
-  return all_parts(x.n, block, 2 * x.bytes(),
-                   [&](size_t begin, size_t end) { return function(x.data, wire, {begin, end, x.n}); });
+  return all_parts(x.n, block, 2 * x.bytes(), [&, large = is_large(x.bytes())](size_t begin, size_t end) {
+    return function(x.data, wire, {begin, end, x.n, large});
+  });
 }
 
 void decode(Format format, const unsigned char* wire, const Room& out) {
@@ -170,28 +171,39 @@ void bins_decode(const unsigned char* wire, int bits, const Room& out) {
 
 namespace {
 
-template <class T> void narrow_to(const T* x, size_t n, int bits, unsigned char* to) {
+template <class Made, class T, class How>
+void narrow_each(const T* x, size_t n, unsigned char* to, How&& how) {
   for (size_t i = 0; i < n; ++i) {
-    const auto code = static_cast<std::uint16_t>(Bfloat16::code(narrowed(x[i])));
-    const float single = narrowed(x[i]);
-    const auto whole = double(x[i]);
-    const auto size = static_cast<size_t>(bits / 8);
-    std::memcpy(to + i * size,
-                bits == 16   ? static_cast<const void*>(&code)
-                : bits == 32 ? static_cast<const void*>(&single)
-                             : &whole,
-                size);
+    const auto made = static_cast<Made>(how(x[i]));
+    std::memcpy(to + i * sizeof made, &made, sizeof made);
   }
 }
 
-template <class T> T widened_from(const unsigned char* from, int bits) {
-  std::uint16_t code;
-  float single;
-  double whole;
-  if (bits == 16) return std::memcpy(&code, from, 2), T(Bfloat16::value(code));
-  if (bits == 32) return std::memcpy(&single, from, 4), T(single);
-  std::memcpy(&whole, from, 8);
-  return limited_to<T>(whole);
+template <class T> void narrow_to(const T* x, size_t n, int bits, unsigned char* to) {
+  if (bits == 16)
+    narrow_each<std::uint16_t>(x, n, to, [](T each) { return Bfloat16::code(narrowed(each)); });
+  else if (bits == 32)
+    narrow_each<float>(x, n, to, [](T each) { return narrowed(each); });
+  else
+    narrow_each<double>(x, n, to, [](T each) { return each; });
+}
+
+template <class Made, class T, class How>
+void widen_each(const unsigned char* from, T* out, size_t n, How&& how) {
+  for (size_t i = 0; i < n; ++i) {
+    Made made;
+    std::memcpy(&made, from + i * sizeof made, sizeof made);
+    out[i] = how(made);
+  }
+}
+
+template <class T> void widen_from(const unsigned char* from, int bits, T* out, size_t n) {
+  if (bits == 16)
+    widen_each<std::uint16_t>(from, out, n, [](unsigned code) { return T(Bfloat16::value(code)); });
+  else if (bits == 32)
+    widen_each<float>(from, out, n, [](float single) { return T(single); });
+  else
+    widen_each<double>(from, out, n, [](double whole) { return limited_to<T>(whole); });
 }
 
 }  // namespace
@@ -204,12 +216,10 @@ void narrow(const Values& x, int bits, unsigned char* to) {
 }
 
 void widen(const unsigned char* from, int bits, const Room& out) {
-  const auto size = static_cast<size_t>(bits / 8);
-  for (size_t i = 0; i < out.n; ++i)
-    if (out.dtype == float32)
-      static_cast<float*>(out.data)[i] = widened_from<float>(from + i * size, bits);
-    else
-      static_cast<double*>(out.data)[i] = widened_from<double>(from + i * size, bits);
+  if (out.dtype == float32)
+    widen_from(from, bits, static_cast<float*>(out.data), out.n);
+  else
+    widen_from(from, bits, static_cast<double*>(out.data), out.n);
 }
 
 }  // namespace loosestep::codecs

@@ -18,6 +18,14 @@ class BitWriter {
     __builtin_memcpy(to_, &some, 4);
     to_ += 4, held_ >>= 32, count_ -= 32;
   }
+  // Numbers of at most 16 bits are put in twos.
+  void put_all(const std::uint32_t* numbers, std::size_t n, int bits) {
+    std::size_t i = 0;
+    if (bits <= 16)
+      for (; i + 2 <= n; i += 2)
+        put(numbers[i] | static_cast<std::uint64_t>(numbers[i + 1]) << bits, 2 * bits);
+    for (; i < n; ++i) put(numbers[i], bits);
+  }
   void finish() {
     for (; count_ > 0; count_ -= 8, held_ >>= 8) *to_++ = static_cast<unsigned char>(held_);
   }
@@ -44,6 +52,25 @@ class BitReader {
   std::uint64_t held_ = 0;
   int count_ = 0;
 };
+
+// Read n numbers of up to 32 bits from bit `begin` on of so many bytes: eight bytes at a time, as long as
+// there are.
+inline void unpack_at(const unsigned char* bytes, std::size_t begin, std::size_t many, int bits,
+                      std::size_t* numbers, std::size_t n) {
+  const auto width = static_cast<std::size_t>(bits);
+  const std::uint64_t mask = (std::uint64_t(1) << bits) - 1;
+  std::size_t i = 0;
+  for (std::size_t at = begin; i < n && at / 8 + 8 <= many; ++i, at += width) {
+    std::uint64_t some;
+    __builtin_memcpy(&some, bytes + at / 8, 8);
+    numbers[i] = some >> (at % 8) & mask;
+  }
+  if (i == n) return;
+  const std::size_t at = begin + i * width;
+  BitReader rest(bytes + at / 8);
+  rest.get(static_cast<int>(at % 8));
+  for (; i < n; ++i) numbers[i] = rest.get(bits);
+}
 
 template <unsigned bits>
 inline void pack_whole(const unsigned char* numbers, std::size_t bytes, unsigned char* to) {

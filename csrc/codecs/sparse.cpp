@@ -79,14 +79,13 @@ bool select_long(const Values& values, const Selection& of, T* kept, unsigned ch
 }
 
 void read_indices(const unsigned char* bytes, const Selection& of, size_t c, std::vector<size_t>& found) {
-  BitReader reader(bytes + c * of.keep * static_cast<size_t>(of.bits) / 8);
-  reader.get(static_cast<int>(c * of.keep * static_cast<size_t>(of.bits) % 8));
+  const auto bits = static_cast<size_t>(of.bits);
   found.resize(kept_in(of, c));
-  for (size_t& index : found) {
-    index = reader.get(of.bits);
-    if (index >= length_of(of, c))
-      throw std::invalid_argument("the message holds an index that is beyond its chunk");
-  }
+  unpack_at(bytes, c * of.keep * bits, (kept_of(of) * bits + 7) / 8, of.bits, found.data(), found.size());
+  size_t most = 0;
+  for (const size_t index : found) most = std::max(most, index);
+  if (most >= length_of(of, c))
+    throw std::invalid_argument("the message holds an index that is beyond its chunk");
 }
 
 // Of one long chunk: zeros first, then what was kept.

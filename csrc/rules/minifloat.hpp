@@ -15,20 +15,25 @@ template <int exponent, int fraction> struct Minifloat {
   static constexpr unsigned magic = static_cast<unsigned>(151 - bias - fraction) << 23;
   static constexpr unsigned sign = 1u << (exponent + fraction);
 
-  // `x` must be below the largest number of the format.
+  // `x` must be below the largest number of the format. A sum rounds at the last bit of its larger term: that
+  // is 2^shift times the power of two of x, or `magic` where x is subnormal.
   static HD unsigned code(float x) {
-    const unsigned size = loosestep::bits(x) & 0x7fffffffu, odd = size >> shift & 1;
-    const unsigned normal = (size + ((1u << (shift - 1)) - 1) + odd - rebias) >> shift;
-    const unsigned subnormal = loosestep::bits(from_bits(size) + from_bits(magic)) - magic;
-    return (size < least_normal ? subnormal : normal) | (loosestep::bits(x) >> (32 - bits) & sign);
+    const unsigned size = loosestep::bits(x) & 0x7fffffffu, power = size & 0x7f800000u;
+    const unsigned larger = (power > least_normal ? power : least_normal) + (unsigned(shift) << 23);
+    const unsigned rounded = loosestep::bits(from_bits(size) + from_bits(larger)) - larger;
+    return (rounded + ((larger - magic) >> shift)) | (loosestep::bits(x) >> (32 - bits) & sign);
   }
 
   static HD float value(unsigned code) {
     const unsigned size = code & (sign - 1);
-    const float normal = from_bits((size << shift) + rebias);
-    const float subnormal = from_bits(size + magic) - from_bits(magic);
-    return from_bits(loosestep::bits(size < (1u << fraction) ? subnormal : normal) | (code & sign)
-                                                                                         << (32 - bits));
+    const unsigned normal = (size << shift) + rebias;
+    const unsigned subnormal = loosestep::bits(from_bits(size + magic) - from_bits(magic));
+    return from_bits(chosen(size < (1u << fraction), subnormal, normal) | (code & sign) << (32 - bits));
+  }
+
+  // Without a branch, which would keep compilers from making vectors of a sum that may not be needed.
+  static HD unsigned chosen(bool first, unsigned a, unsigned b) {
+    return b ^ ((a ^ b) & (0u - static_cast<unsigned>(first)));
   }
 };
 

@@ -56,7 +56,9 @@ def main() -> None:
     seconds = time.perf_counter() - began
     if optimizer.rank == 0:
         steps = adam.state[model.out.weight]["step"].item()
-        print(f"{seconds:.1f} s, {steps:.0f} steps counted, test accuracy {accuracy(model, test):.4f}", flush=True)
+        speed = options.epochs * sum(len(words) for words, _ in rows) / seconds
+        told = f"{seconds:.1f} s, {speed:.0f} words/s, {steps:.0f} steps counted"
+        print(f"{told}, test accuracy {accuracy(model, test):.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Parallel SGD that need not march in lockstep."""
 
-from loosestep import data, ops
+from loosestep import adversarial, data, ops
 from loosestep.cli.launch.functions import launch
 from loosestep.codecs.base import Codec
 from loosestep.codecs.bins import Bins
@@ -12,12 +12,13 @@ from loosestep.codecs.random_k import RandomK
 from loosestep.codecs.sign import Sign
 from loosestep.codecs.top_k import ChunkedTopK, TopK
 from loosestep.foundation.core_age import warn_if_old as _warn_if_core_is_old
-from loosestep.optimizers import least_squares, schedules
+from loosestep.optimizers import least_squares, pruning, schedules
 from loosestep.optimizers.adam import Adam, AdamW
 from loosestep.optimizers.base import Optimizer
 from loosestep.optimizers.layerwise import LAMB, LARS
 from loosestep.optimizers.muon import Muon
 from loosestep.optimizers.rmsprop_warmup import RMSpropWarmup
+from loosestep.optimizers.samplers import PSGLD, SGHMC, SGLD, Sampler
 from loosestep.optimizers.sgd import SGD, Momentum, Nesterov
 from loosestep.planner.methods.plan import plan
 from loosestep.planner.prediction import Prediction, predict
@@ -25,6 +26,7 @@ from loosestep.planner.probing.measure import probe
 from loosestep.requests.row_gradients import Rows
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.runtime.split_model import SplitResult, run_split
 from loosestep.strategies.adaptive_local_sgd import AdaptiveLocalSGD
 from loosestep.strategies.adpsgd import ADPSGD
@@ -47,10 +49,12 @@ from loosestep.strategies.demo import DeMo
 from loosestep.strategies.desloc import DESLOC
 from loosestep.strategies.diloco import DiLoCo
 from loosestep.strategies.downpour import Downpour
+from loosestep.strategies.downpour_mcmc import DownpourMCMC
 from loosestep.strategies.dpsgd import DPSGD
 from loosestep.strategies.eager_diloco import EagerDiLoCo
 from loosestep.strategies.easgd import EASGD
 from loosestep.strategies.elastic_gossip import ElasticGossip
+from loosestep.strategies.elastic_mcmc import ElasticMCMC
 from loosestep.strategies.entropy_sgd import EntropySGD
 from loosestep.strategies.error_feedback import ErrorFeedback
 from loosestep.strategies.fed_avg import FedAvg
@@ -139,10 +143,13 @@ __all__ = [
     "LARS",
     "LOSCAR",
     "MPI",
+    "PSGLD",
     "PSOPS",
     "QSGD",
     "SDFEEL",
     "SGD",
+    "SGHMC",
+    "SGLD",
     "SGP",
     "SNOO",
     "SPARTA",
@@ -170,8 +177,10 @@ __all__ = [
     "Delayed",
     "DiLoCo",
     "Downpour",
+    "DownpourMCMC",
     "EagerDiLoCo",
     "ElasticGossip",
+    "ElasticMCMC",
     "EntropySGD",
     "ErdosRenyi",
     "ErrorFeedback",
@@ -226,6 +235,8 @@ __all__ = [
     "RoundRobinEASGD",
     "Rows",
     "SPARTADiLoCo",
+    "Sampler",
+    "Samples",
     "Scoping",
     "Serial",
     "Sign",
@@ -247,6 +258,7 @@ __all__ = [
     "Torus",
     "Transport",
     "WeedOut",
+    "adversarial",
     "data",
     "launch",
     "least_squares",
@@ -254,6 +266,7 @@ __all__ = [
     "plan",
     "predict",
     "probe",
+    "pruning",
     "run",
     "run_split",
     "schedules",

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from bench.papers import __main__ as command
-from bench.papers.drawing import Curves, Dots, Ends
+from bench.papers.drawing import Curves, Dots, Ends, leftmost
 from bench.papers.page import carry_out
-from bench.papers.study import Study, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, train
 from bench.papers.tables import ACCURACY, SENT, Across, Column, Plain, cell, first_at
 from bench.papers.types import Contender, Run
 
 import loosestep as ls
 
 pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
 
 
 class Measure:
@@ -108,6 +110,26 @@ def test_all_pictures_and_tables_can_be_made(tmp_path: Path) -> None:
     assert "|  | one | 1 of 3 diverged | - |" in page
 
 
+def test_a_table_says_whose_numbers_are_anothers_and_at_which_rate(tmp_path: Path) -> None:
+    page = made(study(Measure(), "one", "two", tables=(Plain((ACCURACY,), rates=True, copies=True),)), tmp_path)
+    assert "| one | 0.1 | 51.00 ± 1 |   |" in page
+    assert "| two | 0.1 | 51.00 ± 1 | one |" in page
+
+
+def test_nothing_at_all_has_a_place_on_a_logarithmic_axis() -> None:
+    figure, found = Figure(), {}
+    for label, sent in (("one", 0.0), ("two", 3e6), ("three", 6e6)):
+        contender = Contender(label, ls.LocalSGD(), steps=50)
+        found[contender] = [Run("", seed, [{**at(50, 0.5), "bytes": sent}]) for seed in range(3)]
+    place = figure.subplots()
+    Dots((SENT,), logarithmic=(SENT.title,)).draw([place], found)
+    marks = {
+        line.get_marker(): line.get_xdata()[0] for line in place.lines if line.get_marker() not in ("None", "")
+    }
+    assert marks["<"] == 2.0  # left of 3, the least
+    assert leftmost([[0.0], []]) > 0
+
+
 def test_what_is_never_reached_is_no_number() -> None:
     runs = [Measure()(Contender("one", ls.LocalSGD(), steps=50), seed, 10) for seed in range(3)]
     reached = Column("seconds to 51%", first_at("seconds", 0.51))
@@ -185,7 +207,7 @@ def test_a_tuned_contender_is_shown_with_the_best_of_its_tries(tmp_path: Path) -
     module.STUDY = Study((replace(plain, tried=tried),), measure=by_rate, pictures=(Curves(),))
     page = made(module, tmp_path)
     assert "| one | 40.00 |" in page
-    assert "| one | 3 | `SGD(rate=0.2), SGD(rate=0.4), SGD(rate=0.9)` |" in page
+    assert "| one | 3 | `SGD()` at rates 0.2, 0.4, 0.9 |" in page
     assert "The 6 runs took 0.0 minutes together" in page
     kept = json.loads((tmp_path / "made.json").read_text())
     assert [(run["seed"], run["diverged"]) for run in kept[:3]] == [(0, False), (1, False), (2, False)]

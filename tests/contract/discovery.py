@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from loosestep import optimizers
+from loosestep.optimizers import Optimizer
 from loosestep.transports.base import Transport
 
 T = TypeVar("T")
@@ -35,6 +37,11 @@ def discover(package: ModuleType, base: type[T]) -> list[type[T]]:
         (cls for cls in classes if is_dataclass(cls) and cls is not base),
         key=lambda c: c.__name__,  # no bases
     )
+
+
+def optimizers_alone() -> list[type[Optimizer]]:
+    """Every optimizer that is a rule of its own: not those whose first field is the optimizer that they wrap."""
+    return [kind for kind in discover(optimizers, Optimizer) if fields(kind)[0].name != "optimizer"]
 
 
 def variants(cls: type[Any]) -> Iterator[Any]:

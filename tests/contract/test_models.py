@@ -137,3 +137,18 @@ def test_models_print_as_they_are_written_and_compare_by_content(model: Model) -
     assert again == model
     assert hash(again) == hash(model)
     assert repr(again) == repr(model)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=repr)
+def test_the_gradient_of_the_inputs_is_the_slope_of_the_loss(model: Model) -> None:
+    classifier, x = built(model)
+    inputs, labels = batch(3)
+    kept = inputs.copy()
+    slopes = [
+        (classifier.gradient(x, (inputs + way, labels))[0] - classifier.gradient(x, (inputs - way, labels))[0])
+        / 2e-6
+        for way in (np.eye(inputs.size) * 1e-6).reshape(-1, *inputs.shape)
+    ]
+    found = classifier.input_gradient(x, (inputs, labels))
+    np.testing.assert_allclose(found.ravel(), slopes, atol=1e-7)
+    np.testing.assert_array_equal(inputs, kept)

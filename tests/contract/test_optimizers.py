@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.discovery import discover
+from tests.contract.discovery import optimizers_alone
 
 import loosestep as ls
-from loosestep import ops, optimizers
+from loosestep import ops
 from loosestep.optimizers import Optimizer
 from loosestep.requests import Proximal
 
-KINDS = discover(optimizers, Optimizer)
+KINDS = optimizers_alone()
 every_kind = pytest.mark.parametrize("kind", KINDS)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

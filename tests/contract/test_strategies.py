@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.discovery import discover
+from tests.contract.discovery import discover, optimizers_alone
 from tests.contract.parametrize import (
     EXAMPLES,
     IDENTITIES,
@@ -26,7 +26,7 @@ from tests.contract.parametrize import (
 from tests.contract.problem import Quadratic, facts, start
 
 import loosestep as ls
-from loosestep import optimizers, topologies
+from loosestep import topologies
 from loosestep.optimizers import Optimizer
 from loosestep.requests import AllReduce, Request, Start
 from loosestep.requests.worker import Worker
@@ -69,7 +69,7 @@ def test_reaches_the_minimum_of_a_quadratic(strategy: Strategy, dtype: type, kin
 
 
 @pytest.mark.parametrize("strategy", IDENTITIES)
-@pytest.mark.parametrize("optimizer", [kind.example() for kind in discover(optimizers, Optimizer)], ids=repr)
+@pytest.mark.parametrize("optimizer", [kind.example() for kind in optimizers_alone()], ids=repr)
 @dtypes
 def test_alone_it_is_the_plain_local_optimizer(strategy: Strategy, optimizer: Optimizer, dtype: type) -> None:
     data = Quadratic([37], noise=1.0)

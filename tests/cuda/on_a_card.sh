@@ -36,7 +36,7 @@ else
   printf '\n## compute-sanitizer: not here, NOT RUN\n' >>"$page"
 fi
 
-for name in ops replicas hogwild torch_step; do
+for name in ops formats replicas hogwild torch_step; do
   section "bench $name" "$python" -m bench "$name" --device cuda --json "$results/gpu_$name.json" "$@"
 done
 echo "$page"

@@ -9,7 +9,7 @@ import pytest
 
 from loosestep.cuda.launch import cupy
 
-CHOSEN = "passes or (faces and (20000 or finite)) or (rules and (copy or adam))"
+CHOSEN = "(codecs and words) or passes or (faces and (20000 or finite)) or (rules and (copy or adam))"
 
 if __name__ == "__main__":
     cupy().cuda.set_allocator(None)  # in a pool, what lies beyond a buffer is memory too

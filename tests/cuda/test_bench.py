@@ -93,6 +93,6 @@ def test_everything_goes_on_after_a_failure_and_says_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "A GPU. Written by" in page
     assert "## tests: FAILED, status 3" in page
-    for name in ("ops", "replicas", "hogwild", "torch_step"):
+    for name in ("ops", "formats", "replicas", "hogwild", "torch_step"):
         assert f"## bench {name}: passed" in page
         assert f"\n-m bench {name} --device cuda --json {tmp_path}/gpu_{name}.json --smoke\n" in page

@@ -1,9 +1,9 @@
-"""`bench replicas` and `bench hogwild` without a GPU: their contestants agree, on the stub."""
+"""`bench replicas`, `bench formats` and `bench hogwild` without a GPU: their contestants agree, on the stub."""
 
 from __future__ import annotations
 
 import pytest
-from bench.cuda import hogwild, replicas
+from bench.cuda import formats, hogwild, replicas
 from bench.replicas import check
 from bench.sparse.data import rcv1_like
 from bench.sparse.hogwild import Objective, Rival, matrix, quality
@@ -15,6 +15,12 @@ from loosestep.cuda import launch
 @pytest.mark.parametrize("case", replicas.CASES)
 def test_contestants_agree(gpu: Gpu, case: str) -> None:
     check(lambda: replicas.made(replicas.CASES[case], 4096), launch.cupy().asnumpy)
+    assert gpu.launches
+
+
+@pytest.mark.parametrize("case", formats.CASES)
+def test_messages_are_those_of_the_cpu(gpu: Gpu, case: str) -> None:
+    formats.check(formats.CASES[case])
     assert gpu.launches
 
 

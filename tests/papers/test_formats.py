@@ -50,12 +50,35 @@ def decoded(codec: Codec, x: Any, seed: int = 1) -> Any:
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_every_instruction_set_gives_the_same_words(codec: Codec, every_set: list[str]) -> None:
     for dtype in DTYPES:
-        for count in (1, 31, 257, 5000):
-            x, found = values(count, dtype), set()
+        for x in (*(values(count, dtype) for count in (1, 31, 257, 5000)), limits(dtype, 1), limits(dtype, 2)):
+            found = set()
             for name in every_set:
                 _core.codecs.use(name)
                 found.add((words(codec, x).tobytes(), decoded(codec, x).tobytes()))
-            assert len(found) == 1, f"{count} of {dtype.__name__}"
+            assert len(found) == 1, f"{x.size} of {dtype.__name__}"
+
+
+def limits(dtype: Any, first: int) -> Any:
+    """The largest numbers beside the least, and these alone."""
+    kind = np.finfo(dtype)
+    return np.tile(np.array([kind.max, -kind.tiny, kind.smallest_subnormal, 0, -0.0][first - 1 :], dtype), 256)
+
+
+STREAMED = [ls.Float16(), ls.BFloat16(), ls.Float8(), ls.Float8("e5m2"), ls.E3M0()]
+
+
+@pytest.mark.parametrize("codec", STREAMED, ids=repr)
+def test_messages_that_no_cache_holds_are_those_of_their_parts(codec: Codec) -> None:
+    """They are stored past the caches, a line at a time, wherever they begin."""
+    part = values(1 << 16, np.float32)
+    x, out = np.resize(part, (4 << 20) + 77), np.empty((4 << 20) + 77, np.float32)
+    wanted = np.resize(decoded(codec, part), x.size)
+    wire = np.zeros(codec.words(x.size) + 9)
+    for begin in (0, 1, 8):
+        codec.encode(x, wire[begin : begin + codec.words(x.size)])
+        codec.decode(wire[begin:], out)
+        assert (out[: 4 << 20] == wanted[: 4 << 20]).all()
+        assert (out[4 << 20 :] == decoded(codec, part[:77])).all()
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import numpy as np
 import pytest
-from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn
+from tests.papers.problems import EQUAL, RATE, Array, difference, in_turn, quadratics, rank_forever
 
 import loosestep as ls
 from loosestep.requests.worker import Worker
@@ -71,6 +71,48 @@ def test_drawn_to_the_best_of_all_alone_all_copy_it() -> None:
     for worker in result.workers:
         assert difference(worker.params, result.params) < EQUAL
     assert difference(bests[-1], result.params) == 0
+
+
+class Steady(ls.PSOPS):
+    """Draws the same in every round: c1 r1 = 0.4, c2 r2 = 0.9."""
+
+    def pulls(self, worker: Worker) -> tuple[float, float]:
+        return 0.4, 0.9
+
+
+def test_workers_move_by_the_usual_recursion() -> None:
+    """Inertia 0.5, rounds of 3 steps, workers with functions of their own."""
+    problem, seen = quadratics(), [list[Array]() for _ in range(4)]
+
+    def gradient(x: Array, rank: int) -> tuple[float, Array]:
+        seen[rank].append(x.copy())
+        found = problem.gradient(x, rank)
+        return float(found @ (x - problem.minima[rank])) / 2, found
+
+    result = ls.run(
+        Steady(3, 0.5),
+        gradient,
+        problem.start,
+        rank_forever,
+        optimizer=ls.SGD(RATE),
+        on=in_turn(4),
+        steps=15,
+    )
+    x = problem.starts()
+    v, best, least = np.zeros_like(x), x.copy(), np.full(4, np.inf)
+    for step in range(15):
+        if step % 3 == 0:
+            lost = np.zeros(4)
+        assert difference(np.array([points[step] for points in seen]), x) < EQUAL
+        g = problem.gradients(x)
+        lost += (g * (x - problem.minima)).sum(axis=1) / 2
+        x = x - RATE * g
+        if step % 3 == 2:
+            better = lost / 3 < least
+            best[better], least[better] = x[better], lost[better] / 3
+            v = 0.5 * v + 0.4 * (best - x) + 0.9 * (best[least.argmin()] - x)
+            x = x + v
+    assert difference(result.params, best[least.argmin()]) < EQUAL
 
 
 @pytest.mark.parametrize("on", [in_turn(4), ls.Threads(4)], ids=repr)

@@ -17,7 +17,8 @@ from typing import Any
 
 import loosestep as ls
 from bench.papers.drawing import Ends
-from bench.papers.study import Study, batches, point, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, batches, point, train
 from bench.papers.tables import ACCURACY, Across, Column, last
 from bench.papers.types import Contender, Point, Run
 from loosestep.transports.base import Transport
@@ -90,7 +91,8 @@ FINDINGS = """
 - **A round takes the longer of the two, and not their sum.** In virtual time local SGD's run grows by the whole
   time of every average, a run with a delay of d steps not at all until an average takes d steps; from there all
   grow alike. DaSGD 4 steps late is at 1.600 s for averages of up to 4 steps, CoCoD-SGD and Overlap-Local-SGD for
-  averages of up to 8, where local SGD takes 2.4 and 3.2 s.
+  averages of up to 8, where local SGD takes 2.4 and 3.2 s. In the plot both lines of DaSGD lie on each other, and
+  that of CoCoD-SGD lies under that of Overlap-Local-SGD.
 - **So it is in real time**: with averages of 8 steps 3.42 s for local SGD, 2.41 for DaSGD, 1.76 and 1.74 for the
   two that have 8 steps, against 1.6 s of bare steps. Others computed on the two cores meanwhile, which is the
   spread at 0 to 4 steps.

@@ -17,6 +17,13 @@ Selection selection_of(size_t count, size_t chunk, size_t keep) {
   return {count, chunk, keep, bits};
 }
 
+Values kept_values(const py::object& given, const Selection& of, const Room& out) {
+  const Values values = values_of(given, "kept");
+  if (values.n != kept_of(of) || values.dtype != out.dtype)
+    refuse("kept", "as many as are kept, of the type of out");
+  return values;
+}
+
 size_t index_bytes(const Selection& of) { return (kept_of(of) * static_cast<size_t>(of.bits) + 7) / 8; }
 
 int checked_width(int bits) {
@@ -46,9 +53,7 @@ void add_selected(py::module_& m) {
          const py::object& out) {
         const Room room = room_of(out);
         const Selection of = selection_of(room.n, chunk, keep);
-        const Values values = values_of(kept, "kept");
-        if (values.n != kept_of(of) || values.dtype != room.dtype)
-          refuse("kept", "as many as are kept, of the type of out");
+        const Values values = kept_values(kept, of, room);
         run([&, from = words_of(wire, at + index_bytes(of)) + at] { place(values.data, from, of, room); });
       },
       py::arg("kept"), py::arg("wire"), py::arg("at"), py::arg("chunk"), py::arg("keep"), py::arg("out"),
@@ -59,9 +64,7 @@ void add_selected(py::module_& m) {
          const py::object& out) {
         const Room room = room_of(out);
         const Selection of = selection_of(room.n, chunk, keep);
-        const Values values = values_of(kept, "kept");
-        if (values.n != kept_of(of) || values.dtype != room.dtype)
-          refuse("kept", "as many as are kept, of the type of out");
+        const Values values = kept_values(kept, of, room);
         run([&, from = words_of(wire, at + index_bytes(of)) + at] {
           add(values.data, from, of, weight, room);
         });

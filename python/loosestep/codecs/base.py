@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from loosestep import ops
+from loosestep import _core, ops
+from loosestep.foundation.buffers import is_on_device
 from loosestep.foundation.value import Value
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ class Codec(Value):
 
     unbiased: the mean over seeds of what is decoded is what was encoded. One that is not must contract:
         `error` is below 1.
+    on_device: values and words may also be buffers on a device, both on one; the words are those of the CPU.
     """
 
     unbiased: ClassVar[bool] = False
+    on_device: ClassVar[bool] = False
 
     @classmethod
     def example(cls) -> Codec:
@@ -97,6 +101,11 @@ class Codec(Value):
         """Raise the error of `check_finite` where a format found by itself that values are not finite."""
         if not finite:
             raise ValueError("what is sent must be finite, and holds an infinity or a NaN")
+
+    @staticmethod
+    def native(values: Buffer) -> Any:
+        """Return the native functions of formats for where values lie: `_core.codecs`, or those of a device."""
+        return import_module("loosestep.cuda.codecs") if is_on_device(values) else _core.codecs
 
     @staticmethod
     def key(seed: Sequence[int]) -> int:

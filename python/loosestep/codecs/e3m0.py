@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import _core
 from loosestep.codecs.base import Codec
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class E3M0(Codec):
     arXiv:2501.18512; blocks, their exponent and the rounding are this library's definition.
     """
 
+    on_device: ClassVar[bool] = True
+
     def bits(self, count: int) -> int:
         return 8 * (-(-count // 2) + 2 * -(-count // BLOCK))
 
@@ -49,7 +50,7 @@ class E3M0(Codec):
         return 1 / 9 + (BLOCK - 1) * (2**-7 / 0.75) ** 2
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.encode("e3m0", x, wire))
+        self.refuse_unless(self.native(x).encode("e3m0", x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.decode("e3m0", wire, out)
+        self.native(out).decode("e3m0", wire, out)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from loosestep import _core
 from loosestep.codecs.base import Codec
 from loosestep.foundation import checks
 
@@ -43,6 +42,8 @@ class Float16(Codec):
     Reference: IEEE 754-2019, section 3.6; blocks are this library's.
     """
 
+    on_device: ClassVar[bool] = True
+
     def bits(self, count: int) -> int:
         return 16 * (count + -(-count // BLOCK))
 
@@ -50,10 +51,10 @@ class Float16(Codec):
         return rounding(10, 29)
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.encode("float16", x, wire))
+        self.refuse_unless(self.native(x).encode("float16", x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.decode("float16", wire, out)
+        self.native(out).decode("float16", wire, out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,6 +76,8 @@ class BFloat16(Codec):
     Reference: D. Kalamkar et al., A Study of BFLOAT16 for Deep Learning Training, arXiv:1905.12322.
     """
 
+    on_device: ClassVar[bool] = True
+
     def bits(self, count: int) -> int:
         return 16 * count
 
@@ -82,10 +85,10 @@ class BFloat16(Codec):
         return 4.0**-8
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.encode("bfloat16", x, wire))
+        self.refuse_unless(self.native(x).encode("bfloat16", x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.decode("bfloat16", wire, out)
+        self.native(out).decode("bfloat16", wire, out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,6 +111,7 @@ class Float8(Codec):
     Reference: P. Micikevicius et al., FP8 Formats for Deep Learning, arXiv:2209.05433; blocks are this library's.
     """
 
+    on_device: ClassVar[bool] = True
     format: Literal["e4m3", "e5m2"] = "e4m3"
 
     def __post_init__(self) -> None:
@@ -120,7 +124,7 @@ class Float8(Codec):
         return rounding(3, 13) if self.format == "e4m3" else rounding(2, 29)
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.encode(self.format, x, wire))
+        self.refuse_unless(self.native(x).encode(self.format, x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.decode(self.format, wire, out)
+        self.native(out).decode(self.format, wire, out)

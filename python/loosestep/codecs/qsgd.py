@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import _core
 from loosestep.codecs.base import Codec
 from loosestep.foundation import checks
 
@@ -40,6 +39,7 @@ class QSGD(Codec):
     """
 
     unbiased: ClassVar[bool] = True
+    on_device: ClassVar[bool] = True
     levels: int = 127
     bucket: int = 512
 
@@ -56,7 +56,7 @@ class QSGD(Codec):
         return float(min(together / self.levels**2, together**0.5 / self.levels))
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.dither_encode(x, wire, self.levels, self.bucket, self.key(seed)))
+        self.refuse_unless(self.native(x).dither_encode(x, wire, self.levels, self.bucket, self.key(seed)))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.dither_decode(wire, out, self.levels, self.bucket)
+        self.native(out).dither_decode(wire, out, self.levels, self.bucket)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from loosestep import _core
 from loosestep.codecs.base import Codec
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ class Sign(Codec):
     section 4.
     """
 
+    on_device: ClassVar[bool] = True
+
     def bits(self, count: int) -> int:
         return 32 + count
 
@@ -42,7 +43,7 @@ class Sign(Codec):
         return 1 - 1 / max(count, 1)
 
     def encode(self, x: Buffer, wire: Buffer, seed: Sequence[int] = ()) -> None:
-        self.refuse_unless(_core.codecs.sign_encode(x, wire))
+        self.refuse_unless(self.native(x).sign_encode(x, wire))
 
     def decode(self, wire: Buffer, out: Buffer) -> None:
-        _core.codecs.sign_decode(wire, out)
+        self.native(out).sign_decode(wire, out)

@@ -136,6 +136,24 @@ class Classifier:
             self._backward(layers, seen, delta, grad)
             return float(losses.mean()) + self._penalty(layers), grad
 
+    def input_gradient(self, params: Array, batch: tuple[Array, Array]) -> Array:
+        """The gradient of the mean cross-entropy of a batch with respect to its inputs, in their shape."""
+        inputs, labels = batch
+        layers = self.layers(params)
+        with np.errstate(over="ignore", invalid="ignore"):
+            seen = self._forward(layers, inputs)
+            _, delta = _cross_entropy(seen.pop(), labels)
+            delta /= len(labels)
+            for index in reversed(range(len(layers))):
+                delta = delta @ layers[index][0].T
+                if index:
+                    delta *= seen[index] > 0
+        return delta
+
+    def scores(self, params: Array, inputs: Array) -> Array:
+        """The scores of the classes, whose softmax are their probabilities: a row for each of the inputs."""
+        return self._forward(self.layers(params), inputs)[-1]
+
     def evaluate(self, params: Array, data: tuple[Array, Array]) -> dict[str, float]:
         """`test_accuracy` and `loss` of the parameters on (inputs, labels)."""
         inputs, labels = data

@@ -78,16 +78,19 @@ def empty(n: int, dtype: DTypeLike = np.float32) -> Buffer:
     return zeros(n, dtype)
 
 
-def like(x: Buffer, size: int | None = None) -> Buffer:
-    """Return a flat buffer of zeros with x's dtype, on its device, of `size` elements or as many as x has."""
-    size = x.size if size is None else size
+def like(x: Buffer, size: int | None = None, dtype: DTypeLike | None = None) -> Buffer:
+    """Return a flat buffer of zeros with x's dtype, on its device, of `size` elements or as many as x has.
+
+    dtype: another one than x's.
+    """
+    size, kind = x.size if size is None else size, x.dtype if dtype is None else np.dtype(dtype)
     if is_on_device(x):
-        there: Buffer = cast("Any", x).like(size)
+        there: Buffer = cast("Any", x).like(size) if kind == x.dtype else cast("Any", x).like(size, kind)
         return there
     for arena in ARENAS:
         if arena.holds(x):
-            return zeros_in(arena, size, x.dtype)
-    return zeros(size, x.dtype)
+            return zeros_in(arena, size, kind)
+    return zeros(size, kind)
 
 
 def zeros_in(arena: Arena, n: int, dtype: DTypeLike) -> Buffer:

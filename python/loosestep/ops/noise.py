@@ -12,7 +12,7 @@ machine to machine. No number is longer than 6.8, as a word has 32 bits.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.uint32]
 
 LOW = np.uint64(0xFFFFFFFF)
+
+
+class NoiseStream(NamedTuple):
+    """Where an optimizer's random numbers come from; the step is the fourth number of their place.
+
+    seed: of the run.
+    stream: of the worker, so that no two draw alike.
+    start: the number of a buffer's first element, where the buffer is a part of all parameters.
+    """
+
+    seed: int
+    stream: int
+    start: int = 0
 
 
 def philox(counter: list[NDArray[np.uint64]], seed: int) -> list[Integers]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 from loosestep import ops
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.value import Value
+from loosestep.ops.noise import NoiseStream
 from loosestep.optimizers import schedules
 from loosestep.optimizers.schedules import Rate
 
@@ -27,6 +28,11 @@ class How(NamedTuple):
     seen: Buffer  # the parameters where the gradient was taken
     rules: Any  # the kernels
     shapes: Shapes  # of the tensors, if they are known
+    step: int = 0  # of the worker, from 0
+    noise: NoiseStream | None = None  # where a sampler's random numbers are; None: another adds them
+
+
+ALONE = NoiseStream(0, 0)
 
 
 class Optimizer(Value):
@@ -72,14 +78,16 @@ class Optimizer(Value):
         rules: Any = ops,
         shapes: Shapes = (),
         proximal: Proximal | None = None,
+        noise: NoiseStream | None = ALONE,
     ) -> None:
         """Move `params` by `grad`, which was taken `at` (params, or a snapshot of them where they are shared).
 
         `count` is the number of updates including this one. `rules` are the ops: plain, or the atomic forms
         `ops.exact` and `ops.racy` for shared memory. `shapes` are those of the tensors in `params`, if they are
-        known. With `proximal` params are this worker's own.
+        known. With `proximal` params are this worker's own. `noise` is where samplers find their random numbers;
+        None: they add none, as the strategy adds it.
         """
-        how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes)
+        how = How(schedules.at(self.rate, step), count, params if at is None else at, rules, shapes, step, noise)
         if self.weight_decay and self.decays_gradient:
             ops.axpy(grad, how.seen, self.weight_decay)
         if self.correction and rules is ops and count > 1 and step > 0:
@@ -88,6 +96,13 @@ class Optimizer(Value):
             self.apply(params, grad, moments, how)
         else:
             self.apply_proximal(params, grad, moments, how, proximal)
+
+    def variance(self, step: int) -> float:
+        """Return the variance of the noise that a step adds to each parameter in the long run: 0 but for samplers.
+
+        Raises ValueError where parameters differ in it.
+        """
+        return 0.0
 
     @staticmethod
     def carry(momentum: Buffer, before: float, rate: float) -> None:

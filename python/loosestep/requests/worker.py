@@ -14,6 +14,7 @@ import numpy as np
 from loosestep import ops
 from loosestep.foundation import buffers
 from loosestep.foundation.buffers import is_on_device
+from loosestep.ops.noise import NoiseStream
 from loosestep.requests import Bucket, Buffer, Shared
 from loosestep.requests.base import address
 from loosestep.requests.row_gradients import RowTensor
@@ -63,6 +64,8 @@ class Worker:
         self.row_tensors: Sequence[RowTensor] = ()  # of whose gradients few rows are not zero, ascending
         self.seed = 0  # of the run
         self.rate_at: Callable[[int], float] = lambda step: 1.0  # of the local optimizer, if there is one
+        self.variance_at: Callable[[int], float] = lambda step: 0.0  # of the noise that a sampler owes for a step
+        self.noise: NoiseStream | None = NoiseStream(0, rank)  # of the local sampler; None: the strategy adds it
         self.inside = False  # a round: it has begun and is not over
         self.density = 1.0  # how many parameters each value stands for: more in a prediction for a large model
         self.links: Links | None = None  # to other hosts, where a transport says how good they are
@@ -158,15 +161,20 @@ class Worker:
             self._scratch[key] = buffers.like(like)
         return self._scratch[key]
 
-    def workspace(self, name: object, count: int, dtype: DTypeLike | None = None) -> Buffer:
+    def workspace(
+        self, name: object, count: int, dtype: DTypeLike | None = None, *, on_device: bool = False
+    ) -> Buffer:
         """Return memory for `count` values that need not survive the round.
 
         It is like the parameters, on their device; with a `dtype` it is in main memory.
+
+        on_device: it is on the parameters' device with a `dtype`, too.
         """
-        there = dtype is None and is_on_device(self.params)
+        there = (on_device or dtype is None) and is_on_device(self.params)
         key = (name, count, np.dtype(dtype or self.params.dtype), there)
         if key not in self._scratch:
-            self._scratch[key] = buffers.like(self.params, count) if there else buffers.zeros(*key[1:3])
+            made = buffers.like(self.params, count, key[2]) if there else buffers.zeros(*key[1:3])
+            self._scratch[key] = made
         return self._scratch[key]
 
     def room(self, name: object, count: int) -> Buffer:
@@ -193,6 +201,21 @@ class Worker:
         if drawn is not out:
             out[:] = drawn
         return out
+
+    def draw(self, out: Buffer, scale: float, stream: int) -> None:
+        """Fill a buffer like `params` with scale times the normal numbers of a stream at the step that was made.
+
+        They are those of `ops.normal` at each parameter's place, wherever its tensor lies; padding stays 0.
+        """
+        where = self.seed, stream, self.clock - 1
+        if not self.padding():
+            ops.normal(out, scale, *where)
+            return
+        out.fill(0)
+        start = 0
+        for edge, count in zip(self.edges, map(prod, self.shapes), strict=True):
+            ops.normal(out[edge : edge + count], scale, *where, start)
+            start += count
 
     def sample(self, count: int, number: int) -> NDArray[np.int64]:
         """Return so many places among the parameters, ascending, drawn without replacement: by seed and number

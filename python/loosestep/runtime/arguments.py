@@ -10,6 +10,7 @@ import numpy as np
 
 from loosestep.foundation import checks
 from loosestep.optimizers import Optimizer
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.strategies.base import Strategy
 from loosestep.transports.base import Transport
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from loosestep.requests import Buffer
 
 
-def check_kinds(strategy: object, optimizer: object, on: object) -> None:
+def check_kinds(strategy: object, optimizer: object, on: object, samples: object = None) -> None:
     """Refuse a strategy, an optimizer or a transport of another kind, and a class in place of an instance."""
     checks.instance("strategy", strategy, Strategy)
     if optimizer is not None:
         checks.instance("optimizer", optimizer, Optimizer)
     if on is not None:
         checks.instance("on", on, Transport)
+    if samples is not None:
+        checks.instance("samples", samples, Samples)
 
 
 def check_functions(gradient: object, batches: object, optional: Mapping[str, object]) -> None:

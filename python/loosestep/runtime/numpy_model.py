@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loosestep.optimizers import Optimizer
     from loosestep.requests import Buffer
     from loosestep.requests.worker import Worker
+    from loosestep.runtime.sampling.samples import Samples
 
 Batches = Callable[[int, int], Iterator[Any]]
 GradientFunction = Callable[[Any, Any], Any]
@@ -98,8 +99,9 @@ class Feed:
 class NumpyModel:
     """Performs `Gradient`, `Ready` and `Update` for one worker.
 
-    gradient(x, batch) -> gradient, or (loss, gradient); x is read-only, with the shape and dtype of x0. A worker
-    without data has the gradient zero, from no samples.
+    gradient(x, batch) -> gradient, or (loss, gradient); x is read-only, with the shape and dtype of x0. Where it
+    has `for_worker(worker)`, that returns this worker's own, whose numbers may depend on seed, rank and step. A
+    worker without data has the gradient zero, from no samples.
     """
 
     native: ClassVar[frozenset[type[Request]]] = frozenset({Gradient, Ready, Update})
@@ -113,13 +115,16 @@ class NumpyModel:
         shape: tuple[int, ...] | None = None,
         adds: str | None = None,
     ) -> None:
-        self.worker, self.gradient, self.feed, self.optimizer = worker, gradient, feed, optimizer
+        own = getattr(gradient, "for_worker", None)
+        self.gradient: GradientFunction = gradient if own is None else own(worker)
+        self.worker, self.feed, self.optimizer = worker, feed, optimizer
         self.rules = ops if adds is None else getattr(ops, adds)
         self.snapshot = worker.params if adds is None else worker.copy_of_params()
         self.readable = self.snapshot.reshape(shape or -1)
         self.readable.flags.writeable = False
         self.losses = (0.0, 0)  # (sum over samples, samples), replaced as one
         self.samples = self.steps = 0
+        self.samples_kept: Samples | None = None  # where draws go
         self.handlers: dict[type[Request], Callable[[Any], int]] = {
             Gradient: self.step,
             Ready: self.ready,
@@ -135,6 +140,8 @@ class NumpyModel:
 
     def step(self, request: Request) -> int:
         worker = self.worker
+        if self.samples_kept is not None:
+            self.samples_kept.record(worker.rank, worker.clock, worker.params)
         worker.clock += 1
         if self.feed.ended():
             worker.grad.fill(0)
@@ -216,5 +223,6 @@ class NumpyModel:
             rules=self.rules,
             proximal=request.proximal,
             shapes=worker.shapes,
+            noise=worker.noise,
         )
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from signal import SIGINT, SIGTERM
@@ -15,6 +15,8 @@ from loosestep import ops
 
 if TYPE_CHECKING:
     from loosestep.requests import Buffer
+    from loosestep.runtime.program import Program
+    from loosestep.transports.metered import Meter
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,21 @@ class WorkerResult:
     bytes_sent: int
     messages: int
     waiting: float
+
+    @classmethod
+    def of(cls, program: Program, meter: Meter, shape: tuple[int, ...]) -> WorkerResult:
+        """Return what a worker did; its parameters in their shape."""
+        worker, model = program.worker, program.model
+        return cls(
+            rank=worker.rank,
+            params=worker.params.reshape(shape),
+            steps=model.steps,
+            samples=model.samples,
+            loss=mean_loss([model.losses]),
+            bytes_sent=meter.bytes,
+            messages=meter.messages,
+            waiting=meter.waiting,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,12 @@ class Terminated(Ended):
     """The `Interrupted` of SIGTERM: exit code 143."""
 
     signal = SIGTERM
+
+
+def named_metrics(answer: Mapping[str, float] | float) -> dict[str, float]:
+    """Return what `evaluate` said as numbers by name; a number alone is the `value`."""
+    named = answer if isinstance(answer, Mapping) else {"value": answer}
+    return {name: float(number) for name, number in named.items()}
 
 
 def mean_loss(losses: Sequence[tuple[float, int]]) -> float:

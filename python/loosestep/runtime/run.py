@@ -31,7 +31,10 @@ from loosestep.runtime.result import (
     WorkerResult,
     consensus_distance,
     mean_loss,
+    named_metrics,
 )
+from loosestep.runtime.sampling.noise import check_sampler, give_noise
+from loosestep.runtime.sampling.samples import Samples
 from loosestep.runtime.shared_buffers import Common
 from loosestep.runtime.signals import interruptible
 from loosestep.strategies.base import Strategy
@@ -69,10 +72,12 @@ def run(
     shapes: Sequence[tuple[int, ...]] = (),
     sparse: Sequence[int] = (),
     steps_per_epoch: int | None = None,
+    samples: Samples | None = None,
 ) -> Result:
     """Train the parameters `x0` with a strategy, and return the result.
 
-    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`.
+    gradient: (x, batch) -> gradient, or (loss, gradient); called by several threads at once under `Threads`. Where
+        it has `for_worker(worker)`, that returns each worker's own, which may know its seed, rank and clock.
     x0: float32 or float64 array with the initial parameters of every worker; it is not changed.
     batches: (rank, size) -> iterator of this worker's batches. A worker whose batches end stays until all
         have ended. A batch holds len(batch) samples (of a tuple, or a list of arrays: of its first part), which
@@ -90,8 +95,7 @@ def run(
         from the checkpoint in it, if there is one. A resumed run gets the same batches if `batches` returns
         the same again. With another number of workers all begin at the consensus, and a line on standard error
         says so. A folder that cannot be written, or that another job writes to, is refused at the start.
-    keep: how many checkpoints are kept. If the newest is damaged, a resumed run goes on from the one before, and
-        a line on standard error says so.
+    keep: how many checkpoints are kept. If the newest is damaged, a resumed run says so and takes the one before.
     scale_rate: the optimizer's rate is for the batch of one worker; 'linear' multiplies it by the number of
         workers, 'sqrt' by its root, 'none' leaves it.
     shapes: of the tensors in x0, one after the other; LARS and LAMB scale each by itself, buckets begin with one.
@@ -99,6 +103,7 @@ def run(
         they are sent as rows while that is shorter: same bits, fewer bytes. `gradient` may return a list of arrays
         and, for these, `Rows`, one for each of `shapes`.
     steps_per_epoch: local steps of an epoch, for strategies that count epochs.
+    samples: where the draws of a sampler (SGLD, PSGLD, SGHMC) are kept; of any optimizer, its iterates.
 
     Raises ValueError or TypeError for bad input; WorkerFailed (chained to its cause) if a worker raises;
     Diverged if a loss is not finite, or if parameters or optimizer buffers are not where workers synchronize
@@ -114,7 +119,7 @@ def run(
     >>> [round(float(v), 3) for v in result.params]
     [0.25, 0.25, 0.25, 0.25]
     """
-    arguments.check_kinds(strategy, optimizer, on)
+    arguments.check_kinds(strategy, optimizer, on, samples)
     arguments.check_functions(gradient, batches, {"evaluate": evaluate, "stop": stop, "callback": callback})
     lengths = arguments.Lengths(steps, every, checkpoint_every, steps_per_epoch).checked()
     seed = checks.integer("seed", seed, 0)
@@ -123,7 +128,8 @@ def run(
         raise ValueError("checkpoint_every and resume need checkpoint, the folder to write to")
     on = on or joined() or Serial()
     made = Run(strategy, arguments.check_start(x0), optimizer or SGD(), on, seed, checkpoint, resume)
-    made.evaluate, made.callback, made.stop = evaluate, callback, stop
+    check_sampler(strategy, made.optimizer, on.size)
+    made.evaluate, made.callback, made.stop, made.samples = evaluate, callback, stop, samples
     made.scale_rate, made.keep = scale_rate, checks.integer("keep", keep)
     made.shapes, made.sparse = arguments.check_shapes(shapes, x0), arguments.check_sparse(sparse, shapes)
     return made.carry_out(gradient, batches, lengths)
@@ -147,6 +153,7 @@ class Run:
     shapes: Shapes = ()
     sparse: tuple[int, ...] = ()
     keep: int = KEEP
+    samples: Samples | None = None
     interrupted: int = 0  # by that signal
     checkpoints: CheckpointManager | None = None
     history: list[Progress] = field(default_factory=list)
@@ -189,6 +196,8 @@ class Run:
 
     def build(self, gradient: GradientFunction, batches: Batches, lengths: arguments.Lengths) -> None:
         """Make everything that the run needs, and restore a checkpoint if it is resumed."""
+        if self.samples is not None and 0 in self.session.ranks:
+            self.samples.begin(self.resume)
         self.agree(lengths)
         if self.checkpoint is not None:
             self.checkpoints = CheckpointManager(
@@ -252,7 +261,9 @@ class Run:
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))
         worker.rate_at = lambda step: at(optimizer.rate, step)
+        give_noise(worker, self.strategy, optimizer)
         model = NumpyModel(worker, gradient, feed, optimizer, self.x0.shape, adds)
+        model.samples_kept = self.samples
         return Program(self.plan, worker, model)
 
     def copy_of_start(self) -> Buffer:
@@ -320,6 +331,8 @@ class Run:
         if self.history and self.history[-1].step == step:
             return False
         self.history.append(self.progress(program, step))
+        if self.samples is not None:
+            self.samples.record_consensus(step, program.out)
         if self.callback is not None:
             self.callback(self.history[-1])
         return self.stop is not None and self.stop(self.history[-1])
@@ -336,7 +349,9 @@ class Run:
             loss=mean_loss([fresh]) if fresh[1] or not self.history else self.history[-1].loss,
             bytes_sent=totals.bytes_sent // self.size,
             waiting_share=totals.waiting_share(self.size),
-            metrics=self.metrics(program.out.reshape(self.x0.shape)),
+            metrics={}
+            if self.evaluate is None
+            else named_metrics(self.evaluate(program.out.reshape(self.x0.shape))),
         )
 
     def local_totals(self) -> dict[str, Any]:
@@ -352,13 +367,6 @@ class Run:
             waiting=sum(meter.waiting for meter in meters),
             seconds=max(map(self.session.now, self.session.ranks)),
         )._asdict()
-
-    def metrics(self, params: Buffer) -> dict[str, float]:
-        if self.evaluate is None:
-            return {}
-        answer = self.evaluate(params)
-        named = answer if isinstance(answer, Mapping) else {"value": answer}
-        return {name: float(number) for name, number in named.items()}
 
     def result(self) -> Result:
         totals = Totals.of(self.totals())
@@ -377,7 +385,9 @@ class Run:
             consensus_distance=self.distance(),
             metrics=last.metrics,
             history=history,
-            workers=tuple(self.worker_result(program) for program in programs),
+            workers=tuple(
+                WorkerResult.of(program, self.meters[program.worker.rank], self.x0.shape) for program in programs
+            ),
         )
 
     def distance(self) -> float:
@@ -385,16 +395,3 @@ class Run:
         if self.plan.apart:
             return float(programs[0].distance[0])
         return consensus_distance([program.worker.params for program in programs])
-
-    def worker_result(self, program: Program) -> WorkerResult:
-        worker, model, meter = program.worker, program.model, self.meters[program.worker.rank]
-        return WorkerResult(
-            rank=worker.rank,
-            params=worker.params.reshape(self.x0.shape),
-            steps=model.steps,
-            samples=model.samples,
-            loss=mean_loss([model.losses]),
-            bytes_sent=meter.bytes,
-            messages=meter.messages,
-            waiting=meter.waiting,
-        )

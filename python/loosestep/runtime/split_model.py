@@ -12,6 +12,7 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering.lowering import Lowering
 from loosestep.optimizers.base import Optimizer
+from loosestep.optimizers.samplers import Sampler
 from loosestep.optimizers.sgd import SGD
 from loosestep.requests import Buffer, Gradient, Shared, Update
 from loosestep.runtime.arguments import check_start
@@ -108,6 +109,10 @@ def run_split(
         steps = checks.integer("steps", steps)
     optimizer = optimizer or SGD()
     checks.instance("optimizer", optimizer, Optimizer)
+    if isinstance(optimizer, Sampler):
+        raise TypeError(
+            f"optimizer must not be a sampler: parts of a model would have one noise, got {optimizer!r}"
+        )
     on = on or joined() or Serial()
     checks.instance("on", on, Transport)
     given = [check_start(part) for part in parts]

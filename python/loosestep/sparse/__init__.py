@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loosestep.sparse.bayesian import BayesianLogisticRegression
 from loosestep.sparse.factorization_machine import FactorizationMachineClassifier, FactorizationMachineRegressor
 from loosestep.sparse.linear import HogwildClassifier, HogwildRegressor
 from loosestep.sparse.matrix_factorization import MatrixFactorization
@@ -10,6 +11,7 @@ from loosestep.sparse.ssfn import SSFNClassifier
 from loosestep.sparse.svmlight import read_svmlight, svmlight_blocks
 
 __all__ = [
+    "BayesianLogisticRegression",
     "FactorizationMachineClassifier",
     "FactorizationMachineRegressor",
     "HogwildClassifier",

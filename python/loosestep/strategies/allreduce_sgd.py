@@ -12,6 +12,7 @@ from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean_gradie
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
 
@@ -47,6 +48,9 @@ class AllReduceSGD(Strategy):
     def __post_init__(self) -> None:
         checks.integer("bucket_bytes", self.bucket_bytes)
         checks.integer("first_bytes", self.first_bytes)
+
+    def check_sampler(self, sampler: Optimizer) -> None:
+        """Accept all: all workers draw the same noise, and are one chain."""
 
     def cost(self, n: int, d: int) -> Cost:
         return cost_of_mean_gradient(n, d, self.bucket_bytes, self.first_bytes)

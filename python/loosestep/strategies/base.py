@@ -114,6 +114,7 @@ class Strategy(Value):
         buffers in order, or, where each is as large as the parameters, their mean by `weigh_part`. With
         another number of workers all begin there, with the state that `init` makes. The mean of 'params' is
         weighted by `weigh`.
+    adds_noise: it adds a sampler's noise itself (`worker.variance_at`), and local steps have none.
     kept_on_resize: the parts of a checkpoint whose mean over workers all begin with as well, by name: buffers of
         the state, such as residuals, of which nothing must be lost.
     """
@@ -129,6 +130,7 @@ class Strategy(Value):
     all_alike: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"
+    adds_noise: ClassVar[bool] = False
     kept_on_resize: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -165,6 +167,16 @@ class Strategy(Value):
     def warnings(self, size: int) -> list[str]:
         """Return what so many workers should know before they begin: a sentence each, with the numbers."""
         return []
+
+    def check_sampler(self, sampler: Optimizer) -> None:
+        """Refuse a sampler (`SGLD`) whose draws would not have their temperature here, as averages are too cold.
+
+        A strategy under which they have it says so by overriding this.
+        """
+        raise ValueError(
+            f"{self!r} does not keep the temperature of {sampler!r}: an average over workers divides their noise "
+            "and not their drift; take OneShotAveraging (chains apart), DownpourMCMC, ElasticMCMC or AllReduceSGD"
+        )
 
     @abstractmethod
     def round(self, worker: Worker, state: State) -> Iterator[Request]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loosestep import ops
 from loosestep.codecs.base import Codec
 from loosestep.codecs.sign import Sign
 from loosestep.foundation import checks
-from loosestep.foundation.buffers import here
+from loosestep.foundation.buffers import here, is_on_device
 from loosestep.requests import Exchange, Gradient, Update
 from loosestep.strategies.base import Cost, State, Strategy
 from loosestep.strategies.coded import clear_padding
@@ -95,8 +95,9 @@ class ChocoSGD(Strategy):
         yield Gradient()
         yield Update()
         weights = self.graph.weights(worker.rank, worker.size)
-        moved = worker.workspace("moved", worker.params.size, worker.params.dtype)
-        held = [here(each) for each in (worker.params, state.known, state.mixed)]
+        moved = self.workspace(worker, "moved", worker.params.size, worker.params.dtype)
+        kept = [worker.params, state.known, state.mixed]
+        held = kept if self.stays(worker) else [here(each) for each in kept]
         x, known, mixed = held
         ops.subtract(x, known, moved)
         mine = self.message(worker, moved)
@@ -108,15 +109,23 @@ class ChocoSGD(Strategy):
         ops.subtract(mixed, known, moved)
         ops.axpy(x, moved, self.rate)
         clear_padding(worker, x, known, mixed)
-        if x is not worker.params:  # on a device
+        if held is not kept:
             worker.params[:], state.known[:], state.mixed[:] = held
+
+    def stays(self, worker: Worker) -> bool:
+        """Return whether parameters on a device are coded there."""
+        return is_on_device(worker.params) and (self.codec is None or self.codec.on_device)
+
+    def workspace(self, worker: Worker, name: object, size: int, dtype: Any) -> Buffer:
+        """Return memory where values are coded."""
+        return worker.workspace(name, size, dtype, on_device=self.stays(worker))
 
     def room(self, worker: Worker, name: object) -> Buffer:
         """Return memory for a message."""
         size, dtype = worker.params.size, worker.params.dtype
         if self.codec is None:
-            return worker.workspace(("from", name), size, dtype)
-        return worker.workspace(("from", name), self.codec.contracted(size)[0].words(size), float)
+            return self.workspace(worker, ("from", name), size, dtype)
+        return self.workspace(worker, ("from", name), self.codec.contracted(size)[0].words(size), float)
 
     def message(self, worker: Worker, moved: Buffer) -> Buffer:
         """Return the words for a difference, or the difference itself."""
@@ -133,4 +142,4 @@ class ChocoSGD(Strategy):
             ops.axpy(out, message, weight)
         else:
             codec, factor = self.codec.contracted(out.size)
-            codec.add(message, out, weight * factor, worker.workspace("decoded", out.size, out.dtype))
+            codec.add(message, out, weight * factor, self.workspace(worker, "decoded", out.size, out.dtype))

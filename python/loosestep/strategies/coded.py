@@ -89,8 +89,11 @@ def mean(
     clip: shorten each message to the median of all messages' norms, where it is longer.
     """
     codec, factor = codec.contracted(out.size)
-    residual, on_device = here(kept.residual), is_on_device(kept.residual)
-    total = worker.workspace("mean of messages", out.size, out.dtype) if on_device else out
+    # On a device it stays there where the codec can; senders are counted, and messages shortened, in main memory.
+    there = is_on_device(out) and codec.on_device and divisor == "workers" and not clip
+    staged = is_on_device(kept.residual) and not there
+    residual = here(kept.residual) if staged else kept.residual
+    total = worker.workspace("mean of messages", out.size, out.dtype) if staged else out
     parts = parts_of(worker, codec, out.size)
     if divisor == "workers" and not clip and isinstance(codec, SummedCodec):
         yield from summed(worker, kept, parts, residual, total, weight)
@@ -99,7 +102,7 @@ def mean(
         received(worker, parts, total, factor, divisor, clip=clip)
     if out.size == worker.params.size:
         clear_padding(worker, residual, total)
-    if on_device:
+    if staged:
         kept.residual[:], out[:] = residual, total
 
 
@@ -115,20 +118,19 @@ def summed(
             yield AllReduce(part, op="mean", weight=weight)
 
 
-def words_of(worker: Worker, parts: Sequence[Part]) -> tuple[Buffer, Buffer]:
-    """Return room for a message, its first word the weight, and for those of all workers."""
-    count = parts[-1].words.stop
-    rooms = (worker.workspace(name, size, float) for name, size in (("mine", count), ("all", count * worker.size)))
-    mine, come = rooms
-    return mine, come
+def words_of(worker: Worker, parts: Sequence[Part], like: Buffer) -> tuple[Buffer, Buffer]:
+    """Return room for a message, its first word the weight, and for those of all workers; where values lie."""
+    count, there = parts[-1].words.stop, is_on_device(like)
+    mine = worker.workspace("mine", count, float, on_device=there)
+    return mine, worker.workspace("all", count * worker.size, float, on_device=there)
 
 
 def sent(
     worker: Worker, parts: Sequence[Part], residual: Buffer, factor: float, weight: float
 ) -> Iterator[Request]:
     """Encode the residual, take from it what will be decoded, and gather the messages of all workers."""
-    mine, come = words_of(worker, parts)
-    mine[0] = weight
+    mine, come = words_of(worker, parts, residual)
+    mine[:1] = weight
     for number, part in enumerate(parts):
         values, words = residual[part.values], mine[part.words]
         part.codec.encode(values, words, (worker.seed, worker.rank, worker.round, number))
@@ -138,8 +140,8 @@ def sent(
 
 
 def room_for(worker: Worker, part: Part, like: Buffer) -> Buffer:
-    """Return room for a decoded part."""
-    return worker.workspace("decoded", part.size, like.dtype)
+    """Return room for a decoded part, where the values lie."""
+    return worker.workspace("decoded", part.size, like.dtype, on_device=is_on_device(like))
 
 
 def received(
@@ -152,9 +154,11 @@ def received(
     clip: bool,
 ) -> None:
     """Set `total` to the mean of all messages, a left fold in the order of ranks, divided once."""
-    rows = words_of(worker, parts)[1].reshape(worker.size, -1)
-    rows = rows[rows[:, 0] > 0]
-    weights = [1.0] * len(rows) if len({*rows[:, 0].tolist()}) == 1 else rows[:, 0].tolist()
+    table = words_of(worker, parts, total)[1].reshape(worker.size, -1)
+    sent = here(table[:, 0]).tolist()
+    rows = [table[rank] for rank, weight in enumerate(sent) if weight > 0]
+    weights = [weight for weight in sent if weight > 0]
+    weights = [1.0] * len(rows) if len({*weights}) == 1 else weights
     total.fill(0)
     for part in parts if len(rows) else ():
         out = total[part.values]
@@ -172,7 +176,7 @@ def received(
         out /= room
 
 
-def shortened(part: Part, rows: Buffer, room: Buffer) -> list[float]:
+def shortened(part: Part, rows: Sequence[Buffer], room: Buffer) -> list[float]:
     """Return by what to multiply each message, so that none is longer than the median norm."""
     norms = [part.codec.norm(row[part.words], room) for row in rows]
     ordered, half = sorted(norms), len(norms) // 2

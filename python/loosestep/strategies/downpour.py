@@ -12,6 +12,7 @@ from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
@@ -46,6 +47,9 @@ class Downpour(Strategy):
 
     def __post_init__(self) -> None:
         checks.integer("period", self.period)
+
+    def check_sampler(self, sampler: Optimizer) -> None:
+        """Accept all: steps are summed with their noise."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(d, 1)

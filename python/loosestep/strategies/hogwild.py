@@ -13,6 +13,7 @@ from loosestep.strategies.base import Cost, State, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
@@ -56,6 +57,9 @@ class Hogwild(Strategy):
     @property
     def shared_buffers(self) -> tuple[str, ...]:
         return ("params", "moments") if self.moments == "shared" else ("params",)
+
+    def check_sampler(self, sampler: Optimizer) -> None:
+        """Accept all: steps are summed with their noise."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(0, 0)

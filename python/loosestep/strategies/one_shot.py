@@ -11,6 +11,7 @@ from loosestep.strategies.base import Cost, State, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
 
@@ -40,6 +41,9 @@ class OneShotAveraging(Strategy):
     def weigh(self, worker: Worker) -> float:
         """Return 1: each worker is counted once."""
         return 1.0
+
+    def check_sampler(self, sampler: Optimizer) -> None:
+        """Accept all: chains do not meet."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(0, 0)

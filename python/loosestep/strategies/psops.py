@@ -26,7 +26,8 @@ class PSOPS(Strategy):
     After local steps V_i <- w V_i + c1 r1 (b_i - x_i) + c2 r2 (b - x_i), x_i <- x_i + V_i, where r1, r2 in [0, 1]
     are drawn for each worker and round. A place is as good as the mean loss of the round that led to it. b is the
     best b_i; of equal ones that of the lowest rank. It is what is evaluated and returned, so its loss never rises;
-    where workers have data of their own that is the loss of one of them. w = c1 = c2 = 0 is independent training.
+    where workers have data of their own that is the loss of one of them. Nothing bounds V: with short rounds the
+    usual constants can throw replicas far from b. w = c1 = c2 = 0 is independent training.
 
     period: local steps of a round (tau).
     inertia: w.

@@ -1,5 +1,7 @@
 """PyTorch: `parallel` for a loop of your own, `Model` for one that the library owns."""
 
+from loosestep.torch.gradients.adversarial_loss import AdversarialLoss
+from loosestep.torch.gradients.sampler import Sampler
 from loosestep.torch.group import ParallelGroup
 from loosestep.torch.module import Model
 from loosestep.torch.optimizer import Parallel
@@ -7,4 +9,14 @@ from loosestep.torch.saving.several import restore_together, save_together
 from loosestep.torch.world import world
 from loosestep.torch.wrap import parallel
 
-__all__ = ["Model", "Parallel", "ParallelGroup", "parallel", "restore_together", "save_together", "world"]
+__all__ = [
+    "AdversarialLoss",
+    "Model",
+    "Parallel",
+    "ParallelGroup",
+    "Sampler",
+    "parallel",
+    "restore_together",
+    "save_together",
+    "world",
+]

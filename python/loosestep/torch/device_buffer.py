@@ -17,6 +17,7 @@ TYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
+KINDS = {dtype: kind for kind, dtype in TYPES.items()}
 CUDA = 2  # as DLPack numbers devices
 
 
@@ -116,9 +117,14 @@ class DeviceBuffer:
     def copy(self) -> DeviceBuffer:
         return DeviceBuffer(self.tensor.clone())
 
-    def like(self, size: int) -> DeviceBuffer:
+    def like(self, size: int, dtype: np.dtype[Any] | None = None) -> DeviceBuffer:
         """Return so many zeros."""
-        return DeviceBuffer(self.tensor.new_zeros(size))
+        return DeviceBuffer(self.tensor.new_zeros(size, dtype=KINDS[dtype or self.dtype]))
+
+    def __itruediv__(self, number: float) -> DeviceBuffer:
+        """Divide by a number on the device: a number of Python's would become a product with its inverse."""
+        self.tensor.div_(torch.tensor(number, dtype=self.tensor.dtype, device=self.tensor.device))
+        return self
 
     def __float__(self) -> float:
         """Return the number of a buffer of one."""

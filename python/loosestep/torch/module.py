@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import here
 from loosestep.torch.flat import Layout
 from loosestep.torch.gradients.copies import copy_gradient
+from loosestep.torch.gradients.inputs import input_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,17 @@ class Model:
         for slot in replica.layout.slots:
             copy_gradient(slot)
         return float(loss.detach()), here(replica.grad)
+
+    def input_gradient(self, x: Buffer, batch: Any) -> Any:
+        """Return the gradient of the loss on a batch with respect to its first part, at the parameters x.
+
+        That part may be a numpy array or a tensor, and the gradient is what it is. The module is in eval() mode
+        meanwhile: attacks neither move BatchNorm's statistics nor draw dropouts.
+        """
+        module, (inputs, *rest) = self.replica().load(x), batch
+        found = inputs if isinstance(inputs, torch.Tensor) else torch.tensor(inputs)
+        slope = input_gradient(module, found, lambda moved: self.loss(module, (moved, *rest)), "eval")
+        return slope if found is inputs else slope.numpy()
 
     def module(self, x: Buffer) -> nn.Module:
         """Return this thread's module with the parameters x, to evaluate or save; `gradient` changes them."""

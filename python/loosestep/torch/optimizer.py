@@ -27,6 +27,7 @@ from loosestep.torch.data import samplers
 from loosestep.torch.device_buffer import check_device
 from loosestep.torch.flat import Layout, UnflattenedRNNs, trained
 from loosestep.torch.gradients.averages import Averages
+from loosestep.torch.gradients.sampler import Sampler
 from loosestep.torch.gradients.step_model import Moments, TorchModel
 from loosestep.torch.hooks import Hooks, UncopiedHook, check_free
 from loosestep.torch.hyperparameters import Hyperparameters
@@ -79,6 +80,8 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
         self.rank, self.size, self.needs = self.worker.rank, self.worker.size, run.strategy.needs
         self.layout.attach(self.worker.grad)
         self.model = TorchModel(self.layout, self.worker, inner, run.strategy, run.accumulate)
+        if isinstance(inner, Sampler):
+            inner.join(run.strategy, self.worker)
         self.statistics, self.inner, self.accumulate = statistics, inner, run.accumulate
         self.shared_state: SharedState | None = None  # where workers share the optimizer's state
         self.layouts = [self.layout]

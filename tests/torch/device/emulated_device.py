@@ -13,7 +13,17 @@ import torch
 from tests.cuda.emulated.stub import Gpu, stub_gpu
 from torch import Tensor
 
+import loosestep as ls
+from loosestep.strategies.base import Strategy
 from loosestep.torch import device_buffer, flat
+
+CODED: list[Strategy] = [
+    ls.ErrorFeedback(ls.LocalSGD(period=2), ls.Sign()),
+    ls.ErrorFeedback(ls.DiLoCo(period=2), ls.Float8()),
+    ls.ErrorFeedback(ls.AllReduceSGD(), ls.QSGD(7)),
+    ls.ChocoSGD(),
+]
+"""Those whose messages are made on the GPU."""
 
 
 class PlainMirror:

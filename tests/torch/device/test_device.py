@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from tests.contract.discovery import cases  # noqa: E402
 from tests.cuda.emulated.stub import Gpu  # noqa: E402
-from tests.torch.device.emulated_device import emulated_device  # noqa: E402
+from tests.torch.device.emulated_device import CODED, emulated_device  # noqa: E402
 from tests.torch.training import Mixed, Training, assert_same_bits, batches, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -24,6 +24,7 @@ from loosestep import strategies  # noqa: E402
 from loosestep.foundation.buffers import is_buffer  # noqa: E402
 from loosestep.foundation.errors import CudaError  # noqa: E402
 from loosestep.lowering import staging  # noqa: E402
+from loosestep.strategies import choco_sgd, coded  # noqa: E402
 from loosestep.strategies.base import Strategy, leaves  # noqa: E402
 from loosestep.torch import flat  # noqa: E402
 from loosestep.torch.device_buffer import DeviceBuffer  # noqa: E402
@@ -73,6 +74,24 @@ def test_every_strategy_gives_the_bits_of_the_cpu(
     assert all(isinstance(value, DeviceBuffer) for value in large), (
         "the strategy keeps what is large in main memory"
     )
+
+
+@pytest.mark.parametrize("strategy", CODED, ids=repr)
+def test_messages_are_made_there(strategy: Strategy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted, _ = trained(strategy)
+    with emulated_device(monkeypatch, tmp_path) as gpu:
+        for module in (coded, choco_sgd):
+            monkeypatch.setattr(module, "here", lambda buffer: few(buffer).numpy())
+        got, _ = trained(strategy)
+    assert_same_bits(got, wanted)
+    kernels = {launch.kernel.split("_")[0] for launch in gpu.launches}
+    assert kernels >= {"encode", "decode"}
+
+
+def few(buffer: Any) -> Any:
+    """The weights of messages come to main memory, and nothing else."""
+    assert buffer.size == 1
+    return buffer
 
 
 def test_a_schedule_goes_on_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.device.test_device import SERVED  # noqa: E402
+from tests.torch.device.emulated_device import CODED  # noqa: E402
+from tests.torch.device.test_device import SERVED, few  # noqa: E402
 from tests.torch.training import Mixed, batches, left_behind, mlp, momentum  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.strategies import choco_sgd, coded  # noqa: E402
 from loosestep.strategies.base import Strategy  # noqa: E402
 from loosestep.torch.device_buffer import DeviceBuffer, buffer_of  # noqa: E402
 
@@ -51,6 +53,14 @@ def test_one_worker_is_plain_torch(strategy: Strategy) -> None:
 @pytest.mark.parametrize("strategy", SERVED)
 def test_every_strategy_is_near_the_cpu(strategy: Strategy) -> None:
     torch.testing.assert_close(trained(strategy, "cuda"), trained(strategy, "cpu"), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", CODED, ids=repr)
+def test_messages_are_made_there(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (coded, choco_sgd):
+        monkeypatch.setattr(module, "here", lambda buffer: few(buffer).numpy())
+    for got in trained(strategy, "cuda"):
+        assert torch.isfinite(got).all()
 
 
 def test_parameters_of_several_dtypes() -> None:

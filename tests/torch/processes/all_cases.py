@@ -11,6 +11,7 @@ from tests.torch import sharing
 from tests.torch.checkpoint import failing_saves
 from tests.torch.processes import (
     ranks,
+    ranks_adversarial,
     ranks_buffers,
     ranks_device,
     ranks_gradients,
@@ -25,6 +26,7 @@ from tests.torch.processes import (
 
 QUIET = (
     failing_saves,
+    ranks_adversarial,
     ranks_together,
     ranks_mixed,
     ranks_needs,

@@ -93,6 +93,20 @@ def test_a_step_counts_and_puts_the_gradient_in_its_place() -> None:
     assert one.losses == (4.0, 8)
 
 
+def test_a_gradient_may_be_each_workers_own() -> None:
+    class Own:
+        def __call__(self, x: Any, batch: Any) -> Any:
+            raise AssertionError("the worker's own is called instead")
+
+        def for_worker(self, worker: Any) -> Any:
+            return lambda x, batch: x + worker.clock
+
+    one = model(Own(), ROWS, ROWS)
+    for _ in range(2):
+        perform(one, Gradient())
+    assert one.worker.grad.tolist() == [2, 2]
+
+
 def test_parameters_may_be_read_and_not_written() -> None:
     def gradient(x: Any, batch: Any) -> Any:
         x += 1

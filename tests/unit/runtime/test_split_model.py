@@ -181,6 +181,8 @@ def test_bad_input_is_named() -> None:
         run_split(net.half, parts, lambda row, rows: iter(()), on=on)
     with pytest.raises(TypeError, match="optimizer must be an Optimizer, got .*did you mean SGD"):
         run_split(net.half, parts, net.batches, optimizer=ls.SGD, on=on)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="optimizer must not be a sampler: parts of a model would have one noise"):
+        run_split(net.half, parts, net.batches, optimizer=ls.SGLD(), on=on)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from loosestep.strategies.base import Need
 from loosestep.torch.agreement.together import TorchTogether
 from loosestep.torch.data import samplers
 from loosestep.torch.data.dealt import Dealt
+from loosestep.torch.gradients.sampler import Sampler
 from loosestep.torch.optimizer import Parallel
 from loosestep.torch.saving.beside import TorchBeside
 from loosestep.torch.saving.methods import Saving
@@ -117,6 +118,8 @@ class ParallelWithin(ClosedAtEnd, TorchTogether, Saving, torch.optim.Optimizer):
         self, model: nn.Module, inner: torch.optim.Optimizer, mesh: Any, on: Transport, make: Any
     ) -> None:
         transport, self.place, self.group_size, group = partners(on, mesh)
+        if isinstance(inner, Sampler):
+            raise TypeError("within= splits parameters, and a Sampler does not know their places in its noise")
         self.shards, self.inner, self.whole = Shards(model, inner), inner, model
         named = type(type(inner).__name__, (Delegate,), {})  # so that workers compare its name, and print it
         self.delegate: Delegate = named(self.shards, inner)
