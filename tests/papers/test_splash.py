@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import loosestep as ls
 from loosestep import splash
+from loosestep.foundation.errors import Diverged, WorkerFailed
 from loosestep.splash.part import order
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "splash"))
@@ -249,6 +251,24 @@ def test_a_degree_that_helps_is_chosen_and_one_that_harms_is_not() -> None:
     assert fast.metrics["loss"] < slow.metrics["loss"]
 
 
+def test_degrees_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(Diverged, match="the losses after every degree that was tried of worker 0 are not finite"):
+        splash.run(descend, ROWS, {"w": np.zeros(3)}, on=ls.Simulated(4), degree="tune", loss=lambda *_: np.inf)
+
+
+def test_what_is_tried_names_the_sample_whose_variables_cannot_be_kept() -> None:
+    def process(row: Array, weight: float, shared: splash.Variables, local: dict[Any, Any]) -> None:
+        local["lock"] = Lock()
+
+    def run() -> None:
+        splash.run(
+            process, ROWS, {"w": np.zeros(3)}, on=ls.Simulated(4), passes=2, degree="tune", loss=lambda *_: 1.0
+        )
+
+    with pytest.raises(WorkerFailed, match=r"at sample \d+: TypeError: cannot"):
+        run()
+
+
 def test_what_is_undone_leaves_nothing() -> None:
     """Counts, which late additions take back, are those of the samples processed, whatever was tried."""
     tried = []
@@ -265,7 +285,8 @@ def test_what_is_undone_leaves_nothing() -> None:
     begun = {"counts": np.zeros(3), "total": [0.0]}
     result = splash.run(process, words, begun, on=ls.Simulated(4), passes=3, rounds=4, degree="tune", loss=loss)
     visits = {number: each["visits"] for number, each in result.local.items()}
-    assert sum(visits.values()) == 3 * 96 < len(tried)
+    assert visits == dict.fromkeys(range(96), 3), "each sample was met in each pass"
+    assert len(tried) > 3 * 96
     assert result.variables["counts"].sum() == len(visits)
     assert result.variables["counts"].tolist() == [
         sum(words[number] == word for number in visits) for word in range(3)
@@ -294,6 +315,27 @@ def test_adagrad_is_its_formula_and_touches_the_places_of_a_sample_alone() -> No
     np.testing.assert_allclose(result.variables["squares of w"], s, rtol=1e-12)
     assert result.metrics["loss"] == pytest.approx(np.mean([(w[at].sum() - t) ** 2 / 2 for at, t in samples]))
     assert result.variables["w"][3] == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.ones(2), r"gradient must return .loss, g., got array\(\[1., 1.\]\)"),
+        ((0.5, 1.0), r"gradient must return g of shape \(2,\), as w has, got \(\)"),
+        ((0.5, np.ones((2, 1))), r"gradient must return g of shape \(2,\), as w has, got \(2, 1\)"),
+    ],
+)
+def test_adagrad_refuses_what_would_be_read_as_another_gradient(answer: Any, words: str) -> None:
+    model = splash.AdaGrad(lambda w, sample: answer)
+    with pytest.raises(WorkerFailed, match=words):
+        splash.run(model, range(3), model.variables([0.0, 0.0]))
+
+
+def test_adagrad_takes_a_list_as_a_gradient() -> None:
+    model = splash.AdaGrad(lambda w, sample: (0.5, [1.0, 2.0]), rate=0.5)
+    result = splash.run(model, range(1), model.variables([0.0, 0.0]))
+    np.testing.assert_allclose(result.variables["w"], [-0.5, -0.5])
+    assert result.variables["squares of w"].tolist() == [1, 4]
 
 
 def test_adagrad_refuses_a_rate_that_is_none() -> None:

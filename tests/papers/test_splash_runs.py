@@ -16,7 +16,18 @@ from tests.papers.test_splash import ROWS, broken, count, descend, recount, squa
 
 import loosestep as ls
 from loosestep import splash
-from loosestep.foundation.errors import Diverged, TimedOut, WorkerFailed
+from loosestep.foundation.errors import CheckpointError, Diverged, TimedOut, WorkerFailed
+
+
+class Columns:
+    """A table that is asked by the names of its columns."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, name: object) -> Any:
+        return {"x": [1, 2]}[name]  # type: ignore[index]
+
 
 # --- failures ------------------------------------------------------------------------------------------------
 
@@ -32,6 +43,15 @@ from loosestep.foundation.errors import Diverged, TimedOut, WorkerFailed
         ),
         (lambda s, m, v, own: v.delayed_add("w", [1, 2]), r"delayed_add of a value of shape \(2,\) does not fit"),
         (lambda s, m, v, own: v.multiply("w", 2, at=9), "multiply .* does not fit 'w' of shape .*, at 9: index 9"),
+        (
+            lambda s, m, v, own: v.add("w", [1j], [1]),
+            "add of .* does not fit .*: real numbers are wanted, got comp",
+        ),
+        (
+            lambda s, m, v, own: v.multiply("w", [1j], [1]),
+            "multiply of .*: real numbers are wanted, got complex128",
+        ),
+        (lambda s, m, v, own: v.delayed_add("w", "1"), "delayed_add of .*: real numbers are wanted, got <U1"),
         (lambda s, m, v, own: v.__setitem__("w", 1), "'w' can be changed by add, delayed_add and multiply"),
         (lambda s, m, v, own: v["w"].fill(0), "read-only"),
         (lambda s, m, v, own: own["x"], "worker . failed in round 1, at sample .*: KeyError"),
@@ -61,6 +81,28 @@ def test_what_is_not_finite_is_named() -> None:
         ({"process": 3}, TypeError, "process must be a function of .sample, weight, shared, local., got 3"),
         ({"samples": []}, ValueError, "samples must hold at least one, got none"),
         ({"samples": 5}, TypeError, "samples must be a sequence, or a function of .rank, size., got 5"),
+        ({"samples": {0: 1}}, TypeError, "samples must be a sequence, or a function of .rank, size., got {0: 1}"),
+        (
+            {"samples": np.array(1.0)},
+            TypeError,
+            "samples must be a sequence, or a function of .rank, size., got arr",
+        ),
+        (
+            {"samples": Columns()},
+            TypeError,
+            "samples must give each of 2 by its number from 0, got KeyError for 0",
+        ),
+        ({"samples": lambda rank, size: None}, TypeError, r"samples.0, 2. must return a sequence, got None"),
+        ({"shared": {"w": [[1], [1, 2]]}}, ValueError, "shared 'w' must be an array or a number, got .*1, 2"),
+        ({"shared": {"w": 1e300}, "dtype": "float32"}, ValueError, "must be finite .*, got 1e.300 as float32"),
+        ({"dtype": "real"}, TypeError, "dtype must be float32 or float64, got 'real'"),
+        ({"shuffle": "no"}, ValueError, "shuffle must be one of True, False, got 'no'"),
+        ({"group": list}, WorkerFailed, "worker 0 failed .*, at the group of sample 0: TypeError: unhashable"),
+        (
+            {"loss": squared, "evaluate": lambda variables: {"loss": 1}},
+            WorkerFailed,
+            "evaluate must not return 'loss', which is the mean of loss",
+        ),
         ({"shared": {}}, TypeError, "shared must be a mapping of names to arrays or numbers, at least one"),
         ({"shared": {"w": "x"}}, TypeError, "shared 'w' must be real numbers, got <U1"),
         ({"shared": {"w": np.inf}}, ValueError, "shared 'w' must be finite numbers, at least one, got inf"),
@@ -169,6 +211,15 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert rest.degrees == whole.degrees
     again = run(checkpoint=folder, resume=True)
     assert (again.variables["w"] == whole.variables["w"]).all()
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"passes": 3}, {"degree": 1}])
+def test_another_run_is_not_resumed(changed: dict[str, Any], tmp_path: Path) -> None:
+    """With another seed some samples would be processed twice and others never."""
+    given: dict[str, Any] = {"on": ls.Simulated(2), "checkpoint": tmp_path / "saved", "passes": 2}
+    splash.run(descend, ROWS, {"w": np.zeros(3)}, every=1, stop=lambda at: at.step >= 1, **given)
+    with pytest.raises(CheckpointError, match=r"splash\.run\(process=<function descend>, .* samples=48, shared="):
+        splash.run(descend, ROWS, {"w": np.zeros(3)}, resume=True, **{**given, **changed})
 
 
 @pytest.mark.parametrize("process", [recount, lambda s, m, v, own: own.update(x=1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,7 +17,10 @@ from tests.torch.training import (  # noqa: E402
 )
 from torch import nn  # noqa: E402
 
+import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.requests.worker import Worker  # noqa: E402
+from loosestep.torch.setup import RunOptions, print_banner  # noqa: E402
 
 
 def test_what_takes_several_gradients_a_step() -> None:
@@ -49,6 +53,17 @@ def test_an_optimizer_of_two_steps() -> None:
     net = mlp()
     with pytest.raises(TypeError, match=r"^SAM makes a step of two \(first_step\(\) and second_step\(\)\)"):
         parallel(net, inner=SAM(net.parameters(), 0.1))
+
+
+def test_an_embedding_that_the_forward_pass_changes_is_named_in_the_banner(capsys: Any) -> None:
+    """Only rank 0 prints it."""
+    net = nn.ModuleDict({"plain": nn.Embedding(4, 2), "bags": nn.EmbeddingBag(4, 2, max_norm=1.0)})
+    worker = Worker(0, 2, np.zeros(16), lambda name, like: like)
+    options = RunOptions(ls.AllReduceSGD(), 1, 0, None)
+    print_banner(options, ls.Simulated(2), net, torch.optim.SGD(net.parameters(), 0.1), worker, None)
+    cautions = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(cautions) == 1
+    assert cautions[0].startswith("warning: 'bags' has max_norm: the forward pass of a worker scales the rows")
 
 
 def test_methods_of_the_wrapped_optimizer() -> None:

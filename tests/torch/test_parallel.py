@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,11 +13,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch.training import batches, complex_network, mlp, momentum, parallel, train  # noqa: E402
-from torch import nn  # noqa: E402
+from tests.torch.training import (  # noqa: E402
+    assert_same_bits,
+    batches,
+    complex_network,
+    mlp,
+    momentum,
+    parallel,
+    train,
+)
+from torch import Tensor, nn  # noqa: E402
 
 import loosestep as ls  # noqa: E402
 import loosestep.torch  # noqa: E402
+from loosestep.foundation.errors import Diverged  # noqa: E402
 from loosestep.torch.setup import launched  # noqa: E402
 from loosestep.transports.processes.launchers import BY_MPI  # noqa: E402
 
@@ -174,6 +184,30 @@ def test_sparse_gradients() -> None:
 
     for strategy in (ls.LocalSGD(2), ls.AllReduceSGD(), ls.CDSGD(), ls.SyncEASGD(2, order="published")):
         run(strategy)
+
+
+def test_momentum_of_sparse_gradients_is_that_of_plain_torch() -> None:
+    """Torch keeps a sparse buffer for it, which is looked at where a run ends, and cannot be averaged."""
+
+    def run(strategy: ls.Strategy | None, poison: float = 1.0) -> list[Tensor]:
+        torch.manual_seed(0)
+        net = nn.Embedding(6, 3, sparse=True)
+        inner: Any = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+        if strategy is not None:
+            inner = loosestep.torch.parallel(net, inner, strategy, ls.Serial())
+        with nullcontext() if strategy is None else inner:
+            for step in range(3):
+                inner.zero_grad()
+                net(torch.tensor([1, step, 1])).pow(2).sum().backward()
+                inner.step()
+            inner.state[net.weight]["momentum_buffer"]._values().mul_(poison)
+        return [net.weight.detach()]
+
+    assert_same_bits(run(ls.AllReduceSGD()), run(None))
+    with pytest.raises(Diverged, match="the parameters or optimizer buffers of worker 0 are not finite"):
+        run(ls.AllReduceSGD(), float("nan"))
+    with pytest.raises(TypeError, match="momentum_buffer of 'weight' is torch.sparse_coo: only dense values are"):
+        run(ls.LocalSGD(1, momentum="average"))
 
 
 def test_where_it_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ class Rows:
     owner and all have U together; or 2 (n-1)/n R w s, the whole tensor. The means have the same bits.
 
     rows: k whole numbers, from 0.
-    values: k rows like the tensor's, of real numbers.
+    values: k rows like the tensor's, of real numbers; or all of them in one dimension.
 
     Raises TypeError or ValueError, when it is used, where rows or values do not fit the tensor.
 
@@ -71,7 +71,7 @@ class Form(Enum):
 class RowTensor:
     """A tensor of whose gradient few rows are not zero: its place in the flat gradient, and which rows these are.
 
-    start: of its first value. stop: of the next tensor. count, width: rows, and values of each.
+    start: of its first value. stop: of the next tensor. count, width: rows, and values of each, of `row_shape`.
     touched: the rows of this worker's gradient that may not be zero, ascending; None where that is to be found.
     filled: the rows of the flat gradient that may not be zero after a mean of rows; None where all may be.
     """
@@ -79,6 +79,7 @@ class RowTensor:
     def __init__(self, start: int, stop: int, shape: Sequence[int]) -> None:
         self.start, self.stop = start, stop
         self.count, self.width = shape[0], prod(shape[1:])
+        self.row_shape = tuple(shape[1:])
         self.touched: Numbers | None = None
         self.filled: Numbers | None = None
 
@@ -108,10 +109,11 @@ class RowTensor:
             raise ValueError(
                 f"rows must be from 0 to {self.count - 1}, got some from {rows.min()} to {rows.max()}"
             )
-        if values.size != rows.size * self.width or values.dtype.kind not in "fiu":
+        k = rows.size
+        fits = values.shape in ((k, *self.row_shape), (k, self.width), (k * self.width,)) or values.size == k == 0
+        if not fits or values.dtype.kind not in "fiu":
             raise ValueError(
-                f"values must be {rows.size} rows of {self.width} real numbers, got {values.dtype} of shape "
-                f"{values.shape}"
+                f"values must be {k} rows of {self.width} real numbers, got {values.dtype} of shape {values.shape}"
             )
         table = self.table(grad)
         table.fill(0)

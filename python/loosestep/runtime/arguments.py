@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,7 +53,9 @@ def check_start(x0: Buffer) -> Buffer:
 
 def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
     """Return the shapes as tuples of ints; refuse shapes that do not fill x0."""
-    made = tuple(tuple(int(length) for length in shape) for shape in shapes)
+    made = tuple(
+        tuple(checks.integer("every length in shapes", length, 0) for length in shape) for shape in shapes
+    )
     if made and sum(map(prod, made)) != x0.size:
         raise ValueError(f"shapes must be of {x0.size} values together, as x0 has, got {sum(map(prod, made))}")
     return made
@@ -61,6 +63,8 @@ def check_shapes(shapes: Sequence[Sequence[int]], x0: Buffer) -> Shapes:
 
 def check_sparse(sparse: Sequence[int], shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Return the numbers of tensors, ascending; refuse those that `shapes` does not have, or not as rows."""
+    if not isinstance(sparse, Iterable):
+        raise TypeError(f"sparse must be a sequence of numbers of tensors, got {sparse!r}")
     found = tuple(sorted({checks.integer("every number in sparse", number, 0) for number in sparse}))
     for number in found:
         if number >= len(shapes) or not shapes[number]:

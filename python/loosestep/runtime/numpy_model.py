@@ -152,6 +152,11 @@ class NumpyModel:
         answer = self.gradient(self.readable, batch)
         count = samples_in(batch)
         if isinstance(answer, tuple):
+            if len(answer) != 2:
+                raise TypeError(
+                    "gradient must return a gradient, or (loss, gradient), got a tuple of "
+                    f"{len(answer)}: gradients of several tensors are a list"
+                )
             loss, answer = answer
             self.note_loss(float(loss), count)
         self.keep(answer)
@@ -169,7 +174,10 @@ class NumpyModel:
         for tensor in self.worker.row_tensors:
             tensor.touched = None
         if not isinstance(gradient, np.ndarray) or gradient.size != grad.size:
-            raise ValueError(f"gradient must return an array of {grad.size} values like x0, got {kind(gradient)}")
+            more = ": of several tensors it is a list, for shapes" if isinstance(gradient, (list, Rows)) else ""
+            raise ValueError(
+                f"gradient must return an array of {grad.size} values like x0, got {kind(gradient)}{more}"
+            )
         if gradient.dtype.kind not in "fiu":
             raise TypeError(f"gradient must return real numbers, got {gradient.dtype}")
         np.copyto(grad, gradient.reshape(-1), casting="same_kind")
@@ -180,9 +188,9 @@ class NumpyModel:
         stops = [*worker.edges[1:], worker.grad.size]
         if len(gradients) != len(stops):
             raise ValueError(f"gradient must return one for each of {len(stops)} shapes, got {len(gradients)}")
-        by_rows = {tensor.start: tensor for tensor in worker.row_tensors}
+        by_rows = {(tensor.start, tensor.stop): tensor for tensor in worker.row_tensors}
         for number, (given, start, stop) in enumerate(zip(gradients, worker.edges, stops, strict=True)):
-            tensor = by_rows.get(start) if start < stop else None
+            tensor = by_rows.get((start, stop))
             if isinstance(given, Rows):
                 if tensor is None:
                     raise ValueError(f"gradient returned Rows for tensor {number}, which sparse= does not name")

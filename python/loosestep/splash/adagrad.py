@@ -67,7 +67,13 @@ class AdaGrad(Value):
     def __call__(self, sample: Any, weight: float, shared: Variables, local: dict[Any, Any]) -> float:
         """Process a sample; return its loss."""
         at = ... if self.places is None else self.places(sample)
-        loss, gradient = self.gradient(shared[self.name][at], sample)
+        w = shared[self.name][at]
+        answer = self.gradient(w, sample)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise TypeError(f"gradient must return (loss, g), got {answer!r}")
+        loss, gradient = answer[0], np.asarray(answer[1])
+        if gradient.shape != w.shape:
+            raise ValueError(f"gradient must return g of shape {w.shape}, as w has, got {gradient.shape}")
         shared.add(self.squares, weight * gradient * gradient, at)
         shared.add(self.name, -self.rate * weight * gradient / np.sqrt(shared[self.squares][at] + LEAST), at)
         return loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
@@ -50,6 +50,17 @@ class Job:
     saved: bool = False
     """Whether checkpoints are written, which keep neither local variables nor additions that wait."""
 
+    def group_of(self, rank: int, number: int, sample: Any) -> Hashable:
+        """Return what a worker's sample belongs to: by default, its number."""
+        if self.group is None:
+            return number
+        try:
+            key = self.group(sample)
+            hash(key)
+        except Exception as error:
+            raise WorkerFailed(rank, 1, f"the group of sample {number}", error) from error
+        return key
+
 
 @dataclass
 class Kept:
@@ -67,17 +78,38 @@ def dealt(job: Job, rank: int, size: int) -> tuple[list[int], list[Any], list[Ha
     """
     if callable(job.samples):
         given = job.samples(rank, size)
-        numbers = list(range(len(given)))
-        mine = [given[number] for number in numbers]
-        groups = numbers if job.group is None else [job.group(each) for each in mine]
+        numbers = list(range(counted(given, f"samples({rank}, {size}) must return a sequence")))
+        mine = [sample(given, number) for number in numbers]
+        groups = map(job.group_of, [rank] * len(mine), numbers, mine)
         return numbers, mine, [(rank, group) for group in groups]
     if job.group is None:
         numbers = list(range(rank, len(job.samples), size))
-        return numbers, [job.samples[number] for number in numbers], list(numbers)
+        return numbers, [sample(job.samples, number) for number in numbers], list(numbers)
     seen: dict[Hashable, int] = {}
-    keys = [job.group(job.samples[number]) for number in range(len(job.samples))]
+    keys = [job.group_of(rank, number, sample(job.samples, number)) for number in range(len(job.samples))]
     numbers = [number for number, key in enumerate(keys) if seen.setdefault(key, len(seen)) % size == rank]
     return numbers, [job.samples[number] for number in numbers], [keys[number] for number in numbers]
+
+
+def counted(samples: Any, wanted: str) -> int:
+    """Return how many samples there are; refuse what is no sequence."""
+    if hasattr(samples, "__getitem__") and not isinstance(samples, Mapping):
+        try:
+            return len(samples)
+        except TypeError:  # an array of no dimension, a data set of which nobody knows how many
+            pass
+    raise TypeError(f"{wanted}, got {samples!r}")
+
+
+def sample(samples: Indexed, number: int) -> Any:
+    """Return the sample of a number; refuse what is not asked by number, such as a table by columns."""
+    try:
+        return samples[number]
+    except LookupError as error:
+        raise TypeError(
+            f"samples must give each of {len(samples)} by its number from 0, got {type(error).__name__} for "
+            f"{number}"
+        ) from error
 
 
 def order(seed: int, rank: int, number: int, count: int) -> list[int]:
@@ -117,7 +149,7 @@ class Part:
     def begin(self, weight: int, round_: int, *, trial: bool) -> None:
         """Begin a round in which samples have that weight; 0 for a worker that rests. A trial may be undone."""
         self.weight, self.round = weight, round_
-        self.stretch = self.stretch_of(self.state.done) if weight else []
+        self.stretch = self.stretch_of(self.state.done[self.rank]) if weight else []
         self.trial = Kept({}, {}) if trial else None
 
     def process(self, values: Buffer) -> Any:
@@ -145,11 +177,11 @@ class Part:
         key = self.keys[place]
         local = self.local.get(key, {})
         late = self.late.pop(place, None)
-        if self.trial is not None:
-            self.trial.late[place] = late
-            if key not in self.trial.local:
-                self.trial.local[key] = deepcopy(local)
         try:
+            if self.trial is not None:
+                self.trial.late[place] = late
+                if key not in self.trial.local:
+                    self.trial.local[key] = deepcopy(local)
             if late:
                 shared._add_late(late)
             answer = self.job.process(self.samples[place], float(self.weight), shared, local)

@@ -14,7 +14,7 @@ from loosestep.foundation import buffers, checks
 from loosestep.foundation.buffers import Buffer
 from loosestep.runtime.result import Interrupted, Progress, Result
 from loosestep.runtime.run import run as run_strategy
-from loosestep.splash.part import Job, Local, Loss, Part, Process, Samples, batches
+from loosestep.splash.part import Job, Local, Loss, Part, Process, Samples, batches, counted
 from loosestep.splash.strategy import Splash
 from loosestep.splash.variables import Array, Layout
 from loosestep.transports.base import Transport
@@ -87,8 +87,9 @@ def run(
         all, is kept, and all else undone. The largest group stands for all workers. Between two such rounds is 1
         ordinary round, then 2, 4, ... while the choice stays. It needs `loss`; 2 workers are not divided.
         Comparing takes no virtual time.
-    loss: (sample, shared, local) -> a number; `shared` can only be read. Its mean over all samples is metric
-        "loss" of every evaluation, which the workers make together.
+    loss: (sample, shared, local) -> a number; `shared` can only be read, and `local` is empty where the sample has
+        not been processed. Its mean over all samples is metric "loss" of every evaluation, which the workers make
+        together.
     group: sample -> what it belongs to, such as its document or user: its samples are one worker's and have one
         `local`. Group k, by first appearance, is worker k % n's.
     shuffle: the order of a worker's samples is drawn anew for each pass; else they keep theirs.
@@ -99,7 +100,7 @@ def run(
     evaluate: {name: array} -> {name: number} (or one number), every `every` rounds and at the end, by rank 0; with
         `stop` and `callback` as for `loosestep.run`.
     checkpoint, checkpoint_every, resume: as for `loosestep.run`, in rounds; only where `process` uses neither
-        `local` nor `delayed_add`, and with as many workers as before.
+        `local` nor `delayed_add`. Resumed is the same run: workers, samples, passes, rounds, degree, seed.
 
     A round sends 2 (n-1)/n d values a worker, d the size of all shared variables, in 2 (n-1) messages; one of k
     groups k times that.
@@ -124,6 +125,7 @@ def run(
     seed = checks.integer("seed", seed, 0)
     rounds = checks.integer("rounds", rounds)
     begun, layout = declared(shared, dtype)
+    checks.one_of("shuffle", shuffle, (True, False))
     job = Job(process, samples, layout, loss, group, rounds, bool(shuffle), seed, saved=checkpoint is not None)
     check(job, degree, on)
     if evaluate is not None:
@@ -166,6 +168,8 @@ class Reading:
         found = {} if self.evaluate is None else self.evaluate(self.layout.readable(params))
         named = found if isinstance(found, Mapping) else {"value": found}
         mean = self.parts[0].mean_loss
+        if mean is not None and "loss" in named:
+            raise ValueError("evaluate must not return 'loss', which is the mean of loss, as a name of its own")
         return {**({} if mean is None else {"loss": mean}), **named}
 
     def result(self, result: Result) -> SplashResult:
@@ -180,7 +184,10 @@ def declared(shared: Mapping[str, ArrayLike], dtype: DTypeLike) -> tuple[Buffer,
     """Return the variables in one vector, and where each is in it."""
     if not isinstance(shared, Mapping) or not shared:
         raise TypeError(f"shared must be a mapping of names to arrays or numbers, at least one, got {shared!r}")
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
     if kind not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {kind}")
     arrays = {name: array(name, value, kind) for name, value in shared.items()}
@@ -191,12 +198,17 @@ def array(name: object, value: ArrayLike, kind: np.dtype[Any]) -> Array:
     """Return a variable's values; refuse what is no array of finite real numbers."""
     if not isinstance(name, str):
         raise TypeError(f"shared must have names that are texts, got {name!r}")
-    given = np.asarray(value)
+    try:
+        given = np.asarray(value)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"shared {name!r} must be an array or a number, got {value!r}") from error
     if given.dtype.kind not in "fiub":
         raise TypeError(f"shared {name!r} must be real numbers, got {given.dtype}")
-    if not given.size or not np.isfinite(given).all():
-        raise ValueError(f"shared {name!r} must be finite numbers, at least one, got {value!r}")
-    return given.astype(kind)
+    with np.errstate(over="ignore"):
+        made = given.astype(kind)
+    if not made.size or not np.isfinite(made).all():
+        raise ValueError(f"shared {name!r} must be finite numbers, at least one, got {value!r} as {kind}")
+    return made
 
 
 def check(job: Job, degree: object, on: Transport) -> None:
@@ -206,11 +218,9 @@ def check(job: Job, degree: object, on: Transport) -> None:
         checks.callable_("loss", job.loss, " of (sample, shared, local)")
     if job.group is not None:
         checks.callable_("group", job.group, " of a sample")
-    if not callable(job.samples):
-        if not (hasattr(job.samples, "__len__") and hasattr(job.samples, "__getitem__")):
-            raise TypeError(f"samples must be a sequence, or a function of (rank, size), got {job.samples!r}")
-        if not len(job.samples):
-            raise ValueError("samples must hold at least one, got none")
+    wanted = "samples must be a sequence, or a function of (rank, size)"
+    if not callable(job.samples) and not counted(job.samples, wanted):
+        raise ValueError("samples must hold at least one, got none")
     if degree == "tune":
         if job.loss is None:
             raise ValueError("degree='tune' needs loss, by which degrees are compared")
@@ -223,12 +233,13 @@ def check(job: Job, degree: object, on: Transport) -> None:
 def facts(job: Job, dtype: DTypeLike) -> tuple[tuple[str, object], ...]:
     """Return what must be the same in every process."""
     functions = {"process": job.process, "loss": job.loss, "group": job.group}
-    counted = None if callable(job.samples) else len(job.samples)
+    count = None if callable(job.samples) else len(job.samples)
     return (
         *((name, stable_repr(function)) for name, function in functions.items()),
-        ("samples", counted),
-        ("variables", tuple(job.layout.shapes.items())),
+        ("samples", count),
+        ("shared", str(job.layout.shapes)),
         ("dtype", str(np.dtype(dtype))),
         ("rounds", job.rounds),
         ("shuffle", job.shuffle),
+        ("seed", job.seed),
     )

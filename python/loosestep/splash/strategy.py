@@ -33,6 +33,10 @@ class Splash(Strategy):
     job: Job = field(compare=False, repr=False)
     parts: dict[int, Part] = field(default_factory=dict, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        told = (*self.facts, ("degree", repr(self.degree)), ("passes", self.passes), ("workers", self.workers))
+        return f"splash.run({', '.join(f'{name}={value}' for name, value in told)})"
+
     @property
     def stretches(self) -> int:
         """How many stretches of samples the run has, of all workers."""
@@ -43,14 +47,13 @@ class Splash(Strategy):
         return 1.0
 
     def init(self, worker: Worker) -> State:
-        state = degree.beginning(worker.size if self.degree == "tune" else self.degree)
+        state = degree.beginning(worker.size if self.degree == "tune" else self.degree, worker.size)
         self.parts[worker.rank] = Part(worker.rank, worker.size, self.job, state, worker.params)
         return state
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
         part, tuned = self.parts[worker.rank], self.degree == "tune"
-        left = self.stretches - state.kept
-        groups = degree.groups(state, worker.size, left, self.job.seed, tuned=tuned)
+        groups = degree.groups(state, self.passes * self.job.rounds, self.job.seed, tuned=tuned)
         mine = next((group for group in groups if worker.rank in group), ())
         part.begin(len(mine), worker.round, trial=len(groups) > 1)
         yield Gradient()
@@ -70,7 +73,7 @@ class Splash(Strategy):
             raise Diverged(groups[best][0], worker.round, what=f"the values of {name!r}")
         ops.copy(merged[best], worker.params)
         part.settle(kept=worker.rank in groups[best])
-        degree.go_on(state, groups, best, worker.rank, worker.size)
+        degree.go_on(state, groups, best)
 
     def best(self, worker: Worker, part: Part, merged: list[Buffer]) -> Generator[Request, None, int]:
         """Return which candidate has the smallest loss on samples that are drawn; of equal ones the first."""
@@ -79,6 +82,8 @@ class Splash(Strategy):
             losses[:] = part.judge(merged)
         yield AllReduce(losses, op="sum")
         found = losses[:-1]
+        if not np.isfinite(found).any():
+            raise Diverged(worker.rank, worker.round, what="the losses after every degree that was tried")
         return int(np.argmin(np.where(np.isfinite(found), found, np.inf)))
 
     def consensus(self, worker: Worker, state: State, out: Buffer) -> Iterator[Request]:

@@ -140,7 +140,8 @@ class Variables(Values):
         view = self._variable(name)
         try:
             place = view[at]
-            kept = float(value) / self._weight if np.ndim(value) == 0 else self._divided(value, np.shape(place))
+            given = real(value)
+            kept = float(given) / self._weight if given.ndim == 0 else self._divided(given, np.shape(place))
         except (ValueError, IndexError, TypeError) as error:
             raise self._misfit("delayed_add", name, value, at, error) from error
         self.postponed.append(Late(name, kept, at.copy() if isinstance(at, np.ndarray) else at))
@@ -183,12 +184,9 @@ class Variables(Values):
             ops.axpy(self._buffer, self._late_buffer, float(self._weight - 1))
         return self._buffer
 
-    def _divided(self, value: Any, shape: tuple[int, ...]) -> Array:
+    def _divided(self, given: Array, shape: tuple[int, ...]) -> Array:
         """Return an array divided by the weight; refuse one that could not be added to such a shape."""
-        given = np.asarray(value)
         np.broadcast_to(given, shape)
-        if given.dtype.kind not in "fiub":
-            raise TypeError(f"real numbers are wanted, got {given.dtype}")
         divided: Array = np.divide(given, self._weight)
         return divided
 
@@ -221,4 +219,12 @@ def _change(ufunc: np.ufunc, view: Array, value: Any, at: Any) -> None:
         else:
             view[at] *= value
     else:
-        ufunc.at(view, at, value)
+        ufunc.at(view, at, real(value))  # it would drop an imaginary part
+
+
+def real(value: Any) -> Array:
+    """Return an array of a value; refuse what is no real number."""
+    given = np.asarray(value)
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"real numbers are wanted, got {given.dtype}")
+    return given

@@ -56,5 +56,5 @@ class AllReduceSGD(Strategy):
         return cost_of_mean_gradient(n, d, self.bucket_bytes, self.first_bytes)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield from mean_gradient(worker, self.bucket_bytes, self.first_bytes)
+        yield from mean_gradient(worker, self.bucket_bytes, self.first_bytes, untouched=True)
         yield Update()

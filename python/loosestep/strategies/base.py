@@ -214,11 +214,14 @@ def numbered(number: int) -> str:
 
 
 def mean_gradient(
-    worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20
+    worker: Worker, bucket_bytes: int = 25 << 20, first_bytes: int | None = 1 << 20, *, untouched: bool = False
 ) -> Iterator[Request]:
     """Yield a step whose gradient becomes the mean over all samples; parts are sent while later ones are made.
 
     The tensors of whose gradients few rows are not zero come last, by `mean_of_rows`.
+
+    untouched: the strategy writes nothing to the mean before the update, so that rows that are zero stay so, and
+        need not be looked at.
     """
     sent = []
     for bucket in worker.buckets(bucket_bytes, first_bytes):
@@ -228,6 +231,8 @@ def mean_gradient(
             yield Start(request)
             sent.append(request)
     yield from mean_of_rows(worker, worker.samples)
+    for tensor in () if untouched else worker.row_tensors:
+        tensor.filled = None
     for request in sent:
         yield Wait(request)
 

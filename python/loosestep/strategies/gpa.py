@@ -66,7 +66,7 @@ class GPA(Strategy):
         return State(average=worker.copy_of_params(), fast=worker.copy_of_params(), steps=0)
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield from mean_gradient(worker)
+        yield from mean_gradient(worker, untouched=True)
         ops.copy(state.fast, worker.params)
         yield Update()
         ops.copy(worker.params, state.fast)

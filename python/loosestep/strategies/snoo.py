@@ -71,7 +71,7 @@ class SNOO(Strategy):
         return State(anchor=worker.copy_of_params(), momentum=buffers.like(worker.params))
 
     def round(self, worker: Worker, state: State) -> Iterator[Request]:
-        yield from mean_gradient(worker)
+        yield from mean_gradient(worker, untouched=True)
         yield Update()
         if worker.round % self.outer == 0:
             ops.outer_nesterov(worker.params, state.anchor, state.momentum, self.rate, self.momentum)

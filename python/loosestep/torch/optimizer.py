@@ -104,7 +104,7 @@ class Parallel(ClosedAtEnd, TorchTogether, Resting, Saving, torch.optim.Optimize
         if self.size > 1 or type(on) is not Serial:
             self.exit_handler = ExitHandler(self._at_exit)
         if self.size > 1:
-            print_banner(run, on, inner, self.worker, self.shared_state)
+            print_banner(run, on, model, inner, self.worker, self.shared_state)
 
     def _begin(self, model: nn.Module, run: RunOptions) -> None:
         """Check that all workers do the same, and start all from rank 0's values."""

@@ -127,8 +127,23 @@ def scale(inner: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["lr"] * factor
 
 
+def renormalized(model: nn.Module) -> list[str]:
+    """Return a caution for each embedding whose forward pass changes parameters, beside all strategies."""
+    return [
+        f"warning: {name!r} has max_norm: the forward pass of a worker scales the rows that it reads, and those "
+        "of no other worker, so replicas differ until parameters are averaged"
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None
+    ]
+
+
 def print_banner(
-    run: RunOptions, on: Transport, inner: torch.optim.Optimizer, worker: Worker, state: SharedState | None
+    run: RunOptions,
+    on: Transport,
+    model: nn.Module,
+    inner: torch.optim.Optimizer,
+    worker: Worker,
+    state: SharedState | None,
 ) -> None:
     """Print, on rank 0's standard error, what will be done, with what, and on what."""
     if worker.rank:
@@ -148,5 +163,5 @@ def print_banner(
     if state:
         nbytes = units.size(params.nbytes + state.nbytes)
         facts["in common"] = f"parameters and optimizer state, {nbytes}, written without locks or atomics"
-    cautions = banner.warnings([strategy], worker.size)
+    cautions = [*banner.warnings([strategy], worker.size), *renormalized(model)]
     print(banner.block(facts), *cautions, sep="\n", file=sys.stderr, flush=True)

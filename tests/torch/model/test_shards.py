@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from tests.torch.training import adamw, seeded, step  # noqa: E402
 from torch import distributed, nn  # noqa: E402
 
+from loosestep.torch.shared_state import sparse_of  # noqa: E402
 from loosestep.torch.within.dtensors import parts_of, whole_of  # noqa: E402
 from loosestep.torch.within.shards import Delegate, Shards  # noqa: E402
 
@@ -55,6 +56,30 @@ def test_values_go_both_ways() -> None:
         shard.fill_(7)
     shards.to_model()
     assert (net[2].weight == 7).all()
+
+
+def test_gradients_go_both_ways_sparse_and_dense_and_where_a_group_had_none() -> None:
+    net = nn.ModuleDict(
+        {
+            "rows": nn.Embedding(4, 2, sparse=True),
+            "dense": nn.Linear(2, 2, False),
+            "unused": nn.Linear(2, 1, False),
+        }
+    )
+    shards, _ = held(net, *dict(net.named_parameters()))
+    assert sparse_of(shards) == {shards.get_parameter("rows.weight")}
+    net["dense"](net["rows"](torch.tensor([1, 3, 1]))).sum().backward()
+    shards.take_gradients()
+    mine = dict(shards.named_parameters())
+    assert mine["rows.weight"].grad.coalesce().indices()[0].tolist() == [1, 3]
+    mine["rows.weight"].grad = torch.eye(4)[[0, 2]].sum(0).mul(5).expand(2, 4).T.to_sparse(1)
+    mine["dense.weight"].grad.fill_(6)
+    mine["unused.weight"].grad = torch.full((1, 2), 7.0)
+    shards.give_gradients()
+    assert net["rows"].weight.grad.is_sparse
+    assert net["rows"].weight.grad.to_dense()[:, 0].tolist() == [5, 0, 5, 0]
+    assert (net["dense"].weight.grad == 6).all()
+    assert (net["unused"].weight.grad == 7).all()
 
 
 def test_what_is_frozen_rests_and_what_is_new_is_refused() -> None:

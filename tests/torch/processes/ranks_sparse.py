@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 import loosestep as ls
 import loosestep.torch
 from loosestep.foundation.errors import Mismatch
+from loosestep.strategies.base import mean_gradient
 
 STEPS, WORDS, BAGS, WIDTH = 4, 60, 20, 3
 Ids = list[list[int]]
@@ -122,17 +125,18 @@ def bytes_are_those_of_the_formula() -> int:
     return rank()
 
 
-def sparse_adam() -> int:
-    """SparseAdam moves the rows of all ranks: one process with all batches comes to the same tables."""
-    _, ours = train(Reader(), torch.optim.SparseAdam)
-    alone = Reader()
-    plain = torch.optim.SparseAdam(alone.tables(), 0.5)
-    for step in range(STEPS):
-        plain.zero_grad()
-        for of in range(ranks()):
-            (alone(*batch(step, of)) / ranks()).backward()
-        plain.step()
-    torch.testing.assert_close(ours, [param.detach() for param in alone.tables()], rtol=1e-4, atol=1e-5)
+def rows_of_all_are_moved() -> int:
+    """By SparseAdam, and SGD with momentum: one process with all batches comes to the same tables."""
+    for make in (torch.optim.SparseAdam, partial(torch.optim.SGD, momentum=0.9)):
+        _, ours = train(Reader(), make)
+        alone = Reader()
+        plain = make(alone.tables(), 0.5)
+        for step in range(STEPS):
+            plain.zero_grad()
+            for of in range(ranks()):
+                (alone(*batch(step, of)) / ranks()).backward()
+            plain.step()
+        torch.testing.assert_close(ours, [param.detach() for param in alone.tables()], rtol=1e-4, atol=1e-5)
     return rank()
 
 
@@ -142,6 +146,23 @@ def local_steps() -> int:
         optimizer, sparse = train(Reader(), strategy=strategy)
         assert strategy != ls.LocalSGD(2) or "AllGather" not in optimizer.meter.requests
         torch.testing.assert_close(sparse, train(Reader(sparse=False), strategy=strategy)[1], rtol=1e-5, atol=1e-6)
+    return rank()
+
+
+@dataclass(frozen=True, repr=False)
+class Decaying(ls.Strategy):
+    """A strategy of a user's, which writes all rows of the mean gradient."""
+
+    def round(self, worker: Any, state: Any) -> Iterator[Any]:
+        yield from mean_gradient(worker)
+        worker.grad += 0.1 * worker.params
+        yield ls.requests.Update()
+
+
+def a_strategy_that_writes_other_rows() -> int:
+    """No row of the update is left out, and none of what was written is there in the next step."""
+    for strategy in (Decaying(), ls.EntropySGD(2, pull=0.5)):
+        assert_same_bits(*(train(Reader(sparse=sparse), strategy=strategy)[1] for sparse in (True, False)))
     return rank()
 
 
@@ -323,7 +344,13 @@ def a_row_is_the_mean_over_all() -> int:
 CASES: dict[str, Callable[[], int]] = {
     case.__name__: case
     for case in (
-        *(a_row_is_the_mean_over_all, like_dense_ones, bytes_are_those_of_the_formula, sparse_adam, local_steps),
+        *(
+            a_row_is_the_mean_over_all,
+            like_dense_ones,
+            bytes_are_those_of_the_formula,
+            rows_of_all_are_moved,
+            local_steps,
+        ),
         *(
             a_table_that_is_tied,
             thrown_away_and_skipped,
@@ -331,6 +358,7 @@ CASES: dict[str, Callable[[], int]] = {
             like_ddp,
             several_optimizers,
             on_a_gpu,
+            a_strategy_that_writes_other_rows,
         ),
         *(in_the_loop_of_the_library, sparse_on_one_rank_alone),
     )

@@ -64,6 +64,7 @@ def test_rows_are_looked_for_where_they_are_not_known() -> None:
         ([0, 7], np.ones((2, 3)), "rows must be from 0 to 6, got some from 0 to 7"),
         ([-1], np.ones((1, 3)), "rows must be from 0 to 6, got some from -1 to -1"),
         ([1, 2], np.ones((1, 3)), r"values must be 2 rows of 3 real numbers, got float64 of shape \(1, 3\)"),
+        ([1, 2], np.ones((3, 2)), r"values must be 2 rows of 3 real numbers, got float64 of shape \(3, 2\)"),
         ([1], np.ones((1, 3), complex), "values must be 1 rows of 3 real numbers, got complex128"),
     ],
 )

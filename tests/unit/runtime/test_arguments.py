@@ -82,3 +82,10 @@ def test_tensors_of_few_rows_are_named_by_number() -> None:
     for wrong in (-1, 0.5):
         with pytest.raises((ValueError, TypeError), match="every number in sparse must be"):
             arguments.check_sparse([wrong], [(3, 2)])
+    with pytest.raises(TypeError, match="sparse must be a sequence of numbers of tensors, got 0"):
+        arguments.check_sparse(0, [(3, 2)])  # type: ignore[arg-type]
+
+
+def test_a_length_below_0_is_refused_though_the_product_fits() -> None:
+    with pytest.raises(ValueError, match="every length in shapes must be at least 0, got -2"):
+        arguments.check_shapes([(-2, -2)], np.zeros(4))

@@ -217,8 +217,21 @@ def test_a_gradient_may_be_one_for_each_tensor() -> None:
         ([np.ones(6), None], "gradient must return 2 real numbers for tensor 1, got None"),
         ([np.ones(6), ls.Rows([0], [1])], "gradient returned Rows for tensor 1, which sparse= does not name"),
         ([ls.Rows([3], [[1, 1]]), np.ones(2)], "rows must be from 0 to 2, got some from 3 to 3"),
+        (([np.ones(6)],), "gradient must return a gradient, or .loss, gradient., got a tuple of 1: gradients of"),
+        (ls.Rows([0], [[1, 1]]), "an array of 8 values like x0, got a Rows: of several tensors it is a list, for"),
     ],
 )
 def test_gradients_that_do_not_fit_the_tensors_are_refused(answer: Any, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
         perform(of_tensors(answer), Gradient())
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0)])
+def test_a_table_without_values_has_rows_as_any(shape: tuple[int, int]) -> None:
+    one = worker(0, 2, np.zeros(2))
+    one.shape([shape, (2,), shape])
+    one.expect_rows([0, 2])
+    rows = ls.Rows([0][: shape[0]], np.zeros((1, 0))[: shape[0]])
+    model = NumpyModel(one, lambda x, batch: [rows, np.ones(2), rows], feed(1, 2), ls.SGD(0.5), (2,))
+    perform(model, Gradient())
+    assert one.grad.tolist() == [1, 1]

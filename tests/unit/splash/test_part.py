@@ -22,7 +22,9 @@ def visit(sample: Any, weight: float, shared: Variables, local: dict[str, Any]) 
 
 
 def part(samples: Any, rank: int = 0, size: int = 1, **options: Any) -> Part:
-    return Part(rank, size, Job(visit, samples, LAYOUT, **options), beginning(size), buffers.zeros(8, np.float64))
+    return Part(
+        rank, size, Job(visit, samples, LAYOUT, **options), beginning(size, size), buffers.zeros(8, np.float64)
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

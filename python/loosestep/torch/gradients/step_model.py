@@ -150,7 +150,7 @@ class TorchModel:
     def finite(self) -> bool:
         """Return whether parameters, and what the optimizer keeps of the same shape, are finite."""
         kept = [
-            value
+            value._values() if value.is_sparse else value  # as SGD's momentum of a sparse gradient
             for slot in self.layout.slots
             for value in self.inner.state.get(slot.param, {}).values()
             if isinstance(value, Tensor) and value.shape == slot.param.shape and value.is_floating_point()
@@ -338,6 +338,8 @@ class Moments:
 
     def as_buffer(self, of: str, name: str, value: torch.Tensor) -> Buffer:
         """Return a view of it."""
+        if value.layout is not torch.strided:
+            raise TypeError(f"{name} of {of!r} is {value.layout}: only dense values are averaged or reset")
         if value.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} of {of!r} is {value.dtype}: only float32 and float64 are averaged or reset")
         return buffer_of(in_memory_order(value))

@@ -32,6 +32,8 @@ class Shards(nn.Module):
             for part in path:
                 place = place._modules.setdefault(part, nn.Module())
             place._parameters[last] = shard
+            if last == "weight" and getattr(model.get_submodule(".".join(path)), "sparse", None) is True:
+                place.sparse = True  # so that its gradients are averaged as rows
 
     def check(self, inner: torch.optim.Optimizer) -> None:
         """Raise RuntimeError where the optimizer has got another parameter; let those that were frozen rest."""
@@ -68,8 +70,14 @@ class Shards(nn.Module):
     def give_gradients(self) -> None:
         """Write the shards' gradients, which a strategy may have averaged, into the model's."""
         for param, shard in self.pairs:
-            if param.grad is not None and shard.grad is not None:
+            if shard.grad is None or not param.requires_grad:
+                continue
+            if shard.grad.layout is not torch.strided:  # a detached view would be written instead of the gradient
+                param.grad = shard.grad
+            elif param.grad is not None:
                 local_of(param.grad).copy_(shard.grad)
+            elif not hasattr(param, "to_local"):  # this group has not used it, and others have
+                param.grad = shard.grad.clone()
 
     # --- what the model has besides ----------------------------------------------------------------------
 
