@@ -1,15 +1,15 @@
 """What processes gain for Splash: `mpiexec -n 2 python -m bench.sparse.splash [--smoke]`.
 
 The examples of examples/splash, a pass of one process (the others sleep) against a pass of all, in alternated
-runs; a pass has 4 rounds. Seconds are those of the run's clock, from the first sample to the last meeting; the
-results are those of `Simulated` to the bit, which is checked first.
+runs; a pass has 4 rounds. The limit is what the processes do on their parts of the samples when they meet nobody.
+Seconds are those of the run's clock, from the first sample to the last meeting; the results are those of
+`Simulated` to the bit, which is checked first.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,6 +65,15 @@ def alone(world: MPI.Comm, case: dict[str, Any]) -> float:
     return seconds
 
 
+def beside(world: MPI.Comm, case: dict[str, Any]) -> float:
+    """Seconds of the slowest of all processes at once, each on a part of the samples, that exchange nothing."""
+    part = {**case, "samples": case["samples"][world.rank :: world.size]}
+    asleep(world)
+    seconds = splash.run(**part, rounds=4, on=ls.Serial()).seconds
+    asleep(world)
+    return float(world.allreduce(seconds, op=MPI.MAX))
+
+
 def main() -> None:
     world, smoke = MPI.COMM_WORLD, "--smoke" in sys.argv
     on = ls.MPI()
@@ -73,22 +82,22 @@ def main() -> None:
             apart, alike = (splash.run(**case, rounds=4, on=each) for each in (on, ls.Simulated(on.size)))
             if any((apart.variables[each] != alike.variables[each]).any() for each in apart.variables):
                 raise RuntimeError(f"{name}: rank {on.rank} has other bits than the simulator")
-            pairs = []
-            for _ in range(1 if smoke else RUNS):
-                one = alone(world, case)
-                pairs.append((one, splash.run(**case, rounds=4, on=on).seconds))
+            times = [
+                (alone(world, case), splash.run(**case, rounds=4, on=on).seconds, beside(world, case))
+                for _ in range(1 if smoke else RUNS)
+            ]
             if on.rank == 0:
-                print("\n".join(lines(name, len(case["samples"]), on.size, pairs)), flush=True)
+                print(line(name, len(case["samples"]), on.size, times), flush=True)
 
 
-def lines(name: str, samples: int, size: int, pairs: list[tuple[float, float]]) -> Iterator[str]:
-    """A row of the table."""
-    one, many = (median(times) for times in zip(*pairs, strict=True))
-    gains = sorted(alone / together for alone, together in pairs)
-    yield (
-        f"| {name} | {1e6 * one / samples:.1f} | {1e6 * many / samples:.1f} | {median(gains):.2f} "
-        f"({gains[0]:.2f} to {gains[-1]:.2f}) on {size} processes |"
+def line(name: str, samples: int, size: int, times: list[tuple[float, float, float]]) -> str:
+    """Return a row of the table."""
+    one, many, _ = (median(each) for each in zip(*times, strict=True))
+    gain, limit = (
+        f"{median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f})"
+        for gains in ([run[0] / run[kind] for run in times] for kind in (1, 2))
     )
+    return f"| {name} | {1e6 * one / samples:.1f} | {1e6 * many / samples:.1f} | {gain} | {limit} | {size} |"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #include "cpu/threads.hpp"
 
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -76,6 +77,49 @@ struct alignas(64) Share {
   std::size_t end = 0;
 };
 
+double seconds_of(clockid_t clock) {
+  timespec at{};
+  clock_gettime(clock, &at);
+  return static_cast<double>(at.tv_sec) + 1e-9 * static_cast<double>(at.tv_nsec);
+}
+
+// On a busy machine a call may take much longer in threads than alone: one of them gets a core only long after
+// the others have done all of the work, or takes the core of the caller. After such a call some run alone: twice
+// as many after each, and none when calls end in time again. Only the owner thread is here.
+class Company {
+ public:
+  bool shunned() { return left_ > 0 && left_-- > 0; }
+
+  void begin() {
+    began_ = worked_ = seconds_of(CLOCK_MONOTONIC);
+    computed_ = watched_ ? seconds_of(CLOCK_THREAD_CPUTIME_ID) : 0;
+  }
+
+  // The caller's own part is done.
+  void worked() {
+    worked_ = seconds_of(CLOCK_MONOTONIC);
+    computed_ = watched_ ? seconds_of(CLOCK_THREAD_CPUTIME_ID) - computed_ : worked_ - began_;
+  }
+
+  void end(std::size_t bytes) {
+    const double took = seconds_of(CLOCK_MONOTONIC) - began_;
+    if (took > 2 * computed_) {
+      left_ = next_;
+      next_ = std::min(2 * next_, most);
+    } else {
+      next_ = std::max(1, next_ / 2);
+    }
+    watched_ = took > 1e-3 && static_cast<double>(bytes) < 1e9 * took;
+  }
+
+ private:
+  static constexpr int most = 64;
+  int left_ = 0, next_ = 1;  // calls that run alone: still, and after the next long one
+  bool watched_ = false;     // the last call was slow: read the processor's clock, which takes half a microsecond
+  double began_ = 0, worked_ = 0, computed_ = 0;
+};
+Company company;
+
 struct Job {
   std::size_t n, grain, grains_per_batch;
   Part part;
@@ -107,14 +151,17 @@ std::vector<Share> shares(std::size_t team, std::size_t grains) {
 void run_parts(std::size_t n, std::size_t grain, std::size_t bytes, Part part, void* context) {
   const std::size_t grains = (n + grain - 1) / grain;
   const std::size_t team = std::min(static_cast<std::size_t>(threads()), grains);
-  if (team < 2 || bytes < min_parallel_bytes || !may_start_threads()) return part(context, 0, n);
+  if (team < 2 || bytes < min_parallel_bytes || !may_start_threads() || company.shunned()) return part(context, 0, n);
   const Job job{n, grain, std::max<std::size_t>(1, grains / (bytes / batch_bytes)), part, context};
   std::vector<Share> all = shares(team, grains);
+  company.begin();
 #pragma omp parallel num_threads(static_cast<int>(team))
   {
     const auto rank = static_cast<std::size_t>(omp_get_thread_num());
     for (std::size_t i = 0; i < team; ++i) run_share(all[(rank + i) % team], job);
+    if (rank == 0) company.worked();
   }
+  company.end(bytes);
 }
 #else
 bool has_openmp() { return false; }

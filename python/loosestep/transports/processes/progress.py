@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from loosestep.transports.processes.queries import Queries
 
 PAUSE = 1e-3  # seconds between two calls by the progress thread
+IDLE_PAUSE = 8e-3  # where nobody waits for it: each call takes the interpreter from a worker that computes
 PATIENCE = 2.0  # seconds for the worker to notice that another has failed
 SPINS, FEW = 200, 2  # calls without news before a waiting worker naps: where it waits for a short time, and else
 SHORT = 1e-3  # seconds of the wait before, up to which that is expected; spinning takes cores from other processes
@@ -73,6 +74,8 @@ class ProgressEngine:
         self.arrivals, self.operations, self.slots = arrivals, operations, slots
         self.departures, self.give_up = departures, give_up
         self.received = 0  # messages of work that came
+        self.serves = False  # others reach variables that this process keeps
+        self.started = 0  # continuations that are not done
         self.ready: deque[Continuation] = deque()  # what they waited for is done
         self.deferred: deque[Callable[[], None]] = deque()  # by signal handlers, which must not touch the wire
         self.broken: BaseException | None = None  # what went wrong in the progress thread
@@ -102,10 +105,18 @@ class ProgressEngine:
                         self.resume(self.ready.popleft())
             return came
 
+    @property
+    def pause(self) -> float:
+        """Return the seconds until the progress thread calls again.
+
+        What others send before this worker asks for it waits meanwhile, and the worker's own calls do not.
+        """
+        return PAUSE if self.serves or self.started else IDLE_PAUSE
+
     def run_thread(self) -> None:
         """Make progress while the worker computes."""
         try:
-            while not self.closing.wait(PAUSE):
+            while not self.closing.wait(self.pause):
                 self.progress_if_free()
                 failed = self.departures.failed
                 if failed is not None and time.monotonic() - self.departures.failed_at > PATIENCE:
@@ -153,6 +164,7 @@ class ProgressEngine:
         requests = request.requests if isinstance(request, Script) else iter((request,))
         continuation = Continuation(worker, self.rank, requests, beside=True)
         with self.lock:
+            self.started += 1
             self.resume(continuation)
         return continuation
 
@@ -168,6 +180,7 @@ class ProgressEngine:
         except BaseException as error:  # raised again where it is waited for
             continuation.error = error
         continuation.done = time.monotonic()
+        self.started -= 1
 
 
 class BlockingCalls:

@@ -119,6 +119,7 @@ class Shards(Centers):
             if number not in self.mine:
                 low, high = self.edges(like.size)[self.mailbox.rank : self.mailbox.rank + 2]
                 self.mine[number] = Center(like[low:high])
+                self.calls.engine.serves = True
                 for source in list(self.inbox):
                     self.drain(source)
             return Shared(name, like.size, like.dtype, number)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.nodes import Node, finish, nodes, turn, until
+from tests.unit.nodes import Node, finish, nodes, share, turn, until
 from tests.unit.values import beginnings, bits, drawn, reduced
 
 from loosestep.foundation.errors import Mismatch, PeerFailed, TimedOut
@@ -208,6 +208,20 @@ def test_the_progress_thread_serves_while_the_worker_computes() -> None:
     one.engine.closing = Closing(20, one.net.clock)  # type: ignore[assignment]
     one.engine.run_thread()
     assert (receive.left, into.tolist()) == (0, [1])
+
+
+def test_the_progress_thread_calls_seldom_where_nobody_waits_for_it() -> None:
+    one, other = nodes(2)
+    assert one.engine.pause == progress.IDLE_PAUSE
+    started = [node.start(Barrier()) for node in (one, other)]
+    assert one.engine.pause == progress.PAUSE
+    finish([one, other], started)
+    assert one.engine.pause == progress.IDLE_PAUSE
+    failing = one.engine.start(Script(Barrier(), iter([Sleep(0.0)])), one.worker)  # type: ignore[arg-type]
+    assert isinstance(failing.error, TypeError)
+    assert one.engine.pause == progress.IDLE_PAUSE
+    share([one, other], "center", np.zeros(2))
+    assert one.engine.pause == other.engine.pause == progress.PAUSE
 
 
 def test_a_worker_that_does_not_notice_a_failure_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
