@@ -126,6 +126,38 @@ def test_adapting_first_is_stable_up_to_eta_h_2_on_any_graph(topology: ls.Topolo
     assert changes_sides(np.diff(found.points[0], axis=0))
 
 
+@pytest.mark.parametrize(("smallest", "limit"), [(-1 / 3, 2 / 9), (1 / 3, 8 / 9)])
+def test_gradient_tracking_is_stable_up_to_half_the_square_of_1_and_an_eigenvalue(
+    smallest: float, limit: float
+) -> None:
+    problem = homogeneous(around(limit), 2, spread=1.0)
+    found = trace(ls.GradientTracking(pair(smallest)), problem, 320, optimizer=ls.SGD(1.0))
+    assert changes_sides(found.points[0] - found.points[1])
+    assert limit == pytest.approx((1 + smallest) ** 2 / 2)
+
+
+@pytest.mark.parametrize("smallest", [-1 / 3, 1 / 3])
+def test_gradient_tracking_spreads_the_noise_of_gradients_farther_than_d_psgd(smallest: float) -> None:
+    """Gradients that are noise alone: the run is the recursion, and the variance of it as the docstring has it."""
+    steps, size = 60, 4000
+    noise = np.random.default_rng(3).standard_normal((2, steps, size))
+    w = pair(smallest).matrix(2, 0)
+    x, q, before = np.zeros((2, size)), np.zeros((2, size)), np.zeros((2, size))
+    spreads = []
+    for strategy in (ls.GradientTracking(pair(smallest)), ls.DPSGD(pair(smallest))):
+        batches = lambda rank, size: iter(noise[rank])  # noqa: E731
+        options = {"optimizer": ls.SGD(0.5), "on": in_turn(2)}
+        result = ls.run(strategy, lambda x, batch: batch, np.zeros(size), batches, **options)
+        replicas = np.array([worker.params for worker in result.workers])
+        spreads.append(np.var(replicas[0] - replicas[1]))
+        if isinstance(strategy, ls.GradientTracking):
+            for step in range(steps):
+                q = w @ q + noise[:, step] - before
+                x, before = w @ x - 0.5 * q, noise[:, step]
+            assert difference(replicas, x) < EQUAL
+    assert spreads[0] / spreads[1] == pytest.approx(2 / (1 + smallest) ** 2, rel=0.1)
+
+
 @pytest.mark.parametrize(("smallest", "settles"), [(-0.3, True), (-0.4, False)])
 def test_d2_settles_above_minus_a_third(smallest: float, settles: bool) -> None:
     problem = homogeneous(np.array([1.0]), 2, spread=1.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.papers.arrivals import serve, slow_last
-from tests.papers.problems import EQUAL, Array, all_at_once, difference, in_turn, quadratics, trace
+from tests.papers.problems import EQUAL, RATE, Array, all_at_once, difference, in_turn, quadratics, sgd, trace
 
 import loosestep as ls
 from loosestep import ops
@@ -144,6 +144,17 @@ def test_whose_data_has_ended_is_waited_for_no_more() -> None:
     batches = lambda rank, size: iter([1.0 + rank] * [400, 8][rank])  # noqa: E731
     result = ls.run(ls.Ringleader(), lambda x, b: x - b, np.zeros(2), batches, on=slow_last(2, 1.5))
     assert np.abs(result.params - 1.0).max() < 1e-3
+
+
+def test_who_runs_first_and_ends_before_the_table_is_full_moves_nothing() -> None:
+    """As one of two threads may that starts late: then the other's steps are those of SGD alone."""
+    batches = lambda rank, size: iter([rank] * [8, 5][rank])  # noqa: E731
+    problem = quadratics(2)
+    result = ls.run(
+        ls.Ringleader(), problem.gradient, problem.start, batches, optimizer=ls.SGD(RATE), on=slow_last(2, 9.0)
+    )
+    assert difference(result.params, sgd(problem, 1, 5)[-1]) < EQUAL
+    assert difference(result.workers[0].params, problem.start) == 0.0, "it went back to the center each time"
 
 
 def test_who_has_data_again_comes_back_to_the_cycle_of_the_others(tmp_path: Path) -> None:

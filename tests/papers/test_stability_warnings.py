@@ -108,3 +108,52 @@ def test_defaults_do_not_multiply_with_the_momentum_of_the_optimizer(strategy: l
     digits, on = data.find("digits", None)(), ls.Simulated(4)
     experiment = Experiment(digits, models.MLP(64), on, ls.Nesterov(0.03), batch=8, epochs=10, seed=0)
     assert experiment.run(strategy, lambda progress: None).metrics["test_accuracy"] > 0.96
+
+
+# --- late outer gradients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize(("workers", "momentum"), [(2, 0.9), (8, 0.6), (8, 0.95)])
+@pytest.mark.parametrize(("factor", "warned"), [(0.98, False), (1.02, True)])
+def test_late_outer_gradients(eager: bool, workers: int, momentum: float, factor: float, warned: bool) -> None:
+    """A step that goes all the way to the minimum is a round that comes to rest: a = 1."""
+    limit = least_unstable(momentum, 1 / workers if eager else 0.0)
+    strategy = ls.EagerDiLoCo(1, factor * limit, momentum, eager)
+    told = [sentence for sentence in strategy.warnings(workers) if "swing ever farther" in sentence]
+    assert bool(told) == warned
+    if warned:
+        assert f"goes more than {1 / factor:.0%} of its way to rest" in told[0]
+        assert told[0].endswith(f"none do at a rate below {limit:.3g}")
+    problem = homogeneous(np.ones(1), workers)
+    path = np.abs(trace(strategy, problem, 600, on=in_turn(workers), optimizer=ls.SGD(1.0)).points[0])
+    assert (path[-60:].max() > path[240:300].max()) == warned
+
+
+def least_unstable(momentum: float, share: float) -> float:
+    """The rate at which the recursion of c, u and D, written as a matrix, begins to grow, by halving."""
+
+    def radius(rate: float) -> float:
+        estimate = np.array([share, 0.0, 1 - share])
+        u = np.array([0.0, momentum, 0.0]) + estimate
+        c = np.array([1.0, 0.0, 0.0]) - rate * (estimate + momentum * u)
+        return float(np.abs(np.linalg.eigvals(np.array([c, u, [1.0, 0.0, 0.0]]))).max())
+
+    low, high = 1e-3, 4.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if radius(middle) < 1 else (low, middle)
+    return low
+
+
+def test_the_default_momentum_of_late_outer_gradients_bears_any_number_of_workers() -> None:
+    strategy = ls.EagerDiLoCo()
+    for share in (0.0, 1 / 64, 1 / 8, 1 / 4, 1 / 2, 1.0):
+        assert strategy.rate < 0.8 * least_unstable(strategy.momentum, share)
+    assert not any(strategy.warnings(n) for n in (1, 2, 4, 64, 1024))
+    assert not ls.EagerDiLoCo(momentum=0.9).warnings(4)
+    assert ls.EagerDiLoCo(momentum=0.9).warnings(8) == [
+        "outer gradients are a round late: with rate 0.4 and momentum 0.9 the outer steps of 8 workers swing ever "
+        "farther in directions in which a round goes more than 80% of its way to rest; with this momentum none do "
+        "at a rate below 0.32"
+    ]

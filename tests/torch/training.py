@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ STRATEGIES = [
     ls.CDSGD(),
 ]
 each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+DRAWING = threading.Lock()
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -30,8 +32,10 @@ def mlp() -> nn.Module:
 
 
 def seeded(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return mlp()
+    """The MLP of a seed, in threads as well: torch has one generator for all of them."""
+    with DRAWING:
+        torch.manual_seed(seed)
+        return mlp()
 
 
 class HalfUsed(nn.Module):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from loosestep.requests.links import Links
+    from loosestep.requests.memo import Memo
 
 ONE = np.ones(1)
 LEFT = "the end of its loop,"
@@ -70,6 +71,7 @@ class Worker:
         self.density = 1.0  # how many parameters each value stands for: more in a prediction for a large model
         self.links: Links | None = None  # to other hosts, where a transport says how good they are
         self.hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where a transport knows of several
+        self.memo: Memo | None = None  # of what workers compute alike, where they take turns in one thread
         self.unmetered = False  # between steps: nothing is metered and no virtual time passes
         self.calling: str | None = None  # what a loop of the user's has called, "" for step(); None in `run`
         self._share = share
@@ -186,6 +188,18 @@ class Worker:
         if key not in self._scratch or self._scratch[key].size < count:
             self._scratch[key] = buffers.zeros(count + count // 4, float)
         return self._scratch[key][:count]
+
+    def fill(self, key: object, given: Buffer, out: Buffer, compute: Callable[[], object]) -> None:
+        """Set `out` to what `compute` makes of the values in `given`, which are the same on all workers.
+
+        Workers that take turns in one thread do it once: the others get a copy, which has the same bits.
+
+        key: all that the result depends on besides `given`.
+        """
+        if self.memo is None or is_on_device(given) or is_on_device(out):
+            compute()
+        else:
+            self.memo.fill(key, given, out, compute)
 
     def copy_of_params(self) -> Buffer:
         """Return a copy of the parameters that owns its memory: an anchor that is a view would never differ."""

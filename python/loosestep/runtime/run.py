@@ -257,6 +257,7 @@ class Run:
         worker.shape(self.shapes)
         worker.expect_rows(self.sparse)
         worker.seed, worker.links, worker.hosts = self.seed, self.session.links, self.session.hosts
+        worker.memo = self.session.memo
         adds = None if common.params is None else getattr(self.strategy, "adds", "exact")
         feed = Feed(batches, rank, self.size)
         optimizer = self.optimizer.scaled(factor(self.scale_rate, self.size))

@@ -99,7 +99,9 @@ def mean(
         yield from summed(worker, kept, parts, residual, total, weight)
     else:
         yield from sent(worker, parts, residual, factor, weight)
-        received(worker, parts, total, factor, divisor, clip=clip)
+        come = words_of(worker, parts, total)[1]
+        key = parts, factor, divisor, clip
+        worker.fill(key, come, total, lambda: received(worker, parts, total, factor, divisor, clip=clip))
     if out.size == worker.params.size:
         clear_padding(worker, residual, total)
     if staged:

@@ -29,13 +29,14 @@ class Ringleader(Strategy):
 
     A worker that comes before the table is full adds to its entry and begins again at c. One that has moved the
     center is in the next cycle, which has a table of its own. So a cycle has n moves, all n workers weigh the same
-    in each of them, no step is lost, and none is more than 2 n - 2 moves old: with unlike data a center of
-    `Downpour`'s kind would lean to the fast workers instead.
+    in each of them, no step is lost while all have data, and none is more than 2 n - 2 moves old: with unlike data
+    a center of `Downpour`'s kind would lean to the fast workers instead. However many steps a worker makes before
+    the table is full, they are one entry: who runs first, as a thread may, waits for nobody and moves nothing.
 
     There is no server: a worker keeps its own entry, and where the center is kept there are the means of the
     tables of even and of odd cycles, and the cycle in which each worker has an entry. When two workers fill a
-    table at one time both move the center at once. A worker whose data has ended leaves the tables: the mean is
-    that of the others.
+    table at one time both move the center at once. A worker whose data has ended leaves the tables, with its
+    entry, even if that has not moved the center yet: the mean is that of the others.
 
     rate: r.
     period: local steps between two pushes; 1 in the paper.

@@ -149,10 +149,14 @@ class StreamingDiLoCo(LateStrategy):
         one, total = (worker.workspace(what, mean.size, mean.dtype) for what in ("decoded", "their mean"))
         words = 1 + codec.words(mean.size)
         rows = state.wire.come[: words * worker.size].reshape(worker.size, words)
-        total.fill(0)
-        for row in rows[rows[:, 0] > 0]:
-            codec.decode(row[1:], one)
-            ops.axpy(total, one, row[0] / rows[:, 0].sum())
+
+        def add_up() -> None:
+            total.fill(0)
+            for row in rows[rows[:, 0] > 0]:
+                codec.decode(row[1:], one)
+                ops.axpy(total, one, row[0] / rows[:, 0].sum())
+
+        worker.fill(codec, rows.reshape(-1), total, add_up)
         mean[:] = total
         for part, room in parts:
             ops.subtract(state.anchor[part], mean[room], mean[room])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from loosestep.requests import Buffer, Request, Shared
     from loosestep.requests.links import Links
+    from loosestep.requests.memo import Memo
     from loosestep.requests.worker import Worker
 
 
@@ -84,6 +85,7 @@ class Session(ABC):
     hosts: tuple[tuple[int, ...], ...] = ()  # the ranks of each, where collectives are to be hierarchical
     links: Links | None = None  # between hosts, the same on all workers; by them collectives choose their form
     ranks: Sequence[int]  # the workers that live in this process
+    memo: Memo | None = None  # of what workers compute alike, where they take turns in one thread
 
     # --- shared variables --------------------------------------------------------------------------------
 

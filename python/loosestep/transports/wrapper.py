@@ -39,7 +39,7 @@ class WrappedSession(Session):
         self.inner = inner
         self.native, self.unpriced, self.ranks = inner.native, inner.unpriced, inner.ranks
         self.grouped, self.hosted, self.hosts = inner.grouped, inner.hosted, inner.hosts
-        self.links = inner.links
+        self.links, self.memo = inner.links, inner.memo
 
     @abstractmethod
     def rewrite(self, worker: Worker, requests: Iterator[Request]) -> Iterator[Request]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.torch import training  # noqa: E402
 from tests.torch.training import adamw, batches, loss_of, momentum, seeded  # noqa: E402
 from tests.unit.in_threads import together  # noqa: E402
 
@@ -53,3 +55,17 @@ def test_each_moment_meets_on_its_own_clock() -> None:
 def test_equal_periods_are_local_sgd_with_averaged_moments() -> None:
     for one, other in zip(trained(ls.DESLOC(2, 2, 2)), trained(ls.LocalSGD(2, momentum="average")), strict=True):
         assert all((one[name] == other[name]).all() for name in other)
+
+
+def test_networks_of_one_seed_are_alike_where_workers_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's generator is one for all threads: nobody may seed it between another's seed and its draws."""
+    make = training.mlp
+
+    def slow() -> Any:
+        time.sleep(0.02)  # in which the others would seed
+        return make()
+
+    monkeypatch.setattr(training, "mlp", slow)
+    wanted = seeded(3).state_dict()
+    for net in together(3, lambda on: seeded(3)):
+        assert all(map(torch.equal, net.state_dict().values(), wanted.values()))

@@ -27,6 +27,7 @@ from loosestep.requests import (
     Update,
     Wait,
 )
+from loosestep.requests.memo import Memo
 from loosestep.transports import center
 from loosestep.transports.attendance import Roll
 from loosestep.transports.base import ManyWorkersSession, Task, failure, spin
@@ -65,6 +66,7 @@ class SimulatedSession(ManyWorkersSession):
         closed = self.size > CLOSED_FORM_ABOVE and not self.hosts
         self.native = frozenset(primitives | ({AllReduce} if closed else set()))
         self.unpriced = frozenset({AllReduce})
+        self.memo = Memo()
         self.calendar = Calendar()
         self.mail = Mail(self.calendar, self.network, check_mail)
         self.time = 0.0  # of what happens now
