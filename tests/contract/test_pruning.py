@@ -72,10 +72,51 @@ def test_a_run_ends_where_it_began_sparse(strategy: ls.Strategy) -> None:
     assert (result.params != start)[mask.keep].any()
 
 
+def test_a_masked_sampler_has_the_temperature_of_its_own() -> None:
+    """Under strategies that keep it, of which those that add the noise themselves would fill pruned entries."""
+    mask = ls.pruning.random(4000, 0.5)
+    masked = Masked(ls.SGLD(0.25), mask)
+
+    def ended(strategy: ls.Strategy, optimizer: Optimizer = masked, size: int = 2) -> Any:
+        batches = lambda rank, size: iter([0.0] * 40)  # noqa: E731
+        on = ls.Simulated(size)
+        return ls.run(strategy, lambda x, b: x, np.zeros(4000), batches, optimizer=optimizer, on=on).params
+
+    found = ended(ls.AllReduceSGD())
+    assert not found[~mask.keep].any()
+    assert found[mask.keep].var() == pytest.approx(1 / (1 - 0.25 / 2), rel=0.1)
+    assert ended(ls.DownpourMCMC(noise="worker"), size=1)[mask.keep].var() > 0.9
+    with pytest.raises(ValueError, match=r"^LocalSGD\(.*\) does not keep the temperature of Masked\(SGLD"):
+        ended(ls.LocalSGD())
+    with pytest.raises(
+        ValueError, match=r"^DownpourMCMC\(\) does not know the noise of Masked\(SGLD.*: say noise='worker'$"
+    ):
+        ended(ls.DownpourMCMC())
+    with pytest.raises(TypeError, match=r"couples chains of SGLD"):
+        ended(ls.ElasticMCMC())
+    assert np.isfinite(ended(ls.LocalSGD(), Masked(ls.SGLD(temperature=0.0), mask))).all()
+
+
+def test_a_run_must_begin_where_the_mask_prunes() -> None:
+    """Else a center would get a difference from every worker: with four, DOWNPOUR's grows threefold each round."""
+    with pytest.raises(
+        ValueError, match=r"^x0 must be 0 where Mask\(.*\) prunes, or .*: begin at mask.apply\(x0\)$"
+    ):
+        ls.run(
+            ls.Downpour(),
+            lambda x, b: x,
+            np.ones(37),
+            lambda rank, size: iter([0]),
+            optimizer=Masked(ls.SGD(), MASK),
+        )
+
+
 def test_magnitude_keeps_the_largest_and_snip_what_the_loss_feels() -> None:
     weights, slopes = np.array([3.0, -1.0, 2.0, -4.0]), np.array([0.0, 9.0, -2.0, 1.0])
     assert ls.pruning.magnitude(weights, 0.5).keep.tolist() == [True, False, False, True]
     assert ls.pruning.snip(weights, slopes, 0.25).keep.tolist() == [False, True, True, True]
+    small = np.array([1, 2, 3, 4], np.float32) * np.float32(1e-25)  # whose products float32 has not
+    assert ls.pruning.snip(small, small, 0.5).keep.tolist() == [False, False, True, True]
     assert ls.pruning.magnitude(np.ones(4), 0.5).keep.tolist() == [True, True, False, False], (
         "ties keep the earlier"
     )
@@ -120,5 +161,7 @@ def test_bad_input_is_refused() -> None:
         Mask(np.array([0, 1]))
     with pytest.raises(ValueError, match=r"^params must have 37 entries, as the mask has, got 5$"):
         Masked(ls.SGD(), MASK).update(np.ones(5), np.ones(5), (), 0, 1)
+    with pytest.raises(ValueError, match=r"must be flat where they are ranked, got shape \(2, 2\)$"):
+        ls.pruning.magnitude(np.ones((2, 2)), 0.5)
     with pytest.raises(TypeError, match=r"^mask must be a Mask, got None$"):
         Masked(ls.SGD(), None)  # type: ignore[arg-type]

@@ -69,6 +69,43 @@ def test_the_variance_of_draws(tmp_path: Path, sampler: Optimizer, variance: flo
     assert found == pytest.approx(variance, rel=0.03)
 
 
+def test_without_friction_there_is_no_noise_to_sample_by() -> None:
+    with pytest.raises(
+        ValueError, match=r"^friction must be above 0, as noise replaces what it takes away, got 0.0$"
+    ):
+        ls.SGHMC(friction=0.0)
+    assert ls.SGHMC(friction=0.0, temperature=0.0).variance(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "more"),
+    [
+        (ls.SGLD(0.1, examples=100), 0.1 * 100 / 2),
+        (ls.SGHMC(0.02, examples=100, friction=0.2), 0.02 * 100 / (2 * 0.2)),
+        (ls.SGHMC(0.02, examples=100, friction=0.2, noise_estimate=0.02 * 100 / 2 * 9 / 99), 0.0),
+    ],
+    ids=repr,
+)
+def test_batches_widen_the_posterior_by_the_noise_of_their_gradients(
+    tmp_path: Path, sampler: Optimizer, more: float
+) -> None:
+    """Ten of 100 rows without replacement: their mean has a variance of (1 / 10) (1 - 10 / 100) 100 / 99 V."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((100, D))
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    samples = ls.Samples(tmp_path / "samples", burn_in=150, thin=15)
+    ls.run(
+        ls.OneShotAveraging(),
+        lambda x, batch: x - batch.mean(axis=0),
+        np.zeros(D),
+        lambda rank, size: (rows[rng.choice(100, 10, replace=False)] for _ in range(600)),
+        optimizer=sampler,
+        samples=samples,
+    )
+    alone = 1 / (1 - 0.1 / 2) if isinstance(sampler, ls.SGLD) else 1 / (1 - 0.02 / (2 * 1.8))
+    assert samples.draws().var() * 100 == pytest.approx(alone * (1 + more * 9 / 99), rel=0.03)
+
+
 def test_psgld_with_its_own_matrix_samples_both_of_two_scales(tmp_path: Path) -> None:
     """A step of M epsilon: the bias of SGLD at that step, and one by the matrix, which still moves."""
     for curvature in (0.01, 1.0):
@@ -148,6 +185,19 @@ def test_four_workers_with_small_steps_sample_the_posterior_with_noise_at_either
         assert 1.0 < samples.consensus[6:].var() < 1.08
 
 
+@pytest.mark.parametrize(("rate", "friction", "size"), [(0.01, 0.1, 1), (0.01, 0.2, 1), (0.0025, 0.2, 4)])
+def test_noise_at_the_center_has_none_of_the_inertia_of_sghmc(
+    tmp_path: Path, rate: float, friction: float, size: int
+) -> None:
+    """The variance of x'' = -a x' - rate h x with noise of 2 rate / a in x alone: 1 / h + rate / a^2."""
+    on, sampler = ls.Simulated(size, latency=0.0), ls.SGHMC(rate, friction=friction)
+    samples = draw(tmp_path, ls.DownpourMCMC(), sampler, 800, on)
+    assert samples.consensus[12:].var() == pytest.approx(1 + size * rate / friction**2, rel=0.07)
+    if size > 1:
+        samples = draw(tmp_path / "worker", ls.DownpourMCMC(noise="worker"), sampler, 800, on)
+        assert 0.95 < samples.consensus[12:].var() < 1.08
+
+
 def test_psgld_needs_its_noise_at_the_workers() -> None:
     with pytest.raises(ValueError, match=r"^DownpourMCMC\(\) does not know the noise of PSGLD\(\): say noise="):
         ended(ls.DownpourMCMC(), ls.PSGLD())
@@ -192,6 +242,15 @@ def test_that_the_center_is_narrow_is_said() -> None:
     (told,) = ls.ElasticMCMC(coupling=0.1).warnings(4)
     assert "its variance is 0.5 of the posterior's" in told
     assert not ls.ElasticMCMC().warnings(1)
+
+
+def test_a_coupling_that_throws_chains_beyond_the_center_is_refused() -> None:
+    """At 3 two chains' distance from the center would be multiplied by -5 in each round."""
+    with pytest.raises(
+        WorkerFailed, match=r"coupling 1 times the rates of 10 steps is 3, and above 1 chains move"
+    ) as told:
+        ended(ls.ElasticMCMC(10, 1.0), ls.SGLD(0.3))
+    assert isinstance(told.value.__cause__, ValueError)
 
 
 def test_it_couples_no_other_sampler() -> None:

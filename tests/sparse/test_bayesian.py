@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.exceptions import SkipTestWarning
+from sklearn.exceptions import ConvergenceWarning, SkipTestWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -59,6 +59,7 @@ def calibration_error(sure: Any, right: Any) -> float:
     return float(sum(abs(sure[each].mean() - right[each].mean()) * each.mean() for each in bins if each.any()))
 
 
+@pytest.mark.filterwarnings("ignore:the chains disagree", "ignore:gradients of")
 def test_probabilities_are_calibrated_where_the_best_weights_are_too_sure() -> None:
     """30 weights from their prior, 40 rows: log loss and calibration error, means over three sets."""
     found = []
@@ -92,6 +93,7 @@ def test_chains_agree_and_have_streams_of_their_own() -> None:
     assert model.ess().min() > 200
 
 
+@pytest.mark.filterwarnings("ignore:the chains disagree", "ignore:gradients of")
 def test_sparse_rows_threads_batches_and_seeds() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 3)) * (rng.random((80, 3)) < 0.5)
@@ -108,12 +110,37 @@ def test_sparse_rows_threads_batches_and_seeds() -> None:
     assert BayesianLogisticRegression(**few, on=ls.Serial()).fit(X, y).draws_.shape[0] == 1
 
 
+def test_a_fit_warns_of_chains_that_disagree_and_of_batches_that_widen_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = (rng.random(200) < 1 / (1 + np.exp(-X @ [1.0, -0.5]))).astype(int)
+    options: dict[str, Any] = {"draws": 100, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = BayesianLogisticRegression(**options).fit(X, y)
+        BayesianLogisticRegression(draws=3, burn_in=0, batch_size=199).fit(X, y)
+    with pytest.warns(
+        ConvergenceWarning, match=r"of 20 of 200 rows make variances up to (.*) times those"
+    ) as told:
+        widened = BayesianLogisticRegression(**options, batch_size=20).fit(X, y)
+    times = float(str(told[0].message).split(" times")[0].split()[-1])
+    found = widened.draws_.var(axis=(0, 1)) / whole.draws_.var(axis=(0, 1))
+    assert times == pytest.approx(found.max(), rel=0.4)
+    assert found.min() > 2
+    with pytest.warns(ConvergenceWarning, match=r"^the chains disagree: R-hat is .*, and near 1 where they have"):
+        BayesianLogisticRegression(draws=50, random_state=0).fit(np.where(y[:, None], 4, -4) + X, y)
+
+
 def test_what_is_wrong_is_refused() -> None:
     X, y = np.eye(4), [0, 1, 0, 1]
     with pytest.raises(ValueError, match=r"^alpha must be above 0 and finite, got 0$"):
         BayesianLogisticRegression(0).fit(X, y)
     with pytest.raises(ValueError, match=r"^draws must be at least 1, got 0$"):
         BayesianLogisticRegression(draws=0).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"^friction must be above 0, as noise replaces what it takes away, got 0$"
+    ):
+        BayesianLogisticRegression(friction=0).fit(X, y)
     with pytest.raises(ValueError, match=r"^friction must be at most 1, got 2$"):
         BayesianLogisticRegression(friction=2).fit(X, y)
 

@@ -19,7 +19,6 @@ DRAWS = 0xADE5A217
 """In the key of a random start; no straggler, strategy or codec has it."""
 TESTING = (1 << 32) - 1
 """The worker of starts in evaluations: no rank."""
-TINY = 1e-30
 
 
 class Place(NamedTuple):
@@ -39,6 +38,25 @@ def rows_first(lengths: Any, values: Any) -> Any:
 def norms(values: Any) -> Any:
     """Return the 2-norm of each row."""
     return rows_first((values * values).reshape(len(values), -1).sum(1) ** 0.5, values)
+
+
+def converted(values: Any, dtype: Any) -> Any:
+    """Return values of numpy or torch in another type of theirs."""
+    return values.to(dtype) if hasattr(values, "new_tensor") else values.astype(dtype, copy=False)
+
+
+def directions(values: Any) -> tuple[Any, Any]:
+    """Return each row over its 2-norm, zeros where it is zero, and the norm, in float32 at least.
+
+    Rows are first divided by their largest |value|, so that no square of it is beyond the type or below it.
+    """
+    if values.dtype.itemsize < 4:
+        values = values.float() if hasattr(values, "new_tensor") else values.astype(np.float32)
+    flat = abs(values).reshape(len(values), -1)
+    largest = rows_first(flat.amax(1) if hasattr(flat, "amax") else flat.max(1), values)
+    scaled = values / (largest + (largest == 0))
+    lengths = norms(scaled)
+    return scaled / (lengths + (lengths == 0)), lengths * largest
 
 
 def is_floating(values: Any) -> bool:
@@ -140,13 +158,13 @@ class Attack(Value):
         if self.norm == inf:
             sign = getattr(type(slope), "sign", np.sign)  # a method of torch's tensors
             return sign(slope)
-        return slope / norms(slope).clip(TINY, None)
+        return converted(directions(slope)[0], slope.dtype)
 
     def within(self, found: Any, inputs: Any) -> Any:
         """Return what is nearest to `found` in the ball around `inputs`, and then in the range."""
         if self.norm == inf:
             found = found.clip(inputs - self.epsilon, inputs + self.epsilon)
         else:
-            moved = found - inputs
-            found = inputs + moved * (self.epsilon / norms(moved).clip(max(self.epsilon, TINY), None))
+            way, length = directions(found - inputs)
+            found = converted(inputs + way * length.clip(0, self.epsilon), inputs.dtype)
         return found if self.low is None and self.high is None else found.clip(self.low, self.high)

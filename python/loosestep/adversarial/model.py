@@ -169,7 +169,8 @@ class AdversarialModel:
         """Return what the model's own `evaluate` says of (inputs, labels), and of the inputs that `test` finds.
 
         Of `test_accuracy` and `loss` these are `robust_accuracy` and `robust_loss`. Random starts are by the place
-        of a row alone, the same in every evaluation.
+        of a row alone, the same in every evaluation. A row counts by its attacked input alone, since the model's
+        `evaluate` says nothing of rows: a start may make right what was wrong.
 
         Raises TypeError where the model has no `evaluate`.
         """

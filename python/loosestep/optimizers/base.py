@@ -58,6 +58,11 @@ class Optimizer(Value):
         """Return an instance for contract tests; override where the default rate does not suit them."""
         return cls()
 
+    @property
+    def noisy(self) -> bool:
+        """Return whether updates add noise of a temperature, as those of samplers do."""
+        return False
+
     def scaled(self, by: float) -> Optimizer:
         """Return the same optimizer at a rate that many times as large."""
         return replace(self, rate=schedules.scaled(self.rate, by))  # type: ignore[type-var]

@@ -26,6 +26,7 @@ from zlib import crc32
 import numpy as np
 
 from loosestep.foundation import checks
+from loosestep.foundation.buffers import here
 from loosestep.optimizers.base import How, Optimizer, Shapes
 from loosestep.optimizers.schedules import Rate
 
@@ -90,7 +91,7 @@ class Masked(Optimizer):
     for rules that mix entries (Muon) and for what came from others. Weight decay, rate and moments are the
     optimizer's. A run begins at `mask.apply(x0)`, and all workers have the same mask: then means and
     differences of replicas are 0 there as well. Codecs that send a sign for a 0 (`Sign`) put something there, till
-    the next update.
+    the next update. Of a sampler: the posterior of the weights that stay, given that others are 0.
 
     >>> import numpy as np, loosestep as ls
     >>> x, mask = np.array([1.0, 0.0]), Mask(np.array([True, False]))
@@ -126,6 +127,26 @@ class Masked(Optimizer):
     def correction(self) -> bool | None:  # type: ignore[override]
         return self.optimizer.correction
 
+    @property
+    def noisy(self) -> bool:
+        return self.optimizer.noisy
+
+    def variance(self, step: int) -> float:
+        if self.noisy:
+            raise ValueError("the noise of a Masked sampler is not in pruned entries: its workers must add it")
+        return 0.0
+
+    def init(self, params: Buffer) -> tuple[Buffer, ...]:
+        """Return zeroed moments. Raises ValueError where pruned entries are not 0."""
+        self.mask.fit("params", params)
+        values: Any = here(params)
+        if values[~self.mask.keep].any():
+            raise ValueError(
+                f"x0 must be 0 where {self.mask!r} prunes, or strategies that keep a center or differences would "
+                "bring the rest back: begin at mask.apply(x0)"
+            )
+        return self.optimizer.init(params)
+
     def scaled(self, by: float) -> Masked:
         return Masked(self.optimizer.scaled(by), self.mask)
 
@@ -134,7 +155,8 @@ class Masked(Optimizer):
         pruned = ~self.mask.keep
         np.putmask(grad, pruned, 0)
         self.optimizer.apply(params, grad, moments, how)
-        np.putmask(params, pruned, 0)
+        for buffer in (params, *(moments if self.noisy else ())):  # a sampler's velocity has noise everywhere
+            np.putmask(buffer, pruned, 0)
 
 
 def magnitude(params: Array, sparsity: float, shapes: Shapes = ()) -> Mask:
@@ -160,9 +182,9 @@ def snip(params: Array, grad: Array, sparsity: float, shapes: Shapes = ()) -> Ma
 
     N. Lee, T. Ajanthan, P. Torr, SNIP: Single-shot Network Pruning, arXiv:1810.02340.
     """
-    if grad.size != params.size:
-        raise ValueError(f"grad must have {params.size} entries, as params has, got {grad.size}")
-    return largest(np.abs(params * grad), sparsity, shapes)
+    if np.size(grad) != np.size(params):
+        raise ValueError(f"grad must have {np.size(params)} entries, as params has, got {np.size(grad)}")
+    return largest(np.abs(np.multiply(params, grad, dtype=np.float64)), sparsity, shapes)
 
 
 def random(size: int, sparsity: float, seed: int = 0, shapes: Shapes = ()) -> Mask:
@@ -178,6 +200,8 @@ def random(size: int, sparsity: float, seed: int = 0, shapes: Shapes = ()) -> Ma
 def largest(scores: Array, sparsity: float, shapes: Shapes) -> Mask:
     """Keep the prunable entries of the largest scores, and all that are not prunable."""
     checks.fraction("sparsity", sparsity)
+    if scores.ndim != 1:
+        raise ValueError(f"weights and gradients must be flat where they are ranked, got shape {scores.shape}")
     prunable = np.flatnonzero(matrices(shapes, scores.size))
     if not np.isfinite(scores[prunable]).all():
         raise ValueError("weights and gradients must be finite where they are ranked, got some that are not")

@@ -46,6 +46,10 @@ class Sampler(Optimizer):
         super().check("temperature", *names)
         checks.integer("examples", self.examples)
 
+    @property
+    def noisy(self) -> bool:
+        return self.temperature > 0
+
     def variance(self, step: int) -> float:
         return self.diffusion(schedules.at(self.rate, step))
 
@@ -166,7 +170,7 @@ class SGHMC(Sampler):
     With a = 1 it is `SGLD`; an overdamped step of it is rate / a. `examples` and `temperature`: see `Sampler`. On
     f = x^2 / (2 s), n = 1, exact gradients, the draws have variance s / (1 - rate / (2 (2 - a) s)).
 
-    friction: a.
+    friction: a; above 0, as there is no noise without it, except at temperature 0.
     noise_estimate: b, for the noise that gradients have themselves; at most a.
 
     >>> import numpy as np
@@ -190,10 +194,14 @@ class SGHMC(Sampler):
     def __post_init__(self) -> None:
         self.check("friction", "noise_estimate")
         checks.at_most("friction", self.friction, 1)
+        if self.noisy and not self.friction:
+            raise ValueError(
+                f"friction must be above 0, as noise replaces what it takes away, got {self.friction!r}"
+            )
         checks.at_most("noise_estimate", self.noise_estimate, self.friction)
 
     def variance(self, step: int) -> float:
-        share = (self.friction - self.noise_estimate) / self.friction**2 if self.friction else 0.0
+        share = (self.friction - self.noise_estimate) / self.friction**2 if self.noisy else 0.0
         return share * super().variance(step)
 
     def apply(self, params: Buffer, grad: Buffer, moments: tuple[Buffer, ...], how: How) -> None:

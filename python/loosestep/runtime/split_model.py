@@ -12,7 +12,6 @@ import numpy as np
 from loosestep.foundation import checks
 from loosestep.lowering.lowering import Lowering
 from loosestep.optimizers.base import Optimizer
-from loosestep.optimizers.samplers import Sampler
 from loosestep.optimizers.sgd import SGD
 from loosestep.requests import Buffer, Gradient, Shared, Update
 from loosestep.runtime.arguments import check_start
@@ -109,7 +108,7 @@ def run_split(
         steps = checks.integer("steps", steps)
     optimizer = optimizer or SGD()
     checks.instance("optimizer", optimizer, Optimizer)
-    if isinstance(optimizer, Sampler):
+    if optimizer.noisy:
         raise TypeError(
             f"optimizer must not be a sampler: parts of a model would have one noise, got {optimizer!r}"
         )

@@ -32,6 +32,8 @@ class DownpourMCMC(Strategy):
     On f = h x^2 / 2 with one worker, where epsilon is the sampler's 2 rate / n and n h the potential's curvature
     H, Var(c) = period epsilon / (1 - (1 - epsilon H / 2)^(2 period)). With several it is a little more, by the
     staleness of drifts: with 4 workers, period 4 and epsilon H = 0.02, 1.17 times that of the posterior.
+    With SGHMC noise at the center has no inertia, as its drift has: for N workers and period 1 about
+    1 + N rate h / friction^2 times, of which noise='worker' has none.
 
     period: local steps between two pushes; the drift within it sees no noise, so the step is about period epsilon.
     noise: 'center' adds it once, where it is pushed, as the paper's master does. 'worker' leaves it to the local

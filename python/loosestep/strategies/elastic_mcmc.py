@@ -46,7 +46,8 @@ class ElasticMCMC(Strategy):
     period: local steps between two exchanges. Var(c) grows with it: for 4 workers, coupling h / 2 and steps
         epsilon H = 0.05 it is 0.75 of the posterior's at period 1, as the formula says, 0.77 at 5 in virtual time,
         0.80 where all exchange at once.
-    coupling: kappa / n, in the units of f's curvature, as weight decay is.
+    coupling: kappa / n, in the units of f's curvature, as weight decay is. Times the rates of `period` steps it is
+        at most 1, else a round raises ValueError.
 
     A round sends d values in 1 message and receives d values in 1.
 
@@ -111,6 +112,11 @@ class ElasticMCMC(Strategy):
         rate = self.coupling * sum(map(worker.rate_at, steps))
         variance = sum(map(worker.variance_at, steps)) / worker.size
         state.met = worker.clock
+        if rate > 1:
+            raise ValueError(
+                f"coupling {self.coupling:g} times the rates of {len(steps)} steps is {rate:.3g}, and above 1 "
+                "chains move beyond the center: take a smaller coupling, rate or period"
+            )
         if rate and variance:
             yield from self.exchange(worker, state, rate, sqrt(variance))
         else:

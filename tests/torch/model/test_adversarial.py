@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,18 @@ def test_half_precision_loses_no_gradient_of_a_large_batch() -> None:
     assert float((found[inner] != x[inner]).float().mean()) > 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_lengths_of_rows_are_right_where_their_squares_are_not_in_the_type(dtype: Any) -> None:
+    """Rows of zeros, of 3072 features of up to 255, and of gradients that float16 squares to zero."""
+    attack = PGD(600.0, step=200.0, norm=2, low=None, high=None)
+    x = (torch.arange(2 * 3072.0).reshape(2, -1).sin() * 255).to(dtype)
+    for slope, expected in ((torch.zeros_like, 0.0), (lambda at: at * 0 + 1e-4, 600.0)):
+        found = replace(attack, random_start=expected > 0).perturb(x, slope)
+        assert float((found.double() - x.double()).norm(dim=1).max()) == pytest.approx(expected, rel=0.01)
+    starts = PGD(0.5, norm=2, steps=1).perturb(torch.full((2, 4), 0.5, dtype=dtype), torch.zeros_like)
+    assert bool(starts.isfinite().all())
+
+
 def test_a_torch_module_in_run_is_the_same_training() -> None:
     model = loosestep.torch.Model(lambda: seeded(0), lambda net, batch: cross_entropy(net(batch[0]), batch[1]))
     robust = AdversarialModel(model, PGD(0.2, steps=3))
@@ -196,6 +209,10 @@ def test_an_evaluation_counts_rows_that_are_right_and_stay_right() -> None:
     linear = nn.Linear(5, 3, bias=False)
     with torch.no_grad():
         linear.weight -= linear.weight.mean(0)
+    wrong = AdversarialLoss(linear, PGD(0.1)).evaluate(
+        [(x, (linear(x).argmax(1) + 1) % 3) for x, _ in batches(3)], FGSM(0.9, step=0.0)
+    )
+    assert wrong == {"test_accuracy": 0, "robust_accuracy": 0}, "a start that makes a row right makes none robust"
     own = AdversarialLoss(linear, PGD(0.5)).evaluate([(x, linear(x).argmax(1)) for x, _ in batches(3)])
     assert own["test_accuracy"] == 1
     assert own["robust_accuracy"] < 0.7
@@ -228,3 +245,5 @@ def test_what_cannot_be_attacked_or_evaluated() -> None:
         robust(X + 2, Y)
     with pytest.raises(ValueError, match=r"batches must hold at least one row to be evaluated"):
         robust.evaluate([])
+    with pytest.raises(TypeError, match=r"^inputs must be a Tensor, got \[1\]$"):
+        robust([1], Y)

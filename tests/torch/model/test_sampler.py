@@ -124,6 +124,29 @@ def test_its_rule_is_among_what_workers_compare() -> None:
     assert options(made)["group 0's rule"] == repr(repr(SAMPLERS[0]))
 
 
+@pytest.mark.parametrize("strategy", [ls.DownpourMCMC(), ls.ElasticMCMC(1)], ids=repr)
+def test_groups_of_several_rates_need_noise_of_their_own(strategy: Strategy) -> None:
+    """One noise for all would be ten times too much for the second group."""
+
+    def step(strategy: Strategy) -> None:
+        module = net(START)
+        groups = [{"params": [module.weight], "lr": 0.01}, {"params": [module.bias], "lr": 0.001}]
+        made = loosestep.torch.Sampler(groups, ls.SGLD(0.01))
+        with loosestep.torch.parallel(module, made, strategy, ls.Serial()) as optimizer:
+            backward(module)
+            optimizer.step()
+
+    with pytest.raises(Exception, match=r"needs one learning rate for all groups, .* got 0.01, 0.001"):
+        step(strategy)
+    step(ls.DownpourMCMC(noise="worker"))
+
+
+def test_a_group_may_not_say_what_the_rule_says() -> None:
+    """Torch lets a group have a weight decay of its own, which would be no part of what is sampled."""
+    with pytest.raises(ValueError, match=r"may have its own lr, and all else is the rule's, got weight_decay$"):
+        loosestep.torch.Sampler([{"params": net(START).parameters(), "weight_decay": 0.1}], ls.SGLD())
+
+
 def test_bad_input() -> None:
     module = net(START)
     with pytest.raises(TypeError, match=r"^rule must be a Sampler, got SGD\(\)$"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loosestep.ops.noise import NoiseStream
-from loosestep.optimizers.samplers import Sampler
 
 if TYPE_CHECKING:
     from loosestep.optimizers.base import Optimizer
@@ -18,9 +17,7 @@ def check_sampler(strategy: Strategy, optimizer: Optimizer, size: int) -> None:
 
     Raises ValueError. One worker alone under a strategy that then does nothing is the sampler itself.
     """
-    if not isinstance(optimizer, Sampler) or not optimizer.temperature:
-        return
-    if size > 1 or not strategy.identity_at_one:
+    if optimizer.noisy and (size > 1 or not strategy.identity_at_one):
         strategy.check_sampler(optimizer)
 
 

@@ -29,14 +29,15 @@ class Samples:
 
     Each worker appends its parameters to a file of its own, a draw every `thin` steps from step `burn_in` on, as
     they are when the next step begins: after the exchange, if there was one. Under `DownpourMCMC` that is the
-    center. The consensus of evaluations (`every=`) is a chain of its own, `consensus`. A draw is one write, so a
-    process that is killed leaves whole ones (a loss of power may take the last); a resumed run drops those
-    that are after its checkpoint and makes them again, to the bit. In a loop of your own call `record`
-    yourself. Reading maps files into memory and copies nothing.
+    center. The consensus of evaluations (`every=`) is a chain of its own, `consensus`; of chains that do not meet
+    it is the mean, which is no draw. A draw is one write, so a process that is killed leaves whole ones (a loss of
+    power may take the last); a resumed run drops those that are after its checkpoint and makes them again, to the
+    bit. In a loop of your own call `record` yourself. Reading maps files into memory and copies nothing.
 
     burn_in: steps before the first draw. thin: steps between two.
 
-    Raises ValueError for a folder that holds draws already, where the run is not resumed.
+    Raises ValueError for a folder that holds draws already, where the run is not resumed; OSError where the disk
+    is full, which leaves whole draws, and where another run writes to the folder.
 
     >>> import loosestep as ls, numpy as np, tempfile
     >>> batches = lambda rank, size: iter([0.0] * 1100)
@@ -63,6 +64,7 @@ class Samples:
     def begin(self, resume: bool = False) -> None:
         """Make the folder; refuse one with draws in it, unless they are this run's."""
         disk.make_folder(self.folder)
+        self.written = {}
         if not resume and any(self.folder.glob("*.chain")):
             raise ValueError(
                 f"samples: {self.folder} holds draws already: resume their run, or take another folder"
@@ -138,29 +140,32 @@ class Samples:
 
     def draws(self, part: slice = slice(None)) -> Array:
         """Return a copy of all workers' draws, (chains, draws, parameters), as many of each."""
-        chains = self.chains()
-        if not chains:
+        names = self.names()
+        if not names:
             raise ValueError(f"samples: {self.folder} holds no draws")
-        least = min(map(len, chains))
-        return np.stack([chain[:least, part] for chain in chains])
+        least = min(len(self.chain(name)) for name in names)
+        return np.stack([self.chain(name)["x"][:least, part].copy() for name in names])  # one mapped at a time
 
     def rhat(self) -> Array:
         """Return the rank-normalized split R-hat of each parameter (ArviZ's): below 1.01 chains agree.
 
         Workers are the chains, so they must be independent: of OneShotAveraging, or of ElasticMCMC with weak
-        coupling.
+        coupling. nan for one chain, as that of all workers of AllReduceSGD is.
         """
         return self.statistic("rhat")
 
     def ess(self) -> Array:
-        """Return the bulk effective sample size of each parameter (ArviZ's), in independent draws."""
+        """Return the bulk effective sample size of each parameter (ArviZ's), in independent draws.
+
+        Copies of one chain, as those of all workers of AllReduceSGD, count once.
+        """
         return self.statistic("ess")
 
     def statistic(self, name: str) -> Array:
         """Return a statistic of ArviZ for each parameter."""
         size = self.kind()["x"].shape[0]
         parts = (slice(low, low + COLUMNS) for low in range(0, size, COLUMNS))
-        return np.concatenate([of_arviz(name, self.draws(part)) for part in parts])
+        return np.concatenate([of_arviz(name, distinct(self.draws(part))) for part in parts])
 
     def predict(self, function: Callable[[Array], Any], thin: int = 1) -> Array:
         """Return the posterior predictive mean: of function(draw) over all draws of all workers, every `thin`-th.
@@ -180,9 +185,15 @@ class Samples:
 
     def each(self, thin: int = 1) -> Iterator[Array]:
         """Yield the draws of all workers, one in memory at a time."""
-        for chain in self.chains():
+        for name in self.names():
+            chain = self.chain(name)["x"]
             for number in range(0, len(chain), thin):
                 yield np.array(chain[number])
+
+
+def distinct(draws: Array) -> Array:
+    """Return draws (chains, draws, parameters) as one chain where all are copies of one, as of AllReduceSGD."""
+    return draws[:1] if (draws == draws[:1]).all() else draws
 
 
 def of_arviz(name: str, draws: Array) -> Array:
@@ -218,8 +229,15 @@ class Chain:
         """Write a draw, in one call."""
         if self.last >= step:
             self.cut(int(np.searchsorted(self.steps(), step)))
+            self.last = step - 1
         self.draw["step"], self.draw["x"] = step, params.reshape(-1)
         with self.path.open("ab", buffering=0) as file:
+            whole = self.count * self.kind.itemsize
+            if file.tell() != whole:
+                raise OSError(f"{self.path} was written by another run meanwhile: give each a folder of its own")
             if file.write(self.draw.tobytes()) != self.kind.itemsize:
-                raise OSError(f"{self.path}: the disk took a part of a draw")
+                file.truncate(whole)
+                raise OSError(
+                    f"{self.path}: the disk is full, and took a part of a draw, which was taken off again"
+                )
         self.last, self.count = step, self.count + 1

@@ -106,6 +106,7 @@ class AdversarialLoss:
 
     def found(self, attack: Attack, inputs: Tensor, labels: Tensor, place: Place) -> Tensor:
         """Return what an attack finds."""
+        checks.instance("inputs", inputs, torch.Tensor)
 
         def slope(moved: Tensor) -> Tensor:
             return input_gradient(self.module, moved, lambda leaf: self.loss(self.module(leaf), labels), self.mode)
@@ -115,6 +116,8 @@ class AdversarialLoss:
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]], attack: Attack | None = None) -> dict[str, float]:
         """Return `test_accuracy` and `robust_accuracy`: the share of rows whose largest score is the label's.
+
+        Robust are rows that are right as they are and as the attack leaves them.
 
         batches: of inputs and labels, on the module's device.
         attack: None: PGD with 10 steps of the same ball. Random starts are the same in every evaluation.
@@ -127,14 +130,16 @@ class AdversarialLoss:
         with attacking(self.module, "eval"):
             for number, (inputs, labels) in enumerate(batches):
                 place = Place(worker=TESTING, step=number)
-                right += self.count(inputs, labels)
-                robust += self.count(self.found(attack, inputs, labels, place), labels)
+                clean = self.right(inputs, labels)
+                right += int(clean.sum())
+                robust += int((clean & self.right(self.found(attack, inputs, labels, place), labels)).sum())
                 rows += len(labels)
         if not rows:
             raise ValueError("batches must hold at least one row to be evaluated")
         return {"test_accuracy": right / rows, "robust_accuracy": robust / rows}
 
-    def count(self, inputs: Tensor, labels: Tensor) -> int:
-        """Return how many rows have their largest score at the label."""
+    def right(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Say of each row whether its largest score is at the label."""
         with torch.no_grad():
-            return int((self.module(inputs).argmax(1) == labels).sum())
+            found: Tensor = self.module(inputs).argmax(1) == labels
+        return found

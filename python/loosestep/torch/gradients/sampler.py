@@ -29,7 +29,7 @@ class Sampler(torch.optim.Optimizer):
     change the temperature. The learning rate is `param_groups[...]["lr"]`, as schedulers expect, unless the
     rule's rate is a schedule. Keep draws by `loosestep.Samples.record`.
 
-    parameters: float32 or float64, on the CPU or a GPU.
+    parameters: float32 or float64, on the CPU or a GPU; or groups, which may have an `lr` of their own.
     rule: the sampler.
     seed, stream: of the random numbers, in a loop without `parallel()`: chains differ in their stream.
 
@@ -51,6 +51,13 @@ class Sampler(torch.optim.Optimizer):
         self.silent = False  # the strategy adds the noise
         # The rule as text is an option, so that workers with different ones are told.
         super().__init__(parameters, {"lr": schedules.at(rule.rate, 0), "rule": repr(rule)})
+        for group in self.param_groups:
+            unknown = set(group) - {"params", "param_names", "initial_lr", *self.defaults}
+            if unknown or group["rule"] != repr(rule):
+                raise ValueError(
+                    f"a group of a Sampler may have its own lr, and all else is the rule's, got "
+                    f"{', '.join(sorted(unknown or {'rule'}))}"
+                )
         for param in (param for group in self.param_groups for param in group["params"]):
             if param.dtype not in (torch.float32, torch.float64):
                 raise TypeError(f"Sampler needs float32 or float64 parameters, got {param.dtype}")
@@ -60,7 +67,17 @@ class Sampler(torch.optim.Optimizer):
         check_sampler(strategy, self.rule, worker.size)
         self.silent = strategy.adds_noise
         self.noise = worker.noise = stream_for(worker, strategy)
-        worker.variance_at = lambda step: self.rule_of(self.param_groups[0]).variance(step)
+        worker.variance_at = lambda step: self.rule_of_all(strategy).variance(step)
+
+    def rule_of_all(self, strategy: Strategy) -> samplers.Sampler:
+        """Return the one rule of all groups, for what a strategy adds to the flat parameters at once."""
+        rates = {} if callable(self.rule.rate) else {float(group["lr"]): None for group in self.param_groups}
+        if len(rates) > 1:
+            raise ValueError(
+                f"{strategy!r} needs one learning rate for all groups, as its noise does not know them, got "
+                f"{', '.join(f'{rate:g}' for rate in rates)}"
+            )
+        return self.rule_of(self.param_groups[0])
 
     def rule_of(self, group: dict[str, Any]) -> samplers.Sampler:
         """Return the rule at the group's learning rate, or at its own if that is a schedule."""

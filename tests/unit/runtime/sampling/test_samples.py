@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,56 @@ def test_a_part_of_a_draw_that_a_kill_leaves_is_dropped(tmp_path: Path) -> None:
     assert (again.draws() == draws).all()
     again.record(0, 4, np.full(3, 9.0))
     assert again.draws()[0, :, 0].tolist() == [0, 3, 6, 9, 9]
+
+
+def test_a_disk_that_takes_a_part_of_a_draw_leaves_whole_ones(tmp_path: Path) -> None:
+    """Whoever makes room and goes on must not find the rest shifted by that part."""
+    samples = filled(tmp_path, np.arange(3.0).reshape(1, 1, 3))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for step in (1, 0):  # a next one, and one that is made again
+        whole = 32 * step
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 10, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"worker-00000.chain: the disk is full, and took a part of a draw"):
+                samples.record(0, step, np.full(3, 7.0))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (tmp_path / "worker-00000.chain").stat().st_size == whole
+    for step in (0, 1):
+        samples.record(0, step, np.full(3, 8.0 + step))
+    assert samples.draws()[0, :, 0].tolist() == [8, 9]
+
+
+def test_two_runs_that_write_to_one_folder_are_told(tmp_path: Path) -> None:
+    one, other = Samples(tmp_path), Samples(tmp_path)
+    for each in (one, other):
+        each.begin()
+    one.record(0, 0, np.zeros(1))
+    other.record(0, 1, np.zeros(1))
+    with pytest.raises(
+        OSError, match=r"worker-00000.chain was written by another run meanwhile: give each a folder"
+    ):
+        one.record(0, 1, np.zeros(1))
+
+
+def test_the_same_samples_may_keep_another_run_when_their_folder_was_removed(tmp_path: Path) -> None:
+    samples = filled(tmp_path / "draws", np.zeros((2, 5, 1)))
+    shutil.rmtree(tmp_path / "draws")
+    samples.begin()
+    samples.record(0, 0, np.ones(1))
+    assert samples.draws().tolist() == [[[1.0]]]
+
+
+def test_more_chains_than_files_that_may_be_open(tmp_path: Path) -> None:
+    samples = filled(tmp_path, np.arange(60.0).reshape(60, 1, 1))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/dev/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 20, before[1]))
+    try:
+        assert samples.draws().ravel().tolist() == list(range(60))
+        assert samples.predict(lambda x: x) == 29.5
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_step_that_is_made_again_takes_the_place_of_all_that_came_after(tmp_path: Path) -> None:
@@ -101,6 +153,14 @@ def test_the_statistics_are_those_of_arviz(tmp_path: Path) -> None:
     assert samples.ess() == pytest.approx(4000 * (1 - rho) / (1 + rho), rel=0.25)
     apart = filled(tmp_path / "apart", samples.draws()[:, :300] + np.arange(4)[:, None, None])
     assert apart.rhat().min() > 1.3
+
+
+def test_copies_of_a_chain_count_as_one(tmp_path: Path) -> None:
+    pytest.importorskip("arviz_stats")
+    chain = np.random.default_rng(0).standard_normal((1, 200, 2))
+    one, copies = filled(tmp_path / "one", chain), filled(tmp_path / "four", chain.repeat(4, axis=0))
+    assert copies.ess().tolist() == one.ess().tolist()
+    assert np.isnan(copies.rhat()).all(), "there is nothing to compare"
 
 
 def test_without_arviz_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
