@@ -27,9 +27,11 @@ NAMES = {
     "test_loss": "test loss",
     "calibration": "calibration error",
     "round": "rounds",
+    "layer": "hidden layers",
     "exponent": "log10 |center|",
 }
 LOGARITHMIC = ("bytes",)
+WHOLE = ("layer",)  # no ticks between whole numbers
 WIDE = 1e3  # from one end of a logarithmic axis to the other: ticks at 2 and 5 would touch
 LEGEND = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
 
@@ -73,7 +75,7 @@ def scale(place: Any, across: str) -> None:
     if across in LOGARITHMIC:
         place.set_xscale("log")
     else:
-        place.xaxis.set_major_locator(MaxNLocator(5))
+        place.xaxis.set_major_locator(MaxNLocator(5, integer=across in WHOLE))
         place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 

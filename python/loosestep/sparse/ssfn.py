@@ -19,6 +19,7 @@ from loosestep import ops
 from loosestep.foundation import checks
 from loosestep.requests import AllReduce, Buffer, Gradient, Mix, Request
 from loosestep.requests.worker import Worker
+from loosestep.runtime.result import Result
 from loosestep.runtime.run import run
 from loosestep.sparse.labels import Classes
 from loosestep.sparse.parameters import generator
@@ -109,7 +110,7 @@ class SSFNClassifier(Classes, BaseEstimator):  # type: ignore[misc]
         targets = np.eye(self.classes_.size)[labels].T
         draw = generator(self.random_state)
         on = Serial() if self.on is None else self.on
-        dealt = np.array_split(draw.permutation(rows.shape[1]), on.size)
+        dealt = self._dealt(draw.permutation(rows.shape[1]), labels, on.size)
         parts = [Part(rows[:, mine], targets[:, mine], place) for place, mine in enumerate(dealt)]
         self.outputs_: list[Array] = []
         self.hidden_: list[Array] = []
@@ -136,8 +137,12 @@ class SSFNClassifier(Classes, BaseEstimator):  # type: ignore[misc]
             if self.topology.stochastic != "doubly":
                 raise ValueError(f"topology must be doubly stochastic, to find means, got {self.topology!r}")
 
-    def _solve(self, parts: list[Part], on: Transport) -> None:
-        """Find the output of the layer at which all parts are."""
+    def _dealt(self, order: NDArray[Any], labels: NDArray[Any], workers: int) -> list[NDArray[Any]]:
+        """Return the numbers of each worker's rows, of all in a random order."""
+        return np.array_split(order, workers)
+
+    def _solve(self, parts: list[Part], on: Transport) -> Result:
+        """Find the output of the layer at which all parts are; return the run that found it."""
         count, width = self.classes_.size, parts[0].width
         bound = self.alpha * float(np.sqrt(2 * count))
         for part in parts:
@@ -152,6 +157,7 @@ class SSFNClassifier(Classes, BaseEstimator):  # type: ignore[misc]
         )
         self.outputs_.append(np.array(result.params).reshape(count, width))
         self.costs_.append(next(part.total for part in parts if part.total is not None))
+        return result
 
     def _scores(self, X: Any) -> Array:
         check_is_fitted(self)
