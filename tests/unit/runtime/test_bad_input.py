@@ -137,7 +137,11 @@ def test_numpys_numbers_are_numbers() -> None:
 BAD_GRADIENTS = [
     (lambda x, b: None, "ValueError: gradient must return an array of 3 values like x0, got None"),
     (lambda x, b: x[:2], "ValueError: gradient must return an array of 3 values like x0, got shape (2,)"),
-    (lambda x, b: [0.0] * 3, "ValueError: gradient must return an array of 3 values like x0, got a list"),
+    (
+        lambda x, b: [0.0] * 3,
+        "ValueError: gradient must return an array of 3 values like x0, got a list: of several tensors it is a "
+        "list, for shapes",
+    ),
     (lambda x, b: (0.5, None), "ValueError: gradient must return an array of 3 values like x0, got None"),
     (lambda x, b: x.astype(complex), "TypeError: gradient must return real numbers, got complex128"),
     (lambda x, b: ("loss", x), "ValueError: could not convert string to float: 'loss'"),

@@ -209,6 +209,7 @@ def test_stop_makes_stopping_true_on_all_after_one_step() -> None:
             if worker.rank == 1 and worker.worker.clock == 3:
                 worker.stop()
             worker.steps(1)
+            time.sleep(1e-3)  # a step takes time: the word of a stop comes in a thread of its own
         return worker.worker.clock
 
     one, other = all_of(2, run)
