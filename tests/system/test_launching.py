@@ -10,6 +10,7 @@ import sys
 import time
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.mpi.jobs import has_ended
@@ -297,3 +298,22 @@ def test_python_is_not_to_be_named(capsys: pytest.CaptureFixture[str], tmp_path:
         assert main(["run", "-n", "2", name, "x.py", "--epochs", "3"]) == 2
         wanted = f"{name} is no script: every rank's Python is this one, so leave it out: x.py --epochs 3"
         assert wanted in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's children")
+def test_children_of_a_process_that_ends_meanwhile_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert process.pid in records.children(os.getpid())
+        scandir, listdir = os.scandir, os.listdir
+
+        def too_late(scan: Any) -> Any:
+            def scanned(path: Any) -> Any:
+                process.kill()
+                process.wait()
+                return scan(path)
+
+            return scanned
+
+        monkeypatch.setattr(os, "scandir", too_late(scandir))
+        monkeypatch.setattr(os, "listdir", too_late(listdir))
+        assert records.children(process.pid) == []

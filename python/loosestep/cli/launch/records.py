@@ -139,7 +139,12 @@ def content(file: Path) -> bytes:
 
 def children(pid: int) -> list[int]:
     """Return the children of a process (Linux; elsewhere none are known)."""
-    told = [content(task / "children") for task in Path(f"/proc/{pid}/task").glob("*")]
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        names = os.listdir(tasks)
+    except OSError:  # it has ended
+        return []
+    told = [content(tasks / name / "children") for name in names]
     return [int(each) for each in b" ".join(told).split()]
 
 
