@@ -16,6 +16,7 @@ from bench.papers.drawing import draw
 from bench.papers.study import Study
 from bench.papers.tables import ACCURACY, cell
 from bench.papers.types import Contender, Found, Made, Run
+from loosestep.foundation.files import replace as replace_file
 from loosestep.planner.probing.fit import processor
 
 ROWS_FROM = "Fashion-MNIST is read from Debian's package `dataset-fashion-mnist`, or else downloaded once."
@@ -46,9 +47,7 @@ class Saved:
 
     def write(self, runs: dict[tuple[str, int], Run]) -> None:
         lines = ",\n".join(json.dumps(packed(run)) for run in runs.values())
-        part = self.file.with_suffix(".part")
-        part.write_text(f"[\n{lines}\n]\n")
-        part.replace(self.file)
+        replace_file(self.file, f"[\n{lines}\n]\n".encode())
 
     def forget_others(self, runs: Sequence[Run]) -> None:
         """Keep what the page rests on."""

@@ -69,13 +69,19 @@ Stop: TypeAlias = Callable[[ls.Progress], bool]
 def train(contender: Contender, seed: int, every: int, stop: Stop | None = None) -> Run:
     """Train a classifier, to the end or until `stop`; a run that diverges ends there."""
     points: list[Point] = []
+    diverged = diverges(lambda: train_noting(contender, seed, every, lambda at: points.append(point(at)), stop))
+    return Run(contender.setting, seed, points, diverged)
+
+
+def diverges(run: Callable[[], object]) -> bool:
+    """Call a function that trains; return whether that ended because the run diverged."""
     try:
-        train_noting(contender, seed, every, lambda at: points.append(point(at)), stop)
+        run()
     except LoosestepError as error:
         if divergence(error) is None:
             raise
-        return Run(contender.setting, seed, points, diverged=True)
-    return Run(contender.setting, seed, points)
+        return True
+    return False
 
 
 def train_noting(

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 
 import loosestep as ls
 from bench.papers.drawing import COLORS, Curves, style
-from bench.papers.study import Study, batches, point, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, batches, diverges, point, train
 from bench.papers.tables import ACCURACY, SENT, TEST_LOSS, Column, Plain, first_at
 from bench.papers.types import Contender, Found, Picture, Point, Run
 from loosestep.data import Dataset, shards
 from loosestep.data.models import MLP, Classifier
-from loosestep.foundation.errors import LoosestepError, divergence
 from loosestep.optimizers import Optimizer
 
 Array = NDArray[Any]
@@ -153,8 +153,8 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
     classifier = contender.model.build(data.features, data.classes)
     witness = Witness(contender, classifier, many_rows(contender, data, seed), every)
     points: list[dict[str, float]] = []
-    try:
-        ls.run(
+    diverged = diverges(
+        lambda: ls.run(
             contender.strategy,
             witness.gradient,
             classifier.init(seed),
@@ -167,9 +167,8 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
             every=every,
             callback=lambda at: points.append(dict(point(at))),
         )
-    except LoosestepError as error:
-        if divergence(error) is None:
-            raise
+    )
+    if diverged:
         return Run(contender.setting, seed, points, diverged=True)
     for each in points:
         found = witness.points.get(int(each["step"]), {})

@@ -30,7 +30,8 @@ from typing import Any, cast
 
 import loosestep as ls
 from bench.papers.by_link import AgainstSpeed, ByLink, Front, shown
-from bench.papers.study import Study, rows_of, train
+from bench.papers.rows import rows_of
+from bench.papers.study import Study, train
 from bench.papers.tables import Column, first_at, rate
 from bench.papers.types import Contender, Point, Run
 from loosestep.data.models import MLP

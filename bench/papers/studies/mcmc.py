@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 
 import loosestep as ls
 from bench.papers.drawing import Curves
-from bench.papers.study import Study, batches, rows_of
+from bench.papers.rows import pooled, rows_of
+from bench.papers.study import Study, batches, diverges
 from bench.papers.tables import ACCURACY, SECONDS, SENT, TEST_LOSS, Column, Plain, last
 from bench.papers.types import Contender, Point, Run
 from loosestep.data import Dataset
 from loosestep.data.models import MLP, Classifier
-from loosestep.foundation.errors import LoosestepError, divergence
 from loosestep.optimizers import Optimizer
 
 ROWS, TESTED, BINS = 500, 2000, 15
@@ -47,16 +47,11 @@ Array = NDArray[np.float64]
 
 
 @cache
-def pooled(name: str, rows: int | None) -> Dataset:
+def small_rows(name: str, rows: int | None) -> Dataset:
     """Every 2 x 2 pixels as one, and the first test rows; rows that are no such images stay as they are."""
     data = rows_of(name, rows)
-    small = replace(data, x_test=data.x_test[:TESTED], y_test=data.y_test[:TESTED])
-    if data.features != 28 * 28:
-        return small
-    parts = {
-        name: getattr(small, name).reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)) for name in ("x_train", "x_test")
-    }
-    return replace(small, **{name: np.ascontiguousarray(x.reshape(len(x), -1)) for name, x in parts.items()})
+    few = replace(data, x_test=data.x_test[:TESTED], y_test=data.y_test[:TESTED])
+    return pooled(few) if data.features == 28 * 28 else few
 
 
 def probabilities(classifier: Classifier, params: Any, inputs: Any) -> Array:
@@ -92,12 +87,12 @@ def burn_in(contender: Contender) -> int:
 
 def measure(contender: Contender, seed: int, every: int) -> Run:
     """A point is of the mean of the probabilities of all draws so far; of SGD, of where it is."""
-    data = pooled(contender.data, contender.rows)
+    data = small_rows(contender.data, contender.rows)
     classifier, seen = contender.model.build(data.features, data.classes), dict[int, ls.Progress]()
     with tempfile.TemporaryDirectory() as folder:
         samples = ls.Samples(folder, 0, every)
-        try:
-            ls.run(
+        diverged = diverges(
+            lambda: ls.run(
                 contender.strategy,
                 classifier.gradient,
                 classifier.init(seed),
@@ -111,9 +106,8 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
                 callback=lambda at: seen.update({at.step: at}),
                 shapes=classifier.shapes,
             )
-        except LoosestepError as error:
-            if divergence(error) is None:
-                raise
+        )
+        if diverged:
             return Run(contender.setting, seed, [], diverged=True)
         return Run(
             contender.setting, seed, points(contender, seen, drawn(samples, contender), classifier, data.test)

@@ -21,12 +21,11 @@ import numpy as np
 import loosestep as ls
 from bench.papers.drawing import Ends
 from bench.papers.rows import rows_of
-from bench.papers.study import Study, batches
+from bench.papers.study import Study, batches, diverges
 from bench.papers.tables import Across, Column, head, row
 from bench.papers.types import Contender, Found, Point, Run, Table
 from loosestep.data import Dataset
 from loosestep.data.models import Classifier, Model
-from loosestep.foundation.errors import LoosestepError, divergence
 from loosestep.optimizers import Optimizer
 from loosestep.optimizers.pruning import Mask, Masked, random, snip
 
@@ -68,8 +67,8 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
     def note(seen: ls.Progress) -> None:
         points.append({"step": float(seen.step), "test_accuracy": seen.metrics["test_accuracy"]})
 
-    try:
-        ls.run(
+    diverged = diverges(
+        lambda: ls.run(
             contender.strategy,
             classifier.gradient,
             mask.apply(start),
@@ -84,11 +83,8 @@ def measure(contender: Contender, seed: int, every: int) -> Run:
             stop=lambda seen: seen.metrics["test_accuracy"] >= GOAL,
             shapes=classifier.shapes,
         )
-    except LoosestepError as error:
-        if divergence(error) is None:
-            raise
-        return Run(contender.setting, seed, points[-1:], diverged=True)
-    return Run(contender.setting, seed, points[-1:])
+    )
+    return Run(contender.setting, seed, points[-1:], diverged)
 
 
 def steps_to(points: Sequence[Point]) -> float | None:
