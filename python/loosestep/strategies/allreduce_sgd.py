@@ -12,7 +12,6 @@ from loosestep.strategies.base import Cost, State, Strategy, cost_of_mean_gradie
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
 
@@ -39,6 +38,7 @@ class AllReduceSGD(Strategy):
     Reference: P. Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 3.
     """
 
+    keeps_temperature: ClassVar[bool] = True  # all workers draw the same noise, and are one chain
     identity_at_one: ClassVar[bool] = True
     replicas_agree: ClassVar[bool] = True
     all_alike: ClassVar[bool] = True
@@ -48,9 +48,6 @@ class AllReduceSGD(Strategy):
     def __post_init__(self) -> None:
         checks.integer("bucket_bytes", self.bucket_bytes)
         checks.integer("first_bytes", self.first_bytes)
-
-    def check_sampler(self, sampler: Optimizer) -> None:
-        """Accept all: all workers draw the same noise, and are one chain."""
 
     def cost(self, n: int, d: int) -> Cost:
         return cost_of_mean_gradient(n, d, self.bucket_bytes, self.first_bytes)

@@ -114,6 +114,7 @@ class Strategy(Value):
         buffers in order, or, where each is as large as the parameters, their mean by `weigh_part`. With
         another number of workers all begin there, with the state that `init` makes. The mean of 'params' is
         weighted by `weigh`.
+    keeps_temperature: any sampler's draws have their temperature under it.
     adds_noise: it adds a sampler's noise itself (`worker.variance_at`), and local steps have none.
     kept_on_resize: the parts of a checkpoint whose mean over workers all begin with as well, by name: buffers of
         the state, such as residuals, of which nothing must be lost.
@@ -131,6 +132,7 @@ class Strategy(Value):
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "collective"
     consensus_in: ClassVar[str] = "params"
     adds_noise: ClassVar[bool] = False
+    keeps_temperature: ClassVar[bool] = False
     kept_on_resize: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -171,8 +173,10 @@ class Strategy(Value):
     def check_sampler(self, sampler: Optimizer) -> None:
         """Refuse a sampler (`SGLD`) whose draws would not have their temperature here, as averages are too cold.
 
-        A strategy under which they have it says so by overriding this.
+        A strategy says by `keeps_temperature` that all have it; one under which some have it overrides this.
         """
+        if self.keeps_temperature:
+            return
         raise ValueError(
             f"{self!r} does not keep the temperature of {sampler!r}: an average over workers divides their noise "
             "and not their drift; take OneShotAveraging (chains apart), DownpourMCMC, ElasticMCMC or AllReduceSGD"

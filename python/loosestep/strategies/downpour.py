@@ -12,7 +12,6 @@ from loosestep.strategies.base import Cost, State, Strategy, pull, steps_taken
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
@@ -40,6 +39,7 @@ class Downpour(Strategy):
     round ends with it: nothing lies between, and at the end of the data no step stays behind.
     """
 
+    keeps_temperature: ClassVar[bool] = True  # steps are summed with their noise
     synchronous: ClassVar[bool] = False
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
     consensus_in: ClassVar[str] = "state.center"
@@ -47,9 +47,6 @@ class Downpour(Strategy):
 
     def __post_init__(self) -> None:
         checks.integer("period", self.period)
-
-    def check_sampler(self, sampler: Optimizer) -> None:
-        """Accept all: steps are summed with their noise."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(d, 1)

@@ -13,7 +13,6 @@ from loosestep.strategies.base import Cost, State, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Buffer, Request
     from loosestep.requests.worker import Worker
 
@@ -44,6 +43,7 @@ class Hogwild(Strategy):
     Reference: F. Niu, B. Recht, C. Re, S. Wright, Hogwild!, arXiv:1106.5730, algorithm 1.
     """
 
+    keeps_temperature: ClassVar[bool] = True  # steps are summed with their noise
     synchronous: ClassVar[bool] = False
     identity_at_one: ClassVar[bool] = True
     consensus_is: ClassVar[Literal["collective", "one-sided"]] = "one-sided"
@@ -57,9 +57,6 @@ class Hogwild(Strategy):
     @property
     def shared_buffers(self) -> tuple[str, ...]:
         return ("params", "moments") if self.moments == "shared" else ("params",)
-
-    def check_sampler(self, sampler: Optimizer) -> None:
-        """Accept all: steps are summed with their noise."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(0, 0)

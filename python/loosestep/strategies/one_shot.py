@@ -11,7 +11,6 @@ from loosestep.strategies.base import Cost, State, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loosestep.optimizers.base import Optimizer
     from loosestep.requests import Request
     from loosestep.requests.worker import Worker
 
@@ -36,14 +35,12 @@ class OneShotAveraging(Strategy):
     algorithm 3; R. McDonald, K. Hall, G. Mann, NAACL-HLT 2010, for averages after every epoch, which is LocalSGD.
     """
 
+    keeps_temperature: ClassVar[bool] = True  # chains do not meet
     identity_at_one: ClassVar[bool] = True
 
     def weigh(self, worker: Worker) -> float:
         """Return 1: each worker is counted once."""
         return 1.0
-
-    def check_sampler(self, sampler: Optimizer) -> None:
-        """Accept all: chains do not meet."""
 
     def cost(self, n: int, d: int) -> Cost:
         return Cost(0, 0)
